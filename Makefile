@@ -1,0 +1,78 @@
+# prelux: build, install, test. `make help` lists the targets.
+BUILD ?= build
+PREFIX ?= /usr/local
+CC ?= cc
+PYTHON ?= $(shell [ -x /usr/bin/python3 ] && echo /usr/bin/python3 || echo python3)
+Q = @
+
+.DEFAULT_GOAL := all
+PKGS := libcurl yaml-0.1 libcjson sqlite3 libcrypto libevent_core libevent_pthreads expat
+PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+
+CFLAGS ?= -O2 -g
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter
+BASE := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. $(WARN)
+ifeq ($(DEVELOPER),1)
+BASE += -Werror
+endif
+SAN :=
+ifneq ($(SANITIZE),)
+SAN := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
+endif
+ifeq ($(COVERAGE),1)
+SAN += --coverage
+endif
+
+# Code of lib/ that also runs inside other people's processes.
+SHIM_LIB := lib/base/path.c lib/base/errlog.c lib/map/match.c lib/index/reader.c lib/ipc/msg.c lib/ipc/client.c \
+            lib/ipc/spawn.c lib/ipc/runtime.c
+SHIM_SRC := $(wildcard shim/*.c) $(SHIM_LIB)
+LIB_SRC := $(wildcard lib/base/*.c lib/conf/*.c lib/map/*.c lib/index/*.c lib/ipc/*.c)
+NET_SRC := $(wildcard lib/net/*.c lib/store/*.c lib/backend/*.c)
+DAEMON_SRC := $(wildcard daemon/*.c)
+CLI_SRC := $(wildcard cli/*.c)
+DAEMON_LIB := $(filter-out daemon/main.c,$(DAEMON_SRC))
+
+SHIM_OBJ := $(SHIM_SRC:%.c=$(BUILD)/pic/%.o)
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
+NET_OBJ := $(NET_SRC:%.c=$(BUILD)/obj/%.o)
+DAEMON_OBJ := $(DAEMON_SRC:%.c=$(BUILD)/obj/%.o)
+CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/obj/%.o)
+
+# The library: libc only, no symbol newer than GLIBC_2.28, never sanitized unless asked for (SANITIZE_SHIM=1):
+# a sanitizer runtime inside other people's processes is not what is shipped.
+SHIM_CFLAGS := -fPIC -fvisibility=hidden -fno-optimize-sibling-calls -U_FORTIFY_SOURCE -ftls-model=initial-exec \
+               -fno-builtin -fno-stack-protector -DPRELUX_SHIM
+SHIM_LDFLAGS := -shared -Wl,-z,initfirst -Wl,-z,now -Wl,-z,nodelete -Wl,--no-undefined -Wl,-Bsymbolic \
+                -Wl,--version-script=$(BUILD)/libprelux.map -Wl,-soname,libprelux.so
+
+all: $(BUILD)/libprelux.so $(BUILD)/preluxd $(BUILD)/prelux
+
+$(BUILD)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) $(CFLAGS) $(SHIM_CFLAGS) $(if $(SANITIZE_SHIM),$(SAN)) -MMD -MP -c $< -o $@
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) $(CFLAGS) $(SAN) $(PKG_CFLAGS) -pthread -MMD -MP -c $< -o $@
+
+$(BUILD)/libprelux.map: shim/calls.h shim/exports.sh
+	@mkdir -p $(@D)
+	$(Q)CC="$(CC)" sh shim/exports.sh > $@.tmp && mv $@.tmp $@
+
+$(BUILD)/libprelux.so: $(SHIM_OBJ) $(BUILD)/libprelux.map
+	$(Q)$(CC) $(CFLAGS) $(if $(SANITIZE_SHIM),$(SAN)) $(SHIM_LDFLAGS) -o $@.tmp $(SHIM_OBJ) -Wl,--no-as-needed -ldl && mv $@.tmp $@
+
+$(BUILD)/preluxd: $(DAEMON_OBJ) $(NET_OBJ) $(LIB_OBJ)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -pthread -o $@.tmp $^ $(shell pkg-config --libs $(PKGS)) && mv $@.tmp $@
+
+$(BUILD)/prelux: $(CLI_OBJ) $(LIB_OBJ)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -pthread -o $@.tmp $^ $(shell pkg-config --libs yaml-0.1 libcjson) && mv $@.tmp $@
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+include tests/tests.mk
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: all clean

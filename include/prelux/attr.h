@@ -1,0 +1,30 @@
+/* Attributes of a remote object as every part of prelux passes them on. */
+#ifndef PRELUX_ATTR_H
+#define PRELUX_ATTR_H
+
+#include <stdint.h>
+
+enum prelux_type {
+  PRELUX_NONE = 0, /* known not to exist */
+  PRELUX_FILE = 1,
+  PRELUX_DIR = 2,
+};
+
+/* Fixed layout (it crosses process borders): 64 bytes, native endian. */
+struct prelux_attr {
+  uint8_t type;       /* enum prelux_type */
+  uint8_t cached;     /* 1: a complete file lies at the cache path; cache_* below are valid */
+  uint16_t reserved;
+  uint32_t mode;      /* permission bits only (07777); 0: the remote has none */
+  uint64_t size;      /* bytes; 0 for folders */
+  int64_t mtime_ns;   /* since the epoch; 0: the remote has none */
+  uint64_t ino;       /* st_ino that programs see; never 0 */
+  uint64_t cache_ino; /* inode of the cache file or folder, 0: not there */
+  uint64_t cache_dev;
+  uint64_t valid_ns;  /* CLOCK_MONOTONIC instant until which this may be used without asking;
+                       * 0: only for the call at hand, UINT64_MAX: for ever (immutable) */
+  uint64_t parent_gen; /* reserved, 0 */
+};
+_Static_assert(sizeof(struct prelux_attr) == 64, "crosses process borders");
+
+#endif

@@ -1,0 +1,55 @@
+/* Index: attributes and cache state of objects in shared memory, RUNTIME/index. One writer (the
+ * daemon), any number of readers, no locks.
+ *
+ * A reader takes a slot like a textbook seqlock: seq (acquire) even -> copy the words (relaxed) ->
+ * fence (acquire) -> seq again equal. An odd or changed seq is retried at most 100 times, then the
+ * reader asks the daemon: a daemon killed in the middle of a write leaves its slot odd for ever.
+ * A daemon starts with a new file (renamed into place) and sets `retired` in the old one; it grows
+ * the same way. Readers check `retired` at each look-up and map the new file; old maps are never
+ * unmapped while threads may read them. The file is fallocated before it is shared: no SIGBUS.
+ *
+ * Two kinds of key share the table:
+ *   object: XXH3-128 of (tree_id, object path) with `seed`
+ *   inode:  XXH3-128 of (cache_dev, cache_ino) with `seed` + 1: answers fstat on an open cache file */
+#ifndef PRELUX_INDEX_H
+#define PRELUX_INDEX_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define PRELUX_INDEX_MAGIC 0x58444e4958554c50ull
+#define PRELUX_INDEX_PROBES 32u /* a key lies within so many slots of its home, or it is not there */
+
+struct prelux_index_slot {
+  _Atomic uint32_t seq;
+  _Atomic uint32_t kind_mode;   /* type (bits 0-3: enum prelux_type), flags (4-7), permission bits (8-23) */
+  _Atomic uint64_t key_lo;      /* both 0: empty, ends a probe; lo 0, hi 1: deleted */
+  _Atomic uint64_t key_hi;
+  _Atomic uint64_t size;
+  _Atomic uint64_t mtime_ns;
+  _Atomic uint64_t ino;         /* st_ino that programs see */
+  _Atomic uint64_t cache_ino;   /* object key: inode at the cache path, 0: not cached.
+                                 * inode key: st_dev that programs see */
+  _Atomic uint64_t valid_ns;    /* as prelux_attr.valid_ns */
+};
+_Static_assert(sizeof(struct prelux_index_slot) == 64, "one cache line");
+
+#define PRELUX_SLOT_TYPE(km) ((km) & 0xfu)
+#define PRELUX_SLOT_MODE(km) (((km) >> 8) & 07777u)
+#define PRELUX_SLOT_KM(type, mode) ((uint32_t)(type) | ((uint32_t)(mode) << 8))
+
+struct prelux_index {
+  uint64_t magic;
+  uint32_t major;
+  uint32_t mask;              /* slots - 1 */
+  uint64_t bytes;
+  uint64_t seed;
+  uint64_t generation;
+  _Atomic uint32_t retired;   /* 1: map RUNTIME/index again */
+  _Atomic uint32_t writer_pid;
+  uint64_t reserved[2];
+  struct prelux_index_slot slots[];
+};
+_Static_assert(sizeof(struct prelux_index) == 64, "slots start on a cache line");
+
+#endif

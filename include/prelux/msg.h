@@ -1,0 +1,72 @@
+/* Messages between library or CLI and daemon, over a SOCK_SEQPACKET unix socket RUNTIME/sock.
+ * One connection per request: connect, send one message, receive PROGRESS frames (one a second
+ * while the daemon works) and one REPLY, close. A message is this header and TLV fields, each
+ * padded to 8 bytes; unknown fields are skipped. Native endian: the socket never leaves the node. */
+#ifndef PRELUX_MSG_H
+#define PRELUX_MSG_H
+
+#include <stdint.h>
+
+#define PRELUX_MSG_MAGIC 0x584cu
+#define PRELUX_MSG_MAX 65536u /* bytes of one message; more travels in a passed memfd */
+
+enum prelux_op {
+  PRELUX_OP_REPLY = 1,
+  PRELUX_OP_PROGRESS = 2,
+  /* Compile a configuration, or make a known table usable again (TABLE given).
+   * in: CONFIG?, CWD, HOME?, ENV*, TABLE?, BARE?     out: TABLE, TEXT (path of the table file); on error TEXT lines;
+   * NEED* names environment variables that the configuration refers to and that were not sent: send again with them. */
+  PRELUX_OP_REGISTER = 3,
+  /* in: TABLE, MAPPING, PATH, FLAGS                  out: ATTR */
+  PRELUX_OP_STAT = 4,
+  /* As STAT, and the file lies whole in the cache when the reply comes; with PRELUX_F_WANT_FD the
+   * reply carries an O_RDONLY fd of it. Folders: the cache folder exists; fd is an O_DIRECTORY one. */
+  PRELUX_OP_OPEN = 5,
+  /* in: TABLE, MAPPING, PATH, FLAGS                  out: ATTR of the folder, fd of a listing; its cache folder exists */
+  PRELUX_OP_LIST = 6,
+  /* `prelux run` keeps this connection open while its program runs.   in: TABLE */
+  PRELUX_OP_SESSION = 7,
+  /* A command of the CLI. in: VERB, TABLE?, ARG*     out: fd of a memfd with JSON */
+  PRELUX_OP_CTL = 8,
+};
+
+enum prelux_field {
+  PRELUX_FIELD_STATUS = 1,  /* i32: 0 or a negative errno */
+  PRELUX_FIELD_TABLE = 2,   /* 16 bytes: table hash */
+  PRELUX_FIELD_MAPPING = 3, /* u32: index of the mapping in the table */
+  PRELUX_FIELD_PATH = 4,    /* path below the mapping root, no slash at either end, "" for the root */
+  PRELUX_FIELD_FLAGS = 5,   /* u32: PRELUX_F_* */
+  PRELUX_FIELD_ATTR = 6,    /* struct prelux_attr */
+  PRELUX_FIELD_TEXT = 7,
+  PRELUX_FIELD_CONFIG = 8,
+  PRELUX_FIELD_CWD = 9,
+  PRELUX_FIELD_ENV = 10,    /* NAME=value, repeated */
+  PRELUX_FIELD_NEED = 11,   /* NAME, repeated */
+  PRELUX_FIELD_VERB = 12,
+  PRELUX_FIELD_ARG = 13,    /* repeated */
+  PRELUX_FIELD_HOME = 14,
+  PRELUX_FIELD_BARE = 15,   /* u32 1: a bare LD_PRELOAD asks (azfuse's USE_FUSE defaults to off) */
+};
+
+#define PRELUX_F_WANT_FD 0x1u  /* pass the fd: the cache path is of no use to the asker */
+#define PRELUX_F_RECHECK 0x2u  /* the index or cache path disagreed: do not answer from memory */
+
+/* Status of a reply to a table that the daemon does not have: REGISTER with TABLE, then ask again. */
+#define PRELUX_STATUS_NO_TABLE (-1001)
+
+struct prelux_msg_header {
+  uint16_t magic;
+  uint16_t major;
+  uint16_t op;
+  uint16_t reserved;
+  uint32_t bytes; /* of the whole message */
+  uint32_t serial;
+};
+
+struct prelux_msg_field {
+  uint16_t id;
+  uint16_t reserved;
+  uint32_t bytes; /* of the value, without padding */
+};
+
+#endif

@@ -1,0 +1,46 @@
+#include "lib/base/os.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct prelux_os prelux_os = {
+    .open = open,
+    .openat = openat,
+    .close = close,
+    .read = read,
+    .write = write,
+    .pread = pread,
+    .pwrite = pwrite,
+    .fstat = fstat,
+    .stat = stat,
+    .lstat = lstat,
+    .fstatat = fstatat,
+    .fstatfs = fstatfs,
+    .mkdir = mkdir,
+    .mkdirat = mkdirat,
+    .rename = rename,
+    .renameat = renameat,
+    .linkat = linkat,
+    .unlink = unlink,
+    .unlinkat = unlinkat,
+    .rmdir = rmdir,
+    .ftruncate = ftruncate,
+    .fallocate = fallocate,
+    .fchmod = fchmod,
+    .futimens = futimens,
+    .fsync = fsync,
+    .fdatasync = fdatasync,
+    .syncfs = syncfs,
+    .fcntl = fcntl,
+    .flock = flock,
+    .mmap = mmap,
+    .munmap = munmap,
+    .memfd_create = memfd_create,
+    .socket = socket,
+    .opendir = opendir,
+    .fdopendir = fdopendir,
+};

@@ -1,0 +1,118 @@
+/* Configuration: YAML -> structs. Only daemon and CLI link this (libyaml).
+ * Keys come from one const table (keys.c): name, where, type, default, range, help; from it the parser, `prelux config
+ * show`, the example and docs/CONFIGURATION are made. */
+#ifndef PRELUX_CONF_CONF_H
+#define PRELUX_CONF_CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum prelux_conf_where { PRELUX_AT_TOP, PRELUX_AT_CACHE, PRELUX_AT_LOG, PRELUX_AT_METRICS, PRELUX_AT_MAPPING, PRELUX_AT_BACKEND };
+
+enum prelux_conf_type {
+  PRELUX_T_STRING,
+  PRELUX_T_SECRET,   /* string; ${ENV} and file:PATH allowed; never shown */
+  PRELUX_T_BOOL,
+  PRELUX_T_INT,
+  PRELUX_T_SIZE,     /* 512, 4KiB, 4MB (= 4 MiB, Alluxio's way), 200GiB -> bytes */
+  PRELUX_T_SHARE,    /* 0.9 or 5% -> stored as double in 0..1; where a size is allowed too: see key */
+  PRELUX_T_DURATION, /* 500ms, 60s, 5m, 2h, 1d -> ns */
+  PRELUX_T_MODE,     /* 0644 octal */
+  PRELUX_T_ENUM,
+  PRELUX_T_LIST,     /* list of strings, or one comma-separated string */
+  PRELUX_T_MAP,      /* map string -> string (headers, options) */
+  PRELUX_T_FRESHNESS,/* immutable | always | skip | {max_age: 60s} */
+};
+
+struct prelux_conf_key {
+  enum prelux_conf_where where;
+  const char *backend;  /* AT_BACKEND: its type, "*" for all types; else NULL */
+  const char *name;     /* dotted for nested maps: "tls.ca_file" */
+  enum prelux_conf_type type;
+  const char *fallback; /* default as text, NULL: none */
+  const char *choices;  /* ENUM: "a|b|c"; INT/SIZE/DURATION: "min..max" or NULL */
+  bool required;
+  const char *help;     /* one line */
+};
+extern const struct prelux_conf_key prelux_conf_keys[]; /* ends with name NULL */
+
+struct prelux_conf_value { /* one given or defaulted key */
+  const struct prelux_conf_key *key;
+  char *text;            /* scalar as text, ${ENV} resolved; NULL for LIST and MAP */
+  int64_t number;        /* BOOL, INT, SIZE, DURATION, MODE; ENUM: index of the choice */
+  double share;
+  char **items;          /* LIST: strings; MAP: "key", "value" alternating */
+  size_t n_items;
+  int line, column;      /* 0: default */
+};
+
+struct prelux_conf_backend {
+  char *name;
+  char *type;
+  struct prelux_conf_value *values;
+  size_t n_values;
+  int line, column;
+};
+
+struct prelux_conf_mapping {
+  char *local;       /* absolute normalised (cwd at load), or URI "s3:/bucket/x" */
+  char *remote;      /* as written */
+  char *backend;     /* name before the colon */
+  char *path;        /* object path below the backend's root, no slash at either end */
+  char *cache;       /* folder given for this mapping (absolute), or NULL */
+  uint32_t freshness; /* enum prelux_freshness */
+  uint64_t max_age_ns, negative_age_ns;
+  uint32_t file_mode, dir_mode;
+  bool exec_auto;
+  int line, column;
+};
+
+struct prelux_conf {
+  char *source;      /* absolute path of the file */
+  bool azfuse;       /* a list at top level: first match wins, immutable */
+  bool azfuse_off;   /* azfuse list and USE_FUSE says off: no mapping is active */
+  struct prelux_conf_backend *backends;
+  size_t n_backends;
+  struct prelux_conf_mapping *mappings;
+  size_t n_mappings;
+  /* cache */
+  char *cache_dir;         /* NULL: choose (DESIGN 6 "Places") */
+  uint64_t cache_max_size; /* 0: half of the file system */
+  double cache_high, cache_low;
+  double min_free_share;   /* 0 when given in bytes */
+  uint64_t min_free_bytes;
+  /* others */
+  bool outside_links;
+  uint64_t daemon_timeout_ns, idle_exit_ns;
+  char *log_file, *log_level, *log_format;
+  char *metrics_listen;
+  char **used_env;         /* names of environment variables whose values went in (${X}, AWS_*, ...) */
+  size_t n_used_env;
+};
+
+struct prelux_conf_input {
+  const char *file;   /* NULL: find by the order of DESIGN 7 */
+  const char *cwd;
+  char *const *env;   /* NAME=value */
+  bool bare;          /* bare preload: azfuse's USE_FUSE defaults to off */
+};
+
+struct prelux_conf_error { char *text; /* "file:line:col: message" lines, '\n' between */ };
+
+/* 0; -ENOENT no configuration anywhere; -EINVAL with *err filled, one line per mistake, all that can be found in one pass.
+ * With lenient = true a broken file still yields a conf that holds whatever `local:` could be read (for failing closed). */
+int prelux_conf_load(const struct prelux_conf_input *in, bool lenient, struct prelux_conf **ret,
+                     struct prelux_conf_error *err);
+/* The file that would be loaded: --config > PRELUX_CONFIG > AZFUSE_CLOUD_FUSE_CONFIG_FILE (QD_ first) > XDG > /etc.
+ * 0 and an absolute path in out, or -ENOENT. */
+int prelux_conf_find(const struct prelux_conf_input *in, char *out, size_t cap);
+void prelux_conf_free(struct prelux_conf *c);
+
+/* Value of a backend's key, its default where not given, NULL when neither. */
+const struct prelux_conf_value *prelux_conf_get(const struct prelux_conf_backend *b, const char *key);
+const char *prelux_conf_str(const struct prelux_conf_backend *b, const char *key); /* NULL when unset */
+int64_t prelux_conf_num(const struct prelux_conf_backend *b, const char *key);     /* 0 when unset */
+const struct prelux_conf_backend *prelux_conf_backend(const struct prelux_conf *c, const char *name);
+
+#endif

@@ -1,0 +1,27 @@
+/* Reading the index. Shim-safe: raw system calls, no allocation, no lock. */
+#ifndef PRELUX_INDEX_READER_H
+#define PRELUX_INDEX_READER_H
+
+#include "include/prelux/attr.h"
+#include "include/prelux/index.h"
+
+struct prelux_index_reader {
+  _Atomic(const struct prelux_index *) map; /* NULL: not mapped yet */
+  _Atomic uint64_t retry_ns;                /* after a failure do not try to map before this */
+};
+
+/* Looks up an object. Returns 1 and fills *ret when a slot is there and still valid at this instant,
+ * 0 when the daemon must be asked (absent, expired, torn, no index). runtime: where the index lies. */
+int prelux_index_get(struct prelux_index_reader *r, const char *runtime, uint64_t tree_id, const char *object,
+                     size_t object_len, struct prelux_attr *ret);
+
+/* Looks up an open cache file or folder by its inode: 1 and ret (->ino, ->mode, ->mtime_ns, ->type; cache_dev
+ * holds the st_dev programs see), or 0. Not subject to expiry: it describes that inode. */
+int prelux_index_get_inode(struct prelux_index_reader *r, const char *runtime, uint64_t dev, uint64_t ino,
+                           struct prelux_attr *ret);
+
+/* The two 64-bit words of a key (shared with the writer). */
+void prelux_index_key(uint64_t seed, uint64_t tree_id, const char *object, size_t len, uint64_t ret[2]);
+void prelux_index_inode_key(uint64_t seed, uint64_t dev, uint64_t ino, uint64_t ret[2]);
+
+#endif

@@ -1,0 +1,28 @@
+/* Writing the index: the daemon only, one instance a process. Calls are serialised inside by a mutex. */
+#ifndef PRELUX_INDEX_WRITER_H
+#define PRELUX_INDEX_WRITER_H
+
+#include <stddef.h>
+
+#include "include/prelux/attr.h"
+#include "include/prelux/index.h"
+
+struct prelux_index_writer;
+
+/* Makes RUNTIME/index anew (an older one is marked retired). slots: a power of two; max_slots bounds growth.
+ * 0 or -errno. Caller frees. */
+int prelux_index_writer_create(const char *runtime, uint32_t slots, uint32_t max_slots, struct prelux_index_writer **ret);
+/* Marks it retired and unmaps. NULL is allowed. */
+void prelux_index_writer_free(struct prelux_index_writer *w);
+
+/* Publishes what is known of an object; type PRELUX_NONE publishes "no such file" until valid_ns.
+ * attr->cached with cache_ino/cache_dev != 0 publishes the inode key too (st_dev = dev_seen). A full index drops
+ * expired entries, then grows up to max_slots, then drops all: never fails. */
+void prelux_index_put(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len,
+                      const struct prelux_attr *attr, uint64_t dev_seen);
+/* Forgets an object: the next look-up asks. */
+void prelux_index_drop(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len);
+/* Forgets an inode (before its file is unlinked: the number may be used again). */
+void prelux_index_drop_inode(struct prelux_index_writer *w, uint64_t dev, uint64_t ino);
+
+#endif

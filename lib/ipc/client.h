@@ -1,0 +1,33 @@
+/* One request, one connection. Raw system calls only, no allocation, no lock, no state: safe in a
+ * signal handler, a vfork child, a thread while another forks. */
+#ifndef PRELUX_IPC_CLIENT_H
+#define PRELUX_IPC_CLIENT_H
+
+#include "lib/ipc/msg.h"
+
+struct prelux_client_opts {
+  const char *runtime;   /* runtime folder */
+  const char *daemon;    /* path of preluxd to start when nobody listens, or NULL: do not start */
+  char *const *envp;     /* what the daemon may inherit: HOME, PATH, TZ, proxies, PRELUX_* (NULL: nothing) */
+  unsigned timeout_ms;   /* silence (no frame) after which the daemon counts as hung: -ETIMEDOUT */
+  int fd_cloexec;        /* the received fd gets FD_CLOEXEC */
+  int *sock_slot;        /* where the socket's number is kept while the request is under way, so that a caller who
+                          * left by longjmp can close it at the next request; may be NULL. -1: none */
+};
+
+/* Sends `m`, waits for the reply, which is received into `reply` (PRELUX_MSG_MAX bytes, 8-byte aligned).
+ * *ret_fd (may be NULL: a passed fd is closed) gets the fd passed with the reply, the lowest free number, or -1.
+ * Returns the reply's STATUS (0 or -errno, PRELUX_STATUS_*), or
+ *   -ENOTCONN no daemon and none could be started, -ETIMEDOUT, -EPROTO the daemon went away in mid-request
+ *   (after one repeat), -EMFILE/-ENFILE. EINTR is restarted. */
+int prelux_client_call(const struct prelux_client_opts *opts, const struct prelux_msg *m, void *reply, size_t cap,
+                       int *ret_fd);
+
+/* Connected socket, or -errno; starts a daemon when opts->daemon is set and nobody listens. Caller closes. */
+int prelux_client_connect(const struct prelux_client_opts *opts);
+
+/* Starts preluxd detached (double clone with exit signal 0, everything reset) unless one runs; returns when it
+ * listens. Serialised over RUNTIME/lock. 0 or -errno. (lib/ipc/spawn.c) */
+int prelux_daemon_start(const struct prelux_client_opts *opts);
+
+#endif
