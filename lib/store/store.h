@@ -1,0 +1,99 @@
+/* Store: one cache folder, its catalogue (SQLite) and the trees in it; a tree mirrors one backend identity.
+ * Everything here blocks (disk, network) unless it says otherwise; all calls are thread-safe and run on the daemon's pool.
+ *
+ * On disk (store dir D):
+ *   D/.prelux/catalogue.db   durable state        D/.prelux/lock      flock + "host boot pid": one owner
+ *   D/.prelux/fill/          partial files, named by a random number; emptied at start
+ *   D/trees/<id>/data/       a tree's files and folders, for stores that hold many trees (cache.dir)
+ *   D/...                    the files themselves, for a store that is one mapping's `cache:` (azfuse); name ".prelux" is refused there
+ * I1: a file under a tree's data folder with an entry in the catalogue is whole and of one version; it gets its name by
+ * rename (catalogue row "filling" before, "clean" with inode, size, version after). A file the catalogue does not know is
+ * adopted when size and (md5 if offered, else mtime) match the remote, else put aside (D/.prelux/recovered/) and fetched
+ * again; never served unchecked, never deleted.
+ * Unclean boot: the catalogue keeps boot id and a syncfs epoch; files filled since the last epoch of another boot are dropped. */
+#ifndef PRELUX_STORE_STORE_H
+#define PRELUX_STORE_STORE_H
+
+#include <stdbool.h>
+
+#include "include/prelux/attr.h"
+#include "lib/backend/backend.h"
+#include "lib/base/problem.h"
+
+struct prelux_store;
+struct prelux_tree;
+struct prelux_index_writer;
+
+struct prelux_store_opts {
+  const char *dir;         /* absolute; made when missing (0700) */
+  bool single;             /* the store is one tree: D itself is the data folder */
+  uint64_t max_size;       /* bytes by st_blocks; 0: half of the file system */
+  double high, low;        /* watermarks, shares of max_size */
+  uint64_t min_free_bytes; /* floor of free space; 0: none */
+  double min_free_share;
+};
+
+/* 0, or with why: -EACCES not ours or not writable; -EREMOTE a network file system; -EBUSY locked by another host, boot
+ * or process; -EIO, -ENOSPC. */
+int prelux_store_open(const struct prelux_store_opts *opts, struct prelux_index_writer *index, struct prelux_store **ret,
+                      struct prelux_problem *why);
+void prelux_store_close(struct prelux_store *s);
+/* First usable of dir (if not NULL), HOME/.cache/prelux, /var/tmp/prelux-UID: local, writable, not noexec. 0 and the path. */
+int prelux_store_place(const char *dir, const char *home, char *out, size_t cap, struct prelux_problem *why);
+
+/* The tree for `identity` in this store (made on first use; the same pointer afterwards). For a single store with another
+ * identity on disk: -EEXIST. The backend is borrowed until prelux_tree_set_backend(): a newer table may bring newer credentials. */
+int prelux_tree_open(struct prelux_store *s, const char *identity, struct prelux_backend *backend, struct prelux_tree **ret,
+                     struct prelux_problem *why);
+const char *prelux_tree_root(const struct prelux_tree *t); /* real path of its data folder */
+uint64_t prelux_tree_dev(const struct prelux_tree *t);     /* st_dev programs see: stable over restarts */
+
+/* How a mapping wants a tree to be seen. id is the index key's tree_id: a hash of (tree, freshness, ages, modes). */
+struct prelux_view {
+  struct prelux_tree *tree;
+  uint64_t id;
+  uint32_t freshness; /* enum prelux_freshness */
+  uint64_t max_age_ns, negative_age_ns;
+  uint32_t file_mode, dir_mode;
+};
+void prelux_view_init(struct prelux_view *v, struct prelux_tree *t, uint32_t freshness, uint64_t max_age_ns,
+                      uint64_t negative_age_ns, uint32_t file_mode, uint32_t dir_mode);
+
+enum { PRELUX_STORE_RECHECK = 1, PRELUX_STORE_CACHED_ONLY = 2 };
+
+/* Attributes of an object. Fresh knowledge (memory, listing) answers at once; else the remote is asked. Result also goes
+ * to the index. -ENOENT (kept as a negative answer for negative_age), or what the backend says. With CACHED_ONLY: -EAGAIN
+ * instead of asking the remote (never blocks on the network: for the loop thread). */
+int prelux_store_stat(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret,
+                      struct prelux_problem *why);
+/* As stat, and a file is whole in the cache (filled when needed: one fill for all callers), a folder's cache folder exists.
+ * ret_fd (may be NULL): O_RDONLY|O_CLOEXEC fd of it (for `skip`: of a file without a name). -ENOSPC when it cannot fit. */
+int prelux_store_open_object(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret,
+                             int *ret_fd, struct prelux_problem *why);
+/* Listing of a folder as a sealed memfd (O_RDONLY|O_CLOEXEC, caller closes); its cache folder exists. -ENOTDIR. */
+int prelux_store_list(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret,
+                      int *ret_fd, struct prelux_problem *why);
+
+/* Drops cached files at or below `object` that nobody has open, and what is known of them (so that `immutable` objects are
+ * looked up anew). Number of files dropped in *ret_files, bytes in *ret_bytes, busy ones in *ret_busy. */
+int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t *ret_files, uint64_t *ret_bytes, uint64_t *ret_busy);
+
+enum prelux_object_state { PRELUX_STATE_ABSENT, PRELUX_STATE_CACHED, PRELUX_STATE_PARTIAL, PRELUX_STATE_NEGATIVE, PRELUX_STATE_DIRECTORY };
+struct prelux_object_info {
+  enum prelux_object_state state;
+  char version[PRELUX_VERSION_MAX];
+  uint64_t size;
+};
+/* What is known now, without asking anybody. */
+int prelux_store_info(const struct prelux_view *v, const char *object, struct prelux_object_info *ret);
+
+struct prelux_store_stats {
+  uint64_t used_bytes, max_bytes, files, hits_opens, fills, filled_bytes, evictions, adopted, negatives, listings, remote_stats;
+};
+void prelux_store_stats(struct prelux_store *s, struct prelux_store_stats *ret);
+const char *prelux_store_dir(const struct prelux_store *s);
+
+/* Housekeeping: syncfs epoch, eviction down to the low mark when above the high one, expired memory. Call every few seconds. */
+void prelux_store_tick(struct prelux_store *s);
+
+#endif
