@@ -1,0 +1,64 @@
+#include "lib/ipc/runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "lib/base/sys.h"
+
+const char *prelux_env_get(char *const envp[], const char *name)
+{
+  size_t n = strlen(name);
+  for (size_t i = 0; envp && envp[i]; i++)
+    if (strncmp(envp[i], name, n) == 0 && envp[i][n] == '=')
+      return envp[i] + n + 1;
+  return NULL;
+}
+
+static long copy(char *out, size_t cap, const char *a, const char *b)
+{
+  size_t n = strlen(a), m = strlen(b);
+  while (n > 1 && a[n - 1] == '/')
+    n--;
+  if (n + m >= cap)
+    return -ENAMETOOLONG;
+  memcpy(out, a, n);
+  memcpy(out + n, b, m + 1);
+  return (long)(n + m);
+}
+
+long prelux_runtime_path(char *out, size_t cap, char *const envp[])
+{
+  const char *dir = prelux_env_get(envp, "PRELUX_RUNTIME_DIR");
+  if (dir && dir[0] == '/')
+    return copy(out, cap, dir, "");
+  dir = prelux_env_get(envp, "XDG_RUNTIME_DIR");
+  if (dir && dir[0] == '/')
+    return copy(out, cap, dir, "/prelux");
+  char digits[16], *p = digits + sizeof digits - 1;
+  unsigned long uid = (unsigned long)prelux_sys(SYS_getuid);
+  *p = 0;
+  do
+    *--p = (char)('0' + uid % 10);
+  while (uid /= 10);
+  return copy(out, cap, "/tmp/prelux-", p);
+}
+
+int prelux_runtime_open(const char *path)
+{
+  struct stat st;
+  long ret = prelux_sys(SYS_mkdirat, AT_FDCWD, path, 0700);
+  if (ret < 0 && ret != -EEXIST)
+    return (int)ret;
+  int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+  if (fd < 0)
+    return fd;
+  ret = prelux_sys(SYS_fstat, fd, &st);
+  if (ret == 0 && (st.st_uid != (uid_t)prelux_sys(SYS_geteuid) || (st.st_mode & 077)))
+    ret = -EACCES;
+  if (ret == 0)
+    return fd;
+  prelux_sys(SYS_close, fd);
+  return (int)ret;
+}
