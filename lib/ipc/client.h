@@ -5,14 +5,20 @@
 
 #include "lib/ipc/msg.h"
 
+/* One a thread (initial-exec TLS), initialised to {-1, 0}: remembers the socket of a request under way, so that
+ * the next request closes it when the program left the first by longjmp. */
+struct prelux_client_slot {
+  int fd;
+  uintptr_t frame; /* stack address of the call that opened it */
+};
+
 struct prelux_client_opts {
   const char *runtime;   /* runtime folder */
   const char *daemon;    /* path of preluxd to start when nobody listens, or NULL: do not start */
   char *const *envp;     /* what the daemon may inherit: HOME, PATH, TZ, proxies, PRELUX_* (NULL: nothing) */
   unsigned timeout_ms;   /* silence (no frame) after which the daemon counts as hung: -ETIMEDOUT */
   int fd_cloexec;        /* the received fd gets FD_CLOEXEC */
-  int *sock_slot;        /* where the socket's number is kept while the request is under way, so that a caller who
-                          * left by longjmp can close it at the next request; may be NULL. -1: none */
+  struct prelux_client_slot *slot; /* may be NULL */
 };
 
 /* Sends `m`, waits for the reply, which is received into `reply` (PRELUX_MSG_MAX bytes, 8-byte aligned).

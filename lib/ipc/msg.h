@@ -8,6 +8,7 @@
 
 #include "include/prelux/attr.h"
 #include "include/prelux/msg.h"
+#include "include/prelux/version.h"
 
 struct prelux_msg {
   unsigned char *buf; /* borrowed; 8-byte aligned */

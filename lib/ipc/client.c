@@ -1,0 +1,260 @@
+/* A request is: socket, move it out of the low numbers (close(0) then open() must yield 0, also on a miss), connect
+ * (blocking: a full backlog waits instead of failing), check who listens, send, receive frames until the reply. */
+#include "lib/ipc/client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+
+#include "lib/base/sys.h"
+#include "lib/ipc/runtime.h"
+
+#define HIGH_FD 500
+#define CONTROL_BYTES 64
+
+static uint64_t now_ms(void)
+{
+  struct timespec t = {0, 0};
+  prelux_sys(SYS_clock_gettime, CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void close_fd(int fd)
+{
+  prelux_sys(SYS_close, fd);
+}
+
+/* Address of the socket. Runtime folders too long for sun_path go through a folder fd (*dirfd, else -1). */
+static int address(const char *runtime, struct sockaddr_un *un, int *dirfd)
+{
+  size_t n = strlen(runtime);
+  memset(un, 0, sizeof *un);
+  un->sun_family = AF_UNIX;
+  *dirfd = -1;
+  if (n + sizeof "/sock" <= sizeof un->sun_path)
+  {
+    memcpy(un->sun_path, runtime, n);
+    memcpy(un->sun_path + n, "/sock", 6);
+    return 0;
+  }
+  int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, runtime, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  if (fd < 0)
+    return fd;
+  char digits[12], *p = digits + sizeof digits - 1;
+  unsigned v = (unsigned)fd;
+  *p = 0;
+  do
+    *--p = (char)('0' + v % 10);
+  while (v /= 10);
+  char *out = un->sun_path;
+  memcpy(out, "/proc/self/fd/", 14);
+  size_t m = strlen(p);
+  memcpy(out + 14, p, m);
+  memcpy(out + 14 + m, "/sock", 6);
+  *dirfd = fd;
+  return 0;
+}
+
+/* The listener must run as us: whoever made a socket in a world-writable place is not believed. */
+static int check_peer(int fd)
+{
+  struct ucred cred;
+  socklen_t len = sizeof cred;
+  long ret = prelux_sys(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
+  if (ret < 0)
+    return (int)ret;
+  return cred.uid == (uid_t)prelux_sys(SYS_geteuid) || cred.uid == 0 ? 0 : -EACCES;
+}
+
+static int connect_once(const char *runtime)
+{
+  struct sockaddr_un un;
+  int dirfd;
+  int fd = (int)prelux_sys(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (fd < 0)
+    return fd;
+  int high = (int)prelux_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_FD);
+  if (high == -EINVAL || high == -EMFILE) /* a small RLIMIT_NOFILE */
+    high = (int)prelux_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+  if (high >= 0)
+  {
+    close_fd(fd);
+    fd = high;
+  }
+  int ret = address(runtime, &un, &dirfd);
+  if (ret == 0)
+  {
+    do
+      ret = (int)prelux_sys(SYS_connect, fd, &un, sizeof un);
+    while (ret == -EINTR);
+    if (ret == -EISCONN) /* the interrupted connect had succeeded */
+      ret = 0;
+  }
+  if (dirfd >= 0)
+    close_fd(dirfd);
+  if (ret == 0)
+    ret = check_peer(fd);
+  if (ret == 0)
+    return fd;
+  close_fd(fd);
+  return ret;
+}
+
+int prelux_client_connect(const struct prelux_client_opts *opts)
+{
+  int fd = connect_once(opts->runtime);
+  if (fd >= 0 || fd == -EMFILE || fd == -ENFILE || fd == -EACCES || !opts->daemon)
+    return fd;
+  int ret = prelux_daemon_start(opts);
+  return ret < 0 ? ret : connect_once(opts->runtime);
+}
+
+/* Is `fd` still the socket that we left behind? Its number may be somebody else's by now. */
+static int is_ours(int fd, const char *runtime)
+{
+  struct sockaddr_un un, peer;
+  socklen_t len = sizeof peer;
+  int dirfd;
+  memset(&peer, 0, sizeof peer);
+  if (prelux_sys(SYS_getpeername, fd, &peer, &len) < 0 || peer.sun_family != AF_UNIX)
+    return 0;
+  if (address(runtime, &un, &dirfd) < 0)
+    return 0;
+  if (dirfd >= 0)
+    close_fd(dirfd);
+  size_t n = strnlen(peer.sun_path, sizeof peer.sun_path);
+  return n >= 5 && memcmp(peer.sun_path + n - 5, "/sock", 5) == 0 && (dirfd >= 0 || strcmp(peer.sun_path, un.sun_path) == 0);
+}
+
+/* Takes the thread's slot for `fd`; what an unwound request left there is closed. A signal handler's request runs deeper
+ * on the stack than the one it interrupted, which is not stale: the outer value is returned to be put back. */
+static struct prelux_client_slot slot_enter(const struct prelux_client_opts *opts, int fd, uintptr_t frame)
+{
+  struct prelux_client_slot none = {-1, 0}, outer;
+  if (!opts->slot)
+    return none;
+  outer = *opts->slot;
+  if (outer.fd >= 0 && frame >= outer.frame)
+  {
+    if (outer.fd != fd && is_ours(outer.fd, opts->runtime))
+      close_fd(outer.fd);
+    outer = none;
+  }
+  *opts->slot = (struct prelux_client_slot){fd, frame};
+  return outer;
+}
+
+static int send_message(int fd, const struct prelux_msg *m)
+{
+  long ret;
+  do
+    ret = prelux_sys(SYS_sendto, fd, m->buf, m->len, MSG_NOSIGNAL, NULL, 0);
+  while (ret == -EINTR);
+  return ret == (long)m->len ? 0 : ret < 0 ? (int)ret : -EPROTO;
+}
+
+static int wait_readable(int fd, unsigned timeout_ms)
+{
+  uint64_t end = now_ms() + timeout_ms;
+  for (;;)
+  {
+    uint64_t now = now_ms();
+    uint64_t left = now < end ? end - now : 0;
+    struct timespec ts = {(time_t)(left / 1000), (long)(left % 1000) * 1000000};
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    long ret = prelux_sys(SYS_ppoll, &p, 1, &ts, NULL, 0);
+    if (ret > 0)
+      return 0;
+    if (ret == 0)
+      return -ETIMEDOUT;
+    if (ret != -EINTR)
+      return (int)ret;
+  }
+}
+
+/* One frame. *passed gets an fd that came with it, else -1. Bytes, 0 at the end, or -errno. */
+static long receive_frame(int fd, void *buf, size_t cap, int cloexec, int *passed)
+{
+  union
+  {
+    struct cmsghdr align;
+    char bytes[CONTROL_BYTES];
+  } control;
+  struct iovec iov = {buf, cap};
+  struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  long ret;
+  *passed = -1;
+  do
+    ret = prelux_sys(SYS_recvmsg, fd, &msg, cloexec ? MSG_CMSG_CLOEXEC : 0);
+  while (ret == -EINTR);
+  if (ret < 0)
+    return ret;
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c))
+    if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len >= CMSG_LEN(sizeof(int)))
+      memcpy(passed, CMSG_DATA(c), sizeof(int));
+  if (msg.msg_flags & MSG_CTRUNC) /* no free number for the fd */
+    return -EMFILE;
+  return msg.msg_flags & MSG_TRUNC ? -EMSGSIZE : ret;
+}
+
+/* Frames until the reply. STATUS of the reply in *status; 0 or -errno. */
+static int receive_reply(const struct prelux_client_opts *opts, int fd, void *reply, size_t cap, int *ret_fd, int *status)
+{
+  for (;;)
+  {
+    int passed, ret = wait_readable(fd, opts->timeout_ms);
+    if (ret < 0)
+      return ret;
+    long n = receive_frame(fd, reply, cap, opts->fd_cloexec, &passed);
+    if (n == 0 || n == -ECONNRESET || n == -EBADF)
+      return -EPROTO;
+    ret = n < 0 ? (int)n : prelux_msg_check(reply, (size_t)n);
+    if (ret == 0 && prelux_msg_op(reply) == PRELUX_OP_PROGRESS)
+    {
+      if (passed >= 0)
+        close_fd(passed);
+      continue;
+    }
+    if (ret == 0 && prelux_msg_op(reply) != PRELUX_OP_REPLY)
+      ret = -EPROTO;
+    if (passed >= 0 && (ret < 0 || !ret_fd))
+      close_fd(passed);
+    else if (ret_fd)
+      *ret_fd = passed;
+    *status = ret == 0 ? (int)prelux_msg_u32(reply, PRELUX_FIELD_STATUS, 0) : 0;
+    return ret;
+  }
+}
+
+int prelux_client_call(const struct prelux_client_opts *opts, const struct prelux_msg *m, void *reply, size_t cap,
+                       int *ret_fd)
+{
+  int ret = -EMSGSIZE, status = 0;
+  if (ret_fd)
+    *ret_fd = -1;
+  if (m->overflow)
+    return ret;
+  /* A daemon that goes away in the middle (killed, replaced) is asked once more: requests change nothing remote. */
+  for (int attempt = 0; attempt < 3; attempt++)
+  {
+    int fd = prelux_client_connect(opts);
+    if (fd < 0)
+      return fd == -EMFILE || fd == -ENFILE || fd == -ETIMEDOUT || fd == -EACCES ? fd : -ENOTCONN;
+    struct prelux_client_slot outer = slot_enter(opts, fd, (uintptr_t)&status);
+    ret = send_message(fd, m);
+    if (ret == 0)
+      ret = receive_reply(opts, fd, reply, cap, ret_fd, &status);
+    else if (ret == -EPIPE || ret == -ECONNRESET)
+      ret = -EPROTO;
+    close_fd(fd);
+    if (opts->slot)
+      *opts->slot = outer;
+    if (ret != -EPROTO)
+      break;
+  }
+  return ret == 0 ? status : ret;
+}
