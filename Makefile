@@ -1,13 +1,25 @@
 # prelux: build, install, test. `make help` lists the targets.
-BUILD ?= build
+#
+# DEVELOPER=1                        warnings are errors; `make lint` is part of `make check`
+# SANITIZE=address,undefined|thread  builds into build-asan/ or build-tsan/ (the library in programs is not sanitized:
+#                                    SANITIZE_SHIM=1 does that too)
+# COVERAGE=1                         builds into build-cov/ with gcov counters
 PREFIX ?= /usr/local
 CC ?= cc
 PYTHON ?= $(shell [ -x /usr/bin/python3 ] && echo /usr/bin/python3 || echo python3)
 Q = @
 
+ifneq ($(SANITIZE),)
+BUILD ?= $(if $(filter thread,$(SANITIZE)),build-tsan,build-asan)
+else ifeq ($(COVERAGE),1)
+BUILD ?= build-cov
+endif
+BUILD ?= build
+
 .DEFAULT_GOAL := all
 PKGS := libcurl yaml-0.1 libcjson sqlite3 libcrypto libevent_core libevent_pthreads expat
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS = $(shell pkg-config --libs $(PKGS))
 
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter
@@ -17,7 +29,7 @@ BASE += -Werror
 endif
 SAN :=
 ifneq ($(SANITIZE),)
-SAN := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
+SAN := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 endif
 ifeq ($(COVERAGE),1)
 SAN += --coverage
@@ -46,7 +58,9 @@ SHIM_CFLAGS := -fPIC -fvisibility=hidden -fno-optimize-sibling-calls -U_FORTIFY_
 SHIM_LDFLAGS := -shared -Wl,-z,initfirst -Wl,-z,now -Wl,-z,nodelete -Wl,--no-undefined -Wl,-Bsymbolic \
                 -Wl,--version-script=$(BUILD)/libprelux.map -Wl,-soname,libprelux.so
 
-all: $(BUILD)/libprelux.so $(BUILD)/preluxd $(BUILD)/prelux
+PRODUCTS := $(BUILD)/libprelux.so $(BUILD)/preluxd $(BUILD)/prelux
+
+all: $(PRODUCTS)  ## build libprelux.so, preluxd and prelux into build/
 
 $(BUILD)/pic/%.o: %.c
 	@mkdir -p $(@D)
@@ -64,15 +78,32 @@ $(BUILD)/libprelux.so: $(SHIM_OBJ) $(BUILD)/libprelux.map
 	$(Q)$(CC) $(CFLAGS) $(if $(SANITIZE_SHIM),$(SAN)) $(SHIM_LDFLAGS) -o $@.tmp $(SHIM_OBJ) -Wl,--no-as-needed -ldl && mv $@.tmp $@
 
 $(BUILD)/preluxd: $(DAEMON_OBJ) $(NET_OBJ) $(LIB_OBJ)
-	$(Q)$(CC) $(CFLAGS) $(SAN) -pthread -o $@.tmp $^ $(shell pkg-config --libs $(PKGS)) && mv $@.tmp $@
+	$(Q)$(CC) $(CFLAGS) $(SAN) -pthread -o $@.tmp $^ $(PKG_LIBS) && mv $@.tmp $@
 
 $(BUILD)/prelux: $(CLI_OBJ) $(LIB_OBJ)
 	$(Q)$(CC) $(CFLAGS) $(SAN) -pthread -o $@.tmp $^ $(shell pkg-config --libs yaml-0.1 libcjson) && mv $@.tmp $@
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d')
 include tests/tests.mk
 
-clean:
-	rm -rf $(BUILD)
+deps:  ## install what building and testing need (Debian, Ubuntu; elsewhere: name it)
+	@sh .ci/deps.sh
 
-.PHONY: all clean
+install: all  ## into $(DESTDIR)$(PREFIX): bin/prelux, bin/preluxd, lib/libprelux.so, share/doc/prelux
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/share/doc/prelux
+	install -m 755 $(BUILD)/prelux $(BUILD)/preluxd $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BUILD)/libprelux.so $(DESTDIR)$(PREFIX)/lib
+	install -m 644 $(wildcard README.md LICENSE docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/prelux
+
+uninstall:  ## remove what `install` put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/prelux $(DESTDIR)$(PREFIX)/bin/preluxd $(DESTDIR)$(PREFIX)/lib/libprelux.so
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/prelux
+
+clean:  ## remove the build folders
+	rm -rf build build-asan build-tsan build-cov
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile tests/tests.mk | expand -t 14
+	@sed -n 's/^# \([A-Z_]*=[^ ]*  .*\)/\1/p' Makefile
+
+.PHONY: all deps install uninstall clean help

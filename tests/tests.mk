@@ -1,0 +1,64 @@
+# Tests: how they are built and run. tests/README.md explains them.
+#
+# One unit test:       make build/tests/unit/test_conf && build/tests/unit/test_conf
+# While others' folders do not compile, link a test with some folders only:
+#                      make ONLY="lib/base lib/conf" build/tests/unit/test_conf
+
+UNIT_SRC := $(wildcard tests/unit/*.c)
+UNIT_BIN := $(UNIT_SRC:%.c=$(BUILD)/%)
+POSIX_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/posix/*.c))
+BENCH_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
+
+# Everything of lib/ and daemon/ but main(), as an archive: a test is linked with the objects it needs and theirs. Files of
+# shim/ that are pure are there too (shim/*.c would replace the test program's own libc calls).
+ONLY ?=
+UNIT_PURE := $(wildcard shim/pure_*.c)
+UNIT_LIB_SRC := $(LIB_SRC) $(NET_SRC) $(DAEMON_LIB) $(UNIT_PURE)
+ifneq ($(ONLY),)
+UNIT_LIB_SRC := $(wildcard $(addsuffix /*.c,$(ONLY)))
+UNIT_LIB := $(BUILD)/libunit-only.a
+$(UNIT_LIB): .FORCE
+else
+UNIT_LIB := $(BUILD)/libunit.a
+endif
+UNIT_OBJ := $(UNIT_LIB_SRC:%.c=$(BUILD)/obj/%.o)
+
+$(UNIT_LIB): $(UNIT_OBJ)
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && ar rcs $@ $(UNIT_OBJ)
+
+$(UNIT_BIN): $(BUILD)/tests/unit/%: tests/unit/%.c $(UNIT_LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) $(CFLAGS) $(SAN) $(PKG_CFLAGS) $(UNIT_CFLAGS) -pthread -MMD -MP -MF $@.d -o $@ $< $(UNIT_LIB) -lcmocka $(PKG_LIBS) -ldl
+
+# Programs that run on a plain folder and below a mapping: no sanitizer, nothing of prelux in them.
+$(POSIX_BIN) $(BENCH_BIN): $(BUILD)/%: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) -O1 -g -MMD -MP -MF $@.d -o $@ $< -pthread -ldl -lrt
+
+unit-programs: $(UNIT_BIN)
+posix-programs: $(POSIX_BIN)
+bench-programs: $(BENCH_BIN)
+
+check: deps  ## run all tests (STAGES="unit posix" for some); the last line sums up
+	$(Q)$(PYTHON) tests/run.py $(STAGES)
+
+unit: $(UNIT_BIN)  ## unit tests only
+	$(Q)$(PYTHON) tests/run.py unit
+
+demo: deps all  ## see it work: a folder and an HTTP server read by unmodified programs
+	$(Q)bash tests/demo/demo.sh
+
+bench: all bench-programs  ## measure; JSON to build/bench.json
+	$(Q)$(PYTHON) tests/bench/bench.py --build $(BUILD) --json $(BUILD)/bench.json
+
+coverage:  ## line coverage of unit, posix and integration tests, by gcov
+	$(Q)$(MAKE) COVERAGE=1 all
+	$(Q)PRELUX_BUILD=build-cov $(PYTHON) tests/run.py --coverage meta unit posix integration
+	$(Q)$(PYTHON) tests/coverage.py build-cov
+
+LINT_SRC := $(wildcard lib/*/*.c daemon/*.c cli/*.c shim/*.c)
+lint:  ## clang-tidy and cppcheck over lib/ daemon/ cli/ shim/
+	$(Q)PKG_CFLAGS="$(PKG_CFLAGS)" sh .ci/lint.sh $(LINT_SRC)
+
+.PHONY: check unit demo bench coverage lint unit-programs posix-programs bench-programs .FORCE
