@@ -57,6 +57,8 @@ struct prelux_table_node {
   uint32_t node;      /* this node's number, from 2 */
   uint32_t hash;      /* prelux_component_hash() of the component */
   int32_t mapping;    /* mapping that ends here, or -1 */
+  uint32_t children;  /* how many slots have this node as parent */
+  uint32_t pad;
   struct prelux_str name;
 };
 
@@ -78,7 +80,8 @@ struct prelux_table {
   uint32_t n_mappings, mappings_off;
   uint32_t nodes_mask, nodes_off;
   uint32_t n_roots, roots_off;
-  int32_t root_mapping;    /* mapping whose local is "/", or -1 */
+  uint32_t root_children, uri_children; /* children of nodes 0 and 1 */
+  int32_t root_mapping;    /* mapping whose local is "/", or -1; in an azfuse list it matches "/" alone */
   uint32_t uid;            /* owner of what programs see */
   uint32_t gid;
   uint32_t daemon_timeout_ms;

@@ -1,0 +1,186 @@
+#include "lib/map/match.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "include/prelux/version.h"
+#include "lib/map/node.h"
+
+uint32_t prelux_component_hash(const char *s, size_t len)
+{
+  uint32_t h = 0x811c9dc5u;
+  for (size_t i = 0; i < len; i++)
+    h = (h ^ (unsigned char)s[i]) * 0x01000193u;
+  return h ^ h >> 15;
+}
+
+static const struct prelux_table_node *nodes(const struct prelux_table *t)
+{
+  return (const struct prelux_table_node *)((const char *)t + t->nodes_off);
+}
+
+static const struct prelux_table_node *child(const struct prelux_table *t, uint32_t parent, const char *name, size_t len)
+{
+  uint32_t hash = prelux_component_hash(name, len);
+  for (uint32_t i = prelux_node_home(parent, hash, t->nodes_mask);; i = (i + 1) & t->nodes_mask)
+  {
+    const struct prelux_table_node *n = &nodes(t)[i];
+    if (n->node == 0)
+      return NULL;
+    if (n->parent == parent && n->hash == hash && n->name.len == len && memcmp(prelux_table_str(t, n->name), name, len) == 0)
+      return n;
+  }
+}
+
+static void take(const struct prelux_table *t, int32_t mapping, const char *rest, struct prelux_match *ret)
+{
+  if (mapping < 0)
+    return;
+  if (ret->kind == PRELUX_MATCH_MAPPED && (t->flags & PRELUX_TABLE_FIRST_MATCH) && ret->index < (uint32_t)mapping)
+    return;
+  while (*rest == '/')
+    rest++;
+  ret->kind = PRELUX_MATCH_MAPPED;
+  ret->index = (uint32_t)mapping;
+  ret->mapping = &prelux_table_mappings(t)[mapping];
+  ret->rel = rest;
+}
+
+void prelux_table_match(const struct prelux_table *t, const char *path, bool uri, struct prelux_match *ret)
+{
+  uint32_t node = uri ? 1 : 0, below = uri ? t->uri_children : t->root_children;
+  const char *p = path;
+  *ret = (struct prelux_match){.kind = PRELUX_MATCH_NONE};
+  while (*p == '/')
+    p++;
+  if (!uri && (*p == 0 || !(t->flags & PRELUX_TABLE_FIRST_MATCH)))
+    take(t, t->root_mapping, p, ret);
+  while (*p)
+  {
+    const char *end = p;
+    while (*end && *end != '/')
+      end++;
+    const struct prelux_table_node *n = child(t, node, p, (size_t)(end - p));
+    if (!n)
+      return;
+    node = n->node;
+    below = n->children;
+    take(t, n->mapping, end, ret);
+    p = end;
+    while (*p == '/')
+      p++;
+  }
+  ret->node = node;
+  ret->has_below = below > 0;
+  if (ret->kind == PRELUX_MATCH_NONE && below > 0)
+    ret->kind = PRELUX_MATCH_ANCESTOR;
+}
+
+bool prelux_table_maybe(const struct prelux_table *t, const char *path)
+{
+  const char *p = path;
+  if (t->root_mapping >= 0)
+    return true;
+  for (;;)
+  {
+    while (*p == '/')
+      p++;
+    if (p[0] != '.' || (p[1] != '/' && p[1] != 0))
+      break;
+    p++;
+  }
+  if (*p == 0)
+    return true; /* "/" is an ancestor of every prefix */
+  const char *end = p;
+  while (*end && *end != '/')
+    end++;
+  return t->first >> (prelux_component_hash(p, (size_t)(end - p)) & 63) & 1;
+}
+
+void prelux_table_children(const struct prelux_table *t, const char *path,
+                           void (*add)(const char *name, size_t len, bool is_root, int mapping, void *arg), void *arg)
+{
+  struct prelux_match m;
+  prelux_table_match(t, path, false, &m);
+  if (!m.has_below)
+    return;
+  for (uint32_t i = 0; i <= t->nodes_mask; i++)
+  {
+    const struct prelux_table_node *n = &nodes(t)[i];
+    if (n->node != 0 && n->parent == m.node)
+      add(prelux_table_str(t, n->name), n->name.len, n->mapping >= 0, n->mapping, arg);
+  }
+}
+
+static bool in_tree(const char *real, const char *tree, size_t len)
+{
+  return strncmp(real, tree, len) == 0 && (real[len] == 0 || real[len] == '/');
+}
+
+const struct prelux_table_mapping *prelux_table_by_tree(const struct prelux_table *t, const char *real, int hint,
+                                                        uint32_t *ret_index, const char **ret_rel)
+{
+  const struct prelux_table_mapping *maps = prelux_table_mappings(t), *best = NULL;
+  for (uint32_t i = 0; i < t->n_mappings; i++)
+  {
+    const struct prelux_table_mapping *m = &maps[i];
+    bool hinted = hint >= 0 && i == (uint32_t)hint;
+    if (m->tree.len == 0 || (best && !hinted && m->tree.len <= best->tree.len))
+      continue;
+    if (!in_tree(real, prelux_table_str(t, m->tree), m->tree.len))
+      continue;
+    best = m;
+    *ret_index = i;
+    if (hinted)
+      break;
+  }
+  if (!best)
+    return NULL;
+  const char *rel = real + best->tree.len;
+  while (*rel == '/')
+    rel++;
+  *ret_rel = rel;
+  return best;
+}
+
+static bool str_ok(const struct prelux_table *t, struct prelux_str s)
+{
+  return s.off < t->bytes && s.len < t->bytes - s.off && ((const char *)t)[s.off + s.len] == 0;
+}
+
+static bool array_ok(const struct prelux_table *t, uint64_t off, uint64_t count, uint64_t each)
+{
+  return off % 8 == 0 && off <= t->bytes && count <= (t->bytes - off) / each;
+}
+
+int prelux_table_check(const void *at, size_t bytes)
+{
+  const struct prelux_table *t = at;
+  if (bytes < sizeof *t || t->magic != PRELUX_TABLE_MAGIC)
+    return -EINVAL;
+  if (t->major != PRELUX_TABLE_MAJOR)
+    return -EPROTONOSUPPORT;
+  if (t->bytes != bytes || (t->nodes_mask & (t->nodes_mask + 1)) != 0 || t->root_mapping >= (int64_t)t->n_mappings)
+    return -EINVAL;
+  if (!array_ok(t, t->mappings_off, t->n_mappings, sizeof(struct prelux_table_mapping)) ||
+      !array_ok(t, t->nodes_off, (uint64_t)t->nodes_mask + 1, sizeof(struct prelux_table_node)) ||
+      !array_ok(t, t->roots_off, t->n_roots, sizeof(struct prelux_table_root)))
+    return -EINVAL;
+  if (!str_ok(t, t->source) || !str_ok(t, t->cwd) || !str_ok(t, t->daemon) || !str_ok(t, t->runtime) || !str_ok(t, t->error))
+    return -EINVAL;
+  for (uint32_t i = 0; i < t->n_mappings; i++)
+  {
+    const struct prelux_table_mapping *m = &prelux_table_mappings(t)[i];
+    if (!str_ok(t, m->local) || !str_ok(t, m->tree) || !str_ok(t, m->object) || !str_ok(t, m->remote))
+      return -EINVAL;
+  }
+  bool empty = false; /* a probe must end */
+  for (uint32_t i = 0; i <= t->nodes_mask; i++)
+  {
+    const struct prelux_table_node *n = &nodes(t)[i];
+    empty |= n->node == 0;
+    if (n->node != 0 && (!str_ok(t, n->name) || n->mapping >= (int64_t)t->n_mappings))
+      return -EINVAL;
+  }
+  return empty ? 0 : -EINVAL;
+}
