@@ -13,20 +13,28 @@
 enum prelux_op {
   PRELUX_OP_REPLY = 1,
   PRELUX_OP_PROGRESS = 2,
-  /* Compile a configuration, or make a known table usable again (TABLE given).
-   * in: CONFIG?, CWD, HOME?, ENV*, TABLE?, BARE?     out: TABLE, TEXT (path of the table file); on error TEXT lines;
-   * NEED* names environment variables that the configuration refers to and that were not sent: send again with them. */
+  /* Compile a configuration, or make a known table usable again (TABLE given, nothing else needed but ENV).
+   * in: CONFIG?, CWD, HOME?, ENV*, TABLE?, BARE?
+   * out: STATUS, TABLE?, TEXT, TEXT?. The first TEXT is always the path of a table file, "" when there is none; the
+   * second, when there, is for people: the error lines "file:line:col: message", '\n' between them.
+   *   0        table and path. With a second TEXT: the file was edited and is broken now, this is the last good table.
+   *   -EINVAL  broken: table and path of a table with PRELUX_TABLE_BROKEN (below its prefixes all is EIO), second TEXT why.
+   *   -ENOENT  no configuration anywhere, or (with TABLE) no snapshot of that table: second TEXT says so, no table.
+   *   -EACCES  (with TABLE) ENV differs from what the table was bound to.
+   *   -EAGAIN  NEED* names variables that the configuration refers to and that ENV did not mention: send again with
+   *            them; an ENV value without '=' says "not set". Nobody needs to be asked twice.
+   *   else     could not be compiled now (full disk, ...): second TEXT why, no table. */
   PRELUX_OP_REGISTER = 3,
-  /* in: TABLE, MAPPING, PATH, FLAGS                  out: ATTR */
+  /* in: TABLE, MAPPING, PATH, FLAGS                  out: ATTR. All three: on an error TEXT says why. */
   PRELUX_OP_STAT = 4,
   /* As STAT, and the file lies whole in the cache when the reply comes; with PRELUX_F_WANT_FD the
    * reply carries an O_RDONLY fd of it. Folders: the cache folder exists; fd is an O_DIRECTORY one. */
   PRELUX_OP_OPEN = 5,
   /* in: TABLE, MAPPING, PATH, FLAGS                  out: ATTR of the folder, fd of a listing; its cache folder exists */
   PRELUX_OP_LIST = 6,
-  /* `prelux run` keeps this connection open while its program runs.   in: TABLE */
+  /* `prelux run` keeps this connection open while its program runs.   in: TABLE   out: STATUS, at once */
   PRELUX_OP_SESSION = 7,
-  /* A command of the CLI. in: VERB, TABLE?, ARG*     out: fd of a memfd with JSON */
+  /* A command of the CLI (include/prelux/ctl.h). in: VERB, TABLE?, ARG*   out: fd of a memfd with JSON, or TEXT why not */
   PRELUX_OP_CTL = 8,
 };
 
@@ -40,7 +48,7 @@ enum prelux_field {
   PRELUX_FIELD_TEXT = 7,
   PRELUX_FIELD_CONFIG = 8,
   PRELUX_FIELD_CWD = 9,
-  PRELUX_FIELD_ENV = 10,    /* NAME=value, repeated */
+  PRELUX_FIELD_ENV = 10,    /* NAME=value, or NAME: known not to be set; repeated */
   PRELUX_FIELD_NEED = 11,   /* NAME, repeated */
   PRELUX_FIELD_VERB = 12,
   PRELUX_FIELD_ARG = 13,    /* repeated */

@@ -87,7 +87,7 @@ struct prelux_conf {
   uint64_t daemon_timeout_ns, idle_exit_ns;
   char *log_file, *log_level, *log_format;
   char *metrics_listen;
-  char **used_env;         /* names of environment variables whose values went in (${X}, AWS_*, ...) */
+  char **used_env;         /* names of environment variables that were looked at (${X}, AWS_*, ...), set or not */
   size_t n_used_env;
 };
 
@@ -96,6 +96,11 @@ struct prelux_conf_input {
   const char *cwd;
   char *const *env;   /* NAME=value */
   bool bare;          /* bare preload: azfuse's USE_FUSE defaults to off */
+  /* How files are read: the configuration itself, azfuse's includes and account files, and (secret = true) file:PATH
+   * secrets and credential files. malloc'd text of *ret_len bytes and a NUL behind it; 0 or -errno. NULL: plain reading.
+   * The daemon records and replays what was read (snapshots of tables). Configuration files found by name go through it too. */
+  int (*read_file)(void *arg, const char *path, bool secret, char **ret, size_t *ret_len);
+  void *read_arg;
 };
 
 struct prelux_conf_error { char *text; /* "file:line:col: message" lines, '\n' between */ };

@@ -1,0 +1,45 @@
+/* Verbs of PRELUX_OP_CTL: what the CLI may ask preluxd, and the JSON it gets (in a memfd, one object, no final newline).
+ * PATH arguments are absolute, normalised logical paths (or URIs "s3:/bucket/x"), judged by TABLE, which those verbs
+ * need. Sizes are bytes, times seconds since the epoch (`_s`) or milliseconds (`_ms`). Keys may be added, never changed.
+ *
+ *  status          [TABLE]   {pid, version, backends: [{name, type, identity, ok}],
+ *                             mappings: [{local, remote, cache, freshness, broken, cause}],
+ *                             cache: {dir, used_bytes, max_bytes, files, stores: [{dir, used_bytes, max_bytes, files, hits, fills,
+ *                             filled_bytes, evictions, adopted, negatives, listings, remote_stats}]},
+ *                             pending: {count: 0}, errors: [last 10 records of RUNTIME/errors]}
+ *                            without TABLE: mappings and backends of all tables in use
+ *  daemon-status             {pid, version, uptime_s, clients, pending_uploads: 0, runtime, sessions, tables, threads, queue, requests}
+ *  daemon-stop               {pid}; the daemon stops listening once this is answered and ends when it has served what it has
+ *  map PATH        TABLE     {path, mapping, remote, cache, freshness, state, version, owners: []}; mapping null when unmapped.
+ *                            state: absent cached partial dirty pending negative directory
+ *  stat PATH       TABLE     {path, type: file|directory, size, mtime (float s), mode, ino, cached}
+ *  ls PATH         TABLE     {path, entries: [{name, type, size, mtime, mode, ino}]}; for an ancestor of mappings the
+ *                            names of mapping roots below it
+ *  prefetch PATH*  TABLE     {files, bytes, folders, failed, failures: [{path, errno, cause}] (first 20)}; folders recursively
+ *  evict PATH*     TABLE     {files, bytes, busy}
+ *  errors [PATH]             {errors: [records, oldest first, at most the last 1000]}; PATH: at or below it
+ *  log-level LEVEL           {level}: error warn info debug
+ *  log [LINES]               {file, text}: tail of the daemon's log (default 100 lines, at most 60 KiB)
+ *  doctor          [TABLE]   {mappings: [{local, remote, backend, ok, ms, errno, cause, advice}], runtime, log, nofile}
+ *  tables                    {tables: [{hash, path, source, cwd, mappings, broken, uses}]}
+ *
+ * Status of the reply: 0; -EINVAL unknown verb or bad arguments; -ENOENT, -EIO, ... of a single PATH as STAT gives them;
+ * PRELUX_STATUS_NO_TABLE. TEXT says why. */
+#ifndef PRELUX_CTL_H
+#define PRELUX_CTL_H
+
+#define PRELUX_CTL_STATUS "status"
+#define PRELUX_CTL_DAEMON_STATUS "daemon-status"
+#define PRELUX_CTL_DAEMON_STOP "daemon-stop"
+#define PRELUX_CTL_MAP "map"
+#define PRELUX_CTL_STAT "stat"
+#define PRELUX_CTL_LS "ls"
+#define PRELUX_CTL_PREFETCH "prefetch"
+#define PRELUX_CTL_EVICT "evict"
+#define PRELUX_CTL_ERRORS "errors"
+#define PRELUX_CTL_LOG_LEVEL "log-level"
+#define PRELUX_CTL_LOG "log"
+#define PRELUX_CTL_DOCTOR "doctor"
+#define PRELUX_CTL_TABLES "tables"
+
+#endif
