@@ -57,7 +57,7 @@ def make_tree(path, portable=False):
 def pattern(size, seed=0):
     """Bytes in which every 8-byte word tells its place: a shifted or torn read is seen."""
     words = (size + 7) // 8
-    return struct.pack(f"<{words}Q", *((seed << 48) ^ (i * 0x9E3779B97F4A7C15 & (1 << 64) - 1) for i in range(words)))[:size]
+    return struct.pack(f"<{words}Q", *(((seed & 0xffff) << 48) ^ (i * 0x9E3779B97F4A7C15 & (1 << 64) - 1) for i in range(words)))[:size]
 
 
 def _names(folder, portable):
@@ -160,14 +160,13 @@ def _call(argv, cwd, env=None):
 
 
 def _set_times(root):
-    """Times by the sorted order of names, children before their folder."""
-    number = 0
-    for folder, folders, files in os.walk(os.fsencode(root), topdown=False):
-        for name in sorted(files):
-            number += 1
-            os.utime(folder + b"/" + name, (EPOCH + number, EPOCH + number))
-        number += 1
-        os.utime(folder, (EPOCH + number, EPOCH + number))
+    """Times by the sorted order of paths; a folder's own is set after its children's."""
+    paths = [os.fsencode(root)]
+    for folder, folders, files in os.walk(os.fsencode(root)):
+        paths += [folder + b"/" + name for name in folders + files]
+    paths.sort()
+    for number in range(len(paths) - 1, -1, -1):
+        os.utime(paths[number], (EPOCH + number, EPOCH + number))
 
 
 def manifest(root, times=True):
