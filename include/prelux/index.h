@@ -9,7 +9,7 @@
  * unmapped while threads may read them. The file is fallocated before it is shared: no SIGBUS.
  *
  * Two kinds of key share the table:
- *   object: XXH3-128 of (tree_id, object path) with `seed`
+ *   object: XXH3-128 of the object path with a seed of `seed` and tree_id
  *   inode:  XXH3-128 of (cache_dev, cache_ino) with `seed` + 1: answers fstat on an open cache file */
 #ifndef PRELUX_INDEX_H
 #define PRELUX_INDEX_H

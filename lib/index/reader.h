@@ -2,6 +2,8 @@
 #ifndef PRELUX_INDEX_READER_H
 #define PRELUX_INDEX_READER_H
 
+#include <stddef.h>
+
 #include "include/prelux/attr.h"
 #include "include/prelux/index.h"
 

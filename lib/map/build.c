@@ -250,7 +250,7 @@ static int layout(struct build *b, struct prelux_table **ret)
   place_nodes(b, t, (uint32_t)strings_off);
   memcpy((char *)t + strings_off, b->strings, b->strings_len);
   size_t hashed = offsetof(struct prelux_table, hash) + sizeof t->hash;
-  XXH128_hash_t hash = XXH3_128bits((char *)t + hashed, bytes - hashed);
+  XXH128_hash_t hash = XXH3_128bits_withSeed((char *)t + hashed, bytes - hashed, t->flags); /* flags lie before it */
   memcpy(t->hash, &hash.low64, 8);
   memcpy(t->hash + 8, &hash.high64, 8);
   *ret = t;

@@ -1,0 +1,184 @@
+#include "lib/index/reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "include/prelux/version.h"
+#include "lib/base/sys.h"
+
+#define SPINS 100
+#define RETRY_NS 20000000ull
+
+void prelux_index_key(uint64_t seed, uint64_t tree_id, const char *object, size_t len, uint64_t ret[2])
+{
+  XXH128_hash_t h = XXH3_128bits_withSeed(object, len, seed ^ tree_id * 0x9e3779b97f4a7c15ull);
+  ret[0] = h.low64 ? h.low64 : 1; /* 0 marks empty and deleted slots */
+  ret[1] = h.high64;
+}
+
+void prelux_index_inode_key(uint64_t seed, uint64_t dev, uint64_t ino, uint64_t ret[2])
+{
+  uint64_t words[2] = {dev, ino};
+  XXH128_hash_t h = XXH3_128bits_withSeed(words, sizeof words, seed + 1);
+  ret[0] = h.low64 ? h.low64 : 1;
+  ret[1] = h.high64;
+}
+
+static uint64_t now_ns(void)
+{
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static int usable(const struct prelux_index *x, uint64_t bytes)
+{
+  return bytes >= sizeof *x && x->magic == PRELUX_INDEX_MAGIC && x->major == PRELUX_INDEX_MAJOR && x->bytes == bytes &&
+         (x->mask & (x->mask + 1u)) == 0 && ((uint64_t)x->mask + 1) * sizeof(struct prelux_index_slot) <= bytes - sizeof *x;
+}
+
+static const struct prelux_index *map_file(const char *runtime)
+{
+  char path[1024];
+  struct stat st;
+  size_t n = strlen(runtime);
+  const struct prelux_index *x = NULL;
+  if (n + sizeof "/index" > sizeof path)
+    return NULL;
+  memcpy(path, runtime, n);
+  memcpy(path + n, "/index", sizeof "/index");
+  int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+  if (fd < 0)
+    return NULL;
+  if (prelux_sys(SYS_fstat, fd, &st) == 0 && (size_t)st.st_size >= sizeof *x)
+  {
+    long at = prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (at > 0 || at < -4095)
+    {
+      x = (const struct prelux_index *)at;
+      if (!usable(x, (uint64_t)st.st_size))
+      {
+        prelux_sys(SYS_munmap, x, st.st_size);
+        x = NULL;
+      }
+    }
+  }
+  prelux_sys(SYS_close, fd);
+  return x;
+}
+
+/* The live map, exchanged when it was retired. A replaced map stays mapped: another thread may be reading it. */
+static const struct prelux_index *current(struct prelux_index_reader *r, const char *runtime)
+{
+  const struct prelux_index *x = atomic_load_explicit(&r->map, memory_order_acquire);
+  if (x && !atomic_load_explicit(&x->retired, memory_order_acquire))
+    return x;
+  uint64_t now = now_ns();
+  if (now < atomic_load_explicit(&r->retry_ns, memory_order_relaxed))
+    return NULL;
+  const struct prelux_index *fresh = map_file(runtime);
+  if (!fresh || atomic_load_explicit(&fresh->retired, memory_order_acquire))
+  {
+    atomic_store_explicit(&r->retry_ns, now + RETRY_NS, memory_order_relaxed);
+    if (fresh)
+      prelux_sys(SYS_munmap, fresh, fresh->bytes);
+    return NULL;
+  }
+  if (!atomic_compare_exchange_strong(&r->map, &x, fresh))
+  {
+    prelux_sys(SYS_munmap, fresh, fresh->bytes); /* another thread was first; nobody has seen ours */
+    return x;
+  }
+  return fresh;
+}
+
+/* A consistent copy of the slot: 1, or 0 when the writer is (or died) in the middle. */
+static int copy_slot(const struct prelux_index_slot *s, struct prelux_index_slot *out)
+{
+  for (int spin = 0; spin < SPINS; spin++)
+  {
+    uint32_t before = atomic_load_explicit(&s->seq, memory_order_acquire);
+    if (before & 1)
+      continue;
+    const _Atomic uint64_t *from = &s->key_lo;
+    _Atomic uint64_t *to = &out->key_lo;
+    atomic_store_explicit(&out->kind_mode, atomic_load_explicit(&s->kind_mode, memory_order_relaxed), memory_order_relaxed);
+    for (int i = 0; i < 7; i++)
+      atomic_store_explicit(&to[i], atomic_load_explicit(&from[i], memory_order_relaxed), memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    if (atomic_load_explicit(&s->seq, memory_order_relaxed) == before)
+      return 1;
+  }
+  return 0;
+}
+
+static int find(const struct prelux_index *x, const uint64_t key[2], struct prelux_index_slot *out)
+{
+  for (uint32_t probe = 0; probe < PRELUX_INDEX_PROBES; probe++)
+  {
+    const struct prelux_index_slot *s = &x->slots[(key[0] + probe) & x->mask];
+    uint64_t lo = atomic_load_explicit(&s->key_lo, memory_order_relaxed);
+    if (lo == 0 && atomic_load_explicit(&s->key_hi, memory_order_relaxed) == 0)
+      return 0;
+    if (lo == key[0] && copy_slot(s, out) && out->key_lo == key[0] && out->key_hi == key[1])
+      return 1;
+  }
+  return 0;
+}
+
+int prelux_index_get(struct prelux_index_reader *r, const char *runtime, uint64_t tree_id, const char *object,
+                     size_t object_len, struct prelux_attr *ret)
+{
+  const struct prelux_index *x = current(r, runtime);
+  struct prelux_index_slot s;
+  uint64_t key[2];
+  if (!x)
+    return 0;
+  prelux_index_key(x->seed, tree_id, object, object_len, key);
+  if (!find(x, key, &s))
+    return 0;
+  uint64_t valid = s.valid_ns;
+  if (valid == 0 || (valid != UINT64_MAX && valid < now_ns()))
+    return 0;
+  uint32_t km = s.kind_mode;
+  *ret = (struct prelux_attr){.type = (uint8_t)PRELUX_SLOT_TYPE(km),
+                              .cached = s.cache_ino != 0,
+                              .mode = PRELUX_SLOT_MODE(km),
+                              .size = s.size,
+                              .mtime_ns = (int64_t)s.mtime_ns,
+                              .ino = s.ino,
+                              .cache_ino = s.cache_ino,
+                              .valid_ns = valid};
+  return 1;
+}
+
+int prelux_index_get_inode(struct prelux_index_reader *r, const char *runtime, uint64_t dev, uint64_t ino,
+                           struct prelux_attr *ret)
+{
+  const struct prelux_index *x = current(r, runtime);
+  struct prelux_index_slot s;
+  uint64_t key[2];
+  if (!x)
+    return 0;
+  prelux_index_inode_key(x->seed, dev, ino, key);
+  if (!find(x, key, &s))
+    return 0;
+  uint32_t km = s.kind_mode;
+  *ret = (struct prelux_attr){.type = (uint8_t)PRELUX_SLOT_TYPE(km),
+                              .cached = 1,
+                              .mode = PRELUX_SLOT_MODE(km),
+                              .size = s.size,
+                              .mtime_ns = (int64_t)s.mtime_ns,
+                              .ino = s.ino,
+                              .cache_ino = ino,
+                              .cache_dev = s.cache_ino,
+                              .valid_ns = s.valid_ns};
+  return 1;
+}

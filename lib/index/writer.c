@@ -1,0 +1,340 @@
+/* The one writer. A slot is written as a seqlock: seq odd, release fence, words, seq even (release). The lock below only
+ * serialises the daemon's own threads; readers never wait for it.
+ *
+ * Growth: a new file with the same seed gets the entries that are still valid, is renamed over RUNTIME/index, then the old
+ * header is marked retired, so that a reader who sees the mark always finds the newer file. At the limit an entry of the
+ * probe window gives way; inode entries stay as long as there is an object entry to drop, because fstat has nobody to ask. */
+#include "lib/index/writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "include/prelux/version.h"
+#include "lib/base/os.h"
+#include "lib/index/reader.h"
+
+#define FLAG_INODE 0x10u /* kind_mode: an inode entry */
+
+struct prelux_index_writer
+{
+  pthread_mutex_t lock;
+  struct prelux_index *map;
+  uint64_t seed; /* of every map this writer makes */
+  uint32_t used; /* slots that are not empty (deleted ones count: they lengthen probes) */
+  uint32_t max_slots;
+  char path[1024], temp[1040];
+};
+
+static uint64_t now_ns(void)
+{
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void retire(struct prelux_index *x)
+{
+  atomic_store_explicit(&x->retired, 1, memory_order_release);
+}
+
+static int make_file(struct prelux_index_writer *w, uint32_t slots, uint64_t seed, uint64_t generation, struct prelux_index **ret)
+{
+  size_t bytes = sizeof(struct prelux_index) + (size_t)slots * sizeof(struct prelux_index_slot);
+  prelux_os.unlink(w->temp);
+  int fd = prelux_os.open(w->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0)
+    return -errno;
+  /* Blocks are there before anyone maps it: a full disk is an error here, not a SIGBUS in a program. */
+  if (prelux_os.fallocate(fd, 0, 0, (off_t)bytes) < 0)
+  {
+    int err = errno;
+    prelux_os.close(fd);
+    prelux_os.unlink(w->temp);
+    return -err;
+  }
+  struct prelux_index *x = prelux_os.mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  int err = errno;
+  prelux_os.close(fd);
+  if (x == MAP_FAILED)
+    return -err;
+  x->magic = PRELUX_INDEX_MAGIC;
+  x->major = PRELUX_INDEX_MAJOR;
+  x->mask = slots - 1;
+  x->bytes = bytes;
+  x->seed = seed;
+  x->generation = generation;
+  atomic_store(&x->writer_pid, (uint32_t)getpid());
+  *ret = x;
+  return 0;
+}
+
+/* Marks what an earlier daemon left, so that its readers come over. */
+static void retire_predecessor(const char *path)
+{
+  struct stat st;
+  int fd = prelux_os.open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0)
+    return;
+  if (prelux_os.fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(struct prelux_index))
+  {
+    struct prelux_index *old = prelux_os.mmap(NULL, sizeof *old, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (old != MAP_FAILED)
+    {
+      if (old->magic == PRELUX_INDEX_MAGIC)
+        retire(old);
+      prelux_os.munmap(old, sizeof *old);
+    }
+  }
+  prelux_os.close(fd);
+}
+
+int prelux_index_writer_create(const char *runtime, uint32_t slots, uint32_t max_slots, struct prelux_index_writer **ret)
+{
+  uint64_t random[2] = {0, 0};
+  if (slots < PRELUX_INDEX_PROBES || (slots & (slots - 1)) || max_slots < slots)
+    return -EINVAL;
+  struct prelux_index_writer *w = calloc(1, sizeof *w);
+  if (!w)
+    return -ENOMEM;
+  int result = -ENAMETOOLONG;
+  w->max_slots = max_slots;
+  pthread_mutex_init(&w->lock, NULL);
+  if (snprintf(w->path, sizeof w->path, "%s/index", runtime) < (int)sizeof w->path &&
+      snprintf(w->temp, sizeof w->temp, "%s/index.new", runtime) < (int)sizeof w->temp)
+    result = getrandom(random, sizeof random, 0) == (ssize_t)sizeof random ? 0 : -EIO;
+  w->seed = random[0];
+  if (result == 0)
+    result = make_file(w, slots, random[0], random[1], &w->map);
+  if (result == 0)
+  {
+    /* The old file must be opened before the rename hides it, and marked after: see the top. */
+    char aside[1056];
+    snprintf(aside, sizeof aside, "%s.old", w->path);
+    prelux_os.unlink(aside);
+    prelux_os.linkat(AT_FDCWD, w->path, AT_FDCWD, aside, 0);
+    result = prelux_os.rename(w->temp, w->path) < 0 ? -errno : 0;
+    retire_predecessor(aside);
+    prelux_os.unlink(aside);
+  }
+  if (result == 0)
+    *ret = w;
+  else
+    prelux_index_writer_free(w);
+  return result;
+}
+
+void prelux_index_writer_free(struct prelux_index_writer *w)
+{
+  if (!w)
+    return;
+  if (w->map)
+  {
+    retire(w->map);
+    prelux_os.munmap(w->map, w->map->bytes);
+  }
+  pthread_mutex_destroy(&w->lock);
+  free(w);
+}
+
+static uint64_t get(const _Atomic uint64_t *word)
+{
+  return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static void set(_Atomic uint64_t *word, uint64_t v)
+{
+  atomic_store_explicit(word, v, memory_order_relaxed);
+}
+
+struct words
+{
+  uint64_t key[2], size, mtime_ns, ino, cache_ino, valid_ns;
+  uint32_t kind_mode;
+};
+
+static void write_slot(struct prelux_index_slot *s, const struct words *v)
+{
+  uint32_t seq = atomic_load_explicit(&s->seq, memory_order_relaxed);
+  atomic_store_explicit(&s->seq, seq + 1, memory_order_relaxed);
+  atomic_thread_fence(memory_order_release);
+  atomic_store_explicit(&s->kind_mode, v->kind_mode, memory_order_relaxed);
+  set(&s->key_lo, v->key[0]);
+  set(&s->key_hi, v->key[1]);
+  set(&s->size, v->size);
+  set(&s->mtime_ns, v->mtime_ns);
+  set(&s->ino, v->ino);
+  set(&s->cache_ino, v->cache_ino);
+  set(&s->valid_ns, v->valid_ns);
+  atomic_store_explicit(&s->seq, seq + 2, memory_order_release);
+}
+
+static void read_slot(const struct prelux_index_slot *s, struct words *v)
+{
+  *v = (struct words){.key = {get(&s->key_lo), get(&s->key_hi)},
+                      .size = get(&s->size),
+                      .mtime_ns = get(&s->mtime_ns),
+                      .ino = get(&s->ino),
+                      .cache_ino = get(&s->cache_ino),
+                      .valid_ns = get(&s->valid_ns),
+                      .kind_mode = atomic_load_explicit(&s->kind_mode, memory_order_relaxed)};
+}
+
+static struct prelux_index_slot *find(struct prelux_index *x, const uint64_t key[2])
+{
+  for (uint32_t probe = 0; probe < PRELUX_INDEX_PROBES; probe++)
+  {
+    struct prelux_index_slot *s = &x->slots[(key[0] + probe) & x->mask];
+    if (get(&s->key_lo) == key[0] && get(&s->key_hi) == key[1])
+      return s;
+    if (get(&s->key_lo) == 0 && get(&s->key_hi) == 0)
+      return NULL;
+  }
+  return NULL;
+}
+
+/* An empty or deleted slot for the key, or NULL. */
+static struct prelux_index_slot *vacant(struct prelux_index *x, const uint64_t key[2])
+{
+  for (uint32_t probe = 0; probe < PRELUX_INDEX_PROBES; probe++)
+  {
+    struct prelux_index_slot *s = &x->slots[(key[0] + probe) & x->mask];
+    if (get(&s->key_lo) == 0)
+      return s;
+  }
+  return NULL;
+}
+
+static bool worth_keeping(const struct words *v, uint64_t now)
+{
+  return v->key[0] != 0 && (v->valid_ns == UINT64_MAX || v->valid_ns > now);
+}
+
+/* A new file of `slots` with what is still valid. Entries that find no place are dropped: they will be asked for again. */
+static int rebuild(struct prelux_index_writer *w, uint32_t slots)
+{
+  struct prelux_index *old = w->map, *x;
+  uint64_t now = now_ns();
+  uint32_t used = 0;
+  int ret = make_file(w, slots, old->seed, old->generation + 1, &x);
+  if (ret < 0)
+    return ret;
+  for (uint32_t i = 0; i <= old->mask; i++)
+  {
+    struct words v;
+    read_slot(&old->slots[i], &v);
+    struct prelux_index_slot *to = worth_keeping(&v, now) ? vacant(x, v.key) : NULL;
+    if (to)
+    {
+      write_slot(to, &v);
+      used++;
+    }
+  }
+  if (prelux_os.rename(w->temp, w->path) < 0)
+  {
+    ret = -errno;
+    prelux_os.munmap(x, x->bytes);
+    return ret;
+  }
+  w->map = x;
+  w->used = used;
+  retire(old);
+  prelux_os.munmap(old, old->bytes);
+  return 0;
+}
+
+/* The slot of the probe window that is easiest to do without. */
+static struct prelux_index_slot *victim(struct prelux_index *x, const uint64_t key[2])
+{
+  struct prelux_index_slot *best = NULL;
+  uint64_t best_valid = 0, now = now_ns();
+  for (uint32_t probe = 0; probe < PRELUX_INDEX_PROBES; probe++)
+  {
+    struct prelux_index_slot *s = &x->slots[(key[0] + probe) & x->mask];
+    bool inode = atomic_load_explicit(&s->kind_mode, memory_order_relaxed) & FLAG_INODE;
+    uint64_t valid = get(&s->valid_ns);
+    if (!inode && valid <= now)
+      return s;
+    if (!inode && (!best || valid < best_valid))
+    {
+      best = s;
+      best_valid = valid;
+    }
+  }
+  return best ? best : &x->slots[key[0] & x->mask];
+}
+
+static void put(struct prelux_index_writer *w, const struct words *v)
+{
+  struct prelux_index_slot *s = find(w->map, v->key);
+  if (!s)
+  {
+    s = vacant(w->map, v->key);
+    if (!s || w->used > w->map->mask / 8 * 5)
+    {
+      uint32_t slots = w->map->mask + 1;
+      if (slots * 2 <= w->max_slots && rebuild(w, slots * 2) == 0)
+        s = vacant(w->map, v->key);
+    }
+    if (!s)
+      s = victim(w->map, v->key);
+    else if (get(&s->key_hi) == 0)
+      w->used++;
+  }
+  write_slot(s, v);
+}
+
+static void drop(struct prelux_index_writer *w, const uint64_t key[2])
+{
+  static const struct words deleted = {.key = {0, 1}};
+  pthread_mutex_lock(&w->lock);
+  struct prelux_index_slot *s = find(w->map, key);
+  if (s)
+    write_slot(s, &deleted);
+  pthread_mutex_unlock(&w->lock);
+}
+
+void prelux_index_put(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len,
+                      const struct prelux_attr *attr, uint64_t dev_seen)
+{
+  struct words v = {.size = attr->size,
+                    .mtime_ns = (uint64_t)attr->mtime_ns,
+                    .ino = attr->ino,
+                    .cache_ino = attr->cached ? attr->cache_ino : 0,
+                    .valid_ns = attr->valid_ns,
+                    .kind_mode = PRELUX_SLOT_KM(attr->type, attr->mode)};
+  prelux_index_key(w->seed, tree_id, object, len, v.key);
+  pthread_mutex_lock(&w->lock);
+  put(w, &v);
+  if (attr->cached && attr->cache_ino)
+  {
+    prelux_index_inode_key(w->seed, attr->cache_dev, attr->cache_ino, v.key);
+    v.cache_ino = dev_seen;
+    v.valid_ns = UINT64_MAX;
+    v.kind_mode |= FLAG_INODE;
+    put(w, &v);
+  }
+  pthread_mutex_unlock(&w->lock);
+}
+
+void prelux_index_drop(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len)
+{
+  uint64_t key[2];
+  prelux_index_key(w->seed, tree_id, object, len, key);
+  drop(w, key);
+}
+
+void prelux_index_drop_inode(struct prelux_index_writer *w, uint64_t dev, uint64_t ino)
+{
+  uint64_t key[2];
+  prelux_index_inode_key(w->seed, dev, ino, key);
+  drop(w, key);
+}
