@@ -22,7 +22,12 @@ enum prelux_conf_type {
   PRELUX_T_ENUM,
   PRELUX_T_LIST,     /* list of strings, or one comma-separated string */
   PRELUX_T_MAP,      /* map string -> string (headers, options) */
-  PRELUX_T_FRESHNESS,/* immutable | always | skip | {max_age: 60s} */
+  PRELUX_T_FRESHNESS,/* immutable | always | skip | {max_age: 60s}; text is the word ("max_age"), number the age in ns */
+  PRELUX_T_PATH,     /* local path: ~ expanded, made absolute against cwd */
+  PRELUX_T_URL,      /* http:// or https:// and a host */
+  PRELUX_T_ADDRESS,  /* host:port; [v6]:port */
+  PRELUX_T_SHARE_OR_SIZE, /* a share sets `share`, a size `number`; the other is 0 */
+  PRELUX_T_SECTION,  /* has keys of its own: its rows are those of another `where` */
 };
 
 struct prelux_conf_key {
@@ -33,13 +38,24 @@ struct prelux_conf_key {
   const char *fallback; /* default as text, NULL: none */
   const char *choices;  /* ENUM: "a|b|c"; INT/SIZE/DURATION: "min..max" or NULL */
   bool required;
+  bool hidden;          /* holds secrets (every SECRET, a MAP of headers): file:PATH allowed, never shown */
+  bool later;           /* accepted and checked, but this version (read side only) does nothing with it */
+  const char *sample;   /* a valid value as YAML, for the example and the tests; NULL: the default will do */
   const char *help;     /* one line */
 };
 extern const struct prelux_conf_key prelux_conf_keys[]; /* ends with name NULL */
 
+struct prelux_conf_kind { /* a backend type */
+  const char *type;
+  bool later;           /* parsed and checked; this version cannot serve it */
+  const char *help;
+};
+extern const struct prelux_conf_kind prelux_conf_kinds[]; /* ends with type NULL */
+
 struct prelux_conf_value { /* one given or defaulted key */
   const struct prelux_conf_key *key;
-  char *text;            /* scalar as text, ${ENV} resolved; NULL for LIST and MAP */
+  char *text;            /* scalar as text, ${ENV} and file: resolved; ENUM: as in `choices`; NULL for LIST and MAP */
+  char *raw;             /* scalar as written where ${ENV} or file: was resolved, else NULL: what may be shown */
   int64_t number;        /* BOOL, INT, SIZE, DURATION, MODE; ENUM: index of the choice */
   double share;
   char **items;          /* LIST: strings; MAP: "key", "value" alternating */
@@ -57,7 +73,7 @@ struct prelux_conf_backend {
 
 struct prelux_conf_mapping {
   char *local;       /* absolute normalised (cwd at load), or URI "s3:/bucket/x" */
-  char *remote;      /* as written */
+  char *remote;      /* as written, ${ENV} resolved */
   char *backend;     /* name before the colon */
   char *path;        /* object path below the backend's root, no slash at either end */
   char *cache;       /* folder given for this mapping (absolute), or NULL */
@@ -65,6 +81,8 @@ struct prelux_conf_mapping {
   uint64_t max_age_ns, negative_age_ns;
   uint32_t file_mode, dir_mode;
   bool exec_auto;
+  struct prelux_conf_value *values; /* all keys, for showing; empty in an azfuse list */
+  size_t n_values;
   int line, column;
 };
 
@@ -105,12 +123,15 @@ struct prelux_conf_input {
 
 struct prelux_conf_error { char *text; /* "file:line:col: message" lines, '\n' between */ };
 
-/* 0; -ENOENT no configuration anywhere; -EINVAL with *err filled, one line per mistake, all that can be found in one pass.
- * With lenient = true a broken file still yields a conf that holds whatever `local:` could be read (for failing closed). */
+/* 0; -ENOENT no configuration anywhere; -ENOMEM; -EINVAL with err->text filled (caller frees it; err may be NULL), one line
+ * per mistake, all that can be found in one pass.
+ * With lenient = true a broken file still yields a conf beside -EINVAL, for failing closed: mappings[] holds whatever `local:`
+ * could be read, even from broken YAML, and only `local` is sure to be set there. Otherwise *ret is untouched on failure. */
 int prelux_conf_load(const struct prelux_conf_input *in, bool lenient, struct prelux_conf **ret,
                      struct prelux_conf_error *err);
-/* The file that would be loaded: --config > PRELUX_CONFIG > AZFUSE_CLOUD_FUSE_CONFIG_FILE (QD_ first) > XDG > /etc.
- * 0 and an absolute path in out, or -ENOENT. */
+/* The file that would be loaded: --config > PRELUX_CONFIG > AZFUSE_CLOUD_FUSE_CONFIG_FILE (QD_ first), or azfuse's default
+ * file where USE_FUSE is set and not 0 > XDG > /etc. A file that is named is taken, there or not.
+ * 0 and an absolute path in out, -ENOENT or -ENAMETOOLONG. */
 int prelux_conf_find(const struct prelux_conf_input *in, char *out, size_t cap);
 void prelux_conf_free(struct prelux_conf *c);
 
@@ -118,6 +139,8 @@ void prelux_conf_free(struct prelux_conf *c);
 const struct prelux_conf_value *prelux_conf_get(const struct prelux_conf_backend *b, const char *key);
 const char *prelux_conf_str(const struct prelux_conf_backend *b, const char *key); /* NULL when unset */
 int64_t prelux_conf_num(const struct prelux_conf_backend *b, const char *key);     /* 0 when unset */
+/* NULL or an item of the MAP `key`, by name. */
+const char *prelux_conf_item(const struct prelux_conf_backend *b, const char *key, const char *name);
 const struct prelux_conf_backend *prelux_conf_backend(const struct prelux_conf *c, const char *name);
 
 #endif
