@@ -1,0 +1,50 @@
+/* Attributes, files and listings of mapped objects: from index and cache where they are fresh, else from the daemon.
+ * r is always a MAPPED route. All return 0 or -errno; every errno that prelux itself makes is recorded. errno
+ * untouched. Raw system calls; no lock is held; safe in signal handlers and vfork children. */
+#ifndef PRELUX_SHIM_ASK_H
+#define PRELUX_SHIM_ASK_H
+
+#include "include/prelux/attr.h"
+#include "include/prelux/listing.h"
+#include "include/prelux/msg.h"
+#include "shim/route.h"
+
+/* Records an errno that prelux makes (once per err, path and cause) and returns -err. advice may be NULL. */
+int prelux_fail(int err, const char *call, const char *path, const char *cause, const char *advice);
+/* -EROFS with its record: a call that would change something below a prefix. */
+int prelux_refuse(const char *call, const struct prelux_route *r);
+
+/* Attributes of the object: -ENOENT when there is none, -ENOTDIR when it is a file and r->must_dir. */
+int prelux_ask_attr(const struct prelux_route *r, const char *call, struct prelux_attr *ret);
+/* As prelux_ask_attr, and the file lies whole at its cache path (a folder: its cache folder exists). flags:
+ * PRELUX_F_*; ret_fd may be NULL unless PRELUX_F_WANT_FD. */
+int prelux_ask_open(const struct prelux_route *r, const char *call, unsigned flags, struct prelux_attr *ret, int *ret_fd);
+
+/* The folder's listing, mapped read-only; release with prelux_listing_free. */
+int prelux_ask_list(const struct prelux_route *r, const char *call, const struct prelux_listing **ret,
+                    struct prelux_attr *ret_attr);
+void prelux_listing_free(const struct prelux_listing *l);
+
+/* Path in the cache tree. Length or -ENAMETOOLONG. Says nothing about what lies there. */
+long prelux_cache_path(const struct prelux_route *r, char *out, size_t cap);
+
+/* Opens the object as open(2) would on a read-only mounted file system and gives the fd its class: fd or -errno. The
+ * real open in it is libc's (a cancellation point). */
+int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags);
+
+/* For exec, dlopen, spawn: a file is filled and `out` names it in the cache tree; a folder exists there. The kernel must
+ * then use that path. 0 or -errno. */
+int prelux_real_path(const struct prelux_route *r, const char *call, char *out, size_t cap, struct prelux_attr *ret);
+
+/* The struct stat that programs see. */
+void prelux_fill_stat(const struct prelux_table_mapping *m, const struct prelux_attr *attr, struct stat *st);
+/* Permission bits shown. */
+uint32_t prelux_shown_mode(const struct prelux_table_mapping *m, const struct prelux_attr *attr);
+
+/* After a real fstat: when fd lies in a cache tree (or on a real folder at a mapping root) st becomes what stat by its
+ * logical path says. */
+void prelux_patch_stat(int fd, struct stat *st);
+
+/* Dense enough for 64 KiB stacks: path-sized buffers are the callers', a request and its reply take 12 KiB. */
+
+#endif

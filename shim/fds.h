@@ -1,0 +1,37 @@
+/* Classes of folder descriptors and of the working directory: what a relative path may reach.
+ *
+ * A class is only ever a short cut. FAR says "no mapping can be reached downwards from here" and is believed; all
+ * others are checked against what the kernel says (/proc/self/fd/N, getcwd) before they are used, so a stale word can
+ * cost time but not truth. close() and every call that makes a descriptor through a hook resets the word. */
+#ifndef PRELUX_SHIM_FDS_H
+#define PRELUX_SHIM_FDS_H
+
+#include "shim/route.h"
+
+enum prelux_class {
+  PRELUX_CLASS_UNKNOWN = 0, /* inherited, received, made behind our back */
+  PRELUX_CLASS_PLAIN,       /* opened by an unmapped path: not ours even when it lies in a cache tree */
+  PRELUX_CLASS_FAR,         /* as PLAIN, and no mapping lies below the folder */
+  PRELUX_CLASS_SHADOW,      /* file or folder of a cache tree, opened through a mapping (hint: which) */
+  PRELUX_CLASS_ANCESTOR,    /* folder above a mapping */
+};
+
+/* hint: number of the mapping for SHADOW, else 0. Nothing happens in a vfork child. fd < 0 is allowed. */
+void prelux_fd_set(int fd, enum prelux_class class, uint32_t hint);
+enum prelux_class prelux_fd_get(int fd, uint32_t *ret_hint);
+void prelux_fd_copy(int from, int to);
+/* Forgets [first, last]. */
+void prelux_fd_forget(unsigned first, unsigned last);
+
+/* Logical path of the folder `dirfd` (AT_FDCWD: the working directory) for joining relative paths. Length, 0 when
+ * the folder is FAR (no mapping below; out untouched), or -errno. *ret_ours (may be NULL): the kernel's folder is
+ * another than the logical one (cache tree, stand-in), so libc must get absolute paths. */
+long prelux_dir_path(int dirfd, char *out, size_t cap, bool *ret_ours, int *ret_hint);
+
+/* After the working directory changed: through a mapping (logical path and its number), or by libc (path NULL). */
+void prelux_cwd_set(const char *logical, uint32_t index);
+void prelux_cwd_plain(void);
+/* True when the working directory is known to be FAR. */
+bool prelux_cwd_far(void);
+
+#endif

@@ -1,0 +1,71 @@
+/* Where a path leads: to libc, or into a mapping.
+ *
+ * Every hook that takes a path has this shape (at-less calls pass AT_FDCWD):
+ *
+ *   struct prelux_route r;
+ *   if (prelux_idle() || prelux_far(dirfd, path)) -> real call; on failure see below
+ *   int where = prelux_route(dirfd, path, how, &r);
+ *   if (where < 0) return prelux_ret(where);
+ *   if (where != PRELUX_MAPPED) rc = prelux_real.xat(r.at, r.use, ...);   // never the caller's own path
+ *   when that failed and prelux_route_again(dirfd, path, how, &r): it is MAPPED after all (a link from outside)
+ *
+ * Only r.at and r.use may be handed to libc: they differ from what the caller gave when the kernel's working directory
+ * or folder fd is one of ours, when `..` left a mapping, and for a missing ancestor of a prefix. */
+#ifndef PRELUX_SHIM_ROUTE_H
+#define PRELUX_SHIM_ROUTE_H
+
+#include "lib/map/match.h"
+#include "shim/state.h"
+
+enum prelux_where {
+  PRELUX_UNMAPPED = 0,
+  PRELUX_MAPPED = 1,
+  PRELUX_ANCESTOR = 2, /* a mapping lies below; libc answers, with r.at and r.use. `missing`: it is not on disk and
+                        * r.use is a folder of the runtime folder that stands for it: no changing call may reach it */
+};
+
+/* How the call treats the path. */
+#define PRELUX_NOFOLLOW 0x1u /* the last component is not followed when it is a link */
+#define PRELUX_CHANGE 0x2u   /* the call may make or change something: links are looked for before libc is called */
+
+struct prelux_route {
+  int where;          /* enum prelux_where */
+  int at;             /* UNMAPPED, ANCESTOR: hand these to libc; MAPPED: undefined */
+  const char *use;
+  const struct prelux_table_mapping *mapping; /* MAPPED */
+  uint32_t index;     /* its number */
+  bool must_dir;      /* the path ends in "/", "/." or "/..": only a folder will do */
+  bool missing;       /* ANCESTOR: not on disk */
+  bool has_below;     /* MAPPED: another mapping lies below */
+  bool uri;           /* MAPPED by a URI prefix: path is "s3:/bucket/x" */
+  const char *rel;    /* MAPPED: what lies below the mapping root, no slash at either end; in path */
+  size_t rel_len;
+  char path[PATH_MAX]; /* logical path, absolute and normalised (valid when where != UNMAPPED or use == path) */
+};
+
+/* enum prelux_where, or -errno that the program gets (-ENOTDIR and -ENOENT around "..", -ENAMETOOLONG, -EIO for a
+ * broken configuration: recorded). errno untouched. Async-signal-safe. */
+int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route *r);
+
+/* After libc's call on an UNMAPPED path failed: true when errno is ENOENT or ENOTDIR and a link from outside leads to a
+ * mapping; r is then MAPPED, or an ANCESTOR with another r.use, or where is -errno. errno untouched. */
+bool prelux_route_again(int dirfd, const char *path, unsigned how, struct prelux_route *r);
+
+/* The mapping that an open fd (file or folder) lies in, by what the kernel says it is. enum prelux_where (ANCESTOR only
+ * for folders that stand for missing ones). For a file that was evicted meanwhile r.path is its last name. */
+int prelux_route_fd(int fd, struct prelux_route *r);
+
+/* True at once for nearly every unmapped path; costs some nanoseconds. False: prelux_route() must look. */
+bool prelux_far(int dirfd, const char *path);
+
+/* A real path of ours (cache tree, stand-in of a missing ancestor) as the program should see it: length written to
+ * out, 0 when it is not ours, -ENAMETOOLONG. hint: mapping to prefer where several share a tree, or -1. */
+long prelux_logical(const char *real, int hint, char *out, size_t cap);
+
+/* A real folder stands at a mapping root: its mapping's number, or -1. */
+int prelux_root_of(uint64_t dev, uint64_t ino);
+
+/* r becomes the root of mapping `index`. */
+void prelux_route_root(uint32_t index, struct prelux_route *r);
+
+#endif

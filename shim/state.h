@@ -1,0 +1,60 @@
+/* What the library knows about its process. Written by the constructor, before other threads exist; afterwards only
+ * the members marked so change, atomically. */
+#ifndef PRELUX_SHIM_STATE_H
+#define PRELUX_SHIM_STATE_H
+
+#include "include/prelux/table.h"
+#include "lib/base/sys.h"
+#include "shim/real.h"
+
+enum prelux_phase {
+  PRELUX_NEW = 0, /* nothing bound yet */
+  PRELUX_OFF,     /* bound; every call goes to libc: no configuration, PRELUX_OFF=1, AT_SECURE */
+  PRELUX_ON,
+};
+
+struct prelux_state {
+  int phase;                        /* atomic: enum prelux_phase */
+  int quiet;                        /* atomic: a seccomp filter is on: no socket, no unusual system call */
+  int shared_child;                 /* atomic: vfork or its like was called once: prelux_in_shared_child() looks closer */
+  const struct prelux_table *table; /* NULL in OFF, and in ON while the configuration could not be had: then
+                                     * `lost` names the prefixes, and each is EIO */
+  const char *lost;                 /* prefixes, one after another, each ended by NUL, the list by an empty one */
+  const char *lost_why;             /* cause for the record */
+  const char *table_path;           /* what PRELUX_CONFIG must hold in children, "" when none */
+  const char *runtime;              /* runtime folder */
+  char *const *envp;                /* environment at start, for starting a daemon */
+};
+extern struct prelux_state prelux_state;
+
+/* Sets the library up when a hook runs before the constructor; true: pass this call to libc. */
+bool prelux_idle_slow(void);
+
+/* First line of every hook: `if (prelux_idle()) return prelux_real.x(...)`. */
+static inline bool prelux_idle(void)
+{
+  return __builtin_expect(__atomic_load_n(&prelux_state.phase, __ATOMIC_ACQUIRE) != PRELUX_ON, 0) && prelux_idle_slow();
+}
+
+static inline bool prelux_quiet(void)
+{
+  return __atomic_load_n(&prelux_state.quiet, __ATOMIC_RELAXED) != 0;
+}
+
+/* A child made by vfork (or clone with CLONE_VM) before its exec: its stores would be its parent's. Classes, the cwd
+ * and all other shared state may not be written there. */
+bool prelux_in_shared_child(void);
+/* To be called before a child that shares memory can be made (vfork, clone, syscall(SYS_vfork), ...). */
+void prelux_note_shared_child(void);
+/* To be called when the program is about to get a seccomp filter. */
+void prelux_note_seccomp(void);
+
+/* The edge where -errno becomes errno. */
+static inline long prelux_ret(long rc)
+{
+  if (rc >= 0) return rc;
+  errno = (int)-rc;
+  return -1;
+}
+
+#endif
