@@ -1,0 +1,11 @@
+/* The tables that registry.c lists; nobody else names a backend in code. */
+#ifndef PRELUX_BACKEND_BACKENDS_H
+#define PRELUX_BACKEND_BACKENDS_H
+
+#include "lib/backend/backend.h"
+
+extern const struct prelux_backend_ops prelux_backend_file;
+extern const struct prelux_backend_ops prelux_backend_http;
+extern const struct prelux_backend_ops prelux_backend_alluxio_proxy;
+
+#endif

@@ -1,0 +1,16 @@
+/* The backends of this preluxd. A new one is a file, a declaration in backends.h and a row here. */
+#include <string.h>
+
+#include "lib/backend/backends.h"
+
+static const struct prelux_backend_ops *const backends[] = {
+    &prelux_backend_file,
+};
+
+const struct prelux_backend_ops *prelux_backend_find(const char *type)
+{
+  for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)
+    if (strcmp(backends[i]->type, type) == 0)
+      return backends[i];
+  return NULL;
+}
