@@ -100,8 +100,8 @@ size_t prelux_error_format(char *buf, size_t cap, const struct prelux_error_reco
   raw(&o, ",\"pid\":");
   number(&o, pid);
   text(&o, "errno", prelux_errno_name(rec->err), 16);
-  text(&o, "call", rec->call, cap / 8 * 7);
-  text(&o, "backend", rec->backend, cap / 8 * 7);
+  text(&o, "call", rec->call, cap / 4 * 3);
+  text(&o, "backend", rec->backend, cap / 8 * 5);
   text(&o, "cause", rec->cause, cap / 2);
   text(&o, "advice", rec->advice, cap / 4);
   text(&o, "path", rec->path, 24);
