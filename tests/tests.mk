@@ -32,9 +32,14 @@ $(UNIT_BIN): $(BUILD)/tests/unit/%: tests/unit/%.c $(UNIT_LIB)
 	$(Q)$(CC) $(BASE) $(CFLAGS) $(SAN) $(PKG_CFLAGS) $(UNIT_CFLAGS) -pthread -MMD -MP -MF $@.d -o $@ $< $(UNIT_LIB) -lcmocka $(PKG_LIBS) -ldl
 
 # Programs that run on a plain folder and below a mapping: no sanitizer, nothing of prelux in them.
-$(POSIX_BIN) $(BENCH_BIN): $(BUILD)/%: %.c
+$(POSIX_BIN) $(filter-out %/route,$(BENCH_BIN)): $(BUILD)/%: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(BASE) -O1 -g -MMD -MP -MF $@.d -o $@ $< -pthread -ldl -lrt
+
+# route() is inside the library: its bench is linked with the library's own objects.
+$(BUILD)/tests/bench/route: tests/bench/route.c $(SHIM_OBJ)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) -O2 -g -o $@ $^ -ldl
 
 unit-programs: $(UNIT_BIN)
 posix-programs: $(POSIX_BIN)

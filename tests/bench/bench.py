@@ -1,0 +1,107 @@
+"""make bench: what a call costs, beside plain libc and in the same run.
+
+Prints a table, writes every figure to --json, and with --markdown FILE replaces the table between the markers there."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.harness import Prelux  # noqa: E402
+
+BEGIN, END = "<!-- bench table -->", "<!-- end of bench table -->"
+BIG = 64 << 20
+EXECS = 200
+
+
+def make_data(folder):
+    folder.mkdir(parents=True)
+    (folder / "f").write_bytes(b"x" * 4000)
+    with open(folder / "big", "wb") as out:
+        block = os.urandom(1 << 20)
+        for _ in range(BIG >> 20):
+            out.write(block)
+    for i in range(20):
+        (folder / f"name{i}").touch()
+
+
+def rows_of(text):
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def spawn_us(env):
+    start = time.perf_counter()
+    pid = os.posix_spawn("/bin/true", ["true"], env)
+    os.waitpid(pid, 0)
+    return (time.perf_counter() - start) * 1e6
+
+
+def exec_rows(prelux, table):
+    """/bin/true with the library and without, in turn."""
+    with_it = dict(prelux.env, LD_PRELOAD=str(prelux.library), PRELUX_CONFIG=table)
+    without = dict(prelux.env)
+    pairs = [(spawn_us(with_it), spawn_us(without)) for _ in range(EXECS)][10:]
+    a, b = (statistics.median(column) for column in zip(*pairs))
+    over = sorted(x - y for x, y in pairs)
+    return {"name": "exec of /bin/true", "a_us": round(a, 1), "b_us": round(b, 1), "over_us": round(statistics.median(over), 1),
+            "over_us_low": round(over[len(over) // 10], 1), "over_us_high": round(over[len(over) * 9 // 10], 1)}
+
+
+def collect(build):
+    programs = build / "tests" / "bench"
+    with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
+        prelux = Prelux(tmp, build)
+        try:
+            source = Path(tmp, "source")
+            make_data(source)
+            mapped = prelux.file_mapping(source, freshness="immutable")
+            prelux.run(f"cat {mapped}/* >/dev/null; stat {mapped}/missing; ls {mapped} >/dev/null", check=False)
+            table = prelux.run(["printenv", "PRELUX_CONFIG"]).stdout.strip()
+            calls = rows_of(prelux.run([programs / "calls", source, mapped], timeout=600).stdout)
+            env = dict(prelux.env, PRELUX_CONFIG=table)
+            route = rows_of(subprocess.run([programs / "route"], env=env, check=True, capture_output=True, text=True).stdout)
+            return {"machine": f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores", "calls": calls,
+                    "route": route, "exec": exec_rows(prelux, table)}
+        finally:
+            prelux.close()
+
+
+def table(result):
+    lines = ["| row | prelux ns | plain ns | ratio (10th to 90th percentile) |", "|---|---|---|---|"]
+    for row in result["calls"]:
+        lines.append(f"| {row['name']} | {row['a_ns']:.0f} | {row['b_ns']:.0f} | {row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f}) |")
+    for row in result["route"]:
+        lines.append(f"| {row['name']} | {row['ns']:.1f} ({row['low']:.1f} to {row['high']:.1f}) | | |")
+    row = result["exec"]
+    lines.append(f"| {row['name']} | {row['a_us'] * 1000:.0f} | {row['b_us'] * 1000:.0f} | over: {row['over_us']:.0f} us "
+                 f"({row['over_us_low']:.0f} to {row['over_us_high']:.0f}) |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", default="build")
+    parser.add_argument("--json")
+    parser.add_argument("--markdown")
+    args = parser.parse_args()
+    result = collect(Path(args.build).resolve())
+    text = table(result)
+    print(text)
+    print(f"\nmachine: {result['machine']}")
+    if args.json:
+        Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
+    if args.markdown:
+        page = Path(args.markdown)
+        head, rest = page.read_text().split(BEGIN)
+        page.write_text(f"{head}{BEGIN}\n{text}\n\nMachine: {result['machine']}.\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()
