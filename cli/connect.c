@@ -1,0 +1,363 @@
+/* Talking to the daemon: REGISTER makes the configuration a table that every other request names; CTL carries the commands. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "include/prelux/table.h"
+#include "lib/base/path.h"
+#include "lib/conf/conf.h"
+#include "lib/ipc/runtime.h"
+
+#define TIMEOUT_MS 15000
+#define NEED_ROUNDS 4
+
+struct buffers {
+  unsigned char request[PRELUX_MSG_MAX] __attribute__((aligned(8)));
+  unsigned char reply[PRELUX_MSG_MAX] __attribute__((aligned(8)));
+};
+static struct buffers buffers;
+
+void prelux_cli_client(const struct prelux_cli *cli, bool start, struct prelux_client_opts *ret)
+{
+  *ret = (struct prelux_client_opts){
+      .runtime = cli->runtime,
+      .daemon = start ? cli->daemon : NULL,
+      .envp = cli->env,
+      .timeout_ms = TIMEOUT_MS,
+      .fd_cloexec = 1,
+  };
+}
+
+static const char *reason(int err)
+{
+  switch (-err)
+  {
+  case ENOTCONN:
+    return "no daemon runs, and none could be started";
+  case ETIMEDOUT:
+    return "the daemon does not answer";
+  case EPROTO:
+    return "the daemon went away";
+  case EACCES:
+    return "the runtime folder or its socket belongs to somebody else";
+  default:
+    return strerror(-err);
+  }
+}
+
+static void print_texts(const void *reply)
+{
+  size_t pos = 0, len;
+  for (const char *text; (text = prelux_msg_next(reply, PRELUX_FIELD_TEXT, &pos, &len));)
+    fprintf(stderr, "%s\n", text);
+}
+
+/* What the configuration may refer to without being asked: what decides *which* file is read. Anything else is sent when
+ * the daemon names it (NEED): environments are large and hold other programs' secrets. */
+static const char *const always[] = {"PRELUX_CONFIG",
+                                     "XDG_CONFIG_HOME",
+                                     "XDG_CACHE_HOME",
+                                     "AZFUSE_CLOUD_FUSE_CONFIG_FILE",
+                                     "QD_CLOUD_FUSE_CONFIG_FILE",
+                                     "AZFUSE_STORAGE_ACCOUNT_CONFIG_FOLDER",
+                                     "AZFUSE_USE_FUSE",
+                                     "QD_USE_FUSE"};
+
+/* NAME=value, or NAME alone: known not to be set. */
+static void put_env(struct prelux_msg *m, char *const env[], const char *name, bool even_unset)
+{
+  size_t n = strlen(name);
+  for (size_t i = 0; env[i]; i++)
+    if (strncmp(env[i], name, n) == 0 && env[i][n] == '=')
+    {
+      prelux_msg_put_str(m, PRELUX_FIELD_ENV, env[i]);
+      return;
+    }
+  if (even_unset)
+    prelux_msg_put_str(m, PRELUX_FIELD_ENV, name);
+}
+
+/* PRELUX_CONFIG below a running `prelux run` names a table: its head, or false. */
+static bool read_table_head(const char *path, struct prelux_table *head)
+{
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0)
+    return false;
+  ssize_t n = read(fd, head, sizeof *head);
+  close(fd);
+  return n == (ssize_t)sizeof *head && head->magic == PRELUX_TABLE_MAGIC;
+}
+
+struct registration {
+  char config[PATH_MAX];
+  struct prelux_table head; /* when `table` */
+  bool table;
+  char *needed[256];
+  size_t n_needed;
+};
+
+static int build_request(const struct prelux_cli *cli, const struct registration *r, struct prelux_msg *m)
+{
+  const char *home = prelux_env_get(cli->env, "HOME");
+  prelux_msg_begin(m, buffers.request, sizeof buffers.request, PRELUX_OP_REGISTER);
+  if (r->table)
+    prelux_msg_put(m, PRELUX_FIELD_TABLE, r->head.hash, sizeof r->head.hash);
+  else
+    prelux_msg_put_str(m, PRELUX_FIELD_CONFIG, r->config);
+  prelux_msg_put_str(m, PRELUX_FIELD_CWD, cli->cwd);
+  if (home)
+    prelux_msg_put_str(m, PRELUX_FIELD_HOME, home);
+  for (size_t i = 0; i < sizeof always / sizeof *always; i++)
+    put_env(m, cli->env, always[i], false);
+  for (size_t i = 0; i < r->n_needed; i++)
+    put_env(m, cli->env, r->needed[i], true);
+  return m->overflow ? prelux_cli_fail("the environment variables of this configuration are longer than %u bytes", PRELUX_MSG_MAX) : 0;
+}
+
+/* Names the daemon asked for that are not known yet; how many. */
+static size_t note_needs(struct registration *r, const void *reply)
+{
+  size_t pos = 0, len, fresh = 0;
+  for (const char *name; (name = prelux_msg_next(reply, PRELUX_FIELD_NEED, &pos, &len));)
+  {
+    size_t i = 0;
+    while (i < r->n_needed && strcmp(r->needed[i], name) != 0)
+      i++;
+    if (i == r->n_needed && i < sizeof r->needed / sizeof *r->needed && (r->needed[i] = strdup(name)))
+    {
+      r->n_needed++;
+      fresh++;
+    }
+  }
+  return fresh;
+}
+
+static int exchange(struct prelux_cli *cli, struct registration *r, int *ret_status)
+{
+  struct prelux_client_opts opts;
+  prelux_cli_client(cli, true, &opts);
+  for (int round = 0; round < NEED_ROUNDS; round++)
+  {
+    struct prelux_msg m;
+    int ret = build_request(cli, r, &m);
+    if (ret != 0)
+      return ret;
+    memset(buffers.reply, 0, sizeof(struct prelux_msg_header));
+    *ret_status = prelux_client_call(&opts, &m, buffers.reply, sizeof buffers.reply, NULL);
+    if (prelux_msg_check(buffers.reply, ((struct prelux_msg_header *)buffers.reply)->bytes) < 0)
+      return prelux_cli_fail("%s (runtime folder %s)", reason(*ret_status), cli->runtime);
+    if (note_needs(r, buffers.reply) == 0)
+      return 0;
+  }
+  return 0;
+}
+
+/* A broken configuration has a table, too: it makes its prefixes fail. */
+static int check_table(struct prelux_cli *cli)
+{
+  int fd = open(cli->table_path, O_RDONLY | O_CLOEXEC), ret = 0;
+  struct stat st;
+  struct prelux_table *t = NULL;
+  if (fd < 0 || fstat(fd, &st) < 0)
+    ret = prelux_cli_fail("%s: %s", cli->table_path, strerror(errno));
+  else if (!(t = malloc((size_t)st.st_size + 1)) || pread(fd, t, (size_t)st.st_size, 0) != st.st_size ||
+           (size_t)st.st_size < sizeof *t)
+    ret = prelux_cli_fail("%s cannot be read", cli->table_path);
+  else if (t->flags & PRELUX_TABLE_BROKEN)
+  {
+    const char *text = (uint64_t)t->error.off + t->error.len < (uint64_t)st.st_size ? (const char *)t + t->error.off : "";
+    fprintf(stderr, "%s\n", *text ? text : "the configuration is broken");
+    ret = PRELUX_EXIT_USAGE;
+  }
+  free(t);
+  if (fd >= 0)
+    close(fd);
+  return ret;
+}
+
+static int find_config(struct prelux_cli *cli, struct registration *r)
+{
+  const struct prelux_conf_input in = {.file = cli->config, .cwd = cli->cwd, .env = cli->env};
+  int ret = prelux_conf_find(&in, r->config, sizeof r->config);
+  if (ret == -ENOENT)
+  {
+    prelux_cli_fail("no configuration: give --config FILE, set PRELUX_CONFIG, or write ~/.config/prelux/config.yaml "
+                    "(`prelux config init` prints an example)");
+    return PRELUX_EXIT_USAGE;
+  }
+  if (ret < 0)
+    return prelux_cli_fail("configuration: %s", strerror(-ret));
+  r->table = read_table_head(r->config, &r->head);
+  return 0;
+}
+
+int prelux_cli_register(struct prelux_cli *cli)
+{
+  static struct registration r;
+  int status = 0, ret = find_config(cli, &r);
+  if (ret == 0)
+    ret = exchange(cli, &r, &status);
+  for (size_t i = 0; i < r.n_needed; i++)
+    free(r.needed[i]);
+  r.n_needed = 0;
+  if (ret != 0)
+    return ret;
+  size_t pos = 0, len = 0;
+  const void *hash = prelux_msg_next(buffers.reply, PRELUX_FIELD_TABLE, &pos, &len);
+  const char *path = prelux_msg_str(buffers.reply, PRELUX_FIELD_TEXT);
+  if (status < 0)
+  {
+    print_texts(buffers.reply);
+    if (!path)
+      prelux_cli_fail("%s: %s", r.config, reason(status));
+    return status == -EINVAL || status == -ENOENT ? PRELUX_EXIT_USAGE : PRELUX_EXIT_FAILED;
+  }
+  if (!hash || len != sizeof cli->table || !path || strlen(path) >= sizeof cli->table_path)
+    return prelux_cli_fail("the daemon's answer makes no sense (another version?)");
+  memcpy(cli->table, hash, sizeof cli->table);
+  strcpy(cli->table_path, path);
+  return check_table(cli);
+}
+
+/* JSON from a passed memfd. */
+static cJSON *read_json(int fd)
+{
+  struct stat st;
+  cJSON *ret = NULL;
+  if (fstat(fd, &st) < 0 || st.st_size <= 0)
+    return NULL;
+  char *text = malloc((size_t)st.st_size + 1);
+  ssize_t got = 0, n = 1;
+  while (text && got < st.st_size && n > 0)
+    if ((n = pread(fd, text + got, (size_t)(st.st_size - got), got)) > 0)
+      got += n;
+  if (text)
+  {
+    text[got] = 0;
+    ret = cJSON_ParseWithLength(text, (size_t)got);
+  }
+  free(text);
+  return ret;
+}
+
+static int ctl(struct prelux_cli *cli, const struct prelux_cli_call *call, cJSON **ret)
+{
+  struct prelux_client_opts opts;
+  struct prelux_msg m;
+  int fd = -1;
+  prelux_cli_client(cli, call->start || call->table, &opts);
+  prelux_msg_begin(&m, buffers.request, sizeof buffers.request, PRELUX_OP_CTL);
+  prelux_msg_put_str(&m, PRELUX_FIELD_VERB, call->verb);
+  if (call->table)
+    prelux_msg_put(&m, PRELUX_FIELD_TABLE, cli->table, sizeof cli->table);
+  for (int i = 0; i < call->n_args; i++)
+    prelux_msg_put_str(&m, PRELUX_FIELD_ARG, call->args[i]);
+  if (m.overflow)
+    return -E2BIG;
+  memset(buffers.reply, 0, sizeof(struct prelux_msg_header));
+  int err = prelux_client_call(&opts, &m, buffers.reply, sizeof buffers.reply, &fd);
+  if (fd >= 0)
+  {
+    *ret = read_json(fd);
+    close(fd);
+  }
+  return err == 0 && !*ret ? -EPROTO : err;
+}
+
+int prelux_cli_ask(struct prelux_cli *cli, const struct prelux_cli_call *call, cJSON **ret, int *ret_err)
+{
+  int err = PRELUX_STATUS_NO_TABLE, status = 0;
+  *ret = NULL;
+  if (call->table && cli->table_path[0])
+    err = ctl(cli, call, ret);
+  if (err == PRELUX_STATUS_NO_TABLE && call->table && (status = prelux_cli_register(cli)) != 0)
+  {
+    if (ret_err)
+      *ret_err = -EINVAL;
+    return status;
+  }
+  if (err == PRELUX_STATUS_NO_TABLE)
+    err = ctl(cli, call, ret);
+  if (ret_err)
+    *ret_err = err;
+  if (err == 0)
+    return 0;
+  if (!call->quiet)
+  {
+    const char *text = prelux_msg_check(buffers.reply, ((struct prelux_msg_header *)buffers.reply)->bytes) == 0
+                           ? prelux_msg_str(buffers.reply, PRELUX_FIELD_TEXT)
+                           : NULL;
+    prelux_cli_fail("%s", text ? text : reason(err));
+  }
+  return PRELUX_EXIT_FAILED;
+}
+
+int prelux_cli_absolute(const struct prelux_cli *cli, const char *path, char *out, size_t cap)
+{
+  size_t scheme = strcspn(path, ":/");
+  if (scheme > 0 && path[scheme] == ':' && path[scheme + 1] == '/')
+    return (size_t)snprintf(out, cap, "%s", path) < cap ? 0 : -ENAMETOOLONG;
+  long n = prelux_path_join(out, cap, cli->cwd, path);
+  return n < 0 ? (int)n : 0;
+}
+
+int prelux_cli_library(const struct prelux_cli *cli, char *out, size_t cap)
+{
+  static const char *const places[] = {"%s/libprelux.so", "%s/../lib/libprelux.so", "%s/../lib/prelux/libprelux.so"};
+  for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+  {
+    char path[PATH_MAX + 64], real[PATH_MAX];
+    snprintf(path, sizeof path, places[i], cli->bin);
+    if (realpath(path, real) && access(real, R_OK) == 0)
+      return (size_t)snprintf(out, cap, "%s", real) < cap ? 0 : -ENAMETOOLONG;
+  }
+  return -ENOENT;
+}
+
+/* ld.so splits LD_PRELOAD at blanks and colons: such a path gets a link in the runtime folder. */
+static int plain_path(const struct prelux_cli *cli, char *path, size_t cap)
+{
+  char link[PATH_MAX + 32], fresh[PATH_MAX + 64], old[PATH_MAX];
+  if (!strpbrk(path, " \t\n:;$"))
+    return 0;
+  if (strpbrk(cli->runtime, " \t\n:;$"))
+    return prelux_cli_fail("%s and %s both hold characters that LD_PRELOAD cannot carry; set PRELUX_RUNTIME_DIR", path, cli->runtime);
+  int fd = prelux_runtime_open(cli->runtime);
+  if (fd < 0)
+    return prelux_cli_fail("%s: %s", cli->runtime, strerror(-fd));
+  close(fd);
+  snprintf(link, sizeof link, "%s/libprelux.so", cli->runtime);
+  ssize_t n = readlink(link, old, sizeof old - 1);
+  if (n > 0)
+    old[n] = 0;
+  if (n <= 0 || strcmp(old, path) != 0)
+  {
+    snprintf(fresh, sizeof fresh, "%s.%ld", link, (long)getpid());
+    if (symlink(path, fresh) < 0 || rename(fresh, link) < 0)
+      return prelux_cli_fail("%s: %s", link, strerror(errno));
+  }
+  return (size_t)snprintf(path, cap, "%s", link) < cap ? 0 : prelux_cli_fail("%s: too long", link);
+}
+
+int prelux_cli_preload(const struct prelux_cli *cli, char *out, size_t cap)
+{
+  char path[PATH_MAX];
+  if (prelux_cli_library(cli, path, sizeof path) < 0)
+    return prelux_cli_fail("libprelux.so is neither in %s nor in %s/../lib", cli->bin, cli->bin);
+  int ret = plain_path(cli, path, sizeof path);
+  if (ret != 0)
+    return ret;
+  const char *before = prelux_env_get(cli->env, "LD_PRELOAD");
+  size_t n = strlen(path);
+  bool keep = before && *before;
+  if (keep && strncmp(before, path, n) == 0 && (before[n] == 0 || before[n] == ':' || before[n] == ' '))
+    snprintf(out, cap, "%s", before);
+  else if ((size_t)snprintf(out, cap, "%s%s%s", path, keep ? ":" : "", keep ? before : "") >= cap)
+    return prelux_cli_fail("LD_PRELOAD is too long");
+  return 0;
+}

@@ -1,0 +1,282 @@
+/* prelux: the table of commands, and how words become options. A row in the table is a command: its help, its options and
+ * the tests of both come from here. */
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "include/prelux/version.h"
+#include "lib/ipc/runtime.h"
+
+extern char **environ;
+
+const struct prelux_cli_command prelux_cli_commands[] = {
+    {.name = "run", .args = "[--] CMD [ARG...]", .program = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_run,
+     .help = "run a program that sees the mappings",
+     .more = "The exit status is the program's own: 128+n when signal n ended it, 127 when it was not found, 126 when it could\n"
+             "not be executed. Signals sent to prelux are passed on to the program; as process 1 it reaps orphans.",
+     .options = {{"no-wait", 0, NULL, "at the end do not wait for uploads (reading only: there are none)"}}},
+    {.name = "env", .json = true, .run = prelux_cmd_env,
+     .help = "print the environment that makes programs see the mappings",
+     .more = "For a shell: eval \"$(prelux env)\""},
+    {.name = "status", .json = true, .run = prelux_cmd_status,
+     .help = "show backends, mappings, cache and recent errors",
+     .more = "Exit status 3 when a mapping or a backend is not in order."},
+    {.name = "doctor", .args = "[CMD]", .json = true, .max_args = 1, .run = prelux_cmd_doctor,
+     .help = "say what works and what does not, and why",
+     .more = "With CMD: whether the library can be loaded into that program. Exit status 3 when something is not in order."},
+    {.name = "errors", .args = "[PATH]", .json = true, .max_args = 1, .run = prelux_cmd_errors,
+     .help = "show the errors that prelux has given to programs, newest last",
+     .more = "With PATH: only those at or below it. Works without a daemon.",
+     .options = {{"last", 'n', "N", "only the last N"}}},
+    {.name = "config", .args = "check|show|init|keys", .json = true, .min_args = 1, .max_args = 1, .run = prelux_cmd_config,
+     .help = "check a configuration, show what it means, print an example, list all keys",
+     .more = "check  reads the configuration and names every mistake by file:line:column\n"
+             "show   prints it with all defaults; secrets are not shown\n"
+             "init   prints a commented example\n"
+             "keys   prints every key with type, default and meaning, as Markdown"},
+    {.name = "map", .args = "PATH", .json = true, .min_args = 1, .max_args = 1, .run = prelux_cmd_map,
+     .help = "say where a path leads to: mapping, remote, cache file, state",
+     .more = "Exit status 1 when no mapping covers it."},
+    {.name = "ls", .args = "PATH", .json = true, .min_args = 1, .max_args = 1, .run = prelux_cmd_ls,
+     .help = "list a mapped folder"},
+    {.name = "stat", .args = "PATH", .json = true, .min_args = 1, .max_args = 1, .run = prelux_cmd_stat,
+     .help = "show the attributes of a mapped path"},
+    {.name = "prefetch", .args = "PATH...", .json = true, .max_args = -1, .run = prelux_cmd_prefetch,
+     .help = "bring files into the cache",
+     .more = "A folder means everything below it. `-` reads paths from the standard input, a line each.",
+     .options = {{"from", 0, "FILE", "read paths from FILE, a line each"},
+                 {"null", '0', NULL, "paths in FILE or the standard input end with a NUL byte"}}},
+    {.name = "evict", .args = "PATH...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_evict,
+     .help = "drop files from the cache, and what is known of them",
+     .more = "Files that a program has open stay. Exit status 3 when some did."},
+    {.name = "daemon", .args = "start|stop|status|log", .json = true, .min_args = 1, .max_args = 1, .run = prelux_cmd_daemon,
+     .help = "start, stop or look at the daemon",
+     .options = {{"level", 0, "LEVEL", "log: set the level (error, warn, info, debug) instead of printing the log"},
+                 {"last", 'n', "N", "log: only the last N lines"}}},
+    {.name = "version", .json = true, .run = prelux_cmd_version, .help = "print the versions of prelux and of the running daemon"},
+    {.name = NULL},
+};
+
+const char *prelux_cli_option(const struct prelux_cli *cli, const char *name)
+{
+  for (int i = 0; i < PRELUX_CLI_OPTIONS && cli->command->options[i].name; i++)
+    if (strcmp(cli->command->options[i].name, name) == 0)
+      return cli->values[i];
+  return NULL;
+}
+
+static void complain(const char *fmt, va_list ap)
+{
+  fflush(stdout);
+  fputs("prelux: ", stderr);
+  vfprintf(stderr, fmt, ap);
+  fputc('\n', stderr);
+}
+
+int prelux_cli_fail(const char *fmt, ...)
+{
+  va_list ap;
+  va_start(ap, fmt);
+  complain(fmt, ap);
+  va_end(ap);
+  return PRELUX_EXIT_FAILED;
+}
+
+int prelux_cli_usage(const struct prelux_cli *cli, const char *fmt, ...)
+{
+  va_list ap;
+  va_start(ap, fmt);
+  complain(fmt, ap);
+  va_end(ap);
+  if (cli->command)
+    fprintf(stderr, "Try: prelux %s --help\n", cli->command->name);
+  else
+    fputs("Try: prelux --help\n", stderr);
+  return PRELUX_EXIT_USAGE;
+}
+
+static void help_all(void)
+{
+  struct prelux_print_table t = {.columns = 2};
+  puts("prelux: unmodified programs read remote files as if they were local\n\nUsage: prelux [--config FILE] COMMAND ...\n");
+  for (const struct prelux_cli_command *c = prelux_cli_commands; c->name; c++)
+  {
+    char left[64];
+    snprintf(left, sizeof left, "  %s %s", c->name, c->args ? c->args : "");
+    prelux_print_row(&t, left, c->help);
+  }
+  prelux_print_table(&t);
+  puts("\nprelux COMMAND --help tells more. Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 degraded.");
+}
+
+static void help_one(const struct prelux_cli_command *c)
+{
+  struct prelux_print_table t = {.columns = 2};
+  printf("Usage: prelux %s [OPTION]... %s\n\n%s.\n", c->name, c->args ? c->args : "", c->help);
+  if (c->more)
+    printf("\n%s\n", c->more);
+  puts("");
+  for (int i = 0; i < PRELUX_CLI_OPTIONS && c->options[i].name; i++)
+  {
+    const struct prelux_cli_option *o = &c->options[i];
+    char left[64], letter[8] = "";
+    if (o->letter)
+      snprintf(letter, sizeof letter, "-%c, ", o->letter);
+    snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, o->value ? " " : "", o->value ? o->value : "");
+    prelux_print_row(&t, left, o->help);
+  }
+  if (c->json)
+    prelux_print_row(&t, "  --json", "JSON to the standard output");
+  prelux_print_row(&t, "  --config FILE", "configuration (default: PRELUX_CONFIG, then the user's, then the system's)");
+  prelux_print_row(&t, "  --help", "this text");
+  prelux_print_table(&t);
+}
+
+static const struct prelux_cli_command *find_command(const char *name)
+{
+  for (const struct prelux_cli_command *c = prelux_cli_commands; c->name; c++)
+    if (strcmp(c->name, name) == 0)
+      return c;
+  return NULL;
+}
+
+/* Does `word` give the option? *value: what is behind '=', else NULL. */
+static bool is_option(const char *word, const char *name, char letter, const char **value)
+{
+  size_t n = strlen(name);
+  *value = NULL;
+  if (letter && word[0] == '-' && word[1] == letter)
+  {
+    *value = word[2] ? word + 2 : NULL;
+    return true;
+  }
+  if (strncmp(word, "--", 2) != 0 || strncmp(word + 2, name, n) != 0 || (word[2 + n] && word[2 + n] != '='))
+    return false;
+  *value = word[2 + n] ? word + 3 + n : NULL;
+  return true;
+}
+
+/* Takes the option at words[*i] (and its value). 0, -1: not an option, or an exit status + 1. */
+static int take_option(struct prelux_cli *cli, char **words, int *i)
+{
+  const struct prelux_cli_command *c = cli->command;
+  const char *word = words[*i], *value, **slot = NULL, *takes = NULL;
+  if (word[0] != '-' || word[1] == 0)
+    return -1;
+  if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+  {
+    if (c)
+      help_one(c);
+    else
+      help_all();
+    return PRELUX_EXIT_OK + 1;
+  }
+  if (is_option(word, "config", 0, &value))
+  {
+    slot = &cli->config;
+    takes = "FILE";
+  }
+  else if (is_option(word, "json", 0, &value) && (!c || c->json))
+  {
+    cli->json = true;
+    return value ? prelux_cli_usage(cli, "--json takes no value") + 1 : 0;
+  }
+  for (int k = 0; !slot && c && k < PRELUX_CLI_OPTIONS && c->options[k].name; k++)
+    if (is_option(word, c->options[k].name, c->options[k].letter, &value))
+    {
+      slot = &cli->values[k];
+      takes = c->options[k].value;
+    }
+  if (!slot)
+    return prelux_cli_usage(cli, "unknown option %s", word) + 1;
+  if (takes && !value && !(value = words[++*i]))
+    return prelux_cli_usage(cli, "%s wants a value: %s", word, takes) + 1;
+  if (!takes && value)
+    return prelux_cli_usage(cli, "%s takes no value", word) + 1;
+  *slot = value ? value : "";
+  return 0;
+}
+
+/* Options before the command, the command, its options and arguments. 0, or an exit status + 1. */
+static int parse(struct prelux_cli *cli, int argc, char **argv)
+{
+  bool options = true;
+  for (int i = 1; i < argc; i++)
+  {
+    int ret = options ? take_option(cli, argv, &i) : -1;
+    if (ret > 0)
+      return ret;
+    if (ret == 0)
+      continue;
+    if (options && strcmp(argv[i], "--") == 0)
+    {
+      options = false;
+      continue;
+    }
+    if (!cli->command)
+    {
+      cli->command = find_command(argv[i]);
+      if (!cli->command)
+        return prelux_cli_usage(cli, "unknown command %s", argv[i]) + 1;
+      if (cli->json && !cli->command->json)
+        return prelux_cli_usage(cli, "%s has no --json", argv[i]) + 1;
+      continue;
+    }
+    if (cli->command->program)
+      options = false;
+    cli->args[cli->n_args++] = argv[i];
+  }
+  return 0;
+}
+
+/* Where this program, its daemon and the runtime folder are. */
+static int find_places(struct prelux_cli *cli)
+{
+  ssize_t n = readlink("/proc/self/exe", cli->bin, sizeof cli->bin - 1);
+  if (n < 0)
+    return prelux_cli_fail("/proc/self/exe: %s", strerror(errno));
+  cli->bin[n] = 0;
+  *strrchr(cli->bin, '/') = 0;
+  if (snprintf(cli->daemon, sizeof cli->daemon, "%s/preluxd", cli->bin) >= (int)sizeof cli->daemon)
+    return prelux_cli_fail("%s: path too long", cli->bin);
+  /* A folder that was removed under the shell: only relative paths are a problem then. */
+  if (!getcwd(cli->cwd, sizeof cli->cwd) || cli->cwd[0] != '/')
+    strcpy(cli->cwd, "/");
+  if (prelux_runtime_path(cli->runtime, sizeof cli->runtime, cli->env) < 0)
+    return prelux_cli_fail("the path of the runtime folder is too long; set PRELUX_RUNTIME_DIR");
+  return 0;
+}
+
+int main(int argc, char **argv)
+{
+  if (argc > 2 && strcmp(argv[1], "--exec-inside") == 0)
+    return prelux_cmd_exec_inside(argv + 2);
+  static struct prelux_cli cli;
+  cli.env = environ;
+  cli.args = calloc((size_t)argc + 1, sizeof *cli.args);
+  if (!cli.args)
+    return prelux_cli_fail("out of memory");
+  int ret = parse(&cli, argc, argv);
+  if (ret > 0)
+    return ret - 1;
+  if (!cli.command)
+  {
+    help_all();
+    return PRELUX_EXIT_USAGE;
+  }
+  const struct prelux_cli_command *c = cli.command;
+  if (cli.n_args < c->min_args || (c->max_args >= 0 && cli.n_args > c->max_args))
+    return prelux_cli_usage(&cli, cli.n_args < c->min_args ? "%s wants %s" : "too many arguments: %s %s", c->name, c->args ? c->args : "");
+  ret = find_places(&cli);
+  if (ret == 0)
+    ret = c->run(&cli);
+  if ((fflush(stdout) != 0 || ferror(stdout)) && ret == 0)
+    ret = prelux_cli_fail("standard output: %s", strerror(errno));
+  free(cli.args);
+  return ret;
+}
