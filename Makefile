@@ -54,7 +54,7 @@ CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/obj/%.o)
 # The library: libc only, no symbol newer than GLIBC_2.28, never sanitized unless asked for (SANITIZE_SHIM=1):
 # a sanitizer runtime inside other people's processes is not what is shipped.
 SHIM_CFLAGS := -fPIC -fvisibility=hidden -fno-optimize-sibling-calls -U_FORTIFY_SOURCE -ftls-model=initial-exec \
-               -fno-builtin -fno-stack-protector -DPRELUX_SHIM
+               -fno-builtin -fno-stack-protector -fno-delete-null-pointer-checks -U_FILE_OFFSET_BITS -DPRELUX_SHIM
 SHIM_LDFLAGS := -shared -Wl,-z,initfirst -Wl,-z,now -Wl,-z,nodelete -Wl,--no-undefined -Wl,-Bsymbolic \
                 -Wl,--version-script=$(BUILD)/libprelux.map -Wl,-soname,libprelux.so
 

@@ -28,6 +28,9 @@
 /* Marks a definition as one of calls.h. */
 #define PRELUX_EXPORT __attribute__((visibility("default")))
 
+/* readdir_r, getwd, tmpnam, ... are ours to define whatever libc thinks of their users. */
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
 struct open_how;
 
 extern int __open(const char *path, int flags, ...);

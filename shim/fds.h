@@ -24,14 +24,21 @@ void prelux_fd_copy(int from, int to);
 void prelux_fd_forget(unsigned first, unsigned last);
 
 /* Logical path of the folder `dirfd` (AT_FDCWD: the working directory) for joining relative paths. Length, 0 when
- * the folder is FAR (no mapping below; out untouched), or -errno. *ret_ours (may be NULL): the kernel's folder is
- * another than the logical one (cache tree, stand-in), so libc must get absolute paths. */
-long prelux_dir_path(int dirfd, char *out, size_t cap, bool *ret_ours, int *ret_hint);
+ * the folder is FAR (no mapping below; out untouched), or -errno. *ret_ours: the kernel's folder is another than the
+ * logical one (cache tree, stand-in of a missing ancestor), so libc must get absolute paths. */
+long prelux_dir_path(int dirfd, char *out, size_t cap, bool *ret_ours);
+/* What the kernel calls the folder, whatever its class: length or -errno. */
+long prelux_dir_real(int dirfd, char *out, size_t cap);
+/* Name of an open fd as /proc has it, without " (deleted)": length or -errno. */
+long prelux_fd_name(int fd, char *out, size_t cap);
 
-/* After the working directory changed: through a mapping (logical path and its number), or by libc (path NULL). */
-void prelux_cwd_set(const char *logical, uint32_t index);
+/* After the working directory changed: to the folder of a mapping, or by libc to an unmapped path. Call it in the child
+ * of a vfork too. */
+void prelux_cwd_mapped(uint32_t index);
 void prelux_cwd_plain(void);
 /* True when the working directory is known to be FAR. */
 bool prelux_cwd_far(void);
+/* Mapping number that the working directory was entered by, -1: none or unknown, -2: by an unmapped path. */
+int prelux_cwd_hint(void);
 
 #endif

@@ -7,7 +7,7 @@
  *   int where = prelux_route(dirfd, path, how, &r);
  *   if (where < 0) return prelux_ret(where);
  *   if (where != PRELUX_MAPPED) rc = prelux_real.xat(r.at, r.use, ...);   // never the caller's own path
- *   when that failed and prelux_route_again(dirfd, path, how, &r): it is MAPPED after all (a link from outside)
+ *   when that failed and prelux_route_again(dirfd, path, how, &r): start again with r.where
  *
  * Only r.at and r.use may be handed to libc: they differ from what the caller gave when the kernel's working directory
  * or folder fd is one of ours, when `..` left a mapping, and for a missing ancestor of a prefix. */
@@ -40,22 +40,33 @@ struct prelux_route {
   bool uri;           /* MAPPED by a URI prefix: path is "s3:/bucket/x" */
   const char *rel;    /* MAPPED: what lies below the mapping root, no slash at either end; in path */
   size_t rel_len;
-  char path[PATH_MAX]; /* logical path, absolute and normalised (valid when where != UNMAPPED or use == path) */
+  const char *logical; /* MAPPED, ANCESTOR: the path as the program sees it, absolute and normalised; in path */
+  char path[PATH_MAX];
 };
 
 /* enum prelux_where, or -errno that the program gets (-ENOTDIR and -ENOENT around "..", -ENAMETOOLONG, -EIO for a
  * broken configuration: recorded). errno untouched. Async-signal-safe. */
 int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route *r);
 
-/* After libc's call on an UNMAPPED path failed: true when errno is ENOENT or ENOTDIR and a link from outside leads to a
- * mapping; r is then MAPPED, or an ANCESTOR with another r.use, or where is -errno. errno untouched. */
+/* After libc's call on r (as prelux_route or prelux_route_plain left it) failed: true when it was UNMAPPED, errno is
+ * ENOENT or ENOTDIR, and a link from outside (or "..") leads to a mapping; r.where is then MAPPED, ANCESTOR,
+ * UNMAPPED with another r.use, or -errno. errno untouched. */
 bool prelux_route_again(int dirfd, const char *path, unsigned how, struct prelux_route *r);
+
+/* r as prelux_route leaves it for an unmapped path. */
+static inline void prelux_route_plain(int dirfd, const char *path, struct prelux_route *r)
+{
+  r->where = PRELUX_UNMAPPED;
+  r->at = dirfd;
+  r->use = path;
+}
 
 /* The mapping that an open fd (file or folder) lies in, by what the kernel says it is. enum prelux_where (ANCESTOR only
  * for folders that stand for missing ones). For a file that was evicted meanwhile r.path is its last name. */
 int prelux_route_fd(int fd, struct prelux_route *r);
 
-/* True at once for nearly every unmapped path; costs some nanoseconds. False: prelux_route() must look. */
+/* True at once for nearly every unmapped path; costs some nanoseconds. False: prelux_route() must look. A changing call
+ * asks prelux_route() (it may have to look for links first); others may spare themselves its 4 KiB of stack. */
 bool prelux_far(int dirfd, const char *path);
 
 /* A real path of ours (cache tree, stand-in of a missing ancestor) as the program should see it: length written to

@@ -1,0 +1,222 @@
+#include "shim/fds.h"
+
+#include "lib/base/path.h"
+
+/* ---- descriptors: one word each, class in the low bits, hint above. Larger numbers are always UNKNOWN. */
+enum { FDS = 4096, CLASS_BITS = 3, CLASS_MASK = 7 };
+static uint32_t words[FDS];
+/* A vfork child made, copied or closed descriptors: in such a child the words are its parent's, not its own. */
+static int child_fds;
+
+/* ---- the working directory. `moves` counts changes; `word` is (moves << CLASS_BITS | class) of the moment it was
+ * looked at. The path (only for classes other than FAR) is a seqlock, written by whoever looked. */
+static uint32_t moves, entered = UINT32_MAX; /* entered: mapping number, UINT32_MAX unknown, UINT32_MAX - 1 plain */
+static uint64_t word;
+static int child_moved; /* a vfork child changed its directory: see child_fds */
+static struct {
+  uint32_t seq;
+  uint32_t moves;
+  bool ours;
+  size_t len;
+  char path[PATH_MAX];
+} cwd;
+
+void prelux_fd_set(int fd, enum prelux_class class, uint32_t hint)
+{
+  uint32_t w = (uint32_t)class | hint << CLASS_BITS;
+  if (fd < 0 || fd >= FDS || __atomic_load_n(&words[fd], __ATOMIC_RELAXED) == w) return;
+  if (prelux_in_shared_child()) {
+    __atomic_store_n(&child_fds, 1, __ATOMIC_RELAXED);
+    return;
+  }
+  __atomic_store_n(&words[fd], w, __ATOMIC_RELAXED);
+}
+
+enum prelux_class prelux_fd_get(int fd, uint32_t *ret_hint)
+{
+  *ret_hint = 0;
+  if (fd < 0 || fd >= FDS) return PRELUX_CLASS_UNKNOWN;
+  uint32_t w = __atomic_load_n(&words[fd], __ATOMIC_RELAXED);
+  if (w == 0) return PRELUX_CLASS_UNKNOWN;
+  if (__builtin_expect(__atomic_load_n(&child_fds, __ATOMIC_RELAXED), 0) && prelux_in_shared_child())
+    return PRELUX_CLASS_UNKNOWN;
+  *ret_hint = w >> CLASS_BITS;
+  return (enum prelux_class)(w & CLASS_MASK);
+}
+
+void prelux_fd_copy(int from, int to)
+{
+  uint32_t hint;
+  enum prelux_class class = prelux_fd_get(from, &hint);
+  prelux_fd_set(to, class, hint);
+}
+
+void prelux_fd_forget(unsigned first, unsigned last)
+{
+  for (unsigned fd = first; fd < FDS && fd <= last; fd++) prelux_fd_set((int)fd, PRELUX_CLASS_UNKNOWN, 0);
+}
+
+long prelux_fd_name(int fd, char *out, size_t cap)
+{
+  static const char gone[] = " (deleted)";
+  char link[32] = "/proc/self/fd/", digits[12];
+  size_t n = 0, at = strlen(link);
+  if (fd < 0) return -EBADF;
+  for (unsigned v = (unsigned)fd; n == 0 || v; v /= 10) digits[n++] = (char)('0' + v % 10);
+  while (n) link[at++] = digits[--n];
+  link[at] = '\0';
+  long len = prelux_sys(SYS_readlinkat, AT_FDCWD, link, out, cap - 1);
+  if (len < 0) return len;
+  if ((size_t)len > sizeof(gone) && memcmp(out + len - (sizeof(gone) - 1), gone, sizeof(gone) - 1) == 0)
+    len -= sizeof(gone) - 1;
+  out[len] = '\0';
+  return len;
+}
+
+/* Class of the folder whose real path is `real`; `out` gets its logical path unless it is FAR. plain: it was reached by an
+ * unmapped path, so a cache tree is nothing but a folder. */
+static enum prelux_class classify(const char *real, bool plain, int hint, char *out, size_t cap, long *ret_len)
+{
+  if (!plain) {
+    long len = prelux_logical(real, hint, out, cap);
+    *ret_len = len;
+    if (len != 0) return PRELUX_CLASS_SHADOW;
+  }
+  *ret_len = prelux_path_join(out, cap, NULL, real);
+  if (*ret_len < 0 || prelux_state.lost) return PRELUX_CLASS_ANCESTOR; /* no table: every folder is looked at */
+  struct prelux_match m;
+  prelux_table_match(prelux_state.table, out, false, &m);
+  switch (m.kind) {
+  case PRELUX_MATCH_NONE:
+    return prelux_state.table->flags & PRELUX_TABLE_HAS_URI ? PRELUX_CLASS_ANCESTOR : PRELUX_CLASS_FAR;
+  case PRELUX_MATCH_MAPPED: return PRELUX_CLASS_SHADOW; /* a real folder behind a prefix */
+  default: return PRELUX_CLASS_ANCESTOR;
+  }
+}
+
+static long fd_path(int fd, char *out, size_t cap, bool *ret_ours)
+{
+  char real[PATH_MAX];
+  uint32_t hint;
+  enum prelux_class was = prelux_fd_get(fd, &hint);
+  if (was == PRELUX_CLASS_FAR) return 0;
+  long len = prelux_fd_name(fd, real, sizeof(real));
+  if (len == -ENOENT && prelux_sys(SYS_fcntl, fd, F_GETFD) < 0) return -EBADF;
+  if (len < 0 || real[0] != '/') return len == -EBADF ? len : 0; /* no /proc, or no folder: nothing of ours */
+  enum prelux_class is =
+    classify(real, was == PRELUX_CLASS_PLAIN, was == PRELUX_CLASS_SHADOW ? (int)hint : -1, out, cap, &len);
+  if (is == PRELUX_CLASS_FAR) {
+    prelux_fd_set(fd, PRELUX_CLASS_FAR, 0);
+    return 0;
+  }
+  *ret_ours = is == PRELUX_CLASS_SHADOW;
+  return len;
+}
+
+static bool cwd_is_shared(void)
+{
+  return __builtin_expect(__atomic_load_n(&child_moved, __ATOMIC_RELAXED), 0) && prelux_in_shared_child();
+}
+
+/* Takes the remembered path: its length, or 0 when there is none for this moment. */
+static long cwd_recall(uint32_t now, char *out, size_t cap, bool *ret_ours)
+{
+  uint32_t seq = __atomic_load_n(&cwd.seq, __ATOMIC_ACQUIRE);
+  size_t len = __atomic_load_n(&cwd.len, __ATOMIC_RELAXED);
+  bool ours = __atomic_load_n(&cwd.ours, __ATOMIC_RELAXED), right = __atomic_load_n(&cwd.moves, __ATOMIC_RELAXED) == now;
+  if ((seq & 1) || seq == 0 || !right || len + 1 > cap || len + 1 > sizeof(cwd.path)) return 0;
+  memcpy(out, cwd.path, len + 1);
+  __atomic_thread_fence(__ATOMIC_ACQUIRE);
+  if (__atomic_load_n(&cwd.seq, __ATOMIC_RELAXED) != seq) return 0;
+  *ret_ours = ours;
+  return (long)len;
+}
+
+/* Remembers it unless somebody else is writing: then it is looked up again next time. */
+static void cwd_remember(uint32_t now, enum prelux_class class, const char *path, size_t len, bool ours)
+{
+  if (prelux_in_shared_child()) return;
+  if (class != PRELUX_CLASS_FAR) {
+    uint32_t seq = __atomic_load_n(&cwd.seq, __ATOMIC_RELAXED);
+    if ((seq & 1) || !__atomic_compare_exchange_n(&cwd.seq, &seq, seq + 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+      return;
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    memcpy(cwd.path, path, len + 1);
+    __atomic_store_n(&cwd.len, len, __ATOMIC_RELAXED);
+    __atomic_store_n(&cwd.ours, ours, __ATOMIC_RELAXED);
+    __atomic_store_n(&cwd.moves, now, __ATOMIC_RELAXED);
+    __atomic_store_n(&cwd.seq, seq + 2, __ATOMIC_RELEASE);
+  }
+  __atomic_store_n(&word, (uint64_t)now << CLASS_BITS | (uint64_t)class, __ATOMIC_RELEASE);
+}
+
+static long cwd_path(char *out, size_t cap, bool *ret_ours)
+{
+  bool shared = cwd_is_shared();
+  uint32_t now = __atomic_load_n(&moves, __ATOMIC_ACQUIRE);
+  uint64_t w = __atomic_load_n(&word, __ATOMIC_ACQUIRE);
+  if (!shared && w >> CLASS_BITS == now && (w & CLASS_MASK)) {
+    if ((w & CLASS_MASK) == PRELUX_CLASS_FAR) return 0;
+    long got = cwd_recall(now, out, cap, ret_ours);
+    if (got > 0) return got;
+  }
+  char real[PATH_MAX];
+  long len = prelux_sys(SYS_getcwd, real, sizeof(real));
+  if (len < 0 || real[0] != '/') return 0; /* removed or unreachable: libc's answer is the right one */
+  int hint = shared ? -1 : prelux_cwd_hint();
+  enum prelux_class is = classify(real, hint == -2, hint, out, cap, &len);
+  *ret_ours = is == PRELUX_CLASS_SHADOW;
+  if (!shared && len >= 0) cwd_remember(now, is, out, (size_t)len, *ret_ours);
+  return is == PRELUX_CLASS_FAR ? 0 : len;
+}
+
+long prelux_dir_path(int dirfd, char *out, size_t cap, bool *ret_ours)
+{
+  *ret_ours = false;
+  return dirfd == AT_FDCWD ? cwd_path(out, cap, ret_ours) : fd_path(dirfd, out, cap, ret_ours);
+}
+
+long prelux_dir_real(int dirfd, char *out, size_t cap)
+{
+  if (dirfd != AT_FDCWD) return prelux_fd_name(dirfd, out, cap);
+  long len = prelux_sys(SYS_getcwd, out, cap);
+  return len < 0 ? len : len - 1;
+}
+
+static void moved(uint32_t by)
+{
+  if (prelux_in_shared_child()) {
+    __atomic_store_n(&child_moved, 1, __ATOMIC_RELAXED);
+    return;
+  }
+  __atomic_store_n(&entered, by, __ATOMIC_RELAXED);
+  __atomic_fetch_add(&moves, 1, __ATOMIC_ACQ_REL);
+}
+
+void prelux_cwd_mapped(uint32_t index)
+{
+  moved(index);
+}
+
+void prelux_cwd_plain(void)
+{
+  moved(UINT32_MAX - 1);
+}
+
+int prelux_cwd_hint(void)
+{
+  if (cwd_is_shared()) return -1;
+  uint32_t by = __atomic_load_n(&entered, __ATOMIC_RELAXED);
+  return by == UINT32_MAX ? -1 : by == UINT32_MAX - 1 ? -2 : (int)by;
+}
+
+bool prelux_cwd_far(void)
+{
+  uint64_t w = __atomic_load_n(&word, __ATOMIC_ACQUIRE);
+  uint32_t now = __atomic_load_n(&moves, __ATOMIC_RELAXED);
+  if (w == ((uint64_t)now << CLASS_BITS | PRELUX_CLASS_FAR)) return !cwd_is_shared();
+  if (w >> CLASS_BITS == now && (w & CLASS_MASK)) return false;
+  char path[PATH_MAX]; /* first relative path since the directory changed */
+  bool ours;
+  return cwd_path(path, sizeof(path), &ours) == 0;
+}

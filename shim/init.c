@@ -1,0 +1,249 @@
+/* Start of the library in a process.
+ *
+ * The constructor binds libc, then looks for a configuration: a compiled table is mapped and that is all; a YAML file
+ * is sent to the daemon once (which is started when needed) and answered by a table, whose path replaces the process's
+ * own PRELUX_CONFIG entry, so that children neither ask again nor resolve relative prefixes against another folder.
+ * When no table can be had the prefixes are read from the YAML as well as can be (shim/lost.c), and each is EIO.
+ * Linked -z initfirst: this runs before other libraries' constructors and before libc has set `environ`. */
+#include <link.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
+#include "include/prelux/version.h"
+#include "lib/base/errlog.h"
+#include "lib/base/path.h"
+#include "lib/ipc/client.h"
+#include "lib/ipc/runtime.h"
+#include "lib/map/match.h"
+#include "shim/init.h"
+#include "shim/state.h"
+
+struct prelux_state prelux_state = {.table_path = "", .runtime = "", .lost_why = ""};
+
+static char runtime_buf[PATH_MAX];
+static char config_entry[PATH_MAX + sizeof("PRELUX_CONFIG=")] = "PRELUX_CONFIG=";
+static char daemon_buf[PATH_MAX];
+
+/* The library's own file, absolute: the name ld.so loaded it by. */
+long prelux_self_path(char *out, size_t cap)
+{
+  for (const struct link_map *m = _r_debug.r_map; m; m = m->l_next) {
+    if (m->l_ld != _DYNAMIC) continue;
+    char cwd[PATH_MAX];
+    if (m->l_name[0] != '/' && prelux_sys(SYS_getcwd, cwd, sizeof(cwd)) < 0) return -ENOENT;
+    return prelux_path_join(out, cap, m->l_name[0] == '/' ? NULL : cwd, m->l_name);
+  }
+  return -ENOENT;
+}
+
+/* preluxd beside the library (build tree) or where `make install` puts it. */
+const char *prelux_daemon_path(void)
+{
+  static const char *const places[] = {"../preluxd", "../../bin/preluxd", "../../../bin/preluxd"};
+  if (prelux_state.table) {
+    const char *named = prelux_table_str(prelux_state.table, prelux_state.table->daemon);
+    if (*named && prelux_sys(SYS_faccessat, AT_FDCWD, named, X_OK) == 0) return named;
+  }
+  const char *asked = prelux_env_get(prelux_state.envp, "PRELUX_DAEMON");
+  if (asked && *asked == '/') return asked;
+  char self[PATH_MAX];
+  if (prelux_self_path(self, sizeof(self)) < 0) return NULL;
+  for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+    char found[PATH_MAX];
+    if (prelux_path_join(found, sizeof(found), self, places[i]) < 0) continue;
+    if (prelux_sys(SYS_faccessat, AT_FDCWD, found, X_OK) < 0) continue;
+    memcpy(daemon_buf, found, strlen(found) + 1); /* the same bytes whoever writes them */
+    return daemon_buf;
+  }
+  return NULL;
+}
+
+/* 0 and the mapped table, -ENOEXEC when the file is not a table (so: YAML), or -errno. */
+static int map_table(const char *path, const struct prelux_table **ret)
+{
+  long fd = prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  if (fd < 0) return (int)fd;
+  struct stat st;
+  uint64_t magic = 0;
+  long rc = prelux_sys(SYS_fstat, fd, &st);
+  if (rc == 0 && !S_ISREG(st.st_mode)) rc = -ENOEXEC;
+  if (rc == 0) rc = prelux_sys(SYS_pread64, fd, &magic, sizeof(magic), 0L) == sizeof(magic) ? 0 : -ENOEXEC;
+  if (rc == 0 && magic != PRELUX_TABLE_MAGIC) rc = -ENOEXEC;
+  long map = rc < 0 ? rc : prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0L);
+  prelux_sys(SYS_close, fd);
+  if (map < 0 && map > -4096) return (int)map;
+  rc = prelux_table_check((const void *)map, (size_t)st.st_size);
+  if (rc < 0) {
+    prelux_sys(SYS_munmap, map, st.st_size);
+    return (int)rc;
+  }
+  *ret = (const struct prelux_table *)map;
+  return 0;
+}
+
+static bool readable(const char *path)
+{
+  return prelux_sys(SYS_faccessat, AT_FDCWD, path, R_OK) == 0;
+}
+
+/* Path of the configuration by the order of docs/CONFIGURATION, made absolute; NULL: there is none. */
+static const char *find_config(char *const envp[], const char *cwd, char *out, size_t cap)
+{
+  static const char *const named[] = {"PRELUX_CONFIG", "QD_CLOUD_FUSE_CONFIG_FILE", "AZFUSE_CLOUD_FUSE_CONFIG_FILE"};
+  for (size_t i = 0; i < sizeof(named) / sizeof(named[0]); i++) {
+    const char *v = prelux_env_get(envp, named[i]);
+    if (v && *v) return prelux_path_join(out, cap, cwd, v) < 0 ? NULL : out;
+  }
+  const char *base = prelux_env_get(envp, "XDG_CONFIG_HOME");
+  const char *tail = "prelux/config.yaml";
+  if (!base || *base != '/') {
+    base = prelux_env_get(envp, "HOME");
+    tail = ".config/prelux/config.yaml";
+  }
+  if (base && *base == '/' && prelux_path_join(out, cap, base, tail) > 0 && readable(out)) return out;
+  if (prelux_path_join(out, cap, NULL, "/etc/prelux/config.yaml") > 0 && readable(out)) return out;
+  return NULL;
+}
+
+/* The environment variables that the daemon said it needs (NEED fields of `reply`) go into `m`. */
+static bool put_needed(struct prelux_msg *m, const void *reply)
+{
+  size_t pos = 0, len;
+  bool any = false;
+  const char *name;
+  while ((name = prelux_msg_next(reply, PRELUX_FIELD_NEED, &pos, &len))) {
+    for (char *const *e = prelux_state.envp; e && *e; e++) {
+      if (strncmp(*e, name, len) != 0 || (*e)[len] != '=') continue;
+      prelux_msg_put_str(m, PRELUX_FIELD_ENV, *e);
+      any = true;
+    }
+  }
+  return any;
+}
+
+int prelux_register(const char *config, const unsigned char *hash, char *path, size_t cap)
+{
+  unsigned char msg[12288] __attribute__((aligned(8))), reply[8192] __attribute__((aligned(8)));
+  char cwd[PATH_MAX];
+  const struct prelux_client_opts opts = {
+    .runtime = prelux_state.runtime,
+    .daemon = prelux_daemon_path(),
+    .envp = prelux_state.envp,
+    .timeout_ms = prelux_state.table ? prelux_state.table->daemon_timeout_ms : 15000,
+    .fd_cloexec = 1,
+
+  };
+  const char *home = prelux_env_get(prelux_state.envp, "HOME");
+  if (prelux_sys(SYS_getcwd, cwd, sizeof(cwd)) < 0) memcpy(cwd, "/", 2);
+  reply[0] = 0;
+  int rc = 0;
+  for (int round = 0; round < 3; round++) {
+    struct prelux_msg m;
+    prelux_msg_begin(&m, msg, sizeof(msg), PRELUX_OP_REGISTER);
+    if (config) prelux_msg_put_str(&m, PRELUX_FIELD_CONFIG, config);
+    if (hash) prelux_msg_put(&m, PRELUX_FIELD_TABLE, hash, 16);
+    prelux_msg_put_str(&m, PRELUX_FIELD_CWD, cwd);
+    if (home) prelux_msg_put_str(&m, PRELUX_FIELD_HOME, home);
+    if (config) prelux_msg_put_u32(&m, PRELUX_FIELD_BARE, 1);
+    if (round && !put_needed(&m, reply)) break;
+    if (m.overflow) return -E2BIG;
+    rc = prelux_client_call(&opts, &m, reply, sizeof(reply), NULL);
+    size_t pos = 0, len;
+    if (rc <= -1000 || rc == -ENOTCONN || rc == -ETIMEDOUT || rc == -EPROTO) break;
+    if (!prelux_msg_next(reply, PRELUX_FIELD_NEED, &pos, &len)) break;
+  }
+  if (!path || rc == -ENOTCONN || rc == -ETIMEDOUT || rc == -EPROTO) return rc;
+  const char *text = prelux_msg_str(reply, PRELUX_FIELD_TEXT);
+  size_t n = text ? strlen(text) : 0;
+  if (n >= cap) n = cap - 1;
+  memcpy(path, text ? text : "", n);
+  path[n] = '\0';
+  return rc;
+}
+
+/* Puts the table's path where children and the exec hooks find it. */
+static void publish_table_path(char **envp, const char *path)
+{
+  size_t n = strlen(path), head = sizeof("PRELUX_CONFIG=") - 1;
+  if (n >= PATH_MAX) return;
+  memcpy(config_entry + head, path, n + 1);
+  prelux_state.table_path = config_entry + head;
+  for (char **e = envp; e && *e; e++) {
+    if (strncmp(*e, config_entry, head) == 0) *e = config_entry;
+  }
+}
+
+static const char *why_not(int rc)
+{
+  switch (rc) {
+  case -ENOTCONN: return "no daemon is running and none could be started";
+  case -ETIMEDOUT: return "the daemon does not answer";
+  case -EPROTO: return "the daemon went away while it read the configuration";
+  default: return "the configuration could not be loaded";
+  }
+}
+
+/* ON with a table, ON with lost prefixes, or OFF. */
+static enum prelux_phase configure(char **envp)
+{
+  static char text[1024];
+  char cwd[PATH_MAX], found[PATH_MAX], table[PATH_MAX];
+  if (prelux_sys(SYS_getcwd, cwd, sizeof(cwd)) < 0) memcpy(cwd, "/", 2);
+  const char *config = find_config(envp, cwd, found, sizeof(found));
+  if (!config) return PRELUX_OFF;
+  if (prelux_runtime_path(runtime_buf, sizeof(runtime_buf), envp) > 0) prelux_state.runtime = runtime_buf;
+  int rc = map_table(config, &prelux_state.table);
+  if (rc == 0) {
+    publish_table_path(envp, config);
+    return PRELUX_ON;
+  }
+  table[0] = '\0';
+  if (rc == -ENOEXEC) {
+    rc = prelux_register(config, NULL, table, sizeof(table));
+    if (rc == 0) rc = map_table(table, &prelux_state.table);
+    if (rc == 0) {
+      publish_table_path(envp, table);
+      return PRELUX_ON;
+    }
+  }
+  size_t n = strnlen(table, sizeof(text) - 1);
+  memcpy(text, n ? table : why_not(rc), n ? n : strlen(why_not(rc)) + 1);
+  prelux_state.lost_why = text;
+  prelux_state.lost = prelux_lost_prefixes(config, cwd, envp);
+  return prelux_state.lost ? PRELUX_ON : PRELUX_OFF;
+}
+
+static void start(char **envp)
+{
+  prelux_real_bind();
+  int saved = errno;
+  prelux_state.envp = envp;
+  enum prelux_phase phase = PRELUX_OFF;
+  const char *off = prelux_env_get(envp, "PRELUX_OFF");
+  if (!getauxval(AT_SECURE) && !(off && *off && strcmp(off, "0") != 0)) phase = configure(envp);
+  if (prelux_state.table && prelux_table_str(prelux_state.table, prelux_state.table->runtime)[0])
+    prelux_state.runtime = prelux_table_str(prelux_state.table, prelux_state.table->runtime);
+  errno = saved;
+  __atomic_store_n(&prelux_state.phase, phase, __ATOMIC_RELEASE);
+}
+
+/* 0: nobody set it up yet, 1: under way or done. A thread that meets it under way passes its call to libc: that can
+ * only be our own, as other threads do not exist before constructors have run. */
+static int begun;
+
+__attribute__((constructor)) static void prelux_constructor(int argc, char **argv, char **envp)
+{
+  if (!__atomic_exchange_n(&begun, 1, __ATOMIC_ACQ_REL)) start(envp);
+}
+
+bool prelux_idle_slow(void)
+{
+  if (__atomic_load_n(&prelux_state.phase, __ATOMIC_ACQUIRE) != PRELUX_NEW) return true;
+  if (!environ) { /* libc is not set up: the constructor will do it */
+    prelux_real_bind();
+    return true;
+  }
+  if (__atomic_exchange_n(&begun, 1, __ATOMIC_ACQ_REL)) return true;
+  start(environ);
+  return __atomic_load_n(&prelux_state.phase, __ATOMIC_ACQUIRE) != PRELUX_ON;
+}

@@ -1,0 +1,122 @@
+/* Calls after which the library must behave otherwise: children that share memory, and seccomp filters.
+ *
+ * A vfork child runs our hooks in its parent's memory. It is told from its parent by the pid that stands in a page of
+ * its own: fork wipes the page (MADV_WIPEONFORK), vfork does not. So: page wiped -> a fork child, it takes the page
+ * over; page holds another pid -> a child that shares memory. The page is made at the first vfork; programs that
+ * never call it pay one load a question. */
+#include <stdarg.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include "shim/state.h"
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+
+static _Atomic(pid_t) *owner; /* atomic pointer; NULL until the first vfork */
+
+void prelux_note_shared_child(void)
+{
+  if (__atomic_load_n(&prelux_state.shared_child, __ATOMIC_RELAXED)) return;
+  long page = prelux_sys(SYS_mmap, NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+  if (page < 0 && page > -4096) return;
+  if (prelux_sys(SYS_madvise, page, 4096, MADV_WIPEONFORK) < 0) {
+    prelux_sys(SYS_munmap, page, 4096);
+    return;
+  }
+  _Atomic(pid_t) *mine = (_Atomic(pid_t) *)page, *none = NULL;
+  *mine = (pid_t)prelux_sys(SYS_getpid);
+  if (!__atomic_compare_exchange_n(&owner, &none, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+    prelux_sys(SYS_munmap, page, 4096); /* another thread was first */
+  __atomic_store_n(&prelux_state.shared_child, 1, __ATOMIC_RELEASE);
+}
+
+bool prelux_in_shared_child(void)
+{
+  if (__builtin_expect(!__atomic_load_n(&prelux_state.shared_child, __ATOMIC_ACQUIRE), 1)) return false;
+  _Atomic(pid_t) *page = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
+  pid_t me = (pid_t)prelux_sys(SYS_getpid), is = *page;
+  if (is == 0) { /* wiped: this is a forked child */
+    *page = me;
+    return false;
+  }
+  return is != me;
+}
+
+void prelux_note_seccomp(void)
+{
+  __atomic_store_n(&prelux_state.quiet, 1, __ATOMIC_RELAXED);
+}
+
+/* Called by the assembler below, in the parent. */
+__attribute__((visibility("hidden"), used)) void prelux_vfork_note(void);
+void prelux_vfork_note(void)
+{
+  int saved = errno;
+  if (!prelux_idle()) prelux_note_shared_child();
+  errno = saved;
+}
+
+/* vfork returns twice on one stack, so no C frame may stand between it and its caller. */
+#if defined(__x86_64__)
+__asm__(".text\n"
+        ".globl vfork\n"
+        ".type vfork,@function\n"
+        "vfork:\n"
+        "  .cfi_startproc\n"
+        "  endbr64\n"
+        "  subq $8, %rsp\n"
+        "  .cfi_adjust_cfa_offset 8\n"
+        "  call prelux_vfork_note\n"
+        "  addq $8, %rsp\n"
+        "  .cfi_adjust_cfa_offset -8\n"
+        "  movq prelux_vfork_real(%rip), %rax\n"
+        "  jmp *(%rax)\n"
+        "  .cfi_endproc\n"
+        ".size vfork,.-vfork\n");
+#elif defined(__aarch64__)
+__asm__(".text\n"
+        ".globl vfork\n"
+        ".type vfork,%function\n"
+        "vfork:\n"
+        "  .cfi_startproc\n"
+        "  hint #34\n"
+        "  stp x29, x30, [sp, #-16]!\n"
+        "  .cfi_adjust_cfa_offset 16\n"
+        "  bl prelux_vfork_note\n"
+        "  ldp x29, x30, [sp], #16\n"
+        "  .cfi_adjust_cfa_offset -16\n"
+        "  adrp x16, prelux_vfork_real\n"
+        "  ldr x16, [x16, :lo12:prelux_vfork_real]\n"
+        "  ldr x16, [x16]\n"
+        "  br x16\n"
+        "  .cfi_endproc\n"
+        ".size vfork,.-vfork\n");
+#endif
+
+/* Where the pointer to libc's vfork stands, for the assembler. */
+__attribute__((visibility("hidden"), used)) void *const *const prelux_vfork_real = (void *const *)&prelux_real.vfork;
+
+PRELUX_EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
+{
+  va_list ap;
+  va_start(ap, arg);
+  pid_t *ptid = va_arg(ap, pid_t *);
+  void *tls = va_arg(ap, void *);
+  pid_t *ctid = va_arg(ap, pid_t *);
+  va_end(ap);
+  if (!prelux_idle() && (flags & CLONE_VM) && !(flags & CLONE_THREAD)) prelux_note_shared_child();
+  return prelux_real.clone(fn, stack, flags, arg, ptid, tls, ctid);
+}
+
+PRELUX_EXPORT int prctl(int option, ...)
+{
+  va_list ap;
+  va_start(ap, option);
+  unsigned long a = va_arg(ap, unsigned long), b = va_arg(ap, unsigned long);
+  unsigned long c = va_arg(ap, unsigned long), d = va_arg(ap, unsigned long);
+  va_end(ap);
+  if (!prelux_idle() && option == PR_SET_SECCOMP) prelux_note_seccomp();
+  return prelux_real.prctl(option, a, b, c, d);
+}

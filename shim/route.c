@@ -1,0 +1,492 @@
+/* Paths -> mappings.
+ *
+ * Most paths are done with in prelux_far(): no prefix begins with the first component, or the working directory is FAR.
+ * A path without ".." is joined to its folder's logical path and looked up. A path with ".." is walked component
+ * by component (walk.c of the kernel is the model): a link outside is followed, a folder inside a mapping is checked
+ * before ".." leaves it. The same walk serves links from outside: libc is asked first, and only when it
+ * knows no such file, one openat2(RESOLVE_NO_SYMLINKS) tells whether there was a link at all. */
+#include "shim/route.h"
+
+#include "lib/base/path.h"
+#include "shim/ask.h"
+#include "shim/fds.h"
+
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+enum { NO_SYMLINKS = 0x04, LINKS_MAX = 40 };
+
+static uint32_t table_flags(void)
+{
+  return prelux_state.table ? prelux_state.table->flags : 0;
+}
+
+bool prelux_far(int dirfd, const char *path)
+{
+  const struct prelux_table *t = prelux_state.table;
+  if (!path || !*path) return true;
+  if (!t || (t->flags & (PRELUX_TABLE_COVERED | PRELUX_TABLE_HAS_URI))) return false;
+  if (path[0] == '/') return !prelux_table_maybe(t, path);
+  if (dirfd == AT_FDCWD) return prelux_cwd_far();
+  uint32_t hint;
+  return prelux_fd_get(dirfd, &hint) == PRELUX_CLASS_FAR;
+}
+
+static bool has_dotdot(const char *path)
+{
+  for (const char *p = path; (p = strstr(p, "..")); p += 2) {
+    if ((p == path || p[-1] == '/') && (p[2] == '/' || p[2] == '\0')) return true;
+  }
+  return false;
+}
+
+static bool wants_dir(const char *path)
+{
+  size_t n = strlen(path);
+  if (n == 0) return false;
+  if (path[n - 1] == '/') return true;
+  if (path[n - 1] != '.') return false;
+  if (n == 1 || path[n - 2] == '/') return true;
+  return path[n - 2] == '.' && (n == 2 || path[n - 3] == '/');
+}
+
+/* ---- matching */
+
+/* Without a table: a prefix that was read from the broken configuration. */
+static bool is_lost(const char *path)
+{
+  for (const char *p = prelux_state.lost; p && *p; p += strlen(p) + 1) {
+    if (prelux_path_below(path, p, NULL)) return true;
+  }
+  return false;
+}
+
+static enum prelux_match_kind match(const char *path, bool uri, struct prelux_match *m)
+{
+  if (prelux_state.table) {
+    prelux_table_match(prelux_state.table, path, uri, m);
+  } else {
+    memset(m, 0, sizeof(*m));
+    if (!uri && is_lost(path)) m->kind = PRELUX_MATCH_MAPPED;
+  }
+  return m->kind;
+}
+
+static int broken(const char *path, const char *cause)
+{
+  return prelux_fail(EIO, "route", path, cause && *cause ? cause : "the configuration is broken",
+                     "see `prelux config check` and `prelux doctor`");
+}
+
+/* r->path holds a mapped path and m its match. */
+static int mapped(struct prelux_route *r, const struct prelux_match *m)
+{
+  const struct prelux_table *t = prelux_state.table;
+  if (!t) return r->where = broken(r->path, prelux_state.lost_why);
+  if (t->flags & PRELUX_TABLE_BROKEN) return r->where = broken(r->path, prelux_table_str(t, t->error));
+  if (m->mapping->flags & PRELUX_MAPPING_BROKEN)
+    return r->where = broken(r->path, "the mapping's backend or cache folder could not be set up");
+  r->where = PRELUX_MAPPED;
+  r->at = AT_FDCWD;
+  r->use = r->path;
+  r->logical = r->path;
+  r->mapping = m->mapping;
+  r->index = m->index;
+  r->has_below = m->has_below;
+  r->rel = m->rel;
+  r->rel_len = strlen(m->rel);
+  r->missing = false;
+  return r->where;
+}
+
+/* ---- ancestors */
+
+static const char stand_in[] = "/ancestors";
+
+/* Makes RUNTIME/ancestors<logical> and turns r->path into it; r->logical is its tail. */
+static int take_stand_in(struct prelux_route *r)
+{
+  size_t n = strlen(r->path), head = strlen(prelux_state.runtime) + sizeof(stand_in) - 1;
+  if (head + n + 2 > sizeof(r->path)) return r->where = -ENAMETOOLONG;
+  memmove(r->path + head, r->path, n + 1);
+  memcpy(r->path, prelux_state.runtime, head - (sizeof(stand_in) - 1));
+  memcpy(r->path + head - (sizeof(stand_in) - 1), stand_in, sizeof(stand_in) - 1);
+  for (size_t i = head; i <= head + n; i++) {
+    if (i != head + n && r->path[i] != '/') continue;
+    char c = r->path[i];
+    r->path[i] = '\0';
+    long rc = prelux_sys(SYS_mkdirat, AT_FDCWD, r->path, i == head ? 0700 : 0755);
+    r->path[i] = c;
+    if (rc < 0 && rc != -EEXIST)
+      return r->where = prelux_fail(EIO, "route", r->path + head, "the runtime folder cannot be written", NULL);
+  }
+  r->where = PRELUX_ANCESTOR;
+  r->missing = true;
+  r->logical = r->path + head;
+  r->at = AT_FDCWD;
+  r->use = r->path;
+  return r->where;
+}
+
+/* r->path holds a path above a mapping; `at`, `use`: what the caller would hand to libc, NULL: r->path itself. */
+static int ancestor(struct prelux_route *r, int at, const char *use)
+{
+  struct stat st;
+  r->where = PRELUX_ANCESTOR;
+  r->missing = false;
+  r->logical = r->path;
+  r->at = use ? at : AT_FDCWD;
+  r->use = use ? use : r->path;
+  if (prelux_sys(SYS_newfstatat, AT_FDCWD, r->path, &st, 0) != -ENOENT) return r->where;
+  return take_stand_in(r);
+}
+
+/* Unmapped, but only r->path (absolute) leads there. */
+static int elsewhere(struct prelux_route *r)
+{
+  size_t n = strlen(r->path);
+  if (r->must_dir && n > 1 && n + 2 <= sizeof(r->path)) memcpy(r->path + n, "/", 2);
+  r->where = PRELUX_UNMAPPED;
+  r->at = AT_FDCWD;
+  r->use = r->path;
+  return r->where;
+}
+
+/* r->path is a place that was reached by names alone (no link in it that matters): what is it? `use` as in ancestor();
+ * when NULL libc must get r->path. */
+static int arrive(struct prelux_route *r, int at, const char *use)
+{
+  struct prelux_match m;
+  switch (match(r->path, false, &m)) {
+  case PRELUX_MATCH_MAPPED: {
+    int rc = mapped(r, &m);
+    struct prelux_attr attr;
+    /* Inside one mapping, above another: it need not exist in the outer one. */
+    if (rc == PRELUX_MAPPED && m.has_below && *m.rel && prelux_ask_attr(r, "route", &attr) == -ENOENT) rc = take_stand_in(r);
+    return rc;
+  }
+  case PRELUX_MATCH_ANCESTOR: return ancestor(r, at, use);
+  default:
+    if (!use) return elsewhere(r);
+    prelux_route_plain(at, use, r);
+    return PRELUX_UNMAPPED;
+  }
+}
+
+/* ---- walking */
+
+struct walk {
+  struct prelux_route *r;
+  size_t len;           /* of r->path, the place reached so far; "" is "/" */
+  int links;
+  bool through;         /* passed through a mapping or a missing ancestor: libc cannot go this way */
+  bool inside;          /* r->path is mapped */
+  char rest[PATH_MAX];  /* still to go */
+};
+
+static void up(struct walk *w)
+{
+  while (w->len > 0 && w->r->path[w->len - 1] != '/') w->len--;
+  if (w->len > 0) w->len--;
+  w->r->path[w->len] = '\0';
+}
+
+/* ".." out of something inside a mapping: it must be a folder there. */
+static int check_folder(struct walk *w)
+{
+  struct prelux_match m;
+  struct prelux_attr attr;
+  if (match(w->r->path, false, &m) != PRELUX_MATCH_MAPPED) return 0;
+  int rc = mapped(w->r, &m);
+  if (rc < 0) return rc;
+  if (w->r->rel_len == 0) return 0;
+  bool must_dir = w->r->must_dir;
+  w->r->must_dir = true;
+  rc = prelux_ask_attr(w->r, "route", &attr);
+  w->r->must_dir = must_dir;
+  return rc == -ENOENT && m.has_below ? 0 : rc;
+}
+
+/* The component just appended is a link: what it names goes before the rest. 0, or -errno: give up. */
+static int follow(struct walk *w, size_t parent, const char *after)
+{
+  char target[PATH_MAX], logical[PATH_MAX];
+  long n = prelux_sys(SYS_readlinkat, AT_FDCWD, w->r->path, target, sizeof(target) - 1);
+  if (n < 0) return (int)n;
+  target[n] = '\0';
+  if (++w->links > LINKS_MAX) return -ELOOP;
+  const char *to = target;
+  if (prelux_path_below(w->r->path, "/proc", NULL) && strchr(w->r->path + 1, '/') && !strchr("s1234567890t", target[0])) {
+    /* A magic link: its text is a name that the kernel does not follow. Only ours may be taken by name. */
+    n = prelux_logical(target, -1, logical, sizeof(logical));
+    if (n <= 0) return -EINVAL;
+    to = logical;
+  }
+  size_t tail = strlen(after);
+  if ((size_t)n + tail + 2 > sizeof(w->rest)) return -ENAMETOOLONG;
+  memmove(w->rest + n + 1, after, tail + 1);
+  memcpy(w->rest, to, (size_t)n);
+  w->rest[n] = '/';
+  if (tail == 0 && !w->r->must_dir) w->rest[n] = '\0';
+  w->len = to[0] == '/' ? 0 : parent;
+  w->r->path[w->len] = '\0';
+  return 1;
+}
+
+/* Appends one component and looks at what it is. 1: go on with w->rest (a link was followed), 0: go on, -errno: libc's
+ * answer to the whole path stands. */
+static int step(struct walk *w, const char *name, size_t n, const char *after, bool nofollow)
+{
+  struct prelux_match m;
+  size_t parent = w->len;
+  if (w->len + n + 2 > sizeof(w->r->path)) return -ENAMETOOLONG;
+  w->r->path[w->len++] = '/';
+  memcpy(w->r->path + w->len, name, n);
+  w->len += n;
+  w->r->path[w->len] = '\0';
+  enum prelux_match_kind kind = match(w->r->path, false, &m);
+  w->inside = kind == PRELUX_MATCH_MAPPED;
+  if (w->inside) {
+    w->through = true;
+    return 0;
+  }
+  if (nofollow && *after == '\0') return 0;
+  int rc = follow(w, parent, after);
+  if (rc == -EINVAL && !prelux_path_below(w->r->path, "/proc", NULL)) return 0; /* no link */
+  if (rc == -EINVAL) return *after ? 0 : -EINVAL;
+  if (rc == -ENOENT && kind == PRELUX_MATCH_ANCESTOR) {
+    w->through = true;
+    return 0;
+  }
+  return rc;
+}
+
+/* Goes along `path` from the folder r->path ("" for "/", or absolute). What it comes to is in r. -ENOENT etc. only for
+ * what is wrong inside a mapping; *ret_stands: libc's own answer to the path is right, r says nothing. */
+static int walk(struct prelux_route *r, const char *path, unsigned how, bool *ret_stands)
+{
+  struct walk w = {.r = r, .len = strlen(r->path)};
+  *ret_stands = false;
+  size_t n = strlen(path);
+  if (n + 1 > sizeof(w.rest)) return -ENAMETOOLONG;
+  memcpy(w.rest, path, n + 1);
+  if (path[0] == '/') w.len = 0;
+  if (w.len == 1) w.len = 0; /* "/" */
+  r->path[w.len] = '\0';
+  const char *p = w.rest;
+  while (*p) {
+    while (*p == '/') p++;
+    n = strcspn(p, "/");
+    const char *after = p + n;
+    while (*after == '/') after++;
+    if (n == 0) break;
+    if (n == 2 && p[0] == '.' && p[1] == '.') {
+      int rc = w.inside ? check_folder(&w) : 0;
+      if (rc < 0) return rc;
+      up(&w);
+      w.inside = false;
+    } else if (n != 1 || p[0] != '.') {
+      int rc = step(&w, p, n, after, (how & PRELUX_NOFOLLOW) && !r->must_dir);
+      if (rc < 0) {
+        *ret_stands = true;
+        return rc;
+      }
+      if (rc > 0) after = w.rest;
+    }
+    p = after;
+  }
+  if (w.len == 0) memcpy(r->path, "/", 2);
+  return w.through;
+}
+
+/* Walks, then says what was found. libc keeps the caller's own words when the walk met nothing of ours. */
+static int walk_to(int dirfd, const char *path, unsigned how, bool ours, struct prelux_route *r)
+{
+  bool stands;
+  int rc = walk(r, path, how, &stands);
+  if (rc < 0 && !stands) return r->where = rc;
+  if (rc < 0) {
+    prelux_route_plain(dirfd, path, r);
+    return PRELUX_UNMAPPED;
+  }
+  return arrive(r, dirfd, rc > 0 || ours ? NULL : path);
+}
+
+/* ---- links from outside */
+
+/* True when a link may lie on the way (or the kernel cannot tell). */
+static bool any_link(int dirfd, const char *path, unsigned how)
+{
+  struct {
+    uint64_t flags, mode, resolve;
+  } open_how = {O_PATH | O_CLOEXEC | (how & PRELUX_NOFOLLOW ? O_NOFOLLOW : 0), 0, NO_SYMLINKS};
+  long fd = prelux_sys(SYS_openat2, dirfd, path, &open_how, sizeof(open_how));
+  if (fd >= 0) prelux_sys(SYS_close, fd);
+  return fd == -ELOOP || fd == -ENOSYS || fd == -EPERM || fd == -EINVAL || fd == -EXDEV;
+}
+
+static int find_links(int dirfd, const char *path, unsigned how, struct prelux_route *r)
+{
+  prelux_route_plain(dirfd, path, r);
+  bool dots = has_dotdot(path);
+  if (prelux_quiet() || (!dots && ((table_flags() & PRELUX_TABLE_LINKS_OFF) || !any_link(dirfd, path, how))))
+    return PRELUX_UNMAPPED;
+  r->must_dir = wants_dir(path);
+  r->path[0] = '\0';
+  if (path[0] != '/' && prelux_dir_real(dirfd, r->path, sizeof(r->path)) <= 0) return PRELUX_UNMAPPED;
+  if (path[0] != '/' && r->path[0] != '/') return PRELUX_UNMAPPED;
+  return walk_to(dirfd, path, how, false, r);
+}
+
+bool prelux_route_again(int dirfd, const char *path, unsigned how, struct prelux_route *r)
+{
+  if ((errno != ENOENT && errno != ENOTDIR) || r->where != PRELUX_UNMAPPED || r->use != path) return false;
+  if (!path || !*path) return false;
+  int saved = errno;
+  int where = find_links(dirfd, path, how, r);
+  errno = saved;
+  return where != PRELUX_UNMAPPED || r->use != path;
+}
+
+/* ---- URIs */
+
+/* "s3://bucket/x", "s3:/bucket/x", or that behind a folder which has no entry "s3:". */
+static bool uri_of(const char *path, struct prelux_route *r, struct prelux_match *m)
+{
+  const char *colon = path;
+  while ((colon = strstr(colon, ":/"))) {
+    const char *start = colon;
+    while (start > path && start[-1] != '/') start--;
+    size_t n = (size_t)(colon - start) + 1;
+    if (n > 1 && n < 32) {
+      memcpy(r->path, start, n);
+      long len = prelux_path_join(r->path + n, sizeof(r->path) - n, NULL, colon + 1);
+      if (len > 0 && r->path[n + (size_t)len - 1] == '/' && len > 1) r->path[n + (size_t)len - 1] = '\0';
+      if (len > 0 && match(r->path, true, m) == PRELUX_MATCH_MAPPED) {
+        char there[PATH_MAX];
+        size_t head = (size_t)(colon - path) + 1;
+        struct stat st;
+        if (head >= sizeof(there)) return false;
+        memcpy(there, path, head);
+        there[head] = '\0';
+        return start == path || prelux_sys(SYS_newfstatat, AT_FDCWD, there, &st, AT_SYMLINK_NOFOLLOW) < 0;
+      }
+    }
+    colon += 2;
+  }
+  return false;
+}
+
+/* ---- the whole */
+
+static int locate(int dirfd, const char *path, unsigned how, struct prelux_route *r)
+{
+  struct prelux_match m;
+  bool ours = false;
+  long len = 0;
+  prelux_route_plain(dirfd, path, r);
+  r->must_dir = wants_dir(path);
+  r->uri = false;
+  if ((table_flags() & PRELUX_TABLE_HAS_URI) && uri_of(path, r, &m)) {
+    r->uri = true;
+    return mapped(r, &m);
+  }
+  char base[PATH_MAX];
+  if (path[0] != '/') {
+    len = prelux_dir_path(dirfd, base, sizeof(base), &ours);
+    if (len == 0) return PRELUX_UNMAPPED;
+    if (len < 0) return len == -EBADF ? PRELUX_UNMAPPED : (r->where = (int)len);
+  }
+  if (has_dotdot(path)) {
+    if (len) memcpy(r->path, base, (size_t)len + 1);
+    else r->path[0] = '\0';
+    return walk_to(dirfd, path, how, ours, r);
+  }
+  len = prelux_path_join(r->path, sizeof(r->path), len ? base : NULL, path);
+  if (len < 0) return ours ? (r->where = (int)len) : PRELUX_UNMAPPED;
+  return arrive(r, dirfd, ours ? NULL : path);
+}
+
+int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route *r)
+{
+  const struct prelux_table *t = prelux_state.table;
+  prelux_route_plain(dirfd, path, r);
+  if (!path || !*path) return PRELUX_UNMAPPED;
+  int where = prelux_far(dirfd, path) ? PRELUX_UNMAPPED : locate(dirfd, path, how, r);
+  if (where != PRELUX_UNMAPPED || r->use != path || !t) return where;
+  /* A real folder stands behind a prefix: libc would succeed there through a link. */
+  if ((t->flags & PRELUX_TABLE_COVERED) || ((how & PRELUX_CHANGE) && t->n_roots > 0)) return find_links(dirfd, path, how, r);
+  return where;
+}
+
+/* ---- from what the kernel has to what the program sees */
+
+long prelux_logical(const char *real, int hint, char *out, size_t cap)
+{
+  const struct prelux_table *t = prelux_state.table;
+  uint32_t index;
+  const char *rel;
+  size_t n = strlen(prelux_state.runtime);
+  if (n > 0 && strncmp(real, prelux_state.runtime, n) == 0 && strncmp(real + n, stand_in, sizeof(stand_in) - 1) == 0 &&
+      (real[n + sizeof(stand_in) - 1] == '/'))
+    return prelux_path_join(out, cap, NULL, real + n + sizeof(stand_in) - 1);
+  const struct prelux_table_mapping *m = t ? prelux_table_by_tree(t, real, hint, &index, &rel) : NULL;
+  if (!m) return 0;
+  const char *local = prelux_table_str(t, m->local);
+  size_t at = 0, rel_len = strlen(rel);
+  if (m->local.len && local[0] != '/') { /* a URI: shown below the folder where the program was started */
+    at = t->cwd.len;
+    if (at + 1 >= cap) return -ENAMETOOLONG;
+    memcpy(out, prelux_table_str(t, t->cwd), at);
+    out[at++] = '/';
+  }
+  if (at + m->local.len + rel_len + 2 > cap) return -ENAMETOOLONG;
+  memcpy(out + at, local, m->local.len);
+  at += m->local.len;
+  if (rel_len || at == 0) out[at++] = '/';
+  memcpy(out + at, rel, rel_len + 1);
+  return (long)(at + rel_len);
+}
+
+int prelux_route_fd(int fd, struct prelux_route *r)
+{
+  char real[PATH_MAX];
+  uint32_t hint;
+  prelux_route_plain(fd, "", r);
+  enum prelux_class class = prelux_fd_get(fd, &hint);
+  if (class == PRELUX_CLASS_PLAIN || class == PRELUX_CLASS_FAR) return PRELUX_UNMAPPED;
+  r->must_dir = r->uri = false;
+  if (prelux_fd_name(fd, real, sizeof(real)) <= 0 || real[0] != '/') return PRELUX_UNMAPPED;
+  long len = prelux_logical(real, class == PRELUX_CLASS_SHADOW ? (int)hint : -1, r->path, sizeof(r->path));
+  if (len < 0) return PRELUX_UNMAPPED;
+  if (len == 0) {
+    struct prelux_match m;
+    if ((len = prelux_path_join(r->path, sizeof(r->path), NULL, real)) < 0) return PRELUX_UNMAPPED;
+    if (match(r->path, false, &m) != PRELUX_MATCH_MAPPED) return PRELUX_UNMAPPED;
+    return mapped(r, &m); /* a real folder behind a prefix */
+  }
+  return arrive(r, fd, "");
+}
+
+int prelux_root_of(uint64_t dev, uint64_t ino)
+{
+  const struct prelux_table *t = prelux_state.table;
+  if (!t || t->n_roots == 0) return -1;
+  const struct prelux_table_root *roots = (const struct prelux_table_root *)((const char *)t + t->roots_off);
+  for (uint32_t i = 0; i < t->n_roots; i++) {
+    if (roots[i].ino == ino && roots[i].dev == dev) return (int)roots[i].mapping;
+  }
+  return -1;
+}
+
+void prelux_route_root(uint32_t index, struct prelux_route *r)
+{
+  const struct prelux_table *t = prelux_state.table;
+  const struct prelux_table_mapping *map = &prelux_table_mappings(t)[index];
+  struct prelux_match m = {.kind = PRELUX_MATCH_MAPPED, .mapping = map, .index = index};
+  r->must_dir = true;
+  r->uri = false;
+  memcpy(r->path, map->local.len ? prelux_table_str(t, map->local) : "/", map->local.len ? map->local.len + 1 : 2);
+  m.rel = r->path + strlen(r->path);
+  mapped(r, &m);
+}
