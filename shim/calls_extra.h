@@ -1,7 +1,7 @@
 /* Part of calls.h (included by it, with the same CALL): rows of names.c, attrs.c, admin.c, exec.c, spawn.c, shell.c, dl.c,
  * walk.c, ftw.c, fts.c, scandir.c, glob.c, temp.c, sys.c, fsinfo.c and misc.c. */
 
-/* ---- names.c: names and sizes */
+/* ---- names.c, rename.c: names and sizes */
 CALL(NAMES, mkdir, C_PATH | C_CHANGE, NONE, "takes a path")
 CALL(NAMES, mkdirat, C_PATH | C_FD | C_CHANGE, NATIVE, "the fd is a folder's")
 CALL(NAMES, rmdir, C_PATH | C_CHANGE, NONE, "takes a path")

@@ -1,0 +1,167 @@
+/* Calls that tie the system to a path: mounts, roots, swap, accounting, login records, sockets with a name. Below a
+ * prefix the kernel would find the real folder behind it, so none of them goes there. */
+#include "shim/change.h"
+
+#include <sys/un.h>
+
+/* A mount's source is a path only when it is bound or moved, or when it looks like one. */
+static int refuse_source(const char *source, unsigned long flags)
+{
+  struct prelux_change c;
+
+  if (!source || (*source != '/' && !(flags & (MS_BIND | MS_MOVE)))) return 0;
+  int no = prelux_change_route(&c, "mount", PRELUX_CHG_ADMIN, AT_FDCWD, source);
+  return no == -ENOENT ? 0 : no;
+}
+
+PRELUX_EXPORT int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data)
+{
+  int bad = refuse_source(source, flags);
+  if (bad) return (int)prelux_ret(bad);
+  PRELUX_CHANGE_BODY(mount, ADMIN, AT_FDCWD, target, prelux_real.mount(source, c.use, type, flags, data));
+}
+
+PRELUX_EXPORT int umount(const char *target)
+{
+  PRELUX_CHANGE_BODY(umount, ADMIN, AT_FDCWD, target, prelux_real.umount(c.use));
+}
+
+PRELUX_EXPORT int umount2(const char *target, int flags)
+{
+  PRELUX_CHANGE_BODY(umount2, ADMIN, AT_FDCWD, target, prelux_real.umount2(c.use, flags));
+}
+
+PRELUX_EXPORT int pivot_root(const char *new_root, const char *put_old)
+{
+  struct prelux_change old;
+  int bad = prelux_change_route(&old, "pivot_root", PRELUX_CHG_ADMIN, AT_FDCWD, put_old);
+  if (bad) return (int)prelux_ret(bad);
+  PRELUX_CHANGE_BODY(pivot_root, ADMIN, AT_FDCWD, new_root,
+                     (int)prelux_ret(prelux_sys(SYS_pivot_root, c.use, old.use)));
+}
+
+PRELUX_EXPORT int chroot(const char *path)
+{
+  PRELUX_CHANGE_BODY(chroot, ADMIN, AT_FDCWD, path, prelux_real.chroot(c.use));
+}
+
+PRELUX_EXPORT int swapon(const char *path, int flags)
+{
+  PRELUX_CHANGE_BODY(swapon, ADMIN, AT_FDCWD, path, prelux_real.swapon(c.use, flags));
+}
+
+PRELUX_EXPORT int swapoff(const char *path)
+{
+  PRELUX_CHANGE_BODY(swapoff, ADMIN, AT_FDCWD, path, prelux_real.swapoff(c.use));
+}
+
+PRELUX_EXPORT int acct(const char *path)
+{
+  PRELUX_CHANGE_BODY(acct, ALTER, AT_FDCWD, path, prelux_real.acct(c.use));
+}
+
+PRELUX_EXPORT int quotactl(int cmd, const char *special, int id, caddr_t addr)
+{
+  PRELUX_CHANGE_BODY(quotactl, ADMIN, AT_FDCWD, special, prelux_real.quotactl(cmd, c.use, id, addr));
+}
+
+/* These two return nothing: what they would write is lost, as on a read-only file system. */
+
+PRELUX_EXPORT void updwtmp(const char *file, const struct utmp *entry)
+{
+  struct prelux_change c;
+  int no = prelux_change_route(&c, "updwtmp", PRELUX_CHG_ALTER, AT_FDCWD, file);
+  if (no) {
+    errno = -no;
+    return;
+  }
+  prelux_real.updwtmp(c.use, entry);
+}
+
+PRELUX_EXPORT void updwtmpx(const char *file, const struct utmpx *entry)
+{
+  struct prelux_change c;
+  int no = prelux_change_route(&c, "updwtmpx", PRELUX_CHG_ALTER, AT_FDCWD, file);
+  if (no) {
+    errno = -no;
+    return;
+  }
+  prelux_real.updwtmpx(c.use, entry);
+}
+
+PRELUX_EXPORT int utmpname(const char *file)
+{
+  PRELUX_CHANGE_BODY(utmpname, ALTER, AT_FDCWD, file, prelux_real.utmpname(c.use));
+}
+
+PRELUX_EXPORT int utmpxname(const char *file)
+{
+  PRELUX_CHANGE_BODY(utmpxname, ALTER, AT_FDCWD, file, prelux_real.utmpxname(c.use));
+}
+
+enum { UNIX_PATH = sizeof(((struct sockaddr_un *)0)->sun_path) };
+
+/* The path in a unix address, NUL-terminated in `path`; false: no path there. */
+static bool unix_path(const struct sockaddr *addr, socklen_t len, char path[UNIX_PATH + 1])
+{
+  const struct sockaddr_un *un = (const struct sockaddr_un *)addr;
+  size_t head = offsetof(struct sockaddr_un, sun_path);
+
+  if (!addr || len <= head || len > sizeof(*un) || addr->sa_family != AF_UNIX || un->sun_path[0] == 0) return false;
+  memcpy(path, un->sun_path, len - head);
+  path[len - head] = 0;
+  return true;
+}
+
+/* The address with another path, for libc. 0 when it fits. */
+static int put_unix_path(struct sockaddr_un *un, const char *path)
+{
+  size_t len = strlen(path);
+
+  if (len >= sizeof(un->sun_path)) return -ENAMETOOLONG;
+  *un = (struct sockaddr_un){.sun_family = AF_UNIX};
+  memcpy(un->sun_path, path, len + 1);
+  return 0;
+}
+
+/* The body of bind and connect. */
+static int name_socket(const char *call, enum prelux_change_kind kind, int fd, const struct sockaddr *addr,
+                       socklen_t len, int (*real)(int, const struct sockaddr *, socklen_t))
+{
+  char path[UNIX_PATH + 1];
+  struct sockaddr_un un;
+  struct prelux_change c;
+
+  if (prelux_idle() || !unix_path(addr, len, path)) return real(fd, addr, len);
+  int no = prelux_change_route(&c, call, kind, AT_FDCWD, path);
+  if (no == -EEXIST) no = -EADDRINUSE;
+  if (!no && c.use != path && strcmp(c.use, path) != 0) {
+    no = put_unix_path(&un, c.use);
+    addr = (const struct sockaddr *)&un;
+    len = sizeof(un);
+  }
+  if (no) return (int)prelux_ret(no);
+  int rc = real(fd, addr, len);
+  return rc == -1 && c.again ? prelux_change_again(&c) : rc;
+}
+
+static int real_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+  return prelux_real.bind(fd, addr, len);
+}
+
+static int real_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+  return prelux_real.connect(fd, addr, len);
+}
+
+PRELUX_EXPORT int bind(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
+{
+  return name_socket("bind", PRELUX_CHG_MAKE, fd, addr.__sockaddr__, len, real_bind);
+}
+
+/* To connect is to write to the socket's inode: EROFS, or ENOENT. */
+PRELUX_EXPORT int connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
+{
+  return name_socket("connect", PRELUX_CHG_ALTER, fd, addr.__sockaddr__, len, real_connect);
+}

@@ -1,0 +1,190 @@
+/* What a changing call below a prefix answers. Nothing here changes anything, and no path of a mapping is given to
+ * libc: the real folder that may stand behind a prefix stays as it is. */
+#include "shim/change.h"
+
+enum dots { NO_DOTS, DOT, DOT_DOT };
+
+/* How the path as written ends: routes fold "." and ".." away. */
+static enum dots last_dots(const char *path)
+{
+  size_t len = strlen(path);
+
+  while (len && path[len - 1] == '/') len--;
+  if (len && path[len - 1] == '.') {
+    if (len == 1 || path[len - 2] == '/') return DOT;
+    if (path[len - 2] == '.' && (len == 2 || path[len - 3] == '/')) return DOT_DOT;
+  }
+  return NO_DOTS;
+}
+
+static unsigned how(enum prelux_change_kind kind)
+{
+  switch (kind) {
+  case PRELUX_CHG_ALTER:
+  case PRELUX_CHG_TRUNCATE:
+  case PRELUX_CHG_ADMIN:
+    return PRELUX_CHANGE;
+  default:
+    return PRELUX_CHANGE | PRELUX_NOFOLLOW;
+  }
+}
+
+int prelux_change_parent(struct prelux_change *c)
+{
+  struct prelux_route *r = &c->r;
+  struct prelux_attr attr;
+
+  if (r->rel_len == 0) return 0; /* the mapping root lies in a folder that is not ours, which exists */
+  size_t root = (size_t)(r->rel - r->path), at = root + r->rel_len;
+  while (at > root && r->path[at - 1] != '/') at--;
+  if (at > root) at--;
+  ((char *)r->path)[at] = 0;
+  r->rel_len = at - root;
+  r->must_dir = true;
+  return prelux_ask_attr(r, c->call, &attr);
+}
+
+static int refuse_make(struct prelux_change *c)
+{
+  struct prelux_attr attr;
+  bool must_dir = c->r.must_dir;
+
+  c->r.must_dir = false;
+  int rc = prelux_ask_attr(&c->r, c->call, &attr);
+  if (rc == 0) return -EEXIST;
+  if (rc != -ENOENT) return rc;
+  struct prelux_route *r = &c->r;
+  rc = prelux_change_parent(c);
+  if (rc) return rc;
+  if (must_dir && c->kind == PRELUX_CHG_MAKE) return -ENOENT;
+  return prelux_refuse(c->call, r);
+}
+
+static int refuse_remove(struct prelux_change *c)
+{
+  struct prelux_attr attr;
+  enum dots dots = last_dots(c->path);
+  int rc = prelux_ask_attr(&c->r, c->call, &attr);
+
+  if (rc) return rc;
+  bool dir = c->kind == PRELUX_CHG_RMDIR || (c->kind == PRELUX_CHG_REMOVE && attr.type == PRELUX_DIR);
+  if (!dir && (dots != NO_DOTS || c->r.rel_len == 0)) return -EISDIR;
+  if (dots == DOT) return -EINVAL;
+  if (dots == DOT_DOT) return -ENOTEMPTY;
+  if (c->r.rel_len == 0) return -EBUSY;
+  return prelux_refuse(c->call, &c->r);
+}
+
+static int refuse_alter(struct prelux_change *c)
+{
+  struct prelux_attr attr;
+  int rc = prelux_ask_attr(&c->r, c->call, &attr);
+
+  if (rc) return rc;
+  if (c->kind == PRELUX_CHG_TRUNCATE && attr.type == PRELUX_DIR) return -EISDIR;
+  if (c->kind == PRELUX_CHG_ADMIN)
+    return prelux_fail(EPERM, c->call, c->r.path, "a mapping is no mount point of the kernel", NULL);
+  return prelux_refuse(c->call, &c->r);
+}
+
+int prelux_change_refuse(struct prelux_change *c)
+{
+  switch (c->kind) {
+  case PRELUX_CHG_MAKE:
+  case PRELUX_CHG_MAKE_DIR:
+    return refuse_make(c);
+  case PRELUX_CHG_UNLINK:
+  case PRELUX_CHG_RMDIR:
+  case PRELUX_CHG_REMOVE:
+    return refuse_remove(c);
+  default:
+    return refuse_alter(c);
+  }
+}
+
+/* A folder above a mapping. Missing on disk it is there all the same, and libc must not touch its stand-in; one on disk
+ * is libc's, but it is not empty. */
+static int refuse_ancestor(struct prelux_change *c)
+{
+  switch (c->kind) {
+  case PRELUX_CHG_RMDIR:
+  case PRELUX_CHG_REMOVE:
+    return c->r.missing ? -EBUSY : -ENOTEMPTY;
+  default:
+    break;
+  }
+  if (!c->r.missing) return 0;
+  switch (c->kind) {
+  case PRELUX_CHG_MAKE:
+  case PRELUX_CHG_MAKE_DIR:
+    return -EEXIST;
+  case PRELUX_CHG_UNLINK:
+  case PRELUX_CHG_TRUNCATE:
+    return -EISDIR;
+  case PRELUX_CHG_ADMIN:
+    return -EPERM;
+  default:
+    return prelux_refuse(c->call, &c->r);
+  }
+}
+
+static int decide(struct prelux_change *c, int where)
+{
+  if (where < 0) return where;
+  if (where == PRELUX_MAPPED) return prelux_change_refuse(c);
+  if (where == PRELUX_ANCESTOR) {
+    int no = refuse_ancestor(c);
+    if (no) return no;
+  }
+  c->at = c->r.at;
+  c->use = c->r.use;
+  return 0;
+}
+
+/* Links to a mapping may be looked for after libc failed, unless a real folder stands at some mapping root: through a
+ * link libc would reach it and succeed. */
+static bool links_later(void)
+{
+  return prelux_state.table && prelux_state.table->n_roots == 0;
+}
+
+int prelux_change_route(struct prelux_change *c, const char *call, enum prelux_change_kind kind, int dirfd,
+                        const char *path)
+{
+  c->at = c->dirfd = dirfd;
+  c->use = c->path = path;
+  c->call = call;
+  c->kind = kind;
+  c->again = false;
+  if (prelux_idle() || !path) return 0;
+  if (prelux_far(dirfd, path) && links_later()) {
+    c->again = true;
+    return 0;
+  }
+  return decide(c, prelux_route(dirfd, path, how(kind), &c->r));
+}
+
+int prelux_change_again(struct prelux_change *c)
+{
+  int err = errno;
+
+  if (prelux_route_again(c->dirfd, c->path, how(c->kind), &c->r)) {
+    int no = decide(c, c->r.where);
+    if (no) err = -no;
+  }
+  errno = err;
+  return -1;
+}
+
+int prelux_change_fd(const char *call, int fd)
+{
+  struct prelux_route r;
+  uint32_t hint;
+
+  if (prelux_idle()) return 0;
+  enum prelux_class class = prelux_fd_get(fd, &hint);
+  if (class == PRELUX_CLASS_PLAIN || class == PRELUX_CLASS_FAR) return 0;
+  int where = prelux_route_fd(fd, &r);
+  if (where == PRELUX_MAPPED || (where == PRELUX_ANCESTOR && r.missing)) return prelux_refuse(call, &r);
+  return 0;
+}

@@ -1,0 +1,193 @@
+/* Calls with two names: rename and link. A mapping is a file system of its own: between two of them, or between one and
+ * the rest of the machine, the answer is EXDEV, upon which programs copy. */
+#include "shim/change.h"
+
+/* One side of the call. */
+struct side {
+  int at;
+  const char *use;
+  int where;
+  struct prelux_change c;
+};
+
+/* Where the name leads; libc's path for it in at and use. -errno, or 0. */
+static int look(struct side *s, const char *call, int dirfd, const char *path, unsigned how)
+{
+  s->at = s->c.dirfd = dirfd;
+  s->use = s->c.path = path;
+  s->c.call = call;
+  s->where = PRELUX_UNMAPPED;
+  if (prelux_far(dirfd, path) && prelux_state.table && prelux_state.table->n_roots == 0) return 0;
+  int where = prelux_route(dirfd, path, PRELUX_CHANGE | how, &s->c.r);
+  if (where < 0) return where;
+  s->where = where;
+  if (where != PRELUX_MAPPED) {
+    s->at = s->c.r.at;
+    s->use = s->c.r.use;
+  }
+  return 0;
+}
+
+/* After libc failed: did a link lead to a mapping? */
+static bool look_again(struct side *s, unsigned how)
+{
+  if (s->where != PRELUX_UNMAPPED || !prelux_route_again(s->c.dirfd, s->c.path, PRELUX_CHANGE | how, &s->c.r))
+    return false;
+  s->where = s->c.r.where;
+  return s->where != PRELUX_UNMAPPED;
+}
+
+static bool is_root(const struct side *s)
+{
+  return (s->where == PRELUX_MAPPED && s->c.r.rel_len == 0) || (s->where == PRELUX_ANCESTOR && s->c.r.missing);
+}
+
+/* At least one side is ours. */
+static int refuse_rename(struct side *from, struct side *to)
+{
+  struct prelux_attr attr;
+
+  if (from->where < 0) return from->where;
+  if (to->where < 0) return to->where;
+  if (is_root(from) || is_root(to)) return -EBUSY;
+  if (from->where == PRELUX_MAPPED && to->where == PRELUX_MAPPED && from->c.r.index == to->c.r.index) {
+    int rc = prelux_ask_attr(&from->c.r, from->c.call, &attr);
+    if (rc == 0) rc = prelux_change_parent(&to->c);
+    return rc ? rc : prelux_refuse(from->c.call, &from->c.r);
+  }
+  int rc = from->where == PRELUX_MAPPED ? prelux_change_parent(&from->c) : 0;
+  if (rc == 0 && to->where == PRELUX_MAPPED) rc = prelux_change_parent(&to->c);
+  return rc ? rc : -EXDEV;
+}
+
+static bool ours(const struct side *s)
+{
+  return s->where == PRELUX_MAPPED || (s->where == PRELUX_ANCESTOR && s->c.r.missing);
+}
+
+static int do_rename(const char *call, int fromfd, const char *from, int tofd, const char *to, unsigned flags,
+                     int (*real)(int, const char *, int, const char *, unsigned))
+{
+  struct side a, b;
+
+  if (prelux_idle() || !from || !to) return real(fromfd, from, tofd, to, flags);
+  int no = look(&a, call, fromfd, from, PRELUX_NOFOLLOW);
+  if (!no) no = look(&b, call, tofd, to, PRELUX_NOFOLLOW);
+  if (!no && (ours(&a) || ours(&b))) no = flags & ~7u ? -EINVAL : refuse_rename(&a, &b);
+  if (no) return (int)prelux_ret(no);
+  int rc = real(a.at, a.use, b.at, b.use, flags);
+  if (rc == 0 || (errno != ENOENT && errno != ENOTDIR)) return rc;
+  int err = errno;
+  bool again = look_again(&a, PRELUX_NOFOLLOW);
+  again |= look_again(&b, PRELUX_NOFOLLOW);
+  if (again) err = -refuse_rename(&a, &b);
+  errno = err;
+  return -1;
+}
+
+static int real_rename(int fromfd, const char *from, int tofd, const char *to, unsigned flags)
+{
+  return prelux_real.rename(from, to);
+}
+
+static int real_renameat(int fromfd, const char *from, int tofd, const char *to, unsigned flags)
+{
+  return prelux_real.renameat(fromfd, from, tofd, to);
+}
+
+static int real_renameat2(int fromfd, const char *from, int tofd, const char *to, unsigned flags)
+{
+  return prelux_real.renameat2(fromfd, from, tofd, to, flags);
+}
+
+PRELUX_EXPORT int rename(const char *from, const char *to)
+{
+  return do_rename("rename", AT_FDCWD, from, AT_FDCWD, to, 0, real_rename);
+}
+
+PRELUX_EXPORT int renameat(int fromfd, const char *from, int tofd, const char *to)
+{
+  return do_rename("renameat", fromfd, from, tofd, to, 0, real_renameat);
+}
+
+PRELUX_EXPORT int renameat2(int fromfd, const char *from, int tofd, const char *to, unsigned flags)
+{
+  return do_rename("renameat2", fromfd, from, tofd, to, flags, real_renameat2);
+}
+
+/* The existing file of a link() may be named by an fd of ours: linkat(fd, "", ..., AT_EMPTY_PATH), or by
+ * "/proc/self/fd/N" with AT_SYMLINK_FOLLOW. A second name for a cache file would let others write into it. */
+static bool old_is_our_fd(int fd, const char *path, int flags)
+{
+  static const char proc[] = "/proc/self/fd/";
+  struct prelux_route r;
+
+  if (flags & AT_EMPTY_PATH && !*path) return fd >= 0 && prelux_route_fd(fd, &r) == PRELUX_MAPPED;
+  if (!(flags & AT_SYMLINK_FOLLOW) || strncmp(path, proc, sizeof(proc) - 1)) return false;
+  unsigned n = 0;
+  for (const char *p = path + sizeof(proc) - 1; *p >= '0' && *p <= '9'; p++) n = n * 10 + (unsigned)(*p - '0');
+  return prelux_route_fd((int)n, &r) == PRELUX_MAPPED;
+}
+
+static int refuse_link(struct side *old, struct side *new)
+{
+  struct prelux_attr attr;
+
+  if (old->where < 0) return old->where;
+  if (old->where == PRELUX_MAPPED) {
+    int rc = prelux_ask_attr(&old->c.r, old->c.call, &attr);
+    if (rc) return rc;
+  } else {
+    struct stat st;
+    int flags = AT_SYMLINK_NOFOLLOW | (*old->use ? 0 : AT_EMPTY_PATH);
+    long rc = prelux_sys(SYS_newfstatat, old->at, old->use, &st, flags);
+    if (rc) return (int)rc;
+  }
+  if (new->where < 0) return new->where;
+  if (new->where == PRELUX_ANCESTOR && new->c.r.missing) return -EEXIST;
+  new->c.kind = PRELUX_CHG_MAKE;
+  return new->where == PRELUX_MAPPED ? prelux_change_refuse(&new->c) : -EXDEV;
+}
+
+static int do_link(const char *call, int oldfd, const char *old, int newfd, const char *new, int flags,
+                   int (*real)(int, const char *, int, const char *, int))
+{
+  struct side a, b;
+  unsigned how = flags & AT_SYMLINK_FOLLOW ? 0 : PRELUX_NOFOLLOW;
+
+  if (prelux_idle() || !old || !new) return real(oldfd, old, newfd, new, flags);
+  bool by_fd = (flags & AT_EMPTY_PATH) && !*old;
+  if ((by_fd || (flags & AT_SYMLINK_FOLLOW)) && old_is_our_fd(oldfd, old, flags)) return (int)prelux_ret(-EXDEV);
+  int no = 0;
+  if (by_fd) {
+    a = (struct side){.at = oldfd, .use = old, .where = PRELUX_UNMAPPED};
+  } else {
+    no = look(&a, call, oldfd, old, how);
+  }
+  if (!no) no = look(&b, call, newfd, new, PRELUX_NOFOLLOW);
+  if (!no && (ours(&a) || ours(&b))) no = refuse_link(&a, &b);
+  if (no) return (int)prelux_ret(no);
+  int rc = real(a.at, a.use, b.at, b.use, flags);
+  if (rc == 0 || (errno != ENOENT && errno != ENOTDIR)) return rc;
+  int err = errno;
+  bool again = !by_fd && look_again(&a, how);
+  again |= look_again(&b, PRELUX_NOFOLLOW);
+  if (again) err = -refuse_link(&a, &b);
+  errno = err;
+  return -1;
+}
+
+static int real_link(int oldfd, const char *old, int newfd, const char *new, int flags)
+{
+  return prelux_real.link(old, new);
+}
+
+PRELUX_EXPORT int link(const char *old, const char *new)
+{
+  return do_link("link", AT_FDCWD, old, AT_FDCWD, new, 0, real_link);
+}
+
+PRELUX_EXPORT int linkat(int oldfd, const char *old, int newfd, const char *new, int flags)
+{
+  return do_link("linkat", oldfd, old, newfd, new, flags, prelux_real.linkat);
+}
