@@ -61,7 +61,7 @@ def test_one_fill_for_32_processes(prelux, tmp_path):
     root.mkdir()
     data = pattern(3_000_000)
     (root / "big").write_bytes(data)
-    with Nginx(root) as server, FaultProxy(server.port) as slow:
+    with Nginx(root) as server, FaultProxy(server.url) as slow:
         slow.fault("/big", delay=0.5)
         lake = web(prelux, slow.url)
         done = prelux.run(f"for i in $(seq 32); do md5sum < {lake}/big & done; wait")
@@ -78,7 +78,7 @@ def test_daemon_killed_in_the_middle(prelux, tmp_path):
     names = [f"f{i}" for i in range(8)]
     for i, name in enumerate(names):
         (root / name).write_bytes(pattern(2_000_000, i))
-    with Nginx(root) as server, FaultProxy(server.port) as slow:
+    with Nginx(root) as server, FaultProxy(server.url) as slow:
         slow.fault("/f", rate=4_000_000)
         lake = web(prelux, slow.url)
         prelux.run(["true"])
