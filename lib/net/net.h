@@ -1,9 +1,14 @@
 /* HTTP for backends: the only code that includes <curl/curl.h>. One engine a process: one thread runs a
  * curl multi handle (connection reuse, limits); calls block the calling pool thread, are thread-safe, and end by
- * their own time-outs (connect 10 s; no byte for `stall` 30 s). */
+ * their own time-outs: connect 10 s; 30 s in which less than 1 KiB a second of body came (so also: without a byte, or
+ * with headers only); 300 s for an answer without a sink; no retry begins later than 60 s after the call.
+ * To one origin at most 16 calls with a sink and 16 without run at once: stat and list never wait behind large reads.
+ * Content-Encoding is never decoded: bodies are what the server stores. Texts of problems show neither query nor user info
+ * of a URL, and no header. */
 #ifndef PRELUX_NET_NET_H
 #define PRELUX_NET_NET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,41 +31,76 @@ struct prelux_net_request {
   const struct prelux_net_tls *tls;
   uint64_t off, len;           /* len > 0: Range: bytes=off-(off+len-1) is sent */
   uint64_t max_body;           /* more than this is an error (-EPROTO), 0: 64 MiB without a sink */
-  int max_redirects;           /* 0: a redirect is an answer like any other; never to a foreign host with headers kept */
-  int retries;                 /* of connection errors, 429, 5xx; with back-off 0.1 s * 2^n, Retry-After honoured up to 10 s.
-                                * Never after a byte has reached `sink` (the caller restarts at its own offset). */
-  /* Body of a 2xx answer as it comes, if set; others' bodies are kept in the answer. Called on the engine's
-   * thread: must not block on the network; disk writes are fine. -errno stops the transfer. `status` and headers are known. */
+  int max_redirects;           /* 0: a redirect is an answer like any other. GET and HEAD only, http and https only, never from
+                                * https to http; to another origin only Accept, Range and If-* headers go along */
+  int retries;                 /* of connection errors and of answers that `again` names; with back-off 0.1 s * 2^n, Retry-After
+                                * honoured up to 10 s. Never after a byte has reached `sink` (the caller restarts at its own offset). */
+  bool (*again)(const struct prelux_net_answer *answer); /* NULL: 408, 429 and 5xx but 501 and 505 */
+  /* Body of a 2xx answer as it comes, if set; others' bodies are kept in the answer (their first 64 KiB). Called on the
+   * thread that called prelux_net_call, without locks, so a slow one holds up nobody else. -errno stops the transfer.
+   * `status` and headers of `head` are known, `received` and `body` not. */
   int (*sink)(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len);
   void *arg;
 };
 
 struct prelux_net_answer {
   int status;               /* HTTP status, 0: no answer */
+  int redirects;            /* followed; `location` then is where the answer came from */
   char *body;               /* NUL-terminated behind body_len bytes; NULL with sink or HEAD */
   size_t body_len;
   uint64_t content_length;  /* UINT64_MAX: not said */
+  bool bounded;             /* the answer says where its body ends (Content-Length or chunks), so a cut one is noticed */
   uint64_t received;        /* body bytes */
   char etag[256];           /* as sent */
   char last_modified[64];
   char content_range[96];
   char content_type[96];
-  char location[1024];
+  char *location;           /* as sent; NULL: none */
   char content_md5[64];
+  char date[64];
+  char retry_after[64];
 };
 
 /* 0 when an HTTP answer came, whatever its status (fill *ret; free with prelux_net_answer_free); else -EIO, -ETIMEDOUT,
- * -ECONNREFUSED, -EPROTO (body shorter or longer than Content-Length, headers above 64 KiB, ...), or the sink's -errno.
- * On failure ret holds status and received for what came. */
+ * -ECONNREFUSED, -EPROTO (body shorter or longer than Content-Length, headers above 64 KiB, ...), -ECANCELED (the engine
+ * ends), or the sink's -errno. On failure ret holds status, header fields and received for what came; free it too. */
 int prelux_net_call(struct prelux_net *net, const struct prelux_net_request *req, struct prelux_net_answer *ret,
                     struct prelux_problem *why);
 void prelux_net_answer_free(struct prelux_net_answer *a);
+
+/* Waits in the calling thread: the n-th (from 0) back-off of a caller that retries by itself. 0, or -ECANCELED: the engine ends. */
+int prelux_net_backoff(struct prelux_net *net, int n);
 
 /* Percent-encodes all but unreserved characters and '/' ; length or -ENAMETOOLONG. */
 long prelux_url_encode(char *out, size_t cap, const char *s, size_t len);
 /* Decodes %XX; length or -EINVAL/-ENAMETOOLONG. May not yield NUL. */
 long prelux_url_decode(char *out, size_t cap, const char *s, size_t len);
+
+#define PRELUX_URL_MAX 16384 /* an object path of 4096 bytes, each as %XX, and what stands before it */
+
+/* An absolute http or https URL, cut into pieces that point into it. */
+struct prelux_url {
+  bool https;
+  unsigned port;             /* 80 or 443 when not said */
+  const char *host;          /* with brackets when an IPv6 address */
+  size_t host_len;
+  size_t origin_len;         /* bytes of "scheme://user@host:port" */
+  bool has_user;             /* user info stands before the host */
+  const char *path;          /* from the first slash; "" when there is none; ends before '?' and '#' */
+  size_t path_len;
+  bool has_query;
+};
+/* 0, or -EINVAL: not http(s), no host, bad port, a blank or control character. */
+int prelux_url_parse(const char *url, struct prelux_url *ret);
+bool prelux_url_same_origin(const struct prelux_url *a, const struct prelux_url *b);
+/* What a reference (Location) means at `base`, dot segments kept as they are; length, -EINVAL or -ENAMETOOLONG. */
+long prelux_url_join(char *out, size_t cap, const char *base, const char *ref);
+/* For texts: without user info and query. Cut to fit. */
+void prelux_url_show(char *out, size_t cap, const char *url);
+
 /* "Sun, 06 Nov 1994 08:49:37 GMT" -> ns since the epoch, or 0. */
 int64_t prelux_http_date(const char *s);
+/* The reverse, to the second; out of at least 32 bytes. */
+void prelux_http_date_format(char *out, size_t cap, int64_t ns);
 
 #endif

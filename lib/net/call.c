@@ -1,0 +1,355 @@
+/* One call: attempts, redirects and back-off, all in the calling thread; the engine's thread does one transfer at a time for
+ * it. Redirects are followed here and not by curl, so that what goes to which host is decided in one place. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "lib/net/engine.h"
+
+#define RETRY_WINDOW_MS 60000 /* no attempt begins later than this after the call */
+#define BACKOFF_MS 100
+#define BACKOFF_MAX_MS 10000
+
+struct call {
+  struct prelux_net *net;
+  const struct prelux_net_request *req;
+  struct prelux_net_answer *answer;
+  struct prelux_problem *why;
+  char *drain;     /* the other buffer, when there is a sink */
+  bool sunk;       /* a byte has reached the sink */
+  bool transient;  /* the last failure may be gone next time */
+  char *url;       /* of PRELUX_URL_MAX bytes: where we are after redirects */
+};
+
+static int64_t now_ms(void)
+{
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static int wait_ms(struct prelux_net *net, int64_t ms)
+{
+  struct timespec end;
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  end.tv_sec += ms / 1000;
+  end.tv_nsec += ms % 1000 * 1000000;
+  if (end.tv_nsec >= 1000000000) {
+    end.tv_sec++;
+    end.tv_nsec -= 1000000000;
+  }
+  pthread_mutex_lock(&net->lock);
+  int rc = 0;
+  while (!net->ending && rc == 0)
+    rc = pthread_cond_timedwait(&net->changed, &net->lock, &end);
+  bool ending = net->ending;
+  pthread_mutex_unlock(&net->lock);
+  return ending ? -ECANCELED : 0;
+}
+
+static int64_t backoff_ms(int n)
+{
+  return n < 7 ? (int64_t)BACKOFF_MS << n : BACKOFF_MAX_MS;
+}
+
+int prelux_net_backoff(struct prelux_net *net, int n)
+{
+  return wait_ms(net, backoff_ms(n));
+}
+
+/* What a Retry-After says, in ms; -1: nothing. */
+static int64_t retry_after_ms(const struct prelux_net_answer *a)
+{
+  const char *s = a->retry_after;
+  if (s[0] >= '0' && s[0] <= '9') {
+    long seconds = strtol(s, NULL, 10);
+    return seconds > BACKOFF_MAX_MS / 1000 ? BACKOFF_MAX_MS : seconds * 1000;
+  }
+  int64_t at = s[0] ? prelux_http_date(s) : 0, from = prelux_http_date(a->date);
+  if (!at || !from)
+    return -1;
+  int64_t ms = at > from ? (at - from) / 1000000 : 0;
+  return ms > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : ms;
+}
+
+/* Texts. */
+
+static int say(struct call *c, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int say(struct call *c, int err, const char *fmt, ...)
+{
+  char where[200], what[280];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(what, sizeof(what), fmt, ap);
+  va_end(ap);
+  prelux_url_show(where, sizeof(where), c->url);
+  return prelux_problem(c->why, err, "%s %s: %s", c->req->method, where, what);
+}
+
+static int cut_short(struct call *c, const struct prelux_net_transfer *t)
+{
+  c->transient = true;
+  if (t->answer->content_length != UINT64_MAX)
+    return say(c, EPROTO, "server closed after %" PRIu64 " of %" PRIu64 " bytes", t->received, t->answer->content_length);
+  return say(c, EPROTO, "server closed after %" PRIu64 " bytes, before the end", t->received);
+}
+
+/* curl's verdict as ours. */
+static int judge(struct call *c, struct prelux_net_transfer *t)
+{
+  const char *text = t->curl_text[0] ? t->curl_text : curl_easy_strerror(t->result);
+  if (t->body_cut)
+    return 0;
+  if (t->err)
+    return say(c, -t->err, "%s", t->err_text);
+  switch (t->result) {
+  case CURLE_OK:
+    return 0;
+  case CURLE_PARTIAL_FILE:
+    return cut_short(c, t);
+  case CURLE_COULDNT_CONNECT:
+    c->transient = true;
+    return say(c, ECONNREFUSED, "%s", text);
+  case CURLE_OPERATION_TIMEDOUT:
+    c->transient = true;
+    return say(c, ETIMEDOUT, "%s", text);
+  case CURLE_RECV_ERROR:
+    if (t->answer->status >= 200 && t->received)
+      return cut_short(c, t);
+    c->transient = true;
+    return say(c, EIO, "%s", text);
+  case CURLE_COULDNT_RESOLVE_HOST:
+  case CURLE_COULDNT_RESOLVE_PROXY:
+  case CURLE_SEND_ERROR:
+  case CURLE_GOT_NOTHING:
+  case CURLE_SSL_CONNECT_ERROR:
+    c->transient = true;
+    return say(c, EIO, "%s", text);
+  case CURLE_PEER_FAILED_VERIFICATION:
+  case CURLE_SSL_CACERT_BADFILE:
+    say(c, EIO, "%s", text);
+    if (c->why)
+      snprintf(c->why->advice, sizeof(c->why->advice), "name the server's authority by tls.ca_file");
+    return -EIO;
+  case CURLE_WEIRD_SERVER_REPLY:
+  case CURLE_UNSUPPORTED_PROTOCOL:
+  case CURLE_BAD_CONTENT_ENCODING:
+  case CURLE_WRITE_ERROR: /* chunks that cannot be read, and our own refusals, which were handled above */
+    return say(c, EPROTO, "%s", text);
+  case CURLE_OUT_OF_MEMORY:
+    return say(c, ENOMEM, "%s", text);
+  default:
+    return say(c, EIO, "%s", text);
+  }
+}
+
+/* curl counts too; a transfer that lies about its length must not depend on that. */
+static int check_length(struct call *c, struct prelux_net_transfer *t)
+{
+  const struct prelux_net_answer *a = t->answer;
+  bool bodyless = strcmp(c->req->method, "HEAD") == 0 || a->status == 204 || a->status == 304;
+  if (bodyless || t->body_cut || a->content_length == UINT64_MAX || a->content_length == t->received)
+    return 0;
+  return cut_short(c, t);
+}
+
+/* One transfer. */
+
+/* Feeds the sink until the transfer is done or the sink refuses. */
+static int pump(struct call *c, struct prelux_net_transfer *t)
+{
+  int rc = 0;
+  pthread_mutex_lock(&t->lock);
+  for (;;) {
+    while (!t->done && (!t->fill_len || rc < 0))
+      pthread_cond_wait(&t->changed, &t->lock);
+    if (!t->fill_len || rc < 0)
+      break;
+    char *data = t->fill;
+    size_t n = t->fill_len;
+    bool resume = t->paused;
+    t->fill = c->drain;
+    t->fill_len = 0;
+    t->paused = false;
+    c->drain = data;
+    pthread_mutex_unlock(&t->lock);
+    if (resume)
+      prelux_net_wish(c->net, t, PRELUX_NET_RESUME);
+    c->sunk = true;
+    rc = c->req->sink(c->req->arg, t->answer, data, n);
+    if (rc < 0)
+      prelux_net_wish(c->net, t, PRELUX_NET_STOP);
+    pthread_mutex_lock(&t->lock);
+    t->stop = rc < 0;
+  }
+  pthread_mutex_unlock(&t->lock);
+  return rc;
+}
+
+static void count_by(const struct prelux_net_transfer *t, char *out, size_t cap)
+{
+  struct prelux_url u;
+  if (prelux_url_parse(t->url, &u) < 0)
+    snprintf(out, cap, "?");
+  else
+    snprintf(out, cap, "%d%.*s:%u", u.https, (int)(u.host_len < 256 ? u.host_len : 256), u.host, u.port);
+}
+
+static int transfer(struct call *c, bool foreign)
+{
+  struct prelux_net_transfer t = {.req = c->req, .url = c->url, .foreign = foreign, .answer = c->answer};
+  int rc;
+  c->transient = false;
+  prelux_net_head_reset(c->answer);
+  count_by(&t, t.origin, sizeof(t.origin));
+  if (c->req->sink && !(t.fill = malloc(PRELUX_NET_BUFFER)))
+    return say(c, ENOMEM, "no memory for a buffer");
+  pthread_mutex_init(&t.lock, NULL);
+  pthread_cond_init(&t.changed, NULL);
+  if (prelux_net_wish(c->net, &t, PRELUX_NET_START)) {
+    rc = pump(c, &t);
+    if (rc == 0)
+      rc = judge(c, &t);
+    if (rc == 0)
+      rc = check_length(c, &t);
+  } else {
+    rc = say(c, ECANCELED, "the daemon ends");
+  }
+  c->answer->received = t.received;
+  pthread_cond_destroy(&t.changed);
+  pthread_mutex_destroy(&t.lock);
+  curl_easy_cleanup(t.easy);
+  curl_slist_free_all(t.headers);
+  free(t.fill);
+  return rc;
+}
+
+/* Redirects. */
+
+static bool is_redirect(const struct call *c)
+{
+  int s = c->answer->status;
+  return (s == 301 || s == 302 || s == 303 || s == 307 || s == 308) && c->answer->location &&
+         (strcmp(c->req->method, "GET") == 0 || strcmp(c->req->method, "HEAD") == 0);
+}
+
+/* Moves c->url to where the answer points. */
+static int follow(struct call *c)
+{
+  struct prelux_url from, to;
+  char *next = malloc(PRELUX_URL_MAX);
+  if (!next)
+    return say(c, ENOMEM, "no memory for a URL");
+  int rc = 0;
+  if (prelux_url_join(next, PRELUX_URL_MAX, c->url, c->answer->location) < 0 || prelux_url_parse(next, &to) < 0 ||
+      prelux_url_parse(c->url, &from) < 0)
+    rc = say(c, EPROTO, "redirected to what is no http or https URL");
+  else if (from.https && !to.https)
+    rc = say(c, EPROTO, "redirected from https to http");
+  if (rc == 0)
+    strcpy(c->url, next);
+  free(next);
+  return rc;
+}
+
+static bool is_foreign(const struct call *c)
+{
+  struct prelux_url first, here;
+  return prelux_url_parse(c->req->url, &first) < 0 || prelux_url_parse(c->url, &here) < 0 ||
+         !prelux_url_same_origin(&first, &here);
+}
+
+/* From the request's URL to an answer that is no redirect. */
+static int attempt(struct call *c)
+{
+  bool foreign = false; /* once a foreign host was in the chain it stays so: it chose where to go next */
+  c->answer->redirects = 0;
+  snprintf(c->url, PRELUX_URL_MAX, "%s", c->req->url);
+  for (;;) {
+    int rc = transfer(c, foreign);
+    if (rc < 0 || c->req->max_redirects == 0 || !is_redirect(c))
+      return rc;
+    if (c->answer->redirects >= c->req->max_redirects)
+      return say(c, EPROTO, "redirected more than %d times", c->req->max_redirects);
+    rc = follow(c);
+    if (rc < 0)
+      return rc;
+    foreign = foreign || is_foreign(c);
+    c->answer->redirects++;
+  }
+}
+
+static bool worth_again(const struct call *c, int rc)
+{
+  int s = c->answer->status;
+  if (rc < 0)
+    return c->transient && !c->sunk;
+  if (c->req->again)
+    return c->req->again(c->answer);
+  return s == 408 || s == 429 || (s >= 500 && s != 501 && s != 505);
+}
+
+static int call(struct call *c)
+{
+  int64_t last = now_ms() + RETRY_WINDOW_MS;
+  for (int n = 0;; n++) {
+    int rc = attempt(c);
+    if (n >= c->req->retries || !worth_again(c, rc))
+      return rc;
+    int64_t ms = rc == 0 ? retry_after_ms(c->answer) : -1;
+    if (ms < 0)
+      ms = backoff_ms(n);
+    if (now_ms() + ms > last)
+      return rc;
+    if (wait_ms(c->net, ms) < 0)
+      return say(c, ECANCELED, "the daemon ends");
+  }
+}
+
+static bool enter(struct prelux_net *net)
+{
+  pthread_mutex_lock(&net->lock);
+  bool open = !net->ending;
+  net->users += open;
+  pthread_mutex_unlock(&net->lock);
+  return open;
+}
+
+static void leave(struct prelux_net *net)
+{
+  pthread_mutex_lock(&net->lock);
+  if (--net->users == 0)
+    pthread_cond_broadcast(&net->changed);
+  pthread_mutex_unlock(&net->lock);
+}
+
+int prelux_net_call(struct prelux_net *net, const struct prelux_net_request *req, struct prelux_net_answer *ret,
+                    struct prelux_problem *why)
+{
+  struct prelux_url u;
+  *ret = (struct prelux_net_answer){.content_length = UINT64_MAX};
+  if (strlen(req->url) >= PRELUX_URL_MAX || prelux_url_parse(req->url, &u) < 0)
+    return prelux_problem(why, EIO, "%s: a URL that cannot be asked for", req->method);
+  if (!enter(net))
+    return prelux_problem(why, ECANCELED, "the daemon ends");
+  struct call c = {.net = net, .req = req, .answer = ret, .why = why, .url = malloc(PRELUX_URL_MAX)};
+  c.drain = req->sink ? malloc(PRELUX_NET_BUFFER) : NULL;
+  int rc;
+  if (!c.url || (req->sink && !c.drain))
+    rc = prelux_problem(why, ENOMEM, "no memory for a call");
+  else
+    rc = call(&c);
+  if (rc == 0 && ret->redirects) {
+    free(ret->location); /* of an answer that is no redirect: it is ours to say where we are */
+    ret->location = strdup(c.url);
+  }
+  free(c.drain);
+  free(c.url);
+  leave(net);
+  return rc;
+}

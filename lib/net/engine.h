@@ -1,0 +1,70 @@
+/* Inside of lib/net: one transfer between the calling thread and the engine's thread.
+ *
+ * Who touches what: the caller fills the members above the line and queues the transfer; from then on until `done` they and
+ * `easy` belong to the engine's thread, as does `answer` until the head of the answer is complete (the first byte in `fill`, or
+ * done). The members below `lock` are shared under it. */
+#ifndef PRELUX_NET_ENGINE_H
+#define PRELUX_NET_ENGINE_H
+
+#include <curl/curl.h>
+#include <pthread.h>
+
+#include "lib/net/net.h"
+
+#define PRELUX_NET_BUFFER (1u << 20)      /* bytes between engine and sink, twice */
+#define PRELUX_NET_HEADERS_MAX (64u << 10)
+#define PRELUX_NET_OTHER_BODY_MAX (64u << 10) /* kept of an answer that is not 2xx though a sink is there */
+#define PRELUX_NET_BODY_MAX (64u << 20)   /* default bound of an answer without a sink */
+
+enum { PRELUX_NET_START = 1, PRELUX_NET_RESUME = 2, PRELUX_NET_STOP = 4 }; /* wishes of the caller */
+
+struct prelux_net_transfer {
+  const struct prelux_net_request *req;
+  const char *url;
+  bool foreign;                    /* another origin than the request's: no secrets go there */
+  struct prelux_net_answer *answer;
+  CURL *easy;
+  struct curl_slist *headers;
+  char origin[300];                /* what the limit of running transfers counts by */
+  char curl_text[CURL_ERROR_SIZE];
+  size_t header_bytes;
+  size_t body_cap;
+  bool head_done, trailers, body_cut;
+  uint64_t received;
+  int err;                         /* our own verdict, negative; 0: curl's counts */
+  const char *err_text;
+  /* engine's lists */
+  struct prelux_net_transfer *next, *inbox_next;
+  bool running;
+  unsigned wishes;                 /* under the engine's lock, as is `over` */
+  bool over;                       /* takes no more wishes: the caller may free it any moment */
+
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  bool done, paused, stop;
+  char *fill;                      /* of PRELUX_NET_BUFFER bytes, made by the caller when there is a sink */
+  size_t fill_len;
+  CURLcode result;
+};
+
+struct prelux_net {
+  CURLM *multi;
+  pthread_t thread;
+  pthread_mutex_t lock;
+  pthread_cond_t changed;          /* ending was set, or users reached 0 */
+  bool ending;
+  unsigned users;                  /* calls under way */
+  struct prelux_net_transfer *inbox; /* transfers with wishes, the newest first */
+  /* the engine's thread only */
+  struct prelux_net_transfer *waiting, *active;
+};
+
+/* Asks the engine's thread for something. False: the engine ends, START was not taken. */
+bool prelux_net_wish(struct prelux_net *net, struct prelux_net_transfer *t, unsigned wish);
+
+/* answer.c */
+void prelux_net_head_reset(struct prelux_net_answer *a);
+/* One header line as curl passes it. -EPROTO: it means nothing. */
+int prelux_net_head_line(struct prelux_net_answer *a, const char *line, size_t len);
+
+#endif
