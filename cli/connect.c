@@ -50,26 +50,22 @@ static const char *reason(int err)
   }
 }
 
-static void print_texts(const void *reply)
+/* The n-th TEXT of the reply, or NULL. */
+static const char *nth_text(const void *reply, int n)
 {
   size_t pos = 0, len;
-  for (const char *text; (text = prelux_msg_next(reply, PRELUX_FIELD_TEXT, &pos, &len));)
-    fprintf(stderr, "%s\n", text);
+  const char *text;
+  while ((text = prelux_msg_next(reply, PRELUX_FIELD_TEXT, &pos, &len)) && n > 0)
+    n--;
+  return text;
 }
 
-/* What the configuration may refer to without being asked: what decides *which* file is read. Anything else is sent when
- * the daemon names it (NEED): environments are large and hold other programs' secrets. */
-static const char *const always[] = {"PRELUX_CONFIG",
-                                     "XDG_CONFIG_HOME",
-                                     "XDG_CACHE_HOME",
-                                     "AZFUSE_CLOUD_FUSE_CONFIG_FILE",
-                                     "QD_CLOUD_FUSE_CONFIG_FILE",
-                                     "AZFUSE_STORAGE_ACCOUNT_CONFIG_FOLDER",
-                                     "AZFUSE_USE_FUSE",
-                                     "QD_USE_FUSE"};
+/* What is sent unasked (the daemon takes "not sent" for "not set" here). Anything else is sent when the daemon names it
+ * (NEED): environments are large and hold other programs' secrets. */
+static const char *const unasked[] = {"PRELUX_", "AWS_", "AZURE_", "AZFUSE_", "QD_", "HOME=", "XDG_"};
 
 /* NAME=value, or NAME alone: known not to be set. */
-static void put_env(struct prelux_msg *m, char *const env[], const char *name, bool even_unset)
+static void put_needed(struct prelux_msg *m, char *const env[], const char *name)
 {
   size_t n = strlen(name);
   for (size_t i = 0; env[i]; i++)
@@ -78,8 +74,7 @@ static void put_env(struct prelux_msg *m, char *const env[], const char *name, b
       prelux_msg_put_str(m, PRELUX_FIELD_ENV, env[i]);
       return;
     }
-  if (even_unset)
-    prelux_msg_put_str(m, PRELUX_FIELD_ENV, name);
+  prelux_msg_put_str(m, PRELUX_FIELD_ENV, name);
 }
 
 /* PRELUX_CONFIG below a running `prelux run` names a table: its head, or false. */
@@ -112,10 +107,12 @@ static int build_request(const struct prelux_cli *cli, const struct registration
   prelux_msg_put_str(m, PRELUX_FIELD_CWD, cli->cwd);
   if (home)
     prelux_msg_put_str(m, PRELUX_FIELD_HOME, home);
-  for (size_t i = 0; i < sizeof always / sizeof *always; i++)
-    put_env(m, cli->env, always[i], false);
+  for (size_t i = 0; cli->env[i]; i++)
+    for (size_t k = 0; k < sizeof unasked / sizeof *unasked; k++)
+      if (strncmp(cli->env[i], unasked[k], strlen(unasked[k])) == 0)
+        prelux_msg_put_str(m, PRELUX_FIELD_ENV, cli->env[i]);
   for (size_t i = 0; i < r->n_needed; i++)
-    put_env(m, cli->env, r->needed[i], true);
+    put_needed(m, cli->env, r->needed[i]);
   return m->overflow ? prelux_cli_fail("the environment variables of this configuration are longer than %u bytes", PRELUX_MSG_MAX) : 0;
 }
 
@@ -157,29 +154,6 @@ static int exchange(struct prelux_cli *cli, struct registration *r, int *ret_sta
   return 0;
 }
 
-/* A broken configuration has a table, too: it makes its prefixes fail. */
-static int check_table(struct prelux_cli *cli)
-{
-  int fd = open(cli->table_path, O_RDONLY | O_CLOEXEC), ret = 0;
-  struct stat st;
-  struct prelux_table *t = NULL;
-  if (fd < 0 || fstat(fd, &st) < 0)
-    ret = prelux_cli_fail("%s: %s", cli->table_path, strerror(errno));
-  else if (!(t = malloc((size_t)st.st_size + 1)) || pread(fd, t, (size_t)st.st_size, 0) != st.st_size ||
-           (size_t)st.st_size < sizeof *t)
-    ret = prelux_cli_fail("%s cannot be read", cli->table_path);
-  else if (t->flags & PRELUX_TABLE_BROKEN)
-  {
-    const char *text = (uint64_t)t->error.off + t->error.len < (uint64_t)st.st_size ? (const char *)t + t->error.off : "";
-    fprintf(stderr, "%s\n", *text ? text : "the configuration is broken");
-    ret = PRELUX_EXIT_USAGE;
-  }
-  free(t);
-  if (fd >= 0)
-    close(fd);
-  return ret;
-}
-
 static int find_config(struct prelux_cli *cli, struct registration *r)
 {
   const struct prelux_conf_input in = {.file = cli->config, .cwd = cli->cwd, .env = cli->env};
@@ -209,11 +183,12 @@ int prelux_cli_register(struct prelux_cli *cli)
     return ret;
   size_t pos = 0, len = 0;
   const void *hash = prelux_msg_next(buffers.reply, PRELUX_FIELD_TABLE, &pos, &len);
-  const char *path = prelux_msg_str(buffers.reply, PRELUX_FIELD_TEXT);
+  const char *path = nth_text(buffers.reply, 0), *text = nth_text(buffers.reply, 1);
+  if (text) /* with status 0: a broken edit, the last good configuration stays in use */
+    fprintf(stderr, "%s\n", text);
   if (status < 0)
   {
-    print_texts(buffers.reply);
-    if (!path)
+    if (!text)
       prelux_cli_fail("%s: %s", r.config, reason(status));
     return status == -EINVAL || status == -ENOENT ? PRELUX_EXIT_USAGE : PRELUX_EXIT_FAILED;
   }
@@ -221,7 +196,7 @@ int prelux_cli_register(struct prelux_cli *cli)
     return prelux_cli_fail("the daemon's answer makes no sense (another version?)");
   memcpy(cli->table, hash, sizeof cli->table);
   strcpy(cli->table_path, path);
-  return check_table(cli);
+  return 0;
 }
 
 /* JSON from a passed memfd. */

@@ -1,0 +1,46 @@
+/* prelux evict: drop what is cached at or below paths. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+int prelux_cmd_evict(struct prelux_cli *cli)
+{
+  double files = 0, bytes = 0, busy = 0;
+  int worst = 0;
+  for (int i = 0; i < cli->n_args; i++)
+  {
+    char path[PATH_MAX], *args[] = {path};
+    const struct prelux_cli_call call = {.verb = "evict", .args = args, .n_args = 1, .table = true};
+    cJSON *answer = NULL;
+    int err = prelux_cli_absolute(cli, cli->args[i], path, sizeof path), ret;
+    if (err < 0)
+      ret = prelux_cli_fail("%s: %s", cli->args[i], strerror(-err));
+    else
+      ret = prelux_cli_ask(cli, &call, &answer, &err);
+    files += prelux_json_num(answer, "files", 0);
+    bytes += prelux_json_num(answer, "bytes", 0);
+    busy += prelux_json_num(answer, "busy", 0);
+    cJSON_Delete(answer);
+    if (ret == PRELUX_EXIT_USAGE)
+      return ret;
+    worst = ret ? ret : worst;
+  }
+  if (cli->json)
+  {
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "files", files);
+    cJSON_AddNumberToObject(o, "bytes", bytes);
+    cJSON_AddNumberToObject(o, "busy", busy);
+    prelux_print_json(o);
+  }
+  else
+  {
+    char size[24], stay[48] = "";
+    if (busy > 0)
+      snprintf(stay, sizeof stay, "; %.0f in use, kept", busy);
+    printf("%.0f files evicted, %s%s\n", files, prelux_print_size(size, sizeof size, bytes), stay);
+  }
+  return worst ? worst : busy > 0 ? PRELUX_EXIT_DEGRADED : 0;
+}

@@ -1,0 +1,84 @@
+/* prelux ls, prelux stat: what programs would see, with the state in the cache. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+/* Asks `verb` about the one argument; 0 and *ret, or an exit status. */
+static int ask_path(struct prelux_cli *cli, const char *verb, cJSON **ret)
+{
+  char path[PATH_MAX], *args[] = {path};
+  const struct prelux_cli_call call = {.verb = verb, .args = args, .n_args = 1, .table = true};
+  int err = prelux_cli_absolute(cli, cli->args[0], path, sizeof path);
+  if (err < 0)
+    return prelux_cli_fail("%s: %s", cli->args[0], strerror(-err));
+  return prelux_cli_ask(cli, &call, ret, &err);
+}
+
+static const char *mode_text(char out[12], bool folder, int mode)
+{
+  static const char bits[] = "rwxrwxrwx";
+  out[0] = folder ? 'd' : '-';
+  for (int i = 0; i < 9; i++)
+    out[1 + i] = mode >> (8 - i) & 1 ? bits[i] : '-';
+  out[10] = 0;
+  return out;
+}
+
+int prelux_cmd_ls(struct prelux_cli *cli)
+{
+  cJSON *answer = NULL;
+  int ret = ask_path(cli, "ls", &answer);
+  if (ret == 0 && cli->json)
+    prelux_print_json(answer);
+  if (ret != 0 || cli->json)
+  {
+    if (ret != 0)
+      cJSON_Delete(answer);
+    return ret;
+  }
+  struct prelux_print_table t = {.columns = 5, .right = 2};
+  const cJSON *e;
+  cJSON_ArrayForEach(e, cJSON_GetObjectItemCaseSensitive(answer, "entries"))
+  {
+    char mode[12], size[24], when[32];
+    bool folder = strcmp(prelux_json_str(e, "type", ""), "directory") == 0;
+    prelux_print_row(&t, mode_text(mode, folder, (int)prelux_json_num(e, "mode", 0)),
+                     folder ? "-" : prelux_print_size(size, sizeof size, prelux_json_num(e, "size", 0)),
+                     prelux_print_time(when, sizeof when, (int64_t)(prelux_json_num(e, "mtime", 0) * 1e9)),
+                     prelux_json_str(e, "state", "-"), prelux_json_str(e, "name", "?"));
+  }
+  prelux_print_table(&t);
+  cJSON_Delete(answer);
+  return 0;
+}
+
+int prelux_cmd_stat(struct prelux_cli *cli)
+{
+  cJSON *answer = NULL;
+  int ret = ask_path(cli, "stat", &answer);
+  if (ret != 0)
+  {
+    cJSON_Delete(answer);
+    return ret;
+  }
+  if (cli->json)
+  {
+    prelux_print_json(answer);
+    return 0;
+  }
+  char mode[12], size[24], when[32];
+  const char *type = prelux_json_str(answer, "type", "?"), *version = prelux_json_str(answer, "version", NULL);
+  printf("path      %s\ntype      %s\nsize      %.0f (%s)\nmode      %s\nmtime     %s\ninode     %.0f\nstate     %s\n",
+         prelux_json_str(answer, "path", cli->args[0]), type, prelux_json_num(answer, "size", 0),
+         prelux_print_size(size, sizeof size, prelux_json_num(answer, "size", 0)),
+         mode_text(mode, strcmp(type, "directory") == 0, (int)prelux_json_num(answer, "mode", 0)),
+         prelux_print_time(when, sizeof when, (int64_t)(prelux_json_num(answer, "mtime", 0) * 1e9)),
+         prelux_json_num(answer, "ino", 0), prelux_json_str(answer, "state", "-"));
+  if (version)
+    printf("version   %s\n", version);
+  cJSON_Delete(answer);
+  return 0;
+}
