@@ -133,16 +133,18 @@ static int name_socket(const char *call, enum prelux_change_kind kind, int fd, c
   struct prelux_change c;
 
   if (prelux_idle() || !unix_path(addr, len, path)) return real(fd, addr, len);
-  int no = prelux_change_route(&c, call, kind, AT_FDCWD, path);
-  if (no == -EEXIST) no = -EADDRINUSE;
-  if (!no && c.use != path && strcmp(c.use, path) != 0) {
-    no = put_unix_path(&un, c.use);
-    addr = (const struct sockaddr *)&un;
-    len = sizeof(un);
+  c.no = prelux_change_route(&c, call, kind, AT_FDCWD, path);
+  for (;;) {
+    if (c.no == -EEXIST) c.no = -EADDRINUSE;
+    if (!c.no && c.use != path) {
+      c.no = put_unix_path(&un, c.use);
+      addr = (const struct sockaddr *)&un;
+      len = sizeof(un);
+    }
+    if (c.no) return (int)prelux_ret(c.no);
+    int rc = real(fd, addr, len);
+    if (rc == 0 || !prelux_change_again(&c)) return rc;
   }
-  if (no) return (int)prelux_ret(no);
-  int rc = real(fd, addr, len);
-  return rc == -1 && c.again ? prelux_change_again(&c) : rc;
 }
 
 static int real_bind(int fd, const struct sockaddr *addr, socklen_t len)

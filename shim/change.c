@@ -141,13 +141,6 @@ static int decide(struct prelux_change *c, int where)
   return 0;
 }
 
-/* Links to a mapping may be looked for after libc failed, unless a real folder stands at some mapping root: through a
- * link libc would reach it and succeed. */
-static bool links_later(void)
-{
-  return prelux_state.table && prelux_state.table->n_roots == 0;
-}
-
 int prelux_change_route(struct prelux_change *c, const char *call, enum prelux_change_kind kind, int dirfd,
                         const char *path)
 {
@@ -155,35 +148,24 @@ int prelux_change_route(struct prelux_change *c, const char *call, enum prelux_c
   c->use = c->path = path;
   c->call = call;
   c->kind = kind;
-  c->again = false;
-  if (prelux_idle() || !path) return 0;
-  if (prelux_far(dirfd, path) && links_later()) {
-    c->again = true;
-    return 0;
-  }
-  return decide(c, prelux_route(dirfd, path, how(kind), &c->r));
+  c->judged = !prelux_idle();
+  return c->judged ? decide(c, prelux_route(dirfd, path, how(kind), &c->r)) : 0;
 }
 
-int prelux_change_again(struct prelux_change *c)
+bool prelux_change_again(struct prelux_change *c)
 {
-  int err = errno;
-
-  if (prelux_route_again(c->dirfd, c->path, how(c->kind), &c->r)) {
-    int no = decide(c, c->r.where);
-    if (no) err = -no;
-  }
-  errno = err;
-  return -1;
+  if (!c->judged || !prelux_route_again(c->dirfd, c->path, how(c->kind), &c->r)) return false;
+  int saved = errno;
+  c->no = decide(c, c->r.where);
+  errno = saved;
+  return true;
 }
 
 int prelux_change_fd(const char *call, int fd)
 {
   struct prelux_route r;
-  uint32_t hint;
 
   if (prelux_idle()) return 0;
-  enum prelux_class class = prelux_fd_get(fd, &hint);
-  if (class == PRELUX_CLASS_PLAIN || class == PRELUX_CLASS_FAR) return 0;
   int where = prelux_route_fd(fd, &r);
   if (where == PRELUX_MAPPED || (where == PRELUX_ANCESTOR && r.missing)) return prelux_refuse(call, &r);
   return 0;

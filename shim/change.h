@@ -28,15 +28,17 @@ struct prelux_change {
   const char *path;
   const char *call;
   enum prelux_change_kind kind;
-  bool again;      /* libc was asked without a look for links: prelux_change_again() must judge a failure */
+  bool judged;     /* r is valid */
+  int no;          /* after prelux_change_again(): as prelux_change_route() */
   struct prelux_route r;
 };
 
 /* 0: call libc with c->at and c->use (at-less calls: c->use alone); else the -errno that the program gets. */
 int prelux_change_route(struct prelux_change *c, const char *call, enum prelux_change_kind kind, int dirfd,
                         const char *path);
-/* After libc failed with errno set: -1, with errno as it must be when a link led to a mapping. */
-int prelux_change_again(struct prelux_change *c);
+/* After libc failed with errno set: true when there is another answer (a link led to a mapping), which c->no, c->at and
+ * c->use then say. errno untouched. */
+bool prelux_change_again(struct prelux_change *c);
 
 /* c->r is MAPPED: the -errno that the program gets. */
 int prelux_change_refuse(struct prelux_change *c);
@@ -47,12 +49,14 @@ int prelux_change_parent(struct prelux_change *c);
 int prelux_change_fd(const char *call, int fd);
 
 /* The body of a hook with one path: `expr` calls libc with c.at and c.use. */
-#define PRELUX_CHANGE_BODY(name, kind, dirfd, path, expr)                                \
-  struct prelux_change c;                                                                \
-  int no = prelux_change_route(&c, #name, PRELUX_CHG_##kind, dirfd, path);               \
-  if (no) return (int)prelux_ret(no);                                                    \
-  int rc = (expr);                                                                       \
-  return rc == -1 && c.again ? prelux_change_again(&c) : rc
+#define PRELUX_CHANGE_BODY(name, kind, dirfd, path, expr)                       \
+  struct prelux_change c;                                                       \
+  c.no = prelux_change_route(&c, #name, PRELUX_CHG_##kind, dirfd, path);        \
+  for (;;) {                                                                    \
+    if (c.no) return (int)prelux_ret(c.no);                                     \
+    int rc = (expr);                                                            \
+    if (rc != -1 || !prelux_change_again(&c)) return rc;                        \
+  }
 
 /* The body of a hook with an fd. */
 #define PRELUX_CHANGE_FD_BODY(name, fd, expr)     \

@@ -10,31 +10,30 @@ struct side {
   struct prelux_change c;
 };
 
-/* Where the name leads; libc's path for it in at and use. -errno, or 0. */
-static int look(struct side *s, const char *call, int dirfd, const char *path, unsigned how)
+/* Where the name leads; libc's path for it in at and use. */
+static void take(struct side *s, int where)
 {
-  s->at = s->c.dirfd = dirfd;
-  s->use = s->c.path = path;
-  s->c.call = call;
-  s->where = PRELUX_UNMAPPED;
-  if (prelux_far(dirfd, path) && prelux_state.table && prelux_state.table->n_roots == 0) return 0;
-  int where = prelux_route(dirfd, path, PRELUX_CHANGE | how, &s->c.r);
-  if (where < 0) return where;
   s->where = where;
-  if (where != PRELUX_MAPPED) {
+  if (where == PRELUX_UNMAPPED || where == PRELUX_ANCESTOR) {
     s->at = s->c.r.at;
     s->use = s->c.r.use;
   }
-  return 0;
+}
+
+static void look(struct side *s, const char *call, int dirfd, const char *path, unsigned how)
+{
+  s->c.dirfd = dirfd;
+  s->c.path = path;
+  s->c.call = call;
+  take(s, prelux_route(dirfd, path, PRELUX_CHANGE | how, &s->c.r));
 }
 
 /* After libc failed: did a link lead to a mapping? */
 static bool look_again(struct side *s, unsigned how)
 {
-  if (s->where != PRELUX_UNMAPPED || !prelux_route_again(s->c.dirfd, s->c.path, PRELUX_CHANGE | how, &s->c.r))
-    return false;
-  s->where = s->c.r.where;
-  return s->where != PRELUX_UNMAPPED;
+  if (!prelux_route_again(s->c.dirfd, s->c.path, PRELUX_CHANGE | how, &s->c.r)) return false;
+  take(s, s->c.r.where);
+  return true;
 }
 
 static bool is_root(const struct side *s)
@@ -60,9 +59,10 @@ static int refuse_rename(struct side *from, struct side *to)
   return rc ? rc : -EXDEV;
 }
 
+/* libc must not see this side. */
 static bool ours(const struct side *s)
 {
-  return s->where == PRELUX_MAPPED || (s->where == PRELUX_ANCESTOR && s->c.r.missing);
+  return s->where < 0 || s->where == PRELUX_MAPPED || (s->where == PRELUX_ANCESTOR && s->c.r.missing);
 }
 
 static int do_rename(const char *call, int fromfd, const char *from, int tofd, const char *to, unsigned flags,
@@ -71,18 +71,13 @@ static int do_rename(const char *call, int fromfd, const char *from, int tofd, c
   struct side a, b;
 
   if (prelux_idle() || !from || !to) return real(fromfd, from, tofd, to, flags);
-  int no = look(&a, call, fromfd, from, PRELUX_NOFOLLOW);
-  if (!no) no = look(&b, call, tofd, to, PRELUX_NOFOLLOW);
-  if (!no && (ours(&a) || ours(&b))) no = flags & ~7u ? -EINVAL : refuse_rename(&a, &b);
-  if (no) return (int)prelux_ret(no);
-  int rc = real(a.at, a.use, b.at, b.use, flags);
-  if (rc == 0 || (errno != ENOENT && errno != ENOTDIR)) return rc;
-  int err = errno;
-  bool again = look_again(&a, PRELUX_NOFOLLOW);
-  again |= look_again(&b, PRELUX_NOFOLLOW);
-  if (again) err = -refuse_rename(&a, &b);
-  errno = err;
-  return -1;
+  look(&a, call, fromfd, from, PRELUX_NOFOLLOW);
+  look(&b, call, tofd, to, PRELUX_NOFOLLOW);
+  for (;;) {
+    if (ours(&a) || ours(&b)) return (int)prelux_ret(flags & ~7u ? -EINVAL : refuse_rename(&a, &b));
+    int rc = real(a.at, a.use, b.at, b.use, flags);
+    if (rc == 0 || !(look_again(&a, PRELUX_NOFOLLOW) | look_again(&b, PRELUX_NOFOLLOW))) return rc;
+  }
 }
 
 static int real_rename(int fromfd, const char *from, int tofd, const char *to, unsigned flags)
@@ -158,23 +153,18 @@ static int do_link(const char *call, int oldfd, const char *old, int newfd, cons
   if (prelux_idle() || !old || !new) return real(oldfd, old, newfd, new, flags);
   bool by_fd = (flags & AT_EMPTY_PATH) && !*old;
   if ((by_fd || (flags & AT_SYMLINK_FOLLOW)) && old_is_our_fd(oldfd, old, flags)) return (int)prelux_ret(-EXDEV);
-  int no = 0;
   if (by_fd) {
     a = (struct side){.at = oldfd, .use = old, .where = PRELUX_UNMAPPED};
+    a.c.r.where = PRELUX_ANCESTOR; /* nothing to look for again */
   } else {
-    no = look(&a, call, oldfd, old, how);
+    look(&a, call, oldfd, old, how);
   }
-  if (!no) no = look(&b, call, newfd, new, PRELUX_NOFOLLOW);
-  if (!no && (ours(&a) || ours(&b))) no = refuse_link(&a, &b);
-  if (no) return (int)prelux_ret(no);
-  int rc = real(a.at, a.use, b.at, b.use, flags);
-  if (rc == 0 || (errno != ENOENT && errno != ENOTDIR)) return rc;
-  int err = errno;
-  bool again = !by_fd && look_again(&a, how);
-  again |= look_again(&b, PRELUX_NOFOLLOW);
-  if (again) err = -refuse_link(&a, &b);
-  errno = err;
-  return -1;
+  look(&b, call, newfd, new, PRELUX_NOFOLLOW);
+  for (;;) {
+    if (ours(&a) || ours(&b)) return (int)prelux_ret(refuse_link(&a, &b));
+    int rc = real(a.at, a.use, b.at, b.use, flags);
+    if (rc == 0 || !(look_again(&a, how) | look_again(&b, PRELUX_NOFOLLOW))) return rc;
+  }
 }
 
 static int real_link(int oldfd, const char *old, int newfd, const char *new, int flags)
