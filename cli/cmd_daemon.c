@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "include/prelux/ctl.h"
 #include "lib/ipc/runtime.h"
 
 #define STOP_SECONDS 60
@@ -24,7 +25,7 @@ static int start(struct prelux_cli *cli)
 
 static int status(struct prelux_cli *cli)
 {
-  const struct prelux_cli_call call = {.verb = "daemon-status", .quiet = true};
+  const struct prelux_cli_call call = {.verb = PRELUX_CTL_DAEMON_STATUS, .quiet = true};
   cJSON *answer;
   int err, ret = prelux_cli_ask(cli, &call, &answer, &err);
   if (ret != 0)
@@ -55,7 +56,7 @@ static int status(struct prelux_cli *cli)
 /* Asks it to end and waits until it has; a daemon that has gone by itself is success. */
 static int stop(struct prelux_cli *cli)
 {
-  const struct prelux_cli_call who = {.verb = "daemon-status", .quiet = true}, end = {.verb = "daemon-stop", .quiet = true};
+  const struct prelux_cli_call who = {.verb = PRELUX_CTL_DAEMON_STATUS, .quiet = true}, end = {.verb = PRELUX_CTL_DAEMON_STOP, .quiet = true};
   cJSON *answer;
   int err;
   if (prelux_cli_ask(cli, &who, &answer, &err) != 0)
@@ -86,7 +87,7 @@ static int stop(struct prelux_cli *cli)
 static int set_level(struct prelux_cli *cli, const char *level)
 {
   char *args[] = {(char *)level};
-  const struct prelux_cli_call call = {.verb = "log-level", .args = args, .n_args = 1};
+  const struct prelux_cli_call call = {.verb = PRELUX_CTL_LOG_LEVEL, .args = args, .n_args = 1};
   cJSON *answer;
   int ret = prelux_cli_ask(cli, &call, &answer, NULL);
   cJSON_Delete(answer);
@@ -96,10 +97,11 @@ static int set_level(struct prelux_cli *cli, const char *level)
 /* The log's path: what the daemon says, else where it is by default. */
 static void log_path(struct prelux_cli *cli, char *out, size_t cap)
 {
-  const struct prelux_cli_call call = {.verb = "daemon-status", .quiet = true};
+  char *args[] = {"1"};
+  const struct prelux_cli_call call = {.verb = PRELUX_CTL_LOG, .args = args, .n_args = 1, .quiet = true};
   cJSON *answer;
   prelux_cli_ask(cli, &call, &answer, NULL);
-  const char *named = prelux_json_str(answer, "log", NULL);
+  const char *named = prelux_json_str(answer, "file", NULL);
   if (named && *named)
     snprintf(out, cap, "%s", named);
   else

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "include/prelux/ctl.h"
 #include "include/prelux/table.h"
 #include "include/prelux/version.h"
 #include "lib/conf/conf.h"
@@ -141,7 +142,7 @@ static bool check_config(struct report *r)
 
 static bool check_daemon(struct report *r)
 {
-  const struct prelux_cli_call call = {.verb = "daemon-status", .start = true, .quiet = true};
+  const struct prelux_cli_call call = {.verb = PRELUX_CTL_DAEMON_STATUS, .start = true, .quiet = true};
   cJSON *answer;
   int err;
   char text[PATH_MAX + 128];
@@ -160,17 +161,28 @@ static bool check_daemon(struct report *r)
   return true;
 }
 
-/* The daemon's own checks: caches, backends, credentials. */
+/* The daemon tries every mapping. */
 static void ask_daemon(struct report *r)
 {
-  const struct prelux_cli_call call = {.verb = "doctor", .table = true, .quiet = true};
+  const struct prelux_cli_call call = {.verb = PRELUX_CTL_DOCTOR, .table = true, .quiet = true};
   cJSON *answer;
-  const cJSON *c;
+  const cJSON *m;
   if (prelux_cli_ask(r->cli, &call, &answer, NULL) != 0)
-    add(r, "daemon", "fail", "it does not serve this configuration", "prelux errors");
-  cJSON_ArrayForEach(c, cJSON_GetObjectItemCaseSensitive(answer, "checks"))
-      add(r, prelux_json_str(c, "check", "?"), prelux_json_str(c, "status", "info"), prelux_json_str(c, "text", ""),
-          prelux_json_str(c, "advice", NULL));
+    add(r, "daemon", "fail", "it does not serve this configuration", "look at `prelux errors` and `prelux daemon log`");
+  cJSON_ArrayForEach(m, cJSON_GetObjectItemCaseSensitive(answer, "mappings"))
+  {
+    char text[2048], took[48] = "";
+    const char *cause = prelux_json_str(m, "cause", NULL);
+    bool ok = prelux_json_bool(m, "ok");
+    if (ok)
+      snprintf(took, sizeof took, " answers in %.0f ms", prelux_json_num(m, "ms", 0));
+    snprintf(text, sizeof text, "%s -> %s%s%s%s", prelux_json_str(m, "local", "?"), prelux_json_str(m, "remote", "?"), took,
+             cause && *cause ? ": " : "", cause ? cause : "");
+    add(r, "mapping", ok ? "ok" : "fail", text, prelux_json_str(m, "advice", NULL));
+  }
+  double nofile = prelux_json_num(answer, "nofile", 65536);
+  if (nofile < 1024)
+    add(r, "daemon", "warn", "it may open fewer than 1024 files", "raise the hard limit of open files (ulimit -Hn) and restart it");
   cJSON_Delete(answer);
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "include/prelux/ctl.h"
 
 int prelux_cmd_evict(struct prelux_cli *cli)
 {
@@ -12,7 +13,7 @@ int prelux_cmd_evict(struct prelux_cli *cli)
   for (int i = 0; i < cli->n_args; i++)
   {
     char path[PATH_MAX], *args[] = {path};
-    const struct prelux_cli_call call = {.verb = "evict", .args = args, .n_args = 1, .table = true};
+    const struct prelux_cli_call call = {.verb = PRELUX_CTL_EVICT, .args = args, .n_args = 1, .table = true};
     cJSON *answer = NULL;
     int err = prelux_cli_absolute(cli, cli->args[i], path, sizeof path), ret;
     if (err < 0)

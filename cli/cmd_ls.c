@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "include/prelux/ctl.h"
 
 /* Asks `verb` about the one argument; 0 and *ret, or an exit status. */
 static int ask_path(struct prelux_cli *cli, const char *verb, cJSON **ret)
@@ -30,7 +31,7 @@ static const char *mode_text(char out[12], bool folder, int mode)
 int prelux_cmd_ls(struct prelux_cli *cli)
 {
   cJSON *answer = NULL;
-  int ret = ask_path(cli, "ls", &answer);
+  int ret = ask_path(cli, PRELUX_CTL_LS, &answer);
   if (ret == 0 && cli->json)
     prelux_print_json(answer);
   if (ret != 0 || cli->json)
@@ -39,7 +40,7 @@ int prelux_cmd_ls(struct prelux_cli *cli)
       cJSON_Delete(answer);
     return ret;
   }
-  struct prelux_print_table t = {.columns = 5, .right = 2};
+  struct prelux_print_table t = {.columns = 4, .right = 2};
   const cJSON *e;
   cJSON_ArrayForEach(e, cJSON_GetObjectItemCaseSensitive(answer, "entries"))
   {
@@ -48,7 +49,7 @@ int prelux_cmd_ls(struct prelux_cli *cli)
     prelux_print_row(&t, mode_text(mode, folder, (int)prelux_json_num(e, "mode", 0)),
                      folder ? "-" : prelux_print_size(size, sizeof size, prelux_json_num(e, "size", 0)),
                      prelux_print_time(when, sizeof when, (int64_t)(prelux_json_num(e, "mtime", 0) * 1e9)),
-                     prelux_json_str(e, "state", "-"), prelux_json_str(e, "name", "?"));
+                     prelux_json_str(e, "name", "?"));
   }
   prelux_print_table(&t);
   cJSON_Delete(answer);
@@ -58,7 +59,7 @@ int prelux_cmd_ls(struct prelux_cli *cli)
 int prelux_cmd_stat(struct prelux_cli *cli)
 {
   cJSON *answer = NULL;
-  int ret = ask_path(cli, "stat", &answer);
+  int ret = ask_path(cli, PRELUX_CTL_STAT, &answer);
   if (ret != 0)
   {
     cJSON_Delete(answer);
@@ -70,15 +71,14 @@ int prelux_cmd_stat(struct prelux_cli *cli)
     return 0;
   }
   char mode[12], size[24], when[32];
-  const char *type = prelux_json_str(answer, "type", "?"), *version = prelux_json_str(answer, "version", NULL);
-  printf("path      %s\ntype      %s\nsize      %.0f (%s)\nmode      %s\nmtime     %s\ninode     %.0f\nstate     %s\n",
-         prelux_json_str(answer, "path", cli->args[0]), type, prelux_json_num(answer, "size", 0),
-         prelux_print_size(size, sizeof size, prelux_json_num(answer, "size", 0)),
+  const char *type = prelux_json_str(answer, "type", "?");
+  char *path = prelux_print_name(prelux_json_str(answer, "path", cli->args[0]));
+  printf("path      %s\ntype      %s\nsize      %.0f (%s)\nmode      %s\nmtime     %s\ninode     %.0f\ncached    %s\n", path, type,
+         prelux_json_num(answer, "size", 0), prelux_print_size(size, sizeof size, prelux_json_num(answer, "size", 0)),
          mode_text(mode, strcmp(type, "directory") == 0, (int)prelux_json_num(answer, "mode", 0)),
          prelux_print_time(when, sizeof when, (int64_t)(prelux_json_num(answer, "mtime", 0) * 1e9)),
-         prelux_json_num(answer, "ino", 0), prelux_json_str(answer, "state", "-"));
-  if (version)
-    printf("version   %s\n", version);
+         prelux_json_num(answer, "ino", 0), prelux_json_bool(answer, "cached") ? "yes" : "no");
+  free(path);
   cJSON_Delete(answer);
   return 0;
 }

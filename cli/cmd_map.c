@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "include/prelux/ctl.h"
 
 static void print_field(const cJSON *answer, const char *key, const char *label)
 {
@@ -35,7 +36,7 @@ static void print_field(const cJSON *answer, const char *key, const char *label)
 int prelux_cmd_map(struct prelux_cli *cli)
 {
   char path[PATH_MAX], *args[] = {path};
-  const struct prelux_cli_call call = {.verb = "map", .args = args, .n_args = 1, .table = true};
+  const struct prelux_cli_call call = {.verb = PRELUX_CTL_MAP, .args = args, .n_args = 1, .table = true};
   cJSON *answer;
   int err = prelux_cli_absolute(cli, cli->args[0], path, sizeof path);
   if (err < 0)

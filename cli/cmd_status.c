@@ -4,37 +4,29 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "include/prelux/ctl.h"
 
-static bool in_order(const cJSON *o)
-{
-  const char *state = prelux_json_str(o, "state", "ok");
-  return strcmp(state, "ok") == 0 || strcmp(state, "unknown") == 0 || strcmp(state, "idle") == 0;
-}
-
-static bool any_wrong(const cJSON *array)
+static bool any_wrong(const cJSON *backends, const cJSON *mappings)
 {
   const cJSON *o;
-  cJSON_ArrayForEach(o, array) if (!in_order(o)) return true;
+  cJSON_ArrayForEach(o, backends) if (cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(o, "ok"))) return true;
+  cJSON_ArrayForEach(o, mappings) if (prelux_json_bool(o, "broken")) return true;
   return false;
-}
-
-static void print_daemon(const cJSON *d)
-{
-  char up[32];
-  printf("daemon    pid %.0f, version %s, up %s, %.0f clients\n", prelux_json_num(d, "pid", 0), prelux_json_str(d, "version", "?"),
-         prelux_print_duration(up, sizeof up, prelux_json_num(d, "uptime_s", 0)), prelux_json_num(d, "clients", 0));
 }
 
 static void print_cache(const cJSON *c)
 {
-  char used[24], max[24], filled[24];
-  if (!c)
-    return;
-  printf("cache     %s: %s of %s in %.0f files; %.0f fills (%s), %.0f evicted\n", prelux_json_str(c, "dir", "-"),
-         prelux_print_size(used, sizeof used, prelux_json_num(c, "used_bytes", 0)),
-         prelux_print_size(max, sizeof max, prelux_json_num(c, "max_bytes", 0)), prelux_json_num(c, "files", 0),
-         prelux_json_num(c, "fills", 0), prelux_print_size(filled, sizeof filled, prelux_json_num(c, "filled_bytes", 0)),
-         prelux_json_num(c, "evictions", 0));
+  char used[24], max[24];
+  const cJSON *stores = cJSON_GetObjectItemCaseSensitive(c, "stores"), *s;
+  cJSON_ArrayForEach(s, stores)
+  {
+    double hits = prelux_json_num(s, "hits", 0), fills = prelux_json_num(s, "fills", 0);
+    printf("cache     %s: %s of %s in %.0f files", prelux_json_str(s, "dir", "-"),
+           prelux_print_size(used, sizeof used, prelux_json_num(s, "used_bytes", 0)),
+           prelux_print_size(max, sizeof max, prelux_json_num(s, "max_bytes", 0)), prelux_json_num(s, "files", 0));
+    printf("; asked %.0f times, filled %.0f (%s), evicted %.0f\n", hits + fills, fills,
+           prelux_print_size(used, sizeof used, prelux_json_num(s, "filled_bytes", 0)), prelux_json_num(s, "evictions", 0));
+  }
 }
 
 static void print_backends(const cJSON *backends)
@@ -45,8 +37,9 @@ static void print_backends(const cJSON *backends)
     return;
   puts("");
   prelux_print_row(&t, "BACKEND", "TYPE", "STATE", "DATA");
-  cJSON_ArrayForEach(b, backends) prelux_print_row(&t, prelux_json_str(b, "name", "?"), prelux_json_str(b, "type", "?"),
-                                                   prelux_json_str(b, "state", "-"), prelux_json_str(b, "identity", "-"));
+  cJSON_ArrayForEach(b, backends)
+      prelux_print_row(&t, prelux_json_str(b, "name", "?"), prelux_json_str(b, "type", "?"),
+                       cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(b, "ok")) ? "broken" : "ok", prelux_json_str(b, "identity", "-"));
   prelux_print_table(&t);
 }
 
@@ -58,21 +51,21 @@ static void print_mappings(const cJSON *mappings)
     return;
   puts("");
   prelux_print_row(&t, "MAPPING", "REMOTE", "FRESHNESS", "STATE", "CACHE");
-  cJSON_ArrayForEach(m, mappings) prelux_print_row(&t, prelux_json_str(m, "local", "?"), prelux_json_str(m, "remote", "?"),
-                                                   prelux_json_str(m, "freshness", "-"), prelux_json_str(m, "state", "ok"),
-                                                   prelux_json_str(m, "cache", "-"));
+  cJSON_ArrayForEach(m, mappings)
+      prelux_print_row(&t, prelux_json_str(m, "local", "?"), prelux_json_str(m, "remote", "?"), prelux_json_str(m, "freshness", "-"),
+                       prelux_json_bool(m, "broken") ? "broken" : "ok", prelux_json_str(m, "cache", "-"));
   prelux_print_table(&t);
   cJSON_ArrayForEach(m, mappings)
   {
-    const char *cause = prelux_json_str(m, "cause", NULL), *advice = prelux_json_str(m, "advice", NULL);
-    if (cause && *cause)
-      printf("%s: %s%s%s\n", prelux_json_str(m, "local", "?"), cause, advice && *advice ? "\n    -> " : "", advice ? advice : "");
+    const char *cause = prelux_json_str(m, "cause", "");
+    if (*cause)
+      printf("%s: %s\n", prelux_json_str(m, "local", "?"), cause);
   }
 }
 
 int prelux_cmd_status(struct prelux_cli *cli)
 {
-  const struct prelux_cli_call call = {.verb = "status", .table = true};
+  const struct prelux_cli_call call = {.verb = PRELUX_CTL_STATUS, .table = true};
   cJSON *answer;
   int ret = prelux_cli_ask(cli, &call, &answer, NULL);
   if (ret != 0)
@@ -82,15 +75,14 @@ int prelux_cmd_status(struct prelux_cli *cli)
   }
   const cJSON *backends = cJSON_GetObjectItemCaseSensitive(answer, "backends");
   const cJSON *mappings = cJSON_GetObjectItemCaseSensitive(answer, "mappings");
-  const cJSON *daemon = cJSON_GetObjectItemCaseSensitive(answer, "daemon"), *errors = cJSON_GetObjectItemCaseSensitive(answer, "errors");
-  ret = any_wrong(backends) || any_wrong(mappings) ? PRELUX_EXIT_DEGRADED : 0;
+  const cJSON *errors = cJSON_GetObjectItemCaseSensitive(answer, "errors");
+  ret = any_wrong(backends, mappings) ? PRELUX_EXIT_DEGRADED : 0;
   if (cli->json)
   {
     prelux_print_json(answer);
     return ret;
   }
-  if (daemon)
-    print_daemon(daemon);
+  printf("daemon    process %.0f, version %s\n", prelux_json_num(answer, "pid", 0), prelux_json_str(answer, "version", "?"));
   print_cache(cJSON_GetObjectItemCaseSensitive(answer, "cache"));
   print_backends(backends);
   print_mappings(mappings);

@@ -4,10 +4,11 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "include/prelux/ctl.h"
 
 int prelux_cmd_version(struct prelux_cli *cli)
 {
-  const struct prelux_cli_call call = {.verb = "daemon-status", .quiet = true};
+  const struct prelux_cli_call call = {.verb = PRELUX_CTL_DAEMON_STATUS, .quiet = true};
   cJSON *answer = NULL;
   prelux_cli_ask(cli, &call, &answer, NULL);
   const char *running = prelux_json_str(answer, "version", NULL);

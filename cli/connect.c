@@ -275,9 +275,13 @@ int prelux_cli_ask(struct prelux_cli *cli, const struct prelux_cli_call *call, c
 int prelux_cli_absolute(const struct prelux_cli *cli, const char *path, char *out, size_t cap)
 {
   size_t scheme = strcspn(path, ":/");
-  if (scheme > 0 && path[scheme] == ':' && path[scheme + 1] == '/')
-    return (size_t)snprintf(out, cap, "%s", path) < cap ? 0 : -ENAMETOOLONG;
-  long n = prelux_path_join(out, cap, cli->cwd, path);
+  bool uri = scheme > 0 && path[scheme] == ':' && path[scheme + 1] == '/';
+  if (!uri)
+    scheme = 0;
+  if (scheme + 1 >= cap)
+    return -ENAMETOOLONG;
+  memcpy(out, path, scheme + uri); /* "s3:" */
+  long n = prelux_path_join(out + scheme + uri, cap - scheme - uri, uri ? NULL : cli->cwd, path + scheme + uri);
   return n < 0 ? (int)n : 0;
 }
 
