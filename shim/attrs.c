@@ -31,16 +31,11 @@ PRELUX_EXPORT int fchown(int fd, uid_t uid, gid_t gid)
   PRELUX_CHANGE_FD_BODY(fchown, fd, prelux_real.fchown(fd, uid, gid));
 }
 
-/* The *at calls take AT_SYMLINK_NOFOLLOW, and AT_EMPTY_PATH for the fd itself. Programs pass NULL though libc's headers
- * forbid it, so the look at it stands where the compiler does not know of them. */
+/* The *at calls take AT_SYMLINK_NOFOLLOW, and AT_EMPTY_PATH for the fd itself. A NULL path is the
+ * fd's file in the calls that set times. */
 static bool names_fd(int dirfd, const char *path, int flags)
 {
   return path && !*path && dirfd >= 0 && (flags & AT_EMPTY_PATH);
-}
-
-static bool is_null(const void *path)
-{
-  return path == NULL;
 }
 
 static int lchmodat(int dirfd, const char *path, mode_t mode, int flags)
@@ -122,7 +117,7 @@ static int lutimensat(int dirfd, const char *path, const struct timespec times[2
 PRELUX_EXPORT int utimensat(int dirfd, const char *path, const struct timespec times[2], int flags)
 {
   if (omits_both(times)) return prelux_real.utimensat(dirfd, path, times, flags);
-  if (is_null(path) || names_fd(dirfd, path, flags)) return fd_utimensat(dirfd, path, times, flags);
+  if (!path || names_fd(dirfd, path, flags)) return fd_utimensat(dirfd, path, times, flags);
   if (flags & AT_SYMLINK_NOFOLLOW) return lutimensat(dirfd, path, times, flags);
   PRELUX_CHANGE_BODY(utimensat, ALTER, dirfd, path, prelux_real.utimensat(c.at, c.use, times, flags));
 }
@@ -134,7 +129,7 @@ static int fd_utimesat(int fd, const struct timeval times[2])
 
 PRELUX_EXPORT int futimesat(int dirfd, const char *path, const struct timeval times[2])
 {
-  if (is_null(path)) return fd_utimesat(dirfd, times);
+  if (!path) return fd_utimesat(dirfd, times);
   PRELUX_CHANGE_BODY(futimesat, ALTER, dirfd, path, prelux_real.futimesat(c.at, c.use, times));
 }
 

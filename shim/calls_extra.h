@@ -83,7 +83,6 @@ CALL(SPAWN, posix_spawn_file_actions_addchdir_np, C_PATH, NONE, "the path is rep
 CALL(SPAWN, system, 0, NONE, "the shell must find LD_PRELOAD though the program dropped it")
 CALL(SPAWN, popen, C_PTR | C_MAKES, NONE, "as system")
 CALL(SPAWN, _IO_popen, C_PTR | C_MAKES, NONE, "libc's other name of popen")
-CALL(SPAWN, pclose, C_STREAM, NONE, "streams that our popen made")
 
 /* ---- dl.c */
 CALL(DL, dlopen, C_PATH | C_PTR, NONE, "takes a path; jumps to libc so that the caller stays the caller")

@@ -1,0 +1,195 @@
+/* exec*: the program may be below a prefix, and the child must be under prelux too. Everything here is as safe in a
+ * vfork child or a signal handler as execve itself: stack, or maps that a failed call returns. */
+#include "shim/exec.h"
+
+#include <stdarg.h>
+
+static int call_libc(const struct prelux_target *t, char *const envp[], int flags)
+{
+  if (t->at == AT_FDCWD && flags == 0) return prelux_real.execve(t->path, t->argv, envp);
+  return (int)prelux_ret(prelux_sys(SYS_execveat, t->at, t->path, t->argv, envp, flags));
+}
+
+static int run(int dirfd, const char *path, char *const argv[], char *const envp[], int flags)
+{
+  struct prelux_room room;
+  struct prelux_target t = {.room = &room};
+  char *const *env;
+
+  prelux_room_init(&room);
+  int rc = prelux_exec_resolve(&t, dirfd, path, argv);
+  if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, t.path, &env);
+  if (rc == 0) {
+    call_libc(&t, env, flags);
+    rc = -errno;
+    int again = prelux_exec_again(&t, dirfd, path, argv, errno);
+    if (again < 0) rc = again;
+    if (again > 0) {
+      call_libc(&t, env, flags);
+      rc = -errno;
+    }
+  }
+  prelux_room_release(&room);
+  return (int)prelux_ret(rc);
+}
+
+/* The file is an open fd. The kernel takes a program from there as it is; a script of ours is run by its name, because
+ * the kernel would hand the interpreter a path in /dev/fd. */
+static int run_fd(int fd, char *const argv[], char *const envp[])
+{
+  struct prelux_room room;
+  struct prelux_route r;
+  char head[PRELUX_HEAD + 1], name[PATH_MAX], *interpreter, *argument;
+  char *const *env;
+
+  long n = prelux_exec_head(fd, "", head);
+  if (prelux_exec_script(head, n, &interpreter, &argument) && prelux_route_fd(fd, &r) == PRELUX_MAPPED) {
+    memcpy(name, r.logical, strlen(r.logical) + 1);
+    return run(AT_FDCWD, name, argv, envp, 0);
+  }
+  prelux_room_init(&room);
+  int rc = prelux_exec_env(&room, envp, fd, "", &env);
+  if (rc == 0) rc = (int)prelux_sys(SYS_execveat, fd, "", argv, env, AT_EMPTY_PATH);
+  prelux_room_release(&room);
+  return (int)prelux_ret(rc);
+}
+
+PRELUX_EXPORT int execve(const char *path, char *const argv[], char *const envp[])
+{
+  if (prelux_idle()) return prelux_real.execve(path, argv, envp);
+  return run(AT_FDCWD, path, argv, envp, 0);
+}
+
+PRELUX_EXPORT int execv(const char *path, char *const argv[])
+{
+  if (prelux_idle()) return prelux_real.execv(path, argv);
+  return run(AT_FDCWD, path, argv, environ, 0);
+}
+
+PRELUX_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
+{
+  if (prelux_idle() || fd < 0 || !argv || !envp) return prelux_real.fexecve(fd, argv, envp);
+  return run_fd(fd, argv, envp);
+}
+
+PRELUX_EXPORT int execveat(int dirfd, const char *path, char *const argv[], char *const envp[], int flags)
+{
+  if (prelux_idle()) return (int)prelux_ret(prelux_sys(SYS_execveat, dirfd, path, argv, envp, flags));
+  if ((flags & AT_EMPTY_PATH) && !*path && dirfd >= 0) return run_fd(dirfd, argv, envp);
+  return run(dirfd, path, argv, envp, flags);
+}
+
+/* ---- through PATH */
+
+/* A text file without "#!" is run by the shell. */
+static int run_by_shell(const char *path, char *const argv[], char *const envp[])
+{
+  struct prelux_room room;
+  size_t n = 0;
+
+  prelux_room_init(&room);
+  while (argv[n]) n++;
+  char **with = prelux_room_take(&room, (n + 3) * sizeof(*with));
+  if (!with) return (int)prelux_ret(-ENOMEM);
+  with[0] = (char *)"/bin/sh";
+  with[1] = (char *)path;
+  for (size_t i = 1; i < n; i++) with[i + 1] = argv[i];
+  with[n > 1 ? n + 1 : 2] = NULL;
+  int rc = run(AT_FDCWD, with[0], with, envp, 0);
+  int err = errno;
+  prelux_room_release(&room);
+  errno = err;
+  return rc;
+}
+
+static int run_or_shell(const char *path, char *const argv[], char *const envp[])
+{
+  int rc = run(AT_FDCWD, path, argv, envp, 0);
+
+  return errno == ENOEXEC ? run_by_shell(path, argv, envp) : rc;
+}
+
+/* As libc's: an error that says "not here" goes on to the next folder, EACCES is remembered. */
+static int run_through_path(const char *file, char *const argv[], char *const envp[])
+{
+  const char *path = getenv("PATH");
+  size_t file_len = strlen(file);
+  bool denied = false;
+  char name[PATH_MAX];
+
+  if (file_len == 0) return (int)prelux_ret(-ENOENT);
+  if (strchr(file, '/')) return run_or_shell(file, argv, envp);
+  if (file_len > NAME_MAX) return (int)prelux_ret(-ENAMETOOLONG);
+  if (!path) path = "/bin:/usr/bin";
+  errno = ENOENT;
+  for (const char *end;; path = end + 1) {
+    end = strchrnul(path, ':');
+    size_t len = (size_t)(end - path);
+    if (len + file_len + 2 <= sizeof(name)) {
+      memcpy(name, path, len);
+      if (len) name[len++] = '/';
+      memcpy(name + len, file, file_len + 1);
+      run_or_shell(name, argv, envp);
+      if (errno == EACCES) denied = true;
+      else if (errno != ENOENT && errno != ESTALE && errno != ENOTDIR && errno != ENODEV && errno != ETIMEDOUT) return -1;
+    }
+    if (!*end) break;
+  }
+  if (denied) errno = EACCES;
+  return -1;
+}
+
+PRELUX_EXPORT int execvp(const char *file, char *const argv[])
+{
+  if (prelux_idle()) return prelux_real.execvp(file, argv);
+  return run_through_path(file, argv, environ);
+}
+
+PRELUX_EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
+{
+  if (prelux_idle()) return prelux_real.execvpe(file, argv, envp);
+  return run_through_path(file, argv, envp);
+}
+
+/* ---- arguments as a list: counted, then copied to the stack, as libc does */
+
+static size_t count_args(va_list ap)
+{
+  size_t n = 1; /* the first one is named */
+
+  while (va_arg(ap, char *)) n++;
+  return n;
+}
+
+/* Defines argv[] from `first` and what follows; `ap` stands behind the list's NULL afterwards. */
+#define TAKE_ARGS(first)                                   \
+  va_list ap;                                              \
+  va_start(ap, first);                                     \
+  size_t n = first ? count_args(ap) : 0;                   \
+  va_end(ap);                                              \
+  char *argv[n + 1];                                       \
+  va_start(ap, first);                                     \
+  argv[0] = (char *)first;                                 \
+  for (size_t i = 1; i <= n; i++) argv[i] = va_arg(ap, char *)
+
+PRELUX_EXPORT int execl(const char *path, const char *arg, ...)
+{
+  TAKE_ARGS(arg);
+  va_end(ap);
+  return execv(path, argv);
+}
+
+PRELUX_EXPORT int execlp(const char *file, const char *arg, ...)
+{
+  TAKE_ARGS(arg);
+  va_end(ap);
+  return execvp(file, argv);
+}
+
+PRELUX_EXPORT int execle(const char *path, const char *arg, ...)
+{
+  TAKE_ARGS(arg);
+  char *const *envp = va_arg(ap, char *const *);
+  va_end(ap);
+  return execve(path, argv, envp);
+}

@@ -1,0 +1,161 @@
+/* posix_spawn: libc makes the child, opens and executes inside itself. So the program and the paths of file actions are
+ * replaced before libc sees them; actions then name filled files of the cache tree. */
+#include "shim/exec.h"
+
+/* libc resolves a relative path after the actions that change the directory. What was added by
+ * posix_spawn_file_actions_addchdir_np is marked here, in the last word of the padding that glibc leaves: such a list
+ * gets its relative paths as they are. */
+static int *moves_mark(posix_spawn_file_actions_t *actions)
+{
+  return &actions->__pad[sizeof(actions->__pad) / sizeof(actions->__pad[0]) - 1];
+}
+enum { MOVES = 0x707265 };
+
+typedef int (*spawn_fn)(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
+                        char *const[], char *const[]);
+
+static int call_libc(spawn_fn real, pid_t *pid, const struct prelux_target *t,
+                     const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr, char *const envp[])
+{
+  return real(pid, t->path, actions, attr, t->argv, envp);
+}
+
+/* Positive errno, or 0, as posix_spawn. */
+static int spawn(spawn_fn real, pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                 const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+  struct prelux_room room;
+  struct prelux_target t = {.room = &room, .at = AT_FDCWD, .path = path, .argv = argv};
+  char *const *env;
+  int saved = errno;
+  bool fixed = actions && *path != '/' && *moves_mark((posix_spawn_file_actions_t *)actions) == MOVES;
+
+  prelux_room_init(&room);
+  int rc = fixed ? 0 : prelux_exec_resolve(&t, AT_FDCWD, path, argv);
+  if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, fixed ? NULL : t.path, &env);
+  if (rc == 0) {
+    rc = -call_libc(real, pid, &t, actions, attr, env);
+    int again = rc && !fixed ? prelux_exec_again(&t, AT_FDCWD, path, argv, -rc) : 0;
+    if (again > 0) rc = -call_libc(real, pid, &t, actions, attr, env);
+    if (again < 0) rc = again;
+  }
+  prelux_room_release(&room);
+  errno = saved;
+  return -rc;
+}
+
+PRELUX_EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                              const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+  if (prelux_idle()) return prelux_real.posix_spawn(pid, path, actions, attr, argv, envp);
+  return spawn(prelux_real.posix_spawn, pid, path, actions, attr, argv, envp);
+}
+
+/* Looks through PATH when a folder in it is ours. 1 and the program's name, 0: libc may look, -errno. */
+static int find_in_path(const char *file, char name[PATH_MAX])
+{
+  const char *path = getenv("PATH");
+  struct prelux_route r;
+  bool ours = false, denied = false;
+  size_t file_len = strlen(file);
+
+  if (!path || file_len == 0 || file_len > NAME_MAX) return 0;
+  for (int round = 0; round < 2; round++) {
+    if (round == 1 && !ours) return 0;
+    for (const char *p = path, *end;; p = end + 1) {
+      end = strchrnul(p, ':');
+      size_t len = (size_t)(end - p);
+      if (len + file_len + 2 <= PATH_MAX) {
+        memcpy(name, p, len);
+        if (len) name[len++] = '/';
+        name[len] = 0;
+        if (round == 0) {
+          ours |= prelux_route(AT_FDCWD, len ? name : ".", 0, &r) != PRELUX_UNMAPPED || r.use == r.path;
+        } else {
+          memcpy(name + len, file, file_len + 1);
+          if (access(name, X_OK) == 0) return 1; /* the hook: it knows both sides */
+          denied |= errno == EACCES;
+        }
+      }
+      if (!*end) break;
+    }
+  }
+  return denied ? -EACCES : -ENOENT;
+}
+
+PRELUX_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
+                               const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+  char name[PATH_MAX];
+
+  if (prelux_idle()) return prelux_real.posix_spawnp(pid, file, actions, attr, argv, envp);
+  if (strchr(file, '/')) return spawn(prelux_real.posix_spawnp, pid, file, actions, attr, argv, envp);
+  int saved = errno;
+  int found = find_in_path(file, name);
+  errno = saved;
+  if (found < 0) return -found;
+  if (found > 0) return spawn(prelux_real.posix_spawn, pid, name, actions, attr, argv, envp);
+  struct prelux_room room;
+  char *const *env;
+  prelux_room_init(&room);
+  int rc = -prelux_exec_env(&room, envp, AT_FDCWD, NULL, &env);
+  if (rc == 0) rc = prelux_real.posix_spawnp(pid, file, actions, attr, argv, env);
+  prelux_room_release(&room);
+  return rc;
+}
+
+/* What an action shall name. 0: *ret (in r or cache), or -errno. */
+static int action_path(posix_spawn_file_actions_t *actions, const char *call, const char *path, struct prelux_route *r,
+                       char cache[PATH_MAX], struct prelux_attr *attr, const char **ret)
+{
+  *ret = path;
+  attr->type = PRELUX_NONE;
+  if (prelux_idle() || (*path != '/' && *moves_mark(actions) == MOVES)) return 0;
+  int where = prelux_route(AT_FDCWD, path, 0, r);
+  if (where == PRELUX_UNMAPPED && r->use == path && prelux_sys(SYS_faccessat, AT_FDCWD, path, F_OK) == -ENOENT) {
+    errno = ENOENT;
+    if (prelux_route_again(AT_FDCWD, path, 0, r)) where = r->where;
+  }
+  if (where < 0) return where;
+  *ret = r->use;
+  if (where != PRELUX_MAPPED) return 0;
+  *ret = cache;
+  return prelux_real_path(r, call, cache, PATH_MAX, attr);
+}
+
+PRELUX_EXPORT int posix_spawn_file_actions_addopen(posix_spawn_file_actions_t *actions, int fd, const char *path,
+                                                   int flags, mode_t mode)
+{
+  static const char call[] = "posix_spawn_file_actions_addopen";
+  struct prelux_route r;
+  struct prelux_attr attr;
+  char cache[PATH_MAX];
+  const char *use;
+  int saved = errno;
+  int rc = action_path(actions, call, path, &r, cache, &attr, &use);
+  bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+
+  if (rc == -ENOENT && (flags & O_CREAT) && use == cache) rc = prelux_refuse(call, &r);
+  if (rc == 0 && use == cache && writes) rc = attr.type == PRELUX_DIR ? -EISDIR : prelux_refuse(call, &r);
+  errno = saved;
+  if (rc) return -rc;
+  if (use == cache) flags &= ~O_CREAT;
+  return prelux_real.posix_spawn_file_actions_addopen(actions, fd, use, flags, mode);
+}
+
+PRELUX_EXPORT int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *path)
+{
+  struct prelux_route r;
+  struct prelux_attr attr;
+  char cache[PATH_MAX];
+  const char *use;
+  int saved = errno;
+  int rc = action_path(actions, "posix_spawn_file_actions_addchdir_np", path, &r, cache, &attr, &use);
+
+  if (rc == 0 && use == cache && attr.type != PRELUX_DIR) rc = -ENOTDIR;
+  errno = saved;
+  if (rc) return -rc;
+  rc = prelux_real.posix_spawn_file_actions_addchdir_np(actions, use);
+  if (rc == 0) *moves_mark(actions) = MOVES;
+  return rc;
+}
