@@ -93,6 +93,7 @@ CALL(CWD, getwd, C_PTR, NONE, "gives a path")
 CALL(CWD, get_current_dir_name, C_PTR, NONE, "gives a path")
 CALL(CWD, __getcwd_chk, C_PTR, NONE, "gives a path")
 CALL(CWD, __getwd_chk, C_PTR, NONE, "gives a path")
+CALL(CWD, daemon, 0, NONE, "libc changes to / inside it")
 
 /* ---- link.c */
 CALL(LINK, realpath, C_PATH | C_PTR, NONE, "takes a path")

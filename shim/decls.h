@@ -30,6 +30,8 @@
 
 /* readdir_r, getwd, tmpnam, ... are ours to define whatever libc thinks of their users. */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+/* The prototypes promise pointers that programs do not always give; the code looks. */
+#pragma GCC diagnostic ignored "-Wnonnull-compare"
 
 struct open_how;
 

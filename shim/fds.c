@@ -203,6 +203,11 @@ void prelux_cwd_plain(void)
   moved(UINT32_MAX - 1);
 }
 
+void prelux_cwd_unknown(void)
+{
+  moved(UINT32_MAX);
+}
+
 int prelux_cwd_hint(void)
 {
   if (cwd_is_shared()) return -1;

@@ -32,10 +32,11 @@ long prelux_dir_real(int dirfd, char *out, size_t cap);
 /* Name of an open fd as /proc has it, without " (deleted)": length or -errno. */
 long prelux_fd_name(int fd, char *out, size_t cap);
 
-/* After the working directory changed: to the folder of a mapping, or by libc to an unmapped path. Call it in the child
- * of a vfork too. */
+/* After the working directory changed: to the folder of a mapping, by libc to an unmapped path, or somehow. Call it
+ * in the child of a vfork too. */
 void prelux_cwd_mapped(uint32_t index);
 void prelux_cwd_plain(void);
+void prelux_cwd_unknown(void);
 /* True when the working directory is known to be FAR. */
 bool prelux_cwd_far(void);
 /* Mapping number that the working directory was entered by, -1: none or unknown, -2: by an unmapped path. */

@@ -207,19 +207,20 @@ static int check_folder(struct walk *w)
   return rc == -ENOENT && m.has_below ? 0 : rc;
 }
 
-/* The component just appended is a link: what it names goes before the rest. 0, or -errno: give up. */
+/* When the component just appended is a link, what it names goes before the rest. 1: followed, 0: no link, -errno. */
 static int follow(struct walk *w, size_t parent, const char *after)
 {
   char target[PATH_MAX], logical[PATH_MAX];
   long n = prelux_sys(SYS_readlinkat, AT_FDCWD, w->r->path, target, sizeof(target) - 1);
+  if (n == -EINVAL) return 0;
   if (n < 0) return (int)n;
   target[n] = '\0';
   if (++w->links > LINKS_MAX) return -ELOOP;
   const char *to = target;
-  if (prelux_path_below(w->r->path, "/proc", NULL) && strchr(w->r->path + 1, '/') && !strchr("s1234567890t", target[0])) {
-    /* A magic link: its text is a name that the kernel does not follow. Only ours may be taken by name. */
+  if (prelux_path_below(w->r->path, "/proc", NULL) && (target[0] == '/' || strstr(target, ":["))) {
+    /* A magic link: the kernel does not follow its text. Only what is ours may be taken by name. */
     n = prelux_logical(target, -1, logical, sizeof(logical));
-    if (n <= 0) return -EINVAL;
+    if (n <= 0) return -ELOOP;
     to = logical;
   }
   size_t tail = strlen(after);
@@ -252,8 +253,6 @@ static int step(struct walk *w, const char *name, size_t n, const char *after, b
   }
   if (nofollow && *after == '\0') return 0;
   int rc = follow(w, parent, after);
-  if (rc == -EINVAL && !prelux_path_below(w->r->path, "/proc", NULL)) return 0; /* no link */
-  if (rc == -EINVAL) return *after ? 0 : -EINVAL;
   if (rc == -ENOENT && kind == PRELUX_MATCH_ANCESTOR) {
     w->through = true;
     return 0;

@@ -1,0 +1,166 @@
+/* Requests to the daemon, and the index that spares them. Buffers are small on purpose: a request is a path and little
+ * else, and a reply's attributes and words fit in 4 KiB, so a miss is safe on a 64 KiB thread stack. */
+#include "shim/ask.h"
+
+#include <sys/mman.h>
+
+#include "include/prelux/version.h"
+#include "lib/base/errlog.h"
+#include "lib/index/reader.h"
+#include "lib/ipc/client.h"
+#include "shim/init.h"
+#include "shim/stats.h"
+
+enum { REQUEST_BYTES = PATH_MAX + 256, REPLY_BYTES = 4096 };
+
+static struct prelux_index_reader prelux_reader;
+static __thread struct prelux_client_slot slot = {.fd = -1};
+
+int prelux_fail(int err, const char *call, const char *path, const char *cause, const char *advice)
+{
+  const struct prelux_error_record rec = {.err = err, .call = call, .path = path, .cause = cause, .advice = advice};
+  if (!prelux_quiet() && prelux_state.runtime[0]) prelux_error_record(prelux_state.runtime, &rec);
+  return -err;
+}
+
+int prelux_refuse(const char *call, const struct prelux_route *r)
+{
+  return prelux_fail(EROFS, call, r->logical, "prefixes are read-only", NULL);
+}
+
+/* Object path in its tree: mapping's object, then what lies below the mapping root. */
+static size_t object_len(const struct prelux_route *r)
+{
+  size_t head = r->mapping->object.len;
+  return head + (head && r->rel_len) + r->rel_len;
+}
+
+static void object_path(const struct prelux_route *r, char *out)
+{
+  size_t head = r->mapping->object.len;
+  memcpy(out, prelux_table_str(prelux_state.table, r->mapping->object), head);
+  if (head && r->rel_len) out[head++] = '/';
+  memcpy(out + head, r->rel, r->rel_len + 1);
+}
+
+bool prelux_index_look(const struct prelux_route *r, struct prelux_attr *ret)
+{
+  const char *runtime = prelux_state.runtime;
+  if (r->mapping->object.len == 0)
+    return prelux_index_get(&prelux_reader, runtime, r->mapping->tree_id, r->rel, r->rel_len, ret) == 1;
+  size_t n = object_len(r);
+  char object[n + 1];
+  object_path(r, object);
+  return prelux_index_get(&prelux_reader, runtime, r->mapping->tree_id, object, n, ret) == 1;
+}
+
+bool prelux_index_look_inode(uint64_t dev, uint64_t ino, struct prelux_attr *ret)
+{
+  return prelux_index_get_inode(&prelux_reader, prelux_state.runtime, dev, ino, ret) == 1;
+}
+
+static int unreachable(int rc, const struct prelux_route *r, const char *call)
+{
+  const char *advice = "see `prelux daemon status` and `prelux doctor`";
+  switch (rc) {
+  case -ENOTCONN: return prelux_fail(EIO, call, r->logical, "no daemon is running and none could be started", advice);
+  case -ETIMEDOUT: return prelux_fail(EIO, call, r->logical, "the daemon does not answer", advice);
+  case -EPROTO: return prelux_fail(EIO, call, r->logical, "the daemon went away in the middle of a request", advice);
+  case PRELUX_STATUS_NO_TABLE:
+    return prelux_fail(EIO, call, r->logical, "the daemon does not know this configuration any more", advice);
+  default: return rc;
+  }
+}
+
+/* One request; `reply` (REPLY_BYTES, aligned) holds the answer. 0 or -errno. */
+static int ask(const struct prelux_route *r, const char *call, enum prelux_op op, unsigned flags, void *reply, int *ret_fd)
+{
+  const struct prelux_table *t = prelux_state.table;
+  unsigned char buf[REQUEST_BYTES] __attribute__((aligned(8)));
+  if (prelux_quiet()) return -EIO;
+  const struct prelux_client_opts opts = {
+    .runtime = prelux_state.runtime,
+    .daemon = prelux_daemon_path(),
+    .envp = prelux_state.envp,
+    .timeout_ms = t->daemon_timeout_ms,
+    .fd_cloexec = 1,
+    .slot = &slot,
+  };
+  struct prelux_msg m;
+  prelux_msg_begin(&m, buf, sizeof(buf), op);
+  prelux_msg_put(&m, PRELUX_FIELD_TABLE, t->hash, sizeof(t->hash));
+  prelux_msg_put_u32(&m, PRELUX_FIELD_MAPPING, r->index);
+  prelux_msg_put_str(&m, PRELUX_FIELD_PATH, r->rel);
+  if (flags) prelux_msg_put_u32(&m, PRELUX_FIELD_FLAGS, flags);
+  if (m.overflow) return -ENAMETOOLONG;
+  int rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
+  if (rc == PRELUX_STATUS_NO_TABLE && prelux_register(NULL, t->hash, NULL, 0) == 0)
+    rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
+  return rc == 0 ? 0 : unreachable(rc, r, call);
+}
+
+static int checked(const struct prelux_route *r, const struct prelux_attr *attr)
+{
+  if (attr->type == PRELUX_NONE) return -ENOENT;
+  return attr->type != PRELUX_DIR && r->must_dir ? -ENOTDIR : 0;
+}
+
+static int ask_for_attr(const struct prelux_route *r, const char *call, enum prelux_op op, unsigned flags,
+                        struct prelux_attr *ret, int *ret_fd)
+{
+  unsigned char reply[REPLY_BYTES] __attribute__((aligned(8)));
+  int fd = -1;
+  int rc = ask(r, call, op, flags, reply, ret_fd ? &fd : NULL);
+  if (rc == 0 && prelux_msg_attr(reply, ret) < 0) rc = prelux_fail(EIO, call, r->logical, "the daemon's answer has no attributes", NULL);
+  if (rc == 0) rc = checked(r, ret);
+  if (rc < 0 && fd >= 0) prelux_sys(SYS_close, fd);
+  if (rc == 0 && ret_fd) *ret_fd = fd;
+  return rc;
+}
+
+int prelux_ask_attr(const struct prelux_route *r, const char *call, struct prelux_attr *ret)
+{
+  if (prelux_index_look(r, ret)) return checked(r, ret);
+  return ask_for_attr(r, call, PRELUX_OP_STAT, 0, ret, NULL);
+}
+
+int prelux_ask_open(const struct prelux_route *r, const char *call, unsigned flags, struct prelux_attr *ret, int *ret_fd)
+{
+  return ask_for_attr(r, call, PRELUX_OP_OPEN, flags, ret, ret_fd);
+}
+
+static int map_listing(int fd, const struct prelux_listing **ret)
+{
+  struct stat st;
+  long rc = prelux_sys(SYS_fstat, fd, &st);
+  if (rc < 0) return (int)rc;
+  if ((size_t)st.st_size < sizeof(struct prelux_listing)) return -EIO;
+  rc = prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0L);
+  if (rc < 0 && rc > -4096) return (int)rc;
+  const struct prelux_listing *l = (const struct prelux_listing *)rc;
+  if (l->magic != PRELUX_LISTING_MAGIC || l->major != PRELUX_LISTING_MAJOR || l->bytes != (uint64_t)st.st_size ||
+      l->count > (l->bytes - sizeof(*l)) / sizeof(l->entries[0])) {
+    prelux_sys(SYS_munmap, l, st.st_size);
+    return -EIO;
+  }
+  *ret = l;
+  return 0;
+}
+
+int prelux_ask_list(const struct prelux_route *r, const char *call, const struct prelux_listing **ret,
+                    struct prelux_attr *ret_attr)
+{
+  unsigned char reply[REPLY_BYTES] __attribute__((aligned(8)));
+  int fd = -1;
+  int rc = ask(r, call, PRELUX_OP_LIST, 0, reply, &fd);
+  if (rc < 0) return rc;
+  if (fd < 0 || prelux_msg_attr(reply, ret_attr) < 0) rc = -EIO;
+  if (rc == 0) rc = map_listing(fd, ret);
+  if (fd >= 0) prelux_sys(SYS_close, fd); /* a memfd: no lock can be on it */
+  return rc == -EIO ? prelux_fail(EIO, call, r->logical, "the daemon's listing is damaged", NULL) : rc;
+}
+
+void prelux_listing_free(const struct prelux_listing *l)
+{
+  if (l) prelux_sys(SYS_munmap, l, l->bytes);
+}

@@ -1,0 +1,187 @@
+/* Opening what lies, or will lie, at a cache path.
+ *
+ * First what the index says, then what the daemon says, then the fd that the daemon passes: a file may be replaced or
+ * evicted between the look and the open, so each open is held against the inode that was promised. An fd on
+ * another inode is closed only after the daemon, too, has said that this inode is not the object (closing any fd of an
+ * inode drops the POSIX locks that the process holds on it). */
+#include "lib/base/path.h"
+#include "shim/ask.h"
+#include "shim/fds.h"
+#include "shim/stats.h"
+
+enum { FROM_KERNEL = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC };
+enum { WHERE_FLAGS = O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY };
+enum { STATUS_FLAGS = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME };
+
+static bool is_tmpfile(int flags)
+{
+  return (flags & O_TMPFILE) == O_TMPFILE;
+}
+
+static bool would_change(int flags)
+{
+  if (flags & O_PATH) return false;
+  return (flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC)) || is_tmpfile(flags);
+}
+
+long prelux_cache_path(const struct prelux_route *r, char *out, size_t cap)
+{
+  size_t n = r->mapping->tree.len;
+  if (n + r->rel_len + 2 > cap) return -ENAMETOOLONG;
+  memcpy(out, prelux_table_str(prelux_state.table, r->mapping->tree), n);
+  if (r->rel_len) out[n++] = '/';
+  memcpy(out + n, r->rel, r->rel_len + 1);
+  return (long)(n + r->rel_len);
+}
+
+/* The folder that holds r's object. False for the mapping root. */
+static bool parent_of(const struct prelux_route *r, struct prelux_route *ret)
+{
+  if (r->rel_len == 0) return false;
+  *ret = *r;
+  ret->logical = ret->path + (r->logical - r->path);
+  ret->rel = ret->path + (r->rel - r->path);
+  while (ret->rel_len > 0 && ret->rel[ret->rel_len - 1] != '/') ret->rel_len--;
+  if (ret->rel_len > 0) ret->rel_len--;
+  ret->path[ret->rel - ret->path + (long)ret->rel_len] = '\0';
+  ret->must_dir = true;
+  return true;
+}
+
+/* An open for writing or creating: the errno that a read-only mounted file system gives, or 0: it only reads. */
+static int refuse_open(const struct prelux_route *r, const char *call, int flags)
+{
+  struct prelux_attr attr;
+  if ((flags & O_CREAT) && (flags & O_DIRECTORY) && !is_tmpfile(flags)) return -EINVAL;
+  if (is_tmpfile(flags) && (flags & O_ACCMODE) == O_RDONLY) return -EINVAL;
+  int rc = prelux_ask_attr(r, call, &attr);
+  if ((flags & O_CREAT) && !is_tmpfile(flags)) {
+    if (rc == -ENOENT) {
+      struct prelux_route parent;
+      if (parent_of(r, &parent) && (rc = prelux_ask_attr(&parent, call, &attr)) < 0) return rc;
+      return r->must_dir ? -EISDIR : prelux_refuse(call, r);
+    }
+    if (rc < 0) return rc == -ENOTDIR && r->must_dir ? -EISDIR : rc;
+    if (flags & O_EXCL) return -EEXIST;
+    if (attr.type == PRELUX_DIR || r->must_dir) return -EISDIR;
+  }
+  if (rc < 0) return rc;
+  if ((flags & O_DIRECTORY) && attr.type != PRELUX_DIR) return -ENOTDIR;
+  if (is_tmpfile(flags)) return prelux_refuse(call, r);
+  if ((flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC)) return 0;
+  return attr.type == PRELUX_DIR ? -EISDIR : prelux_refuse(call, r);
+}
+
+/* Opens the cache path: fd (the inode is the promised one), or -errno. *ret_other: an fd on another inode, -1: none. */
+static int open_cache(const struct prelux_route *r, int flags, const struct prelux_attr *attr, int *ret_other)
+{
+  struct stat st;
+  size_t n = r->mapping->tree.len + r->rel_len + 2;
+  char path[n];
+  prelux_cache_path(r, path, n);
+  int saved = errno;
+  int fd = prelux_real.openat(AT_FDCWD, path, flags & ~WHERE_FLAGS);
+  if (fd < 0) {
+    int err = errno;
+    errno = saved;
+    return -err;
+  }
+  long rc = prelux_sys(SYS_fstat, fd, &st);
+  if (rc == 0 && (attr->cache_ino == 0 ? S_ISDIR(st.st_mode) && attr->type == PRELUX_DIR : st.st_ino == attr->cache_ino)) {
+    prelux_tree_dev(st.st_dev);
+    return fd;
+  }
+  *ret_other = fd;
+  return -ESTALE;
+}
+
+static bool gone(int rc)
+{
+  return rc == -ENOENT || rc == -ENOTDIR || rc == -ESTALE || rc == -EISDIR;
+}
+
+static int wrong_type(const struct prelux_route *r, int flags, const struct prelux_attr *attr)
+{
+  if (attr->type == PRELUX_NONE) return -ENOENT;
+  return attr->type != PRELUX_DIR && ((flags & O_DIRECTORY) || r->must_dir) ? -ENOTDIR : 0;
+}
+
+/* The daemon's own fd, given the flags that the program asked for. */
+static int passed_fd(const struct prelux_route *r, const char *call, int flags)
+{
+  struct prelux_attr attr;
+  int fd = -1;
+  int rc = prelux_ask_open(r, call, PRELUX_F_WANT_FD | PRELUX_F_RECHECK, &attr, &fd);
+  if (rc < 0) return rc;
+  if (fd < 0) return prelux_fail(EIO, call, r->logical, "the daemon passed no file", NULL);
+  rc = wrong_type(r, flags, &attr);
+  if (rc < 0) {
+    prelux_sys(SYS_close, fd);
+    return rc;
+  }
+  if (flags & STATUS_FLAGS) prelux_sys(SYS_fcntl, fd, F_SETFL, flags & STATUS_FLAGS);
+  if (!(flags & O_CLOEXEC)) prelux_sys(SYS_fcntl, fd, F_SETFD, 0);
+  struct stat st;
+  if (prelux_sys(SYS_fstat, fd, &st) == 0) prelux_tree_dev(st.st_dev);
+  return fd;
+}
+
+static int open_object(const struct prelux_route *r, const char *call, int flags)
+{
+  struct prelux_attr attr;
+  int other = -1, fd = -ESTALE, again = -1;
+  bool kept = r->mapping->freshness != PRELUX_FRESH_SKIP, tried = false;
+  if (kept && prelux_index_look(r, &attr)) {
+    int rc = wrong_type(r, flags, &attr);
+    if (rc < 0) return rc;
+    if (attr.cached) {
+      fd = open_cache(r, flags, &attr, &other);
+      if (fd >= 0 || !gone(fd)) return fd;
+      tried = true;
+    }
+  }
+  if (kept) {
+    int rc = prelux_ask_open(r, call, tried ? PRELUX_F_RECHECK : 0, &attr, NULL);
+    if (rc == 0) rc = wrong_type(r, flags, &attr);
+    struct stat st;
+    if (other >= 0 && rc == 0 && prelux_sys(SYS_fstat, other, &st) == 0 && st.st_ino == attr.cache_ino) return other;
+    if (other >= 0) prelux_sys(SYS_close, other);
+    if (rc < 0) return rc;
+    fd = open_cache(r, flags, &attr, &again);
+    if (fd >= 0 || !gone(fd)) return fd;
+  }
+  fd = passed_fd(r, call, flags);
+  if (again >= 0) prelux_sys(SYS_close, again);
+  return fd;
+}
+
+int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags)
+{
+  if (flags & O_PATH) flags &= FROM_KERNEL;
+  int rc = would_change(flags) ? refuse_open(r, call, flags) : 0;
+  if (rc < 0) return rc;
+  int fd = open_object(r, call, flags);
+  if (fd >= 0) prelux_fd_set(fd, PRELUX_CLASS_SHADOW, r->index);
+  return fd;
+}
+
+int prelux_real_path(const struct prelux_route *r, const char *call, char *out, size_t cap, struct prelux_attr *ret)
+{
+  long n = prelux_cache_path(r, out, cap);
+  if (n < 0) return (int)n;
+  bool known = r->mapping->freshness != PRELUX_FRESH_SKIP && prelux_index_look(r, ret);
+  if (known && ret->type == PRELUX_NONE) return -ENOENT;
+  if (known && ret->type != PRELUX_DIR && r->must_dir) return -ENOTDIR;
+  for (int round = 0; round < 3; round++) {
+    struct stat st;
+    if (known && ret->cached && prelux_sys(SYS_newfstatat, AT_FDCWD, out, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        (ret->cache_ino ? st.st_ino == ret->cache_ino : S_ISDIR(st.st_mode)))
+      return 0;
+    if (round == 2) break;
+    int rc = prelux_ask_open(r, call, round || known ? PRELUX_F_RECHECK : 0, ret, NULL);
+    if (rc < 0) return rc;
+    known = true;
+    if (ret->type == PRELUX_DIR) ret->cached = 1; /* the daemon has made it */
+  }
+  return prelux_fail(EIO, call, r->logical, "the file does not stay in the cache", "the cache may be too small");
+}

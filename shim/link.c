@@ -1,0 +1,145 @@
+/* realpath and readlink. There are no links below a prefix; what /proc says of our files is turned into logical names. */
+#include "shim/ask.h"
+#include "shim/fds.h"
+
+/* ---- readlink */
+
+/* libc's answer names something of ours only for the magic links of /proc (or a link that somebody made into the cache on
+ * purpose, which stays as it is). */
+static bool on_proc(int at, const char *path)
+{
+  struct stat link, proc;
+  if (strncmp(path, "/proc/", 6) == 0) return true;
+  return prelux_sys(SYS_newfstatat, at, path, &link, AT_SYMLINK_NOFOLLOW) == 0 &&
+         prelux_sys(SYS_newfstatat, AT_FDCWD, "/proc/self", &proc, AT_SYMLINK_NOFOLLOW) == 0 && link.st_dev == proc.st_dev;
+}
+
+/* buf[0..n) is what the kernel gave: n of what the program is to see. */
+static ssize_t shown(int at, const char *path, char *buf, ssize_t n, size_t size)
+{
+  static const char gone[] = " (deleted)";
+  char real[PATH_MAX], logical[PATH_MAX];
+  if (n <= 0 || buf[0] != '/') return n;
+  long len = prelux_sys(SYS_readlinkat, at, path, real, sizeof(real) - 1);
+  if (len <= 0) return n;
+  if ((size_t)len > sizeof(gone) && memcmp(real + len - (sizeof(gone) - 1), gone, sizeof(gone) - 1) == 0)
+    len -= sizeof(gone) - 1;
+  real[len] = '\0';
+  len = prelux_logical(real, -1, logical, sizeof(logical));
+  if (len <= 0 || !on_proc(at, path)) return n;
+  if ((size_t)len > size) len = (long)size;
+  memcpy(buf, logical, (size_t)len);
+  return len;
+}
+
+static ssize_t readlink_routed(struct prelux_route *r, char *buf, size_t size)
+{
+  struct prelux_attr attr;
+  if (r->where < 0) return prelux_ret(r->where);
+  if (r->where == PRELUX_MAPPED) {
+    int rc = (ssize_t)size <= 0 ? -EINVAL : prelux_ask_attr(r, "readlink", &attr);
+    return prelux_ret(rc < 0 ? rc : -EINVAL);
+  }
+  ssize_t n = prelux_real.readlinkat(r->at, r->use, buf, size);
+  return n > 0 ? shown(r->at, r->use, buf, n, size) : n;
+}
+
+static ssize_t readlink_any(int dirfd, const char *path, char *buf, size_t size)
+{
+  struct prelux_route r;
+  if (path && !*path) { /* of the fd itself: links cannot be ours */
+    return prelux_real.readlinkat(dirfd, path, buf, size);
+  }
+  prelux_route(dirfd, path, PRELUX_NOFOLLOW, &r);
+  ssize_t n = readlink_routed(&r, buf, size);
+  if (n < 0 && prelux_route_again(dirfd, path, PRELUX_NOFOLLOW, &r)) n = readlink_routed(&r, buf, size);
+  return n;
+}
+
+PRELUX_EXPORT ssize_t readlink(const char *path, char *buf, size_t size)
+{
+  if (prelux_idle()) return prelux_real.readlink(path, buf, size);
+  return readlink_any(AT_FDCWD, path, buf, size);
+}
+
+PRELUX_EXPORT ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t size)
+{
+  if (prelux_idle()) return prelux_real.readlinkat(dirfd, path, buf, size);
+  return readlink_any(dirfd, path, buf, size);
+}
+
+PRELUX_EXPORT ssize_t __readlink_chk(const char *path, char *buf, size_t size, size_t buflen)
+{
+  if (prelux_idle() || size > buflen) return prelux_real.__readlink_chk(path, buf, size, buflen);
+  return readlink_any(AT_FDCWD, path, buf, size);
+}
+
+PRELUX_EXPORT ssize_t __readlinkat_chk(int dirfd, const char *path, char *buf, size_t size, size_t buflen)
+{
+  if (prelux_idle() || size > buflen) return prelux_real.__readlinkat_chk(dirfd, path, buf, size, buflen);
+  return readlink_any(dirfd, path, buf, size);
+}
+
+/* ---- realpath */
+
+static char *give(const char *path, char *resolved)
+{
+  return resolved ? memcpy(resolved, path, strlen(path) + 1) : strdup(path);
+}
+
+static char *realpath_mapped(const struct prelux_route *r, char *resolved)
+{
+  struct prelux_attr attr;
+  int rc = prelux_ask_attr(r, "realpath", &attr);
+  if (rc < 0) return prelux_ret(rc) ? NULL : NULL;
+  if (!r->uri) return give(r->logical, resolved);
+  char shown_path[PATH_MAX]; /* a URI stands below the folder where the program was started */
+  const struct prelux_table *t = prelux_state.table;
+  size_t at = t->cwd.len, n = strlen(r->logical);
+  if (at + n + 2 > sizeof(shown_path)) return prelux_ret(-ENAMETOOLONG) ? NULL : NULL;
+  memcpy(shown_path, prelux_table_str(t, t->cwd), at);
+  shown_path[at] = '/';
+  memcpy(shown_path + at + 1, r->logical, n + 1);
+  return give(shown_path, resolved);
+}
+
+static char *realpath_routed(struct prelux_route *r, char *resolved)
+{
+  char logical[PATH_MAX];
+  if (r->where < 0) return prelux_ret(r->where) ? NULL : NULL;
+  if (r->where == PRELUX_MAPPED) return realpath_mapped(r, resolved);
+  if (r->where == PRELUX_ANCESTOR && r->missing) return give(r->logical, resolved);
+  char *got = prelux_real.realpath(r->use, resolved);
+  if (!got || prelux_logical(got, -1, logical, sizeof(logical)) <= 0) return got;
+  /* Through /proc into a cache tree; a path that names the tree itself stays. */
+  if (strncmp(r->use, "/proc/", 6) != 0 && strncmp(r->use, "/dev/", 5) != 0) return got;
+  if (!resolved) free(got);
+  return give(logical, resolved);
+}
+
+static char *realpath_any(const char *path, char *resolved)
+{
+  struct prelux_route r;
+  prelux_route(AT_FDCWD, path, 0, &r);
+  char *got = realpath_routed(&r, resolved);
+  if (!got && prelux_route_again(AT_FDCWD, path, 0, &r)) got = realpath_routed(&r, resolved);
+  return got;
+}
+
+PRELUX_EXPORT char *realpath(const char *path, char *resolved)
+{
+  if (prelux_idle()) return prelux_real.realpath(path, resolved);
+  return realpath_any(path, resolved);
+}
+
+PRELUX_EXPORT char *__realpath_chk(const char *path, char *resolved, size_t buflen)
+{
+  if (prelux_idle() || buflen < PATH_MAX) return prelux_real.__realpath_chk(path, resolved, buflen);
+  return realpath_any(path, resolved);
+}
+
+PRELUX_EXPORT char *canonicalize_file_name(const char *path)
+{
+  if (prelux_idle()) return prelux_real.canonicalize_file_name(path);
+  return realpath_any(path, NULL);
+}

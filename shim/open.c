@@ -1,0 +1,215 @@
+/* open and its twins. */
+#include <stdarg.h>
+
+#include "shim/ask.h"
+#include "shim/fds.h"
+#include "shim/open.h"
+
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+
+/* As <linux/openat2.h>. */
+struct how {
+  uint64_t flags, mode, resolve;
+};
+enum { BENEATH = 0x08, IN_ROOT = 0x10 };
+
+static bool changes(int flags)
+{
+  return !(flags & O_PATH) &&
+         ((flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC)) || (flags & O_TMPFILE) == O_TMPFILE);
+}
+
+static unsigned how_of(int flags)
+{
+  bool made_only = (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
+  return ((flags & O_NOFOLLOW) || made_only ? PRELUX_NOFOLLOW : 0) | (changes(flags) ? PRELUX_CHANGE : 0);
+}
+
+/* Magic links and the names for them: /proc/self/fd/3, /dev/fd/3, /dev/stdin. */
+static bool maybe_magic(const char *path)
+{
+  return path && (strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0);
+}
+
+bool prelux_is_magic_to_ours(const char *path)
+{
+  char target[PATH_MAX], logical[PATH_MAX];
+  if (!maybe_magic(path)) return false;
+  for (int links = 0; links < 8; links++) {
+    long n = prelux_sys(SYS_readlinkat, AT_FDCWD, links ? target : path, logical, sizeof(logical) - 1);
+    if (n <= 0) return false;
+    logical[n] = '\0';
+    memcpy(target, logical, (size_t)n + 1);
+    if (prelux_logical(target, -1, logical, sizeof(logical)) != 0) return true;
+    if (target[0] != '/') return false;
+  }
+  return false;
+}
+
+/* A folder opened by a way that led to the real folder behind a prefix becomes the mapping's. */
+static int turn_root(int fd, int flags, const char *call)
+{
+  struct stat st;
+  struct prelux_route r;
+  if (!prelux_state.table || prelux_state.table->n_roots == 0 || prelux_sys(SYS_fstat, fd, &st) < 0) return fd;
+  int root = prelux_root_of(st.st_dev, st.st_ino);
+  if (root < 0) return fd;
+  prelux_sys(SYS_close, fd);
+  prelux_route_root((uint32_t)root, &r);
+  return (int)prelux_ret(r.where < 0 ? r.where : prelux_open_mapped(&r, call, flags));
+}
+
+static int open_routed(struct prelux_route *r, const char *call, int flags, mode_t mode)
+{
+  if (r->where < 0) return (int)prelux_ret(r->where);
+  if (r->where == PRELUX_MAPPED) return (int)prelux_ret(prelux_open_mapped(r, call, flags));
+  if (changes(flags)) {
+    if (r->where == PRELUX_ANCESTOR && r->missing && (flags & O_TMPFILE) == O_TMPFILE) {
+      return (int)prelux_ret(prelux_refuse(call, r));
+    }
+    if (prelux_is_magic_to_ours(r->use)) return (int)prelux_ret(prelux_fail(EROFS, call, r->use, "prefixes are read-only", NULL));
+  }
+  int fd = prelux_real.openat(r->at, r->use, flags, mode);
+  if (fd < 0) return fd;
+  if (flags & O_DIRECTORY) fd = turn_root(fd, flags, call);
+  else prelux_fd_set(fd, r->where == PRELUX_ANCESTOR ? PRELUX_CLASS_UNKNOWN : PRELUX_CLASS_PLAIN, 0);
+  return fd;
+}
+
+/* Everything that is not a plain open of a far path. */
+__attribute__((noinline)) static int open_near(int dirfd, const char *path, const char *call, int flags, mode_t mode)
+{
+  struct prelux_route r;
+  unsigned how = how_of(flags);
+  prelux_route(dirfd, path, how, &r);
+  int fd = open_routed(&r, call, flags, mode);
+  if (fd < 0 && prelux_route_again(dirfd, path, how, &r)) fd = open_routed(&r, call, flags, mode);
+  return fd;
+}
+
+/* libc's open of a far path failed. */
+__attribute__((noinline)) static int open_again(int dirfd, const char *path, const char *call, int flags, mode_t mode)
+{
+  struct prelux_route r;
+  prelux_route_plain(dirfd, path, &r);
+  if (!prelux_route_again(dirfd, path, how_of(flags), &r)) return -1;
+  return open_routed(&r, call, flags, mode);
+}
+
+static int hook(int dirfd, const char *path, const char *call, int flags, mode_t mode)
+{
+  const struct prelux_table *t = prelux_state.table;
+  if ((flags & O_DIRECTORY) || !prelux_far(dirfd, path) ||
+      (changes(flags) && ((t && t->n_roots) || maybe_magic(path))))
+    return open_near(dirfd, path, call, flags, mode);
+  int fd = prelux_real.openat(dirfd, path, flags, mode);
+  if (fd >= 0) prelux_fd_set(fd, PRELUX_CLASS_PLAIN, 0);
+  else if (errno == ENOENT || errno == ENOTDIR) fd = open_again(dirfd, path, call, flags, mode);
+  return fd;
+}
+
+/* The third argument is there only when it has a meaning. */
+#define MODE_OF(flags, last)                                            \
+  mode_t mode = 0;                                                      \
+  if (((flags)&O_CREAT) || ((flags)&O_TMPFILE) == O_TMPFILE) {          \
+    va_list ap;                                                         \
+    va_start(ap, last);                                                 \
+    mode = va_arg(ap, mode_t);                                          \
+    va_end(ap);                                                         \
+  }
+
+#define OPEN(name)                                                      \
+  PRELUX_EXPORT int name(const char *path, int flags, ...)              \
+  {                                                                     \
+    MODE_OF(flags, flags)                                               \
+    if (prelux_idle()) return prelux_real.name(path, flags, mode);      \
+    return hook(AT_FDCWD, path, "open", flags, mode);                   \
+  }
+OPEN(open)
+OPEN(open64)
+OPEN(__open)
+OPEN(__open64)
+
+#define OPENAT(name)                                                        \
+  PRELUX_EXPORT int name(int dirfd, const char *path, int flags, ...)       \
+  {                                                                         \
+    MODE_OF(flags, flags)                                                   \
+    if (prelux_idle()) return prelux_real.name(dirfd, path, flags, mode);   \
+    return hook(dirfd, path, "openat", flags, mode);                        \
+  }
+OPENAT(openat)
+OPENAT(openat64)
+
+/* Fortified programs: libc aborts when a mode is missing, and so it does here. */
+#define OPEN_2(name)                                                                           \
+  PRELUX_EXPORT int name(const char *path, int flags)                                          \
+  {                                                                                            \
+    if (prelux_idle() || (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE)                \
+      return prelux_real.name(path, flags);                                                    \
+    return hook(AT_FDCWD, path, "open", flags, 0);                                             \
+  }
+OPEN_2(__open_2)
+OPEN_2(__open64_2)
+
+#define OPENAT_2(name)                                                                         \
+  PRELUX_EXPORT int name(int dirfd, const char *path, int flags)                               \
+  {                                                                                            \
+    if (prelux_idle() || (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE)                \
+      return prelux_real.name(dirfd, path, flags);                                             \
+    return hook(dirfd, path, "openat", flags, 0);                                              \
+  }
+OPENAT_2(__openat_2)
+OPENAT_2(__openat64_2)
+
+#define CREAT(name)                                                                   \
+  PRELUX_EXPORT int name(const char *path, mode_t mode)                               \
+  {                                                                                   \
+    if (prelux_idle()) return prelux_real.name(path, mode);                           \
+    return hook(AT_FDCWD, path, "creat", O_WRONLY | O_CREAT | O_TRUNC, mode);         \
+  }
+CREAT(creat)
+CREAT(creat64)
+
+static int real_openat2(int dirfd, const char *path, struct open_how *how, size_t size)
+{
+  if (prelux_real_has((const void *)prelux_real.openat2)) return prelux_real.openat2(dirfd, path, how, size);
+  return (int)prelux_ret(prelux_sys(SYS_openat2, dirfd, path, how, size));
+}
+
+PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how, size_t size)
+{
+  const struct how *how = (const struct how *)open_how;
+  if (prelux_idle() || !how || size < sizeof(*how) || !path) return real_openat2(dirfd, path, open_how, size);
+  struct prelux_route r;
+  int flags = (int)how->flags;
+  unsigned why = how_of(flags);
+  if (how->resolve & IN_ROOT) {
+    while (*path == '/' && path[1]) path++;
+  }
+  if ((how->resolve & BENEATH) && *path == '/') return real_openat2(dirfd, path, open_how, size);
+  int where = prelux_route(dirfd, path, why, &r);
+  if (where < 0) return (int)prelux_ret(where);
+  if (where == PRELUX_MAPPED) return (int)prelux_ret(prelux_open_mapped(&r, "openat2", flags));
+  bool same = r.use == path;
+  int fd = real_openat2(r.at, r.use, open_how, size);
+  if (fd < 0 && same && !how->resolve && prelux_route_again(dirfd, path, why, &r))
+    return open_routed(&r, "openat2", flags, (mode_t)how->mode);
+  if (fd >= 0) prelux_fd_set(fd, same ? PRELUX_CLASS_PLAIN : PRELUX_CLASS_UNKNOWN, 0);
+  return fd;
+}
+
+PRELUX_EXPORT int name_to_handle_at(int dirfd, const char *path, struct file_handle *handle, int *mount_id, int flags)
+{
+  if (prelux_idle()) return prelux_real.name_to_handle_at(dirfd, path, handle, mount_id, flags);
+  struct prelux_route r;
+  int where = path && !*path ? prelux_route_fd(dirfd, &r)
+                             : prelux_route(dirfd, path, flags & AT_SYMLINK_FOLLOW ? 0 : PRELUX_NOFOLLOW, &r);
+  if (where < 0) return (int)prelux_ret(where);
+  if (where == PRELUX_MAPPED) {
+    errno = EOPNOTSUPP;
+    return -1;
+  }
+  return prelux_real.name_to_handle_at(r.at, r.use, handle, mount_id, flags);
+}

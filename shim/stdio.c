@@ -1,0 +1,168 @@
+/* Streams. libc opens the file inside fopen, so fopen itself is the hook; what the program gets is libc's own FILE. */
+#include "shim/ask.h"
+#include "shim/fds.h"
+
+typedef FILE *opener(const char *path, const char *mode);
+
+/* open(2) flags of an fopen mode, or -1. Characters that libc does not know are ignored, as libc does. */
+static int flags_of(const char *mode)
+{
+  int flags;
+  if (!mode) return -1;
+  switch (mode[0]) {
+  case 'r': flags = O_RDONLY; break;
+  case 'w': flags = O_WRONLY | O_CREAT | O_TRUNC; break;
+  case 'a': flags = O_WRONLY | O_CREAT | O_APPEND; break;
+  default: return -1;
+  }
+  for (const char *p = mode + 1; *p && *p != ','; p++) {
+    if (*p == '+') flags = (flags & ~O_ACCMODE) | O_RDWR;
+    else if (*p == 'x') flags |= O_EXCL;
+    else if (*p == 'e') flags |= O_CLOEXEC;
+  }
+  return flags;
+}
+
+static unsigned how_of(int flags)
+{
+  return flags > 0 && ((flags & O_ACCMODE) != O_RDONLY) ? PRELUX_CHANGE : 0;
+}
+
+/* "/proc/self/fd/N" */
+static void proc_name(int fd, char out[32])
+{
+  char digits[12];
+  size_t n = 0, at = 14;
+  memcpy(out, "/proc/self/fd/", at);
+  for (unsigned v = (unsigned)fd; n == 0 || v; v /= 10) digits[n++] = (char)('0' + v % 10);
+  while (n) out[at++] = digits[--n];
+  out[at] = '\0';
+}
+
+static FILE *fopen_mapped(const struct prelux_route *r, const char *mode, opener *real)
+{
+  int flags = flags_of(mode);
+  if (flags < 0) {
+    errno = EINVAL;
+    return NULL;
+  }
+  /* Only fopen itself understands ",ccs=". An O_PATH fd may be closed again: no POSIX lock depends on it. */
+  bool coded = strchr(mode, ',') != NULL;
+  int fd = (int)prelux_ret(prelux_open_mapped(r, "fopen", coded ? O_PATH | O_CLOEXEC : flags));
+  if (fd < 0) return NULL;
+  if (coded) {
+    char name[32];
+    proc_name(fd, name);
+    FILE *f = real(name, mode);
+    prelux_sys(SYS_close, fd);
+    prelux_fd_forget((unsigned)fd, (unsigned)fd);
+    return f;
+  }
+  FILE *f = fdopen(fd, mode);
+  if (!f) {
+    prelux_sys(SYS_close, fd);
+    prelux_fd_forget((unsigned)fd, (unsigned)fd);
+  }
+  return f;
+}
+
+static FILE *fopen_routed(struct prelux_route *r, const char *mode, opener *real)
+{
+  if (r->where < 0) return prelux_ret(r->where) ? NULL : NULL;
+  if (r->where == PRELUX_MAPPED) return fopen_mapped(r, mode, real);
+  FILE *f = real(r->use, mode);
+  if (f) prelux_fd_set(fileno(f), r->where == PRELUX_ANCESTOR ? PRELUX_CLASS_UNKNOWN : PRELUX_CLASS_PLAIN, 0);
+  return f;
+}
+
+static FILE *fopen_any(const char *path, const char *mode, opener *real)
+{
+  struct prelux_route r;
+  unsigned how = how_of(flags_of(mode));
+  prelux_route(AT_FDCWD, path, how, &r);
+  FILE *f = fopen_routed(&r, mode, real);
+  if (!f && prelux_route_again(AT_FDCWD, path, how, &r)) f = fopen_routed(&r, mode, real);
+  return f;
+}
+
+#define FOPEN(name)                                                  \
+  PRELUX_EXPORT FILE *name(const char *path, const char *mode)       \
+  {                                                                  \
+    if (prelux_idle()) return prelux_real.name(path, mode);          \
+    return fopen_any(path, mode, prelux_real.name);                  \
+  }
+FOPEN(fopen)
+FOPEN(fopen64)
+FOPEN(_IO_fopen)
+FOPEN(setmntent)
+FOPEN(__setmntent)
+
+typedef FILE *reopener(const char *path, const char *mode, FILE *stream);
+
+/* freopen closes the stream whatever happens: let libc fail, then say why. */
+static FILE *fail_closed(int err, const char *mode, FILE *stream, reopener *real)
+{
+  real("/dev/null/", mode, stream);
+  errno = err;
+  return NULL;
+}
+
+static FILE *freopen_mapped(const struct prelux_route *r, const char *mode, FILE *stream, reopener *real)
+{
+  char name[32];
+  int flags = flags_of(mode);
+  if (flags < 0) return real("/dev/null", mode, stream);
+  int fd = prelux_open_mapped(r, "freopen", (flags & O_ACCMODE) == O_RDONLY ? O_PATH | O_CLOEXEC : flags);
+  if (fd < 0) return fail_closed(-fd, mode, stream, real);
+  proc_name(fd, name);
+  FILE *f = real(name, mode, stream);
+  prelux_sys(SYS_close, fd);
+  prelux_fd_forget((unsigned)fd, (unsigned)fd);
+  if (f) prelux_fd_set(fileno(f), PRELUX_CLASS_SHADOW, r->index);
+  return f;
+}
+
+static FILE *freopen_any(const char *path, const char *mode, FILE *stream, reopener *real)
+{
+  struct prelux_route r;
+  int flags = flags_of(mode);
+  if (!path) { /* the same file in another mode */
+    if (how_of(flags) && prelux_route_fd(fileno(stream), &r) == PRELUX_MAPPED)
+      return fail_closed(-prelux_refuse("freopen", &r), mode, stream, real);
+    return real(path, mode, stream);
+  }
+  prelux_route(AT_FDCWD, path, how_of(flags), &r);
+  if (r.where == PRELUX_UNMAPPED && r.use == path) {
+    /* libc's attempt closes the stream, so a link into a mapping must be found before it. */
+    if (prelux_sys(SYS_faccessat, AT_FDCWD, path, F_OK) == -ENOENT) {
+      int saved = errno;
+      errno = ENOENT;
+      prelux_route_again(AT_FDCWD, path, how_of(flags), &r);
+      errno = saved;
+    }
+  }
+  if (r.where < 0) return fail_closed(-r.where, mode, stream, real);
+  if (r.where == PRELUX_MAPPED) return freopen_mapped(&r, mode, stream, real);
+  FILE *f = real(r.use, mode, stream);
+  if (f) prelux_fd_set(fileno(f), PRELUX_CLASS_PLAIN, 0);
+  return f;
+}
+
+#define FREOPEN(name)                                                                  \
+  PRELUX_EXPORT FILE *name(const char *path, const char *mode, FILE *stream)           \
+  {                                                                                    \
+    if (prelux_idle()) return prelux_real.name(path, mode, stream);                    \
+    return freopen_any(path, mode, stream, prelux_real.name);                          \
+  }
+FREOPEN(freopen)
+FREOPEN(freopen64)
+
+PRELUX_EXPORT int fclose(FILE *stream)
+{
+  if (prelux_idle()) return prelux_real.fclose(stream);
+  int saved = errno, fd = fileno(stream);
+  errno = saved;
+  int rc = prelux_real.fclose(stream);
+  if (fd >= 0) prelux_fd_forget((unsigned)fd, (unsigned)fd);
+  return rc;
+}
