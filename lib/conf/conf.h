@@ -105,8 +105,13 @@ struct prelux_conf {
   uint64_t daemon_timeout_ns, idle_exit_ns;
   char *log_file, *log_level, *log_format;
   char *metrics_listen;
-  char **used_env;         /* names of environment variables that were looked at (${X}, AWS_*, ...), set or not */
+  /* Names of the environment variables that were looked at (${X}, AZFUSE_USE_FUSE, ...), set or not, each once; not HOME.
+   * Complete in the conf of a lenient load too: the names to ask a client for. */
+  char **used_env;
   size_t n_used_env;
+  struct prelux_conf_value *values; /* all keys of top level, cache, log and metrics, for showing */
+  size_t n_values;
+  struct prelux_conf_memory *memory; /* owns every string and array above, and this struct; wiped when freed */
 };
 
 struct prelux_conf_input {
@@ -114,8 +119,8 @@ struct prelux_conf_input {
   const char *cwd;
   char *const *env;   /* NAME=value */
   bool bare;          /* bare preload: azfuse's USE_FUSE defaults to off */
-  /* How files are read: the configuration itself, azfuse's includes and account files, and (secret = true) file:PATH
-   * secrets and credential files. malloc'd text of *ret_len bytes and a NUL behind it; 0 or -errno. NULL: plain reading.
+  /* How files are read: the configuration itself and (secret = true) file:PATH secrets and azfuse's account files with their
+   * includes, which hold keys. malloc'd text of *ret_len bytes and a NUL behind it; 0 or -errno. NULL: plain reading.
    * The daemon records and replays what was read (snapshots of tables). Configuration files found by name go through it too. */
   int (*read_file)(void *arg, const char *path, bool secret, char **ret, size_t *ret_len);
   void *read_arg;

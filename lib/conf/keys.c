@@ -1,6 +1,6 @@
 /* Every key of the configuration. A row here is a key: parser, `prelux config show`, the example, docs/CONFIGURATION.md and
  * the test of broken files are made from this table. Order is the order in which they are shown. */
-#include "lib/conf/conf.h"
+#include "lib/conf/internal.h"
 
 #define AT_TOP .where = PRELUX_AT_TOP
 #define AT_CACHE .where = PRELUX_AT_CACHE
@@ -228,3 +228,5 @@ const struct prelux_conf_key prelux_conf_keys[] = {
      .help = "true: the identity of the machine."},
     {.name = NULL},
 };
+
+_Static_assert(sizeof prelux_conf_keys / sizeof prelux_conf_keys[0] <= PRELUX_CONF_ROWS_MAX, "section.c counts rows");

@@ -1,0 +1,160 @@
+/* What one row of the key table cannot say about a backend: keys that need, exclude or name one another. */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/conf/internal.h"
+
+struct checked {
+  struct prelux_conf_loader *l;
+  struct prelux_conf_at at; /* the backend */
+  const struct prelux_conf_backend *b;
+};
+
+static struct prelux_conf_at at_value(const struct checked *c, const struct prelux_conf_value *v)
+{
+  struct prelux_conf_at at = c->at;
+  if (v && v->line)
+    at.line = v->line, at.column = v->column;
+  return at;
+}
+
+/* A key that was given; a BOOL: as true. */
+static const struct prelux_conf_value *given(const struct checked *c, const char *name)
+{
+  const struct prelux_conf_value *v = prelux_conf_find_value(c->b->values, c->b->n_values, name);
+  if (!v || !v->line || (v->key->type == PRELUX_T_BOOL && !v->number))
+    return NULL;
+  return v;
+}
+
+/* At most one of `names` (NULL-terminated); at least one too when `need`. */
+static int one_of(const struct checked *c, const char *const *names, bool need)
+{
+  const char *first = NULL;
+  int bad = 0;
+  for (const char *const *n = names; *n; n++)
+  {
+    const struct prelux_conf_value *v = given(c, *n);
+    if (v && first)
+    {
+      prelux_conf_complain(c->l, at_value(c, v), "`%s` and `%s` exclude each other", first, *n);
+      bad = -EINVAL;
+    }
+    if (v && !first)
+      first = *n;
+  }
+  if (!first && need)
+  {
+    prelux_conf_complain(c->l, c->at, "one of `%s`, `%s`%s%s%s is missing", names[0], names[1], names[2] ? ", `" : "",
+                         names[2] ? names[2] : "", names[2] ? "`" : "");
+    bad = -EINVAL;
+  }
+  return bad;
+}
+
+static int needs(const struct checked *c, const char *name, const char *other)
+{
+  const struct prelux_conf_value *v = given(c, name);
+  if (!v || given(c, other))
+    return 0;
+  prelux_conf_complain(c->l, at_value(c, v), "`%s` is given without `%s`", name, other);
+  return -EINVAL;
+}
+
+static int under_store(const struct checked *c)
+{
+  const struct prelux_conf_value *v = given(c, "under_store");
+  const struct prelux_conf_backend *b = v ? prelux_conf_backend(c->l->conf, v->text) : NULL;
+  char q[PRELUX_CONF_QUOTED];
+  if (!v)
+    return 0;
+  if (!b)
+    prelux_conf_complain(c->l, at_value(c, v), "`under_store`: there is no backend %s", prelux_conf_quote(q, v->text));
+  else if (b->type && strncmp(b->type, "alluxio", 7) == 0)
+    prelux_conf_complain(c->l, at_value(c, v), "`under_store`: %s is Alluxio too, not a store under it", prelux_conf_quote(q, v->text));
+  else
+    return 0;
+  return -EINVAL;
+}
+
+/* scheme://... or /path */
+static int ufs_root(const struct checked *c)
+{
+  const struct prelux_conf_value *v = given(c, "root");
+  char q[PRELUX_CONF_QUOTED];
+  if (!v || v->text[0] == '/' || strstr(v->text, "://"))
+    return 0;
+  prelux_conf_complain(c->l, at_value(c, v), "`root` must be a full path with its scheme such as s3://bucket/x, not %s",
+                       prelux_conf_quote(q, v->text));
+  return -EINVAL;
+}
+
+static int first_of(int a, int b)
+{
+  return a < 0 ? a : b;
+}
+
+static int check_alluxio(const struct checked *c)
+{
+  static const char *const members[] = {"etcd", "workers", "domain", NULL};
+  int bad = first_of(one_of(c, members, true), ufs_root(c));
+  bad = first_of(bad, needs(c, "etcd_user", "etcd_password"));
+  bad = first_of(bad, needs(c, "etcd_password", "etcd_user"));
+  return first_of(bad, under_store(c));
+}
+
+static int check_alluxio_ee(const struct checked *c)
+{
+  static const char *const members[] = {"domain", "workers", NULL};
+  return first_of(first_of(one_of(c, members, true), ufs_root(c)), under_store(c));
+}
+
+static int check_alluxio_proxy(const struct checked *c)
+{
+  const struct prelux_conf_value *v = given(c, "root");
+  char q[PRELUX_CONF_QUOTED];
+  if (!v || v->text[0] == '/')
+    return needs(c, "ttl_action", "ttl");
+  prelux_conf_complain(c->l, at_value(c, v), "`root` must be an Alluxio path such as /data, not %s", prelux_conf_quote(q, v->text));
+  return -EINVAL;
+}
+
+static int check_s3(const struct checked *c)
+{
+  static const char *const sources[] = {"access_key", "profile", "anonymous", NULL};
+  int bad = one_of(c, sources, false);
+  bad = first_of(bad, needs(c, "access_key", "secret_key"));
+  bad = first_of(bad, needs(c, "secret_key", "access_key"));
+  return first_of(bad, needs(c, "session_token", "access_key"));
+}
+
+static int check_azure(const struct checked *c)
+{
+  static const char *const sources[] = {"account_key", "sas_token", "bearer", "managed_identity", NULL};
+  return one_of(c, sources, false);
+}
+
+static const struct check {
+  const char *type;
+  int (*check)(const struct checked *c);
+} checks[] = {
+    {.type = "alluxio", .check = check_alluxio},
+    {.type = "alluxio-ee", .check = check_alluxio_ee},
+    {.type = "alluxio-proxy", .check = check_alluxio_proxy},
+    {.type = "s3", .check = check_s3},
+    {.type = "azure", .check = check_azure},
+};
+
+int prelux_conf_backends_check(struct prelux_conf_loader *l, const struct prelux_conf_doc *d)
+{
+  int bad = 0;
+  for (size_t i = 0; i < l->conf->n_backends; i++)
+  {
+    const struct prelux_conf_backend *b = &l->conf->backends[i];
+    struct checked c = {.l = l, .b = b, .at = {.file = d->file, .order = d->order, .line = b->line, .column = b->column}};
+    for (size_t k = 0; b->type && k < sizeof checks / sizeof checks[0]; k++)
+      if (strcmp(checks[k].type, b->type) == 0)
+        bad = first_of(checks[k].check(&c), bad);
+  }
+  return bad;
+}
