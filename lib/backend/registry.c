@@ -6,6 +6,7 @@
 static const struct prelux_backend_ops *const backends[] = {
     &prelux_backend_file,
     &prelux_backend_http,
+    &prelux_backend_alluxio_proxy,
 };
 
 const struct prelux_backend_ops *prelux_backend_find(const char *type)

@@ -1,0 +1,142 @@
+/* Any exception in the proxy is HTTP 500 with {"statusCode": <name of a gRPC status>, "message": ...}; so 500 by itself says
+ * nothing, and whether to try again stands in the table below. What never reached a handler (unknown call, wrong method) is 500
+ * too, with a text "HTTP 404 Not Found"; bad options are 400 with a text. download-file fails with 500 and no statusCode. */
+#include "lib/backend/alluxio_rest.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/backend/json_array.h"
+
+static const struct row {
+  const char *code;
+  int err;
+  bool again;
+  const char *text;
+} rows[] = {
+    {.code = "CANCELLED", .err = EIO, .again = true, .text = "the call was interrupted"},
+    {.code = "UNKNOWN", .err = EIO, .text = "failed"},
+    {.code = "INVALID_ARGUMENT", .err = EOPNOTSUPP, .text = "Alluxio does not take this path"},
+    {.code = "DEADLINE_EXCEEDED", .err = EIO, .again = true, .text = "took too long"},
+    {.code = "NOT_FOUND", .err = ENOENT, .text = "not there"},
+    {.code = "ALREADY_EXISTS", .err = EEXIST, .text = "is there already"},
+    {.code = "PERMISSION_DENIED", .err = EACCES, .text = "permission denied"},
+    {.code = "RESOURCE_EXHAUSTED", .err = EIO, .again = true, .text = "Alluxio is busy"},
+    {.code = "FAILED_PRECONDITION", .err = EIO, .text = "not possible in this state"},
+    {.code = "ABORTED", .err = EIO, .again = true, .text = "aborted"},
+    {.code = "OUT_OF_RANGE", .err = ESTALE, .text = "shorter than expected"},
+    {.code = "UNIMPLEMENTED", .err = EOPNOTSUPP, .text = "this Alluxio cannot do it"},
+    {.code = "INTERNAL", .err = EIO, .text = "failed inside Alluxio"},
+    {.code = "UNAVAILABLE", .err = EIO, .again = true, .text = "master or worker is not available"},
+    {.code = "DATA_LOSS", .err = EIO, .text = "Alluxio has lost the data"},
+    {.code = "UNAUTHENTICATED", .err = EACCES, .text = "not authenticated"},
+};
+
+static const struct row *find_row(const char *code)
+{
+  for (size_t i = 0; code && i < sizeof(rows) / sizeof(rows[0]); i++)
+    if (strcmp(rows[i].code, code) == 0)
+      return &rows[i];
+  return NULL;
+}
+
+bool prelux_rest_status(const char *code, int *ret_err, bool *ret_again)
+{
+  const struct row *row = find_row(code);
+  if (!row)
+    return false;
+  *ret_err = -row->err;
+  *ret_again = row->again;
+  return true;
+}
+
+int prelux_rest_url(const char *server, const char *root, const char *path, const char *action, char *out, size_t cap,
+                    struct prelux_problem *why)
+{
+  const char *bad = strpbrk(path, "?\\");
+  if (bad)
+    return prelux_problem(why, EOPNOTSUPP, "%s: the proxy's REST API cannot carry a name with '%c'", path, *bad);
+  /* The path follows "paths/" with its own leading slash; the root itself is "/", so three slashes in all. */
+  int n = snprintf(out, cap, "%s/api/v1/paths/", server);
+  char *full;
+  if (asprintf(&full, "/%s%s%s", root, root[0] && path[0] ? "/" : "", path) < 0)
+    return prelux_problem(why, ENOMEM, "no memory for a URL");
+  size_t room = cap - (size_t)n;
+  long more = n < 0 || (size_t)n >= cap ? -1 : prelux_url_encode(out + n, room, full, strlen(full));
+  free(full);
+  if (more >= 0) {
+    room -= (size_t)more;
+    int last = snprintf(out + n + more, room, "/%s", action);
+    more = last < 0 || (size_t)last >= room ? -1 : more;
+  }
+  return more < 0 ? prelux_problem(why, EOPNOTSUPP, "%s: too long for a URL", path) : 0;
+}
+
+char *prelux_rest_options(const char *load_metadata_type, int64_t sync_ms)
+{
+  cJSON *options = cJSON_CreateObject();
+  bool good = options != NULL;
+  if (good && load_metadata_type)
+    good = cJSON_AddStringToObject(options, "loadMetadataType", load_metadata_type);
+  if (good && sync_ms >= 0) {
+    cJSON *common = cJSON_AddObjectToObject(options, "commonOptions");
+    good = common && cJSON_AddNumberToObject(common, "syncIntervalMs", (double)sync_ms);
+  }
+  char *text = good ? cJSON_PrintUnformatted(options) : NULL;
+  cJSON_Delete(options);
+  return text;
+}
+
+/* The answer's row; *ret_doc (free it) holds the strings. */
+static const struct row *row_of(const struct prelux_net_answer *a, cJSON **ret_doc)
+{
+  *ret_doc = a->status == 500 && a->body ? prelux_json_object(a->body, a->body_len) : NULL;
+  const cJSON *code = *ret_doc ? cJSON_GetObjectItemCaseSensitive(*ret_doc, "statusCode") : NULL;
+  return cJSON_IsString(code) ? find_row(code->valuestring) : NULL;
+}
+
+bool prelux_rest_again(const struct prelux_net_answer *a)
+{
+  cJSON *doc;
+  const struct row *row = row_of(a, &doc);
+  cJSON_Delete(doc);
+  return row ? row->again : a->status == 429 || a->status == 502 || a->status == 503 || a->status == 504;
+}
+
+/* One line of what the server said, without what would spoil a log. */
+static void printable(char *out, size_t cap, const char *text)
+{
+  size_t n = 0;
+  for (; text && *text && n + 1 < cap; text++) {
+    unsigned char c = (unsigned char)*text;
+    if (c == '\n' || c == '\r')
+      break;
+    out[n++] = c < ' ' || c >= 0x7f ? '.' : (char)c;
+  }
+  out[n] = 0;
+}
+
+int prelux_rest_error(const struct prelux_net_answer *a, const char *action, const char *path, struct prelux_problem *why)
+{
+  cJSON *doc;
+  char said[160];
+  const struct row *row = row_of(a, &doc);
+  const cJSON *message = doc ? cJSON_GetObjectItemCaseSensitive(doc, "message") : NULL;
+  printable(said, sizeof(said), row ? cJSON_IsString(message) ? message->valuestring : "" : a->body);
+  cJSON_Delete(doc);
+  if (row)
+    return prelux_problem(why, row->err, "%s /%s: %s (%s%s%s)", action, path, row->text, row->code, said[0] ? ": " : "", said);
+  int err = a->status == 401 || a->status == 403 ? EACCES : EIO;
+  return prelux_problem(why, err, "%s /%s: HTTP %d%s%s", action, path, a->status, said[0] ? ": " : "", said);
+}
+
+int prelux_rest_disabled(const char *action, const char *path, struct prelux_problem *why)
+{
+  prelux_problem(why, EIO, "%s /%s: HTTP 200 and an empty body: the proxy's REST API is disabled", action, path);
+  if (why)
+    snprintf(why->advice, sizeof(why->advice), "set alluxio.proxy.s3.v2.version.enabled=false at the proxy");
+  return -EIO;
+}

@@ -1,0 +1,25 @@
+/* One call of the REST API of Alluxio's proxy (2.x, 3.x): the URL, the options, the errors. */
+#ifndef PRELUX_BACKEND_ALLUXIO_REST_H
+#define PRELUX_BACKEND_ALLUXIO_REST_H
+
+#include "lib/base/problem.h"
+#include "lib/net/net.h"
+
+#define PRELUX_REST_RETRIES 3
+
+/* URL of `action` on the Alluxio path "/root/path"; root and path without slashes at their ends, either may be "".
+ * -EOPNOTSUPP: a name that the proxy would cut or change ('?', '\'), or too long. */
+int prelux_rest_url(const char *server, const char *root, const char *path, const char *action, char *out, size_t cap,
+                    struct prelux_problem *why);
+/* {"loadMetadataType": ..., "commonOptions": {"syncIntervalMs": ...}} with what is given; sync_ms < 0: not given. Malloced. */
+char *prelux_rest_options(const char *load_metadata_type, int64_t sync_ms);
+/* What an answer that is not 200 means: an -errno of backend.h; fills *why. */
+int prelux_rest_error(const struct prelux_net_answer *a, const char *action, const char *path, struct prelux_problem *why);
+/* For prelux_net_request.again: the answer names a state that may pass. */
+bool prelux_rest_again(const struct prelux_net_answer *a);
+/* "200 and an empty body": the REST API is not there. */
+int prelux_rest_disabled(const char *action, const char *path, struct prelux_problem *why);
+/* The row of the table for a statusCode: -errno and whether to try again; false when it is none. */
+bool prelux_rest_status(const char *code, int *ret_err, bool *ret_again);
+
+#endif
