@@ -59,8 +59,9 @@ PRELUX_EXPORT int fchdir(int fd)
 {
   struct prelux_route r;
   uint32_t hint;
+  bool idle = prelux_idle();
   int rc = prelux_real.fchdir(fd);
-  if (rc < 0 || prelux_idle()) return rc;
+  if (rc < 0 || idle) return rc;
   enum prelux_class class = prelux_fd_get(fd, &hint);
   if (class == PRELUX_CLASS_PLAIN || class == PRELUX_CLASS_FAR) prelux_cwd_plain();
   else if (prelux_route_fd(fd, &r) == PRELUX_MAPPED) prelux_cwd_mapped(r.index);
@@ -70,8 +71,9 @@ PRELUX_EXPORT int fchdir(int fd)
 
 PRELUX_EXPORT int daemon(int nochdir, int noclose)
 {
+  bool idle = prelux_idle();
   int rc = prelux_real.daemon(nochdir, noclose);
-  if (!nochdir && !prelux_idle()) prelux_cwd_unknown();
+  if (!nochdir && !idle) prelux_cwd_unknown();
   return rc;
 }
 
@@ -108,7 +110,7 @@ PRELUX_EXPORT char *getcwd(char *buf, size_t size)
   if (prelux_idle()) return prelux_real.getcwd(buf, size);
   long len = shown(path, sizeof(path));
   if (len == 0) return prelux_real.getcwd(buf, size);
-  return len < 0 ? (prelux_ret(len), NULL) : give(path, (size_t)len, buf, size);
+  return len < 0 ? prelux_null(len) : give(path, (size_t)len, buf, size);
 }
 
 PRELUX_EXPORT char *__getcwd_chk(char *buf, size_t size, size_t buflen)

@@ -12,8 +12,9 @@ PRELUX_EXPORT int close(int fd)
 
 PRELUX_EXPORT int dup(int fd)
 {
+  bool idle = prelux_idle();
   int to = prelux_real.dup(fd);
-  if (to >= 0 && !prelux_idle()) prelux_fd_copy(fd, to);
+  if (to >= 0 && !idle) prelux_fd_copy(fd, to);
   return to;
 }
 

@@ -57,4 +57,11 @@ static inline long prelux_ret(long rc)
   return -1;
 }
 
+/* The same for calls that return a pointer. */
+static inline void *prelux_null(long rc)
+{
+  errno = (int)-rc;
+  return NULL;
+}
+
 #endif

@@ -68,7 +68,7 @@ static FILE *fopen_mapped(const struct prelux_route *r, const char *mode, opener
 
 static FILE *fopen_routed(struct prelux_route *r, const char *mode, opener *real)
 {
-  if (r->where < 0) return prelux_ret(r->where) ? NULL : NULL;
+  if (r->where < 0) return prelux_null(r->where);
   if (r->where == PRELUX_MAPPED) return fopen_mapped(r, mode, real);
   FILE *f = real(r->use, mode);
   if (f) prelux_fd_set(fileno(f), r->where == PRELUX_ANCESTOR ? PRELUX_CLASS_UNKNOWN : PRELUX_CLASS_PLAIN, 0);
