@@ -320,9 +320,13 @@ cJSON *prelux_config_keys_json(void)
 
 static void example_line(const struct prelux_conf_key *k, const char *lead, bool live)
 {
-  const char *value = k->sample ? k->sample : k->fallback ? k->fallback : "";
-  int pad = 32 - (int)strlen(k->name);
-  printf("%s%s%s: %-*s # %s\n", lead, live ? "" : "# ", k->name, pad > 0 ? pad : 1, value, k->help);
+  const char *value = k->sample ? k->sample : k->fallback ? k->fallback : "", *dot = strchr(k->name, '.');
+  char text[256];
+  if (dot) /* a key of a nested map */
+    snprintf(text, sizeof text, "%.*s: {%s: %s}", (int)(dot - k->name), k->name, dot + 1, value);
+  else
+    snprintf(text, sizeof text, "%s: %s", k->name, value);
+  printf("%s%s%-40s # %s\n", lead, live ? "" : "# ", text, k->help);
 }
 
 static void example_section(enum prelux_conf_where where, const char *backend, const char *lead)
