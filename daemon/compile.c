@@ -1,0 +1,273 @@
+#include "daemon/compile.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/clock.h"
+#include "daemon/files.h"
+#include "lib/base/errlog.h"
+#include "lib/base/log.h"
+#include "lib/map/build.h"
+#include "lib/map/match.h"
+
+#define TABLE_MAX (64u << 20)
+#define ERROR_MAX 2000   /* bytes of the error text that a table carries */
+#define RETRY_MS 5000u   /* a mapping that could not be set up is tried again, at most so often */
+
+static void break_mapping(struct prelux_daemon *d, const struct prelux_conf_mapping *m, struct prelux_live_mapping *lm, int err,
+                          const struct prelux_problem *why)
+{
+  lm->broken = true;
+  lm->err = err;
+  free(lm->cause);
+  free(lm->advice);
+  lm->cause = strdup(why->text[0] ? why->text : "could not be set up");
+  lm->advice = strdup(why->advice);
+  prelux_instance_drop(lm->instance);
+  lm->instance = NULL;
+  prelux_error("mapping %s is broken: %s%s%s", m->local, why->text, why->advice[0] ? "; " : "", why->advice);
+  struct prelux_error_record rec = {
+      .err = EIO, .call = "set up", .path = m->local, .cause = why->text, .backend = lm->backend, .advice = why->advice[0] ? why->advice : NULL};
+  prelux_error_record(d->runtime, &rec);
+}
+
+static int open_mapping(struct prelux_daemon *d, const struct prelux_compile *in, const struct prelux_conf_mapping *m,
+                        struct prelux_live_mapping *lm, const char **ret_object, struct prelux_problem *why)
+{
+  const struct prelux_conf_backend *b = m->backend ? prelux_conf_backend(in->conf, m->backend) : NULL;
+  struct prelux_tree *tree;
+  if (!b)
+    return prelux_problem(why, EINVAL, "no backend \"%s\"", m->backend ? m->backend : "");
+  if (!(lm->type = strdup(b->type)))
+    return prelux_problem(why, ENOMEM, "no memory");
+  int err = prelux_instance_get(d->origins, b, &lm->instance, why);
+  if (err == 0)
+    err = prelux_stores_tree(d->stores, in->conf, m, in->snapshot->home, lm->instance, &tree, ret_object, why);
+  if (err == 0)
+    prelux_view_init(&lm->view, tree, m->freshness, m->max_age_ns, m->negative_age_ns, m->file_mode, m->dir_mode);
+  return err;
+}
+
+static void open_one(struct prelux_daemon *d, const struct prelux_compile *in, const struct prelux_conf_mapping *m,
+                     struct prelux_live_mapping *lm, struct prelux_build_mapping *bm)
+{
+  struct prelux_problem why = {0};
+  const char *object = "";
+  *bm = (struct prelux_build_mapping){
+      .local = m->local && strcmp(m->local, "/") != 0 ? m->local : "",
+      .tree = "",
+      .remote = m->remote ? m->remote : "",
+      .max_age_ns = m->max_age_ns,
+      .negative_age_ns = m->negative_age_ns,
+      .freshness = m->freshness,
+      .file_mode = m->file_mode,
+      .dir_mode = m->dir_mode,
+      .flags = m->exec_auto ? PRELUX_MAPPING_EXEC : 0,
+  };
+  lm->backend = strdup(m->backend ? m->backend : "");
+  lm->broken = in->error != NULL;
+  int err = in->error ? 0 : open_mapping(d, in, m, lm, &object, &why);
+  if (err < 0)
+    break_mapping(d, m, lm, err, &why);
+  bm->object = object;
+  if (lm->broken)
+    bm->flags |= PRELUX_MAPPING_BROKEN;
+  else
+  {
+    bm->tree = prelux_tree_root(lm->view.tree);
+    bm->tree_id = lm->view.id;
+    bm->dev = prelux_tree_dev(lm->view.tree);
+  }
+}
+
+/* Mappings in force: an azfuse list that is switched off has none. */
+static size_t count(const struct prelux_conf *c)
+{
+  return c->azfuse_off ? 0 : c->n_mappings;
+}
+
+/* A live table without its bytes and file, mappings opened. */
+static int open_all(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_live_table **ret,
+                    struct prelux_build_mapping **ret_build, struct prelux_problem *why)
+{
+  size_t n = count(in->conf);
+  struct prelux_live_table *t = calloc(1, sizeof *t);
+  struct prelux_build_mapping *bm = calloc(n + 1, sizeof *bm);
+  if (t)
+    t->mappings = calloc(n + 1, sizeof *t->mappings);
+  if (!t || !bm || !t->mappings)
+  {
+    if (t)
+      free(t->mappings);
+    free(t);
+    free(bm);
+    return prelux_problem(why, ENOMEM, "no memory");
+  }
+  atomic_init(&t->refs, 1);
+  t->n_mappings = (uint32_t)n;
+  t->broken = in->error != NULL;
+  t->idle_ns = in->conf->idle_exit_ns;
+  memcpy(t->bound, in->bound, sizeof t->bound);
+  for (size_t i = 0; i < n; i++)
+  {
+    open_one(d, in, &in->conf->mappings[i], &t->mappings[i], &bm[i]);
+    if (t->mappings[i].broken && !t->broken && t->mappings[i].err != -ENOSYS)
+      t->retry_ms = prelux_clock_ms() + RETRY_MS;
+  }
+  *ret = t;
+  *ret_build = bm;
+  return 0;
+}
+
+static int build(struct prelux_daemon *d, const struct prelux_compile *in, const struct prelux_build_mapping *bm,
+                 struct prelux_table **ret, struct prelux_problem *why)
+{
+  const struct prelux_conf *c = in->conf;
+  char error[ERROR_MAX + 1] = "";
+  size_t clash = 0;
+  if (in->error)
+    snprintf(error, sizeof error, "%s", in->error);
+  struct prelux_build b = {
+      .mappings = bm,
+      .n_mappings = count(c),
+      .flags = (c->azfuse ? PRELUX_TABLE_FIRST_MATCH : 0) | (in->error ? PRELUX_TABLE_BROKEN : 0) |
+               (c->outside_links || in->error ? 0 : PRELUX_TABLE_LINKS_OFF),
+      .uid = geteuid(),
+      .gid = getegid(),
+      .daemon_timeout_ms = c->daemon_timeout_ns ? (uint32_t)(c->daemon_timeout_ns / 1000000) : 15000,
+      .source = in->snapshot->source,
+      .cwd = in->snapshot->cwd,
+      .daemon = d->exe,
+      .runtime = d->runtime,
+      .error = error,
+  };
+  if (in->error) /* two broken mappings of one prefix are one */
+    b.flags |= PRELUX_TABLE_FIRST_MATCH;
+  memcpy(b.credentials, in->bound, sizeof b.credentials);
+  int err = prelux_table_build(&b, ret, &clash);
+  if (err == -EEXIST)
+    return prelux_problem(why, EEXIST, "%s:%d:%d: another mapping has the same local: %s", in->snapshot->source,
+                          c->mappings[clash].line, c->mappings[clash].column, c->mappings[clash].local);
+  return err < 0 ? prelux_problem(why, -err, "table cannot be built: %s", strerror(-err)) : 0;
+}
+
+/* The snapshot first: a table that is there can be registered again. A file that is there already holds the same bytes. */
+static int write_files(struct prelux_daemon *d, struct prelux_live_table *t, struct prelux_problem *why)
+{
+  char name[64], *old = NULL;
+  size_t len = 0;
+  int err = 0;
+  snprintf(name, sizeof name, "%s.conf", t->hex);
+  if (!t->broken)
+    err = prelux_snapshot_write(&t->snapshot, d->tables_dir, name);
+  if (err == 0)
+    err = prelux_file_read(t->path, TABLE_MAX, &old, &len, NULL);
+  bool there = err == 0 && len == t->table->bytes && memcmp(old, t->table, len) == 0;
+  free(old);
+  if (!there && (err == 0 || err == -ENOENT || err == -EFBIG))
+    err = prelux_file_write(d->tables_dir, t->hex, t->table, t->table->bytes);
+  return err < 0 ? prelux_problem(why, -err, "%s cannot be written: %s", t->path, strerror(-err)) : 0;
+}
+
+int prelux_compile(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_live_table **ret,
+                   struct prelux_problem *why)
+{
+  struct prelux_live_table *t;
+  struct prelux_build_mapping *bm;
+  int err = open_all(d, in, &t, &bm, why);
+  if (err < 0)
+    return err;
+  err = build(d, in, bm, &t->table, why);
+  free(bm);
+  if (err < 0)
+  {
+    prelux_live_table_drop(t);
+    return err;
+  }
+  prelux_hex(t->table->hash, t->hex);
+  t->path = prelux_join(d->tables_dir, t->hex);
+  t->snapshot = *in->snapshot;
+  err = t->path ? write_files(d, t, why) : prelux_problem(why, ENOMEM, "no memory");
+  if (err < 0)
+  {
+    *in->snapshot = t->snapshot;
+    t->snapshot = (struct prelux_snapshot){0};
+    prelux_live_table_drop(t);
+    return err;
+  }
+  *in->snapshot = (struct prelux_snapshot){0};
+  *ret = t;
+  return 0;
+}
+
+int prelux_compile_read(struct prelux_daemon *d, const char *hex, struct prelux_table **ret, struct prelux_problem *why)
+{
+  char *bytes = NULL, found[33];
+  size_t len = 0;
+  char *path = prelux_join(d->tables_dir, hex);
+  int err = path ? prelux_file_read(path, TABLE_MAX, &bytes, &len, NULL) : -ENOMEM;
+  free(path);
+  if (err < 0)
+    return prelux_problem(why, -err, "table %s: %s", hex, strerror(-err));
+  struct prelux_table *t = (struct prelux_table *)bytes;
+  err = prelux_table_check(t, len);
+  if (err == 0)
+  {
+    prelux_hex(t->hash, found);
+    err = strcmp(found, hex) == 0 ? 0 : -EINVAL;
+  }
+  if (err < 0)
+  {
+    free(bytes);
+    return prelux_problem(why, -err, "table %s is damaged or of another version", hex);
+  }
+  *ret = t;
+  return 0;
+}
+
+/* Programs open cache paths that the table names: a mapping whose cache is elsewhere now cannot be served under it. */
+static void compare(struct prelux_daemon *d, const struct prelux_conf *conf, struct prelux_live_table *t,
+                    const struct prelux_build_mapping *bm)
+{
+  const struct prelux_table_mapping *tm = prelux_table_mappings(t->table);
+  for (uint32_t i = 0; i < t->n_mappings; i++)
+  {
+    struct prelux_problem why = {0};
+    if (t->mappings[i].broken || strcmp(bm[i].tree, prelux_table_str(t->table, tm[i].tree)) == 0)
+      continue;
+    prelux_problem(&why, ESTALE, "its cache folder was %s when the table was made and is %s now",
+                   prelux_table_str(t->table, tm[i].tree), bm[i].tree);
+    snprintf(why.advice, sizeof why.advice, "start the program anew");
+    break_mapping(d, &conf->mappings[i], &t->mappings[i], -ESTALE, &why);
+  }
+}
+
+int prelux_compile_again(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_table *bytes,
+                         struct prelux_live_table **ret, struct prelux_problem *why)
+{
+  struct prelux_live_table *t;
+  struct prelux_build_mapping *bm;
+  int err = bytes->n_mappings == count(in->conf) ? 0 : prelux_problem(why, EINVAL, "the table does not fit its snapshot");
+  if (err == 0)
+    err = open_all(d, in, &t, &bm, why);
+  if (err < 0)
+    return err;
+  prelux_hex(bytes->hash, t->hex);
+  t->path = prelux_join(d->tables_dir, t->hex);
+  if (!t->path)
+  {
+    free(bm);
+    prelux_live_table_drop(t);
+    return prelux_problem(why, ENOMEM, "no memory");
+  }
+  t->table = bytes;
+  t->snapshot = *in->snapshot;
+  *in->snapshot = (struct prelux_snapshot){0};
+  compare(d, in->conf, t, bm);
+  free(bm);
+  *ret = t;
+  return 0;
+}

@@ -1,0 +1,54 @@
+/* A connection: one request, or a session. Loop thread only.
+ *
+ *   READING  accepted, its message is awaited       -> WAITING, SESSION, WRITING or closed after PRELUX_READ_MS
+ *   WAITING  joined to a flight; gets progress      -> WRITING or closed when the flight lands; closed when the client leaves
+ *   WRITING  the reply did not fit into the socket  -> closed when sent, or after PRELUX_WRITE_MS
+ *   SESSION  stays until the client leaves */
+#ifndef PRELUX_DAEMON_CONN_H
+#define PRELUX_DAEMON_CONN_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+#include "daemon/answer.h"
+#include "daemon/flight.h"
+#include "daemon/tables.h"
+
+#define PRELUX_READ_MS 10000u
+#define PRELUX_WRITE_MS 60000u
+
+enum prelux_conn_state { PRELUX_CONN_READING, PRELUX_CONN_WAITING, PRELUX_CONN_WRITING, PRELUX_CONN_SESSION };
+
+struct prelux_server;
+
+struct prelux_conn {
+  struct prelux_conn *next, *prev; /* the server's list */
+  struct prelux_server *server;
+  struct event event;
+  int fd;
+  enum prelux_conn_state state;
+  uint64_t since_ms; /* when it came into this state */
+  uint32_t serial;   /* of its request */
+  struct prelux_waiter waiter;
+  struct prelux_live_table *session;
+  void *out; /* WRITING: the reply */
+  size_t out_len;
+  int out_fd;
+};
+
+/* Takes fd. NULL: no memory (fd is closed). */
+struct prelux_conn *prelux_conn_new(struct prelux_server *s, int fd);
+void prelux_conn_close(struct prelux_conn *c);
+/* Sends the reply (last: the answer's fd may be given away) and closes, or keeps it to send later. */
+void prelux_conn_answer(struct prelux_conn *c, struct prelux_answer *a, bool last);
+void prelux_conn_wait(struct prelux_conn *c, struct prelux_flight *f);
+void prelux_conn_session(struct prelux_conn *c, struct prelux_live_table *t); /* takes t; answers 0 */
+/* Each second: progress, time-outs. May close c. */
+void prelux_conn_tick(struct prelux_conn *c, uint64_t now_ms);
+
+static inline struct prelux_conn *prelux_conn_of(struct prelux_waiter *w)
+{
+  return (struct prelux_conn *)((char *)w - offsetof(struct prelux_conn, waiter));
+}
+
+#endif

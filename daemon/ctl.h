@@ -1,0 +1,67 @@
+/* Verbs of the CLI: include/prelux/ctl.h says what each takes and gives. One row of the table in ctl.c is one verb. */
+#ifndef PRELUX_DAEMON_CTL_H
+#define PRELUX_DAEMON_CTL_H
+
+#include <cjson/cJSON.h>
+
+#include "daemon/conn.h"
+#include "daemon/daemon.h"
+#include "daemon/request.h"
+
+#define PRELUX_CTL_ARGS 512
+
+/* A verb under way: the arg of its flight. */
+struct prelux_ctl {
+  struct prelux_daemon *d;
+  struct prelux_flight *flight;
+  struct prelux_live_table *table; /* held, or NULL */
+  void *msg;                       /* a copy of the message; args point into it */
+  const char *args[PRELUX_CTL_ARGS];
+  unsigned n_args;
+  const struct prelux_verb *verb;
+};
+
+struct prelux_verb {
+  const char *name;
+  bool table;                  /* needs TABLE */
+  bool on_loop;                /* reads what only the loop thread may, at once */
+  bool crew;                   /* run() starts a crew, on the loop thread; who is last lands the flight */
+  unsigned min_args, max_args;
+  /* True: the flight's answer is made. False (crew): prelux_server_land() is called by others, perhaps already. */
+  bool (*run)(struct prelux_ctl *x);
+};
+
+/* Takes table (may be NULL). Loop thread. */
+void prelux_ctl(struct prelux_conn *c, struct prelux_live_table *table, const void *msg, size_t len);
+
+/* Makes the answer; takes out (NULL: no memory). True, for `return prelux_ctl_answer(...)`. */
+bool prelux_ctl_answer(struct prelux_ctl *x, cJSON *out);
+bool prelux_ctl_fail(struct prelux_ctl *x, int status, const struct prelux_problem *why);
+
+/* A string that is valid UTF-8 whatever the bytes were; bytes that are not are taken for Latin-1, and KEY_hex is added. */
+void prelux_json_text(cJSON *o, const char *key, const char *text);
+
+/* Where a logical path lies: 1 mapped (*ret is filled; caller releases it), 0 not, -errno. *ret_below (may be NULL): there
+ * are mappings below it. */
+int prelux_ctl_target(struct prelux_ctl *x, const char *path, struct prelux_target *ret, bool *ret_below);
+
+/* What lies at PATH, if it is mapped, and the roots of all mappings below it. malloc'd; 0 or -errno. */
+int prelux_ctl_targets(struct prelux_ctl *x, const char *path, struct prelux_target **ret, size_t *ret_n);
+void prelux_ctl_targets_free(struct prelux_target *list, size_t n);
+const char *prelux_freshness_name(uint32_t freshness);
+
+bool prelux_ctl_status(struct prelux_ctl *x);
+bool prelux_ctl_daemon_status(struct prelux_ctl *x);
+bool prelux_ctl_daemon_stop(struct prelux_ctl *x);
+bool prelux_ctl_errors(struct prelux_ctl *x);
+bool prelux_ctl_log_level(struct prelux_ctl *x);
+bool prelux_ctl_log(struct prelux_ctl *x);
+bool prelux_ctl_tables(struct prelux_ctl *x);
+bool prelux_ctl_map(struct prelux_ctl *x);
+bool prelux_ctl_stat(struct prelux_ctl *x);
+bool prelux_ctl_ls(struct prelux_ctl *x);
+bool prelux_ctl_evict(struct prelux_ctl *x);
+bool prelux_ctl_prefetch(struct prelux_ctl *x);
+bool prelux_ctl_doctor(struct prelux_ctl *x);
+
+#endif

@@ -1,0 +1,146 @@
+/* doctor: the root of every mapping is asked for at its remote, all at once, and the time taken. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "daemon/clock.h"
+#include "daemon/crew.h"
+#include "daemon/ctl.h"
+#include "daemon/server.h"
+#include "lib/map/match.h"
+
+#define WORKERS 16u
+#define LANE 62u
+
+struct probe {
+  struct prelux_live_table *table; /* held */
+  uint32_t mapping;
+  int err;
+  uint64_t ms;
+  struct prelux_problem why;
+};
+
+struct check {
+  struct prelux_crew crew; /* its lock guards `next` */
+  struct prelux_ctl *x;
+  struct probe *probes;
+  size_t n, next;
+};
+
+static void add_table(struct prelux_live_table *t, void *arg)
+{
+  struct check *c = arg;
+  struct probe *more = realloc(c->probes, (c->n + t->n_mappings + 1) * sizeof *more);
+  if (!more)
+    return;
+  c->probes = more;
+  for (uint32_t i = 0; i < t->n_mappings; i++)
+  {
+    atomic_fetch_add(&t->refs, 1);
+    more[c->n++] = (struct probe){.table = t, .mapping = i};
+  }
+}
+
+static bool step(struct prelux_crew *crew)
+{
+  struct check *c = (struct check *)crew;
+  struct prelux_attr attr;
+  struct prelux_target t;
+  pthread_mutex_lock(&crew->lock);
+  size_t i = c->next < c->n ? c->next++ : c->n;
+  pthread_mutex_unlock(&crew->lock);
+  if (i == c->n || atomic_load(&c->x->flight->abandoned))
+    return false;
+  struct probe *p = &c->probes[i];
+  uint64_t start = prelux_clock_ms();
+  p->err = prelux_target_init(&t, p->table, p->mapping, "");
+  if (p->err == 0)
+  {
+    p->err = prelux_target_ask(c->x->d, &t, PRELUX_ASK_STAT, PRELUX_STORE_RECHECK, &attr, NULL, &p->why);
+    free(t.object); /* the table is the probe's */
+  }
+  p->ms = prelux_clock_ms() - start;
+  return true;
+}
+
+static void add_probe(cJSON *list, const struct probe *p)
+{
+  const struct prelux_table_mapping *tm = &prelux_table_mappings(p->table->table)[p->mapping];
+  const char *local = prelux_table_str(p->table->table, tm->local);
+  cJSON *o = cJSON_CreateObject();
+  prelux_json_text(o, "local", local[0] ? local : "/");
+  prelux_json_text(o, "remote", prelux_table_str(p->table->table, tm->remote));
+  prelux_json_text(o, "backend", p->table->mappings[p->mapping].backend);
+  cJSON_AddBoolToObject(o, "ok", p->err == 0);
+  cJSON_AddNumberToObject(o, "ms", (double)p->ms);
+  cJSON_AddNumberToObject(o, "errno", -p->err);
+  prelux_json_text(o, "cause", p->err == 0 ? "" : p->why.text[0] ? p->why.text : strerror(-p->err));
+  prelux_json_text(o, "advice", p->why.advice);
+  cJSON_AddItemToArray(list, o);
+}
+
+static void release(struct check *c)
+{
+  for (size_t i = 0; i < c->n; i++)
+    prelux_live_table_drop(c->probes[i].table);
+  free(c->probes);
+  prelux_crew_release(&c->crew);
+  free(c);
+}
+
+static void answer(struct check *c)
+{
+  struct rlimit lim = {0};
+  cJSON *out = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(out, "mappings");
+  for (size_t i = 0; i < c->n; i++)
+    add_probe(list, &c->probes[i]);
+  char *log = prelux_logfile_path(&c->x->d->log);
+  prelux_json_text(out, "runtime", c->x->d->runtime);
+  prelux_json_text(out, "log", log ? log : "");
+  free(log);
+  getrlimit(RLIMIT_NOFILE, &lim);
+  cJSON_AddNumberToObject(out, "nofile", (double)lim.rlim_cur);
+  prelux_ctl_answer(c->x, out);
+}
+
+static void end(struct prelux_crew *crew)
+{
+  struct check *c = (struct check *)crew;
+  struct prelux_ctl *x = c->x;
+  answer(c);
+  release(c);
+  prelux_server_land(x->d->server, x->flight);
+}
+
+bool prelux_ctl_doctor(struct prelux_ctl *x)
+{
+  struct check *c = calloc(1, sizeof *c);
+  if (!c)
+    return prelux_ctl_fail(x, -ENOMEM, NULL);
+  c->x = x;
+  c->crew = (struct prelux_crew){.pool = x->d->pool, .lane = LANE, .limit = WORKERS, .step = step, .end = end};
+  prelux_crew_init(&c->crew);
+  if (x->table)
+    add_table(x->table, c);
+  else
+    prelux_tables_each(x->d->tables, add_table, c);
+  /* One reference is ours while we call the others: the first may be done before the last is called. */
+  c->crew.active = 1;
+  c->crew.limit++;
+  for (size_t i = 0; i < c->n && prelux_crew_call(&c->crew); i++)
+    ;
+  pthread_mutex_lock(&c->crew.lock);
+  bool alone = --c->crew.active == 0;
+  pthread_mutex_unlock(&c->crew.lock);
+  if (!alone)
+    return false;
+  if (c->next < c->n) /* nobody could be called */
+  {
+    release(c);
+    return prelux_ctl_fail(x, -EBUSY, NULL);
+  }
+  answer(c); /* nothing to ask, or all done already */
+  release(c);
+  return true;
+}

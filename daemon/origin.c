@@ -1,0 +1,323 @@
+#include "daemon/origin.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IDENTITY_MAX 4096
+#define OBJECT_MAX 8192
+
+struct prelux_instance {
+  struct prelux_origins *origins;
+  struct prelux_instance *next;
+  struct prelux_backend *backend;
+  unsigned char digest[32]; /* of its configuration, secrets included: tells equal ones, stays in memory */
+  char *identity;
+  uint32_t number;
+  unsigned refs; /* guarded by origins->lock */
+};
+
+struct prelux_origins {
+  pthread_mutex_t lock;
+  struct prelux_instance *instances;
+  struct prelux_net *net;
+  const struct prelux_backend_ops *(*find)(const char *type);
+  uint32_t numbers;
+};
+
+struct prelux_switch {
+  struct prelux_backend base;
+  struct prelux_backend_ops ops; /* as the instance's, with our functions */
+  struct prelux_origins *origins;
+  struct prelux_instance *newest; /* guarded by origins->lock */
+  char *identity;
+  char *prefix;
+};
+
+static _Thread_local struct prelux_instance *bound;
+
+void prelux_origin_bind(struct prelux_instance *i)
+{
+  bound = i;
+}
+
+int prelux_origins_create(struct prelux_net *net, const struct prelux_backend_ops *(*find)(const char *type),
+                          struct prelux_origins **ret)
+{
+  struct prelux_origins *o = calloc(1, sizeof *o);
+  if (!o)
+    return -ENOMEM;
+  pthread_mutex_init(&o->lock, NULL);
+  o->net = net;
+  o->find = find ? find : prelux_backend_find;
+  *ret = o;
+  return 0;
+}
+
+void prelux_origins_free(struct prelux_origins *o)
+{
+  if (!o)
+    return;
+  pthread_mutex_destroy(&o->lock);
+  free(o);
+}
+
+static void hash_text(EVP_MD_CTX *md, const char *s)
+{
+  EVP_DigestUpdate(md, s ? s : "\1", s ? strlen(s) + 1 : 2);
+}
+
+static int digest_of(const struct prelux_conf_backend *conf, unsigned char out[32])
+{
+  EVP_MD_CTX *md = EVP_MD_CTX_new();
+  if (!md || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1)
+  {
+    EVP_MD_CTX_free(md);
+    return -ENOMEM;
+  }
+  hash_text(md, conf->type);
+  for (size_t i = 0; i < conf->n_values; i++)
+  {
+    const struct prelux_conf_value *v = &conf->values[i];
+    hash_text(md, v->key->name);
+    hash_text(md, v->text);
+    EVP_DigestUpdate(md, &v->n_items, sizeof v->n_items);
+    for (size_t k = 0; k < v->n_items; k++)
+      hash_text(md, v->items[k]);
+  }
+  EVP_DigestFinal_ex(md, out, NULL);
+  EVP_MD_CTX_free(md);
+  return 0;
+}
+
+static void instance_free(struct prelux_instance *i)
+{
+  if (i->backend)
+    i->backend->ops->free(i->backend);
+  free(i->identity);
+  free(i);
+}
+
+static int instance_new(struct prelux_origins *o, const struct prelux_conf_backend *conf, const unsigned char digest[32],
+                        struct prelux_instance **ret, struct prelux_problem *why)
+{
+  char identity[IDENTITY_MAX];
+  const struct prelux_backend_ops *ops = o->find(conf->type);
+  if (!ops)
+    return prelux_problem(why, ENOSYS, "backend \"%s\": this preluxd has no type \"%s\"", conf->name, conf->type);
+  struct prelux_instance *i = calloc(1, sizeof *i);
+  if (!i)
+    return prelux_problem(why, ENOMEM, "backend \"%s\": no memory", conf->name);
+  i->origins = o;
+  i->refs = 1;
+  memcpy(i->digest, digest, sizeof i->digest);
+  int err = ops->create(conf, o->net, &i->backend, why);
+  if (err == 0)
+  {
+    err = ops->identity(i->backend, identity, sizeof identity);
+    err = err < 0 ? prelux_problem(why, -err, "backend \"%s\": no identity", conf->name) : 0;
+  }
+  if (err == 0 && !(i->identity = strdup(identity)))
+    err = prelux_problem(why, ENOMEM, "backend \"%s\": no memory", conf->name);
+  if (err < 0)
+    instance_free(i);
+  else
+    *ret = i;
+  return err;
+}
+
+int prelux_instance_get(struct prelux_origins *o, const struct prelux_conf_backend *conf, struct prelux_instance **ret,
+                        struct prelux_problem *why)
+{
+  unsigned char digest[32];
+  int err = digest_of(conf, digest);
+  if (err < 0)
+    return prelux_problem(why, ENOMEM, "backend \"%s\": no memory", conf->name);
+  pthread_mutex_lock(&o->lock);
+  struct prelux_instance *i = o->instances;
+  while (i && memcmp(i->digest, digest, sizeof digest) != 0)
+    i = i->next;
+  if (i)
+    i->refs++;
+  else if ((err = instance_new(o, conf, digest, &i, why)) == 0) /* create() opens no connection: fine under the lock */
+  {
+    i->number = ++o->numbers;
+    i->next = o->instances;
+    o->instances = i;
+  }
+  pthread_mutex_unlock(&o->lock);
+  if (err == 0)
+    *ret = i;
+  return err;
+}
+
+struct prelux_instance *prelux_instance_hold(struct prelux_instance *i)
+{
+  pthread_mutex_lock(&i->origins->lock);
+  i->refs++;
+  pthread_mutex_unlock(&i->origins->lock);
+  return i;
+}
+
+void prelux_instance_drop(struct prelux_instance *i)
+{
+  if (!i)
+    return;
+  struct prelux_origins *o = i->origins;
+  pthread_mutex_lock(&o->lock);
+  bool last = --i->refs == 0;
+  for (struct prelux_instance **at = &o->instances; last && *at; at = &(*at)->next)
+    if (*at == i)
+    {
+      *at = i->next;
+      break;
+    }
+  pthread_mutex_unlock(&o->lock);
+  if (last)
+    instance_free(i);
+}
+
+const char *prelux_instance_identity(const struct prelux_instance *i)
+{
+  return i->identity;
+}
+
+const char *prelux_instance_type(const struct prelux_instance *i)
+{
+  return i->backend->ops->type;
+}
+
+uint32_t prelux_instance_number(const struct prelux_instance *i)
+{
+  return i->number;
+}
+
+/* The instance for a call, held, and the path it knows. */
+static int enter(struct prelux_backend *b, const char *path, char *full, size_t cap, struct prelux_instance **ret,
+                 struct prelux_problem *why)
+{
+  struct prelux_switch *s = (struct prelux_switch *)b;
+  int n = snprintf(full, cap, "%s%s%s", s->prefix, s->prefix[0] && path[0] ? "/" : "", path);
+  if (n < 0 || (size_t)n >= cap)
+    return prelux_problem(why, ENAMETOOLONG, "object path longer than %zu bytes", cap - 1);
+  if (bound && strcmp(bound->identity, s->identity) == 0)
+    *ret = prelux_instance_hold(bound);
+  else
+  {
+    pthread_mutex_lock(&s->origins->lock);
+    s->newest->refs++;
+    *ret = s->newest;
+    pthread_mutex_unlock(&s->origins->lock);
+  }
+  return 0;
+}
+
+static int switch_stat(struct prelux_backend *b, const char *path, struct prelux_object *ret, struct prelux_problem *why)
+{
+  char full[OBJECT_MAX];
+  struct prelux_instance *i;
+  int err = enter(b, path, full, sizeof full, &i, why);
+  if (err < 0)
+    return err;
+  err = i->backend->ops->stat(i->backend, full, ret, why);
+  prelux_instance_drop(i);
+  return err;
+}
+
+static int switch_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
+{
+  char full[OBJECT_MAX];
+  struct prelux_instance *i;
+  int err = enter(b, path, full, sizeof full, &i, why);
+  if (err < 0)
+    return err;
+  err = i->backend->ops->list(i->backend, full, add, arg, why);
+  prelux_instance_drop(i);
+  return err;
+}
+
+static int switch_read(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off,
+                       uint64_t len, prelux_read_fn sink, void *arg, struct prelux_problem *why)
+{
+  char full[OBJECT_MAX];
+  struct prelux_instance *i;
+  int err = enter(b, path, full, sizeof full, &i, why);
+  if (err < 0)
+    return err;
+  err = i->backend->ops->read(i->backend, full, expect, off, len, sink, arg, why);
+  prelux_instance_drop(i);
+  return err;
+}
+
+static int switch_identity(const struct prelux_backend *b, char *buf, size_t cap)
+{
+  const struct prelux_switch *s = (const struct prelux_switch *)b;
+  int n = snprintf(buf, cap, "%s%s%s", s->identity, s->prefix[0] ? " path=" : "", s->prefix);
+  return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : 0;
+}
+
+/* Switches live as long as their tree; their owner frees them. */
+static void switch_keep(struct prelux_backend *b)
+{
+  (void)b;
+}
+
+int prelux_switch_create(struct prelux_instance *i, const char *prefix, struct prelux_switch **ret)
+{
+  struct prelux_switch *s = calloc(1, sizeof *s);
+  if (!s)
+    return -ENOMEM;
+  s->identity = strdup(i->identity);
+  s->prefix = strdup(prefix);
+  if (!s->identity || !s->prefix)
+  {
+    free(s->identity);
+    free(s->prefix);
+    free(s);
+    return -ENOMEM;
+  }
+  s->ops = (struct prelux_backend_ops){
+      .type = i->backend->ops->type,
+      .caps = i->backend->ops->caps,
+      .free = switch_keep,
+      .identity = switch_identity,
+      .stat = switch_stat,
+      .list = switch_list,
+      .read = switch_read,
+  };
+  s->base.ops = &s->ops;
+  s->origins = i->origins;
+  s->newest = prelux_instance_hold(i);
+  *ret = s;
+  return 0;
+}
+
+void prelux_switch_free(struct prelux_switch *s)
+{
+  if (!s)
+    return;
+  prelux_instance_drop(s->newest);
+  free(s->identity);
+  free(s->prefix);
+  free(s);
+}
+
+struct prelux_backend *prelux_switch_backend(struct prelux_switch *s)
+{
+  return &s->base;
+}
+
+void prelux_switch_renew(struct prelux_switch *s, struct prelux_instance *i)
+{
+  struct prelux_instance *old;
+  pthread_mutex_lock(&s->origins->lock);
+  old = s->newest;
+  i->refs++;
+  s->newest = i;
+  pthread_mutex_unlock(&s->origins->lock);
+  prelux_instance_drop(old);
+}

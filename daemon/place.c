@@ -1,0 +1,132 @@
+#include "daemon/place.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/files.h"
+#include "lib/base/os.h"
+
+#define SOCK "sock"
+#define HIDDEN "sock.gone"
+#define BACKLOG 4096
+#define LEAVING_MS 10000 /* how long a predecessor that does not listen any more may take to end */
+
+/* sun_path holds 108 bytes, the runtime folder may be longer: through its fd every path is short. */
+static int address(int runtime_fd, const char *name, struct sockaddr_un *un)
+{
+  memset(un, 0, sizeof *un);
+  un->sun_family = AF_UNIX;
+  int n = snprintf(un->sun_path, sizeof un->sun_path, "/proc/self/fd/%d/%s", runtime_fd, name);
+  return n < 0 || (size_t)n >= sizeof un->sun_path ? -ENAMETOOLONG : 0;
+}
+
+static bool somebody_listens(int runtime_fd)
+{
+  struct sockaddr_un un;
+  int fd = prelux_os.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0)
+    return false;
+  bool yes = address(runtime_fd, SOCK, &un) == 0 &&
+             (connect(fd, (struct sockaddr *)&un, sizeof un) == 0 || errno == EAGAIN); /* a full backlog listens too */
+  prelux_os.close(fd);
+  return yes;
+}
+
+static int open_lock(int runtime_fd, const char *name)
+{
+  int fd = prelux_os.openat(runtime_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  return fd < 0 ? -errno : fd;
+}
+
+static int take_lock(int fd)
+{
+  int ret;
+  do
+    ret = prelux_os.flock(fd, LOCK_EX | LOCK_NB);
+  while (ret < 0 && errno == EINTR);
+  return ret < 0 ? -errno : 0;
+}
+
+int prelux_place_lock(int runtime_fd)
+{
+  const struct timespec nap = {0, 10000000};
+  int fd = open_lock(runtime_fd, "daemon.lock");
+  if (fd < 0)
+    return fd;
+  int ret = take_lock(fd);
+  for (int waited = 0; ret == -EWOULDBLOCK && waited < LEAVING_MS && !somebody_listens(runtime_fd); waited += 10)
+  {
+    nanosleep(&nap, NULL);
+    ret = take_lock(fd);
+  }
+  if (ret == 0)
+    return fd;
+  prelux_os.close(fd);
+  return ret == -EWOULDBLOCK ? -EBUSY : ret;
+}
+
+int prelux_place_listen(int runtime_fd)
+{
+  struct sockaddr_un un;
+  char name[32];
+  snprintf(name, sizeof name, "sock.%ld", (long)getpid());
+  int ret = address(runtime_fd, name, &un);
+  if (ret < 0)
+    return ret;
+  int fd = prelux_os.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0)
+    return -errno;
+  prelux_os.unlinkat(runtime_fd, name, 0); /* of a dead process with our number */
+  if (bind(fd, (struct sockaddr *)&un, sizeof un) < 0 || listen(fd, BACKLOG) < 0 ||
+      prelux_os.renameat(runtime_fd, name, runtime_fd, SOCK) < 0)
+  {
+    ret = -errno;
+    prelux_os.unlinkat(runtime_fd, name, 0);
+    prelux_os.close(fd);
+    return ret;
+  }
+  prelux_os.unlinkat(runtime_fd, HIDDEN, 0);
+  return fd;
+}
+
+int prelux_place_write_pid(const char *runtime)
+{
+  char text[32];
+  int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+  return prelux_file_write(runtime, "pid", text, (size_t)n);
+}
+
+int prelux_place_meet(int runtime_fd)
+{
+  int fd = open_lock(runtime_fd, "lock");
+  if (fd < 0)
+    return fd;
+  int ret = take_lock(fd);
+  if (ret == 0)
+    return fd;
+  prelux_os.close(fd);
+  return ret;
+}
+
+int prelux_place_hide(int runtime_fd)
+{
+  return prelux_os.renameat(runtime_fd, SOCK, runtime_fd, HIDDEN) < 0 ? -errno : 0;
+}
+
+int prelux_place_show(int runtime_fd)
+{
+  return prelux_os.renameat(runtime_fd, HIDDEN, runtime_fd, SOCK) < 0 ? -errno : 0;
+}
+
+void prelux_place_remove(int runtime_fd)
+{
+  prelux_os.unlinkat(runtime_fd, HIDDEN, 0);
+  prelux_os.unlinkat(runtime_fd, "pid", 0);
+}

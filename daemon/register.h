@@ -1,0 +1,11 @@
+/* REGISTER: include/prelux/msg.h says what goes in and comes out. */
+#ifndef PRELUX_DAEMON_REGISTER_H
+#define PRELUX_DAEMON_REGISTER_H
+
+#include "daemon/answer.h"
+#include "daemon/daemon.h"
+
+/* On a pool thread. msg: a checked REGISTER message. */
+void prelux_register(struct prelux_daemon *d, const void *msg, struct prelux_answer *a);
+
+#endif

@@ -1,0 +1,30 @@
+/* What a message asks for, and who answers it. Loop thread. */
+#ifndef PRELUX_DAEMON_REQUEST_H
+#define PRELUX_DAEMON_REQUEST_H
+
+#include "daemon/conn.h"
+#include "daemon/daemon.h"
+
+/* msg: a checked message of `len` bytes, valid during the call; its serial may be cleared. */
+void prelux_request(struct prelux_conn *c, void *msg, size_t len);
+
+/* An object below a mapping of a live table. */
+struct prelux_target {
+  struct prelux_live_table *table; /* held */
+  uint32_t mapping;
+  const char *rel;  /* below the mapping's root; borrowed or within `object` */
+  char *object;     /* in the tree; malloc'd */
+};
+/* Copies and checks `rel` ("" or components without slashes at the ends, empty ones, "." or ".."). Takes table on success.
+ * 0, -EINVAL, -ENAMETOOLONG, -ENOMEM. */
+int prelux_target_init(struct prelux_target *t, struct prelux_live_table *table, uint32_t mapping, const char *rel);
+void prelux_target_release(struct prelux_target *t);
+const struct prelux_live_mapping *prelux_target_mapping(const struct prelux_target *t);
+
+enum { PRELUX_ASK_STAT, PRELUX_ASK_OPEN, PRELUX_ASK_LIST };
+/* Asks the store as this mapping's configuration would (credentials); reports what is worth a record. Pool thread.
+ * store_flags: PRELUX_STORE_*. ret_fd may be NULL. */
+int prelux_target_ask(struct prelux_daemon *d, const struct prelux_target *t, int what, unsigned store_flags,
+                      struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
+
+#endif

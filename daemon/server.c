@@ -1,0 +1,469 @@
+#include "daemon/server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/clock.h"
+#include "daemon/place.h"
+#include "lib/base/log.h"
+#include "lib/base/os.h"
+
+#define POOL_MIN 4u
+#define POOL_MAX 64u
+#define POOL_LANE 48u
+#define POOL_STACK (512u << 10)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#undef POOL_STACK
+#define POOL_STACK (4u << 20)
+#endif
+#define ACCEPT_BATCH 256
+#define STORE_TICK_MS 5000u
+#define STOP_STEP_MS 20
+#define MEET_MS 1000u /* how long the end waits for RUNTIME/lock before it does without */
+
+enum phase { SERVING, STOPPING };
+
+struct prelux_server {
+  struct prelux_daemon *d;
+  struct event_base *base;
+  struct event *accept_event, *done_event, *signal_event, *tick, *stop_step;
+  int listener, done_fd, signal_fd, meet_fd;
+  bool accepting;
+  enum phase phase;
+  bool hidden; /* the socket's name is gone */
+  bool homeless, clean;
+  uint64_t stop_ms;     /* when STOPPING began */
+  uint64_t active_ms;   /* last time somebody was here */
+  uint64_t store_ms;    /* last housekeeping of the stores */
+  bool housekeeping;    /* it runs */
+  struct prelux_conn conns; /* list head */
+  struct prelux_server_stats stats;
+  struct prelux_flights flights;
+  unsigned under_way; /* flights given to others */
+  pthread_mutex_t lock; /* guards landed */
+  struct prelux_flight *landed, **landed_end;
+  uint64_t buffer[PRELUX_MSG_MAX / 8];
+};
+
+struct prelux_daemon *prelux_server_daemon(struct prelux_server *s)
+{
+  return s->d;
+}
+
+struct prelux_flights *prelux_server_flights(struct prelux_server *s)
+{
+  return &s->flights;
+}
+
+struct event_base *prelux_server_base(struct prelux_server *s)
+{
+  return s->base;
+}
+
+void *prelux_server_buffer(struct prelux_server *s)
+{
+  return s->buffer;
+}
+
+void prelux_server_stats(struct prelux_server *s, struct prelux_server_stats *ret)
+{
+  *ret = s->stats;
+  ret->sessions = 0;
+  for (struct prelux_conn *c = s->conns.next; c != &s->conns; c = c->next)
+    ret->sessions += c->state == PRELUX_CONN_SESSION;
+}
+
+void prelux_server_count(struct prelux_server *s)
+{
+  s->stats.requests++;
+}
+
+static void accept_more(struct prelux_server *s, bool yes)
+{
+  if (yes == s->accepting)
+    return;
+  s->accepting = yes;
+  if (yes)
+    event_add(s->accept_event, NULL);
+  else
+    event_del(s->accept_event);
+}
+
+void prelux_server_link(struct prelux_server *s, struct prelux_conn *c)
+{
+  c->next = &s->conns;
+  c->prev = s->conns.prev;
+  c->prev->next = c;
+  s->conns.prev = c;
+  if (++s->stats.clients >= PRELUX_CONN_MAX)
+    accept_more(s, false);
+}
+
+void prelux_server_unlink(struct prelux_server *s, struct prelux_conn *c)
+{
+  c->prev->next = c->next;
+  c->next->prev = c->prev;
+  s->stats.clients--;
+  s->active_ms = prelux_clock_ms();
+  accept_more(s, true);
+}
+
+/* Only our own user is served (I10), whoever else may reach the socket. */
+static bool is_ours(int fd)
+{
+  struct ucred cred = {0};
+  socklen_t len = sizeof cred;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 && cred.uid == geteuid())
+    return true;
+  prelux_warn("connection of uid %d refused", (int)cred.uid);
+  return false;
+}
+
+/* Number of connections taken. */
+static int accept_some(struct prelux_server *s)
+{
+  int n = 0;
+  for (; n < ACCEPT_BATCH && s->accepting; n++)
+  {
+    int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
+      continue;
+    if (fd < 0)
+    {
+      if (errno != EAGAIN)
+      {
+        prelux_warn("accept: %s", strerror(errno));
+        accept_more(s, false); /* out of fds: again when a connection ends, or at the next tick */
+      }
+      break;
+    }
+    if (is_ours(fd))
+      prelux_conn_new(s, fd);
+    else
+      prelux_os.close(fd);
+  }
+  return n;
+}
+
+static void on_accept(evutil_socket_t fd, short what, void *arg)
+{
+  accept_some(arg);
+}
+
+void prelux_server_land(struct prelux_server *s, struct prelux_flight *f)
+{
+  const uint64_t one = 1;
+  pthread_mutex_lock(&s->lock);
+  f->chain_landed = NULL;
+  *s->landed_end = f;
+  s->landed_end = &f->chain_landed;
+  pthread_mutex_unlock(&s->lock);
+  ssize_t n = prelux_os.write(s->done_fd, &one, sizeof one);
+  (void)n; /* only a full counter could fail, and that wakes the loop as well */
+}
+
+static void after(struct prelux_job *job)
+{
+  struct prelux_flight *f = (struct prelux_flight *)job;
+  prelux_server_land(f->home, f);
+}
+
+static void hand_out(struct prelux_server *s, struct prelux_flight *f)
+{
+  prelux_flights_land(&s->flights, f);
+  s->under_way--;
+  while (f->n_waiters)
+    prelux_conn_answer(prelux_conn_of(f->waiters.next), &f->answer, f->n_waiters == 1);
+  prelux_flight_free(f);
+}
+
+static void drain_landed(struct prelux_server *s)
+{
+  pthread_mutex_lock(&s->lock);
+  struct prelux_flight *f = s->landed;
+  s->landed = NULL;
+  s->landed_end = &s->landed;
+  pthread_mutex_unlock(&s->lock);
+  while (f)
+  {
+    struct prelux_flight *next = f->chain_landed;
+    hand_out(s, f);
+    f = next;
+  }
+}
+
+static void on_done(evutil_socket_t fd, short what, void *arg)
+{
+  uint64_t count;
+  ssize_t n = prelux_os.read(fd, &count, sizeof count);
+  (void)n;
+  drain_landed(arg);
+}
+
+void prelux_server_launched(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f)
+{
+  s->under_way++;
+  f->home = s;
+  if (f->key_len)
+    prelux_flights_add(&s->flights, f);
+  if (c)
+    prelux_conn_wait(c, f);
+}
+
+void prelux_server_launch(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f)
+{
+  f->job.after = after;
+  prelux_server_launched(s, c, f);
+  int ret = prelux_pool_submit(s->d->pool, &f->job);
+  if (ret == 0)
+    return;
+  struct prelux_problem why = {0};
+  prelux_problem(&why, EIO, "the daemon is overloaded");
+  prelux_error("request refused: %s", strerror(-ret));
+  prelux_answer_fail(&f->answer, -EIO, &why);
+  hand_out(s, f);
+}
+
+static void housekeeping(struct prelux_flight *f)
+{
+  struct prelux_daemon *d = f->arg;
+  prelux_rotate(d->runtime, "errors", PRELUX_ERRORS_ROTATE_BYTES);
+  prelux_logfile_rotate(&d->log);
+  prelux_stores_tick(d->stores);
+}
+
+static void housekeeping_done(struct prelux_flight *f)
+{
+  struct prelux_server *s = f->home;
+  s->housekeeping = false;
+}
+
+static void keep_house(struct prelux_server *s, uint64_t now)
+{
+  if (s->housekeeping || s->phase != SERVING || now - s->store_ms < STORE_TICK_MS)
+    return;
+  struct prelux_flight *f = prelux_flight_new(NULL, 0);
+  s->store_ms = now;
+  if (!f)
+    return;
+  f->work = housekeeping;
+  f->drop = housekeeping_done;
+  f->arg = s->d;
+  s->housekeeping = true;
+  prelux_server_launch(s, NULL, f);
+}
+
+static void longest(struct prelux_live_table *t, void *arg)
+{
+  uint64_t *ns = arg;
+  if (t->idle_ns > *ns)
+    *ns = t->idle_ns;
+}
+
+static uint64_t idle_limit_ms(struct prelux_server *s)
+{
+  uint64_t ns = 0;
+  if (s->d->idle_s)
+    return s->d->idle_s * 1000ull;
+  prelux_tables_each(s->d->tables, longest, &ns);
+  return ns ? ns / 1000000 : PRELUX_IDLE_SECONDS * 1000ull;
+}
+
+/* Nobody has been here for long: end, unless somebody comes at this very moment. Under RUNTIME/lock, so that a client who
+ * finds no socket waits until we are gone and starts a new daemon; who had the socket already is in our backlog. */
+static void end_if_idle(struct prelux_server *s, uint64_t now)
+{
+  if (s->phase != SERVING || s->stats.clients || s->under_way || now - s->active_ms < idle_limit_ms(s))
+    return;
+  s->meet_fd = prelux_place_meet(s->d->runtime_fd);
+  if (s->meet_fd < 0)
+    return;
+  s->hidden = prelux_place_hide(s->d->runtime_fd) == 0;
+  if (accept_some(s) > 0 && s->hidden && prelux_place_show(s->d->runtime_fd) == 0)
+  {
+    s->hidden = false;
+    s->active_ms = now;
+    prelux_os.close(s->meet_fd);
+    s->meet_fd = -1;
+    return;
+  }
+  prelux_info("nothing to do since %llu s: ending", (unsigned long long)((now - s->active_ms) / 1000));
+  prelux_server_stop(s);
+}
+
+/* Somebody has removed the runtime folder: nobody can find us, and we keep cache folders locked. */
+static bool homeless(struct prelux_server *s)
+{
+  struct stat st;
+  return prelux_os.fstat(s->d->lock_fd, &st) == 0 && st.st_nlink == 0;
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+  struct prelux_server *s = arg;
+  uint64_t now = prelux_clock_ms();
+  for (struct prelux_conn *c = s->conns.next, *next; c != &s->conns; c = next)
+  {
+    next = c->next;
+    prelux_conn_tick(c, now);
+  }
+  accept_more(s, s->stats.clients < PRELUX_CONN_MAX);
+  keep_house(s, now);
+  if (s->phase == SERVING && homeless(s))
+  {
+    prelux_error("runtime folder %s was removed: ending", s->d->runtime);
+    s->hidden = s->homeless = true; /* what stands there now is another daemon's */
+    prelux_server_stop(s);
+  }
+  end_if_idle(s, now);
+}
+
+static void on_stop_step(evutil_socket_t fd, short what, void *arg)
+{
+  struct prelux_server *s = arg;
+  struct prelux_server_stats stats;
+  uint64_t now = prelux_clock_ms(), since = now - s->stop_ms;
+  if (!s->hidden)
+  {
+    if (s->meet_fd < 0)
+      s->meet_fd = prelux_place_meet(s->d->runtime_fd);
+    if (s->meet_fd < 0 && since < MEET_MS)
+      return;
+    prelux_place_hide(s->d->runtime_fd);
+    s->hidden = true;
+  }
+  accept_some(s);
+  prelux_server_stats(s, &stats);
+  if (stats.clients > stats.sessions && since < PRELUX_GRACE_MS)
+    return;
+  s->clean = s->under_way == 0;
+  if (s->clean || since >= PRELUX_GRACE_MS)
+    event_base_loopbreak(s->base);
+}
+
+void prelux_server_stop(struct prelux_server *s)
+{
+  const struct timeval step = {0, STOP_STEP_MS * 1000};
+  if (s->phase == STOPPING)
+    return;
+  s->phase = STOPPING;
+  s->stop_ms = prelux_clock_ms();
+  event_add(s->stop_step, &step);
+}
+
+static void on_signal(evutil_socket_t fd, short what, void *arg)
+{
+  struct prelux_server *s = arg;
+  struct signalfd_siginfo info;
+  while (prelux_os.read(fd, &info, sizeof info) == (ssize_t)sizeof info)
+    if (info.ssi_signo == SIGHUP)
+      prelux_logfile_reopen(&s->d->log);
+    else
+    {
+      prelux_info("signal %u: ending", info.ssi_signo);
+      prelux_server_stop(s);
+    }
+}
+
+static int make_pool(struct prelux_server *s)
+{
+  struct prelux_pool_opts opts = {
+      .min_threads = POOL_MIN,
+      .max_threads = POOL_MAX,
+      .lane_threads = POOL_LANE,
+      .max_queue = 2 * PRELUX_CONN_MAX,
+      .stack = POOL_STACK,
+  };
+  return prelux_pool_create(&opts, &s->d->pool);
+}
+
+static struct event *add_event(struct prelux_server *s, int fd, short what, event_callback_fn fn, const struct timeval *every)
+{
+  struct event *e = event_new(s->base, fd, what | EV_PERSIST, fn, s);
+  if (e && (what || every))
+    event_add(e, every);
+  return e;
+}
+
+static int make_events(struct prelux_server *s)
+{
+  const struct timeval second = {1, 0};
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
+  s->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  s->base = event_base_new();
+  if (!s->base || s->done_fd < 0 || s->signal_fd < 0)
+    return -ENOMEM;
+  s->accept_event = add_event(s, s->listener, EV_READ, on_accept, NULL);
+  s->done_event = add_event(s, s->done_fd, EV_READ, on_done, NULL);
+  s->signal_event = add_event(s, s->signal_fd, EV_READ, on_signal, NULL);
+  s->tick = add_event(s, -1, 0, on_tick, &second);
+  s->stop_step = add_event(s, -1, 0, on_stop_step, NULL);
+  s->accepting = true;
+  return s->accept_event && s->done_event && s->signal_event && s->tick && s->stop_step ? 0 : -ENOMEM;
+}
+
+int prelux_server_create(struct prelux_daemon *d, int listener, struct prelux_server **ret)
+{
+  struct prelux_server *s = calloc(1, sizeof *s);
+  if (!s)
+  {
+    prelux_os.close(listener);
+    return -ENOMEM;
+  }
+  s->d = d;
+  s->listener = listener;
+  s->done_fd = s->signal_fd = s->meet_fd = -1;
+  s->conns.next = s->conns.prev = &s->conns;
+  s->landed_end = &s->landed;
+  s->active_ms = s->store_ms = prelux_clock_ms();
+  pthread_mutex_init(&s->lock, NULL);
+  int err = make_events(s);
+  if (err == 0)
+    err = make_pool(s);
+  if (err < 0)
+  {
+    prelux_server_free(s);
+    return err;
+  }
+  d->server = s;
+  *ret = s;
+  return 0;
+}
+
+bool prelux_server_run(struct prelux_server *s)
+{
+  event_base_dispatch(s->base);
+  while (s->conns.next != &s->conns)
+    prelux_conn_close(s->conns.next);
+  if (s->hidden && !s->homeless)
+    prelux_place_remove(s->d->runtime_fd);
+  return s->clean;
+}
+
+void prelux_server_free(struct prelux_server *s)
+{
+  struct event *const events[] = {s->accept_event, s->done_event, s->signal_event, s->tick, s->stop_step};
+  drain_landed(s); /* nobody waits any more: frees them */
+  for (size_t i = 0; i < sizeof events / sizeof *events; i++)
+    if (events[i])
+      event_free(events[i]);
+  if (s->base)
+    event_base_free(s->base);
+  const int fds[] = {s->listener, s->done_fd, s->signal_fd, s->meet_fd};
+  for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+    if (fds[i] >= 0)
+      prelux_os.close(fds[i]);
+  pthread_mutex_destroy(&s->lock);
+  free(s);
+}
