@@ -166,7 +166,7 @@ static int take_option(struct prelux_cli *cli, char **words, int *i)
 {
   const struct prelux_cli_command *c = cli->command;
   const char *word = words[*i], *value, **slot = NULL, *takes = NULL;
-  if (word[0] != '-' || word[1] == 0)
+  if (word[0] != '-' || word[1] == 0 || strcmp(word, "--") == 0)
     return -1;
   if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
   {
@@ -208,16 +208,16 @@ static int parse(struct prelux_cli *cli, int argc, char **argv)
   bool options = true;
   for (int i = 1; i < argc; i++)
   {
-    int ret = options ? take_option(cli, argv, &i) : -1;
-    if (ret > 0)
-      return ret;
-    if (ret == 0)
-      continue;
     if (options && strcmp(argv[i], "--") == 0)
     {
       options = false;
       continue;
     }
+    int ret = options ? take_option(cli, argv, &i) : -1;
+    if (ret > 0)
+      return ret;
+    if (ret == 0)
+      continue;
     if (!cli->command)
     {
       cli->command = find_command(argv[i]);
