@@ -63,7 +63,8 @@ void prelux_dl_path(const char **path)
 {
   int saved = errno;
 
-  if (!prelux_idle() && *path && strchr(*path, '/')) {
+  /* "$" begins $ORIGIN and its like, which only ld.so can expand; a bare name is looked for by ld.so. */
+  if (!prelux_idle() && *path && strchr(*path, '/') && !strchr(*path, '$')) {
     const char *to = strlen(*path) < PATH_MAX ? mapped_path(*path) : *path;
     *path = to ? to : "/dev/null/";
   }

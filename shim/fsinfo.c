@@ -1,0 +1,211 @@
+/* File systems and extended attributes as programs see them below a prefix.
+ *
+ * A mapping says FUSE (FUSE_SUPER_MAGIC): a file system whose content comes from elsewhere, that programs know and treat with
+ * care (tail polls, for one). It is read-only. Sizes are those of the disk that holds the cache, f_fsid is the
+ * mapping's st_dev. There are no extended attributes: ENODATA, an empty list. */
+#include <sys/sysmacros.h>
+
+#include "shim/fds.h"
+#include "shim/read.h"
+
+enum { FUSE_MAGIC = 0x65735546, FLAG_VALID = 0x20 };
+
+_Static_assert(sizeof(struct statfs) == sizeof(struct statfs64), "one layout");
+_Static_assert(sizeof(struct statvfs) == sizeof(struct statvfs64), "one layout");
+
+static void describe(const struct prelux_table_mapping *m, struct statfs *st)
+{
+  const char *tree = prelux_table_str(prelux_state.table, m->tree);
+
+  if (prelux_sys(SYS_statfs, tree, st) < 0) *st = (struct statfs){.f_bsize = 4096, .f_frsize = 4096};
+  st->f_type = FUSE_MAGIC;
+  st->f_flags = (st->f_flags & ~(long)(ST_NOEXEC | ST_NODEV | ST_NOSUID)) | ST_RDONLY | ST_NODEV | ST_NOSUID | FLAG_VALID;
+  st->f_namelen = NAME_MAX;
+  st->f_fsid.__val[0] = (int)(uint32_t)m->dev;
+  st->f_fsid.__val[1] = (int)(uint32_t)(m->dev >> 32);
+}
+
+static void describe_vfs(const struct prelux_table_mapping *m, struct statvfs *v)
+{
+  struct statfs st;
+
+  describe(m, &st);
+  *v = (struct statvfs){
+    .f_bsize = (unsigned long)st.f_bsize,
+    .f_frsize = (unsigned long)(st.f_frsize ? st.f_frsize : st.f_bsize),
+    .f_blocks = st.f_blocks,
+    .f_bfree = st.f_bfree,
+    .f_bavail = st.f_bavail,
+    .f_files = st.f_files,
+    .f_ffree = st.f_ffree,
+    .f_favail = st.f_ffree,
+    .f_fsid = m->dev,
+    .f_flag = (unsigned long)st.f_flags & ~(unsigned long)FLAG_VALID,
+    .f_namemax = NAME_MAX,
+  };
+}
+
+static int mapped_statfs(const struct prelux_route *r, struct statfs *st)
+{
+  struct prelux_attr attr;
+  int rc = prelux_ask_attr(r, "statfs", &attr);
+
+  if (rc == 0) describe(r->mapping, st);
+  return rc;
+}
+
+static int mapped_statvfs(const struct prelux_route *r, struct statvfs *v)
+{
+  struct prelux_attr attr;
+  int rc = prelux_ask_attr(r, "statvfs", &attr);
+
+  if (rc == 0) describe_vfs(r->mapping, v);
+  return rc;
+}
+
+PRELUX_EXPORT int statfs(const char *path, struct statfs *st)
+{
+  PRELUX_READ_BODY(int, AT_FDCWD, path, 0, mapped_statfs(&r, st), prelux_real.statfs(r.use, st));
+}
+
+PRELUX_EXPORT int __statfs(const char *path, struct statfs *st)
+{
+  return statfs(path, st);
+}
+
+PRELUX_EXPORT int statfs64(const char *path, struct statfs64 *st)
+{
+  return statfs(path, (struct statfs *)st);
+}
+
+PRELUX_EXPORT int statvfs(const char *path, struct statvfs *v)
+{
+  PRELUX_READ_BODY(int, AT_FDCWD, path, 0, mapped_statvfs(&r, v), prelux_real.statvfs(r.use, v));
+}
+
+PRELUX_EXPORT int statvfs64(const char *path, struct statvfs64 *v)
+{
+  return statvfs(path, (struct statvfs *)v);
+}
+
+static bool is_ours(int fd, struct prelux_route *r)
+{
+  return !prelux_idle() && prelux_route_fd(fd, r) == PRELUX_MAPPED;
+}
+
+PRELUX_EXPORT int fstatfs(int fd, struct statfs *st)
+{
+  struct prelux_route r;
+
+  if (!is_ours(fd, &r)) return prelux_real.fstatfs(fd, st);
+  describe(r.mapping, st);
+  return 0;
+}
+
+PRELUX_EXPORT int __fstatfs(int fd, struct statfs *st)
+{
+  return fstatfs(fd, st);
+}
+
+PRELUX_EXPORT int fstatfs64(int fd, struct statfs64 *st)
+{
+  return fstatfs(fd, (struct statfs *)st);
+}
+
+PRELUX_EXPORT int fstatvfs(int fd, struct statvfs *v)
+{
+  struct prelux_route r;
+
+  if (!is_ours(fd, &r)) return prelux_real.fstatvfs(fd, v);
+  describe_vfs(r.mapping, v);
+  return 0;
+}
+
+PRELUX_EXPORT int fstatvfs64(int fd, struct statvfs64 *v)
+{
+  return fstatvfs(fd, (struct statvfs *)v);
+}
+
+/* The limits of the cache's file system; -1 with errno untouched means "no limit". */
+static long mapped_pathconf(const struct prelux_route *r, int name)
+{
+  struct prelux_attr attr;
+  int rc = prelux_ask_attr(r, "pathconf", &attr);
+
+  return rc ? prelux_ret(rc) : prelux_real.pathconf(prelux_table_str(prelux_state.table, r->mapping->tree), name);
+}
+
+PRELUX_EXPORT long pathconf(const char *path, int name)
+{
+  struct prelux_route r;
+
+  if (prelux_idle()) return prelux_real.pathconf(path, name);
+  int where = prelux_route(AT_FDCWD, path, 0, &r);
+  int saved = errno;
+  for (;; where = r.where) {
+    if (where < 0) return prelux_ret(where);
+    if (where == PRELUX_MAPPED) return mapped_pathconf(&r, name);
+    errno = 0;
+    long value = prelux_real.pathconf(r.use, name);
+    if (value != -1 || !errno || !prelux_route_again(AT_FDCWD, path, 0, &r)) {
+      if (!errno) errno = saved;
+      return value;
+    }
+    errno = saved;
+  }
+}
+
+/* ---- extended attributes */
+
+static int no_attribute(const struct prelux_route *r, const char *call)
+{
+  struct prelux_attr attr;
+  int rc = prelux_ask_attr(r, call, &attr);
+
+  return rc ? rc : -ENODATA;
+}
+
+static int no_attributes(const struct prelux_route *r, const char *call)
+{
+  struct prelux_attr attr;
+
+  return prelux_ask_attr(r, call, &attr);
+}
+
+PRELUX_EXPORT ssize_t getxattr(const char *path, const char *name, void *value, size_t size)
+{
+  PRELUX_READ_BODY(ssize_t, AT_FDCWD, path, 0, no_attribute(&r, "getxattr"),
+                   prelux_real.getxattr(r.use, name, value, size));
+}
+
+PRELUX_EXPORT ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size)
+{
+  PRELUX_READ_BODY(ssize_t, AT_FDCWD, path, PRELUX_NOFOLLOW, no_attribute(&r, "lgetxattr"),
+                   prelux_real.lgetxattr(r.use, name, value, size));
+}
+
+PRELUX_EXPORT ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)
+{
+  struct prelux_route r;
+
+  return is_ours(fd, &r) ? prelux_ret(-ENODATA) : prelux_real.fgetxattr(fd, name, value, size);
+}
+
+PRELUX_EXPORT ssize_t listxattr(const char *path, char *list, size_t size)
+{
+  PRELUX_READ_BODY(ssize_t, AT_FDCWD, path, 0, no_attributes(&r, "listxattr"),
+                   prelux_real.listxattr(r.use, list, size));
+}
+
+PRELUX_EXPORT ssize_t llistxattr(const char *path, char *list, size_t size)
+{
+  PRELUX_READ_BODY(ssize_t, AT_FDCWD, path, PRELUX_NOFOLLOW, no_attributes(&r, "llistxattr"),
+                   prelux_real.llistxattr(r.use, list, size));
+}
+
+PRELUX_EXPORT ssize_t flistxattr(int fd, char *list, size_t size)
+{
+  struct prelux_route r;
+
+  return is_ours(fd, &r) ? 0 : prelux_real.flistxattr(fd, list, size);
+}
