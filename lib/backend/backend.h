@@ -4,7 +4,8 @@
  * either end, "" for the root, arbitrary bytes but NUL, never "." or ".." components.
  *
  * Errors (all ops): -ENOENT not there; -EACCES refused; -ENOTDIR / -EISDIR; -ESTALE the object is no longer
- * of the expected version; -EOPNOTSUPP the server cannot carry this name or call; -EIO anything else once
+ * of the expected version; -EOPNOTSUPP the server cannot carry this name or call; -EBUSY somebody is still writing it on the
+ * remote, so that it has no version yet; -EIO anything else once
  * retries are used up; -EPROTO the server lied (wrong length, wrong range, not a listing). `why` (may be NULL)
  * is filled on error. ret_ parameters are untouched on failure. */
 #ifndef PRELUX_BACKEND_BACKEND_H
@@ -42,7 +43,8 @@ typedef int (*prelux_read_fn)(void *arg, uint64_t off, const void *buf, size_t l
 
 enum prelux_backend_caps {
   PRELUX_CAP_RANGE = 0x1,      /* read() of a part is as cheap as its bytes */
-  PRELUX_CAP_LIST_EXACT = 0x2, /* list gives exact size, mtime and version: no stat needed */
+  PRELUX_CAP_LIST_EXACT = 0x2, /* list gives all names, with exact size, mtime and version: no stat needed, and a name
+                                * that it lacks is not there (web servers leave out names that begin with a dot) */
   PRELUX_CAP_CONDITIONAL = 0x4 /* read() itself fails with -ESTALE when the version changed */
 };
 
@@ -59,7 +61,9 @@ struct prelux_backend_ops {
   /* Names may come unsorted, repeated, with odd bytes: the caller sorts, checks and drops. Not a folder: -ENOTDIR. */
   int (*list)(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why);
   /* Reads [off, off+len) of the version that `expect` describes and passes all of it to `sink` before it returns 0.
-   * Fewer or more bytes than asked is never success. */
+   * Fewer or more bytes than asked is never success. The sink runs on the calling thread; what it got before a failure is to
+   * be thrown away, for it may be of another version. A part of an object that has nothing to tell versions apart by
+   * (http without ETag and Last-Modified) is -EOPNOTSUPP: ask for the whole. */
   int (*read)(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off,
               uint64_t len, prelux_read_fn sink, void *arg, struct prelux_problem *why);
 };
