@@ -12,6 +12,7 @@
 #include "shim/stats.h"
 
 enum { REQUEST_BYTES = PATH_MAX + 256, REPLY_BYTES = 4096 };
+enum { DAEMONS = 8 }; /* so many successors of a killed daemon are told of the configuration */
 
 static struct prelux_index_reader prelux_reader;
 static __thread struct prelux_client_slot slot = {.fd = -1};
@@ -94,8 +95,11 @@ static int ask(const struct prelux_route *r, const char *call, enum prelux_op op
   if (flags) prelux_msg_put_u32(&m, PRELUX_FIELD_FLAGS, flags);
   if (m.overflow) return -ENAMETOOLONG;
   int rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
-  if (rc == PRELUX_STATUS_NO_TABLE && prelux_register(NULL, t->hash, NULL, 0) == 0)
-    rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
+  for (int round = 0; rc == PRELUX_STATUS_NO_TABLE && round < DAEMONS; round++) {
+    int again = prelux_register(NULL, t->hash, NULL, 0);
+    if (again == 0) rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
+    else if (again != -EPROTO && again != -ENOTCONN) break;
+  }
   return rc == 0 ? 0 : unreachable(rc, r, call);
 }
 

@@ -15,6 +15,7 @@
 
 #define HIGH_FD 500
 #define CONTROL_BYTES 64
+#define ATTEMPTS 10 /* a daemon that dies again and again is given up */
 
 static uint64_t now_ms(void)
 {
@@ -238,8 +239,8 @@ int prelux_client_call(const struct prelux_client_opts *opts, const struct prelu
     *ret_fd = -1;
   if (m->overflow)
     return ret;
-  /* A daemon that goes away in the middle (killed, replaced) is asked once more: requests change nothing remote. */
-  for (int attempt = 0; attempt < 3; attempt++)
+  /* A daemon that goes away in the middle (killed, replaced) is asked again: requests change nothing remote. */
+  for (int attempt = 0; attempt < ATTEMPTS; attempt++)
   {
     int fd = prelux_client_connect(opts);
     if (fd < 0)
