@@ -9,8 +9,8 @@
 #define PRELUX_LISTING_MAGIC 0x54534c58554c4550ull /* "PELUXLST" */
 
 struct prelux_listing_entry {
-  uint64_t size;
-  int64_t mtime_ns;
+  uint64_t size;     /* UINT64_MAX: not known from the listing (an HTML index): only name, type and ino may be used, ask STAT */
+  int64_t mtime_ns;  /* 0: not known from the listing */
   uint64_t ino;
   uint32_t mode;     /* permission bits, 0: none known */
   uint32_t name_off; /* from the start of the file; the name is NUL-terminated there */

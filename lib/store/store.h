@@ -42,15 +42,21 @@ void prelux_store_close(struct prelux_store *s);
 int prelux_store_place(const char *dir, const char *home, char *out, size_t cap, struct prelux_problem *why);
 
 /* The tree for `identity` in this store (made on first use; the same pointer afterwards). For a single store with another
- * identity on disk: -EEXIST. The backend is borrowed until prelux_tree_set_backend(): a newer table may bring newer credentials. */
+ * identity on disk: -EEXIST. `backend` goes into the views made from now on (a newer table may bring newer credentials);
+ * NULL: the one given before stays. */
 int prelux_tree_open(struct prelux_store *s, const char *identity, struct prelux_backend *backend, struct prelux_tree **ret,
                      struct prelux_problem *why);
 const char *prelux_tree_root(const struct prelux_tree *t); /* real path of its data folder */
 uint64_t prelux_tree_dev(const struct prelux_tree *t);     /* st_dev programs see: stable over restarts */
 
-/* How a mapping wants a tree to be seen. id is the index key's tree_id: a hash of (tree, freshness, ages, modes). */
+/* How a mapping wants a tree to be seen. id is the index key's tree_id: a hash of (store folder, identity, freshness, ages,
+ * modes), the same in every daemon. `backend` is borrowed as long as the view is used; set it by hand to read with other
+ * credentials than the ones given to prelux_tree_open() last.
+ * valid_ns in attributes: max_age: max_age after the remote was asked; immutable: for ever; always, skip: 0. "No such file" holds
+ * for negative_age under max_age and immutable alike: a name that did not exist may come to be. */
 struct prelux_view {
   struct prelux_tree *tree;
+  struct prelux_backend *backend;
   uint64_t id;
   uint32_t freshness; /* enum prelux_freshness */
   uint64_t max_age_ns, negative_age_ns;
@@ -61,13 +67,18 @@ void prelux_view_init(struct prelux_view *v, struct prelux_tree *t, uint32_t fre
 
 enum { PRELUX_STORE_RECHECK = 1, PRELUX_STORE_CACHED_ONLY = 2 };
 
+/* RECHECK: what memory says about the cache path is not believed (prelux_store_open_object() never does: it looks at the file).
+ * Attributes stay under the view's freshness. mode is never 0 for what exists: the view's where the remote has none. */
+
 /* Attributes of an object. Fresh knowledge (memory, listing) answers at once; else the remote is asked. Result also goes
  * to the index. -ENOENT (kept as a negative answer for negative_age), or what the backend says. With CACHED_ONLY: -EAGAIN
  * instead of asking the remote (never blocks on the network: for the loop thread). */
 int prelux_store_stat(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret,
                       struct prelux_problem *why);
 /* As stat, and a file is whole in the cache (filled when needed: one fill for all callers), a folder's cache folder exists.
- * ret_fd (may be NULL): O_RDONLY|O_CLOEXEC fd of it (for `skip`: of a file without a name). -ENOSPC when it cannot fit. */
+ * ret_fd (may be NULL): O_RDONLY|O_CLOEXEC fd of it; the caller closes. -ENOSPC when it cannot fit, -ESTALE when the object
+ * changes faster than it can be read.
+ * `skip`: attr.cached is 0 and the file has no name at the cache path: only the fd is of use (without ret_fd nothing is fetched). */
 int prelux_store_open_object(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret,
                              int *ret_fd, struct prelux_problem *why);
 /* Listing of a folder as a sealed memfd (O_RDONLY|O_CLOEXEC, caller closes); its cache folder exists. -ENOTDIR. */

@@ -1,0 +1,193 @@
+/* Files at cache paths that the catalogue does not know: an older tool's cache, a lost catalogue, a user's own file. One that
+ * equals the remote (length, and MD5 where offered, else mtime) becomes a cached file as it lies; anything else moves to
+ * .prelux/recovered/ and is listed in the catalogue. Nothing unknown is served or deleted.
+ *
+ * After a power loss length and mtime prove nothing for files of the last minutes (the names may have reached the disk before
+ * the data did): files changed in that time are believed by checksum only. */
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/base/os.h"
+#include "lib/store/private.h"
+
+#define CHUNK 262144u
+
+/* Reads all of fd through the digest. */
+static int digest_file(int fd, EVP_MD_CTX *md)
+{
+  char *buf = malloc(CHUNK);
+  int rc = buf ? 0 : -ENOMEM;
+  for (off_t off = 0; rc == 0;)
+  {
+    ssize_t n = prelux_os.pread(fd, buf, CHUNK, off);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+    {
+      rc = n < 0 ? -errno : 0;
+      break;
+    }
+    rc = EVP_DigestUpdate(md, buf, (size_t)n) == 1 ? 0 : -EIO;
+    off += n;
+  }
+  free(buf);
+  return rc;
+}
+
+static bool md5_equal(int fd, const char *want)
+{
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  char hex[2 * EVP_MAX_MD_SIZE + 1] = "";
+  unsigned n = 0;
+  EVP_MD_CTX *md = EVP_MD_CTX_new();
+  bool ok = md && EVP_DigestInit_ex(md, EVP_md5(), NULL) == 1 && digest_file(fd, md) == 0 &&
+            EVP_DigestFinal_ex(md, digest, &n) == 1;
+  for (unsigned i = 0; ok && i < n; i++)
+    snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+  EVP_MD_CTX_free(md);
+  return ok && strcmp(hex, want) == 0;
+}
+
+/* Copying tools keep whole seconds at least; two times that both have a fraction must agree in it. */
+static bool mtime_equal(int64_t a, int64_t b)
+{
+  if (a % 1000000000 && b % 1000000000)
+    return a == b;
+  return a / 1000000000 == b / 1000000000;
+}
+
+static bool equals_remote(struct prelux_store *s, int fd, const struct stat *st, const struct prelux_object *obj)
+{
+  if ((uint64_t)st->st_size != obj->size)
+    return false;
+  if (obj->md5[0])
+    return md5_equal(fd, obj->md5);
+  int64_t changed = (int64_t)st->st_ctim.tv_sec * 1000000000 + st->st_ctim.tv_nsec;
+  if (changed >= s->distrust_from && changed <= s->distrust_to)
+    return false;
+  return obj->mtime_ns && !obj->mtime_rough && mtime_equal(prelux_stat_mtime(st), obj->mtime_ns);
+}
+
+static int adopt_row(const struct prelux_view *v, const char *object, const struct prelux_known *k, const struct stat *st)
+{
+  struct prelux_store *s = v->tree->store;
+  uint64_t old = 0;
+  struct prelux_row row = {.obj = k->obj,
+                           .ino = st->st_ino,
+                           .bytes = (uint64_t)st->st_blocks * 512,
+                           .file_mtime_ns = prelux_stat_mtime(st),
+                           .used_ns = prelux_store_wall()};
+  int rc = prelux_catalogue_finish(s->cat, v->tree->id, object, &row, &old);
+  if (rc < 0)
+    return rc;
+  pthread_mutex_lock(&s->lock);
+  s->unsynced = true;
+  s->used = s->used + row.bytes - (old < s->used ? old : s->used);
+  s->stats.adopted++;
+  s->stats.files += old == 0;
+  pthread_mutex_unlock(&s->lock);
+  return 0;
+}
+
+/* Forgets the row of a file that is not there any more, or is not that file. */
+static void drop_row(struct prelux_tree *t, const char *object)
+{
+  struct prelux_store *s = t->store;
+  uint64_t bytes = 0;
+  if (prelux_catalogue_del(s->cat, t->id, object, &bytes) < 0)
+    return;
+  pthread_mutex_lock(&s->lock);
+  s->used -= bytes < s->used ? bytes : s->used;
+  s->stats.files -= s->stats.files > 0;
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* Rows below a folder that goes away. */
+static void drop_rows_below(struct prelux_tree *t, const char *object)
+{
+  struct prelux_victim rows[16];
+  int n;
+  while ((n = prelux_catalogue_below(t->store->cat, t->id, object, NULL, rows, 16)) > 0)
+    for (int i = 0; i < n; i++)
+    {
+      drop_row(t, rows[i].path);
+      free(rows[i].path);
+    }
+}
+
+static int recover(struct prelux_tree *t, int dirfd, const char *name, const char *object)
+{
+  struct prelux_store *s = t->store;
+  char to[PRELUX_NAME_MAX + 1];
+  snprintf(to, sizeof to, "%016llx-%.200s", (unsigned long long)atomic_fetch_add(&s->next_name, 1), name);
+  if (prelux_os.renameat(dirfd, name, s->recovered_fd, to) < 0)
+    return errno == ENOENT ? 0 : -errno;
+  prelux_catalogue_recovered(s->cat, t->id, object, to);
+  prelux_warn("'%.200s' in the cache folder is not what the remote has: kept as %s/.prelux/recovered/%s", object, s->dir, to);
+  return 0;
+}
+
+int prelux_adopt_aside(struct prelux_tree *t, int dirfd, const char *name, const char *object)
+{
+  struct prelux_store *s = t->store;
+  struct prelux_row row;
+  struct stat st;
+  char held[32];
+  if (prelux_os.fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    return errno == ENOENT ? 0 : -errno;
+  bool ours = prelux_catalogue_get(s->cat, t->id, object, &row) == 0 && prelux_row_matches(s, &row, &st);
+  pthread_mutex_lock(&s->lock);
+  prelux_entries_drop_below(t, object, strlen(object));
+  prelux_folders_drop_below(t, object, strlen(object));
+  pthread_mutex_unlock(&s->lock);
+  drop_row(t, object);
+  if (!ours)
+  {
+    int rc = recover(t, dirfd, name, object);
+    if (rc == 0 && S_ISDIR(st.st_mode))
+      drop_rows_below(t, object);
+    return rc;
+  }
+  prelux_hold_name(s, held);
+  if (prelux_os.renameat(dirfd, name, s->held_fd, held) < 0)
+    return errno == ENOENT ? 0 : -errno;
+  prelux_hold_release(s, held, false);
+  return 0;
+}
+
+int prelux_adopt(const struct prelux_view *v, const char *object, struct prelux_known *k, struct prelux_problem *why)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_row row;
+  struct stat st;
+  const char *base;
+  int dir, fd = -1, rc = prelux_disk_parent(v->tree, object, false, &dir, &base);
+  if (rc == -ENOENT || rc == -ENOTDIR)
+    return -ENOENT;
+  if (rc < 0)
+    return prelux_problem(why, -rc, "cache folder of %.200s: %s", object, strerror(-rc));
+  bool something = prelux_os.fstatat(dir, base, &st, AT_SYMLINK_NOFOLLOW) == 0;
+  rc = something ? 0 : errno == ENOENT ? -ENOENT : prelux_problem(why, errno, "cached file of %.200s: %s", object, strerror(errno));
+  if (something && prelux_catalogue_get(s->cat, v->tree->id, object, &row) == 0 && prelux_row_matches(s, &row, &st))
+    rc = -ENOENT; /* ours, of another version: the fill replaces it */
+  if (rc < 0)
+  {
+    prelux_os.close(dir);
+    return rc;
+  }
+  bool equal = prelux_disk_open(v->tree, object, O_RDONLY | O_NONBLOCK, &fd, &st) == 0 && equals_remote(s, fd, &st, &k->obj);
+  rc = equal ? adopt_row(v, object, k, &st) : prelux_adopt_aside(v->tree, dir, base, object);
+  if (rc < 0)
+    prelux_problem(why, -rc, "cannot %s what lies at the cache path of %.200s: %s", equal ? "adopt" : "put aside", object,
+                   strerror(-rc));
+  if (fd >= 0)
+    prelux_os.close(fd);
+  prelux_os.close(dir);
+  return rc < 0 ? rc : equal ? 0 : -ENOENT;
+}

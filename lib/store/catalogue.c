@@ -1,0 +1,546 @@
+/* The catalogue: what must survive the daemon, in SQLite (WAL, this process alone: locking_mode exclusive, so no shared
+ * memory file). synchronous=NORMAL: a commit survives SIGKILL; power loss may take the last commits, which the epochs
+ * account for (recover.c). One connection, one mutex, statements prepared once.
+ *
+ * objects: whole files at their cache paths. fills: files about to get their name; the row names the inode, so that after a
+ * crash "is it there?" has a sure answer. Paths are blobs: any byte but NUL, compared by memcmp. */
+#include "lib/store/private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "lib/base/os.h"
+
+#define SCHEMA_VERSION "1"
+#define BUSY_MS 10000
+#define ROW "size,mtime,mode,version,md5,ino,bytes,file_mtime,used,epoch"
+#define COLUMNS                                                                                                           \
+  "tree INTEGER NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL, mode INTEGER NOT NULL, "      \
+  "version TEXT NOT NULL, md5 TEXT NOT NULL, ino INTEGER NOT NULL, bytes INTEGER NOT NULL, file_mtime INTEGER NOT NULL, " \
+  "used INTEGER NOT NULL, epoch INTEGER NOT NULL, PRIMARY KEY(tree, path)"
+#define VICTIM "SELECT tree,path,ino,bytes,file_mtime,used FROM "
+
+static const char schema[] =
+    "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS trees(id INTEGER PRIMARY KEY, identity TEXT UNIQUE NOT NULL, dev INTEGER UNIQUE NOT NULL,"
+    " key INTEGER NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS objects(" COLUMNS ") WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS fills(" COLUMNS ") WITHOUT ROWID;"
+    "CREATE INDEX IF NOT EXISTS objects_used ON objects(used);"
+    "CREATE INDEX IF NOT EXISTS objects_epoch ON objects(epoch);"
+    "CREATE TABLE IF NOT EXISTS recovered(name TEXT PRIMARY KEY, tree INTEGER NOT NULL, path BLOB NOT NULL,"
+    " at INTEGER NOT NULL) WITHOUT ROWID;"
+    "INSERT OR IGNORE INTO meta VALUES('schema','" SCHEMA_VERSION "');";
+
+enum stmt {
+  BEGIN, COMMIT, ROLLBACK, META, SET_META, TREE, ADD_TREE, GET, FILL, FINISH, ABORT, DEL, BYTES, TOUCH,
+  IDENTITY, OLDEST, BELOW, BELOW_FIRST, UNFINISHED, LATER, PROMOTE, TOTALS, RECOVERED, STATEMENTS
+};
+
+static const char *const sql[STATEMENTS] = {
+    [BEGIN] = "BEGIN IMMEDIATE",
+    [COMMIT] = "COMMIT",
+    [ROLLBACK] = "ROLLBACK",
+    [META] = "SELECT value FROM meta WHERE key=?1",
+    [SET_META] = "INSERT OR REPLACE INTO meta VALUES(?1,?2)",
+    [TREE] = "SELECT id,key,dev FROM trees WHERE identity=?1",
+    [ADD_TREE] = "INSERT INTO trees(identity,key,dev) VALUES(?1,?2,?3)",
+    [IDENTITY] = "SELECT identity FROM trees WHERE id=?1",
+    [GET] = "SELECT " ROW " FROM objects WHERE tree=?1 AND path=?2",
+    [FILL] = "INSERT OR REPLACE INTO fills(tree,path," ROW ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)",
+    [FINISH] = "INSERT OR REPLACE INTO objects(tree,path," ROW ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)",
+    [ABORT] = "DELETE FROM fills WHERE tree=?1 AND path=?2",
+    [DEL] = "DELETE FROM objects WHERE tree=?1 AND path=?2",
+    [BYTES] = "SELECT bytes FROM objects WHERE tree=?1 AND path=?2",
+    [TOUCH] = "UPDATE objects SET used=?3 WHERE tree=?1 AND path=?2",
+    [OLDEST] = VICTIM "objects WHERE used>?1 ORDER BY used LIMIT ?2",
+    [BELOW] = VICTIM "objects WHERE tree=?1 AND path>=?2 AND path<?3 AND path>?4 ORDER BY path LIMIT ?5",
+    [BELOW_FIRST] = VICTIM "objects WHERE tree=?1 AND path>?4 ORDER BY path LIMIT ?5",
+    [UNFINISHED] = VICTIM "fills LIMIT ?1",
+    [LATER] = VICTIM "objects WHERE epoch>?1 LIMIT ?2",
+    [PROMOTE] = "INSERT OR REPLACE INTO objects SELECT * FROM fills WHERE tree=?1 AND path=?2",
+    [TOTALS] = "SELECT coalesce(sum(bytes),0),count(*),coalesce(max(epoch),0) FROM objects",
+    [RECOVERED] = "INSERT OR REPLACE INTO recovered VALUES(?1,?2,?3,?4)",
+};
+
+struct prelux_catalogue {
+  pthread_mutex_t lock;
+  sqlite3 *db;
+  sqlite3_stmt *stmts[STATEMENTS];
+  uint64_t epoch;
+};
+
+static int fault(struct prelux_catalogue *c, int rc)
+{
+  switch (rc & 0xff)
+  {
+  case SQLITE_OK:
+  case SQLITE_DONE:
+  case SQLITE_ROW:
+    return 0;
+  case SQLITE_FULL:
+    return -ENOSPC;
+  case SQLITE_NOMEM:
+    return -ENOMEM;
+  default:
+    prelux_error("cache catalogue: %s", sqlite3_errmsg(c->db));
+    return -EIO;
+  }
+}
+
+/* One statement with its parameters bound: b = blob path, i = integer, s = string. Lock held. */
+static sqlite3_stmt *bind(struct prelux_catalogue *c, enum stmt which, int64_t tree, const char *path)
+{
+  sqlite3_stmt *st = c->stmts[which];
+  sqlite3_bind_int64(st, 1, tree);
+  sqlite3_bind_blob(st, 2, path, (int)strlen(path), SQLITE_STATIC);
+  return st;
+}
+
+static void done(sqlite3_stmt *st)
+{
+  sqlite3_reset(st);
+  sqlite3_clear_bindings(st);
+}
+
+static int run(struct prelux_catalogue *c, sqlite3_stmt *st)
+{
+  int ret = fault(c, sqlite3_step(st));
+  done(st);
+  return ret;
+}
+
+static void column_text(sqlite3_stmt *st, int i, char *ret, size_t cap)
+{
+  const char *text = (const char *)sqlite3_column_text(st, i);
+  snprintf(ret, cap, "%s", text ? text : "");
+}
+
+static int open_db(struct prelux_catalogue *c, const char *path)
+{
+  static const char pragmas[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;";
+  char version[16] = "";
+  int rc = sqlite3_open_v2(path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+  if (rc == SQLITE_OK)
+  {
+    sqlite3_extended_result_codes(c->db, 1);
+    sqlite3_busy_timeout(c->db, BUSY_MS);
+    rc = sqlite3_exec(c->db, pragmas, NULL, NULL, NULL);
+  }
+  if (rc == SQLITE_OK)
+    rc = sqlite3_exec(c->db, schema, NULL, NULL, NULL);
+  for (int i = 0; rc == SQLITE_OK && i < STATEMENTS; i++)
+    rc = sqlite3_prepare_v3(c->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &c->stmts[i], NULL);
+  if (rc != SQLITE_OK)
+    return rc;
+  return prelux_catalogue_meta(c, "schema", version, sizeof version) == 0 && strcmp(version, SCHEMA_VERSION) == 0
+             ? SQLITE_OK
+             : SQLITE_CORRUPT;
+}
+
+static void close_db(struct prelux_catalogue *c)
+{
+  for (int i = 0; i < STATEMENTS; i++)
+  {
+    sqlite3_finalize(c->stmts[i]);
+    c->stmts[i] = NULL;
+  }
+  sqlite3_close(c->db);
+  c->db = NULL;
+}
+
+/* A catalogue that cannot be read is put aside: its files are then unknown and have to be compared with the remote. */
+static int put_aside(const char *path)
+{
+  static const char *const parts[] = {"", "-wal", "-shm"};
+  char from[4200], to[4240];
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+  {
+    snprintf(from, sizeof from, "%s%s", path, parts[i]);
+    snprintf(to, sizeof to, "%s.broken-%" PRId64 "%s", path, prelux_store_wall() / 1000000000, parts[i]);
+    if (prelux_os.rename(from, to) < 0 && i == 0)
+      return -errno;
+  }
+  return 0;
+}
+
+int prelux_catalogue_open(const char *path, struct prelux_catalogue **ret, struct prelux_problem *why)
+{
+  struct prelux_catalogue *c = calloc(1, sizeof *c);
+  if (!c)
+    return prelux_problem(why, ENOMEM, "out of memory");
+  pthread_mutex_init(&c->lock, NULL);
+  int rc = open_db(c, path);
+  if ((rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB)
+  {
+    prelux_warn("cache catalogue %s: %s; put aside, its files will be compared with the remote", path, sqlite3_errstr(rc));
+    close_db(c);
+    if (put_aside(path) == 0)
+      rc = open_db(c, path);
+  }
+  if (rc == SQLITE_OK)
+  {
+    c->epoch = 1;
+    *ret = c;
+    return 0;
+  }
+  int err = (rc & 0xff) == SQLITE_FULL ? ENOSPC : (rc & 0xff) == SQLITE_BUSY ? EBUSY : EIO;
+  prelux_problem(why, err, "cache catalogue %s: %s", path, c->db ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc));
+  prelux_catalogue_free(c);
+  return -err;
+}
+
+void prelux_catalogue_free(struct prelux_catalogue *c)
+{
+  if (!c)
+    return;
+  close_db(c);
+  pthread_mutex_destroy(&c->lock);
+  free(c);
+}
+
+int prelux_catalogue_meta(struct prelux_catalogue *c, const char *key, char *ret, size_t cap)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = c->stmts[META];
+  sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
+  int rc = sqlite3_step(st), result = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : fault(c, rc);
+  if (rc == SQLITE_ROW)
+    column_text(st, 0, ret, cap);
+  done(st);
+  pthread_mutex_unlock(&c->lock);
+  return result;
+}
+
+int prelux_catalogue_set_meta(struct prelux_catalogue *c, const char *key, const char *value)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = c->stmts[SET_META];
+  sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
+  sqlite3_bind_text(st, 2, value, -1, SQLITE_STATIC);
+  int ret = run(c, st);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+static int find_tree(struct prelux_catalogue *c, const char *identity, int64_t *ret_id, uint64_t *key, uint64_t *dev)
+{
+  sqlite3_stmt *st = c->stmts[TREE];
+  sqlite3_bind_text(st, 1, identity, -1, SQLITE_STATIC);
+  int rc = sqlite3_step(st), result = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : fault(c, rc);
+  if (rc == SQLITE_ROW)
+  {
+    *ret_id = sqlite3_column_int64(st, 0);
+    *key = (uint64_t)sqlite3_column_int64(st, 1);
+    *dev = (uint64_t)sqlite3_column_int64(st, 2);
+  }
+  done(st);
+  return result;
+}
+
+int prelux_catalogue_tree(struct prelux_catalogue *c, const char *identity, int64_t *ret_id, uint64_t *key, uint64_t *dev)
+{
+  pthread_mutex_lock(&c->lock);
+  int ret = find_tree(c, identity, ret_id, key, dev);
+  for (int tries = 0; ret == -ENOENT && tries < 256; tries++)
+  {
+    sqlite3_stmt *st = c->stmts[ADD_TREE];
+    sqlite3_bind_text(st, 1, identity, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(st, 2, (int64_t)*key);
+    sqlite3_bind_int64(st, 3, (int64_t)*dev);
+    int rc = sqlite3_step(st);
+    done(st);
+    if (rc == SQLITE_DONE)
+      ret = find_tree(c, identity, ret_id, key, dev);
+    else if ((rc & 0xff) == SQLITE_CONSTRAINT)
+      ++*dev;
+    else
+      ret = fault(c, rc);
+  }
+  pthread_mutex_unlock(&c->lock);
+  return ret == -ENOENT ? -EIO : ret;
+}
+
+int prelux_catalogue_get(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *ret)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = bind(c, GET, tree, path);
+  int rc = sqlite3_step(st), result = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : fault(c, rc);
+  if (rc == SQLITE_ROW)
+  {
+    *ret = (struct prelux_row){
+        .obj = {.type = PRELUX_FILE,
+                .size = (uint64_t)sqlite3_column_int64(st, 0),
+                .mtime_ns = sqlite3_column_int64(st, 1),
+                .mode = (uint32_t)sqlite3_column_int64(st, 2)},
+        .ino = (uint64_t)sqlite3_column_int64(st, 5),
+        .bytes = (uint64_t)sqlite3_column_int64(st, 6),
+        .file_mtime_ns = sqlite3_column_int64(st, 7),
+        .used_ns = sqlite3_column_int64(st, 8),
+        .epoch = (uint64_t)sqlite3_column_int64(st, 9),
+    };
+    column_text(st, 3, ret->obj.version, sizeof ret->obj.version);
+    column_text(st, 4, ret->obj.md5, sizeof ret->obj.md5);
+  }
+  done(st);
+  pthread_mutex_unlock(&c->lock);
+  return result;
+}
+
+static int put_row(struct prelux_catalogue *c, enum stmt which, int64_t tree, const char *path, const struct prelux_row *row)
+{
+  sqlite3_stmt *st = bind(c, which, tree, path);
+  sqlite3_bind_int64(st, 3, (int64_t)row->obj.size);
+  sqlite3_bind_int64(st, 4, row->obj.mtime_ns);
+  sqlite3_bind_int64(st, 5, row->obj.mode);
+  sqlite3_bind_text(st, 6, row->obj.version, -1, SQLITE_STATIC);
+  sqlite3_bind_text(st, 7, row->obj.md5, -1, SQLITE_STATIC);
+  sqlite3_bind_int64(st, 8, (int64_t)row->ino);
+  sqlite3_bind_int64(st, 9, (int64_t)row->bytes);
+  sqlite3_bind_int64(st, 10, row->file_mtime_ns);
+  sqlite3_bind_int64(st, 11, row->used_ns);
+  sqlite3_bind_int64(st, 12, (int64_t)row->epoch);
+  return run(c, st);
+}
+
+int prelux_catalogue_begin(struct prelux_catalogue *c, int64_t tree, const char *path, const struct prelux_row *row)
+{
+  pthread_mutex_lock(&c->lock);
+  struct prelux_row now = *row;
+  now.epoch = c->epoch;
+  int ret = put_row(c, FILL, tree, path, &now);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+static uint64_t bytes_of(struct prelux_catalogue *c, int64_t tree, const char *path)
+{
+  sqlite3_stmt *st = bind(c, BYTES, tree, path);
+  uint64_t bytes = sqlite3_step(st) == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
+  done(st);
+  return bytes;
+}
+
+int prelux_catalogue_finish(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *row, uint64_t *ret_old)
+{
+  pthread_mutex_lock(&c->lock);
+  /* The epoch is read here, after data and name are in place: what an epoch holds was there before it ended. */
+  row->epoch = c->epoch;
+  uint64_t old = 0;
+  int ret = run(c, c->stmts[BEGIN]);
+  if (ret == 0)
+  {
+    old = bytes_of(c, tree, path);
+    ret = put_row(c, FINISH, tree, path, row);
+    if (ret == 0)
+      ret = run(c, bind(c, ABORT, tree, path));
+    if (ret == 0)
+      ret = run(c, c->stmts[COMMIT]);
+    if (ret < 0)
+      run(c, c->stmts[ROLLBACK]);
+  }
+  pthread_mutex_unlock(&c->lock);
+  if (ret == 0)
+    *ret_old = old;
+  return ret;
+}
+
+static int run_path(struct prelux_catalogue *c, enum stmt which, int64_t tree, const char *path)
+{
+  pthread_mutex_lock(&c->lock);
+  int ret = run(c, bind(c, which, tree, path));
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+int prelux_catalogue_abort(struct prelux_catalogue *c, int64_t tree, const char *path)
+{
+  return run_path(c, ABORT, tree, path);
+}
+
+int prelux_catalogue_promote(struct prelux_catalogue *c, int64_t tree, const char *path)
+{
+  return run_path(c, PROMOTE, tree, path);
+}
+
+int prelux_catalogue_del(struct prelux_catalogue *c, int64_t tree, const char *path, uint64_t *ret_bytes)
+{
+  pthread_mutex_lock(&c->lock);
+  uint64_t bytes = bytes_of(c, tree, path);
+  int ret = run(c, bind(c, DEL, tree, path));
+  if (ret == 0 && sqlite3_changes(c->db) == 0)
+    ret = -ENOENT;
+  pthread_mutex_unlock(&c->lock);
+  if (ret == 0)
+    *ret_bytes = bytes;
+  return ret;
+}
+
+int prelux_catalogue_touch(struct prelux_catalogue *c, const struct prelux_victim *rows, int n)
+{
+  pthread_mutex_lock(&c->lock);
+  int ret = run(c, c->stmts[BEGIN]);
+  for (int i = 0; ret == 0 && i < n; i++)
+  {
+    sqlite3_stmt *st = bind(c, TOUCH, rows[i].tree, rows[i].path);
+    sqlite3_bind_int64(st, 3, rows[i].used_ns);
+    ret = run(c, st);
+  }
+  if (ret == 0)
+    ret = run(c, c->stmts[COMMIT]);
+  if (ret < 0)
+    run(c, c->stmts[ROLLBACK]);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+/* Steps through a prepared VICTIM select. Lock held. */
+static int collect(struct prelux_catalogue *c, sqlite3_stmt *st, struct prelux_victim *ret, int n)
+{
+  int count = 0, rc = SQLITE_ROW;
+  while (count < n && (rc = sqlite3_step(st)) == SQLITE_ROW)
+  {
+    size_t len = (size_t)sqlite3_column_bytes(st, 1);
+    struct prelux_victim *v = &ret[count];
+    *v = (struct prelux_victim){.tree = sqlite3_column_int64(st, 0),
+                                .path = calloc(1, len + 1),
+                                .ino = (uint64_t)sqlite3_column_int64(st, 2),
+                                .bytes = (uint64_t)sqlite3_column_int64(st, 3),
+                                .file_mtime_ns = sqlite3_column_int64(st, 4),
+                                .used_ns = sqlite3_column_int64(st, 5)};
+    if (!v->path)
+    {
+      rc = SQLITE_NOMEM;
+      break;
+    }
+    if (len)
+      memcpy(v->path, sqlite3_column_blob(st, 1), len);
+    count++;
+  }
+  int err = fault(c, rc);
+  done(st);
+  if (err == 0)
+    return count;
+  while (count)
+    free(ret[--count].path);
+  return err;
+}
+
+int prelux_catalogue_oldest(struct prelux_catalogue *c, int64_t after_ns, struct prelux_victim *ret, int n)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_bind_int64(c->stmts[OLDEST], 1, after_ns);
+  sqlite3_bind_int64(c->stmts[OLDEST], 2, n);
+  int count = collect(c, c->stmts[OLDEST], ret, n);
+  pthread_mutex_unlock(&c->lock);
+  return count;
+}
+
+int prelux_catalogue_below(struct prelux_catalogue *c, int64_t tree, const char *path, const char *after,
+                           struct prelux_victim *ret, int n)
+{
+  char from[PRELUX_OBJECT_MAX + 2], to[PRELUX_OBJECT_MAX + 2];
+  int len = snprintf(from, sizeof from, "%s/", path);
+  memcpy(to, from, (size_t)len);
+  to[len - 1] = '/' + 1;
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = bind(c, *path ? BELOW : BELOW_FIRST, tree, "");
+  if (*path)
+  {
+    sqlite3_bind_blob(st, 2, from, len, SQLITE_STATIC);
+    sqlite3_bind_blob(st, 3, to, len, SQLITE_STATIC);
+  }
+  sqlite3_bind_blob(st, 4, after ? after : "", after ? (int)strlen(after) : 0, SQLITE_STATIC);
+  sqlite3_bind_int64(st, 5, n);
+  int count = collect(c, st, ret, n);
+  pthread_mutex_unlock(&c->lock);
+  return count;
+}
+
+int prelux_catalogue_unfinished(struct prelux_catalogue *c, struct prelux_victim *ret, int n)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_bind_int64(c->stmts[UNFINISHED], 1, n);
+  int count = collect(c, c->stmts[UNFINISHED], ret, n);
+  pthread_mutex_unlock(&c->lock);
+  return count;
+}
+
+int prelux_catalogue_later(struct prelux_catalogue *c, uint64_t epoch, struct prelux_victim *ret, int n)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_bind_int64(c->stmts[LATER], 1, (int64_t)epoch);
+  sqlite3_bind_int64(c->stmts[LATER], 2, n);
+  int count = collect(c, c->stmts[LATER], ret, n);
+  pthread_mutex_unlock(&c->lock);
+  return count;
+}
+
+int prelux_catalogue_totals(struct prelux_catalogue *c, uint64_t *ret_bytes, uint64_t *ret_files, uint64_t *ret_epoch)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = c->stmts[TOTALS];
+  int rc = sqlite3_step(st), ret = fault(c, rc);
+  if (rc == SQLITE_ROW)
+  {
+    *ret_bytes = (uint64_t)sqlite3_column_int64(st, 0);
+    *ret_files = (uint64_t)sqlite3_column_int64(st, 1);
+    *ret_epoch = (uint64_t)sqlite3_column_int64(st, 2);
+  }
+  done(st);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+uint64_t prelux_catalogue_next_epoch(struct prelux_catalogue *c)
+{
+  pthread_mutex_lock(&c->lock);
+  uint64_t ended = c->epoch++;
+  pthread_mutex_unlock(&c->lock);
+  return ended;
+}
+
+void prelux_catalogue_set_epoch(struct prelux_catalogue *c, uint64_t epoch)
+{
+  pthread_mutex_lock(&c->lock);
+  c->epoch = epoch;
+  pthread_mutex_unlock(&c->lock);
+}
+
+int prelux_catalogue_recovered(struct prelux_catalogue *c, int64_t tree, const char *path, const char *name)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = bind(c, RECOVERED, tree, "");
+  sqlite3_bind_text(st, 1, name, -1, SQLITE_STATIC);
+  sqlite3_bind_int64(st, 2, tree);
+  sqlite3_bind_blob(st, 3, path, (int)strlen(path), SQLITE_STATIC);
+  sqlite3_bind_int64(st, 4, prelux_store_wall());
+  int ret = run(c, st);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+int prelux_catalogue_identity(struct prelux_catalogue *c, int64_t tree, char *ret, size_t cap)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = c->stmts[IDENTITY];
+  sqlite3_bind_int64(st, 1, tree);
+  int rc = sqlite3_step(st), result = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : fault(c, rc);
+  if (rc == SQLITE_ROW)
+    column_text(st, 0, ret, cap);
+  done(st);
+  pthread_mutex_unlock(&c->lock);
+  return result;
+}
+
+void prelux_catalogue_durable(struct prelux_catalogue *c)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+  pthread_mutex_unlock(&c->lock);
+}

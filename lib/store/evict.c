@@ -1,0 +1,450 @@
+/* Eviction: the files unused for longest go first, as long as nobody has them open or mapped.
+ *
+ * The proof is a write lease (F_SETLEASE F_WRLCK), which the kernel gives only when this fd is the file's only one. Under the
+ * lease: the index forgets the file (no reader is sent to it any more), it moves from its name to held/, the lease goes. Who
+ * came to open it meanwhile gets the old, whole file; then it is held until that reader has gone.
+ *
+ * held/ also has the old versions of replaced files and the nameless files of `skip`: as long as the inode exists its number
+ * cannot be given to another file, and so the index's inode key may stay. Each tick probes them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/base/os.h"
+#include "lib/index/writer.h"
+#include "lib/store/private.h"
+
+#define BATCH 64
+#define ATIME_SLACK_NS 1000000000ll
+
+/* 0: nobody else has the file; the caller gives the lease back with lease_drop(). */
+static int lease_take(struct prelux_store *s, int fd)
+{
+  /* Should somebody open the file meanwhile the kernel signals us: with a signal that does nothing by default. */
+  prelux_os.fcntl(fd, F_SETSIG, SIGURG);
+  if (prelux_os.fcntl(fd, F_SETLEASE, F_WRLCK) == 0)
+    return 0;
+  if (errno != EAGAIN && errno != EACCES)
+  {
+    pthread_mutex_lock(&s->lock);
+    bool warned = s->lease_warned;
+    s->lease_warned = true;
+    pthread_mutex_unlock(&s->lock);
+    if (!warned)
+      prelux_warn("cache folder %s: its file system has no leases (%s): nothing can be evicted", s->dir, strerror(errno));
+  }
+  return -EBUSY;
+}
+
+static void lease_drop(int fd)
+{
+  prelux_os.fcntl(fd, F_SETLEASE, F_UNLCK);
+  prelux_os.close(fd);
+}
+
+/* ---- held files ---- */
+
+void prelux_hold_name(struct prelux_store *s, char ret[32])
+{
+  snprintf(ret, 32, "%016llx", (unsigned long long)atomic_fetch_add(&s->next_name, 1));
+  atomic_fetch_add(&s->held, 1);
+}
+
+int prelux_hold(struct prelux_store *s, int dirfd, const char *name)
+{
+  char held[32];
+  struct stat st;
+  if (prelux_os.fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+    return 0;
+  prelux_hold_name(s, held);
+  if (prelux_os.linkat(dirfd, name, s->held_fd, held, 0) == 0)
+    return 0;
+  /* Then its readers lose the object's identity in fstat: better than another file having it. */
+  int rc = -errno;
+  atomic_fetch_sub(&s->held, 1);
+  if (s->index)
+    prelux_index_drop_inode(s->index, st.st_dev, st.st_ino);
+  return rc;
+}
+
+void prelux_hold_release(struct prelux_store *s, const char *name, bool force)
+{
+  struct stat st;
+  int fd = prelux_os.openat(s->held_fd, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0)
+    return;
+  bool known = prelux_os.fstat(fd, &st) == 0, leased = lease_take(s, fd) == 0;
+  if (known && (leased || force))
+  {
+    /* Another name: it was never replaced, or somebody linked it. Its key is still needed then. */
+    if (s->index && st.st_nlink == 1)
+      prelux_index_drop_inode(s->index, st.st_dev, st.st_ino);
+    if (prelux_os.unlinkat(s->held_fd, name, 0) == 0)
+      atomic_fetch_sub(&s->held, 1);
+  }
+  if (leased)
+    lease_drop(fd);
+  else
+    prelux_os.close(fd);
+}
+
+static int sweep_one(void *arg, int dirfd, const char *name)
+{
+  struct prelux_store *s = arg;
+  prelux_hold_release(s, name, atomic_load(&s->held) > PRELUX_HELD_MAX);
+  return 0;
+}
+
+void prelux_hold_sweep(struct prelux_store *s)
+{
+  if (atomic_load(&s->held))
+    prelux_dir_each(s->held_fd, sweep_one, s);
+}
+
+/* ---- one file ---- */
+
+static void forget_row(struct prelux_tree *t, const char *object, uint64_t *ret_bytes)
+{
+  struct prelux_store *s = t->store;
+  uint64_t bytes = 0;
+  if (prelux_catalogue_del(s->cat, t->id, object, &bytes) < 0)
+    return;
+  pthread_mutex_lock(&s->lock);
+  s->used -= bytes < s->used ? bytes : s->used;
+  s->stats.files -= s->stats.files > 0;
+  pthread_mutex_unlock(&s->lock);
+  *ret_bytes = bytes;
+}
+
+static void hide(struct prelux_tree *t, const char *object)
+{
+  size_t len = strlen(object);
+  pthread_mutex_lock(&t->store->lock);
+  struct prelux_entry *e = prelux_entry_find(t, object, len);
+  if (e)
+    e->cache_ino = 0;
+  prelux_tree_unpublish(t, object, len);
+  pthread_mutex_unlock(&t->store->lock);
+}
+
+/* fd holds the lease. */
+static int move_out(struct prelux_tree *t, const char *object, int fd)
+{
+  struct prelux_store *s = t->store;
+  char held[32];
+  const char *base;
+  int dir, rc = prelux_disk_parent(t, object, false, &dir, &base);
+  if (rc == 0)
+  {
+    hide(t, object);
+    prelux_hold_name(s, held);
+    if (prelux_os.renameat(dir, base, s->held_fd, held) < 0)
+    {
+      rc = -errno;
+      atomic_fetch_sub(&s->held, 1);
+    }
+    prelux_os.close(dir);
+  }
+  lease_drop(fd);
+  if (rc == 0)
+    prelux_hold_release(s, held, false);
+  return rc;
+}
+
+static int evict_locked(struct prelux_tree *t, const char *object, uint64_t *ret_bytes)
+{
+  struct prelux_store *s = t->store;
+  struct prelux_row row;
+  struct stat st;
+  int fd, rc = prelux_catalogue_get(s->cat, t->id, object, &row);
+  if (rc < 0)
+    return rc;
+  rc = prelux_disk_open(t, object, O_RDONLY | O_NONBLOCK, &fd, &st);
+  if (rc == -EAGAIN || rc == -EWOULDBLOCK)
+    return -EBUSY;
+  if (rc < 0 || !prelux_row_matches(s, &row, &st))
+  {
+    /* Gone, or somebody else's file: the row is wrong. */
+    if (rc == 0)
+      prelux_os.close(fd);
+    if (rc == 0 || rc == -ENOENT || rc == -ENOTDIR || rc == -EISDIR || rc == -ENXIO)
+    {
+      hide(t, object);
+      forget_row(t, object, ret_bytes);
+      return 0;
+    }
+    return rc;
+  }
+  rc = lease_take(s, fd);
+  if (rc < 0)
+  {
+    prelux_os.close(fd);
+    return rc;
+  }
+  rc = move_out(t, object, fd);
+  if (rc < 0)
+    return rc;
+  forget_row(t, object, ret_bytes);
+  pthread_mutex_lock(&s->lock);
+  s->stats.evictions++;
+  pthread_mutex_unlock(&s->lock);
+  return 0;
+}
+
+int prelux_evict_one(struct prelux_tree *t, const char *object, uint64_t *ret_bytes)
+{
+  struct prelux_flight flight;
+  if (!prelux_flight_try(&flight, t, PRELUX_FLIGHT_FILL, object))
+    return -EBUSY;
+  int rc = evict_locked(t, object, ret_bytes);
+  prelux_flight_end(t->store, &flight, rc, NULL);
+  return rc;
+}
+
+/* ---- many files ---- */
+
+static struct prelux_tree *tree_of(struct prelux_store *s, int64_t id)
+{
+  char identity[4096];
+  pthread_mutex_lock(&s->lock);
+  struct prelux_tree *t = s->trees;
+  while (t && t->id != id)
+    t = t->next;
+  pthread_mutex_unlock(&s->lock);
+  /* Trees of configurations that nobody uses now count too. */
+  if (!t && (prelux_catalogue_identity(s->cat, id, identity, sizeof identity) < 0 ||
+             prelux_tree_open(s, identity, NULL, &t, NULL) < 0))
+    return NULL;
+  return t;
+}
+
+/* Hits do not reach the daemon, but the kernel notes them (as far as the mount options let it): a file read since its row was
+ * written gets its turn later. */
+static bool used_later(struct prelux_tree *t, struct prelux_victim *v)
+{
+  struct stat st;
+  int fd;
+  if (prelux_disk_open(t, v->path, O_RDONLY | O_NONBLOCK, &fd, &st) < 0)
+    return false;
+  prelux_os.close(fd);
+  int64_t atime = (int64_t)st.st_atim.tv_sec * 1000000000 + st.st_atim.tv_nsec;
+  if (atime <= v->used_ns + ATIME_SLACK_NS)
+    return false;
+  v->used_ns = atime;
+  prelux_catalogue_touch(t->store->cat, v, 1);
+  return true;
+}
+
+static void flush_uses(struct prelux_store *s);
+
+/* One pass over all rows, oldest first. */
+static uint64_t evict_pass(struct prelux_store *s, uint64_t want)
+{
+  struct prelux_victim rows[BATCH];
+  int64_t after = INT64_MIN, end = prelux_store_wall();
+  uint64_t freed = 0;
+  int n;
+  while (freed < want && after < end && (n = prelux_catalogue_oldest(s->cat, after, rows, BATCH)) > 0)
+    for (int i = 0; i < n; i++)
+    {
+      uint64_t bytes = 0;
+      struct prelux_tree *t = freed < want ? tree_of(s, rows[i].tree) : NULL;
+      after = rows[i].used_ns;
+      if (t && !used_later(t, &rows[i]) && prelux_evict_one(t, rows[i].path, &bytes) == 0)
+        freed += bytes;
+      free(rows[i].path);
+    }
+  return freed;
+}
+
+uint64_t prelux_evict_bytes(struct prelux_store *s, uint64_t bytes)
+{
+  uint64_t freed = 0;
+  pthread_mutex_lock(&s->evict_lock);
+  flush_uses(s);
+  prelux_hold_sweep(s);
+  /* The second pass reaches what the first put off because it had been read. */
+  for (int pass = 0; pass < 2 && freed < bytes; pass++)
+    freed += evict_pass(s, bytes - freed);
+  pthread_mutex_unlock(&s->evict_lock);
+  return freed;
+}
+
+/* ---- room ---- */
+
+static uint64_t over_quota(struct prelux_store *s, uint64_t bytes)
+{
+  pthread_mutex_lock(&s->lock);
+  uint64_t sum = s->used + s->reserved + bytes;
+  pthread_mutex_unlock(&s->lock);
+  return sum > s->max_bytes ? sum - s->max_bytes : 0;
+}
+
+static uint64_t short_of_space(struct prelux_store *s, uint64_t bytes)
+{
+  struct statfs fs;
+  if (prelux_os.fstatfs(s->dir_fd, &fs) < 0)
+    return 0;
+  uint64_t unit = (uint64_t)fs.f_bsize, have = (uint64_t)fs.f_bavail * unit, want = bytes + s->opts.min_free_bytes;
+  return have < want ? want - have : 0;
+}
+
+int prelux_room_take(struct prelux_store *s, uint64_t bytes, struct prelux_problem *why)
+{
+  if (bytes > s->max_bytes)
+    return prelux_problem(why, ENOSPC, "%llu bytes do not fit into the cache %s of %llu", (unsigned long long)bytes, s->dir,
+                          (unsigned long long)s->max_bytes);
+  for (int tries = 0;; tries++)
+  {
+    uint64_t quota = over_quota(s, bytes), space = short_of_space(s, bytes), missing = quota > space ? quota : space;
+    if (missing == 0)
+      break;
+    if (tries == 3 || prelux_evict_bytes(s, missing) == 0)
+    {
+      prelux_problem(why, ENOSPC, "cache %s is full: %llu bytes more are needed, all else is in use", s->dir,
+                     (unsigned long long)missing);
+      if (why)
+        snprintf(why->advice, sizeof why->advice, "raise cache.max_size, lower cache.min_free, or close files");
+      return -ENOSPC;
+    }
+  }
+  pthread_mutex_lock(&s->lock);
+  s->reserved += bytes;
+  pthread_mutex_unlock(&s->lock);
+  return 0;
+}
+
+void prelux_room_return(struct prelux_store *s, uint64_t bytes)
+{
+  pthread_mutex_lock(&s->lock);
+  s->reserved -= bytes;
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* Writes the last uses noted in memory to the catalogue. */
+static void flush_uses(struct prelux_store *s)
+{
+  struct prelux_victim rows[BATCH];
+  int n;
+  do
+  {
+    n = 0;
+    pthread_mutex_lock(&s->lock);
+    /* Uses are young: entries used since the last flush stand at the front of the LRU list. */
+    for (struct prelux_entry *e = s->entries.newest; e && n < BATCH; e = e->older)
+      if (e->used_ns && (rows[n].path = strdup(e->data)))
+      {
+        rows[n].tree = e->tree->id;
+        rows[n++].used_ns = e->used_ns;
+        e->used_ns = 0;
+      }
+    pthread_mutex_unlock(&s->lock);
+    if (n)
+      prelux_catalogue_touch(s->cat, rows, n);
+    for (int i = 0; i < n; i++)
+      free(rows[i].path);
+  } while (n == BATCH);
+}
+
+void prelux_evict_tick(struct prelux_store *s)
+{
+  pthread_mutex_lock(&s->lock);
+  uint64_t used = s->used + s->reserved;
+  pthread_mutex_unlock(&s->lock);
+  uint64_t space = short_of_space(s, 0);
+  uint64_t low = (uint64_t)((double)s->max_bytes * s->opts.low), quota = 0;
+  if ((double)used > (double)s->max_bytes * s->opts.high && used > low)
+    quota = used - low;
+  if (quota || space)
+    prelux_evict_bytes(s, quota > space ? quota : space);
+  else
+    flush_uses(s);
+}
+
+/* ---- the command ---- */
+
+static void count_one(struct prelux_tree *t, const char *object, uint64_t *files, uint64_t *bytes, uint64_t *busy)
+{
+  uint64_t n = 0;
+  int rc = prelux_evict_one(t, object, &n);
+  *files += rc == 0;
+  *bytes += n;
+  *busy += rc == -EBUSY;
+}
+
+int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t *ret_files, uint64_t *ret_bytes, uint64_t *ret_busy)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_victim rows[BATCH];
+  uint64_t files = 0, bytes = 0, busy = 0;
+  char *after = NULL;
+  size_t len = strlen(object);
+  int n, rc = prelux_object_check(s, object, NULL);
+  if (rc < 0)
+    return rc;
+  if (len)
+    count_one(v->tree, object, &files, &bytes, &busy);
+  while ((n = prelux_catalogue_below(s->cat, v->tree->id, object, after, rows, BATCH)) > 0)
+    for (int i = 0; i < n; i++)
+    {
+      count_one(v->tree, rows[i].path, &files, &bytes, &busy);
+      free(after);
+      after = rows[i].path;
+    }
+  free(after);
+  pthread_mutex_lock(&s->lock);
+  prelux_entries_drop_below(v->tree, object, len);
+  prelux_folders_drop_below(v->tree, object, len);
+  prelux_memory_forget(v->tree, object, len);
+  pthread_mutex_unlock(&s->lock);
+  if (n < 0)
+    return n;
+  *ret_files = files;
+  *ret_bytes = bytes;
+  *ret_busy = busy;
+  return 0;
+}
+
+int prelux_store_info(const struct prelux_view *v, const char *object, struct prelux_object_info *ret)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_known k = {0};
+  struct prelux_row row;
+  struct stat st;
+  struct prelux_flight flight;
+  int fd, rc = prelux_object_check(s, object, NULL);
+  if (rc < 0)
+    return rc;
+  pthread_mutex_lock(&s->lock);
+  int have = prelux_memory_get(v->tree, object, strlen(object), &k);
+  pthread_mutex_unlock(&s->lock);
+  *ret = (struct prelux_object_info){.state = PRELUX_STATE_ABSENT, .size = k.obj.size};
+  snprintf(ret->version, sizeof ret->version, "%s", k.obj.version);
+  if (have && k.obj.type == PRELUX_DIR)
+    ret->state = PRELUX_STATE_DIRECTORY;
+  else if (have && k.obj.type == PRELUX_NONE)
+    ret->state = PRELUX_STATE_NEGATIVE;
+  else if (!prelux_flight_try(&flight, v->tree, PRELUX_FLIGHT_FILL, object))
+    ret->state = PRELUX_STATE_PARTIAL;
+  else
+  {
+    if (prelux_catalogue_get(s->cat, v->tree->id, object, &row) == 0 &&
+        prelux_disk_open(v->tree, object, O_RDONLY | O_NONBLOCK, &fd, &st) == 0)
+    {
+      if (prelux_row_matches(s, &row, &st) && (!have || prelux_object_same(&row.obj, &k.obj)))
+      {
+        ret->state = PRELUX_STATE_CACHED;
+        ret->size = row.obj.size;
+        snprintf(ret->version, sizeof ret->version, "%s", row.obj.version);
+      }
+      prelux_os.close(fd);
+    }
+    prelux_flight_end(s, &flight, 0, NULL);
+  }
+  return 0;
+}

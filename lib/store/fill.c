@@ -1,0 +1,315 @@
+/* Filling: remote -> .prelux/fill/<number> -> cache path.
+ *
+ *   1 room: quota and free space, evicting; blocks are allocated before the first byte is asked for
+ *   2 bytes: in order, exactly once, exactly as many as the version has; checksum where offered
+ *   3 the version is still the remote's (backends whose read() cannot tell are asked again)
+ *   4 mtime and mode; writable fd closed (a program may exec the file the moment it has a name)
+ *   5 row "filling" with the inode -> rename -> row "clean"
+ * Killed before the rename: the partial file is emptied away at the next start. Killed after it: the row names the inode that
+ * lies there, which is whole. The old version, if any, keeps its inode for those who have it open (prelux_hold). */
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/base/os.h"
+#include "lib/store/private.h"
+
+struct fetch {
+  int fd;
+  uint64_t pos, size;
+  EVP_MD_CTX *md5; /* NULL: not offered */
+  unsigned char head[4];
+  bool full; /* -ENOSPC came from our disk, not from the backend */
+};
+
+static int write_at(int fd, const char *p, size_t len, uint64_t off)
+{
+  while (len)
+  {
+    ssize_t n = prelux_os.pwrite(fd, p, len, (off_t)off);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+      return n < 0 ? -errno : -EIO;
+    p += n;
+    off += (uint64_t)n;
+    len -= (size_t)n;
+  }
+  return 0;
+}
+
+static int sink(void *arg, uint64_t off, const void *buf, size_t len)
+{
+  struct fetch *f = arg;
+  if (off != f->pos || len > f->size - f->pos)
+    return -EPROTO;
+  int rc = write_at(f->fd, buf, len, off);
+  if (rc < 0)
+  {
+    f->full = rc == -ENOSPC || rc == -EDQUOT;
+    return rc;
+  }
+  if (f->md5 && EVP_DigestUpdate(f->md5, buf, len) != 1)
+    return -EIO;
+  if (off < sizeof f->head)
+    memcpy(f->head + off, buf, len < sizeof f->head - off ? len : sizeof f->head - off);
+  f->pos += len;
+  return 0;
+}
+
+/* All bytes. A part that fails is asked for again from where it stopped, as long as each try gets further. */
+static int read_parts(const struct prelux_view *v, const char *object, const struct prelux_object *obj, struct fetch *f,
+                      struct prelux_problem *why)
+{
+  const struct prelux_backend_ops *ops = v->backend->ops;
+  while (f->pos < f->size)
+  {
+    uint64_t from = f->pos, left = f->size - f->pos;
+    uint64_t part = (ops->caps & PRELUX_CAP_RANGE) && left > PRELUX_FILL_PART ? PRELUX_FILL_PART : left;
+    int rc = ops->read(v->backend, object, obj, from, part, sink, f, why);
+    if (rc == -EIO && !f->full && f->pos > from && (ops->caps & PRELUX_CAP_RANGE))
+      continue;
+    if (rc < 0)
+      return rc;
+    if (f->pos != from + part)
+      return prelux_problem(why, EPROTO, "%.200s: %llu bytes came where %llu were asked for", object,
+                            (unsigned long long)(f->pos - from), (unsigned long long)part);
+  }
+  return 0;
+}
+
+static int check_md5(struct fetch *f, const char *object, const char *want, struct prelux_problem *why)
+{
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  char hex[2 * EVP_MAX_MD_SIZE + 1];
+  unsigned n = 0;
+  if (EVP_DigestFinal_ex(f->md5, digest, &n) != 1)
+    return prelux_problem(why, EIO, "%.200s: no checksum", object);
+  for (unsigned i = 0; i < n; i++)
+    snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+  if (strcmp(hex, want) == 0)
+    return 0;
+  return prelux_problem(why, EPROTO, "%.200s: the bytes have MD5 %s, the remote says %s", object, hex, want);
+}
+
+/* The remote still has this version. */
+static int check_version(const struct prelux_view *v, const char *object, const struct prelux_object *obj, struct prelux_problem *why)
+{
+  struct prelux_object now = {0};
+  if ((v->backend->ops->caps & PRELUX_CAP_CONDITIONAL) && obj->version[0])
+    return 0;
+  int rc = v->backend->ops->stat(v->backend, object, &now, why);
+  if (rc < 0)
+    return rc == -ENOENT ? -ESTALE : rc;
+  /* A remote that shows neither version nor time: equal length is all there is to see. */
+  bool blind = !obj->version[0] && !now.version[0] && (!obj->mtime_ns || obj->mtime_rough);
+  if (blind ? now.type == obj->type && now.size == obj->size : prelux_object_same(&now, obj))
+    return 0;
+  return prelux_problem(why, ESTALE, "%.200s: changed on the remote while it was read", object);
+}
+
+static int fetch_bytes(const struct prelux_view *v, const char *object, const struct prelux_object *obj, struct fetch *f,
+                       struct prelux_problem *why)
+{
+  if (obj->md5[0])
+  {
+    f->md5 = EVP_MD_CTX_new();
+    if (!f->md5 || EVP_DigestInit_ex(f->md5, EVP_md5(), NULL) != 1)
+    {
+      /* A host that forbids MD5 (FIPS) still has length and version. */
+      EVP_MD_CTX_free(f->md5);
+      f->md5 = NULL;
+    }
+  }
+  int rc = read_parts(v, object, obj, f, why);
+  if (rc == 0 && f->md5)
+    rc = check_md5(f, object, obj->md5, why);
+  EVP_MD_CTX_free(f->md5);
+  f->md5 = NULL;
+  return rc == 0 ? check_version(v, object, obj, why) : rc;
+}
+
+static int allocate(struct prelux_store *s, int fd, uint64_t size)
+{
+  for (int evicted = 0;;)
+  {
+    if (size == 0 || prelux_os.fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) == 0)
+      return 0;
+    if (errno == EINTR)
+      continue;
+    if (errno == EOPNOTSUPP || errno == ENOSYS)
+      return 0; /* writes will tell */
+    if ((errno != ENOSPC && errno != EDQUOT) || evicted++ || prelux_evict_bytes(s, size) == 0)
+      return -errno;
+  }
+}
+
+/* The kernel must be able to run programs and scripts that lie there. */
+static bool runnable(const struct prelux_object *obj, const unsigned char head[4])
+{
+  return (obj->mode & 0111) || (head[0] == '#' && head[1] == '!') || memcmp(head, "\x7f" "ELF", 4) == 0;
+}
+
+static int dress(struct prelux_store *s, const struct prelux_object *obj, const struct fetch *f)
+{
+  struct timespec ts[2] = {{.tv_nsec = UTIME_NOW},
+                           {.tv_sec = obj->mtime_ns / 1000000000, .tv_nsec = obj->mtime_ns % 1000000000}};
+  if (ts[1].tv_nsec < 0)
+  {
+    ts[1].tv_sec--;
+    ts[1].tv_nsec += 1000000000;
+  }
+  if (prelux_os.fchmod(f->fd, s->read_bits | (runnable(obj, f->head) ? s->exec_bits : 0)) < 0)
+    return -errno;
+  return obj->mtime_ns && prelux_os.futimens(f->fd, ts) < 0 ? -errno : 0;
+}
+
+static void file_name(struct prelux_store *s, char ret[32])
+{
+  snprintf(ret, 32, "%016llx", (unsigned long long)atomic_fetch_add(&s->next_name, 1));
+}
+
+/* fill/<name> whole, checked and dressed; *ret_fd O_RDONLY. On failure nothing is left. */
+static int fill_file(const struct prelux_view *v, const char *object, const struct prelux_object *obj, const char *name,
+                     int *ret_fd, struct stat *ret_st, struct prelux_problem *why)
+{
+  struct prelux_store *s = v->tree->store;
+  struct fetch f = {.size = obj->size};
+  const char *step = "make";
+  f.fd = prelux_os.openat(s->fill_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (f.fd < 0)
+    return prelux_problem(why, errno, "cannot make a file in %s/.prelux/fill: %s", s->dir, strerror(errno));
+  int rc = allocate(s, f.fd, obj->size);
+  if (rc == 0)
+  {
+    rc = fetch_bytes(v, object, obj, &f, why);
+    step = rc < 0 && !f.full ? NULL : "write"; /* NULL: why is filled */
+  }
+  if (rc == 0)
+    rc = dress(s, obj, &f);
+  if (rc == 0 && (*ret_fd = prelux_os.openat(s->fill_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+    rc = -errno;
+  prelux_os.close(f.fd);
+  if (rc == 0 && (prelux_os.fstat(*ret_fd, ret_st) < 0 || (uint64_t)ret_st->st_size != obj->size))
+  {
+    rc = -EIO;
+    prelux_os.close(*ret_fd);
+  }
+  if (rc < 0)
+  {
+    prelux_os.unlinkat(s->fill_fd, name, 0);
+    if (step)
+      prelux_problem(why, -rc, "cannot %s the cached file of %.200s: %s", step, object, strerror(-rc));
+  }
+  return rc;
+}
+
+/* Something else may stand at the name since it was looked at: a folder, when the remote has turned one into a file. */
+static int rename_in(struct prelux_tree *t, const char *object, const char *name, int dir, const char *base)
+{
+  int fill = t->store->fill_fd;
+  prelux_hold(t->store, dir, base);
+  if (prelux_os.renameat(fill, name, dir, base) == 0)
+    return 0;
+  if (errno != EISDIR && errno != ENOTEMPTY && errno != EEXIST)
+    return -errno;
+  int rc = prelux_adopt_aside(t, dir, base, object);
+  if (rc == 0 && prelux_os.renameat(fill, name, dir, base) < 0)
+    rc = -errno;
+  return rc;
+}
+
+/* Gives fill/<name> its name in the tree. */
+static int install(const struct prelux_view *v, const char *object, const char *name, struct prelux_row *row,
+                   struct prelux_problem *why)
+{
+  struct prelux_store *s = v->tree->store;
+  const char *base;
+  uint64_t old = 0;
+  int dir, rc = prelux_disk_parent(v->tree, object, true, &dir, &base);
+  if (rc < 0)
+    return prelux_problem(why, -rc, "cannot make the cache folder of %.200s: %s", object, strerror(-rc));
+  rc = prelux_catalogue_begin(s->cat, v->tree->id, object, row);
+  if (rc == 0)
+  {
+    rc = rename_in(v->tree, object, name, dir, base);
+    if (rc < 0)
+      prelux_catalogue_abort(s->cat, v->tree->id, object);
+  }
+  prelux_os.close(dir);
+  if (rc < 0)
+    return prelux_problem(why, -rc, "cannot name the cached file of %.200s: %s", object, strerror(-rc));
+  /* From here on the file is there, whole. A catalogue that cannot take the last step leaves its row "filling", which the
+   * next start promotes; until then each open fetches again. */
+  rc = prelux_catalogue_finish(s->cat, v->tree->id, object, row, &old);
+  if (rc < 0)
+    prelux_warn("cache catalogue of %s: %s: '%.200s' will be fetched again", s->dir, strerror(-rc), object);
+  pthread_mutex_lock(&s->lock);
+  s->unsynced = true;
+  if (rc == 0)
+  {
+    s->used = s->used + row->bytes - (old < s->used ? old : s->used);
+    s->stats.files += old == 0;
+  }
+  pthread_mutex_unlock(&s->lock);
+  return 0;
+}
+
+/* A file nobody shall find by name: it lies in held/ until its readers have gone. */
+static int install_nameless(const struct prelux_view *v, const char *object, const char *name, struct prelux_known *k,
+                            struct prelux_problem *why)
+{
+  struct prelux_store *s = v->tree->store;
+  char held[32];
+  prelux_hold_name(s, held);
+  if (prelux_os.renameat(s->fill_fd, name, s->held_fd, held) < 0)
+    return prelux_problem(why, errno, "cannot keep the fetched file of %.200s: %s", object, strerror(errno));
+  pthread_mutex_lock(&s->lock);
+  prelux_view_publish(v, object, strlen(object), k); /* its inode: fstat shows the object's identity */
+  pthread_mutex_unlock(&s->lock);
+  return 0;
+}
+
+int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_known *k, bool keep, int *ret_fd,
+                struct prelux_problem *why)
+{
+  struct prelux_store *s = v->tree->store;
+  struct stat st;
+  char name[32];
+  int fd = -1, rc = prelux_room_take(s, k->obj.size, why);
+  if (rc < 0)
+    return rc;
+  file_name(s, name);
+  rc = fill_file(v, object, &k->obj, name, &fd, &st, why);
+  if (rc == 0)
+  {
+    struct prelux_row row = {.obj = k->obj,
+                             .ino = st.st_ino,
+                             .bytes = (uint64_t)st.st_blocks * 512,
+                             .file_mtime_ns = prelux_stat_mtime(&st),
+                             .used_ns = prelux_store_wall()};
+    k->cache_ino = st.st_ino;
+    rc = keep ? install(v, object, name, &row, why) : install_nameless(v, object, name, k, why);
+    if (rc < 0)
+    {
+      prelux_os.unlinkat(s->fill_fd, name, 0);
+      prelux_os.close(fd);
+      k->cache_ino = 0;
+    }
+  }
+  prelux_room_return(s, k->obj.size);
+  if (rc < 0)
+    return rc;
+  if (keep)
+    prelux_open_remember(v, object, k);
+  pthread_mutex_lock(&s->lock);
+  s->stats.fills++;
+  s->stats.filled_bytes += k->obj.size;
+  pthread_mutex_unlock(&s->lock);
+  *ret_fd = fd;
+  return 0;
+}

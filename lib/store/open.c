@@ -1,0 +1,173 @@
+/* Opening: attributes as the view wants them, then the cache file of that version, filled when it is not there.
+ *
+ * The file is looked at each time (inode, size, mtime against its catalogue row): a daemon's restart, an eviction or somebody's
+ * editor in the cache folder can never make a wrong file pass. While the fd is open here the evictor's lease fails, so the
+ * file still has its name when it is published in the index. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "lib/base/os.h"
+#include "lib/store/private.h"
+
+void prelux_open_remember(const struct prelux_view *v, const char *object, struct prelux_known *k)
+{
+  struct prelux_store *s = v->tree->store;
+  size_t len = strlen(object);
+  struct prelux_known now = *k;
+  pthread_mutex_lock(&s->lock);
+  prelux_entry_put(v->tree, object, len, &now);
+  if (prelux_object_same(&now.obj, &k->obj))
+  {
+    *k = now;
+    prelux_view_publish(v, object, len, k);
+    struct prelux_entry *e = prelux_entry_find(v->tree, object, len);
+    if (e && k->obj.type == PRELUX_FILE)
+      e->used_ns = prelux_store_wall();
+  }
+  pthread_mutex_unlock(&s->lock);
+}
+
+int prelux_open_folder(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd,
+                       struct prelux_problem *why)
+{
+  struct stat st;
+  int fd, rc = prelux_disk_folder(v->tree, object, true, &fd);
+  if (rc < 0)
+    return prelux_problem(why, -rc, "cannot make the cache folder of %.200s: %s", object, strerror(-rc));
+  if (prelux_os.fstat(fd, &st) < 0)
+    rc = prelux_problem(why, errno, "cache folder of %.200s: %s", object, strerror(errno));
+  if (rc == 0)
+  {
+    k->cache_ino = st.st_ino;
+    prelux_open_remember(v, object, k);
+  }
+  if (rc == 0 && ret_fd)
+  {
+    int ro = prelux_dir_open(fd, ".");
+    if (ro < 0)
+      rc = prelux_problem(why, -ro, "cannot open the cache folder of %.200s: %s", object, strerror(-ro));
+    else
+      *ret_fd = ro;
+  }
+  prelux_os.close(fd);
+  return rc;
+}
+
+bool prelux_row_matches(const struct prelux_store *s, const struct prelux_row *row, const struct stat *st)
+{
+  return S_ISREG(st->st_mode) && st->st_nlink > 0 && st->st_dev == s->dev && st->st_ino == row->ino &&
+         (uint64_t)st->st_size == row->obj.size && prelux_stat_mtime(st) == row->file_mtime_ns;
+}
+
+int prelux_open_cached(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_row row;
+  struct stat st;
+  int fd, rc = prelux_disk_open(v->tree, object, O_RDONLY, &fd, &st);
+  if (rc < 0)
+    return rc == -EMFILE || rc == -ENFILE ? rc : -ENOENT;
+  rc = prelux_catalogue_get(s->cat, v->tree->id, object, &row);
+  if (rc == 0 && (!prelux_row_matches(s, &row, &st) || !prelux_object_same(&row.obj, &k->obj)))
+    rc = -ENOENT;
+  if (rc < 0)
+  {
+    prelux_os.close(fd);
+    return rc;
+  }
+  k->cache_ino = st.st_ino;
+  prelux_open_remember(v, object, k);
+  *ret_fd = fd;
+  return 0;
+}
+
+/* The one that makes the file appear: whoever finished just before, what lies there already, or the remote. */
+static int produce(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd, struct prelux_problem *why)
+{
+  int rc = prelux_open_cached(v, object, k, ret_fd);
+  if (rc != -ENOENT)
+    return rc == 0 ? 0 : prelux_problem(why, -rc, "cached file of %.200s: %s", object, strerror(-rc));
+  rc = prelux_adopt(v, object, k, why);
+  if (rc == 0)
+    rc = prelux_open_cached(v, object, k, ret_fd);
+  return rc == -ENOENT ? prelux_fill(v, object, k, true, ret_fd, why) : rc;
+}
+
+/* 0 and an fd; 1: somebody else did it, look again; or -errno. */
+static int produce_shared(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd,
+                          struct prelux_problem *why)
+{
+  struct prelux_flight flight;
+  struct prelux_problem mine = {0};
+  int rc;
+  if (!prelux_flight_begin(&flight, v, PRELUX_FLIGHT_FILL, object, &rc, why))
+    return rc == 0 || rc == -EAGAIN || rc == -EBUSY ? 1 : rc;
+  rc = produce(v, object, k, ret_fd, &mine);
+  prelux_flight_end(v->tree->store, &flight, rc, &mine);
+  if (rc < 0 && why)
+    *why = mine;
+  return rc;
+}
+
+/* One round for a file: 0, 1 (look again), -ESTALE (with fresh attributes again) or an error. */
+static int open_file(const struct prelux_view *v, const char *object, struct prelux_known *k, bool want_fd, int *ret_fd,
+                     struct prelux_problem *why)
+{
+  struct prelux_store *s = v->tree->store;
+  if (v->freshness == PRELUX_FRESH_SKIP)
+    return want_fd ? prelux_fill(v, object, k, false, ret_fd, why) : 0;
+  int rc = prelux_open_cached(v, object, k, ret_fd);
+  if (rc == 0)
+  {
+    pthread_mutex_lock(&s->lock);
+    s->stats.hits_opens++;
+    pthread_mutex_unlock(&s->lock);
+  }
+  return rc == -ENOENT ? produce_shared(v, object, k, ret_fd, why)
+         : rc < 0      ? prelux_problem(why, -rc, "cached file of %.200s: %s", object, strerror(-rc))
+                       : 0;
+}
+
+int prelux_store_open_object(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret,
+                             int *ret_fd, struct prelux_problem *why)
+{
+  struct prelux_known k;
+  int fd = -1, stale = 0, rc = prelux_object_check(v->tree->store, object, why);
+  bool skip = v->freshness == PRELUX_FRESH_SKIP;
+  for (int again = 1; rc == 0 && again;)
+  {
+    rc = prelux_fresh_get(v, object, flags, stale > 0, &k, why);
+    if (rc < 0)
+      return rc;
+    if (flags & PRELUX_STORE_CACHED_ONLY)
+    {
+      rc = k.obj.type == PRELUX_DIR || skip ? -EAGAIN : prelux_open_cached(v, object, &k, &fd);
+      if (rc < 0)
+        return -EAGAIN;
+      again = 0;
+    }
+    else if (k.obj.type == PRELUX_DIR)
+    {
+      rc = prelux_open_folder(v, object, &k, ret_fd ? &fd : NULL, why);
+      again = 0;
+    }
+    else
+    {
+      rc = open_file(v, object, &k, ret_fd != NULL, &fd, why);
+      again = rc != 0;
+      if (rc == 1 || (rc == -ESTALE && ++stale < PRELUX_OPEN_TRIES))
+        rc = 0;
+    }
+  }
+  if (rc < 0)
+    return rc;
+  if (skip && k.obj.type == PRELUX_FILE)
+    k.cache_ino = 0;
+  prelux_view_attr(v, object, strlen(object), &k, ret);
+  if (ret_fd)
+    *ret_fd = fd;
+  else if (fd >= 0)
+    prelux_os.close(fd);
+  return 0;
+}

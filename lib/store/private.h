@@ -1,0 +1,312 @@
+/* Inside lib/store only.
+ *
+ * Locks, outermost first: store.lock (memory: entries, folders, flights, views, counters) -> catalogue's mutex -> index's mutex.
+ * store.lock is never held over a call that may wait for the disk or the network; pointers into entries and folders live
+ * only while it is held (folders can be retained).
+ *
+ * Every index slot that the store publishes is backed by an entry or a folder in memory: whoever drops one of those drops
+ * the slots of all views with it. So forgetting (evict, memory limits) never leaves an `immutable` slot behind. */
+#ifndef PRELUX_STORE_PRIVATE_H
+#define PRELUX_STORE_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+#include "include/prelux/listing.h"
+#include "include/prelux/table.h"
+#include "lib/store/store.h"
+
+#define PRELUX_OBJECT_MAX 16384u     /* bytes of an object path */
+#define PRELUX_NAME_MAX 255u         /* bytes of one of its names */
+#define PRELUX_VIEWS_MAX 1024u       /* views of one tree that use the index; more are served without it */
+#define PRELUX_ENTRIES_MAX 262144u   /* objects remembered one by one */
+#define PRELUX_FOLDERS_MAX 8192u     /* folders remembered */
+#define PRELUX_FOLDERS_BYTES (256u << 20) /* bytes of remembered listings */
+#define PRELUX_LIST_NAMES_MAX (4u << 20)  /* names of one listing; more: -EOVERFLOW */
+#define PRELUX_LIST_BYTES_MAX (1u << 30)  /* bytes of their names and versions */
+#define PRELUX_RENEW_AFTER 4u        /* expired children asked for one by one before a listing renews them all */
+#define PRELUX_RENEW_NAMES 65536u    /* ... of a folder of at most so many names */
+#define PRELUX_OPEN_TRIES 4          /* an object that changes under each of so many fills is -ESTALE */
+#define PRELUX_FILL_PART (32u << 20) /* bytes asked of a backend at once */
+#define PRELUX_EPOCH_NS 30000000000ull /* between two syncfs, when something was filled */
+#define PRELUX_HELD_MAX 4096u        /* files without a tree name that wait for their readers */
+
+/* ---- objects (object.c) ---- */
+
+struct prelux_known {
+  struct prelux_object obj; /* type PRELUX_NONE: known not to exist */
+  uint64_t learned_ns;      /* CLOCK_MONOTONIC before the remote was asked; 0: a catalogue row, not asked in this life */
+  uint64_t cache_ino;       /* what lies at the cache path is whole, of this version, and was seen in this life; 0: unknown */
+};
+
+uint64_t prelux_store_now(void);  /* CLOCK_MONOTONIC, ns */
+int64_t prelux_store_wall(void);  /* CLOCK_REALTIME, ns */
+uint64_t prelux_store_hash(const void *data, size_t len, uint64_t seed);
+/* Equal bytes, as far as attributes can tell. In doubt false. */
+bool prelux_object_same(const struct prelux_object *a, const struct prelux_object *b);
+/* 0, -EINVAL (malformed), -ENAMETOOLONG, -ENOENT (".prelux" of a single store). */
+int prelux_object_check(const struct prelux_store *s, const char *object, struct prelux_problem *why);
+/* Length of the folder part of a path ("a/b/c" -> 3, "a" -> 0). */
+size_t prelux_object_parent(const char *object, size_t len);
+uint64_t prelux_object_ino(const struct prelux_tree *t, const char *object, size_t len);
+bool prelux_view_fresh(const struct prelux_view *v, const struct prelux_known *k, uint64_t now);
+void prelux_view_attr(const struct prelux_view *v, const char *object, size_t len, const struct prelux_known *k,
+                      struct prelux_attr *ret);
+/* Publishes in the index (store.lock held). */
+void prelux_view_publish(const struct prelux_view *v, const char *object, size_t len, const struct prelux_known *k);
+/* Drops the slots of all views of the tree (store.lock held). */
+void prelux_tree_unpublish(const struct prelux_tree *t, const char *object, size_t len);
+
+/* ---- catalogue (catalogue.c): durable; own mutex ---- */
+
+struct prelux_catalogue;
+struct prelux_row {
+  struct prelux_object obj;
+  uint64_t ino, bytes;   /* of the cache file; bytes by st_blocks */
+  int64_t file_mtime_ns; /* of the cache file */
+  int64_t used_ns;       /* CLOCK_REALTIME of the last open that reached the daemon */
+  uint64_t epoch;
+};
+struct prelux_victim {
+  int64_t tree;
+  char *path; /* the receiver frees it */
+  uint64_t ino, bytes;
+  int64_t file_mtime_ns, used_ns;
+};
+
+int prelux_catalogue_open(const char *path, struct prelux_catalogue **ret, struct prelux_problem *why);
+void prelux_catalogue_free(struct prelux_catalogue *c); /* NULL is allowed */
+int prelux_catalogue_meta(struct prelux_catalogue *c, const char *key, char *ret, size_t cap); /* -ENOENT */
+int prelux_catalogue_set_meta(struct prelux_catalogue *c, const char *key, const char *value);
+/* Finds or makes a tree; *key and *dev are proposals going in. A dev that another tree has is counted up. */
+int prelux_catalogue_tree(struct prelux_catalogue *c, const char *identity, int64_t *ret_id, uint64_t *key, uint64_t *dev);
+int prelux_catalogue_get(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *ret); /* -ENOENT */
+int prelux_catalogue_begin(struct prelux_catalogue *c, int64_t tree, const char *path, const struct prelux_row *row);
+/* Row "filling" -> "clean" in one transaction; row->epoch is set from the current one. *ret_old: bytes of the row replaced. */
+int prelux_catalogue_finish(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *row, uint64_t *ret_old);
+int prelux_catalogue_abort(struct prelux_catalogue *c, int64_t tree, const char *path);
+/* -ENOENT when there was none. */
+int prelux_catalogue_del(struct prelux_catalogue *c, int64_t tree, const char *path, uint64_t *ret_bytes);
+/* Sets used_ns of n rows (tree, path, used_ns), in one transaction. */
+int prelux_catalogue_touch(struct prelux_catalogue *c, const struct prelux_victim *rows, int n);
+/* Up to n rows, longest unused first, used after after_ns. Count or -errno. */
+int prelux_catalogue_oldest(struct prelux_catalogue *c, int64_t after_ns, struct prelux_victim *ret, int n);
+/* Up to n rows below `path` (all of the tree for ""), after the path `after` (NULL: from the start). */
+int prelux_catalogue_below(struct prelux_catalogue *c, int64_t tree, const char *path, const char *after,
+                           struct prelux_victim *ret, int n);
+/* Up to n rows "filling" left by a daemon that died / rows of an epoch above `epoch`. */
+int prelux_catalogue_unfinished(struct prelux_catalogue *c, struct prelux_victim *ret, int n);
+int prelux_catalogue_later(struct prelux_catalogue *c, uint64_t epoch, struct prelux_victim *ret, int n);
+int prelux_catalogue_promote(struct prelux_catalogue *c, int64_t tree, const char *path); /* "filling" -> "clean" as it is */
+int prelux_catalogue_totals(struct prelux_catalogue *c, uint64_t *ret_bytes, uint64_t *ret_files, uint64_t *ret_epoch);
+uint64_t prelux_catalogue_next_epoch(struct prelux_catalogue *c); /* begins a new epoch; returns the one that ended */
+void prelux_catalogue_set_epoch(struct prelux_catalogue *c, uint64_t epoch);
+int prelux_catalogue_recovered(struct prelux_catalogue *c, int64_t tree, const char *path, const char *name);
+int prelux_catalogue_identity(struct prelux_catalogue *c, int64_t tree, char *ret, size_t cap); /* -ENOENT */
+void prelux_catalogue_durable(struct prelux_catalogue *c); /* what was committed survives power loss from here on */
+
+/* ---- memory: single objects (entry.c) and folders (folder.c); store.lock held ---- */
+
+struct prelux_entry {
+  struct prelux_entry *chain;
+  struct prelux_entry *newer, *older;
+  struct prelux_tree *tree;
+  uint64_t hash, size, learned_ns, cache_ino;
+  int64_t mtime_ns, used_ns; /* used_ns != 0: to be written to the catalogue */
+  uint32_t mode, path_len;
+  uint8_t type, version_len, md5_len;
+  bool mtime_rough;
+  char data[]; /* path, version, md5, each NUL-terminated */
+};
+struct prelux_entries {
+  struct prelux_entry **slots;
+  size_t n_slots, count;
+  struct prelux_entry *newest, *oldest;
+};
+
+int prelux_entries_init(struct prelux_store *s);
+void prelux_entries_release(struct prelux_store *s);
+struct prelux_entry *prelux_entry_find(struct prelux_tree *t, const char *object, size_t len);
+void prelux_entry_known(const struct prelux_entry *e, struct prelux_known *ret);
+/* Remembers k unless what is there was learned later (then *k becomes that); keeps cache_ino of the same version.
+ * Without memory it forgets instead: not knowing is always right. */
+void prelux_entry_put(struct prelux_tree *t, const char *object, size_t len, struct prelux_known *k);
+void prelux_entry_drop(struct prelux_tree *t, const char *object, size_t len);
+void prelux_entries_drop_below(struct prelux_tree *t, const char *object, size_t len);
+
+struct prelux_folder_extra {
+  uint32_t version_off, md5_off; /* in the pool; 0: "" */
+};
+struct prelux_folder {
+  struct prelux_folder *chain, *newer, *older;
+  struct prelux_tree *tree;
+  uint64_t hash, learned_ns;
+  _Atomic unsigned refs;
+  bool exact;      /* attributes and absence may be believed (PRELUX_CAP_LIST_EXACT) */
+  unsigned asked;  /* children asked for one by one since it expired */
+  struct prelux_listing *blob; /* as it is sent */
+  struct prelux_folder_extra *extra;
+  char *pool;
+  size_t pool_len;
+  uint32_t path_len;
+  char path[];
+};
+struct prelux_folders {
+  struct prelux_folder **slots;
+  size_t n_slots, count, bytes;
+  struct prelux_folder *newest, *oldest;
+};
+
+int prelux_folders_init(struct prelux_store *s);
+void prelux_folders_release(struct prelux_store *s);
+struct prelux_folder *prelux_folder_find(struct prelux_tree *t, const char *object, size_t len);
+/* Takes f (one reference), replaces what was there, drops the slots of names that have gone. */
+void prelux_folder_put(struct prelux_folder *f);
+void prelux_folder_drop(struct prelux_tree *t, const char *object, size_t len);
+void prelux_folders_drop_below(struct prelux_tree *t, const char *object, size_t len);
+void prelux_folder_unref(struct prelux_folder *f); /* without store.lock too */
+/* Index of a name, or -1. */
+long prelux_folder_child(const struct prelux_folder *f, const char *name, size_t len);
+void prelux_folder_known(const struct prelux_folder *f, uint32_t i, struct prelux_known *ret);
+
+/* What memory holds about an object, from its entry or its folder's listing, whichever was learned later (store.lock held).
+ * 1 and *ret; 0: nothing. */
+int prelux_memory_get(struct prelux_tree *t, const char *object, size_t len, struct prelux_known *ret);
+/* Forgets an object: entry, listing of it and of its folder, index. */
+void prelux_memory_forget(struct prelux_tree *t, const char *object, size_t len);
+
+/* ---- single flight (flight.c) ---- */
+
+enum prelux_flight_kind { PRELUX_FLIGHT_STAT, PRELUX_FLIGHT_LIST, PRELUX_FLIGHT_FILL };
+struct prelux_flight {
+  struct prelux_flight *next;
+  struct prelux_tree *tree;
+  struct prelux_backend *backend;
+  const char *object; /* borrowed from the leader */
+  size_t len;
+  enum prelux_flight_kind kind;
+  unsigned waiters;
+  bool done;
+  int result;
+  struct prelux_problem why;
+  pthread_cond_t cond;
+};
+
+/* 1: the caller leads and must call end(). Otherwise somebody else led; waits until that ended and gives its result (0 or
+ * -errno; -EAGAIN when it failed with another backend's credentials: ask yourself). */
+int prelux_flight_begin(struct prelux_flight *f, const struct prelux_view *v, enum prelux_flight_kind kind, const char *object,
+                        int *ret_result, struct prelux_problem *why);
+void prelux_flight_end(struct prelux_store *s, struct prelux_flight *f, int result, const struct prelux_problem *why);
+/* Leads without waiting: false when somebody is at work on the object. */
+bool prelux_flight_try(struct prelux_flight *f, struct prelux_tree *t, enum prelux_flight_kind kind, const char *object);
+
+/* ---- folders and files on disk (disk.c) ---- */
+
+/* O_PATH fd of the folder that holds `object` (its parents made when `make`), and its last name. Caller closes. */
+int prelux_disk_parent(struct prelux_tree *t, const char *object, bool make, int *ret_fd, const char **ret_base);
+/* The same for a folder itself. */
+int prelux_disk_folder(struct prelux_tree *t, const char *object, bool make, int *ret_fd);
+/* Opens the file at a cache path: regular, no link followed. -ENOENT, -ENOTDIR, -ELOOP, -EISDIR, -ENXIO (not a regular file). */
+int prelux_disk_open(struct prelux_tree *t, const char *object, int flags, int *ret_fd, struct stat *ret_st);
+int64_t prelux_stat_mtime(const struct stat *st);
+int prelux_mkdir_at(int dirfd, const char *name); /* 0 also when it is there */
+int prelux_dir_open(int dirfd, const char *name); /* fd or -errno; follows no link */
+/* Calls fn for each name but "." and ".."; stops at its first negative result. */
+int prelux_dir_each(int dirfd, int (*fn)(void *arg, int dirfd, const char *name), void *arg);
+int prelux_write_all(int fd, const void *buf, size_t len);
+
+/* ---- opening a store (place.c, lock.c, recover.c) ---- */
+
+enum prelux_fs_kind { PRELUX_FS_LOCAL, PRELUX_FS_NETWORK, PRELUX_FS_UNKNOWN_FUSE };
+/* 0, or -EREMOTE / -EACCES with why: may a store stand in this folder? */
+int prelux_place_check(int dirfd, const char *dir, bool single, struct prelux_problem *why);
+/* Makes the folder and its missing parents (0700) and opens it. fd or -errno. */
+int prelux_place_open(const char *dir, struct prelux_problem *why);
+int prelux_lock_take(struct prelux_store *s, struct prelux_problem *why);
+void prelux_lock_release(struct prelux_store *s);
+int prelux_lock_boot(char ret[40]); /* boot id */
+int prelux_recover(struct prelux_store *s, struct prelux_problem *why);
+void prelux_recover_closed(struct prelux_store *s); /* clean shutdown */
+void prelux_recover_epoch(struct prelux_store *s);  /* one syncfs, if something was filled */
+
+/* ---- answers (fresh.c, list.c, open.c, fill.c, adopt.c, evict.c) ---- */
+
+/* Attributes that the view may use at this instant, from memory or the remote. `force`: ask whatever memory says. */
+int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned flags, bool force, struct prelux_known *ret,
+                     struct prelux_problem *why);
+/* Asks the backend for a listing (one flight for all) and remembers it. ret (may be NULL) gets a reference. */
+int prelux_list_refresh(const struct prelux_view *v, const char *object, struct prelux_folder **ret, struct prelux_problem *why);
+/* Remembers k as what lies at the cache path with cache_ino, and publishes it. Something learned later wins in memory, not in *k,
+ * unless it is the same version. */
+void prelux_open_remember(const struct prelux_view *v, const char *object, struct prelux_known *k);
+/* Makes the cache folder of a folder; ret_fd (may be NULL): O_RDONLY. */
+int prelux_open_folder(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd,
+                       struct prelux_problem *why);
+/* Opens the cache file if it is whole and of k's version. 0 and fd, -ENOENT: not there or something else is. */
+int prelux_open_cached(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd);
+/* Fetches k's version. With `keep` it lies at its cache path afterwards; else it has no name there. 0 and an O_RDONLY fd.
+ * -ESTALE: the remote has another version by now. */
+int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_known *k, bool keep, int *ret_fd,
+                struct prelux_problem *why);
+/* A row's description of a file equals the file. */
+bool prelux_row_matches(const struct prelux_store *s, const struct prelux_row *row, const struct stat *st);
+/* What lies at the cache path and is not known: adopted (0, catalogue row made), nothing there or put aside (-ENOENT). */
+int prelux_adopt(const struct prelux_view *v, const char *object, struct prelux_known *k, struct prelux_problem *why);
+/* Moves what lies at dirfd/name (object path `object`) out of the way: ours and known is dropped, anything else goes to
+ * recovered/. 0 or -errno. */
+int prelux_adopt_aside(struct prelux_tree *t, int dirfd, const char *name, const char *object);
+/* Keeps an inode whose name is about to go alive until its readers have gone: no inode number in the index is used twice. */
+int prelux_hold(struct prelux_store *s, int dirfd, const char *name);
+void prelux_hold_name(struct prelux_store *s, char ret[32]); /* a new name in held/ */
+void prelux_hold_release(struct prelux_store *s, const char *name, bool force); /* unlinks it if nobody has it open */
+void prelux_hold_sweep(struct prelux_store *s);
+/* Room for `bytes` more, evicting when needed; counted until prelux_room_return(). -ENOSPC. */
+int prelux_room_take(struct prelux_store *s, uint64_t bytes, struct prelux_problem *why);
+void prelux_room_return(struct prelux_store *s, uint64_t bytes);
+/* Evicts until `bytes` are free below the limits; number of bytes given back. */
+uint64_t prelux_evict_bytes(struct prelux_store *s, uint64_t bytes);
+/* One cached file: 0 dropped, -EBUSY somebody has it, -ENOENT. *ret_bytes. */
+int prelux_evict_one(struct prelux_tree *t, const char *object, uint64_t *ret_bytes);
+void prelux_evict_tick(struct prelux_store *s);
+
+/* ---- the structs ---- */
+
+struct prelux_tree {
+  struct prelux_tree *next;
+  struct prelux_store *store;
+  int64_t id;
+  char *identity, *root;
+  int fd; /* its data folder */
+  uint64_t dev, key, base_id;
+  struct prelux_backend *backend; /* given to views made from now on */
+  uint64_t *views;
+  size_t n_views;
+};
+
+struct prelux_store {
+  char *dir;
+  struct prelux_store_opts opts;
+  int dir_fd, meta_fd, fill_fd, held_fd, recovered_fd, lock_fd;
+  uint64_t dev; /* st_dev of its files */
+  mode_t read_bits, exec_bits; /* what cache files get: others may look only where nobody else gets in */
+  uint64_t max_bytes;
+  struct prelux_index_writer *index;
+  struct prelux_catalogue *cat;
+  int64_t distrust_from, distrust_to; /* ctime: unknown files of that time are believed by content only */
+
+  pthread_mutex_t lock;
+  struct prelux_tree *trees;
+  struct prelux_entries entries;
+  struct prelux_folders folders;
+  struct prelux_flight *flights;
+  uint64_t seed, used, reserved;
+  uint64_t epoch_ns; /* last syncfs */
+  bool opened, unsynced, lease_warned;
+  struct prelux_store_stats stats;
+  _Atomic uint64_t next_name; /* for files in fill/, held/, recovered/ */
+  _Atomic unsigned held;
+  pthread_mutex_t evict_lock; /* one evictor at a time; outside store.lock */
+};
+
+#endif
