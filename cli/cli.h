@@ -52,6 +52,7 @@ struct prelux_cli {
   /* Filled by prelux_cli_register() */
   unsigned char table[16];
   char table_path[PATH_MAX];
+  char *answer; /* the last answer as it came: cJSON cannot hold 64-bit numbers */
 };
 
 extern const struct prelux_cli_command prelux_cli_commands[]; /* ends with name NULL */
@@ -101,6 +102,7 @@ void prelux_cli_inspect(const char *path, struct prelux_cli_finding *ret);
 /* print.c */
 
 void prelux_print_json(cJSON *value); /* to stdout, then deletes it */
+void prelux_print_json_text(const char *json); /* the same for JSON's text, every number as it is */
 /* "0 B", "1.5 MiB" */
 const char *prelux_print_size(char *buf, size_t cap, double bytes);
 /* "2024-01-31 12:00:00" local time; "-" for 0 */

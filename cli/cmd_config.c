@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/config_text.h"
 #include "lib/conf/conf.h"
+#include "lib/conf/show.h"
 
 /* 0 and *ret, or an exit status; `text` gets the mistakes (caller frees), "" when there is no configuration at all. */
 static int load(const struct prelux_cli *cli, struct prelux_conf **ret, char **text)
@@ -68,7 +69,7 @@ static int show(struct prelux_cli *cli)
   else if (cli->json)
     prelux_print_json(prelux_config_json(conf));
   else
-    prelux_config_show(conf);
+    prelux_conf_show(conf, stdout);
   prelux_conf_free(conf);
   free(text);
   return ret;
@@ -78,7 +79,7 @@ static int init(struct prelux_cli *cli)
 {
   if (cli->json)
     return prelux_cli_usage(cli, "config init has no --json");
-  prelux_config_example();
+  prelux_conf_example(stdout);
   return 0;
 }
 
@@ -87,7 +88,7 @@ static int keys(struct prelux_cli *cli)
   if (cli->json)
     prelux_print_json(prelux_config_keys_json());
   else
-    prelux_config_keys();
+    prelux_conf_markdown(stdout);
   return 0;
 }
 

@@ -33,11 +33,10 @@ int prelux_cmd_ls(struct prelux_cli *cli)
   cJSON *answer = NULL;
   int ret = ask_path(cli, PRELUX_CTL_LS, &answer);
   if (ret == 0 && cli->json)
-    prelux_print_json(answer);
+    prelux_print_json_text(cli->answer);
   if (ret != 0 || cli->json)
   {
-    if (ret != 0)
-      cJSON_Delete(answer);
+    cJSON_Delete(answer);
     return ret;
   }
   struct prelux_print_table t = {.columns = 4, .right = 2};
@@ -56,28 +55,33 @@ int prelux_cmd_ls(struct prelux_cli *cli)
   return 0;
 }
 
+/* A number that a double cannot hold, from the text. In a string the key's second quote would stand behind a backslash. */
+static const char *raw_number(const char *json, const char *key, char out[24])
+{
+  const char *at = strstr(json, key);
+  snprintf(out, 24, "%.*s", at ? (int)strspn(at + strlen(key), "0123456789") : 0, at ? at + strlen(key) : "");
+  return out;
+}
+
 int prelux_cmd_stat(struct prelux_cli *cli)
 {
   cJSON *answer = NULL;
   int ret = ask_path(cli, PRELUX_CTL_STAT, &answer);
-  if (ret != 0)
+  if (ret == 0 && cli->json)
+    prelux_print_json_text(cli->answer);
+  if (ret != 0 || cli->json)
   {
     cJSON_Delete(answer);
     return ret;
   }
-  if (cli->json)
-  {
-    prelux_print_json(answer);
-    return 0;
-  }
-  char mode[12], size[24], when[32];
+  char mode[12], size[24], when[32], ino[24];
   const char *type = prelux_json_str(answer, "type", "?");
   char *path = prelux_print_name(prelux_json_str(answer, "path", cli->args[0]));
-  printf("path      %s\ntype      %s\nsize      %.0f (%s)\nmode      %s\nmtime     %s\ninode     %.0f\ncached    %s\n", path, type,
+  printf("path      %s\ntype      %s\nsize      %.0f (%s)\nmode      %s\nmtime     %s\ninode     %s\ncached    %s\n", path, type,
          prelux_json_num(answer, "size", 0), prelux_print_size(size, sizeof size, prelux_json_num(answer, "size", 0)),
          mode_text(mode, strcmp(type, "directory") == 0, (int)prelux_json_num(answer, "mode", 0)),
          prelux_print_time(when, sizeof when, (int64_t)(prelux_json_num(answer, "mtime", 0) * 1e9)),
-         prelux_json_num(answer, "ino", 0), prelux_json_bool(answer, "cached") ? "yes" : "no");
+         raw_number(cli->answer, "\"ino\":", ino), prelux_json_bool(answer, "cached") ? "yes" : "no");
   free(path);
   cJSON_Delete(answer);
   return 0;

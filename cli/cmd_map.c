@@ -50,7 +50,8 @@ int prelux_cmd_map(struct prelux_cli *cli)
   const bool mapped = prelux_json_str(answer, "mapping", NULL) != NULL;
   if (cli->json)
   {
-    prelux_print_json(answer);
+    prelux_print_json_text(cli->answer);
+    cJSON_Delete(answer);
     return mapped ? 0 : PRELUX_EXIT_FAILED;
   }
   if (!mapped)

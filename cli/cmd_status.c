@@ -79,7 +79,8 @@ int prelux_cmd_status(struct prelux_cli *cli)
   ret = any_wrong(backends, mappings) ? PRELUX_EXIT_DEGRADED : 0;
   if (cli->json)
   {
-    prelux_print_json(answer);
+    prelux_print_json_text(cli->answer);
+    cJSON_Delete(answer);
     return ret;
   }
   printf("daemon    process %.0f, version %s\n", prelux_json_num(answer, "pid", 0), prelux_json_str(answer, "version", "?"));

@@ -199,11 +199,10 @@ int prelux_cli_register(struct prelux_cli *cli)
   return 0;
 }
 
-/* JSON from a passed memfd. */
-static cJSON *read_json(int fd)
+/* Text of a passed memfd, malloc'd; NULL: none. */
+static char *read_text(int fd)
 {
   struct stat st;
-  cJSON *ret = NULL;
   if (fstat(fd, &st) < 0 || st.st_size <= 0)
     return NULL;
   char *text = malloc((size_t)st.st_size + 1);
@@ -212,12 +211,8 @@ static cJSON *read_json(int fd)
     if ((n = pread(fd, text + got, (size_t)(st.st_size - got), got)) > 0)
       got += n;
   if (text)
-  {
     text[got] = 0;
-    ret = cJSON_ParseWithLength(text, (size_t)got);
-  }
-  free(text);
-  return ret;
+  return text;
 }
 
 static int ctl(struct prelux_cli *cli, const struct prelux_cli_call *call, cJSON **ret)
@@ -238,7 +233,9 @@ static int ctl(struct prelux_cli *cli, const struct prelux_cli_call *call, cJSON
   int err = prelux_client_call(&opts, &m, buffers.reply, sizeof buffers.reply, &fd);
   if (fd >= 0)
   {
-    *ret = read_json(fd);
+    free(cli->answer);
+    cli->answer = read_text(fd);
+    *ret = cli->answer ? cJSON_Parse(cli->answer) : NULL;
     close(fd);
   }
   return err == 0 && !*ret ? -EPROTO : err;

@@ -278,5 +278,6 @@ int main(int argc, char **argv)
   if ((fflush(stdout) != 0 || ferror(stdout)) && ret == 0)
     ret = prelux_cli_fail("standard output: %s", strerror(errno));
   free(cli.args);
+  free(cli.answer);
   return ret;
 }

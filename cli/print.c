@@ -77,6 +77,29 @@ void prelux_print_json(cJSON *value)
   cJSON_Delete(value);
 }
 
+void prelux_print_json_text(const char *json)
+{
+  int depth = 0;
+  bool string = false;
+  for (const char *p = json; *p; p++)
+  {
+    bool open = !string && (*p == '{' || *p == '['), shut = !string && (*p == '}' || *p == ']');
+    bool empty = (open && (p[1] == '}' || p[1] == ']')) || (shut && p > json && (p[-1] == '{' || p[-1] == '['));
+    if (*p == '"')
+      string = !string;
+    else if (string && *p == '\\' && p[1])
+      putchar(*p++);
+    if (shut && !empty)
+      printf("\n%*s", --depth * 2, "");
+    putchar(*p);
+    if ((open && !empty) || (!string && *p == ','))
+      printf("\n%*s", (depth += open) * 2, "");
+    else if (!string && *p == ':')
+      putchar(' ');
+  }
+  putchar('\n');
+}
+
 const char *prelux_print_size(char *buf, size_t cap, double bytes)
 {
   static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};

