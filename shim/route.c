@@ -453,10 +453,11 @@ int prelux_route_fd(int fd, struct prelux_route *r)
   uint32_t hint;
   prelux_route_plain(fd, "", r);
   enum prelux_class class = prelux_fd_get(fd, &hint);
-  if (class == PRELUX_CLASS_PLAIN || class == PRELUX_CLASS_FAR) return PRELUX_UNMAPPED;
+  bool plain = class == PRELUX_CLASS_PLAIN; /* at most a real folder behind a prefix */
+  if (class == PRELUX_CLASS_FAR || (plain && prelux_state.table && prelux_state.table->n_roots == 0)) return PRELUX_UNMAPPED;
   r->must_dir = r->uri = false;
   if (prelux_fd_name(fd, real, sizeof(real)) <= 0 || real[0] != '/') return PRELUX_UNMAPPED;
-  long len = prelux_logical(real, class == PRELUX_CLASS_SHADOW ? (int)hint : -1, r->path, sizeof(r->path));
+  long len = plain ? 0 : prelux_logical(real, class == PRELUX_CLASS_SHADOW ? (int)hint : -1, r->path, sizeof(r->path));
   if (len < 0) return PRELUX_UNMAPPED;
   if (len == 0) {
     struct prelux_match m;

@@ -97,10 +97,10 @@ void prelux_patch_stat(int fd, struct stat *st)
   uint32_t hint;
   struct prelux_attr attr;
   if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode)) return;
-  enum prelux_class class = prelux_fd_get(fd, &hint);
-  if (class == PRELUX_CLASS_PLAIN || class == PRELUX_CLASS_FAR || !prelux_state.table) return;
   int root = S_ISDIR(st->st_mode) ? prelux_root_of(st->st_dev, st->st_ino) : -1;
-  if (root < 0 && !is_tree_dev(st->st_dev)) return;
+  enum prelux_class class = prelux_fd_get(fd, &hint);
+  if (root < 0 && (class == PRELUX_CLASS_PLAIN || class == PRELUX_CLASS_FAR)) return;
+  if (root < 0 && (!prelux_state.table || !is_tree_dev(st->st_dev))) return;
   if (root < 0 && prelux_index_look_inode(st->st_dev, st->st_ino, &attr)) {
     const struct prelux_table_mapping *m = by_dev(attr.cache_dev, hint);
     if (m) {
