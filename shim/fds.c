@@ -1,6 +1,7 @@
 #include "shim/fds.h"
 
 #include "lib/base/path.h"
+#include "lib/ipc/runtime.h"
 
 /* ---- descriptors: one word each, class in the low bits, hint above. Larger numbers are always UNKNOWN. */
 enum { FDS = 4096, CLASS_BITS = 3, CLASS_MASK = 7 };
@@ -150,6 +151,19 @@ static void cwd_remember(uint32_t now, enum prelux_class class, const char *path
   __atomic_store_n(&word, (uint64_t)now << CLASS_BITS | (uint64_t)class, __ATOMIC_RELEASE);
 }
 
+/* An inherited directory may belong to several mappings of one tree: PWD tells which one the parent meant. */
+static int hint_of_pwd(const char *real)
+{
+  const struct prelux_table *t = prelux_state.table;
+  const char *pwd = prelux_env_get(prelux_state.envp, "PWD");
+  struct prelux_match m;
+  if (!t || !pwd || pwd[0] != '/') return -1;
+  prelux_table_match(t, pwd, false, &m);
+  const char *rel;
+  if (m.kind != PRELUX_MATCH_MAPPED || !prelux_path_below(real, prelux_table_str(t, m.mapping->tree), &rel)) return -1;
+  return strcmp(rel, m.rel) == 0 ? (int)m.index : -1;
+}
+
 static long cwd_path(char *out, size_t cap, bool *ret_ours)
 {
   bool shared = cwd_is_shared();
@@ -164,6 +178,7 @@ static long cwd_path(char *out, size_t cap, bool *ret_ours)
   long len = prelux_sys(SYS_getcwd, real, sizeof(real));
   if (len < 0 || real[0] != '/') return 0; /* removed or unreachable: libc's answer is the right one */
   int hint = shared ? -1 : prelux_cwd_hint();
+  if (hint == -1) hint = hint_of_pwd(real);
   enum prelux_class is = classify(real, hint == -2, hint, out, cap, &len);
   *ret_ours = is == PRELUX_CLASS_SHADOW;
   if (!shared && len >= 0) cwd_remember(now, is, out, (size_t)len, *ret_ours);

@@ -21,12 +21,19 @@ static uint32_t table_flags(void)
   return prelux_state.table ? prelux_state.table->flags : 0;
 }
 
+/* May pass a magic link (/proc/self/fd/3/x, /proc/self/cwd/x, /dev/stdin): the kernel would go on inside a cache tree. */
+static bool maybe_magic(const char *path)
+{
+  if (path[1] == 'p' && strncmp(path, "/proc/", 6) == 0) return strstr(path + 6, "/fd/") || strstr(path + 6, "/cwd") || strstr(path + 6, "/root");
+  return path[1] == 'd' && (strncmp(path, "/dev/fd/", 8) == 0 || strncmp(path, "/dev/std", 8) == 0);
+}
+
 bool prelux_far(int dirfd, const char *path)
 {
   const struct prelux_table *t = prelux_state.table;
   if (!path || !*path) return true;
   if (!t || (t->flags & (PRELUX_TABLE_COVERED | PRELUX_TABLE_HAS_URI))) return false;
-  if (path[0] == '/') return !prelux_table_maybe(t, path);
+  if (path[0] == '/') return !prelux_table_maybe(t, path) && !maybe_magic(path);
   if (dirfd == AT_FDCWD) return prelux_cwd_far();
   uint32_t hint;
   return prelux_fd_get(dirfd, &hint) == PRELUX_CLASS_FAR;
@@ -220,7 +227,7 @@ static int follow(struct walk *w, size_t parent, const char *after)
   if (prelux_path_below(w->r->path, "/proc", NULL) && (target[0] == '/' || strstr(target, ":["))) {
     /* A magic link: the kernel does not follow its text. Only what is ours may be taken by name. */
     n = prelux_logical(target, -1, logical, sizeof(logical));
-    if (n <= 0) return -ELOOP;
+    if (n <= 0 || strstr(target, " (deleted)")) return -ELOOP;
     to = logical;
   }
   size_t tail = strlen(after);
@@ -396,7 +403,7 @@ static int locate(int dirfd, const char *path, unsigned how, struct prelux_route
     if (len == 0) return PRELUX_UNMAPPED;
     if (len < 0) return len == -EBADF ? PRELUX_UNMAPPED : (r->where = (int)len);
   }
-  if (has_dotdot(path)) {
+  if (has_dotdot(path) || (path[0] == '/' && maybe_magic(path))) {
     if (len) memcpy(r->path, base, (size_t)len + 1);
     else r->path[0] = '\0';
     return walk_to(dirfd, path, how, ours, r);
