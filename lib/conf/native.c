@@ -161,11 +161,15 @@ static int take_mapping(struct native *t, struct prelux_conf_mapping *m)
   int bad = 0;
   for (size_t i = 0; i < m->n_values; i++)
   {
-    const struct prelux_conf_value *v = &m->values[i];
+    struct prelux_conf_value *v = &m->values[i];
     const char *name = v->key->name;
     int err = 0;
     if (strcmp(name, "local") == 0)
+    {
       err = prelux_conf_local(t->l, at_value(t, v), v->text, &m->local);
+      if (err == 0)
+        v->text = m->local, v->raw = NULL; /* shown as it came out */
+    }
     else if (strcmp(name, "remote") == 0)
     {
       m->remote = v->text;

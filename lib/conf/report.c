@@ -134,7 +134,8 @@ bool prelux_conf_nearest(const char *wrong, const char *(*next)(void *arg, size_
   bool found = false;
   for (size_t i = 0; (name = next(arg, i)); i++)
   {
-    size_t d = distance(wrong, name);
+    bool begun = strlen(wrong) >= 2 && strncmp(name, wrong, strlen(wrong)) == 0;
+    size_t d = begun ? 1 : distance(wrong, name);
     if (d >= best)
       continue;
     best = d;
