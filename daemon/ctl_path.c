@@ -1,5 +1,6 @@
 /* Verbs about logical paths. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,9 +76,13 @@ static void add_attr(cJSON *o, unsigned type, uint64_t size, int64_t mtime_ns, u
 {
   cJSON_AddStringToObject(o, "type", type_name(type));
   cJSON_AddNumberToObject(o, "size", (double)size);
+  char digits[24]; /* 64 bits do not fit into a double */
   cJSON_AddNumberToObject(o, "mtime", (double)mtime_ns / 1e9);
+  snprintf(digits, sizeof digits, "%lld", (long long)mtime_ns);
+  cJSON_AddRawToObject(o, "mtime_ns", digits);
   cJSON_AddNumberToObject(o, "mode", mode);
-  cJSON_AddNumberToObject(o, "ino", (double)ino);
+  snprintf(digits, sizeof digits, "%llu", (unsigned long long)ino);
+  cJSON_AddRawToObject(o, "ino", digits);
 }
 
 /* Unmapped paths are nothing of ours: ENOENT with a word of explanation. */

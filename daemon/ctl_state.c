@@ -93,7 +93,7 @@ static cJSON *cache_state(struct prelux_daemon *d)
   cJSON_AddNumberToObject(cache, "files", 0);
   cJSON *list = cJSON_AddArrayToObject(cache, "stores");
   prelux_stores_each(d->stores, add_store, cache);
-  cJSON *first = cJSON_GetArrayItem(list, 0);
+  cJSON *first = cJSON_GetArrayItem(list, cJSON_GetArraySize(list) - 1); /* the one opened first */
   cJSON_AddStringToObject(cache, "dir", first ? cJSON_GetStringValue(cJSON_GetObjectItem(first, "dir")) : "");
   return cache;
 }

@@ -228,13 +228,13 @@ static void take_down(struct prelux_daemon *d)
 
 static int serve(struct prelux_daemon *d)
 {
+  prelux_place_write_pid(d->runtime); /* before the socket: who can connect can read it */
   int listener = prelux_place_listen(d->runtime_fd);
   if (listener < 0)
     return listener;
   int ret = prelux_server_create(d, listener, &d->server);
   if (ret < 0)
     return ret;
-  prelux_place_write_pid(d->runtime);
   prelux_info("preluxd " PRELUX_VERSION " serves %s, pid %ld", d->runtime, (long)getpid());
   if (!prelux_server_run(d->server))
   {

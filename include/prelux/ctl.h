@@ -1,6 +1,7 @@
 /* Verbs of PRELUX_OP_CTL: what the CLI may ask preluxd, and the JSON it gets (in a memfd, one object, no final newline).
  * PATH arguments are absolute, normalised logical paths (or URIs "s3:/bucket/x"), judged by TABLE, which those verbs
- * need. Sizes are bytes, times seconds since the epoch (`_s`) or milliseconds (`_ms`). Keys may be added, never changed.
+ * need. Strings are UTF-8: bytes that are not are taken for Latin-1, and KEY_hex then holds the true bytes. Sizes are bytes,
+ * times seconds (`_s`) or milliseconds (`_ms`). Keys may be added, never changed.
  *
  *  status          [TABLE]   {pid, version, backends: [{name, type, identity, ok}],
  *                             mappings: [{local, remote, cache, freshness, broken, cause}],
@@ -12,8 +13,8 @@
  *  daemon-stop               {pid}; the daemon stops listening once this is answered and ends when it has served what it has
  *  map PATH        TABLE     {path, mapping, remote, cache, freshness, state, version, owners: []}; mapping null when unmapped.
  *                            state: absent cached partial dirty pending negative directory
- *  stat PATH       TABLE     {path, type: file|directory, size, mtime (float s), mode, ino, cached}
- *  ls PATH         TABLE     {path, entries: [{name, type, size, mtime, mode, ino}]}; for an ancestor of mappings the
+ *  stat PATH       TABLE     {path, type: file|directory, size, mtime (float s), mtime_ns, mode, ino, cached}
+ *  ls PATH         TABLE     {path, entries: [{name, type, size, mtime, mtime_ns, mode, ino}]}; for an ancestor of mappings the
  *                            names of mapping roots below it
  *  prefetch PATH*  TABLE     {files, bytes, folders, failed, failures: [{path, errno, cause}] (first 20)}; folders recursively
  *  evict PATH*     TABLE     {files, bytes, busy}

@@ -1,0 +1,664 @@
+"""preluxd as a process: starting, ending, requests, configurations. Most tests speak the wire protocol themselves (tests/wire.py)."""
+
+import contextlib
+import ctypes
+import http.server
+import os
+import random
+import signal
+import socket
+import stat
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import wire
+from tests.harness import alive, wait_for
+
+EIO, EACCES, EINVAL, ENOENT, EAGAIN = 5, 13, 22, 2, 11
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(prelux, *args, wait=True, **popen):
+    """A daemon of this test's runtime folder, ready."""
+    popen.setdefault("env", prelux.env)
+    child = subprocess.Popen([str(prelux.daemon_exe), "--runtime", str(prelux.runtime), *args], stdin=subprocess.DEVNULL, **popen)
+    prelux._children.append(child)
+    if wait:
+        wait_for(lambda: prelux.daemon_pid() == child.pid, 15, "preluxd listens")
+    return child
+
+
+def tables(prelux):
+    return sorted(p.name for p in (prelux.runtime / "tables").glob("*") if len(p.name) == 32)
+
+
+def data(tmp, **files):
+    folder = tmp / "data"
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def served(prelux):
+    """A daemon with one table: prelux, table hash, source folder."""
+    source = data(prelux.tmp, one="1", two="22")
+    prelux.file_mapping(source)
+    start(prelux)
+    answer = wire.register(prelux.runtime, prelux.config_path)
+    assert answer.status == 0, answer.texts
+    return prelux, answer.table, source
+
+
+# Starting
+
+
+@pytest.mark.asan
+def test_second_daemon_leaves_quietly(prelux):
+    first = start(prelux)
+    second = start(prelux, wait=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = second.communicate(timeout=10)
+    assert (second.returncode, out, err) == (0, b"", b"")
+    assert prelux.daemon_pid() == first.pid
+
+
+def test_options(prelux):
+    def run(*args):
+        return subprocess.run([prelux.daemon_exe, *args], env=prelux.env, capture_output=True, text=True, timeout=10)
+    assert run("--version").stdout.startswith("preluxd ")
+    assert "--idle" in run("--help").stdout
+    for bad in (["--idle", "x"], ["--idle", "0"], ["--nope"], ["more"], ["--log-level", "loud"]):
+        assert run("--runtime", str(prelux.runtime), *bad).returncode == 2
+    os.chmod(prelux.runtime, 0o755)
+    assert run("--runtime", str(prelux.runtime)).returncode == 1
+
+
+@pytest.mark.asan
+def test_killed_and_started_again(served):
+    prelux, table, _ = served
+    assert wire.open_object(prelux.runtime, table, 0, "one").status == 0
+    prelux.kill_daemon()
+    assert (prelux.runtime / "sock").exists(), "a killed daemon leaves its socket"
+    start(prelux)
+    assert wire.stat(prelux.runtime, table, 0, "one").status == wire.NO_TABLE
+    again = wire.register(prelux.runtime, None, table=table)
+    assert again.status == 0 and again.table == table
+    with wire.open_object(prelux.runtime, table, 0, "one", wire.WANT_FD) as answer:
+        assert os.read(answer.fd, 10) == b"1" and answer.attr["cached"] == 1
+
+
+def test_places(prelux):
+    """Long runtime path, closed fds 0-2, no environment, umask 0, a working directory that is gone."""
+    runtime = prelux.tmp / ("r" * 100) / ("s" * 90)
+    runtime.parent.mkdir()
+    gone = prelux.tmp / "gone"
+    gone.mkdir()
+
+    def before():
+        os.umask(0)
+        os.chdir(gone)
+        os.rmdir(gone)
+        os.closerange(0, 3)
+
+    child = subprocess.Popen([prelux.daemon_exe, "--runtime", str(runtime)], env={}, preexec_fn=before)
+    prelux._children.append(child)
+    wait_for(lambda: (runtime / "sock").exists(), 15, "socket")
+    assert stat.S_IMODE((runtime / "sock").stat().st_mode) & 0o077 == 0
+    for name in ("log", "key", "index", "daemon.lock", "pid"):
+        assert stat.S_IMODE((runtime / name).stat().st_mode) == 0o600, name
+    assert int((runtime / "pid").read_text()) == child.pid
+    links = [os.readlink(f"/proc/{child.pid}/fd/{n}") for n in range(3)]
+    assert links == ["/dev/null"] * 3
+    assert os.readlink(f"/proc/{child.pid}/cwd") == "/"
+    fd = os.open(runtime, os.O_PATH)
+    assert wire.ctl(f"/proc/self/fd/{fd}", "daemon-status").json()["pid"] == child.pid
+    os.close(fd)
+    child.terminate()
+    assert child.wait(10) == 0
+    assert not (runtime / "sock").exists() and not (runtime / "pid").exists()
+
+
+def client_library(tmp):
+    """lib/ipc as a shared object, for processes that start the daemon as the library does."""
+    out = tmp / "client.so"
+    files = ["lib/ipc/client.c", "lib/ipc/spawn.c", "lib/ipc/msg.c", "lib/ipc/runtime.c"]
+    subprocess.run(["cc", "-shared", "-fPIC", "-std=gnu11", "-D_GNU_SOURCE", "-I.", "-o", out, *files], cwd=ROOT, check=True)
+    return ctypes.CDLL(str(out))
+
+
+class Opts(ctypes.Structure):
+    _fields_ = [("runtime", ctypes.c_char_p), ("daemon", ctypes.c_char_p), ("envp", ctypes.c_void_p),
+                ("timeout_ms", ctypes.c_uint), ("cloexec", ctypes.c_int), ("slot", ctypes.c_void_p)]
+
+
+class Msg(ctypes.Structure):
+    _fields_ = [("buf", ctypes.c_void_p), ("cap", ctypes.c_size_t), ("len", ctypes.c_size_t), ("overflow", ctypes.c_bool)]
+
+
+def make_caller(prelux, library, envp=None):
+    """call(bytes) -> status, as prelux_client_call gives it; starts a daemon where none listens."""
+    opts = Opts(os.fsencode(prelux.runtime), os.fsencode(prelux.daemon_exe), envp, 15000, 1, None)
+    reply = ctypes.create_string_buffer(65536 + 8)
+
+    def call(data):
+        buf = ctypes.create_string_buffer(data, len(data))
+        m = Msg(ctypes.addressof(buf), len(data), len(data), False)
+        return library.prelux_client_call(ctypes.byref(opts), ctypes.byref(m), reply, 65536, None)
+    return call
+
+
+@pytest.mark.limit(90)
+def test_thousand_processes_cold_one_daemon(prelux):
+    source = data(prelux.tmp, one="1")
+    prelux.file_mapping(source)
+    call = make_caller(prelux, client_library(prelux.tmp))
+    request = wire.message(wire.REGISTER, (wire.F_CONFIG, str(prelux.config_path)), (wire.F_CWD, "/"))
+    gate_read, gate_write = os.pipe()
+    children, begun = [], time.monotonic()
+    for _ in range(1000):
+        pid = os.fork()
+        if pid == 0:
+            os.close(gate_write)
+            os.read(gate_read, 1)
+            os._exit(0 if call(request) == 0 else 1)
+        children.append(pid)
+    os.close(gate_read)
+    begun = time.monotonic()
+    os.close(gate_write)
+    results = [os.waitpid(pid, 0)[1] for pid in children]
+    seconds = time.monotonic() - begun
+    assert results == [0] * 1000, f"{sum(map(bool, results))} failed\n{prelux.story()}"
+    assert len(prelux.daemons()) == 1
+    assert len(tables(prelux)) == 1 and prelux.log().count(" table ") == 1, "compiled once"
+    assert seconds < 10, f"{seconds:.1f} s"
+
+
+@pytest.mark.limit(60)
+def test_idle_exit_never_fails_a_client(prelux):
+    """Clients that come just when the daemon ends for want of work get an answer: from it, or from its successor."""
+    prelux.file_mapping(data(prelux.tmp, one="1"))
+    prelux.config(Path(prelux.config_path).read_text() + "idle_exit: 1s\n")
+    library = client_library(prelux.tmp)
+    request = wire.message(wire.REGISTER, (wire.F_CONFIG, str(prelux.config_path)), (wire.F_CWD, "/"))
+    failures, pids, stop = [], set(), time.monotonic() + 25
+
+    def work(seed):
+        rng = random.Random(seed)
+        call = make_caller(prelux, library)
+        while time.monotonic() < stop:
+            status = call(request)
+            if status:
+                failures.append(status)
+            pids.add(prelux.daemon_pid())
+            # Together: all sleep until the same instant, about when the tick after the idle second comes.
+            now = time.monotonic()
+            time.sleep((int(now / 2.5) + 1) * 2.5 - now + rng.random() * 0.02)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not failures, f"{failures}\n{prelux.story()}"
+    assert len(pids - {None}) > 2, "the daemon has ended and come back"
+    wait_for(lambda: not prelux.daemons(), 10, "idle exit")
+    assert not (prelux.runtime / "sock").exists()
+
+
+def test_session_keeps_it_alive(prelux):
+    prelux.file_mapping(data(prelux.tmp, one="1"))
+    child = start(prelux, "--idle", "1")
+    table = wire.register(prelux.runtime, prelux.config_path).table
+    with wire.connect(prelux.runtime) as session:
+        session.send(wire.message(wire.SESSION, (wire.F_TABLE, table)))
+        assert wire.receive(session).status == 0
+        time.sleep(3.5)
+        assert child.poll() is None
+        assert wire.ctl(prelux.runtime, "daemon-status").json()["sessions"] == 1
+    assert child.wait(10) == 0
+    assert wire.ask is not None
+
+
+def test_removed_runtime_folder_ends_it(prelux):
+    child = start(prelux)
+    for path in prelux.runtime.iterdir():
+        if path.is_file() or path.is_socket():
+            path.unlink()
+    second = start(prelux, wait=False)
+    assert child.wait(15) == 0
+    wait_for(lambda: prelux.daemon_pid() == second.pid, 10, "the second daemon serves, and keeps its socket")
+
+
+# The socket
+
+
+@pytest.mark.asan
+def test_garbage(served):
+    prelux, table, _ = served
+    pid = prelux.daemon_pid()
+    good = wire.message(wire.STAT, (wire.F_TABLE, table), (wire.F_MAPPING, 0), (wire.F_PATH, "one"))
+    rng = random.Random(1)
+    bad = [b"x", b"\0" * 16, good[:20], good + b"\0" * 8, os.urandom(100), os.urandom(65536), b"\xff" * 70000,
+           wire.message(wire.STAT, major=9), wire.message(99), wire.message(wire.REPLY), wire.message(wire.STAT),
+           wire.message(wire.CTL), wire.message(wire.REGISTER), wire.message(wire.SESSION), wire.message(wire.LIST, (wire.F_TABLE, b"x")),
+           wire.message(wire.REGISTER, (wire.F_TABLE, b"y" * 16)), wire.message(wire.REGISTER, (wire.F_CWD, "relative"))]
+    for _ in range(300):
+        mutant = bytearray(good)
+        for _ in range(rng.randrange(1, 6)):
+            mutant[rng.randrange(len(mutant))] = rng.randrange(256)
+        bad.append(bytes(mutant))
+    for one in bad:
+        with wire.connect(prelux.runtime) as sock:
+            sock.send(one)
+            with contextlib.suppress(OSError, socket.timeout):
+                while (answer := wire.receive(sock)) and answer.op == wire.PROGRESS:
+                    pass
+    major = wire.ask(prelux.runtime, wire.message(wire.STAT, major=9))
+    assert major.status == -93, "EPROTONOSUPPORT, so that a newer client knows"
+    assert wire.stat(prelux.runtime, table, 0, "one").status == 0
+    assert prelux.daemon_pid() == pid
+
+
+def test_passed_fds_are_dropped(served):
+    prelux, table, _ = served
+    pid = prelux.daemon_pid()
+    before = len(os.listdir(f"/proc/{pid}/fd"))
+    for _ in range(50):
+        with wire.connect(prelux.runtime) as sock:
+            socket.send_fds(sock, [wire.message(wire.STAT, (wire.F_TABLE, table), (wire.F_MAPPING, 0))], [0, 1, 2])
+            assert wire.receive(sock).status == 0
+    assert len(os.listdir(f"/proc/{pid}/fd")) <= before + 2
+
+
+def test_paths_are_checked(served):
+    prelux, table, _ = served
+    for path in ("/one", "one/", "a//b", "..", "a/../one", ".", "./one", "a/."):
+        assert wire.stat(prelux.runtime, table, 0, path).status == -EINVAL, path
+    assert wire.stat(prelux.runtime, table, 0, "x" * 256).status == -36
+    assert wire.stat(prelux.runtime, table, 0, "/".join(["y" * 200] * 25)).status == -36
+    assert wire.stat(prelux.runtime, table, 1, "one").status == -EINVAL
+    assert wire.stat(prelux.runtime, b"z" * 16, 0, "one").status == wire.NO_TABLE
+
+
+def test_foreign_user_is_refused(prelux):
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be somebody else")
+    os.chmod(prelux.tmp, 0o755)
+    os.chown(prelux.runtime, 54321, 54321)
+    probe = subprocess.run([prelux.daemon_exe, "--version"], user=54321, capture_output=True, cwd="/")
+    if probe.returncode != 0:
+        pytest.skip("preluxd is not readable for other users here")
+    child = start(prelux, user=54321, group=54321, extra_groups=[], cwd="/")
+    with wire.connect(prelux.runtime) as sock:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            sock.send(wire.message(wire.CTL, (wire.F_VERB, "daemon-status")))
+            assert sock.recv(100) == b"", "no answer for uid 0"
+    assert "uid 0 refused" in prelux.log()
+    child.terminate()
+    assert child.wait(10) == 0
+
+
+@pytest.mark.limit(60)
+def test_silent_clients_are_closed(served):
+    prelux, table, _ = served
+    with wire.connect(prelux.runtime, 20) as silent:
+        begun = time.monotonic()
+        assert silent.recv(10) == b""
+        assert 9 < time.monotonic() - begun < 14
+
+
+@pytest.mark.asan
+def test_many_connections(served):
+    prelux, table, _ = served
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(wire.connect(prelux.runtime)) for _ in range(1500)]
+        assert wire.stat(prelux.runtime, table, 0, "one").status == 0
+        assert wire.ctl(prelux.runtime, "daemon-status").json()["clients"] >= 1500
+        for sock in idle:
+            sock.send(wire.message(wire.OPEN, (wire.F_TABLE, table), (wire.F_MAPPING, 0), (wire.F_PATH, "two"), (wire.F_FLAGS, wire.WANT_FD)))
+        for i, sock in enumerate(idle):
+            with wire.receive(sock) as answer:
+                assert answer.status == 0 and os.read(answer.fd, 9) == b"22", i
+
+
+# Requests under way
+
+
+class Slow:
+    """An HTTP server whose answers to GET wait; it counts them. `token`: what Authorization must say."""
+
+    def __init__(self, delay, token=None):
+        outer = self
+        self.gets, self.delay, self.token = [], delay, token
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def reply(self, body):
+                if outer.token and self.headers.get("Authorization") != "Bearer " + outer.token:
+                    self.send_response(401)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return False
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("ETag", '"v1"')
+                self.send_header("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")
+                self.end_headers()
+                return True
+
+            def do_HEAD(self):
+                self.reply(b"slow bytes")
+
+            def do_GET(self):
+                outer.gets.append(self.path)
+                time.sleep(outer.delay)
+                if self.reply(b"slow bytes"):
+                    self.wfile.write(b"slow bytes")
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def http_config(prelux, url, **more):
+    prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": url, **more}},
+                   "mappings": [{"local": "/web", "remote": "web:/", "freshness": "immutable"}]})
+
+
+def test_one_fill_for_all_and_who_leaves_cancels_nothing(prelux):
+    with Slow(2.5) as server:
+        http_config(prelux, server.url)
+        start(prelux)
+        table = wire.register(prelux.runtime, prelux.config_path).table
+        ask = wire.message(wire.OPEN, (wire.F_TABLE, table), (wire.F_MAPPING, 0), (wire.F_PATH, "f"), (wire.F_FLAGS, wire.WANT_FD))
+        with contextlib.ExitStack() as stack:
+            socks = [stack.enter_context(wire.connect(prelux.runtime)) for _ in range(32)]
+            socks[0].send(ask)
+            wait_for(lambda: server.gets, 5, "the fill has begun")
+            for sock in socks[1:]:
+                sock.send(ask)
+            time.sleep(0.2)
+            socks[0].close()
+            fds, marks = [], 0
+            for sock in socks[1:]:
+                while (answer := wire.receive(sock)).op == wire.PROGRESS:
+                    marks += 1
+                assert answer.status == 0 and answer.serial == 7
+                fds.append(answer.fd)
+            assert marks >= 31, "a progress frame each second"
+            for fd in fds:  # each has an offset of its own
+                assert os.read(fd, 100) == b"slow bytes"
+                os.close(fd)
+        assert server.gets == ["/f"], "one transfer"
+
+
+def test_told_to_end_it_finishes_what_is_under_way(prelux):
+    with Slow(1.5) as server:
+        http_config(prelux, server.url)
+        child = start(prelux)
+        table = wire.register(prelux.runtime, prelux.config_path).table
+        answers = []
+        asker = threading.Thread(target=lambda: answers.append(wire.open_object(prelux.runtime, table, 0, "f").status))
+        asker.start()
+        wait_for(lambda: server.gets, 5, "the fill has begun")
+        child.send_signal(signal.SIGTERM)
+        asker.join()
+        assert answers == [0] and child.wait(10) == 0
+        assert not (prelux.runtime / "sock").exists()
+
+
+def test_dead_backend_leaves_room_for_others(prelux):
+    """200 requests that hang in one backend do not keep another backend's from being answered."""
+    with Slow(6) as server:
+        source = data(prelux.tmp, one="1")
+        prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": server.url}, "src": {"type": "file", "root": str(source)}},
+                       "mappings": [{"local": "/web", "remote": "web:/"}, {"local": "/src", "remote": "src:/"}]})
+        start(prelux)
+        table = wire.register(prelux.runtime, prelux.config_path).table
+        with contextlib.ExitStack() as stack:
+            for i in range(200):
+                sock = stack.enter_context(wire.connect(prelux.runtime))
+                sock.send(wire.message(wire.OPEN, (wire.F_TABLE, table), (wire.F_MAPPING, 0), (wire.F_PATH, f"f{i}")))
+            wait_for(lambda: len(server.gets) >= 10, 5, "fills have begun")
+            begun = time.monotonic()
+            assert wire.open_object(prelux.runtime, table, 1, "one").status == 0
+            assert time.monotonic() - begun < 2
+        prelux.kill_daemon()
+
+
+# Configurations
+
+
+@pytest.mark.asan
+def test_twenty_configurations_no_cross_talk(prelux):
+    """The same prefix, relative to 20 folders, from 20 sources, asked for at once."""
+    sets = []
+    for i in range(20):
+        source, cwd = prelux.tmp / f"source{i}", prelux.tmp / f"cwd{i}"
+        source.mkdir()
+        cwd.mkdir()
+        (source / "who").write_text(f"I am {i}")
+        (source / f"only{i}").write_text("x")
+        config = prelux.config({"version": 1, "backends": {"b": {"type": "file", "root": str(source)}},
+                                "mappings": [{"local": "./data", "remote": "b:/"}, {"local": "/same", "remote": "b:/"}]}, name=f"c{i}.yaml")
+        sets.append((i, cwd, config))
+    start(prelux)
+    wrong = []
+
+    def work(i, cwd, config):
+        for _ in range(10):
+            answer = wire.register(prelux.runtime, config, cwd=cwd)
+            if answer.status:
+                wrong.append((i, answer.status, answer.texts))
+                return
+            for mapping in (0, 1):
+                with wire.open_object(prelux.runtime, answer.table, mapping, "who", wire.WANT_FD) as got:
+                    text = os.read(got.fd, 100)
+                names = set(wire.list_folder(prelux.runtime, answer.table, mapping, "").listing())
+                where = wire.ctl(prelux.runtime, "map", f"{cwd}/data/who", table=answer.table).json()["mapping"]
+                if text != f"I am {i}".encode() or names != {"who", f"only{i}"} or where != f"{cwd}/data":
+                    wrong.append((i, text, names, where))
+
+    threads = [threading.Thread(target=work, args=one) for one in sets]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    assert len(tables(prelux)) == 20
+
+
+def test_credentials_do_not_mix(prelux):
+    """Two jobs, one server, one of them with a wrong token: it fails alone, and what the other cached stays."""
+    with Slow(0, token="right") as server:
+        http_config(prelux, server.url, bearer="${TOKEN}")
+        start(prelux)
+        runtime, config = prelux.runtime, prelux.config_path
+        need = wire.register(runtime, config)
+        assert need.status == -EAGAIN and need.all(wire.F_NEED) == [b"TOKEN"]
+        good = wire.register(runtime, config, env=["TOKEN=right"])
+        bad = wire.register(runtime, config, env=["TOKEN=wrong"])
+        assert good.status == 0 and bad.status == 0 and good.table != bad.table
+        for turn in range(3):
+            assert wire.open_object(runtime, bad.table, 0, f"f{turn}").status == -EACCES
+            assert wire.open_object(runtime, good.table, 0, f"f{turn}").status == 0
+        for table in (good.table, bad.table):
+            text = (runtime / "tables" / (table.hex() + ".conf")).read_text()
+            assert "TOKEN" in text and "right" not in text and "wrong" not in text
+        for path in runtime.rglob("*"):
+            if path.is_file():
+                assert b"=right" not in path.read_bytes(), path
+        assert wire.register(runtime, None, table=good.table, env=["TOKEN=other"]).status == -EACCES
+        prelux.kill_daemon()
+        start(prelux)
+        assert wire.register(runtime, None, table=good.table).all(wire.F_NEED) == [b"TOKEN"]
+        assert wire.register(runtime, None, table=good.table, env=["TOKEN"]).status == -EACCES
+        assert wire.register(runtime, None, table=good.table, env=["TOKEN=wrong"]).status == -EACCES
+        assert wire.register(runtime, None, table=good.table, env=["TOKEN=right"]).status == 0
+        unset = wire.register(runtime, config, env=["TOKEN"])
+        assert unset.status == -EINVAL and "TOKEN" in unset.texts[1]
+
+
+@pytest.mark.asan
+def test_broken_edit_keeps_the_old_table(served):
+    prelux, table, source = served
+    good = Path(prelux.config_path).read_text()
+    time.sleep(0.01)
+    Path(prelux.config_path).write_text(good + "nonsense: [\n")
+    kept = wire.register(prelux.runtime, prelux.config_path)
+    assert kept.status == 0 and kept.table == table and str(prelux.config_path) in kept.texts[1], kept.texts
+    assert wire.stat(prelux.runtime, kept.table, 0, "one").status == 0
+    assert any(r["call"] == "configuration" and r["errno"] == "EINVAL" for r in prelux.errors())
+    assert "last good configuration" in prelux.log()
+    elsewhere = wire.register(prelux.runtime, prelux.config_path, cwd="/tmp")
+    assert elsewhere.status == -EINVAL, "another working directory never had a good one"
+    Path(prelux.config_path).write_text(good.replace("/prelux-test", "/prelux-other"))
+    mended = wire.register(prelux.runtime, prelux.config_path)
+    assert mended.status == 0 and mended.table != table and len(mended.texts) == 1
+    assert wire.stat(prelux.runtime, table, 0, "one").status == 0, "programs under the old table go on"
+
+
+def test_broken_configuration_fails_closed(prelux):
+    prelux.config("version: 1\nmappings:\n  - {local: /prelux-broken, remote: nowhere, bogus: 1}\n", raw=True)
+    start(prelux)
+    answer = wire.register(prelux.runtime, prelux.config_path)
+    assert answer.status == -EINVAL and f"{prelux.config_path}:3:" in answer.texts[1], answer.texts
+    bytes_ = Path(answer.texts[0]).read_bytes()
+    assert b"/prelux-broken" in bytes_
+    assert int.from_bytes(bytes_[12:16], "little") & 2, "PRELUX_TABLE_BROKEN"
+    assert wire.stat(prelux.runtime, answer.table, 0, "x").status == -EIO
+    missing = wire.register(prelux.runtime, None)
+    assert missing.status == -ENOENT and missing.texts[0] == ""
+
+
+def test_broken_mapping_leaves_others_whole(prelux):
+    source = data(prelux.tmp, one="1")
+    blocked = prelux.tmp / "blocked"
+    blocked.write_text("a file stands where the cache folder should be")
+    prelux.config({"version": 1, "backends": {"b": {"type": "file", "root": str(source)}},
+                   "mappings": [{"local": "/bad", "remote": "b:/", "cache": str(blocked)}, {"local": "/good", "remote": "b:/"}]})
+    start(prelux)
+    answer = wire.register(prelux.runtime, prelux.config_path)
+    assert answer.status == 0, answer.texts
+    assert wire.stat(prelux.runtime, answer.table, 0, "one").status in (-EIO, wire.NO_TABLE)
+    assert wire.stat(prelux.runtime, answer.table, 1, "one").status == 0
+    state = {m["local"]: m for m in wire.ctl(prelux.runtime, "status", table=answer.table).json()["mappings"]}
+    assert state["/bad"]["broken"] and str(blocked) in state["/bad"]["cause"] and not state["/good"]["broken"]
+    assert any(r["path"] == "/bad" for r in prelux.errors())
+
+
+def test_same_table_again_is_not_compiled_again(served):
+    prelux, table, _ = served
+    for _ in range(20):
+        assert wire.register(prelux.runtime, prelux.config_path).table == table
+    assert prelux.log().count(" table ") == 1
+    Path(prelux.config_path).touch()
+    assert wire.register(prelux.runtime, prelux.config_path).table == table
+    assert prelux.log().count(" table ") == 2
+
+
+def test_errors_name_the_logical_path(prelux):
+    with Slow(0, token="x") as server:
+        http_config(prelux, server.url)
+        start(prelux)
+        table = wire.register(prelux.runtime, prelux.config_path).table
+        assert wire.stat(prelux.runtime, table, 0, "secret/file").status == -EACCES
+        records = prelux.errors()
+        assert [(r["path"], r["errno"], r["backend"]) for r in records] == [("/web/secret/file", "EACCES", "web")]
+        assert wire.ctl(prelux.runtime, "errors", "/web/secret").json()["errors"] == records
+        assert wire.ctl(prelux.runtime, "errors", "/web/sec").json()["errors"] == []
+
+
+def test_plain_answers_leave_no_record(served):
+    prelux, table, _ = served
+    assert wire.stat(prelux.runtime, table, 0, "nope").status == -ENOENT
+    assert wire.list_folder(prelux.runtime, table, 0, "one").status == -20
+    assert prelux.errors() == []
+
+
+# Control
+
+
+def test_verbs(prelux):
+    source = data(prelux.tmp, one="1")
+    (source / "sub" / "deep").mkdir(parents=True)
+    for i in range(300):
+        (source / "sub" / "deep" / f"f{i}").write_text("x" * i)
+    odd = os.fsencode(source) + b"/odd\xff"
+    Path(os.fsdecode(odd)).write_text("odd")
+    prelux.file_mapping(source)
+    start(prelux)
+    runtime = prelux.runtime
+    table = wire.register(runtime, prelux.config_path).table
+
+    def ctl(*words):
+        answer = wire.ctl(runtime, *words, table=table)
+        return answer.json() if answer.status == 0 else answer.status
+
+    assert ctl("map", "/prelux-test/sub/deep/f7")["state"] == "absent"
+    got = ctl("prefetch", "/prelux-test")
+    assert (got["files"], got["bytes"], got["folders"], got["failed"]) == (302, sum(range(300)) + 4, 3, 0), got
+    where = ctl("map", "/prelux-test/sub/deep/f7")
+    assert where["state"] == "cached" and where["remote"] == "src:/sub/deep/f7" and Path(where["cache"]).read_text() == "x" * 7
+    assert ctl("map", "/elsewhere") == {"path": "/elsewhere", "mapping": None}
+    names = {e["name"]: e for e in ctl("ls", "/prelux-test")["entries"]}
+    assert set(names) == {"one", "sub", "odd\xff"} and names["odd\xff"]["name_hex"] == b"odd\xff".hex()
+    assert [e["name"] for e in ctl("ls", "/")["entries"]] == ["prelux-test"]
+    assert ctl("stat", "/prelux-test/one")["size"] == 1
+    assert ctl("stat", "/prelux-test/none") == -ENOENT and ctl("stat", "/none") == -ENOENT
+    assert ctl("evict", "/prelux-test/sub")["files"] == 300
+    assert ctl("map", "/prelux-test/sub/deep/f7")["state"] == "absent"
+    assert ctl("map", "/prelux-test/one")["state"] == "cached"
+    assert ctl("doctor")["mappings"][0]["ok"] is True
+    assert ctl("tables")["tables"][0]["hash"] == table.hex()
+    assert ctl("log-level", "debug") == {"level": "debug"} and ctl("log-level", "loud") == -EINVAL
+    assert "serves" in ctl("log")["text"] and ctl("log", "1")["text"].count("\n") == 1
+    state = ctl("status")
+    assert state["cache"]["files"] == 2 and state["pending"] == {"count": 0} and state["backends"][0]["name"] == "src"
+    assert ctl("nonsense") == -EINVAL and ctl("map") == -EINVAL
+    assert wire.ctl(runtime, "map", "/x").status == wire.NO_TABLE
+    pid = prelux.daemon_pid()
+    assert ctl("daemon-stop")["pid"] == pid
+    wait_for(lambda: not alive(pid), 10, "daemon-stop")
+
+
+def test_prefetch_ends_when_the_asker_leaves(prelux):
+    with Slow(0.3) as server:
+        source = prelux.tmp / "many"
+        source.mkdir()
+        prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": server.url}}, "mappings": [{"local": "/web", "remote": "web:/"}]})
+        start(prelux)
+        table = wire.register(prelux.runtime, prelux.config_path).table
+        with wire.connect(prelux.runtime) as sock:
+            sock.send(wire.message(wire.CTL, (wire.F_VERB, "prefetch"), (wire.F_TABLE, table), *[(wire.F_ARG, f"/web/f{i}") for i in range(400)]))
+            wait_for(lambda: len(server.gets) >= 8, 10, "prefetch has begun")
+        time.sleep(0.8)
+        done = len(server.gets)
+        time.sleep(0.8)
+        assert len(server.gets) == done < 100
+
+
+def test_log_is_opened_again_on_hangup(prelux):
+    child = start(prelux)
+    log = prelux.runtime / "log"
+    log.rename(prelux.runtime / "log.old")
+    child.send_signal(signal.SIGHUP)
+    wait_for(log.exists, 5, "a new log")
+    assert wire.ctl(prelux.runtime, "daemon-status").status == 0
