@@ -105,20 +105,18 @@ static const char *find_config(char *const envp[], const char *cwd, char *out, s
   return NULL;
 }
 
-/* The environment variables that the daemon said it needs (NEED fields of `reply`) go into `m`. */
-static bool put_needed(struct prelux_msg *m, const void *reply)
+/* The environment variables that the daemon said it needs (NEED fields of `reply`) go into `m`; a name alone: not set. */
+static void put_needed(struct prelux_msg *m, const void *reply)
 {
   size_t pos = 0, len;
-  bool any = false;
   const char *name;
   while ((name = prelux_msg_next(reply, PRELUX_FIELD_NEED, &pos, &len))) {
+    const char *entry = name;
     for (char *const *e = prelux_state.envp; e && *e; e++) {
-      if (strncmp(*e, name, len) != 0 || (*e)[len] != '=') continue;
-      prelux_msg_put_str(m, PRELUX_FIELD_ENV, *e);
-      any = true;
+      if (strncmp(*e, name, len) == 0 && (*e)[len] == '=') entry = *e;
     }
+    prelux_msg_put_str(m, PRELUX_FIELD_ENV, entry);
   }
-  return any;
 }
 
 int prelux_register(const char *config, const unsigned char *hash, char *path, size_t cap)
@@ -145,7 +143,7 @@ int prelux_register(const char *config, const unsigned char *hash, char *path, s
     prelux_msg_put_str(&m, PRELUX_FIELD_CWD, cwd);
     if (home) prelux_msg_put_str(&m, PRELUX_FIELD_HOME, home);
     if (config) prelux_msg_put_u32(&m, PRELUX_FIELD_BARE, 1);
-    if (round && !put_needed(&m, reply)) break;
+    if (round) put_needed(&m, reply);
     if (m.overflow) return -E2BIG;
     rc = prelux_client_call(&opts, &m, reply, sizeof(reply), NULL);
     size_t pos = 0, len;
@@ -179,6 +177,7 @@ static const char *why_not(int rc)
   case -ENOTCONN: return "no daemon is running and none could be started";
   case -ETIMEDOUT: return "the daemon does not answer";
   case -EPROTO: return "the daemon went away while it read the configuration";
+  case -ENOENT: return "there is no such configuration file";
   default: return "the configuration could not be loaded";
   }
 }
@@ -200,7 +199,8 @@ static enum prelux_phase configure(char **envp)
   table[0] = '\0';
   if (rc == -ENOEXEC) {
     rc = prelux_register(config, NULL, table, sizeof(table));
-    if (rc == 0) rc = map_table(table, &prelux_state.table);
+    /* A broken configuration has a table too: it knows the prefixes and says why they are EIO. */
+    if (rc == 0 || table[0] == '/') rc = map_table(table, &prelux_state.table);
     if (rc == 0) {
       publish_table_path(envp, table);
       return PRELUX_ON;
@@ -210,7 +210,11 @@ static enum prelux_phase configure(char **envp)
   memcpy(text, n ? table : why_not(rc), n ? n : strlen(why_not(rc)) + 1);
   prelux_state.lost_why = text;
   prelux_state.lost = prelux_lost_prefixes(config, cwd, envp);
-  return prelux_state.lost ? PRELUX_ON : PRELUX_OFF;
+  if (prelux_state.lost) return PRELUX_ON;
+  const struct prelux_error_record rec = {
+    .err = EIO, .call = "start", .path = config, .cause = text, .advice = "see `prelux config check` and `prelux doctor`"};
+  prelux_error_record(prelux_state.runtime, &rec);
+  return PRELUX_OFF;
 }
 
 static void start(char **envp)

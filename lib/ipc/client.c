@@ -220,7 +220,7 @@ static int receive_reply(const struct prelux_client_opts *opts, int fd, void *re
         close_fd(passed);
       continue;
     }
-    if (ret == 0 && prelux_msg_op(reply) != PRELUX_OP_REPLY)
+    if (ret == -EBADMSG || ret == -EPROTONOSUPPORT || ret == -EMSGSIZE || (ret == 0 && prelux_msg_op(reply) != PRELUX_OP_REPLY))
       ret = -EPROTO;
     if (passed >= 0 && (ret < 0 || !ret_fd))
       close_fd(passed);
