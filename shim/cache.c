@@ -97,7 +97,7 @@ static int open_cache(const struct prelux_route *r, int flags, const struct prel
 
 static bool gone(int rc)
 {
-  return rc == -ENOENT || rc == -ENOTDIR || rc == -ESTALE || rc == -EISDIR;
+  return rc == -ENOENT || rc == -ENOTDIR || rc == -ESTALE || rc == -EISDIR || rc == -EACCES;
 }
 
 static int wrong_type(const struct prelux_route *r, int flags, const struct prelux_attr *attr)

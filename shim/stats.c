@@ -3,7 +3,7 @@
 #include "shim/fds.h"
 
 /* Devices on which cache trees lie: few, filled at the first fstat and when files are opened. 0: free. */
-enum { DEVS = 16, BLOCK = 512, PREFERRED = 131072 };
+enum { DEVS = 16, BLOCK = 512, FOLDER = 4096, PREFERRED = 131072 };
 static uint64_t devs[DEVS];
 static int devs_known;
 
@@ -63,9 +63,10 @@ void prelux_fill_stat(const struct prelux_table_mapping *m, const struct prelux_
   st->st_nlink = 1;
   st->st_uid = t->uid;
   st->st_gid = t->gid;
-  st->st_size = (off_t)attr->size;
-  st->st_blksize = attr->type == PRELUX_DIR ? 4096 : PREFERRED;
-  st->st_blocks = (blkcnt_t)(attr->size / BLOCK + (attr->size % BLOCK != 0));
+  uint64_t size = attr->type == PRELUX_DIR ? FOLDER : attr->size; /* `test -s` holds for every folder */
+  st->st_size = (off_t)size;
+  st->st_blksize = attr->type == PRELUX_DIR ? FOLDER : PREFERRED;
+  st->st_blocks = (blkcnt_t)(size / BLOCK + (size % BLOCK != 0));
   st->st_mtim.tv_sec = st->st_ctim.tv_sec = st->st_atim.tv_sec = sec;
   st->st_mtim.tv_nsec = st->st_ctim.tv_nsec = st->st_atim.tv_nsec = ns;
 }
