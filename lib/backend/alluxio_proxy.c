@@ -18,6 +18,7 @@
 #include "lib/conf/conf.h"
 
 #define LIST_MAX (16ull << 30) /* a list-status of millions; it is taken apart while it comes */
+#define NAMES_MAX 5000000u
 #define READ_AGAIN 2           /* times a broken download is begun anew */
 #define EXACT_MAX 9007199254740992.0
 
@@ -234,6 +235,8 @@ static int on_info(void *arg, const cJSON *info)
     l->is_file = true;
     return -ENOTDIR;
   }
+  if (l->json.count > NAMES_MAX)
+    return -EPROTO;
   l->stopped = l->add(l->arg, name->valuestring, strlen(name->valuestring), &obj);
   return l->stopped;
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "lib/backend/backends.h"
 #include "lib/backend/http_version.h"
@@ -274,25 +275,37 @@ static void be_folder(struct prelux_object *ret)
   *ret = (struct prelux_object){.type = PRELUX_DIR};
 }
 
+/* A page made on the spot (HTML without validators) is a log-in page or an error that came as 200, unless HTML is what the
+ * name promises. */
+static bool like_a_page(const struct prelux_net_answer *a)
+{
+  return (a->status == 200 || a->status == 206) && strncmp(a->content_type, "text/html", 9) == 0 && !a->etag[0] &&
+         !a->last_modified[0];
+}
+
+static bool named_html(const char *url)
+{
+  size_t len = strlen(url);
+  return (len > 5 && strcasecmp(url + len - 5, ".html") == 0) || (len > 4 && strcasecmp(url + len - 4, ".htm") == 0);
+}
+
 static int be_file(const struct prelux_net_answer *a, uint64_t size, const char *url, struct prelux_object *ret,
                    struct prelux_problem *why)
 {
+  char shown[200];
   if (size == UINT64_MAX) {
-    char shown[200];
     prelux_url_show(shown, sizeof(shown), url);
     return prelux_problem(why, EOPNOTSUPP, "%s: the server does not say how long it is", shown);
+  }
+  if (like_a_page(a) && !named_html(url)) {
+    prelux_url_show(shown, sizeof(shown), url);
+    return prelux_problem(why, EPROTO, "%s: an HTML page without ETag and Last-Modified instead of a file", shown);
   }
   *ret = (struct prelux_object){.type = PRELUX_FILE, .size = size, .mtime_ns = prelux_http_date(a->last_modified)};
   prelux_http_version(a, size, ret->version);
   if (a->status == 200)
     md5_hex(a->content_md5, ret->md5);
   return 0;
-}
-
-/* A page made on the spot (no validators, HTML) may be a folder of a server that does not redirect. */
-static bool like_a_page(const struct prelux_net_answer *a)
-{
-  return a->status == 200 && strncmp(a->content_type, "text/html", 9) == 0 && !a->etag[0] && !a->last_modified[0];
 }
 
 /* The URL that redirects led to is that of a folder by the name that was asked for. */

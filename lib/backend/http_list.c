@@ -9,7 +9,8 @@
 #include "lib/backend/json_array.h"
 
 #define PAGE_MAX (64u << 20)   /* of HTML, in memory */
-#define JSON_MAX (4ull << 30)  /* never in memory as a whole */
+#define JSON_MAX (1u << 30)    /* never in memory as a whole */
+#define NAMES_MAX 5000000u
 
 struct listing {
   enum prelux_http_index form; /* AUTO until the first bytes */
@@ -19,6 +20,7 @@ struct listing {
   size_t len, cap;
   prelux_list_fn add;
   void *arg;
+  size_t count;
   int stopped;                 /* what `add` said */
   int failed;                  /* what taking the page apart said */
 };
@@ -26,6 +28,8 @@ struct listing {
 static int pass_on(void *arg, const char *name, size_t len, const struct prelux_object *obj)
 {
   struct listing *l = arg;
+  if (++l->count > NAMES_MAX)
+    return -EPROTO;
   l->stopped = l->add(l->arg, name, len, obj);
   return l->stopped;
 }

@@ -26,6 +26,7 @@ struct reading {
   struct prelux_problem *why;
   bool head_checked;      /* of the answer at hand */
   int verdict;            /* a check's or the sink's -errno: final */
+  int broke;              /* how the last answer broke off */
 };
 
 static const char *number(const char *s, uint64_t *ret)
@@ -164,7 +165,6 @@ static int read_once(struct reading *r)
       .tls = &h->tls,
       .off = whole(r) ? 0 : r->pos,
       .len = whole(r) ? 0 : r->end - r->pos,
-      .max_body = r->end - r->pos,
       .max_redirects = PRELUX_HTTP_REDIRECTS,
       .retries = PRELUX_HTTP_RETRIES,
       .sink = on_bytes,
@@ -176,9 +176,10 @@ static int read_once(struct reading *r)
   free(headers);
   if (r->verdict < 0)
     rc = r->verdict;
-  else if (rc < 0)
-    rc = r->pos > before && r->pos < r->end ? 1 : prelux_http_failed(rc);
-  else if (r->pos < r->end)
+  else if (rc < 0) {
+    r->broke = prelux_http_failed(rc);
+    rc = r->pos > before && r->pos < r->end ? 1 : r->broke;
+  } else if (r->pos < r->end)
     rc = judge_empty(r, &a);
   prelux_net_answer_free(&a);
   return rc;
@@ -195,7 +196,7 @@ static int read_all(struct reading *r)
     if (rc <= 0)
       return rc;
     if (!parts || tries-- == 0)
-      return -EIO; /* *why says what broke off */
+      return r->broke; /* *why says how */
     if (prelux_net_backoff(r->h->net, 0) < 0)
       return prelux_problem(r->why, EIO, "the daemon ends");
   }

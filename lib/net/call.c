@@ -136,8 +136,10 @@ static int judge(struct call *c, struct prelux_net_transfer *t)
     if (c->why)
       snprintf(c->why->advice, sizeof(c->why->advice), "name the server's authority by tls.ca_file");
     return -EIO;
+  case CURLE_UNSUPPORTED_PROTOCOL: /* no status line: maybe what an earlier answer on this connection had too much */
+    c->transient = true;
+    return say(c, EPROTO, "%s", text);
   case CURLE_WEIRD_SERVER_REPLY:
-  case CURLE_UNSUPPORTED_PROTOCOL:
   case CURLE_BAD_CONTENT_ENCODING:
   case CURLE_WRITE_ERROR: /* chunks that cannot be read, and our own refusals, which were handled above */
     return say(c, EPROTO, "%s", text);

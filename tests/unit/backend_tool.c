@@ -5,7 +5,7 @@
  * Reads requests from stdin, one JSON object a line, and answers each with one JSON object a line. Paths and names are
  * percent-encoded in both directions, so that any byte can travel.
  *   {"op": "stat", "path": P}
- *   {"op": "list", "path": P, "stop_after": N?}             names, with attributes
+ *   {"op": "list", "path": P, "stop_after": N (200000)?}    names, with attributes
  *   {"op": "read", "path": P, "out": FILE, "off": N?, "len": N?, "expect": {"size", "version"}?, "threads": N?,
  *    "slow_ms": N?, "fail_at": N?}                          without expect: a stat comes first
  *   {"op": "identity"}   {"op": "caps"}
@@ -95,7 +95,7 @@ static int add_name(void *arg, const char *name, size_t len, const struct prelux
 
 static int op_list(const cJSON *request, const char *path, cJSON *answer, struct prelux_problem *why)
 {
-  struct names n = {.array = cJSON_CreateArray(), .left = (int)number_of(request, "stop_after", -1)};
+  struct names n = {.array = cJSON_CreateArray(), .left = (int)number_of(request, "stop_after", 200000)};
   int rc = backend->ops->list(backend, path, add_name, &n, why);
   cJSON_AddItemToObject(answer, "names", n.array);
   return rc;
