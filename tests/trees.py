@@ -21,10 +21,11 @@ DEPTH = 40
 # Legal names on Linux that have broken programs before.
 PORTABLE_NAMES = [
     "a b  c", "grüße-日本語-🜚", "%41", "100%", "plus+sign", "a=b&c=d", "semi;colon", "quo'te", 'dou"ble', "-dash", "--help",
-    "[set]", "{brace}", "$HOME", "~tilde", "~", "back`tick", "star*", "comma,colon:", "at@host", "UPPER", "upper", "...", "a..b",
+    "[set]", "{brace}", "$HOME", "~tilde", "~", "back`tick", "star*", "comma,colon:", "at@host", "UPPER", "upper", "a..b",
     "tab\tin", "caret^", "pipe|", "<angle>", "dot.", "trailing ", " leading", "paren(1)", "bang!", "e\u0301", "é",
 ]
-OTHER_NAMES = ["new\nline", "back\\slash", "hash#mark", "question?mark", ".hidden", "\x01control", "\x7f"]
+# nginx leaves names with a leading dot out of its index.
+OTHER_NAMES = ["...", "new\nline", "back\\slash", "hash#mark", "question?mark", ".hidden", "\x01control", "\x7f"]
 NOT_UTF8 = b"latin-\xe9\xff"
 LONG = "n" * 255
 

@@ -92,14 +92,14 @@ cat "$TMP/demo.yaml"
 for prefix in /mnt/disk /mnt/web; do
   title "$prefix"
   # Links, owner and a folder's own size are prelux's business.
-  show $prefix "ls -l @/sub/folder @/code | grep -v ^total | awk '{print (\$1 ~ /^d/ ? \"folder\" : \$5), \$6, \$7, \$9}'"
+  show $prefix "ls -l @/sub/folder @/code | grep -v ^total | awk 'NF > 8 {print \$5, \$6, \$7, \$8, \$9}'"
   show $prefix "cat @/readme.txt"
   show $prefix "cd @ && grep -rl needle sub readme.txt | sort"
   show $prefix "cd @/sub && pwd && ls *"
   show $prefix "$PYTHON -c 'import sys; sys.path.insert(0, \"@/package\"); import lakepkg; print(lakepkg.VALUE, len(open(\"@/big.bin\", \"rb\").read()))'"
   show $prefix "$PYTHON -c 'import numpy; a = numpy.load(\"@/numbers.npy\", mmap_mode=\"r\"); print(a.shape, int(a.sum()))'"
   show $prefix "sqlite3 -readonly @/data.sqlite 'SELECT count(*), max(name) FROM t'"
-  show $prefix "tar c --owner=0 --group=0 --numeric-owner --mode=u=rwX --mtime=@0 --sort=name -C @ . | sha256sum"
+  show $prefix "tar c --owner=0 --group=0 --numeric-owner --mode=0644 --mtime=1970-01-01 --sort=name -C @ . | sha256sum"
 done
 
 fills()
