@@ -63,7 +63,8 @@ static const char *next_name(void *arg, size_t i)
   return NULL;
 }
 
-static void unknown(const struct section *s, const struct prelux_conf_pair *p, const char *prefix)
+/* A key that is near to a known one counts as that one given: else a misspelt required key would be two mistakes. */
+static void unknown(struct section *s, const struct prelux_conf_pair *p, const char *prefix)
 {
   char q[PRELUX_CONF_QUOTED], near[PRELUX_CONF_NAME_MAX];
   struct prelux_conf_at at = prelux_conf_doc_at(s->d, p->key);
@@ -71,6 +72,9 @@ static void unknown(const struct section *s, const struct prelux_conf_pair *p, c
   prelux_conf_quote(q, p->name);
   if (prelux_conf_nearest(p->name, next_name, &names, near))
   {
+    const struct prelux_conf_key *meant = find_key(s, prefix, near);
+    if (meant)
+      s->seen[meant - prelux_conf_keys] = true;
     prelux_conf_complain(s->l, at, "unknown key %s; did you mean %s%s?", q, prefix, near);
     return;
   }
