@@ -43,9 +43,10 @@ typedef int (*prelux_read_fn)(void *arg, uint64_t off, const void *buf, size_t l
 
 enum prelux_backend_caps {
   PRELUX_CAP_RANGE = 0x1,      /* read() of a part is as cheap as its bytes */
-  PRELUX_CAP_LIST_EXACT = 0x2, /* list gives all names, with exact size, mtime and version: no stat needed, and a name
-                                * that it lacks is not there (web servers leave out names that begin with a dot) */
-  PRELUX_CAP_CONDITIONAL = 0x4 /* read() itself fails with -ESTALE when the version changed */
+  PRELUX_CAP_LIST_EXACT = 0x2, /* list gives exact size, mtime and version: no stat needed */
+  PRELUX_CAP_CONDITIONAL = 0x4, /* read() itself fails with -ESTALE when the version changed */
+  PRELUX_CAP_LIST_ALL = 0x8     /* a name that list lacks is not there. Not so: web servers leave out names that begin with a
+                                 * dot; Alluxio shows an empty folder when one name in the under store is not UTF-8 */
 };
 
 struct prelux_backend_ops {

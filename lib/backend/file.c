@@ -318,7 +318,7 @@ static int file_read(struct prelux_backend *b, const char *path, const struct pr
 
 const struct prelux_backend_ops prelux_backend_file = {
     .type = "file",
-    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_CONDITIONAL,
+    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_LIST_ALL | PRELUX_CAP_CONDITIONAL,
     .create = file_create,
     .free = file_free,
     .identity = file_identity,
