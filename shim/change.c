@@ -2,19 +2,16 @@
  * libc: the real folder that may stand behind a prefix stays as it is. */
 #include "shim/change.h"
 
-enum dots { NO_DOTS, DOT, DOT_DOT };
-
-/* How the path as written ends: routes fold "." and ".." away. */
-static enum dots last_dots(const char *path)
+enum prelux_dots prelux_change_dots(const char *path)
 {
   size_t len = strlen(path);
 
   while (len && path[len - 1] == '/') len--;
   if (len && path[len - 1] == '.') {
-    if (len == 1 || path[len - 2] == '/') return DOT;
-    if (path[len - 2] == '.' && (len == 2 || path[len - 3] == '/')) return DOT_DOT;
+    if (len == 1 || path[len - 2] == '/') return PRELUX_DOT;
+    if (path[len - 2] == '.' && (len == 2 || path[len - 3] == '/')) return PRELUX_DOT_DOT;
   }
-  return NO_DOTS;
+  return PRELUX_NO_DOTS;
 }
 
 static unsigned how(enum prelux_change_kind kind)
@@ -35,13 +32,19 @@ int prelux_change_parent(struct prelux_change *c)
   struct prelux_attr attr;
 
   if (r->rel_len == 0) return 0; /* the mapping root lies in a folder that is not ours, which exists */
-  size_t root = (size_t)(r->rel - r->path), at = root + r->rel_len;
-  while (at > root && r->path[at - 1] != '/') at--;
-  if (at > root) at--;
-  ((char *)r->path)[at] = 0;
-  r->rel_len = at - root;
+  size_t root = (size_t)(r->rel - r->path), len = r->rel_len, cut = root + len;
+  while (cut > root && r->path[cut - 1] != '/') cut--;
+  if (cut > root) cut--;
+  char saved = r->path[cut];
+  bool must_dir = r->must_dir;
+  r->path[cut] = 0;
+  r->rel_len = cut - root;
   r->must_dir = true;
-  return prelux_ask_attr(r, c->call, &attr);
+  int rc = prelux_ask_attr(r, c->call, &attr);
+  r->path[cut] = saved;
+  r->rel_len = len;
+  r->must_dir = must_dir;
+  return rc;
 }
 
 static int refuse_make(struct prelux_change *c)
@@ -53,24 +56,23 @@ static int refuse_make(struct prelux_change *c)
   int rc = prelux_ask_attr(&c->r, c->call, &attr);
   if (rc == 0) return -EEXIST;
   if (rc != -ENOENT) return rc;
-  struct prelux_route *r = &c->r;
   rc = prelux_change_parent(c);
   if (rc) return rc;
   if (must_dir && c->kind == PRELUX_CHG_MAKE) return -ENOENT;
-  return prelux_refuse(c->call, r);
+  return prelux_refuse(c->call, &c->r);
 }
 
 static int refuse_remove(struct prelux_change *c)
 {
   struct prelux_attr attr;
-  enum dots dots = last_dots(c->path);
+  enum prelux_dots dots = prelux_change_dots(c->path);
   int rc = prelux_ask_attr(&c->r, c->call, &attr);
 
   if (rc) return rc;
   bool dir = c->kind == PRELUX_CHG_RMDIR || (c->kind == PRELUX_CHG_REMOVE && attr.type == PRELUX_DIR);
-  if (!dir && (dots != NO_DOTS || c->r.rel_len == 0)) return -EISDIR;
-  if (dots == DOT) return -EINVAL;
-  if (dots == DOT_DOT) return -ENOTEMPTY;
+  if (!dir && (dots || c->r.rel_len == 0)) return -EISDIR;
+  if (dots == PRELUX_DOT) return -EINVAL;
+  if (dots == PRELUX_DOT_DOT) return -ENOTEMPTY;
   if (c->r.rel_len == 0) return -EBUSY;
   return prelux_refuse(c->call, &c->r);
 }

@@ -42,8 +42,12 @@ bool prelux_change_again(struct prelux_change *c);
 
 /* c->r is MAPPED: the -errno that the program gets. */
 int prelux_change_refuse(struct prelux_change *c);
-/* The parent folder of c->r: 0, -ENOENT, -ENOTDIR, -EIO, ... c->r is the parent afterwards. */
+/* Is there a parent folder of c->r? 0, -ENOENT, -ENOTDIR, -EIO, ... */
 int prelux_change_parent(struct prelux_change *c);
+
+/* How the path as written ends: routes fold "." and ".." away. */
+enum prelux_dots { PRELUX_NO_DOTS = 0, PRELUX_DOT, PRELUX_DOT_DOT };
+enum prelux_dots prelux_change_dots(const char *path);
 
 /* 0, or -EROFS when `fd` is a file or folder of ours. */
 int prelux_change_fd(const char *call, int fd);

@@ -48,7 +48,7 @@ static int refuse_rename(struct side *from, struct side *to)
 
   if (from->where < 0) return from->where;
   if (to->where < 0) return to->where;
-  if (is_root(from) || is_root(to)) return -EBUSY;
+  if (is_root(from) || is_root(to) || prelux_change_dots(from->c.path) || prelux_change_dots(to->c.path)) return -EBUSY;
   if (from->where == PRELUX_MAPPED && to->where == PRELUX_MAPPED && from->c.r.index == to->c.r.index) {
     int rc = prelux_ask_attr(&from->c.r, from->c.call, &attr);
     if (rc == 0) rc = prelux_change_parent(&to->c);
@@ -110,20 +110,6 @@ PRELUX_EXPORT int renameat2(int fromfd, const char *from, int tofd, const char *
   return do_rename("renameat2", fromfd, from, tofd, to, flags, real_renameat2);
 }
 
-/* The existing file of a link() may be named by an fd of ours: linkat(fd, "", ..., AT_EMPTY_PATH), or by
- * "/proc/self/fd/N" with AT_SYMLINK_FOLLOW. A second name for a cache file would let others write into it. */
-static bool old_is_our_fd(int fd, const char *path, int flags)
-{
-  static const char proc[] = "/proc/self/fd/";
-  struct prelux_route r;
-
-  if (flags & AT_EMPTY_PATH && !*path) return fd >= 0 && prelux_route_fd(fd, &r) == PRELUX_MAPPED;
-  if (!(flags & AT_SYMLINK_FOLLOW) || strncmp(path, proc, sizeof(proc) - 1)) return false;
-  unsigned n = 0;
-  for (const char *p = path + sizeof(proc) - 1; *p >= '0' && *p <= '9'; p++) n = n * 10 + (unsigned)(*p - '0');
-  return prelux_route_fd((int)n, &r) == PRELUX_MAPPED;
-}
-
 static int refuse_link(struct side *old, struct side *new)
 {
   struct prelux_attr attr;
@@ -152,8 +138,9 @@ static int do_link(const char *call, int oldfd, const char *old, int newfd, cons
 
   if (prelux_idle() || !old || !new) return real(oldfd, old, newfd, new, flags);
   bool by_fd = (flags & AT_EMPTY_PATH) && !*old;
-  if ((by_fd || (flags & AT_SYMLINK_FOLLOW)) && old_is_our_fd(oldfd, old, flags)) return (int)prelux_ret(-EXDEV);
   if (by_fd) {
+    /* A second name for a cache file would let others write into it. */
+    if (oldfd >= 0 && prelux_route_fd(oldfd, &a.c.r) == PRELUX_MAPPED) return (int)prelux_ret(-EXDEV);
     a = (struct side){.at = oldfd, .use = old, .where = PRELUX_UNMAPPED};
     a.c.r.where = PRELUX_ANCESTOR; /* nothing to look for again */
   } else {
