@@ -156,7 +156,8 @@ static bool check_daemon(struct report *r)
   const char *version = prelux_json_str(answer, "version", "?");
   bool same = strcmp(version, PRELUX_VERSION) == 0;
   snprintf(text, sizeof text, "pid %.0f, version %s", prelux_json_num(answer, "pid", 0), version);
-  add(r, "daemon", same ? "ok" : "warn", text, same ? NULL : "another version than this prelux: `prelux daemon stop`, the next request starts the new one");
+  add(r, "daemon", same ? "ok" : "warn", text,
+      same ? NULL : "another version than this prelux: `prelux daemon stop`, the next request starts the new one");
   cJSON_Delete(answer);
   return true;
 }

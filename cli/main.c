@@ -117,7 +117,7 @@ static void help_all(void)
 static void help_one(const struct prelux_cli_command *c)
 {
   struct prelux_print_table t = {.columns = 2};
-  printf("Usage: prelux %s [OPTION]... %s\n\n%s.\n", c->name, c->args ? c->args : "", c->help);
+  printf("Usage: prelux %s [OPTION]...%s%s\n\n%s.\n", c->name, c->args ? " " : "", c->args ? c->args : "", c->help);
   if (c->more)
     printf("\n%s\n", c->more);
   puts("");
