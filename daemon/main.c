@@ -252,6 +252,33 @@ static int fail(const char *what, const char *where, int err)
   return 1;
 }
 
+/* Exit status. */
+static int run(struct prelux_daemon *d, const struct options *o)
+{
+  int ret = find_runtime(d, o);
+  if (ret < 0)
+    return fail("runtime folder", d->runtime, ret);
+  d->lock_fd = prelux_place_lock(d->runtime_fd);
+  if (d->lock_fd == -EBUSY)
+    return 0; /* another one serves */
+  if (d->lock_fd < 0)
+    return fail("daemon.lock in", d->runtime, d->lock_fd);
+  d->exe = own_path();
+  if ((ret = open_log(d, o)) < 0)
+    return fail("log", o->log ? o->log : d->runtime, ret);
+  if (!o->foreground)
+    detach();
+  if (chdir("/") < 0)
+    prelux_warn("working directory stays: %s", strerror(errno));
+  ret = build(d);
+  if (ret == 0)
+    ret = serve(d);
+  int status = ret < 0 ? fail("cannot serve", d->runtime, ret) : 0;
+  take_down(d);
+  prelux_logfile_release(&d->log);
+  return status;
+}
+
 int main(int argc, char **argv)
 {
   struct options o = {0};
@@ -264,32 +291,12 @@ int main(int argc, char **argv)
   set_up_process();
   d.idle_s = o.idle_s;
   pthread_mutex_init(&d.compiling, NULL);
-  int ret = find_runtime(&d, &o);
-  if (ret < 0)
-    return fail("runtime folder", d.runtime, ret);
-  d.lock_fd = prelux_place_lock(d.runtime_fd);
-  if (d.lock_fd == -EBUSY)
-    return 0; /* another one serves */
-  if (d.lock_fd < 0)
-    return fail("daemon.lock in", d.runtime, d.lock_fd);
-  d.exe = own_path();
-  if ((ret = open_log(&d, &o)) < 0)
-    return fail("log", o.log ? o.log : d.runtime, ret);
-  if (!o.foreground)
-    detach();
-  if (chdir("/") < 0)
-    prelux_warn("working directory stays: %s", strerror(errno));
-  ret = build(&d);
-  if (ret == 0)
-    ret = serve(&d);
-  if (ret < 0)
-    status = fail("cannot serve", d.runtime, ret);
-  take_down(&d);
-  prelux_logfile_release(&d.log);
-  prelux_os.close(d.runtime_fd);
+  status = run(&d, &o);
   pthread_mutex_destroy(&d.compiling);
+  if (d.runtime_fd >= 0)
+    prelux_os.close(d.runtime_fd);
   free(d.runtime);
   free(d.tables_dir);
   free(d.exe);
-  return status < 0 ? 0 : status; /* daemon.lock goes with the process */
+  return status; /* daemon.lock goes with the process */
 }
