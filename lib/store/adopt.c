@@ -77,7 +77,7 @@ static bool equals_remote(struct prelux_store *s, int fd, const struct stat *st,
 static int adopt_row(const struct prelux_view *v, const char *object, const struct prelux_known *k, const struct stat *st)
 {
   struct prelux_store *s = v->tree->store;
-  uint64_t old = 0;
+  int64_t old = -1;
   struct prelux_row row = {.obj = k->obj,
                            .ino = st->st_ino,
                            .bytes = (uint64_t)st->st_blocks * 512,
@@ -88,9 +88,8 @@ static int adopt_row(const struct prelux_view *v, const char *object, const stru
     return rc;
   pthread_mutex_lock(&s->lock);
   s->unsynced = true;
-  s->used = s->used + row.bytes - (old < s->used ? old : s->used);
+  prelux_store_account(s, old, (int64_t)row.bytes);
   s->stats.adopted++;
-  s->stats.files += old == 0;
   pthread_mutex_unlock(&s->lock);
   return 0;
 }
@@ -103,8 +102,7 @@ static void drop_row(struct prelux_tree *t, const char *object)
   if (prelux_catalogue_del(s->cat, t->id, object, &bytes) < 0)
     return;
   pthread_mutex_lock(&s->lock);
-  s->used -= bytes < s->used ? bytes : s->used;
-  s->stats.files -= s->stats.files > 0;
+  prelux_store_account(s, (int64_t)bytes, -1);
   pthread_mutex_unlock(&s->lock);
 }
 

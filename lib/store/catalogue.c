@@ -32,6 +32,7 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS objects(" COLUMNS ") WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS fills(" COLUMNS ") WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS objects_used ON objects(used);"
+    "CREATE INDEX IF NOT EXISTS objects_recent ON objects(tree, used);"
     "CREATE INDEX IF NOT EXISTS objects_epoch ON objects(epoch);"
     "CREATE TABLE IF NOT EXISTS recovered(name TEXT PRIMARY KEY, tree INTEGER NOT NULL, path BLOB NOT NULL,"
     " at INTEGER NOT NULL) WITHOUT ROWID;"
@@ -39,7 +40,7 @@ static const char schema[] =
 
 enum stmt {
   BEGIN, COMMIT, ROLLBACK, META, SET_META, TREE, ADD_TREE, GET, FILL, FINISH, ABORT, DEL, BYTES, TOUCH,
-  IDENTITY, OLDEST, BELOW, BELOW_FIRST, UNFINISHED, LATER, PROMOTE, TOTALS, RECOVERED, STATEMENTS
+  IDENTITY, OLDEST, NEWEST, BELOW, BELOW_FIRST, UNFINISHED, LATER, PROMOTE, TOTALS, RECOVERED, STATEMENTS
 };
 
 static const char *const sql[STATEMENTS] = {
@@ -59,6 +60,7 @@ static const char *const sql[STATEMENTS] = {
     [BYTES] = "SELECT bytes FROM objects WHERE tree=?1 AND path=?2",
     [TOUCH] = "UPDATE objects SET used=?3 WHERE tree=?1 AND path=?2",
     [OLDEST] = VICTIM "objects WHERE used>?1 ORDER BY used LIMIT ?2",
+    [NEWEST] = VICTIM "objects WHERE tree=?1 ORDER BY used DESC LIMIT ?2",
     [BELOW] = VICTIM "objects WHERE tree=?1 AND path>=?2 AND path<?3 AND path>?4 ORDER BY path LIMIT ?5",
     [BELOW_FIRST] = VICTIM "objects WHERE tree=?1 AND path>?4 ORDER BY path LIMIT ?5",
     [UNFINISHED] = VICTIM "fills LIMIT ?1",
@@ -318,20 +320,21 @@ int prelux_catalogue_begin(struct prelux_catalogue *c, int64_t tree, const char 
   return ret;
 }
 
-static uint64_t bytes_of(struct prelux_catalogue *c, int64_t tree, const char *path)
+/* Bytes of a row, -1: there is none. */
+static int64_t bytes_of(struct prelux_catalogue *c, int64_t tree, const char *path)
 {
   sqlite3_stmt *st = bind(c, BYTES, tree, path);
-  uint64_t bytes = sqlite3_step(st) == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
+  int64_t bytes = sqlite3_step(st) == SQLITE_ROW ? sqlite3_column_int64(st, 0) : -1;
   done(st);
   return bytes;
 }
 
-int prelux_catalogue_finish(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *row, uint64_t *ret_old)
+int prelux_catalogue_finish(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *row, int64_t *ret_old)
 {
   pthread_mutex_lock(&c->lock);
   /* The epoch is read here, after data and name are in place: what an epoch holds was there before it ended. */
   row->epoch = c->epoch;
-  uint64_t old = 0;
+  int64_t old = -1;
   int ret = run(c, c->stmts[BEGIN]);
   if (ret == 0)
   {
@@ -371,13 +374,13 @@ int prelux_catalogue_promote(struct prelux_catalogue *c, int64_t tree, const cha
 int prelux_catalogue_del(struct prelux_catalogue *c, int64_t tree, const char *path, uint64_t *ret_bytes)
 {
   pthread_mutex_lock(&c->lock);
-  uint64_t bytes = bytes_of(c, tree, path);
+  int64_t bytes = bytes_of(c, tree, path);
   int ret = run(c, bind(c, DEL, tree, path));
   if (ret == 0 && sqlite3_changes(c->db) == 0)
     ret = -ENOENT;
   pthread_mutex_unlock(&c->lock);
   if (ret == 0)
-    *ret_bytes = bytes;
+    *ret_bytes = (uint64_t)bytes;
   return ret;
 }
 
@@ -437,6 +440,16 @@ int prelux_catalogue_oldest(struct prelux_catalogue *c, int64_t after_ns, struct
   sqlite3_bind_int64(c->stmts[OLDEST], 1, after_ns);
   sqlite3_bind_int64(c->stmts[OLDEST], 2, n);
   int count = collect(c, c->stmts[OLDEST], ret, n);
+  pthread_mutex_unlock(&c->lock);
+  return count;
+}
+
+int prelux_catalogue_newest(struct prelux_catalogue *c, int64_t tree, struct prelux_victim *ret, int n)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_bind_int64(c->stmts[NEWEST], 1, tree);
+  sqlite3_bind_int64(c->stmts[NEWEST], 2, n);
+  int count = collect(c, c->stmts[NEWEST], ret, n);
   pthread_mutex_unlock(&c->lock);
   return count;
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/base/log.h"
@@ -115,8 +116,7 @@ static void forget_row(struct prelux_tree *t, const char *object, uint64_t *ret_
   if (prelux_catalogue_del(s->cat, t->id, object, &bytes) < 0)
     return;
   pthread_mutex_lock(&s->lock);
-  s->used -= bytes < s->used ? bytes : s->used;
-  s->stats.files -= s->stats.files > 0;
+  prelux_store_account(s, (int64_t)bytes, -1);
   pthread_mutex_unlock(&s->lock);
   *ret_bytes = bytes;
 }
@@ -246,11 +246,15 @@ static void flush_uses(struct prelux_store *s);
 static uint64_t evict_pass(struct prelux_store *s, uint64_t want)
 {
   struct prelux_victim rows[BATCH];
-  int64_t after = INT64_MIN, end = prelux_store_wall();
-  uint64_t freed = 0;
+  int64_t after = INT64_MIN;
+  uint64_t freed = 0, seen = 0;
   int n;
-  while (freed < want && after < end && (n = prelux_catalogue_oldest(s->cat, after, rows, BATCH)) > 0)
-    for (int i = 0; i < n; i++)
+  /* A row put off comes again later in the order; that its file is read all the time must not keep us here. */
+  pthread_mutex_lock(&s->lock);
+  uint64_t most = 2 * s->stats.files + BATCH;
+  pthread_mutex_unlock(&s->lock);
+  while (freed < want && seen < most && (n = prelux_catalogue_oldest(s->cat, after, rows, BATCH)) > 0)
+    for (int i = 0; i < n; i++, seen++)
     {
       uint64_t bytes = 0;
       struct prelux_tree *t = freed < want ? tree_of(s, rows[i].tree) : NULL;
@@ -294,24 +298,40 @@ static uint64_t short_of_space(struct prelux_store *s, uint64_t bytes)
   return have < want ? want - have : 0;
 }
 
+static bool others_at_work(struct prelux_store *s)
+{
+  pthread_mutex_lock(&s->lock);
+  bool ret = s->reserved > 0;
+  pthread_mutex_unlock(&s->lock);
+  return ret;
+}
+
 int prelux_room_take(struct prelux_store *s, uint64_t bytes, struct prelux_problem *why)
 {
+  static const struct timespec pause = {.tv_nsec = 20000000};
+  uint64_t until = prelux_store_now() + PRELUX_ROOM_WAIT_NS;
   if (bytes > s->max_bytes)
     return prelux_problem(why, ENOSPC, "%llu bytes do not fit into the cache %s of %llu", (unsigned long long)bytes, s->dir,
                           (unsigned long long)s->max_bytes);
-  for (int tries = 0;; tries++)
+  for (;;)
   {
     uint64_t quota = over_quota(s, bytes), space = short_of_space(s, bytes), missing = quota > space ? quota : space;
     if (missing == 0)
       break;
-    if (tries == 3 || prelux_evict_bytes(s, missing) == 0)
+    if (prelux_evict_bytes(s, missing) >= missing)
+      continue;
+    if (others_at_work(s) && prelux_store_now() < until)
     {
-      prelux_problem(why, ENOSPC, "cache %s is full: %llu bytes more are needed, all else is in use", s->dir,
-                     (unsigned long long)missing);
-      if (why)
-        snprintf(why->advice, sizeof why->advice, "raise cache.max_size, lower cache.min_free, or close files");
-      return -ENOSPC;
+      nanosleep(&pause, NULL); /* what they fill can be evicted when they are done */
+      continue;
     }
+    if (over_quota(s, bytes) == 0 && short_of_space(s, bytes) == 0)
+      break;
+    prelux_problem(why, ENOSPC, "cache %s is full: %llu bytes more are needed, all else is in use", s->dir,
+                   (unsigned long long)missing);
+    if (why)
+      snprintf(why->advice, sizeof why->advice, "raise cache.max_size, lower cache.min_free, or close files");
+    return -ENOSPC;
   }
   pthread_mutex_lock(&s->lock);
   s->reserved += bytes;
@@ -329,26 +349,17 @@ void prelux_room_return(struct prelux_store *s, uint64_t bytes)
 /* Writes the last uses noted in memory to the catalogue. */
 static void flush_uses(struct prelux_store *s)
 {
-  struct prelux_victim rows[BATCH];
-  int n;
-  do
-  {
-    n = 0;
-    pthread_mutex_lock(&s->lock);
-    /* Uses are young: entries used since the last flush stand at the front of the LRU list. */
-    for (struct prelux_entry *e = s->entries.newest; e && n < BATCH; e = e->older)
-      if (e->used_ns && (rows[n].path = strdup(e->data)))
-      {
-        rows[n].tree = e->tree->id;
-        rows[n++].used_ns = e->used_ns;
-        e->used_ns = 0;
-      }
-    pthread_mutex_unlock(&s->lock);
-    if (n)
-      prelux_catalogue_touch(s->cat, rows, n);
-    for (int i = 0; i < n; i++)
-      free(rows[i].path);
-  } while (n == BATCH);
+  pthread_mutex_lock(&s->lock);
+  struct prelux_victim *rows = s->uses;
+  int n = s->n_uses;
+  s->uses = NULL;
+  s->n_uses = 0;
+  pthread_mutex_unlock(&s->lock);
+  if (n)
+    prelux_catalogue_touch(s->cat, rows, n);
+  for (int i = 0; i < n; i++)
+    free(rows[i].path);
+  free(rows);
 }
 
 void prelux_evict_tick(struct prelux_store *s)

@@ -229,7 +229,7 @@ static int install(const struct prelux_view *v, const char *object, const char *
 {
   struct prelux_store *s = v->tree->store;
   const char *base;
-  uint64_t old = 0;
+  int64_t old = -1;
   int dir, rc = prelux_disk_parent(v->tree, object, true, &dir, &base);
   if (rc < 0)
     return prelux_problem(why, -rc, "cannot make the cache folder of %.200s: %s", object, strerror(-rc));
@@ -251,10 +251,7 @@ static int install(const struct prelux_view *v, const char *object, const char *
   pthread_mutex_lock(&s->lock);
   s->unsynced = true;
   if (rc == 0)
-  {
-    s->used = s->used + row->bytes - (old < s->used ? old : s->used);
-    s->stats.files += old == 0;
-  }
+    prelux_store_account(s, old, (int64_t)row->bytes);
   pthread_mutex_unlock(&s->lock);
   return 0;
 }

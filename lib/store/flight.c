@@ -1,5 +1,5 @@
 /* Single flight: the first caller that wants something leads, the others wait for its result. A flight is known by (tree,
- * object, kind). A leader that used another backend object (other credentials) shares its success but not its failure. */
+ * object, kind). A leader that used other credentials (another backend or reader) shares its success but not its failure. */
 #include <errno.h>
 #include <string.h>
 
@@ -13,11 +13,12 @@ static struct prelux_flight *find(struct prelux_tree *t, enum prelux_flight_kind
   return f;
 }
 
-static void start(struct prelux_flight *f, struct prelux_tree *t, struct prelux_backend *backend,
+static void start(struct prelux_flight *f, struct prelux_tree *t, struct prelux_backend *backend, uint32_t reader,
                   enum prelux_flight_kind kind, const char *object, size_t len)
 {
   *f = (struct prelux_flight){
-      .next = t->store->flights, .tree = t, .backend = backend, .object = object, .len = len, .kind = kind};
+      .next = t->store->flights, .tree = t, .backend = backend, .reader = reader, .object = object, .len = len, .kind = kind,
+  };
   pthread_cond_init(&f->cond, NULL);
   t->store->flights = f;
 }
@@ -31,7 +32,7 @@ int prelux_flight_begin(struct prelux_flight *f, const struct prelux_view *v, en
   struct prelux_flight *other = find(v->tree, kind, object, len);
   if (!other)
   {
-    start(f, v->tree, v->backend, kind, object, len);
+    start(f, v->tree, v->backend, v->reader, kind, object, len);
     pthread_mutex_unlock(&s->lock);
     return 1;
   }
@@ -39,7 +40,7 @@ int prelux_flight_begin(struct prelux_flight *f, const struct prelux_view *v, en
   while (!other->done)
     pthread_cond_wait(&other->cond, &s->lock);
   *ret_result = other->result;
-  if (other->result < 0 && other->backend != v->backend)
+  if (other->result < 0 && (other->backend != v->backend || other->reader != v->reader))
     *ret_result = -EAGAIN;
   else if (other->result < 0 && why)
     *why = other->why;
@@ -56,7 +57,7 @@ bool prelux_flight_try(struct prelux_flight *f, struct prelux_tree *t, enum prel
   pthread_mutex_lock(&t->store->lock);
   bool free_ = !find(t, kind, object, len);
   if (free_)
-    start(f, t, NULL, kind, object, len);
+    start(f, t, NULL, 0, kind, object, len);
   pthread_mutex_unlock(&t->store->lock);
   return free_;
 }

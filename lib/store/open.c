@@ -5,10 +5,28 @@
  * file still has its name when it is published in the index. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/os.h"
+#include "lib/index/writer.h"
 #include "lib/store/private.h"
+
+/* store.lock held. */
+static void note_use(struct prelux_tree *t, const char *object, size_t len)
+{
+  struct prelux_store *s = t->store;
+  struct prelux_entry *e = prelux_entry_find(t, object, len);
+  int64_t now = prelux_store_wall();
+  if (!e || (now >= e->used_ns && now - e->used_ns < PRELUX_USE_NS) || s->n_uses == PRELUX_USES_MAX)
+    return;
+  if (!s->uses && !(s->uses = calloc(PRELUX_USES_MAX, sizeof *s->uses)))
+    return;
+  struct prelux_victim *use = &s->uses[s->n_uses];
+  *use = (struct prelux_victim){.tree = t->id, .used_ns = now, .path = strdup(object)};
+  s->n_uses += use->path != NULL;
+  e->used_ns = now;
+}
 
 void prelux_open_remember(const struct prelux_view *v, const char *object, struct prelux_known *k)
 {
@@ -21,9 +39,8 @@ void prelux_open_remember(const struct prelux_view *v, const char *object, struc
   {
     *k = now;
     prelux_view_publish(v, object, len, k);
-    struct prelux_entry *e = prelux_entry_find(v->tree, object, len);
-    if (e && k->obj.type == PRELUX_FILE)
-      e->used_ns = prelux_store_wall();
+    if (k->obj.type == PRELUX_FILE)
+      note_use(v->tree, object, len);
   }
   pthread_mutex_unlock(&s->lock);
 }
@@ -60,14 +77,33 @@ bool prelux_row_matches(const struct prelux_store *s, const struct prelux_row *r
          (uint64_t)st->st_size == row->obj.size && prelux_stat_mtime(st) == row->file_mtime_ns;
 }
 
+/* Somebody removed the cache file: its inode number may belong to another file by now. */
+static void lost(struct prelux_tree *t, const char *object)
+{
+  struct prelux_store *s = t->store;
+  size_t len = strlen(object);
+  pthread_mutex_lock(&s->lock);
+  struct prelux_entry *e = prelux_entry_find(t, object, len);
+  if (e && e->cache_ino)
+  {
+    if (s->index)
+      prelux_index_drop_inode(s->index, s->dev, e->cache_ino);
+    e->cache_ino = 0;
+    prelux_tree_unpublish(t, object, len);
+  }
+  pthread_mutex_unlock(&s->lock);
+}
+
 int prelux_open_cached(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd)
 {
   struct prelux_store *s = v->tree->store;
   struct prelux_row row;
   struct stat st;
   int fd, rc = prelux_disk_open(v->tree, object, O_RDONLY, &fd, &st);
+  if (rc == -ENOENT)
+    lost(v->tree, object);
   if (rc < 0)
-    return rc == -EMFILE || rc == -ENFILE ? rc : -ENOENT;
+    return rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM ? rc : -ENOENT;
   rc = prelux_catalogue_get(s->cat, v->tree->id, object, &row);
   if (rc == 0 && (!prelux_row_matches(s, &row, &st) || !prelux_object_same(&row.obj, &k->obj)))
     rc = -ENOENT;
@@ -80,6 +116,35 @@ int prelux_open_cached(const struct prelux_view *v, const char *object, struct p
   prelux_open_remember(v, object, k);
   *ret_fd = fd;
   return 0;
+}
+
+void prelux_open_warm(const struct prelux_view *v)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_victim *rows = calloc(PRELUX_WARM_MAX, sizeof *rows);
+  int n = rows ? prelux_catalogue_newest(s->cat, v->tree->id, rows, PRELUX_WARM_MAX) : 0;
+  for (int i = 0; i < n; i++)
+  {
+    struct prelux_row row;
+    struct stat st;
+    int fd;
+    if (prelux_catalogue_get(s->cat, v->tree->id, rows[i].path, &row) == 0 &&
+        prelux_disk_open(v->tree, rows[i].path, O_RDONLY | O_NONBLOCK, &fd, &st) == 0)
+    {
+      struct prelux_known k = {.obj = row.obj, .cache_ino = row.ino};
+      size_t len = strlen(rows[i].path);
+      pthread_mutex_lock(&s->lock);
+      if (prelux_row_matches(s, &row, &st) && !prelux_entry_find(v->tree, rows[i].path, len))
+      {
+        prelux_entry_put(v->tree, rows[i].path, len, &k);
+        prelux_view_publish(v, rows[i].path, len, &k);
+      }
+      pthread_mutex_unlock(&s->lock);
+      prelux_os.close(fd);
+    }
+    free(rows[i].path);
+  }
+  free(rows);
 }
 
 /* The one that makes the file appear: whoever finished just before, what lies there already, or the remote. */

@@ -30,6 +30,10 @@
 #define PRELUX_OPEN_TRIES 4          /* an object that changes under each of so many fills is -ESTALE */
 #define PRELUX_FILL_PART (32u << 20) /* bytes asked of a backend at once */
 #define PRELUX_EPOCH_NS 30000000000ull /* between two syncfs, when something was filled */
+#define PRELUX_USES_MAX 4096         /* last uses noted between two ticks */
+#define PRELUX_USE_NS 10000000000ll  /* the same object is not noted again within this time */
+#define PRELUX_WARM_MAX 2048         /* cached files of a tree published when a view is first used */
+#define PRELUX_ROOM_WAIT_NS 2000000000ull /* a fill waits so long for room while others are under way */
 #define PRELUX_HELD_MAX 4096u        /* files without a tree name that wait for their readers */
 
 /* ---- objects (object.c) ---- */
@@ -83,8 +87,8 @@ int prelux_catalogue_set_meta(struct prelux_catalogue *c, const char *key, const
 int prelux_catalogue_tree(struct prelux_catalogue *c, const char *identity, int64_t *ret_id, uint64_t *key, uint64_t *dev);
 int prelux_catalogue_get(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *ret); /* -ENOENT */
 int prelux_catalogue_begin(struct prelux_catalogue *c, int64_t tree, const char *path, const struct prelux_row *row);
-/* Row "filling" -> "clean" in one transaction; row->epoch is set from the current one. *ret_old: bytes of the row replaced. */
-int prelux_catalogue_finish(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *row, uint64_t *ret_old);
+/* Row "filling" -> "clean" in one transaction; row->epoch is set from the current one. *ret_old: bytes of the row replaced, -1: none. */
+int prelux_catalogue_finish(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *row, int64_t *ret_old);
 int prelux_catalogue_abort(struct prelux_catalogue *c, int64_t tree, const char *path);
 /* -ENOENT when there was none. */
 int prelux_catalogue_del(struct prelux_catalogue *c, int64_t tree, const char *path, uint64_t *ret_bytes);
@@ -92,6 +96,8 @@ int prelux_catalogue_del(struct prelux_catalogue *c, int64_t tree, const char *p
 int prelux_catalogue_touch(struct prelux_catalogue *c, const struct prelux_victim *rows, int n);
 /* Up to n rows, longest unused first, used after after_ns. Count or -errno. */
 int prelux_catalogue_oldest(struct prelux_catalogue *c, int64_t after_ns, struct prelux_victim *ret, int n);
+/* Up to n rows of a tree, last used first. */
+int prelux_catalogue_newest(struct prelux_catalogue *c, int64_t tree, struct prelux_victim *ret, int n);
 /* Up to n rows below `path` (all of the tree for ""), after the path `after` (NULL: from the start). */
 int prelux_catalogue_below(struct prelux_catalogue *c, int64_t tree, const char *path, const char *after,
                            struct prelux_victim *ret, int n);
@@ -113,7 +119,7 @@ struct prelux_entry {
   struct prelux_entry *newer, *older;
   struct prelux_tree *tree;
   uint64_t hash, size, learned_ns, cache_ino;
-  int64_t mtime_ns, used_ns; /* used_ns != 0: to be written to the catalogue */
+  int64_t mtime_ns, used_ns; /* used_ns: CLOCK_REALTIME of the last use noted for the catalogue */
   uint32_t mode, path_len;
   uint8_t type, version_len, md5_len;
   bool mtime_rough;
@@ -183,6 +189,7 @@ struct prelux_flight {
   struct prelux_flight *next;
   struct prelux_tree *tree;
   struct prelux_backend *backend;
+  uint32_t reader;
   const char *object; /* borrowed from the leader */
   size_t len;
   enum prelux_flight_kind kind;
@@ -240,6 +247,9 @@ int prelux_list_refresh(const struct prelux_view *v, const char *object, struct 
 /* Remembers k as what lies at the cache path with cache_ino, and publishes it. Something learned later wins in memory, not in *k,
  * unless it is the same version. */
 void prelux_open_remember(const struct prelux_view *v, const char *object, struct prelux_known *k);
+/* Publishes the cached files used last, so that descriptors that outlived a daemon keep their identity and immutable
+ * files are hits at once. */
+void prelux_open_warm(const struct prelux_view *v);
 /* Makes the cache folder of a folder; ret_fd (may be NULL): O_RDONLY. */
 int prelux_open_folder(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd,
                        struct prelux_problem *why);
@@ -269,6 +279,8 @@ uint64_t prelux_evict_bytes(struct prelux_store *s, uint64_t bytes);
 /* One cached file: 0 dropped, -EBUSY somebody has it, -ENOENT. *ret_bytes. */
 int prelux_evict_one(struct prelux_tree *t, const char *object, uint64_t *ret_bytes);
 void prelux_evict_tick(struct prelux_store *s);
+/* A row came (+bytes) or went: keeps `used` and the number of files (store.lock held). old, bytes -1: there was, is none. */
+void prelux_store_account(struct prelux_store *s, int64_t old, int64_t bytes);
 
 /* ---- the structs ---- */
 
@@ -303,6 +315,8 @@ struct prelux_store {
   uint64_t seed, used, reserved;
   uint64_t epoch_ns; /* last syncfs */
   bool opened, unsynced, lease_warned;
+  struct prelux_victim *uses; /* last uses to be written to the catalogue; at PRELUX_USES_MAX further ones are not noted */
+  int n_uses;
   struct prelux_store_stats stats;
   _Atomic uint64_t next_name; /* for files in fill/, held/, recovered/ */
   _Atomic unsigned held;

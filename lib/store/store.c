@@ -165,6 +165,9 @@ void prelux_store_close(struct prelux_store *s)
     next = t->next;
     tree_free(t);
   }
+  for (int i = 0; i < s->n_uses; i++)
+    free(s->uses[i].path);
+  free(s->uses);
   if (s->entries.slots)
     prelux_entries_release(s);
   if (s->folders.slots)
@@ -180,6 +183,15 @@ void prelux_store_close(struct prelux_store *s)
   pthread_mutex_destroy(&s->evict_lock);
   free(s->dir);
   free(s);
+}
+
+void prelux_store_account(struct prelux_store *s, int64_t old, int64_t bytes)
+{
+  uint64_t was = old > 0 ? (uint64_t)old : 0;
+  s->used -= was < s->used ? was : s->used;
+  s->used += bytes > 0 ? (uint64_t)bytes : 0;
+  s->stats.files += bytes >= 0;
+  s->stats.files -= old >= 0 && s->stats.files > 0;
 }
 
 const char *prelux_store_dir(const struct prelux_store *s)
@@ -335,21 +347,23 @@ uint64_t prelux_tree_dev(const struct prelux_tree *t)
   return t->dev;
 }
 
-static void add_view(struct prelux_tree *t, uint64_t id)
+/* True: seen for the first time. */
+static bool add_view(struct prelux_tree *t, uint64_t id)
 {
   for (size_t i = 0; i < t->n_views; i++)
     if (t->views[i] == id)
-      return;
+      return false;
   if (t->n_views == PRELUX_VIEWS_MAX)
   {
     prelux_warn("%s: more than %u ways to see one tree; this one is served without the index", t->identity, PRELUX_VIEWS_MAX);
-    return;
+    return false;
   }
   uint64_t *grown = realloc(t->views, (t->n_views + 1) * sizeof *grown);
   if (!grown)
-    return;
+    return false;
   grown[t->n_views++] = id;
   t->views = grown;
+  return true;
 }
 
 void prelux_view_init(struct prelux_view *v, struct prelux_tree *t, uint32_t freshness, uint64_t max_age_ns,
@@ -367,6 +381,8 @@ void prelux_view_init(struct prelux_view *v, struct prelux_tree *t, uint32_t fre
       .file_mode = file_mode & 07777,
       .dir_mode = dir_mode & 07777,
   };
-  add_view(t, v->id);
+  bool first = add_view(t, v->id);
   pthread_mutex_unlock(&t->store->lock);
+  if (first && t->store->index)
+    prelux_open_warm(v);
 }

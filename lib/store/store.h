@@ -57,6 +57,7 @@ uint64_t prelux_tree_dev(const struct prelux_tree *t);     /* st_dev programs se
 struct prelux_view {
   struct prelux_tree *tree;
   struct prelux_backend *backend;
+  uint32_t reader; /* 0, or a number for the credentials in use: a failure is shared by equal readers only */
   uint64_t id;
   uint32_t freshness; /* enum prelux_freshness */
   uint64_t max_age_ns, negative_age_ns;
