@@ -35,7 +35,7 @@ def make_data(root, portable, dots=True):
     """The awkward tree, and a bare repository. An nginx index hides names that begin with a dot (it serves them)."""
     trees.make_tree(root, portable=portable)
     if not dots:
-        (root / "names" / "...").unlink()
+        (root / "names" / "...").unlink(missing_ok=True)
     spare = root.parent / (root.name + "-repository")
     trees.make_tree(spare)
     subprocess.run(["git", "-c", "safe.directory=*", "clone", "-q", "--bare", spare / "repository", root / "bare.git"], check=True)
@@ -76,7 +76,7 @@ SAME = {
     "md5sum": "find . -type f -print0 | sort -z | xargs -0 md5sum",
     "head and tail": "for f in *; do [ -f \"$f\" ] && { head -c 100 \"$f\"; tail -c 100 \"$f\"; tail -n 3 \"$f\"; }; done | md5sum",
     "grep": "grep -r -c e . | sort; grep -rl answer . | sort",
-    "tar": "tar cf - --owner=0 --group=0 --numeric-owner --mode=a=rX --mtime=@0 --sort=name . | md5sum",
+    "tar": "tar cf - --owner=0 --group=0 --numeric-owner --mode=a=r --mtime=@0 --sort=name . | md5sum",
     "globs": "echo *; echo */; echo names/*; shopt -s globstar dotglob; echo ** | md5sum",
     "wc": "find . -type f -print0 | sort -z | wc -c --files0-from=- | tail -1",
     "od from the middle": "for f in *; do [ -f \"$f\" ] && dd if=\"$f\" bs=7 skip=5 count=9 2>/dev/null; done | od -c",
@@ -183,9 +183,10 @@ def test_java(lake):
     assert "true" in mapped
 
 
-NODE = """
+NODE = r"""
 const fs = require('fs'), path = require('path'), crypto = require('crypto');
 const walk = d => fs.readdirSync(d, {withFileTypes: true}).sort((a, b) => a.name < b.name ? -1 : 1).forEach(e => {
+  if (e.name.includes('\ufffd')) return;  // node cannot say names that are not UTF-8
   const p = path.join(d, e.name);
   if (e.isDirectory()) return walk(p);
   console.log(path.relative(process.argv[1], p), fs.statSync(p).size, crypto.createHash('md5').update(fs.readFileSync(p)).digest('hex'));
@@ -230,10 +231,11 @@ def test_git_clone(lake):
 
 
 def test_sqlite(lake):
-    query = "select count(*), sum(length(quote(name))) from sqlite_master; pragma integrity_check; .dump"
-    mapped = lake.run(["sqlite3", "-readonly", f"{lake.lake}/data.sqlite", query]).stdout
-    assert mapped == lake.plain(["sqlite3", "-readonly", lake.source / "data.sqlite", query]).stdout
-    assert "ok" in mapped
+    query = "select count(*), sum(length(quote(name))) from sqlite_master; pragma integrity_check;"
+    for words in ([query], [".dump"]):
+        mapped = lake.run(["sqlite3", "-readonly", f"{lake.lake}/data.sqlite", *words]).stdout
+        assert mapped == lake.plain(["sqlite3", "-readonly", lake.source / "data.sqlite", *words]).stdout
+        assert "ok" in mapped or "CREATE TABLE" in mapped
 
 
 def test_empty_file_and_ends(lake):
