@@ -78,12 +78,6 @@ static bool has_control(const char *s)
   return false;
 }
 
-static bool is_url(const char *s)
-{
-  size_t n = strncasecmp(s, "http://", 7) == 0 ? 7 : strncasecmp(s, "https://", 8) == 0 ? 8 : 0;
-  return n > 0 && s[n] && !strchr("/?#:@", s[n]) && !strpbrk(s, " #") && !has_control(s);
-}
-
 static bool is_address(const char *s)
 {
   int64_t port;
@@ -93,6 +87,22 @@ static bool is_address(const char *s)
   if (s[0] == '[' ? colon[-1] != ']' : memchr(s, ':', (size_t)(colon - s)) != NULL)
     return false;
   return isdigit((unsigned char)colon[1]) && prelux_conf_parse_int(colon + 1, &port) == 0 && port >= 1 && port <= 65535;
+}
+
+/* http[s]://[user@]host[:port][/path], without a query: paths are put behind it. */
+static bool is_url(const char *s)
+{
+  char host[512];
+  size_t scheme = strncasecmp(s, "http://", 7) == 0 ? 7 : strncasecmp(s, "https://", 8) == 0 ? 8 : 0;
+  if (!scheme || has_control(s) || strpbrk(s, " ?#"))
+    return false;
+  const char *authority = s + scheme, *end = authority + strcspn(authority, "/");
+  const char *at = memrchr(authority, '@', (size_t)(end - authority));
+  const char *begin = at ? at + 1 : authority;
+  if (begin == end || snprintf(host, sizeof host, "%.*s", (int)(end - begin), begin) >= (int)sizeof host)
+    return false;
+  size_t bare = host[0] == '[' ? strcspn(host, "]") : strcspn(host, ":");
+  return host[bare + (host[bare] == ']')] == 0 ? host[0] != '[' || host[bare] == ']' : is_address(host);
 }
 
 #define WORDS_MAX 16

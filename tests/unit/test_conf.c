@@ -210,6 +210,29 @@ static void reports_keep_secrets(void **state)
   free(report);
 }
 
+static void urls_and_addresses(void **state)
+{
+  static const char *const good[] = {"http://h", "HTTPS://h/", "http://h:1/x", "http://u:p@h:65535", "http://[::1]/", "http://[::1]:80", "http://h/a@b:c"},
+                           *const bad[] = {"http://", "http:///x", "http://h:0", "http://h:65536/", "http://h:", "http://:80", "http://u@", "http://h?q",
+                                           "http://h/#f", "http://h /", "http://[::1", "http://[::1]x", "http://a:b:c", "h", "//h"},
+                           *const good_address[] = {"h:1", "[::1]:80", "127.0.0.1:65535"},
+                           *const bad_address[] = {"h", "h:", ":1", "h:0", "h:65536", "::1:80", "[::1]", "h:1x", "h/:1", "h :1"};
+  char text[256];
+#define EACH_TEXT(rows, format, load, ...)                  \
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)   \
+  {                                                         \
+    snprintf(text, sizeof text, format, rows[i]);           \
+    load(text, __VA_ARGS__);                                \
+  }
+#define URL "version: 1\nmappings: []\nbackends: {w: {type: http, url: \"%s\"}}\n"
+#define ADDRESS "version: 1\nmappings: []\nmetrics: {listen: \"%s\"}\n"
+#define load_and_free(text, env) prelux_conf_free(load_good(text, env))
+  EACH_TEXT(good, URL, load_and_free, no_env)
+  EACH_TEXT(bad, URL, load_bad, "3:33: must be a URL")
+  EACH_TEXT(good_address, ADDRESS, load_and_free, no_env)
+  EACH_TEXT(bad_address, ADDRESS, load_bad, "3:19: must be an address")
+}
+
 static void mistakes_of_a_whole_file(void **state)
 {
   load_bad("version: 2\n"
@@ -447,7 +470,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_example_of_the_design), cmocka_unit_test(locals), cmocka_unit_test(remotes),
       cmocka_unit_test(numbers), cmocka_unit_test(the_table_of_keys), cmocka_unit_test(secrets),
-      cmocka_unit_test(reports_keep_secrets), cmocka_unit_test(mistakes_of_a_whole_file), cmocka_unit_test(rules_of_backends),
+      cmocka_unit_test(reports_keep_secrets), cmocka_unit_test(urls_and_addresses), cmocka_unit_test(mistakes_of_a_whole_file), cmocka_unit_test(rules_of_backends),
       cmocka_unit_test(rules_of_mappings), cmocka_unit_test(not_yaml), cmocka_unit_test(anchors), cmocka_unit_test(bombs),
       cmocka_unit_test(finds), cmocka_unit_test(files_through_the_callers_reader),
   };
