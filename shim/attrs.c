@@ -1,6 +1,9 @@
 /* Attributes: modes, owners, times, extended attributes. */
 #include "shim/change.h"
 
+#include <linux/fs.h>
+#include <stdarg.h>
+
 PRELUX_EXPORT int chmod(const char *path, mode_t mode)
 {
   PRELUX_CHANGE_BODY(chmod, ALTER, AT_FDCWD, path, prelux_real.chmod(c.use, mode));
@@ -161,4 +164,18 @@ PRELUX_EXPORT int lremovexattr(const char *path, const char *name)
 PRELUX_EXPORT int fremovexattr(int fd, const char *name)
 {
   PRELUX_CHANGE_FD_BODY(fremovexattr, fd, prelux_real.fremovexattr(fd, name));
+}
+
+/* chattr and its kin set flags of the inode through an fd that is open for reading. */
+PRELUX_EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+  va_list ap;
+  va_start(ap, request);
+  void *arg = va_arg(ap, void *);
+  va_end(ap);
+  if (request == FS_IOC_SETFLAGS || request == FS_IOC_FSSETXATTR || request == FS_IOC_SETVERSION) {
+    int no = prelux_change_fd("ioctl", fd);
+    if (no) return (int)prelux_ret(no);
+  }
+  return prelux_real.ioctl(fd, request, arg);
 }

@@ -1,5 +1,5 @@
-/* Part of calls.h (included by it, with the same CALL): rows of names.c, attrs.c, admin.c, exec.c, spawn.c, shell.c, dl.c,
- * walk.c, ftw.c, fts.c, scandir.c, glob.c, temp.c, sys.c, fsinfo.c and misc.c. */
+/* Part of calls.h (included by it, with the same CALL): rows of names.c, rename.c, attrs.c, admin.c, exec.c, spawn.c, shell.c,
+ * dl.c, walk.c, ftw.c, fts.c, scandir.c, glob.c, temp.c, sys.c, fsinfo.c and misc.c. */
 
 /* ---- names.c, rename.c: names and sizes */
 CALL(NAMES, mkdir, C_PATH | C_CHANGE, NONE, "takes a path")
@@ -46,6 +46,7 @@ CALL(ATTRS, fsetxattr, C_FD | C_CHANGE, NATIVE, "refused on our files, whatever 
 CALL(ATTRS, removexattr, C_PATH | C_CHANGE, NONE, "takes a path")
 CALL(ATTRS, lremovexattr, C_PATH | C_CHANGE, NONE, "takes a path")
 CALL(ATTRS, fremovexattr, C_FD | C_CHANGE, NATIVE, "refused on our files, whatever their state")
+CALL(ATTRS, ioctl, C_FD, NATIVE, "flags of an inode of ours may not be set; all else is the kernel's")
 
 /* ---- admin.c: what changes the system around a path */
 CALL(ADMIN, mount, C_PATH | C_CHANGE, NONE, "source of a bind and target")
