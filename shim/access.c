@@ -17,14 +17,18 @@ static int may_execute(const struct prelux_route *r, const struct prelux_attr *a
   return rc < 0 ? rc : st.st_mode & 0111 ? 0 : -EACCES;
 }
 
+/* The kernel refuses such a mode before it looks at the path. */
+static bool bad_mode(int mode)
+{
+  return (mode & ~(R_OK | W_OK | X_OK)) != 0;
+}
+
 static int access_mapped(const struct prelux_route *r, int mode)
 {
   struct prelux_attr attr;
-  if (mode & ~(R_OK | W_OK | X_OK)) return -EINVAL;
   int rc = prelux_ask_attr(r, "access", &attr);
-  if (rc == 0 && (mode & W_OK)) rc = -EROFS;
   if (rc == 0 && (mode & X_OK)) rc = may_execute(r, &attr);
-  return rc;
+  return rc == 0 && (mode & W_OK) ? -EROFS : rc;
 }
 
 static int access_routed(struct prelux_route *r, int mode, int flags)
@@ -56,7 +60,7 @@ __attribute__((noinline)) static int access_again(int dirfd, const char *path, i
 #define ACCESS(name, flags)                                                                  \
   PRELUX_EXPORT int name(const char *path, int mode)                                         \
   {                                                                                          \
-    if (prelux_idle()) return prelux_real.name(path, mode);                                  \
+    if (prelux_idle() || bad_mode(mode)) return prelux_real.name(path, mode);                \
     if (!prelux_far(AT_FDCWD, path)) return access_near(AT_FDCWD, path, mode, flags);        \
     int rc = prelux_real.name(path, mode);                                                   \
     return rc < 0 && (errno == ENOENT || errno == ENOTDIR) ? access_again(AT_FDCWD, path, mode, flags) : rc; \
@@ -68,7 +72,7 @@ ACCESS(euidaccess, AT_EACCESS)
 PRELUX_EXPORT int faccessat(int dirfd, const char *path, int mode, int flags)
 {
   struct prelux_route r;
-  if (prelux_idle()) return prelux_real.faccessat(dirfd, path, mode, flags);
+  if (prelux_idle() || bad_mode(mode)) return prelux_real.faccessat(dirfd, path, mode, flags);
   if ((flags & AT_EMPTY_PATH) && path && !*path) {
     if (dirfd == AT_FDCWD) return access_near(AT_FDCWD, ".", mode, flags);
     if (prelux_route_fd(dirfd, &r) != PRELUX_UNMAPPED && r.where != PRELUX_ANCESTOR) return access_routed(&r, mode, flags);

@@ -53,17 +53,17 @@ static int refuse_open(const struct prelux_route *r, const char *call, int flags
 {
   struct prelux_attr attr;
   if ((flags & O_CREAT) && (flags & O_DIRECTORY) && !is_tmpfile(flags)) return -EINVAL;
-  if (is_tmpfile(flags) && (flags & O_ACCMODE) == O_RDONLY) return -EINVAL;
+  if ((flags & O_CREAT) && !is_tmpfile(flags) && r->slash) return -EISDIR;
   int rc = prelux_ask_attr(r, call, &attr);
   if ((flags & O_CREAT) && !is_tmpfile(flags)) {
     if (rc == -ENOENT) {
       struct prelux_route parent;
       if (parent_of(r, &parent) && (rc = prelux_ask_attr(&parent, call, &attr)) < 0) return rc;
-      return r->must_dir ? -EISDIR : prelux_refuse(call, r);
+      return prelux_refuse(call, r);
     }
-    if (rc < 0) return rc == -ENOTDIR && r->must_dir ? -EISDIR : rc;
+    if (rc < 0) return rc;
     if (flags & O_EXCL) return -EEXIST;
-    if (attr.type == PRELUX_DIR || r->must_dir) return -EISDIR;
+    if (attr.type == PRELUX_DIR) return -EISDIR;
   }
   if (rc < 0) return rc;
   if ((flags & O_DIRECTORY) && attr.type != PRELUX_DIR) return -ENOTDIR;

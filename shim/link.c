@@ -37,7 +37,7 @@ static ssize_t readlink_routed(struct prelux_route *r, char *buf, size_t size)
   struct prelux_attr attr;
   if (r->where < 0) return prelux_ret(r->where);
   if (r->where == PRELUX_MAPPED) {
-    int rc = (ssize_t)size <= 0 ? -EINVAL : prelux_ask_attr(r, "readlink", &attr);
+    int rc = prelux_ask_attr(r, "readlink", &attr);
     return prelux_ret(rc < 0 ? rc : -EINVAL);
   }
   ssize_t n = prelux_real.readlinkat(r->at, r->use, buf, size);
@@ -47,9 +47,8 @@ static ssize_t readlink_routed(struct prelux_route *r, char *buf, size_t size)
 static ssize_t readlink_any(int dirfd, const char *path, char *buf, size_t size)
 {
   struct prelux_route r;
-  if (path && !*path) { /* of the fd itself: links cannot be ours */
-    return prelux_real.readlinkat(dirfd, path, buf, size);
-  }
+  /* Without a path the fd itself is meant: a link cannot be ours. Without room libc fails before it looks. */
+  if (!path || !*path || (int)size <= 0) return prelux_real.readlinkat(dirfd, path, buf, size);
   prelux_route(dirfd, path, PRELUX_NOFOLLOW, &r);
   ssize_t n = readlink_routed(&r, buf, size);
   if (n < 0 && prelux_route_again(dirfd, path, PRELUX_NOFOLLOW, &r)) n = readlink_routed(&r, buf, size);

@@ -101,6 +101,9 @@ __attribute__((noinline)) static int open_again(int dirfd, const char *path, con
 static int hook(int dirfd, const char *path, const char *call, int flags, mode_t mode)
 {
   const struct prelux_table *t = prelux_state.table;
+  /* Flags that the kernel refuses before it looks at the path. */
+  if ((flags & O_TMPFILE) == O_TMPFILE && (flags & O_ACCMODE) == O_RDONLY && !(flags & O_PATH))
+    return prelux_real.openat(dirfd, path, flags, mode);
   if ((flags & O_DIRECTORY) || !prelux_far(dirfd, path) ||
       (changes(flags) && ((t && t->n_roots) || maybe_magic(path))))
     return open_near(dirfd, path, call, flags, mode);

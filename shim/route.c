@@ -47,14 +47,18 @@ static bool has_dotdot(const char *path)
   return false;
 }
 
-static bool wants_dir(const char *path)
+static bool ends_in_dots(const char *path, size_t n)
 {
-  size_t n = strlen(path);
-  if (n == 0) return false;
-  if (path[n - 1] == '/') return true;
-  if (path[n - 1] != '.') return false;
+  if (n == 0 || path[n - 1] != '.') return false;
   if (n == 1 || path[n - 2] == '/') return true;
   return path[n - 2] == '.' && (n == 2 || path[n - 3] == '/');
+}
+
+static void note_end(const char *path, struct prelux_route *r)
+{
+  size_t n = strlen(path);
+  r->slash = n > 0 && path[n - 1] == '/';
+  r->must_dir = r->slash || ends_in_dots(path, n);
 }
 
 /* ---- matching */
@@ -337,7 +341,7 @@ static int find_links(int dirfd, const char *path, unsigned how, struct prelux_r
   bool dots = has_dotdot(path);
   if (prelux_quiet() || (!dots && ((table_flags() & PRELUX_TABLE_LINKS_OFF) || !any_link(dirfd, path, how))))
     return PRELUX_UNMAPPED;
-  r->must_dir = wants_dir(path);
+  note_end(path, r);
   r->path[0] = '\0';
   if (path[0] != '/' && prelux_dir_real(dirfd, r->path, sizeof(r->path)) <= 0) return PRELUX_UNMAPPED;
   if (path[0] != '/' && r->path[0] != '/') return PRELUX_UNMAPPED;
@@ -391,8 +395,7 @@ static int locate(int dirfd, const char *path, unsigned how, struct prelux_route
   bool ours = false;
   long len = 0;
   prelux_route_plain(dirfd, path, r);
-  r->must_dir = wants_dir(path);
-  r->uri = false;
+  note_end(path, r);
   if ((table_flags() & PRELUX_TABLE_HAS_URI) && uri_of(path, r, &m)) {
     r->uri = true;
     return mapped(r, &m);
@@ -462,7 +465,6 @@ int prelux_route_fd(int fd, struct prelux_route *r)
   enum prelux_class class = prelux_fd_get(fd, &hint);
   bool plain = class == PRELUX_CLASS_PLAIN; /* at most a real folder behind a prefix */
   if (class == PRELUX_CLASS_FAR || (plain && prelux_state.table && prelux_state.table->n_roots == 0)) return PRELUX_UNMAPPED;
-  r->must_dir = r->uri = false;
   if (prelux_fd_name(fd, real, sizeof(real)) <= 0 || real[0] != '/') return PRELUX_UNMAPPED;
   long len = plain ? 0 : prelux_logical(real, class == PRELUX_CLASS_SHADOW ? (int)hint : -1, r->path, sizeof(r->path));
   if (len < 0) return PRELUX_UNMAPPED;
@@ -491,8 +493,8 @@ void prelux_route_root(uint32_t index, struct prelux_route *r)
   const struct prelux_table *t = prelux_state.table;
   const struct prelux_table_mapping *map = &prelux_table_mappings(t)[index];
   struct prelux_match m = {.kind = PRELUX_MATCH_MAPPED, .mapping = map, .index = index};
+  prelux_route_plain(AT_FDCWD, "", r);
   r->must_dir = true;
-  r->uri = false;
   memcpy(r->path, map->local.len ? prelux_table_str(t, map->local) : "/", map->local.len ? map->local.len + 1 : 2);
   m.rel = r->path + strlen(r->path);
   mapped(r, &m);

@@ -35,6 +35,7 @@ struct prelux_route {
   const struct prelux_table_mapping *mapping; /* MAPPED */
   uint32_t index;     /* its number */
   bool must_dir;      /* the path ends in "/", "/." or "/..": only a folder will do */
+  bool slash;         /* it ends in "/" */
   bool missing;       /* ANCESTOR: not on disk */
   bool has_below;     /* MAPPED: another mapping lies below */
   bool uri;           /* MAPPED by a URI prefix: path is "s3:/bucket/x" */
@@ -59,6 +60,7 @@ static inline void prelux_route_plain(int dirfd, const char *path, struct prelux
   r->where = PRELUX_UNMAPPED;
   r->at = dirfd;
   r->use = path;
+  r->must_dir = r->slash = r->missing = r->uri = false;
 }
 
 /* The mapping that an open fd (file or folder) lies in, by what the kernel says it is. enum prelux_where (ANCESTOR only

@@ -94,8 +94,20 @@ static FILE *fopen_any(const char *path, const char *mode, opener *real)
 FOPEN(fopen)
 FOPEN(fopen64)
 FOPEN(_IO_fopen)
-FOPEN(setmntent)
-FOPEN(__setmntent)
+
+/* libc adds "ce" to the mode itself; a mapped file must have it, too. */
+#define SETMNTENT(name)                                              \
+  PRELUX_EXPORT FILE *name(const char *path, const char *mode)       \
+  {                                                                  \
+    char closed[16];                                                 \
+    size_t n = strlen(mode);                                         \
+    if (prelux_idle() || n + 3 > sizeof(closed)) return prelux_real.name(path, mode); \
+    memcpy(closed, mode, n);                                         \
+    memcpy(closed + n, "ce", 3);                                     \
+    return fopen_any(path, closed, prelux_real.name);                \
+  }
+SETMNTENT(setmntent)
+SETMNTENT(__setmntent)
 
 typedef FILE *reopener(const char *path, const char *mode, FILE *stream);
 
