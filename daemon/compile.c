@@ -46,9 +46,11 @@ static int open_mapping(struct prelux_daemon *d, const struct prelux_compile *in
   int err = prelux_instance_get(d->origins, b, &lm->instance, why);
   if (err == 0)
     err = prelux_stores_tree(d->stores, in->conf, m, in->snapshot->home, lm->instance, &tree, ret_object, why);
-  if (err == 0)
-    prelux_view_init(&lm->view, tree, m->freshness, m->max_age_ns, m->negative_age_ns, m->file_mode, m->dir_mode);
-  return err;
+  if (err < 0)
+    return err;
+  prelux_view_init(&lm->view, tree, m->freshness, m->max_age_ns, m->negative_age_ns, m->file_mode, m->dir_mode);
+  lm->view.reader = prelux_instance_number(lm->instance); /* what fails with these credentials fails for these only */
+  return 0;
 }
 
 static void open_one(struct prelux_daemon *d, const struct prelux_compile *in, const struct prelux_conf_mapping *m,
@@ -68,6 +70,7 @@ static void open_one(struct prelux_daemon *d, const struct prelux_compile *in, c
       .flags = m->exec_auto ? PRELUX_MAPPING_EXEC : 0,
   };
   lm->backend = strdup(m->backend ? m->backend : "");
+  lm->root = strdup(m->path ? m->path : "");
   lm->broken = in->error != NULL;
   int err = in->error ? 0 : open_mapping(d, in, m, lm, &object, &why);
   if (err < 0)

@@ -1,5 +1,6 @@
 /* doctor: the root of every mapping is asked for at its remote, all at once, and the time taken. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -45,8 +46,7 @@ static void add_table(struct prelux_live_table *t, void *arg)
 static bool step(struct prelux_crew *crew)
 {
   struct check *c = (struct check *)crew;
-  struct prelux_attr attr;
-  struct prelux_target t;
+  struct prelux_object object;
   pthread_mutex_lock(&crew->lock);
   size_t i = c->next < c->n ? c->next++ : c->n;
   pthread_mutex_unlock(&crew->lock);
@@ -54,11 +54,14 @@ static bool step(struct prelux_crew *crew)
     return false;
   struct probe *p = &c->probes[i];
   uint64_t start = prelux_clock_ms();
-  p->err = prelux_target_init(&t, p->table, p->mapping, "");
-  if (p->err == 0)
+  const struct prelux_live_mapping *m = &p->table->mappings[p->mapping];
+  if (!m->broken)
+    p->err = prelux_instance_stat(m->instance, m->root, &object, &p->why);
+  else
   {
-    p->err = prelux_target_ask(c->x->d, &t, PRELUX_ASK_STAT, PRELUX_STORE_RECHECK, &attr, NULL, &p->why);
-    free(t.object); /* the table is the probe's */
+    p->err = m->err ? m->err : -EINVAL;
+    prelux_problem(&p->why, -p->err, "%s", m->cause ? m->cause : "the configuration is broken");
+    snprintf(p->why.advice, sizeof p->why.advice, "%s", m->advice ? m->advice : "");
   }
   p->ms = prelux_clock_ms() - start;
   return true;

@@ -196,6 +196,11 @@ uint32_t prelux_instance_number(const struct prelux_instance *i)
   return i->number;
 }
 
+int prelux_instance_stat(struct prelux_instance *i, const char *path, struct prelux_object *ret, struct prelux_problem *why)
+{
+  return i->backend->ops->stat(i->backend, path, ret, why);
+}
+
 /* The instance for a call, held, and the path it knows. */
 static int enter(struct prelux_backend *b, const char *path, char *full, size_t cap, struct prelux_instance **ret,
                  struct prelux_problem *why)

@@ -30,6 +30,9 @@ const char *prelux_instance_identity(const struct prelux_instance *i);
 const char *prelux_instance_type(const struct prelux_instance *i);
 uint32_t prelux_instance_number(const struct prelux_instance *i); /* unique in this process, from 1 */
 
+/* Asks the remote itself: no store, no memory. */
+int prelux_instance_stat(struct prelux_instance *i, const char *path, struct prelux_object *ret, struct prelux_problem *why);
+
 /* A switch whose newest instance is `i` (held). prefix: object path, "" for none. */
 int prelux_switch_create(struct prelux_instance *i, const char *prefix, struct prelux_switch **ret);
 void prelux_switch_free(struct prelux_switch *s);

@@ -56,6 +56,7 @@ void prelux_live_table_drop(struct prelux_live_table *t)
     prelux_instance_drop(m->instance);
     free(m->backend);
     free(m->type);
+    free(m->root);
     free(m->cause);
     free(m->advice);
   }

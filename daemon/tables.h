@@ -14,6 +14,7 @@ struct prelux_live_mapping {
   struct prelux_view view;           /* unless broken */
   struct prelux_instance *instance;  /* unless broken */
   char *backend, *type;              /* names in the configuration */
+  char *root;                        /* object path of the mapping's root below the backend's */
   char *cause, *advice;              /* when broken */
   int err;                           /* when broken: -errno */
 };
