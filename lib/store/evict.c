@@ -56,21 +56,28 @@ void prelux_hold_name(struct prelux_store *s, char ret[32])
   atomic_fetch_add(&s->held, 1);
 }
 
-int prelux_hold(struct prelux_store *s, int dirfd, const char *name)
+void prelux_hold(struct prelux_store *s, int dirfd, const char *name, char ret[32])
 {
-  char held[32];
   struct stat st;
+  *ret = 0;
   if (prelux_os.fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
-    return 0;
-  prelux_hold_name(s, held);
-  if (prelux_os.linkat(dirfd, name, s->held_fd, held, 0) == 0)
-    return 0;
+    return;
+  prelux_hold_name(s, ret);
+  if (prelux_os.linkat(dirfd, name, s->held_fd, ret, 0) == 0)
+    return;
   /* Then its readers lose the object's identity in fstat: better than another file having it. */
-  int rc = -errno;
-  atomic_fetch_sub(&s->held, 1);
+  prelux_hold_undo(s, ret);
   if (s->index)
     prelux_index_drop_inode(s->index, st.st_dev, st.st_ino);
-  return rc;
+}
+
+void prelux_hold_undo(struct prelux_store *s, char name[32])
+{
+  if (!*name)
+    return;
+  prelux_os.unlinkat(s->held_fd, name, 0);
+  atomic_fetch_sub(&s->held, 1);
+  *name = 0;
 }
 
 void prelux_hold_release(struct prelux_store *s, const char *name, bool force)
@@ -80,10 +87,10 @@ void prelux_hold_release(struct prelux_store *s, const char *name, bool force)
   if (fd < 0)
     return;
   bool known = prelux_os.fstat(fd, &st) == 0, leased = lease_take(s, fd) == 0;
-  if (known && (leased || force))
+  /* Two names: it is about to be replaced; the key stays as long as the file can be opened. */
+  if (known && (leased ? st.st_nlink == 1 : force))
   {
-    /* Another name: it was never replaced, or somebody linked it. Its key is still needed then. */
-    if (s->index && st.st_nlink == 1)
+    if (s->index)
       prelux_index_drop_inode(s->index, st.st_dev, st.st_ino);
     if (prelux_os.unlinkat(s->held_fd, name, 0) == 0)
       atomic_fetch_sub(&s->held, 1);

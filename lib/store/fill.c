@@ -212,12 +212,15 @@ static int fill_file(const struct prelux_view *v, const char *object, const stru
 static int rename_in(struct prelux_tree *t, const char *object, const char *name, int dir, const char *base)
 {
   int fill = t->store->fill_fd;
-  prelux_hold(t->store, dir, base);
+  char held[32];
+  prelux_hold(t->store, dir, base, held);
   if (prelux_os.renameat(fill, name, dir, base) == 0)
     return 0;
-  if (errno != EISDIR && errno != ENOTEMPTY && errno != EEXIST)
-    return -errno;
-  int rc = prelux_adopt_aside(t, dir, base, object);
+  int rc = -errno;
+  prelux_hold_undo(t->store, held);
+  if (rc != -EISDIR && rc != -ENOTEMPTY && rc != -EEXIST)
+    return rc;
+  rc = prelux_adopt_aside(t, dir, base, object);
   if (rc == 0 && prelux_os.renameat(fill, name, dir, base) < 0)
     rc = -errno;
   return rc;

@@ -35,7 +35,16 @@ void prelux_open_remember(const struct prelux_view *v, const char *object, struc
   struct prelux_known now = *k;
   pthread_mutex_lock(&s->lock);
   prelux_entry_put(v->tree, object, len, &now);
-  if (prelux_object_same(&now.obj, &k->obj))
+  bool same = prelux_object_same(&now.obj, &k->obj);
+  if (!same)
+  {
+    /* What we hold is not the latest any more: its inode still has to be known as the object. */
+    struct prelux_known inode = *k;
+    inode.learned_ns = 0;
+    prelux_view_publish(v, object, len, &inode);
+    prelux_view_publish(v, object, len, &now);
+  }
+  else
   {
     *k = now;
     prelux_view_publish(v, object, len, k);
