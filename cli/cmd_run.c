@@ -4,23 +4,18 @@
  * race between "child ended" and "signal came". What the kernel sends by itself (ctrl-C, a window's new size: SI_KERNEL)
  * goes to the whole foreground process group, the program included: only what a process sent to us alone is passed on.
  *
- * A program below a mapping exists for processes with the library only: then the child executes this very program with the
- * library loaded (--exec-inside), which executes the other. */
+ * A program below a mapping exists for processes with the library only, and so do links to it, interpreters and folders of
+ * PATH; some programs want more than LD_PRELOAD (shared libasan). All of that the library's own exec knows. Therefore the
+ * child executes this very program again, with the library loaded (--exec-inside), which executes the other. */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "lib/base/path.h"
-#include "lib/ipc/runtime.h"
-#include "lib/map/match.h"
 
 #define STATUS_NOT_EXECUTABLE 126
 #define STATUS_NOT_FOUND 127
@@ -45,45 +40,6 @@ static int open_session(struct prelux_cli *cli)
   return fd;
 }
 
-static bool is_mapped(const struct prelux_cli *cli, const struct prelux_table *t, const char *path)
-{
-  char full[PATH_MAX];
-  struct prelux_match match;
-  if (prelux_cli_absolute(cli, path, full, sizeof full) < 0)
-    return false;
-  prelux_table_match(t, full, full[0] != '/', &match);
-  return match.kind == PRELUX_MATCH_MAPPED;
-}
-
-/* Must the program be looked up by a process that has the library? True when its path, or a folder of PATH in which a
- * plain name is sought, is mapped. What is missed here (links into a mapping, interpreters) fails with ENOENT at the
- * plain exec and is tried inside then. */
-static bool needs_inside(const struct prelux_cli *cli, const char *name)
-{
-  const struct prelux_table *t = NULL;
-  struct stat st;
-  bool ret = true;
-  int fd = open(cli->table_path, O_RDONLY | O_CLOEXEC);
-  if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0)
-    t = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (fd >= 0)
-    close(fd);
-  if (!t || t == MAP_FAILED || prelux_table_check(t, (size_t)st.st_size) < 0)
-    return true;
-  if (strchr(name, '/'))
-    ret = is_mapped(cli, t, name);
-  else
-  {
-    char *path = strdup(getenv("PATH") ? getenv("PATH") : ""), *rest = path;
-    ret = false;
-    for (char *dir; !ret && rest && (dir = strsep(&rest, ":"));)
-      ret = is_mapped(cli, t, *dir ? dir : ".");
-    free(path);
-  }
-  munmap((void *)t, (size_t)st.st_size);
-  return ret;
-}
-
 static int exec_status(const char *name, int err)
 {
   prelux_cli_fail("%s: %s", name, strerror(err));
@@ -103,11 +59,13 @@ int prelux_cmd_exec_inside(char **argv)
   return exec_status(argv[0], errno);
 }
 
-static void exec_inside(const struct prelux_cli *cli)
+/* In the child. */
+static void become_program(const struct prelux_cli *cli, const sigset_t *mask)
 {
   char **argv = calloc((size_t)cli->n_args + 3, sizeof *argv);
+  sigprocmask(SIG_SETMASK, mask, NULL);
   if (!argv)
-    return;
+    _exit(exec_status(cli->args[0], ENOMEM));
   argv[0] = "prelux";
   argv[1] = "--exec-inside";
   memcpy(argv + 2, cli->args, (size_t)cli->n_args * sizeof *argv);
@@ -120,19 +78,7 @@ static void exec_inside(const struct prelux_cli *cli)
   setenv("ASAN_OPTIONS", options, 1);
 #endif
   execv("/proc/self/exe", argv);
-}
-
-/* In the child. */
-static void become_program(const struct prelux_cli *cli, const sigset_t *mask, bool inside)
-{
-  sigprocmask(SIG_SETMASK, mask, NULL);
-  if (!inside)
-    execvp(cli->args[0], cli->args);
-  int err = errno;
-  /* EACCES: also what execvp says after a folder of PATH that may not be searched. */
-  if (inside || err == ENOENT || err == ENOTDIR || err == EACCES)
-    exec_inside(cli);
-  _exit(exec_status(cli->args[0], err));
+  _exit(exec_status(cli->args[0], errno));
 }
 
 static int status_of(int status)
@@ -168,7 +114,6 @@ static int start(const struct prelux_cli *cli)
 {
   sigset_t set, before;
   struct sigaction usual = {.sa_handler = SIG_DFL}, old;
-  bool inside = needs_inside(cli, cli->args[0]);
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
   for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++)
@@ -183,7 +128,7 @@ static int start(const struct prelux_cli *cli)
   {
     if (old.sa_handler == SIG_IGN)
       sigaction(SIGCHLD, &old, NULL);
-    become_program(cli, &before, inside);
+    become_program(cli, &before);
   }
   return attend(child, &set);
 }
