@@ -39,7 +39,7 @@ $(POSIX_BIN) $(filter-out %/route,$(BENCH_BIN)): $(BUILD)/%: %.c
 # route() is inside the library: its bench is linked with the library's own objects.
 $(BUILD)/tests/bench/route: tests/bench/route.c $(SHIM_OBJ)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(BASE) -O2 -g -o $@ $^ -ldl
+	$(Q)$(CC) $(filter-out -D_FILE_OFFSET_BITS=64,$(BASE)) -O2 -g -o $@ $^ -ldl
 
 unit-programs: $(UNIT_BIN)
 posix-programs: $(POSIX_BIN)
