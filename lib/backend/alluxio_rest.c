@@ -122,11 +122,14 @@ static void printable(char *out, size_t cap, const char *text)
 int prelux_rest_error(const struct prelux_net_answer *a, const char *action, const char *path, struct prelux_problem *why)
 {
   cJSON *doc;
-  char said[160];
+  char said[240];
   const struct row *row = row_of(a, &doc);
   const cJSON *message = doc ? cJSON_GetObjectItemCaseSensitive(doc, "message") : NULL;
   printable(said, sizeof(said), row ? cJSON_IsString(message) ? message->valuestring : "" : a->body);
   cJSON_Delete(doc);
+  /* The one INVALID_ARGUMENT that is no fault of the name: a file stands where the path needs a folder. */
+  if (row && strcmp(row->code, "INVALID_ARGUMENT") == 0 && strstr(said, "is a file, not a directory"))
+    return prelux_problem(why, ENOTDIR, "%s /%s: %s", action, path, said);
   if (row)
     return prelux_problem(why, row->err, "%s /%s: %s (%s%s%s)", action, path, row->text, row->code, said[0] ? ": " : "", said);
   int err = a->status == 401 || a->status == 403 ? EACCES : EIO;
