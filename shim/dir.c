@@ -335,7 +335,7 @@ static DIR *opendir_far(DIR *dir)
 {
   char path[PATH_MAX];
   bool ours;
-  if (!(dir = turn_root(dir)) || find(dir)) return dir;
+  if (find(dir) || !prelux_state.table || (prelux_state.table->flags & PRELUX_TABLE_LINKS_OFF)) return dir;
   int saved = errno;
   long len = prelux_dir_path(dirfd(dir), path, sizeof(path), &ours);
   errno = saved;

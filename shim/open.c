@@ -61,6 +61,17 @@ static int turn_root(int fd, int flags, const char *call)
   return (int)prelux_ret(r.where < 0 ? r.where : prelux_open_mapped(&r, call, flags));
 }
 
+/* What is known of an fd that libc opened: a name right below a FAR folder, no link, is FAR itself (find and its like
+ * open every folder so, and would else pay a readlink for each). */
+static enum prelux_class class_of(const struct prelux_route *r, int flags)
+{
+  uint32_t hint;
+  if (r->where == PRELUX_ANCESTOR) return PRELUX_CLASS_UNKNOWN;
+  if (!(flags & O_NOFOLLOW) || !(flags & O_DIRECTORY) || strchr(r->use, '/') || strcmp(r->use, "..") == 0) return PRELUX_CLASS_PLAIN;
+  bool far = r->at == AT_FDCWD ? prelux_cwd_far() : prelux_fd_get(r->at, &hint) == PRELUX_CLASS_FAR;
+  return far ? PRELUX_CLASS_FAR : PRELUX_CLASS_PLAIN;
+}
+
 static int open_routed(struct prelux_route *r, const char *call, int flags, mode_t mode)
 {
   if (r->where < 0) return (int)prelux_ret(r->where);
@@ -73,9 +84,8 @@ static int open_routed(struct prelux_route *r, const char *call, int flags, mode
   }
   int fd = prelux_real.openat(r->at, r->use, flags, mode);
   if (fd < 0) return fd;
-  if (flags & O_DIRECTORY) fd = turn_root(fd, flags, call);
-  else prelux_fd_set(fd, r->where == PRELUX_ANCESTOR ? PRELUX_CLASS_UNKNOWN : PRELUX_CLASS_PLAIN, 0);
-  return fd;
+  prelux_fd_set(fd, class_of(r, flags), 0);
+  return flags & O_DIRECTORY ? turn_root(fd, flags, call) : fd;
 }
 
 /* Everything that is not a plain open of a far path. */

@@ -28,10 +28,16 @@ static bool maybe_magic(const char *path)
   return path[1] == 'd' && (strncmp(path, "/dev/fd/", 8) == 0 || strncmp(path, "/dev/std", 8) == 0);
 }
 
+/* NULL and its neighbours are for libc, which answers EFAULT. Other bad pointers fault here, not in the kernel. */
+static bool no_path(const char *path)
+{
+  return (uintptr_t)path < 4096 || !*path;
+}
+
 bool prelux_far(int dirfd, const char *path)
 {
   const struct prelux_table *t = prelux_state.table;
-  if (!path || !*path) return true;
+  if (no_path(path)) return true;
   if (!t || (t->flags & (PRELUX_TABLE_COVERED | PRELUX_TABLE_HAS_URI))) return false;
   if (path[0] == '/') return !prelux_table_maybe(t, path) && !maybe_magic(path);
   if (dirfd == AT_FDCWD) return prelux_cwd_far();
@@ -351,7 +357,7 @@ static int find_links(int dirfd, const char *path, unsigned how, struct prelux_r
 bool prelux_route_again(int dirfd, const char *path, unsigned how, struct prelux_route *r)
 {
   if ((errno != ENOENT && errno != ENOTDIR) || r->where != PRELUX_UNMAPPED || r->use != path) return false;
-  if (!path || !*path) return false;
+  if (no_path(path)) return false;
   int saved = errno;
   int where = find_links(dirfd, path, how, r);
   errno = saved;
@@ -420,7 +426,7 @@ int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route 
 {
   const struct prelux_table *t = prelux_state.table;
   prelux_route_plain(dirfd, path, r);
-  if (!path || !*path) return PRELUX_UNMAPPED;
+  if (no_path(path)) return PRELUX_UNMAPPED;
   int where = prelux_far(dirfd, path) ? PRELUX_UNMAPPED : locate(dirfd, path, how, r);
   if (where != PRELUX_UNMAPPED || r->use != path || !t) return where;
   /* A real folder stands behind a prefix: libc would succeed there through a link. */
