@@ -60,17 +60,21 @@ bool prelux_index_look_inode(uint64_t dev, uint64_t ino, struct prelux_attr *ret
   return prelux_index_get_inode(&prelux_reader, prelux_state.runtime, dev, ino, ret) == 1;
 }
 
+/* No reply came. What is wrong with the way to the daemon is no errno of the object. */
 static int unreachable(int rc, const struct prelux_route *r, const char *call)
 {
-  const char *advice = "see `prelux daemon status` and `prelux doctor`";
+  const char *cause = "the connection to the daemon was lost";
   switch (rc) {
-  case -ENOTCONN: return prelux_fail(EIO, call, r->logical, "no daemon is running and none could be started", advice);
-  case -ETIMEDOUT: return prelux_fail(EIO, call, r->logical, "the daemon does not answer", advice);
-  case -EPROTO: return prelux_fail(EIO, call, r->logical, "the daemon went away in the middle of a request", advice);
-  case PRELUX_STATUS_NO_TABLE:
-    return prelux_fail(EIO, call, r->logical, "the daemon does not know this configuration any more", advice);
-  default: return rc;
+  case -EMFILE:
+  case -ENFILE:
+  case -ENOMEM: return rc;
+  case -ENOTCONN: cause = "no daemon is running and none could be started"; break;
+  case -ETIMEDOUT: cause = "the daemon does not answer"; break;
+  case -EPROTO: cause = "the daemon went away in the middle of a request"; break;
+  case -EACCES: cause = "the daemon belongs to another user"; break;
+  default: break;
   }
+  return prelux_fail(EIO, call, r->logical, cause, "see `prelux daemon status` and `prelux doctor`");
 }
 
 /* One request; `reply` (REPLY_BYTES, aligned) holds the answer. 0 or -errno. */
@@ -94,13 +98,16 @@ static int ask(const struct prelux_route *r, const char *call, enum prelux_op op
   prelux_msg_put_str(&m, PRELUX_FIELD_PATH, r->rel);
   if (flags) prelux_msg_put_u32(&m, PRELUX_FIELD_FLAGS, flags);
   if (m.overflow) return -ENAMETOOLONG;
+  struct prelux_msg_header *head = reply;
+  head->op = 0;
   int rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
-  for (int round = 0; rc == PRELUX_STATUS_NO_TABLE && round < DAEMONS; round++) {
-    int again = prelux_register(NULL, t->hash, NULL, 0);
-    if (again == 0) rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
-    else if (again != -EPROTO && again != -ENOTCONN) break;
+  if (rc == PRELUX_STATUS_NO_TABLE && prelux_register(NULL, t->hash, NULL, 0) == 0) {
+    head->op = 0;
+    rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
   }
-  return rc == 0 ? 0 : unreachable(rc, r, call);
+  if (rc == PRELUX_STATUS_NO_TABLE)
+    return prelux_fail(EIO, call, r->logical, "the daemon does not know this configuration any more", NULL);
+  return rc == 0 || head->op == PRELUX_OP_REPLY ? rc : unreachable(rc, r, call);
 }
 
 static int checked(const struct prelux_route *r, const struct prelux_attr *attr)
