@@ -33,25 +33,50 @@ static int run(int dirfd, const char *path, char *const argv[], char *const envp
   return (int)prelux_ret(rc);
 }
 
-/* The file is an open fd. The kernel takes a program from there as it is; a script of ours is run by its name, because
- * the kernel would hand the interpreter a path in /dev/fd. */
-static int run_fd(int fd, char *const argv[], char *const envp[])
+/* The name that the kernel gives to an interpreter for a script that is run by its descriptor. */
+static void name_fd(int fd, char name[32])
+{
+  char digits[12];
+  size_t n = 0, at = sizeof("/dev/fd/") - 1;
+
+  memcpy(name, "/dev/fd/", at);
+  do digits[n++] = (char)('0' + fd % 10);
+  while ((fd /= 10) > 0);
+  while (n > 0) name[at++] = digits[--n];
+  name[at] = 0;
+}
+
+/* The file is an open fd: the kernel takes it as it is. */
+static int run_fd_at(int fd, const char *script, char *const argv[], char *const envp[])
 {
   struct prelux_room room;
-  struct prelux_route r;
-  char head[PRELUX_HEAD + 1], name[PATH_MAX], *interpreter, *argument;
+  struct prelux_target t = {.at = fd, .path = "", .argv = argv, .room = &room};
   char *const *env;
 
-  long n = prelux_exec_head(fd, "", head);
-  if (prelux_exec_script(head, n, &interpreter, &argument) && prelux_route_fd(fd, &r) == PRELUX_MAPPED) {
-    memcpy(name, r.logical, strlen(r.logical) + 1);
-    return run(AT_FDCWD, name, argv, envp, 0);
-  }
   prelux_room_init(&room);
   int rc = prelux_exec_env(&room, envp, fd, "", &env);
   if (rc == 0) rc = (int)prelux_sys(SYS_execveat, fd, "", argv, env, AT_EMPTY_PATH);
+  if (rc == -ENOENT && *script && prelux_exec_interpreter(&t, script) > 0) {
+    call_libc(&t, env, 0);
+    rc = -errno;
+  }
   prelux_room_release(&room);
   return (int)prelux_ret(rc);
+}
+
+/* A script of ours is run by its name. */
+static int run_fd(int fd, char *const argv[], char *const envp[])
+{
+  struct prelux_route r;
+  char head[PRELUX_HEAD + 1], name[32] = "", *interpreter, *argument;
+
+  long n = prelux_exec_head(fd, "", head);
+  if (n > 0 && prelux_exec_script(head, n, &interpreter, &argument)) {
+    if (prelux_route_fd(fd, &r) == PRELUX_MAPPED) return run(AT_FDCWD, r.logical, argv, envp, 0);
+    /* Closed by exec, the kernel says: the interpreter could not open it. */
+    if (!(prelux_sys(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC)) name_fd(fd, name);
+  }
+  return run_fd_at(fd, name, argv, envp);
 }
 
 PRELUX_EXPORT int execve(const char *path, char *const argv[], char *const envp[])

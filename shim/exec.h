@@ -44,6 +44,10 @@ int prelux_exec_resolve(struct prelux_target *t, int dirfd, const char *path, ch
  * an unmapped script is mapped), 0 when the failure stands, -errno. */
 int prelux_exec_again(struct prelux_target *t, int dirfd, const char *path, char *const argv[], int err);
 
+/* t->at, t->path: an unmapped file, called `script`. When it is a script whose interpreter is mapped (the kernel would look
+ * behind the prefix) t becomes the interpreter: 1; 0: it is not; -errno. */
+int prelux_exec_interpreter(struct prelux_target *t, const char *script);
+
 /* First bytes of a file, or of `at` itself when path is "". Count or -errno. */
 enum { PRELUX_HEAD = 256 };
 long prelux_exec_head(int at, const char *path, char head[PRELUX_HEAD + 1]);

@@ -134,8 +134,7 @@ static int follow(struct prelux_target *t, int dirfd, const char *path, int wher
   }
 }
 
-/* An unmapped script whose interpreter is mapped: the kernel would look behind the prefix. 1, 0: it is not, -errno. */
-static int mapped_interpreter(struct prelux_target *t, int dirfd, const char *path)
+int prelux_exec_interpreter(struct prelux_target *t, const char *script)
 {
   char head[PRELUX_HEAD + 1], *interpreter, *argument;
   long n = prelux_exec_head(t->at, t->path, head);
@@ -148,7 +147,7 @@ static int mapped_interpreter(struct prelux_target *t, int dirfd, const char *pa
   }
   if (where == PRELUX_UNMAPPED || where == PRELUX_ANCESTOR) return 0;
   if (where < 0) return where;
-  int rc = script_argv(t, path, interpreter, argument);
+  int rc = script_argv(t, script, interpreter, argument);
   if (rc == 0) rc = follow(t, AT_FDCWD, t->argv[0], where);
   return rc ? rc : 1;
 }
@@ -160,7 +159,7 @@ int prelux_exec_resolve(struct prelux_target *t, int dirfd, const char *path, ch
   int rc = follow(t, dirfd, path, where);
   /* A real folder behind a prefix may hold an interpreter: libc must not get to it. */
   if (rc == 0 && where == PRELUX_UNMAPPED && prelux_state.table && prelux_state.table->n_roots > 0) {
-    rc = mapped_interpreter(t, dirfd, path);
+    rc = prelux_exec_interpreter(t, path);
     if (rc == 0) {
       prelux_route(dirfd, path, 0, &t->r);
       rc = follow(t, dirfd, path, t->r.where);
@@ -180,5 +179,5 @@ int prelux_exec_again(struct prelux_target *t, int dirfd, const char *path, char
     int rc = follow(t, dirfd, path, t->r.where);
     return rc ? rc : 1;
   }
-  return mapped_interpreter(t, dirfd, path);
+  return prelux_exec_interpreter(t, path);
 }

@@ -51,12 +51,12 @@ PRELUX_EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_fi
   return spawn(prelux_real.posix_spawn, pid, path, actions, attr, argv, envp);
 }
 
-/* Looks through PATH when a folder in it is ours. 1 and the program's name, 0: libc may look, -errno. */
-static int find_in_path(const char *file, char name[PATH_MAX])
+/* Looks through PATH when a folder in it is ours (or `always`). 1 and the program's name, 0: libc may look, -errno. */
+static int find_in_path(const char *file, char name[PATH_MAX], bool always)
 {
   const char *path = getenv("PATH");
   struct prelux_route r;
-  bool ours = false, denied = false;
+  bool ours = always, denied = false;
   size_t file_len = strlen(file);
 
   if (!path || file_len == 0 || file_len > NAME_MAX) return 0;
@@ -91,7 +91,7 @@ PRELUX_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_f
   if (prelux_idle()) return prelux_real.posix_spawnp(pid, file, actions, attr, argv, envp);
   if (strchr(file, '/')) return spawn(prelux_real.posix_spawnp, pid, file, actions, attr, argv, envp);
   int saved = errno;
-  int found = find_in_path(file, name);
+  int found = find_in_path(file, name, false);
   errno = saved;
   if (found < 0) return -found;
   if (found > 0) return spawn(prelux_real.posix_spawn, pid, name, actions, attr, argv, envp);
@@ -101,6 +101,10 @@ PRELUX_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_f
   int rc = -prelux_exec_env(&room, envp, AT_FDCWD, NULL, &env);
   if (rc == 0) rc = prelux_real.posix_spawnp(pid, file, actions, attr, argv, env);
   prelux_room_release(&room);
+  /* Found, but a script whose interpreter libc did not find: it may be mapped. */
+  if (rc == ENOENT && find_in_path(file, name, true) > 0)
+    rc = spawn(prelux_real.posix_spawn, pid, name, actions, attr, argv, envp);
+  errno = saved;
   return rc;
 }
 
