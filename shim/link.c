@@ -91,15 +91,7 @@ static char *realpath_mapped(const struct prelux_route *r, char *resolved)
   struct prelux_attr attr;
   int rc = prelux_ask_attr(r, "realpath", &attr);
   if (rc < 0) return prelux_null(rc);
-  if (!r->uri) return give(r->logical, resolved);
-  char shown_path[PATH_MAX]; /* a URI stands below the folder where the program was started */
-  const struct prelux_table *t = prelux_state.table;
-  size_t at = t->cwd.len, n = strlen(r->logical);
-  if (at + n + 2 > sizeof(shown_path)) return prelux_null(-ENAMETOOLONG);
-  memcpy(shown_path, prelux_table_str(t, t->cwd), at);
-  shown_path[at] = '/';
-  memcpy(shown_path + at + 1, r->logical, n + 1);
-  return give(shown_path, resolved);
+  return give(r->logical, resolved);
 }
 
 static char *realpath_routed(struct prelux_route *r, char *resolved)

@@ -78,14 +78,38 @@ static bool is_lost(const char *path)
   return false;
 }
 
-static enum prelux_match_kind match(const char *path, bool uri, struct prelux_match *m)
+/* URI prefixes: programs write "s3://bucket/x", libraries make that "/where/they/are/s3:/bucket/x". So an absolute path
+ * is looked at from each component that ends in a colon, unless there is a real thing of that name. */
+static bool match_uri(const char *path, struct prelux_match *m)
 {
-  if (prelux_state.table) {
-    prelux_table_match(prelux_state.table, path, uri, m);
-  } else {
-    memset(m, 0, sizeof(*m));
-    if (!uri && is_lost(path)) m->kind = PRELUX_MATCH_MAPPED;
+  for (const char *colon = path; (colon = strstr(colon, ":/")); colon += 2) {
+    const char *start = colon;
+    while (start > path && start[-1] != '/') start--;
+    prelux_table_match(prelux_state.table, start, true, m);
+    if (m->kind != PRELUX_MATCH_MAPPED) continue;
+    struct stat st;
+    size_t n = (size_t)(colon - path) + 1;
+    char there[n + 1];
+    memcpy(there, path, n);
+    there[n] = '\0';
+    if (prelux_sys(SYS_newfstatat, AT_FDCWD, there, &st, AT_SYMLINK_NOFOLLOW) < 0) return true;
   }
+  return false;
+}
+
+/* path: absolute, normalised. */
+static enum prelux_match_kind match(const char *path, struct prelux_match *m)
+{
+  const struct prelux_table *t = prelux_state.table;
+  if (!t) {
+    memset(m, 0, sizeof(*m));
+    if (is_lost(path)) m->kind = PRELUX_MATCH_MAPPED;
+    return m->kind;
+  }
+  prelux_table_match(t, path, false, m);
+  if (m->kind == PRELUX_MATCH_MAPPED || !(t->flags & PRELUX_TABLE_HAS_URI)) return m->kind;
+  struct prelux_match uri;
+  if (match_uri(path, &uri)) *m = uri;
   return m->kind;
 }
 
@@ -174,7 +198,7 @@ static int elsewhere(struct prelux_route *r)
 static int arrive(struct prelux_route *r, int at, const char *use)
 {
   struct prelux_match m;
-  switch (match(r->path, false, &m)) {
+  switch (match(r->path, &m)) {
   case PRELUX_MATCH_MAPPED: {
     int rc = mapped(r, &m);
     struct prelux_attr attr;
@@ -213,7 +237,7 @@ static int check_folder(struct walk *w)
 {
   struct prelux_match m;
   struct prelux_attr attr;
-  if (match(w->r->path, false, &m) != PRELUX_MATCH_MAPPED) return 0;
+  if (match(w->r->path, &m) != PRELUX_MATCH_MAPPED) return 0;
   int rc = mapped(w->r, &m);
   if (rc < 0) return rc;
   if (w->r->rel_len == 0) return 0;
@@ -262,7 +286,7 @@ static int step(struct walk *w, const char *name, size_t n, const char *after, b
   memcpy(w->r->path + w->len, name, n);
   w->len += n;
   w->r->path[w->len] = '\0';
-  enum prelux_match_kind kind = match(w->r->path, false, &m);
+  enum prelux_match_kind kind = match(w->r->path, &m);
   w->inside = kind == PRELUX_MATCH_MAPPED;
   if (w->inside) {
     w->through = true;
@@ -364,48 +388,14 @@ bool prelux_route_again(int dirfd, const char *path, unsigned how, struct prelux
   return where != PRELUX_UNMAPPED || r->use != path;
 }
 
-/* ---- URIs */
-
-/* "s3://bucket/x", "s3:/bucket/x", or that behind a folder which has no entry "s3:". */
-static bool uri_of(const char *path, struct prelux_route *r, struct prelux_match *m)
-{
-  const char *colon = path;
-  while ((colon = strstr(colon, ":/"))) {
-    const char *start = colon;
-    while (start > path && start[-1] != '/') start--;
-    size_t n = (size_t)(colon - start) + 1;
-    if (n > 1 && n < 32) {
-      memcpy(r->path, start, n);
-      long len = prelux_path_join(r->path + n, sizeof(r->path) - n, NULL, colon + 1);
-      if (len > 0 && r->path[n + (size_t)len - 1] == '/' && len > 1) r->path[n + (size_t)len - 1] = '\0';
-      if (len > 0 && match(r->path, true, m) == PRELUX_MATCH_MAPPED) {
-        char there[PATH_MAX];
-        size_t head = (size_t)(colon - path) + 1;
-        struct stat st;
-        if (head >= sizeof(there)) return false;
-        memcpy(there, path, head);
-        there[head] = '\0';
-        return start == path || prelux_sys(SYS_newfstatat, AT_FDCWD, there, &st, AT_SYMLINK_NOFOLLOW) < 0;
-      }
-    }
-    colon += 2;
-  }
-  return false;
-}
-
 /* ---- the whole */
 
 static int locate(int dirfd, const char *path, unsigned how, struct prelux_route *r)
 {
-  struct prelux_match m;
   bool ours = false;
   long len = 0;
   prelux_route_plain(dirfd, path, r);
   note_end(path, r);
-  if ((table_flags() & PRELUX_TABLE_HAS_URI) && uri_of(path, r, &m)) {
-    r->uri = true;
-    return mapped(r, &m);
-  }
   char base[PATH_MAX];
   if (path[0] != '/') {
     len = prelux_dir_path(dirfd, base, sizeof(base), &ours);
@@ -477,7 +467,7 @@ int prelux_route_fd(int fd, struct prelux_route *r)
   if (len == 0) {
     struct prelux_match m;
     if ((len = prelux_path_join(r->path, sizeof(r->path), NULL, real)) < 0) return PRELUX_UNMAPPED;
-    if (match(r->path, false, &m) != PRELUX_MATCH_MAPPED) return PRELUX_UNMAPPED;
+    if (match(r->path, &m) != PRELUX_MATCH_MAPPED) return PRELUX_UNMAPPED;
     return mapped(r, &m); /* a real folder behind a prefix */
   }
   return arrive(r, fd, "");

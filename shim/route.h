@@ -38,7 +38,6 @@ struct prelux_route {
   bool slash;         /* it ends in "/" */
   bool missing;       /* ANCESTOR: not on disk */
   bool has_below;     /* MAPPED: another mapping lies below */
-  bool uri;           /* MAPPED by a URI prefix: path is "s3:/bucket/x" */
   const char *rel;    /* MAPPED: what lies below the mapping root, no slash at either end; in path */
   size_t rel_len;
   const char *logical; /* MAPPED, ANCESTOR: the path as the program sees it, absolute and normalised; in path */
@@ -60,7 +59,7 @@ static inline void prelux_route_plain(int dirfd, const char *path, struct prelux
   r->where = PRELUX_UNMAPPED;
   r->at = dirfd;
   r->use = path;
-  r->must_dir = r->slash = r->missing = r->uri = false;
+  r->must_dir = r->slash = r->missing = false;
 }
 
 /* The mapping that an open fd (file or folder) lies in, by what the kernel says it is. enum prelux_where (ANCESTOR only

@@ -189,3 +189,52 @@ def test_inherited_folders(prelux, place):
     assert lines[2:5] == ["a.txt", "empty", "sub"]
     assert lines[5] == "text of a"
     assert lines[6:] == ["b.bin", "deep", str(root), f"{root}/sub"]
+
+
+def test_uri_prefix(prelux, tmp_path):
+    """s3://bucket/x as programs write it, also after pathlib has folded and absolutised it."""
+    remote, work = tmp_path / "remote", tmp_path / "work"
+    (remote / "sub").mkdir(parents=True)
+    (remote / "sub/f").write_text("by uri\n")
+    work.mkdir()
+    prelux.config({"version": 1, "backends": {"f": {"type": "file", "root": str(remote)}},
+                   "mappings": [{"local": "s3://bucket/data", "remote": "f:/"}]})
+    script = """if 1:
+        import os, pathlib
+        print(open('s3://bucket/data/sub/f').read(), end='')
+        print(pathlib.Path('s3://bucket/data/sub/f').read_text(), end='')
+        print(pathlib.Path('s3://bucket/data/sub/f').absolute().read_text(), end='')
+        print(sorted(os.listdir('s3://bucket/data')), os.path.isdir('s3://bucket/data/sub'), os.path.exists('s3://bucket/other'))
+        print([sorted(f) for _, _, f in os.walk('s3:/bucket/data')])
+        print(os.path.realpath('s3://bucket/data/sub/f') == os.path.join(os.getcwd(), 's3:/bucket/data/sub/f'))
+        os.chdir('s3://bucket/data/sub')
+        print(open('f').read(), end='')
+        print(open(os.path.join(os.getcwd(), 'f')).read(), end='')
+        """
+    ran = prelux.run(["python3", "-c", script], cwd=work, bare=True)
+    assert ran.stdout.splitlines() == ["by uri"] * 3 + ["['sub'] True False", "[[], ['f']]", "True", "by uri", "by uri"]
+    # A real folder of that name is a real folder.
+    (work / "s3:/bucket/data").mkdir(parents=True)
+    (work / "s3:/bucket/data/real").write_text("real\n")
+    assert prelux.run(["cat", f"{work}/s3:/bucket/data/real"], cwd=work, bare=True).stdout == "real\n"
+
+
+def test_outside_links_off(prelux, place):
+    base, remote = place
+    root = base / "mnt/lake"
+    _clear(root)
+    prelux.config({"version": 1, "outside_links": "off", "backends": {"f": {"type": "file", "root": str(remote)}},
+                   "mappings": [{"local": str(root), "remote": "f:/"}]})
+    ran = prelux.run(f"cat {base}/ln_root/a.txt || echo none; cat {base}/mnt/side/../lake/a.txt; cd {base}/far/below; cat ../../mnt/lake/a.txt",
+                     bare=True)
+    assert ran.stdout.splitlines() == ["none", "text of a", "text of a"]
+
+
+def test_off(prelux, place):
+    base, remote = place
+    root = base / "mnt/lake"
+    _clear(root)
+    prelux.file_mapping(remote, root)
+    assert prelux.run(["cat", root / "a.txt"], bare=True, env={"PRELUX_OFF": "1"}, check=False).returncode == 1
+    # and it survives: the child of a program that is off is off
+    assert prelux.run(f"PRELUX_OFF=1 sh -c 'cat {root}/a.txt' || echo off; cat {root}/a.txt", bare=True).stdout == "off\ntext of a\n"
