@@ -5,7 +5,8 @@
 
 #include "lib/base/os.h"
 
-#define SPARE 64 /* header of a field and its padding */
+#define SPARE 64   /* header of a field and its padding */
+#define SMALL 1024 /* bytes of most replies */
 
 void prelux_answer_init(struct prelux_answer *a)
 {
@@ -20,15 +21,25 @@ void prelux_answer_release(struct prelux_answer *a)
   prelux_answer_init(a);
 }
 
-bool prelux_answer_begin(struct prelux_answer *a, int status)
+static bool begin(struct prelux_answer *a, int status, size_t cap)
 {
   prelux_answer_release(a);
-  void *buf = malloc(PRELUX_MSG_MAX);
+  void *buf = malloc(cap);
   if (!buf)
     return false;
-  prelux_msg_begin(&a->msg, buf, PRELUX_MSG_MAX, PRELUX_OP_REPLY);
+  prelux_msg_begin(&a->msg, buf, cap, PRELUX_OP_REPLY);
   prelux_msg_put_u32(&a->msg, PRELUX_FIELD_STATUS, (uint32_t)status);
   return true;
+}
+
+bool prelux_answer_begin(struct prelux_answer *a, int status)
+{
+  return begin(a, status, SMALL);
+}
+
+bool prelux_answer_begin_large(struct prelux_answer *a, int status)
+{
+  return begin(a, status, PRELUX_MSG_MAX);
 }
 
 void prelux_answer_text(struct prelux_answer *a, const char *text)

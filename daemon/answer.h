@@ -16,8 +16,11 @@ struct prelux_answer {
 void prelux_answer_init(struct prelux_answer *a);
 void prelux_answer_release(struct prelux_answer *a);
 
-/* Starts a reply with STATUS; what an earlier begin made is dropped (the fd is closed). False: no memory. */
+/* Starts a reply with STATUS and room for an ATTR and a line of TEXT; what an earlier begin made is dropped (the fd is
+ * closed). False: no memory. */
 bool prelux_answer_begin(struct prelux_answer *a, int status);
+/* The same with room for all that a message can hold. */
+bool prelux_answer_begin_large(struct prelux_answer *a, int status);
 /* A reply that says why it failed. `why` may be NULL. */
 void prelux_answer_fail(struct prelux_answer *a, int status, const struct prelux_problem *why);
 /* A TEXT field, cut to what fits. */

@@ -104,8 +104,6 @@ static void fill_std_fds(void)
   while (fd >= 0 && fd <= 2);
   if (fd > 2)
     close(fd);
-  for (fd = 0; fd <= 2; fd++)
-    fcntl(fd, F_SETFD, 0);
 }
 
 static void detach(void)

@@ -84,7 +84,7 @@ static bool match(const struct prelux_live_table *t, void *arg)
 
 static void answer_table(struct prelux_answer *ans, const struct prelux_live_table *t, int status, const char *text)
 {
-  if (!prelux_answer_begin(ans, status))
+  if (!prelux_answer_begin_large(ans, status))
     return;
   prelux_msg_put(&ans->msg, PRELUX_FIELD_TABLE, t->table->hash, sizeof t->table->hash);
   prelux_answer_text(ans, t->path);
@@ -102,7 +102,7 @@ static void answer_live(struct prelux_answer *ans, const struct prelux_live_tabl
 
 static void answer_none(struct prelux_answer *ans, int status, const char *text)
 {
-  if (!prelux_answer_begin(ans, status))
+  if (!prelux_answer_begin_large(ans, status))
     return;
   prelux_answer_text(ans, "");
   prelux_answer_text(ans, text);
@@ -146,7 +146,7 @@ static bool answer_need(const struct asker *a, const struct prelux_snapshot *s, 
   for (size_t i = 0; conf && i < conf->n_used_env; i++)
     if (asked_for(a, conf->used_env[i]))
       prelux_snapshot_add_env(&names, conf->used_env[i]);
-  bool need = names.n_env > 0 && prelux_answer_begin(ans, -EAGAIN);
+  bool need = names.n_env > 0 && prelux_answer_begin_large(ans, -EAGAIN);
   for (size_t i = 0; need && i < names.n_env; i++)
     prelux_msg_put_str(&ans->msg, PRELUX_FIELD_NEED, names.env[i]);
   prelux_snapshot_release(&names);
@@ -265,7 +265,7 @@ static bool need_bound(const struct asker *a, const struct prelux_snapshot *know
   for (size_t i = 0; i < known->n_env; i++)
     if (asked_for(a, known->env[i]))
     {
-      if (!need && !prelux_answer_begin(ans, -EAGAIN))
+      if (!need && !prelux_answer_begin_large(ans, -EAGAIN))
         return false;
       need = true;
       prelux_msg_put_str(&ans->msg, PRELUX_FIELD_NEED, known->env[i]);

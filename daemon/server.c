@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -46,6 +47,7 @@ struct prelux_server {
   struct prelux_server_stats stats;
   struct prelux_flights flights;
   unsigned under_way; /* flights given to others */
+  unsigned max_clients;
   pthread_mutex_t lock; /* guards landed */
   struct prelux_flight *landed, **landed_end;
   uint64_t buffer[PRELUX_MSG_MAX / 8];
@@ -101,7 +103,7 @@ void prelux_server_link(struct prelux_server *s, struct prelux_conn *c)
   c->prev = s->conns.prev;
   c->prev->next = c;
   s->conns.prev = c;
-  if (++s->stats.clients >= PRELUX_CONN_MAX)
+  if (++s->stats.clients >= s->max_clients)
     accept_more(s, false);
 }
 
@@ -109,9 +111,8 @@ void prelux_server_unlink(struct prelux_server *s, struct prelux_conn *c)
 {
   c->prev->next = c->next;
   c->next->prev = c->prev;
-  s->stats.clients--;
   s->active_ms = prelux_clock_ms();
-  accept_more(s, true);
+  accept_more(s, --s->stats.clients < s->max_clients);
 }
 
 /* Only our own user is served (I10), whoever else may reach the socket. */
@@ -313,7 +314,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     next = c->next;
     prelux_conn_tick(c, now);
   }
-  accept_more(s, s->stats.clients < PRELUX_CONN_MAX);
+  accept_more(s, s->stats.clients < s->max_clients);
   keep_house(s, now);
   if (s->phase == SERVING && homeless(s))
   {
@@ -371,6 +372,15 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
     }
 }
 
+/* Half of the fds are for clients: fills, catalogues and network connections need theirs. */
+static unsigned client_limit(void)
+{
+  struct rlimit lim;
+  if (getrlimit(RLIMIT_NOFILE, &lim) < 0 || lim.rlim_cur / 2 >= PRELUX_CONN_MAX)
+    return PRELUX_CONN_MAX;
+  return (unsigned)lim.rlim_cur / 2;
+}
+
 static int make_pool(struct prelux_server *s)
 {
   struct prelux_pool_opts opts = {
@@ -426,6 +436,7 @@ int prelux_server_create(struct prelux_daemon *d, int listener, struct prelux_se
   s->done_fd = s->signal_fd = s->meet_fd = -1;
   s->conns.next = s->conns.prev = &s->conns;
   s->landed_end = &s->landed;
+  s->max_clients = client_limit();
   s->active_ms = s->store_ms = prelux_clock_ms();
   pthread_mutex_init(&s->lock, NULL);
   int err = make_events(s);

@@ -8,7 +8,7 @@
 struct prelux_server;
 struct event_base;
 
-#define PRELUX_CONN_MAX 16384u /* more wait in the kernel's backlog */
+#define PRELUX_CONN_MAX 16384u /* or half of RLIMIT_NOFILE; more wait in the kernel's backlog */
 #define PRELUX_GRACE_MS 5000u  /* what is under way when the daemon is told to end may go on for so long */
 
 /* listener: a listening, non-blocking socket (taken). Makes d->pool. 0 or -errno. */

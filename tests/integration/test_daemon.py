@@ -5,6 +5,7 @@ import ctypes
 import http.server
 import os
 import random
+import resource
 import signal
 import socket
 import stat
@@ -221,7 +222,6 @@ def test_session_keeps_it_alive(prelux):
         assert child.poll() is None
         assert wire.ctl(prelux.runtime, "daemon-status").json()["sessions"] == 1
     assert child.wait(10) == 0
-    assert wire.ask is not None
 
 
 def test_removed_runtime_folder_ends_it(prelux):
@@ -527,8 +527,11 @@ def test_broken_edit_keeps_the_old_table(served):
     assert wire.stat(prelux.runtime, kept.table, 0, "one").status == 0
     assert any(r["call"] == "configuration" and r["errno"] == "EINVAL" for r in prelux.errors())
     assert "last good configuration" in prelux.log()
-    elsewhere = wire.register(prelux.runtime, prelux.config_path, cwd="/tmp")
-    assert elsewhere.status == -EINVAL, "another working directory never had a good one"
+    for _ in range(2):
+        elsewhere = wire.register(prelux.runtime, prelux.config_path, cwd="/tmp")
+        assert elsewhere.status == -EINVAL, "another working directory never had a good one"
+    Path(prelux.config_path).write_text(good + "nonsense: {\n")
+    assert wire.register(prelux.runtime, prelux.config_path, cwd="/tmp").status == -EINVAL, "a broken table is no good one"
     Path(prelux.config_path).write_text(good.replace("/prelux-test", "/prelux-other"))
     mended = wire.register(prelux.runtime, prelux.config_path)
     assert mended.status == 0 and mended.table != table and len(mended.texts) == 1
@@ -569,9 +572,29 @@ def test_same_table_again_is_not_compiled_again(served):
     for _ in range(20):
         assert wire.register(prelux.runtime, prelux.config_path).table == table
     assert prelux.log().count(" table ") == 1
+    file = prelux.runtime / "tables" / table.hex()
+    before = file.stat()
     Path(prelux.config_path).touch()
     assert wire.register(prelux.runtime, prelux.config_path).table == table
     assert prelux.log().count(" table ") == 2
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns), "a table is never written again"
+
+
+def test_few_fds(prelux):
+    """More clients than half of the fds: the rest waits in the backlog, files are still filled."""
+    source = data(prelux.tmp, one="1")
+    prelux.file_mapping(source)
+    start(prelux, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)))
+    table = wire.register(prelux.runtime, prelux.config_path).table
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(wire.connect(prelux.runtime, 60)) for _ in range(400)]
+        for sock in socks:
+            sock.send(wire.message(wire.OPEN, (wire.F_TABLE, table), (wire.F_MAPPING, 0), (wire.F_PATH, "one"), (wire.F_FLAGS, wire.WANT_FD)))
+        for i, sock in enumerate(socks):
+            with wire.receive(sock) as answer:
+                assert answer.status == 0 and os.read(answer.fd, 9) == b"1", i
+            sock.close()
+    assert prelux.errors() == []
 
 
 def test_errors_name_the_logical_path(prelux):
