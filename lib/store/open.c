@@ -143,10 +143,11 @@ void prelux_open_warm(const struct prelux_view *v)
       struct prelux_known k = {.obj = row.obj, .cache_ino = row.ino};
       size_t len = strlen(rows[i].path);
       pthread_mutex_lock(&s->lock);
-      if (prelux_row_matches(s, &row, &st) && !prelux_entry_find(v->tree, rows[i].path, len))
+      if (prelux_row_matches(s, &row, &st))
       {
         prelux_entry_put(v->tree, rows[i].path, len, &k);
-        prelux_view_publish(v, rows[i].path, len, &k);
+        if (k.cache_ino == row.ino)
+          prelux_view_publish(v, rows[i].path, len, &k);
       }
       pthread_mutex_unlock(&s->lock);
       prelux_os.close(fd);

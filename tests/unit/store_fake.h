@@ -18,6 +18,7 @@
 
 #include "include/prelux/table.h"
 #include "lib/backend/backend.h"
+#include "lib/index/writer.h"
 #include "lib/store/store.h"
 
 #define FAKE_MAX 64
@@ -46,6 +47,8 @@ struct fake_backend {
   long short_by;      /* read delivers so many bytes less and says success */
   long cut_after;     /* read delivers so many bytes, then -EIO, once */
   int change_in_read; /* the object gets a new version in the middle of that many next reads */
+  bool swapped;            /* read delivers its second piece first */
+  void (*in_read)(void);   /* called in the middle of a read, once */
   const char *extra_names[8]; /* listed as they are, in every folder */
 };
 
@@ -174,8 +177,13 @@ static inline int fake_read(struct prelux_backend *base, const char *path, const
     o->mtime_ns += 1000000007;
   }
   long cut = b->cut_after, short_by = b->short_by;
+  void (*in_read)(void) = rc == 0 ? b->in_read : NULL;
   b->cut_after = 0;
+  if (in_read)
+    b->in_read = NULL;
   pthread_mutex_unlock(&b->lock);
+  if (in_read)
+    in_read();
   if (short_by && rc == 0)
     len -= (uint64_t)short_by;
   for (uint64_t done = 0; rc == 0 && done < len;)
@@ -183,12 +191,13 @@ static inline int fake_read(struct prelux_backend *base, const char *path, const
     size_t n = len - done < sizeof buf ? (size_t)(len - done) : sizeof buf;
     if (cut && done >= (uint64_t)cut)
       rc = -EIO;
+    uint64_t at = off + (b->swapped && done < 2 * sizeof buf ? (done ? 0 : sizeof buf) : done);
     for (size_t i = 0; i < n; i++)
-      buf[i] = was.text[0] ? (unsigned char)was.text[off + done + i] : fake_byte(was.seed, off + done + i);
+      buf[i] = was.text[0] ? (unsigned char)was.text[at + i] : fake_byte(was.seed, at + i);
     if (b->delay_us)
       usleep(b->delay_us);
     if (rc == 0)
-      rc = sink(arg, off + done, buf, n);
+      rc = sink(arg, at, buf, n);
     done += n;
   }
   return rc < 0 ? prelux_problem(why, -rc, "fake read: %s", strerror(-rc)) : 0;
@@ -257,10 +266,20 @@ static inline void rig_init(struct rig *r)
   r->opts = (struct prelux_store_opts){.dir = r->dir, .max_size = 64 << 20, .high = 0.9, .low = 0.7};
 }
 
+/* With a real index, read as the library reads it. */
+static inline void rig_index(struct rig *r)
+{
+  prelux_store_close(r->s);
+  r->s = NULL;
+  assert_int_equal(prelux_index_writer_create(r->dir, 1024, 4096, &r->index), 0);
+  assert_int_equal(rig_open(r), 0);
+}
+
 static inline void rig_remove(struct rig *r)
 {
   char cmd[128];
   prelux_store_close(r->s);
+  prelux_index_writer_free(r->index);
   snprintf(cmd, sizeof cmd, "rm -rf '%s'", r->dir);
   assert_int_equal(system(cmd), 0);
 }

@@ -9,6 +9,7 @@
 
 #include "include/prelux/listing.h"
 #include "lib/base/os.h"
+#include "lib/index/reader.h"
 
 static struct rig rig;
 
@@ -321,6 +322,9 @@ static void test_liars(void **state)
   rig.b.short_by = -1;
   assert_int_equal(rig_check(&rig, "short"), -EPROTO);
   rig.b.short_by = 0;
+  rig.b.swapped = true;
+  assert_int_equal(rig_check(&rig, "short"), -EPROTO);
+  rig.b.swapped = false;
   strcpy(fake_file(&rig.b, "sum", 3, 1)->md5, "00000000000000000000000000000000");
   assert_int_equal(rig_check(&rig, "sum"), -EPROTO);
   fake_text(&rig.b, "sum", "abc");
@@ -398,6 +402,10 @@ static void test_adoption(void **state)
   write_file(path, 1, 5000, second - 100);
   assert_int_equal(rig_check(&rig, "other"), 0);
   assert_int_equal(rig.b.reads, 1);
+  fake_file(&rig.b, "longer", 5000, 1);
+  real_path("longer", path, sizeof path);
+  write_file(path, 1, 5001, second);
+  assert_int_equal(rig_check(&rig, "longer"), 0);
   fake_file(&rig.b, "folder", 50, 2);
   real_path("folder", path, sizeof path);
   mkdir(path, 0700);
@@ -410,9 +418,9 @@ static void test_adoption(void **state)
   assert_int_equal(rig_check(&rig, "link"), 0);
   prelux_store_stats(rig.s, &stats);
   assert_int_equal(stats.adopted, 1);
-  assert_int_equal(stats.files, 4);
+  assert_int_equal(stats.files, 5);
   char cmd[200];
-  snprintf(cmd, sizeof cmd, "test $(ls %s/.prelux/recovered | wc -l) = 3", rig.dir);
+  snprintf(cmd, sizeof cmd, "test $(ls %s/.prelux/recovered | wc -l) = 4", rig.dir);
   assert_int_equal(system(cmd), 0);
 }
 
@@ -737,6 +745,109 @@ static void test_unclean_boot(void **state)
   prelux_os.open = open;
 }
 
+static struct prelux_index_reader reader;
+
+static int known_inode(const struct stat *st, struct prelux_attr *a)
+{
+  return prelux_index_get_inode(&reader, rig.dir, st->st_dev, st->st_ino, a);
+}
+
+static unsigned held_files(void)
+{
+  char cmd[128];
+  unsigned n = 0;
+  snprintf(cmd, sizeof cmd, "ls %s/.prelux/held | wc -l", rig.dir);
+  FILE *f = popen(cmd, "r");
+  assert_int_equal(fscanf(f, "%u", &n), 1);
+  pclose(f);
+  return n;
+}
+
+/* Who has an old version open keeps its identity; its inode number is not given away before; afterwards all is gone. */
+static void test_old_version_keeps_its_identity(void **state)
+{
+  struct prelux_attr a, k;
+  struct stat st;
+  int fd;
+  memset(&reader, 0, sizeof reader);
+  rig_index(&rig);
+  view(PRELUX_FRESH_ALWAYS, 0, 0);
+  fake_file(&rig.b, "f", 5000, 1);
+  assert_int_equal(prelux_store_open_object(&rig.v, "f", 0, &a, &fd, &rig.why), 0);
+  fstat(fd, &st);
+  fake_file(&rig.b, "f", 5000, 2);
+  assert_int_equal(rig_check(&rig, "f"), 0);
+  prelux_store_tick(rig.s);
+  assert_int_equal(held_files(), 1);
+  assert_int_equal(known_inode(&st, &k), 1);
+  assert_int_equal(k.ino, a.ino);
+  assert_int_equal(k.cache_dev, prelux_tree_dev(rig.t));
+  close(fd);
+  prelux_store_tick(rig.s);
+  assert_int_equal(held_files(), 0);
+  assert_int_equal(known_inode(&st, &k), 0);
+}
+
+static void newer_version_is_seen(void)
+{
+  struct prelux_attr a;
+  struct prelux_view other = rig.v;
+  other.freshness = PRELUX_FRESH_ALWAYS;
+  fake_file(&rig.b, "f", 5000, 2);
+  assert_int_equal(prelux_store_stat(&other, "f", 0, &a, &rig.why), 0);
+}
+
+/* Another request learns of a newer version while the older one is being filled. */
+static void test_fill_overtaken(void **state)
+{
+  struct prelux_attr a, k;
+  struct stat st;
+  int fd;
+  memset(&reader, 0, sizeof reader);
+  rig_index(&rig);
+  fake_file(&rig.b, "f", 5000, 1);
+  rig.b.in_read = newer_version_is_seen;
+  assert_int_equal(prelux_store_open_object(&rig.v, "f", 0, &a, &fd, &rig.why), 0);
+  fstat(fd, &st);
+  assert_int_equal(known_inode(&st, &k), 1);
+  assert_int_equal(k.ino, a.ino);
+  close(fd);
+  assert_int_equal(rig_check(&rig, "f"), 0);
+}
+
+/* Descriptors outlive daemons: a new index knows the files that were cached before. */
+static void test_index_is_warm_after_restart(void **state)
+{
+  struct prelux_attr a, k;
+  struct stat st;
+  int fd;
+  memset(&reader, 0, sizeof reader);
+  rig_index(&rig);
+  fake_file(&rig.b, "f", 5000, 1);
+  assert_int_equal(prelux_store_open_object(&rig.v, "f", 0, &a, &fd, &rig.why), 0);
+  fstat(fd, &st);
+  prelux_store_close(rig.s);
+  prelux_index_writer_free(rig.index);
+  rig.s = NULL;
+  rig.index = NULL;
+  assert_int_equal(prelux_index_writer_create(rig.dir, 1024, 4096, &rig.index), 0);
+  assert_int_equal(rig_open(&rig), 0);
+  memset(&reader, 0, sizeof reader);
+  assert_int_equal(known_inode(&st, &k), 1);
+  assert_int_equal(k.ino, a.ino);
+  /* Believed without the remote by `immutable` only. */
+  assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "f", 1, &k), 0);
+  view(PRELUX_FRESH_IMMUTABLE, 0, SECOND);
+  assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "f", 1, &k), 1);
+  assert_int_equal(k.cache_ino, st.st_ino);
+  /* And evict takes it back. */
+  uint64_t n, bytes, busy;
+  close(fd);
+  assert_int_equal(prelux_store_evict(&rig.v, "", &n, &bytes, &busy), 0);
+  assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "f", 1, &k), 0);
+  assert_int_equal(known_inode(&st, &k), 0);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -748,6 +859,7 @@ int main(void)
       T(test_file_becomes_folder_and_back), T(test_quota_evicts_the_oldest), T(test_evict_command), T(test_info),
       T(test_cached_only_never_asks), T(test_renewal_by_listing), T(test_single_flight), T(test_one_owner),
       T(test_network_file_systems), T(test_single_store), T(test_broken_catalogue), T(test_unclean_boot),
+      T(test_old_version_keeps_its_identity), T(test_fill_overtaken), T(test_index_is_warm_after_restart),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

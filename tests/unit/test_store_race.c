@@ -194,7 +194,6 @@ static void run(uint32_t freshness)
   assert_true(refused * 20 <= hits + misses);
   assert_true(stats.used_bytes <= rig.opts.max_size);
   rig_remove(&rig);
-  prelux_index_writer_free(rig.index);
 }
 
 static void test_max_age(void **state)
