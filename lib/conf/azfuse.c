@@ -67,7 +67,10 @@ int prelux_conf_azfuse_switch(struct prelux_conf_loader *l, struct prelux_conf_a
     sum += n;
   }
   *ret_off = given ? sum == 0 : l->in->bare;
-  return 0;
+  /* Noted even when off: a client that is asked for variables is asked for all of them at once. */
+  const char *folder;
+  char used[64];
+  return prelux_conf_azfuse_env(l, "STORAGE_ACCOUNT_CONFIG_FOLDER", &folder, used);
 }
 
 static const char *entry_text(struct prelux_conf_loader *l, struct prelux_conf_doc *d, yaml_node_t *n, const struct prelux_conf_map *m,

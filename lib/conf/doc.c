@@ -93,9 +93,9 @@ static struct prelux_conf_at at_offset(const struct prelux_conf_doc *d, const ch
 static int not_yaml(struct prelux_conf_loader *l, const struct prelux_conf_doc *d, const yaml_parser_t *p, const char *text,
                     size_t len)
 {
-  if (p->error == YAML_MEMORY_ERROR)
+  const char *problem = p->problem;
+  if (p->error == YAML_MEMORY_ERROR || !problem) /* libyaml's loader does not always say that memory was short */
     return -ENOMEM;
-  const char *problem = p->problem ? p->problem : "cannot be parsed";
   if (p->error == YAML_READER_ERROR)
     prelux_conf_complain(l, at_offset(d, text, len, p->problem_offset), "not YAML in UTF-8: %s", problem);
   else if (p->context && p->context_mark.line != p->problem_mark.line)

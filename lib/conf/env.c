@@ -124,7 +124,9 @@ int prelux_conf_expand(struct prelux_conf_loader *l, struct prelux_conf_at at, c
         fputc(*p++, out);
     }
   }
-  int err = fclose(out) != 0 || !p ? -ENOMEM : bad ? -EINVAL : 0;
+  bool lost = ferror(out); /* a memory stream that cannot grow says so here, not at its end */
+  lost |= fclose(out) != 0 || !buf;
+  int err = lost || !p ? -ENOMEM : bad ? -EINVAL : 0;
   if (err == 0)
   {
     char *copy = prelux_conf_dup(l->conf->memory, buf, len);

@@ -44,7 +44,8 @@ const struct prelux_conf_key prelux_conf_keys[] = {
      .help = "How long a daemon that is told to end goes on uploading."},
 
     {AT_CACHE, .name = "dir", .type = PRELUX_T_PATH, .sample = "~/.cache/prelux",
-     .help = "Cache folder, on a local disk. Default: the first usable of ~/.cache/prelux and /var/tmp/prelux-UID."},
+     .help = "Cache folder, on a local disk. By default, and where it cannot be used: the first usable of ~/.cache/prelux "
+             "and /var/tmp/prelux-UID."},
     {AT_CACHE, .name = "max_size", .type = PRELUX_T_SIZE, .choices = "1MiB..1EiB", .sample = "200GiB",
      .help = "Most that is kept. Default: half of the file system."},
     {AT_CACHE, .name = "high", .type = PRELUX_T_SHARE, .choices = "0.01..1", .fallback = "0.9",

@@ -24,20 +24,21 @@ static bool good_name(const char *s)
   return true;
 }
 
-/* The `type` of a backend as the key table spells it; NULL: missing or wrong, and said so. */
-static const char *backend_type(struct native *t, yaml_node_t *n)
+/* The `type` of a backend as the key table spells it. */
+static int backend_type(struct native *t, yaml_node_t *n, char **ret)
 {
   struct prelux_conf_map m;
   struct prelux_conf_value v = {.text = NULL};
   const struct prelux_conf_key *row = prelux_conf_row(PRELUX_AT_BACKEND, "*", "type");
-  prelux_conf_map_open(t->l, t->d, n, &m);
+  int err = prelux_conf_map_open(t->l, t->d, n, &m);
   const struct prelux_conf_pair *p = prelux_conf_map_find(&m, "type");
-  if (!p && !t->d->spent)
+  if (err != -ENOMEM && !p && !t->d->spent)
     prelux_conf_complain(t->l, prelux_conf_doc_at(t->d, n), "the key `type` is missing");
-  else if (p && prelux_conf_value_read(t->l, t->d, row, p->value, &v) == 1)
+  else if (err != -ENOMEM && p && (err = prelux_conf_value_read(t->l, t->d, row, p->value, &v)) == 1)
     prelux_conf_complain(t->l, prelux_conf_doc_at(t->d, p->key), "`type` has no value");
   prelux_conf_map_close(&m);
-  return v.text;
+  *ret = v.text;
+  return err == -ENOMEM ? err : v.text ? 0 : -EINVAL;
 }
 
 /* A backend that has a mistake is kept by name, without a type: what refers to it is not wrong too. */
@@ -63,12 +64,13 @@ static int read_backend(struct native *t, const struct prelux_conf_pair *p)
     prelux_conf_complain(t->l, at, "the backend %s must be a map with a `type`", prelux_conf_quote(q, p->name));
     return -EINVAL;
   }
-  const char *type = backend_type(t, p->value);
-  if (!type)
-    return -EINVAL;
-  int err = prelux_conf_section_read(t->l, t->d, p->value, PRELUX_AT_BACKEND, type, &b->values, &b->n_values);
+  char *type;
+  int err = backend_type(t, p->value, &type);
+  if (err < 0)
+    return err;
+  err = prelux_conf_section_read(t->l, t->d, p->value, PRELUX_AT_BACKEND, type, &b->values, &b->n_values);
   if (err == 0 && bad == 0)
-    b->type = (char *)type;
+    b->type = type;
   return err < 0 ? err : bad;
 }
 
@@ -247,8 +249,9 @@ int prelux_conf_native(struct prelux_conf_loader *l, struct prelux_conf_doc *d, 
 {
   struct native t = {.l = l, .d = d};
   struct prelux_conf_map top;
-  prelux_conf_map_open(l, d, root, &top);
-  int err = prelux_conf_settings_read(l, d, root, &top), bad = err;
+  int err = prelux_conf_map_open(l, d, root, &top), bad = err; /* its complaints are the section's, too */
+  if (err != -ENOMEM && (err = prelux_conf_settings_read(l, d, root, &top)) < 0)
+    bad = err;
   if (err != -ENOMEM && (err = read_backends(&t, &top)) < 0)
     bad = err;
   if (err != -ENOMEM && (err = read_mappings(&t, &top)) < 0)

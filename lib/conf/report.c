@@ -72,7 +72,8 @@ char *prelux_conf_report(struct prelux_conf_loader *l)
     const struct prelux_conf_at *at = &l->complaints[l->n_complaints - 1].at;
     fprintf(f, "\n%s:%d:%d: and %zu mistakes more", at->file, at->line, at->column, l->dropped);
   }
-  if (fclose(f) != 0)
+  bool lost = ferror(f);
+  if (fclose(f) != 0 || lost)
   {
     free(out);
     return NULL;

@@ -241,6 +241,26 @@ static void the_switch(void **state)
   }
 }
 
+/* Whatever the first look says, all variables are named, so that a client is asked once. */
+static void all_variables_at_once(void **state)
+{
+  static const char *const names[] = {"QD_USE_FUSE", "AZFUSE_USE_FUSE", "QD_TSV_USE_FUSE", "AZFUSE_TSV_USE_FUSE",
+                                      "QD_STORAGE_ACCOUNT_CONFIG_FOLDER", "AZFUSE_STORAGE_ACCOUNT_CONFIG_FOLDER"};
+  accounts();
+  put_file("conf.yaml", ENTRY);
+  for (int bare = 0; bare < 2; bare++)
+  {
+    struct prelux_conf *c = NULL;
+    struct prelux_conf_input in = {.file = conf_file, .cwd = scratch, .env = no_env, .bare = bare};
+    assert_int_equal(prelux_conf_load(&in, false, &c, NULL), 0);
+    assert_int_equal(c->azfuse_off, bare);
+    assert_int_equal(c->n_used_env, sizeof names / sizeof *names);
+    for (size_t i = 0; i < c->n_used_env; i++)
+      assert_string_equal(c->used_env[i], names[i]);
+    prelux_conf_free(c);
+  }
+}
+
 /* A list that is switched off need not be right; the native form has no such switch. */
 static void switched_off_is_not_read(void **state)
 {
@@ -259,7 +279,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_list),          cmocka_unit_test(repeated_keys_count_last), cmocka_unit_test(credentials),
       cmocka_unit_test(includes),        cmocka_unit_test(broken_accounts),          cmocka_unit_test(broken_entries),
-      cmocka_unit_test(the_accounts_folder), cmocka_unit_test(the_switch),           cmocka_unit_test(switched_off_is_not_read),
+      cmocka_unit_test(the_accounts_folder), cmocka_unit_test(the_switch), cmocka_unit_test(all_variables_at_once),           cmocka_unit_test(switched_off_is_not_read),
   };
   return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -175,6 +175,30 @@ static void the_tables(void **state)
   free(text);
 }
 
+/* Files of the tree; tests run in its root. */
+static char *slurp(const char *path)
+{
+  FILE *f = fopen(path, "r");
+  if (!f)
+    return NULL;
+  char *text = NULL;
+  size_t cap = 0;
+  ssize_t n = getdelim(&text, &cap, 0, f);
+  fclose(f);
+  return n >= 0 ? text : NULL;
+}
+
+static void the_page_holds_the_tables(void **state)
+{
+  char *page = slurp("docs/CONFIGURATION.md"), *text = printed(prelux_conf_markdown);
+  if (!page)
+    skip();
+  if (!strstr(page, text))
+    fail_msg("docs/CONFIGURATION.md differs from the key table: put the output of `prelux config keys` between its markers");
+  free(page);
+  free(text);
+}
+
 static void types_that_cannot_be_served(void **state)
 {
   for (const struct prelux_conf_kind *k = prelux_conf_kinds; k->type; k++)
@@ -188,7 +212,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(what_is_shown_is_a_configuration), cmocka_unit_test(secrets_are_not_shown),
       cmocka_unit_test(azfuse_keys_are_not_shown), cmocka_unit_test(redaction), cmocka_unit_test(the_example),
-      cmocka_unit_test(the_tables), cmocka_unit_test(types_that_cannot_be_served),
+      cmocka_unit_test(the_tables), cmocka_unit_test(the_page_holds_the_tables), cmocka_unit_test(types_that_cannot_be_served),
   };
   return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
