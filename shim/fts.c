@@ -274,7 +274,7 @@ FTS *prelux_fts_open(char *const *argv, int options, prelux_fts_cmp cmp)
 {
   size_t longest = PATH_MAX;
 
-  if ((options & ~FTS_OPTIONMASK) || !(options & (FTS_LOGICAL | FTS_PHYSICAL))) {
+  if (options & ~FTS_OPTIONMASK) {
     errno = EINVAL;
     return NULL;
   }

@@ -244,12 +244,13 @@ static int visit_folder(struct walk *w, struct stat *st, size_t len)
     err = ret == -1 ? -errno : 0;
   }
   free(names.text);
-  if (ret == 0 && (w->flags & FTW_CHDIR) && (err = enter(w, parent)))
-    ret = -1;
-  if (ret == 0 && (w->flags & FTW_DEPTH))
-    return call(w, st, FTW_DP);
-  if (err)
-    errno = -err;
+  if (ret == 0 && (w->flags & FTW_DEPTH)) {
+    ret = call(w, st, FTW_DP); /* from inside the folder, as in libc */
+    err = ret == -1 ? -errno : 0;
+  }
+  bool goes_on = ret == 0 || ((w->flags & FTW_ACTIONRETVAL) && ret != -1 && ret != FTW_STOP);
+  if (goes_on && (err = enter(w, parent))) ret = -1;
+  if (err) errno = -err;
   return ret;
 }
 

@@ -1,5 +1,5 @@
 /* glob runs inside libc with our folder calls (GLOB_ALTDIRFUNC). A program that brings its own functions is left alone.
- * wordexp globs inside libc, where no function can be given: what it left unexpanded is globbed afterwards. */
+ * wordexp globs inside libc, where no function can be given: patterns are hidden from it and expanded afterwards. */
 #include "shim/walk.h"
 
 #include "shim/decls.h"
@@ -47,6 +47,8 @@ PRELUX_EXPORT int glob64(const char *pattern, int flags, int (*on_error)(const c
   return glob_with_hooks((glob_fn)prelux_real.glob64, pattern, flags, on_error, (glob_t *)g);
 }
 
+enum { WORDS_MAX = 1024 }; /* names of one word; more stay unexpanded */
+
 /* Puts copies of `names` in place of word `at`. False: no memory, nothing changed. */
 static bool replace_word(wordexp_t *w, size_t at, char *const *names, size_t n)
 {
@@ -68,20 +70,84 @@ static bool replace_word(wordexp_t *w, size_t at, char *const *names, size_t n)
   return true;
 }
 
-PRELUX_EXPORT int wordexp(const char *words, wordexp_t *w, int flags)
-{
-  static const size_t most = 1024; /* names of one word; more stay unexpanded */
-  size_t first = flags & WRDE_APPEND ? w->we_wordc : 0;
-  size_t offs = flags & WRDE_DOOFFS ? w->we_offs : 0;
-  int rc = prelux_real.wordexp(words, w, flags);
+/* ---- wordexp */
 
-  /* Quoting is gone from the result, so a quoted "*" could not be told from a pattern. */
-  if (rc || prelux_idle() || offs || !strpbrk(words, "*?[") || strpbrk(words, "'\"\\")) return rc;
-  for (size_t i = first; i < w->we_wordc; i++) {
-    glob_t g;
-    if (!strpbrk(w->we_wordv[i], "*?[") || glob(w->we_wordv[i], 0, NULL, &g)) continue;
-    if (g.gl_pathc <= most && replace_word(w, i, g.gl_pathv, g.gl_pathc)) i += g.gl_pathc - 1;
+/* Stand-ins for unquoted "*", "?" and "[", which libc leaves alone. */
+static const char patterns[] = "*?[", stand_ins[] = "\001\002\003";
+
+static char exchange(char c, const char *from, const char *to)
+{
+  const char *at = c ? strchr(from, c) : NULL;
+
+  return at ? to[at - from] : c;
+}
+
+/* Hides the unquoted patterns of `words` from libc. False: there are none, or they stand where a shell would read them. */
+static bool hide(const char *words, char *out)
+{
+  bool any = false;
+  char quote = 0;
+
+  if (strchr(words, '`') || strstr(words, "$(") || strstr(words, "${") || strpbrk(words, stand_ins)) return false;
+  for (; *words; words++) {
+    char c = *words;
+    if (c == '\\' && quote != '\'' && words[1]) {
+      *out++ = c;
+      *out++ = *++words;
+      continue;
+    }
+    if ((c == '\'' || c == '"') && (!quote || quote == c)) quote = quote ? 0 : c;
+    *out = quote ? c : exchange(c, patterns, stand_ins);
+    any |= *out++ != c;
+  }
+  *out = 0;
+  return any;
+}
+
+/* A word as a pattern: what was quoted stays literal. */
+static void as_pattern(const char *word, char *out)
+{
+  for (; *word; word++) {
+    if (strchr("*?[\\", *word)) *out++ = '\\';
+    *out++ = exchange(*word, stand_ins, patterns);
+  }
+  *out = 0;
+}
+
+/* Expands the word at index `i`. Returns how many words stand there now. */
+static size_t expand_word(wordexp_t *w, size_t i)
+{
+  char *word = w->we_wordv[w->we_offs + i];
+  size_t now = 1;
+  glob_t g;
+
+  if (!strpbrk(word, stand_ins)) return 1;
+  char *pattern = malloc(2 * strlen(word) + 1);
+  if (pattern) as_pattern(word, pattern);
+  for (char *p = word; *p; p++) *p = exchange(*p, stand_ins, patterns);
+  if (pattern && glob(pattern, 0, NULL, &g) == 0) {
+    if (g.gl_pathc > 0 && g.gl_pathc <= WORDS_MAX && replace_word(w, i, g.gl_pathv, g.gl_pathc)) now = g.gl_pathc;
     globfree(&g);
   }
+  free(pattern);
+  return now;
+}
+
+PRELUX_EXPORT int wordexp(const char *words, wordexp_t *w, int flags)
+{
+  if (prelux_idle()) return prelux_real.wordexp(words, w, flags);
+  char *hidden = malloc(strlen(words) + 1);
+  if (!hidden || !hide(words, hidden)) {
+    free(hidden);
+    return prelux_real.wordexp(words, w, flags);
+  }
+  size_t i = flags & WRDE_APPEND ? w->we_wordc : 0;
+  int rc = prelux_real.wordexp(hidden, w, flags);
+  free(hidden);
+  if (rc) return rc;
+  size_t offs = w->we_offs; /* without WRDE_DOOFFS it says nothing */
+  if (!(flags & WRDE_DOOFFS)) w->we_offs = 0;
+  while (i < w->we_wordc) i += expand_word(w, i);
+  w->we_offs = offs;
   return 0;
 }

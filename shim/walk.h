@@ -11,8 +11,8 @@
  * 0, what each() returned, or -errno. */
 int prelux_walk_folder(int at, const char *path, int (*each)(const struct dirent *entry, void *arg), void *arg);
 
-/* True when a walk that begins at `path` can meet a mapping: it lies in one, above one, or a table is loaded and
- * `follow` says that links are followed. False: libc's own walker sees the same as ours would. */
+/* True when a walk that begins at `path` can meet a mapping: it leads into one or above one, or the walk follows links.
+ * False: libc's own walker sees the same as ours would. */
 bool prelux_walk_can_reach(int at, const char *path, bool follow);
 
 static inline bool prelux_walk_is_dot(const char *name)
