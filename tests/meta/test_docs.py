@@ -76,9 +76,8 @@ def test_configuration_page_equals_the_table_of_keys():
     done = prelux("config", "keys")
     assert done.returncode == 0
     page = (ROOT / "docs/CONFIGURATION.md").read_text()
-    marks = re.findall(r'#define PRELUX_CONF_MARK_\w+ "(.*)\\n"', (ROOT / "lib/conf/show.h").read_text())
-    assert [mark in page for mark in marks] == [True, True]
-    assert page.partition(marks[0] + "\n")[2].partition(marks[1])[0] == done.stdout, "put the output of `prelux config keys` there"
+    assert done.stdout.startswith("<!-- keys: ") and done.stdout.endswith("<!-- keys: end -->\n")
+    assert done.stdout in page, "put the output of `prelux config keys` there"
 
 
 def test_every_key_is_in_the_example_or_comes_later():

@@ -8,7 +8,7 @@ import pytest
 from tests.harness import ROOT
 
 LINES_MAX = 700
-WIDTH_MAX = {".c": 150, ".h": 250, ".sh": 160}  # tables and lists of tests may be wider
+WIDTH_MAX = {".c": 180, ".h": 250, ".sh": 170}  # tables and lists of tests may be wider
 FUNCTION_MAX = 75
 CODE = (".c", ".h", ".py", ".sh")
 
@@ -32,7 +32,9 @@ def rel(path):
 
 
 def test_files_are_one_concern():
-    long = {rel(path): count for path in code() if (count := len(path.read_text().splitlines())) > LINES_MAX}
+    """A file of tests may be longer: its concern is the list."""
+    long = {rel(path): count for path in code()
+            if (count := len(path.read_text().splitlines())) > LINES_MAX + (300 if rel(path).startswith("tests/") else 0)}
     assert not long
 
 
