@@ -3,7 +3,8 @@
 set -eu
 flags="-std=gnu11 -D_GNU_SOURCE -I. ${PKG_CFLAGS:-}"
 checks='-*,clang-analyzer-*,bugprone-*'
-# The analyzer does not see what raw system calls write. The others are taste, or wrong about C: arguments of one type, names with underscores, assignments in conditions, sizes as int, ...
+# The analyzer does not see what raw system calls write. The others are taste, or wrong about C:
+# arguments of one type, names with underscores, assignments in conditions, sizes as int, ...
 for off in 'clang-analyzer-core.uninitialized.*' clang-analyzer-core.UndefinedBinaryOperatorResult \
   clang-analyzer-core.CallAndMessage bugprone-easily-swappable-parameters bugprone-reserved-identifier \
   bugprone-assignment-in-if-condition bugprone-narrowing-conversions \
