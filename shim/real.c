@@ -1,44 +1,219 @@
-/* Binding of libc's functions, and what stands in for them until then.
+/* Binding of libc's functions: each at its first use, without dlsym.
  *
- * prelux_real starts as zeros. prelux_real_bind() first fills every member with an answer that is always safe (raw
- * system calls for what allocators and sanitizers use while they set themselves up, ENOSYS for the rest), then replaces
- * each by what dlsym(RTLD_NEXT) finds. So a call that comes in the middle, from inside dlsym, finds a working function. */
+ * Every member of prelux_real starts as the address of a stub of 16 bytes in a table of them. A stub loads its
+ * number and jumps to one piece of assembler that saves the arguments, asks prelux_real_resolve() for the function, stores it
+ * in the member and goes there: the next call goes straight. 210 look-ups by dlsym cost each process some 70 us, and dlsym
+ * may not be called everywhere (it takes ld.so's lock, which a forked child may find held for ever); what is done here is
+ * a walk over symbol tables that never change, safe in signal handlers and in children of any kind.
+ *
+ * The objects searched are those that ld.so loaded after this library, in its order, as RTLD_NEXT does; they are
+ * noted once, at the latest by the constructor. They were loaded at start, so they are never unloaded. */
 #include "shim/real.h"
 
+#include <elf.h>
+#include <link.h>
 #include <stdarg.h>
 
 #include "lib/base/sys.h"
 #include "shim/state.h"
 
-/* The oldest version of dlsym: glibc 2.34 gave it a new one when it moved into libc. */
-#if defined(__x86_64__)
-__asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
-#elif defined(__aarch64__)
-__asm__(".symver dlsym, dlsym@GLIBC_2.17");
-#endif
-
-struct prelux_real prelux_real;
-
-static const char names[] =
-#define CALL(family, name, flags, pending, why) #name "\0"
+enum {
+#define CALL(family, name, flags, pending, why) NUMBER_##name,
 #include "shim/calls.h"
 #undef CALL
-  ;
+  N_CALLS
+};
+_Static_assert(sizeof(struct prelux_real) == N_CALLS * sizeof(void *), "one pointer a call, in the order of calls.h");
 
-static const unsigned char call_flags[] = {
-#define CALL(family, name, flags, pending, why) (flags),
+enum pending { NONE, SERVE, SETTLE, NATIVE };
+#define CALL(family, name, flags, pending, why) \
+  _Static_assert(sizeof(why) > 4 && (pending) >= NONE && (pending) <= NATIVE, #name ": a cell is empty");
+#include "shim/calls.h"
+#undef CALL
+
+/* ---- stubs */
+
+enum { STUB_BYTES = 16 };
+__attribute__((visibility("hidden"), used)) void *prelux_real_resolve(uint32_t number);
+__attribute__((visibility("hidden"))) extern const char prelux_real_stubs[];
+
+#if defined(__x86_64__)
+#define STUB "  movl $prelux_real_number, %r11d\n  jmp prelux_real_lazy\n"
+__asm__(".text\n"
+        ".hidden prelux_real_lazy\n"
+        "prelux_real_lazy:\n"
+        "  push %rdi\n  push %rsi\n  push %rdx\n  push %rcx\n  push %r8\n  push %r9\n  push %rax\n"
+        "  movl %r11d, %edi\n"
+        "  call prelux_real_resolve\n"
+        "  movq %rax, %r11\n"
+        "  pop %rax\n  pop %r9\n  pop %r8\n  pop %rcx\n  pop %rdx\n  pop %rsi\n  pop %rdi\n"
+        "  jmp *%r11\n");
+#elif defined(__aarch64__)
+#define STUB "  mov w16, #prelux_real_number\n  b prelux_real_lazy\n"
+__asm__(".text\n"
+        ".hidden prelux_real_lazy\n"
+        "prelux_real_lazy:\n"
+        "  stp x29, x30, [sp, #-96]!\n"
+        "  mov x29, sp\n"
+        "  stp x0, x1, [sp, #16]\n  stp x2, x3, [sp, #32]\n  stp x4, x5, [sp, #48]\n  stp x6, x7, [sp, #64]\n"
+        "  str x8, [sp, #80]\n"
+        "  mov w0, w16\n"
+        "  bl prelux_real_resolve\n"
+        "  mov x16, x0\n"
+        "  ldp x0, x1, [sp, #16]\n  ldp x2, x3, [sp, #32]\n  ldp x4, x5, [sp, #48]\n  ldp x6, x7, [sp, #64]\n"
+        "  ldr x8, [sp, #80]\n"
+        "  ldp x29, x30, [sp], #96\n"
+        "  br x16\n");
+#endif
+
+__asm__(".text\n"
+        ".p2align 4\n"
+        ".hidden prelux_real_stubs\n"
+        ".globl prelux_real_stubs\n"
+        "prelux_real_stubs:\n"
+        ".set prelux_real_number, 0\n"
+#define CALL(family, name, flags, pending, why) ".p2align 4\n" STUB ".set prelux_real_number, prelux_real_number + 1\n"
+#include "shim/calls.h"
+#undef CALL
+);
+
+struct prelux_real prelux_real = {
+#define CALL(family, name, flags, pending, why) \
+  .name = (__typeof__(name) *)(prelux_real_stubs + STUB_BYTES * NUMBER_##name),
 #include "shim/calls.h"
 #undef CALL
 };
 
-enum { N_CALLS = sizeof(call_flags) / sizeof(call_flags[0]) };
-_Static_assert(sizeof(struct prelux_real) == N_CALLS * sizeof(void *), "one pointer a call, in the order of calls.h");
+/* ---- names */
 
-enum pending { NONE, SERVE, SETTLE, NATIVE };
-#define CALL(family, name, flags, pending, why)                                                  \
-  _Static_assert(sizeof(why) > 4 && (pending) >= NONE && (pending) <= NATIVE, #name ": a cell is empty");
+static const struct names {
+#define CALL(family, name, flags, pending, why) char name[sizeof(#name)];
 #include "shim/calls.h"
 #undef CALL
+} names = {
+#define CALL(family, name, flags, pending, why) #name,
+#include "shim/calls.h"
+#undef CALL
+};
+
+static const struct {
+  uint16_t name;
+  uint8_t flags;
+} rows[N_CALLS] = {
+#define CALL(family, name, flags, pending, why) {offsetof(struct names, name), (flags)},
+#include "shim/calls.h"
+#undef CALL
+};
+
+/* ---- looking up */
+
+struct object {
+  uintptr_t base;
+  const ElfW(Sym) *symbols;
+  const char *strings;
+  const uint16_t *versions; /* NULL: none */
+  const uint32_t *gnu;      /* DT_GNU_HASH, or NULL and */
+  const uint32_t *sysv;     /* DT_HASH */
+};
+
+enum { OBJECTS = 256 };
+static struct object objects[OBJECTS];
+static size_t n_objects;
+static int noted;
+
+/* ld.so relocates the pointers of the dynamic section in place; those of the vDSO it leaves alone. */
+static const void *at(const struct link_map *m, ElfW(Addr) ptr)
+{
+  return (const void *)(ptr < m->l_addr ? ptr + m->l_addr : ptr);
+}
+
+static bool describe(const struct link_map *m, struct object *o)
+{
+  memset(o, 0, sizeof(*o));
+  o->base = m->l_addr;
+  for (const ElfW(Dyn) *d = m->l_ld; d->d_tag != DT_NULL; d++) {
+    switch (d->d_tag) {
+    case DT_SYMTAB: o->symbols = at(m, d->d_un.d_ptr); break;
+    case DT_STRTAB: o->strings = at(m, d->d_un.d_ptr); break;
+    case DT_VERSYM: o->versions = at(m, d->d_un.d_ptr); break;
+    case DT_GNU_HASH: o->gnu = at(m, d->d_un.d_ptr); break;
+    case DT_HASH: o->sysv = at(m, d->d_un.d_ptr); break;
+    default: break;
+    }
+  }
+  return o->symbols && o->strings && (o->gnu || o->sysv);
+}
+
+void prelux_real_bind(void)
+{
+  bool after = false;
+  size_t n = 0;
+  if (__atomic_load_n(&noted, __ATOMIC_ACQUIRE)) return;
+  for (const struct link_map *m = _r_debug.r_map; m && n < OBJECTS; m = m->l_next) {
+    if (m->l_ld == _DYNAMIC) after = true;
+    else if (after && !strstr(m->l_name, "vdso") && describe(m, &objects[n])) n++;
+  }
+  n_objects = n;
+  __atomic_store_n(&noted, 1, __ATOMIC_RELEASE);
+}
+
+/* A definition that a new link would get: not of an old version. */
+static void *defined(const struct object *o, uint32_t i, const char *name)
+{
+  enum { OLD_VERSION = 0x8000 };
+  const ElfW(Sym) *s = &o->symbols[i];
+  unsigned type = ELF64_ST_TYPE(s->st_info);
+  if (s->st_shndx == SHN_UNDEF || s->st_value == 0 || (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE)) return NULL;
+  if (o->versions && (o->versions[i] & OLD_VERSION)) return NULL;
+  if (strcmp(o->strings + s->st_name, name) != 0) return NULL;
+  void *fn = (void *)(o->base + s->st_value);
+  return type == STT_GNU_IFUNC ? ((void *(*)(void))fn)() : fn;
+}
+
+static void *find_gnu(const struct object *o, const char *name, uint32_t hash)
+{
+  uint32_t n_buckets = o->gnu[0], first = o->gnu[1], n_words = o->gnu[2], shift = o->gnu[3];
+  const ElfW(Addr) *bloom = (const ElfW(Addr) *)(o->gnu + 4);
+  const uint32_t *buckets = (const uint32_t *)(bloom + n_words), *chain = buckets + n_buckets;
+  enum { BITS = sizeof(ElfW(Addr)) * 8 };
+  ElfW(Addr) word = bloom[hash / BITS & (n_words - 1)];
+  if (n_buckets == 0 || !(word >> (hash % BITS) & word >> ((hash >> shift) % BITS) & 1)) return NULL;
+  uint32_t i = buckets[hash % n_buckets];
+  if (i < first) return NULL;
+  for (;; i++) {
+    uint32_t is = chain[i - first];
+    void *fn = (is ^ hash) >> 1 == 0 ? defined(o, i, name) : NULL;
+    if (fn || (is & 1)) return fn;
+  }
+}
+
+static void *find_sysv(const struct object *o, const char *name)
+{
+  uint32_t hash = 0;
+  for (const unsigned char *p = (const unsigned char *)name; *p; p++) {
+    hash = (hash << 4) + *p;
+    hash = (hash ^ (hash >> 24 & 0xf0)) & 0x0fffffff;
+  }
+  const uint32_t *buckets = o->sysv + 2, *chain = buckets + o->sysv[0];
+  for (uint32_t i = buckets[hash % o->sysv[0]]; i; i = chain[i]) {
+    void *fn = defined(o, i, name);
+    if (fn) return fn;
+  }
+  return NULL;
+}
+
+static void *find_next(const char *name)
+{
+  uint32_t hash = 5381;
+  for (const unsigned char *p = (const unsigned char *)name; *p; p++) hash = hash * 33 + *p;
+  for (size_t i = 0; i < n_objects; i++) {
+    void *fn = objects[i].gnu ? find_gnu(&objects[i], name, hash) : find_sysv(&objects[i], name);
+    if (fn) return fn;
+  }
+  return NULL;
+}
+
+/* ---- what this libc lacks */
 
 static long missing_int(void)
 {
@@ -50,44 +225,6 @@ static void *missing_ptr(void)
 {
   errno = ENOSYS;
   return NULL;
-}
-
-bool prelux_real_has(const void *fn)
-{
-  return fn && fn != (const void *)missing_int && fn != (const void *)missing_ptr;
-}
-
-static int raw_openat(int dirfd, const char *path, int flags, ...)
-{
-  va_list ap;
-  va_start(ap, flags);
-  unsigned mode = va_arg(ap, unsigned);
-  va_end(ap);
-  return (int)prelux_ret(prelux_sys(SYS_openat, dirfd, path, flags, mode));
-}
-
-static int raw_open(const char *path, int flags, ...)
-{
-  va_list ap;
-  va_start(ap, flags);
-  unsigned mode = va_arg(ap, unsigned);
-  va_end(ap);
-  return (int)prelux_ret(prelux_sys(SYS_openat, AT_FDCWD, path, flags, mode));
-}
-
-static int raw_close(int fd)
-{
-  return (int)prelux_ret(prelux_sys(SYS_close, fd));
-}
-
-static ssize_t raw_readlink(const char *path, char *buf, size_t n)
-{
-  return prelux_ret(prelux_sys(SYS_readlinkat, AT_FDCWD, path, buf, n));
-}
-
-static int raw_access(const char *path, int how)
-{
-  return (int)prelux_ret(prelux_sys(SYS_faccessat, AT_FDCWD, path, how));
 }
 
 static int raw_fstatat(int dirfd, const char *path, struct stat *st, int flags)
@@ -130,61 +267,45 @@ static int raw_fxstatat(int ver, int dirfd, const char *path, struct stat *st, i
   return raw_fstatat(dirfd, path, st, flags);
 }
 
-static int raw_statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *st)
-{
-  return (int)prelux_ret(prelux_sys(SYS_statx, dirfd, path, flags, mask, st));
-}
-
-static int raw_dup2(int from, int to)
-{
-  if (from == to) return prelux_sys(SYS_fcntl, from, F_GETFD) < 0 ? (int)prelux_ret(-EBADF) : to;
-  return (int)prelux_ret(prelux_sys(SYS_dup3, from, to, 0));
-}
-
 /* struct stat and struct stat64 are one layout where prelux runs. */
 _Static_assert(sizeof(struct stat) == sizeof(struct stat64), "one layout");
 
-static void fill_safe(void)
+/* glibc before 2.33 has only the __xstat family, some ports have only the other; programs know both by us. */
+static void *substitute(uint32_t number)
 {
-  void **slot = (void **)&prelux_real;
-  for (size_t i = 0; i < N_CALLS; i++) slot[i] = call_flags[i] & C_PTR ? (void *)missing_ptr : (void *)missing_int;
-  struct prelux_real *p = &prelux_real;
-  p->open = p->open64 = p->__open = p->__open64 = raw_open;
-  p->openat = p->openat64 = raw_openat;
-  p->close = raw_close;
-  p->readlink = raw_readlink;
-  p->access = raw_access;
-  p->stat = raw_stat;
-  p->lstat = raw_lstat;
-  p->fstat = raw_fstat;
-  p->fstatat = raw_fstatat;
-  p->stat64 = (__typeof__(p->stat64))raw_stat;
-  p->lstat64 = (__typeof__(p->lstat64))raw_lstat;
-  p->fstat64 = (__typeof__(p->fstat64))raw_fstat;
-  p->fstatat64 = (__typeof__(p->fstatat64))raw_fstatat;
-  p->__xstat = raw_xstat;
-  p->__lxstat = raw_lxstat;
-  p->__fxstat = raw_fxstat;
-  p->__fxstatat = raw_fxstatat;
-  p->__xstat64 = (__typeof__(p->__xstat64))raw_xstat;
-  p->__lxstat64 = (__typeof__(p->__lxstat64))raw_lxstat;
-  p->__fxstat64 = (__typeof__(p->__fxstat64))raw_fxstat;
-  p->__fxstatat64 = (__typeof__(p->__fxstatat64))raw_fxstatat;
-  p->statx = raw_statx;
-  p->dup2 = raw_dup2;
+  switch (number) {
+  case NUMBER_stat:
+  case NUMBER_stat64: return (void *)raw_stat;
+  case NUMBER_lstat:
+  case NUMBER_lstat64: return (void *)raw_lstat;
+  case NUMBER_fstat:
+  case NUMBER_fstat64: return (void *)raw_fstat;
+  case NUMBER_fstatat:
+  case NUMBER_fstatat64: return (void *)raw_fstatat;
+  case NUMBER___xstat:
+  case NUMBER___xstat64: return (void *)raw_xstat;
+  case NUMBER___lxstat:
+  case NUMBER___lxstat64: return (void *)raw_lxstat;
+  case NUMBER___fxstat:
+  case NUMBER___fxstat64: return (void *)raw_fxstat;
+  case NUMBER___fxstatat:
+  case NUMBER___fxstatat64: return (void *)raw_fxstatat;
+  default: return rows[number].flags & C_PTR ? (void *)missing_ptr : (void *)missing_int;
+  }
 }
 
-void prelux_real_bind(void)
+void *prelux_real_resolve(uint32_t number)
 {
-  static int begun;
-  if (__atomic_exchange_n(&begun, 1, __ATOMIC_ACQ_REL)) return;
-  int saved = errno;
-  fill_safe();
-  void **slot = (void **)&prelux_real;
-  const char *name = names;
-  for (size_t i = 0; i < N_CALLS; i++, name += strlen(name) + 1) {
-    void *fn = dlsym(RTLD_NEXT, name);
-    if (fn) __atomic_store_n(&slot[i], fn, __ATOMIC_RELEASE);
-  }
-  errno = saved;
+  prelux_real_bind();
+  void *fn = find_next((const char *)&names + rows[number].name);
+  if (!fn) fn = substitute(number);
+  __atomic_store_n((void **)&prelux_real + number, fn, __ATOMIC_RELEASE); /* whoever stores, stores the same */
+  return fn;
+}
+
+bool prelux_real_has(const void *fn)
+{
+  uintptr_t stub = (uintptr_t)fn - (uintptr_t)prelux_real_stubs;
+  if (stub < (uintptr_t)N_CALLS * STUB_BYTES) fn = prelux_real_resolve((uint32_t)(stub / STUB_BYTES));
+  return fn != (const void *)missing_int && fn != (const void *)missing_ptr;
 }

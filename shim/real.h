@@ -12,11 +12,10 @@ struct prelux_real {
 };
 extern struct prelux_real prelux_real;
 
-/* Looks all of them up, once; safe to call again and from inside itself (an allocator that opens files while dlsym
- * runs then meets raw system calls). errno untouched. */
+/* Notes where they are to be found; each is looked up at its first call. Safe anywhere, also before the constructor. */
 void prelux_real_bind(void);
 
-/* True when this libc has the symbol (pass prelux_real.name). */
+/* True when this libc has the symbol (pass prelux_real.name); looks it up. */
 bool prelux_real_has(const void *fn);
 
 #endif
