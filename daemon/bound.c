@@ -13,8 +13,16 @@
 #include "lib/ipc/runtime.h"
 
 static const char *const ignored[] = {
-    "HOME",           "PRELUX_CONFIG", "PRELUX_RUNTIME_DIR", "PRELUX_OFF", "PRELUX_LOG",
-    "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR",  "AZFUSE_CLOUD_FUSE_CONFIG_FILE", "QD_CLOUD_FUSE_CONFIG_FILE",
+    "HOME",
+    "PRELUX_CONFIG",
+    "PRELUX_RUNTIME_DIR",
+    "PRELUX_OFF",
+    "PRELUX_LOG",
+    "XDG_CONFIG_HOME",
+    "XDG_CACHE_HOME",
+    "XDG_RUNTIME_DIR",
+    "AZFUSE_CLOUD_FUSE_CONFIG_FILE",
+    "QD_CLOUD_FUSE_CONFIG_FILE",
 };
 
 bool prelux_bound_ignores(const char *name)

@@ -17,8 +17,8 @@
 #define ERROR_MAX 2000   /* bytes of the error text that a table carries */
 #define RETRY_MS 5000u   /* a mapping that could not be set up is tried again, at most so often */
 
-static void break_mapping(struct prelux_daemon *d, const struct prelux_conf_mapping *m, struct prelux_live_mapping *lm, int err,
-                          const struct prelux_problem *why)
+static void break_mapping(struct prelux_daemon *d, const struct prelux_conf_mapping *m, struct prelux_live_mapping *lm,
+                          int err, const struct prelux_problem *why)
 {
   lm->broken = true;
   lm->err = err;
@@ -30,7 +30,13 @@ static void break_mapping(struct prelux_daemon *d, const struct prelux_conf_mapp
   lm->instance = NULL;
   prelux_error("mapping %s is broken: %s%s%s", m->local, why->text, why->advice[0] ? "; " : "", why->advice);
   struct prelux_error_record rec = {
-      .err = EIO, .call = "set up", .path = m->local, .cause = why->text, .backend = lm->backend, .advice = why->advice[0] ? why->advice : NULL};
+      .err = EIO,
+      .call = "set up",
+      .path = m->local,
+      .cause = why->text,
+      .backend = lm->backend,
+      .advice = why->advice[0] ? why->advice : NULL,
+  };
   prelux_error_record(d->runtime, &rec);
 }
 
@@ -157,7 +163,8 @@ static int build(struct prelux_daemon *d, const struct prelux_compile *in, const
   return err < 0 ? prelux_problem(why, -err, "table cannot be built: %s", strerror(-err)) : 0;
 }
 
-/* The snapshot first: a table that is there can be registered again. A file that is there already holds the same bytes. */
+/* The snapshot first: a table that is there can be registered again. A file that is there already holds the same
+ * bytes. */
 static int write_files(struct prelux_daemon *d, struct prelux_live_table *t, struct prelux_problem *why)
 {
   char name[64], *old = NULL;
@@ -253,7 +260,9 @@ int prelux_compile_again(struct prelux_daemon *d, const struct prelux_compile *i
 {
   struct prelux_live_table *t;
   struct prelux_build_mapping *bm;
-  int err = bytes->n_mappings == count(in->conf) ? 0 : prelux_problem(why, EINVAL, "the table does not fit its snapshot");
+  int err = 0;
+  if (bytes->n_mappings != count(in->conf))
+    err = prelux_problem(why, EINVAL, "the table does not fit its snapshot");
   if (err == 0)
     err = open_all(d, in, &t, &bm, why);
   if (err < 0)

@@ -12,13 +12,14 @@ struct prelux_compile {
   const char *error; /* the configuration is broken, and how; NULL: it is not */
 };
 
-/* Opens what the mappings need and writes RUNTIME/tables/HEX and HEX.conf. A mapping whose backend or cache folder cannot be
- * set up is broken, not the table. 0 and a table that is not in the registry yet; or -errno with why. */
+/* Opens what the mappings need and writes RUNTIME/tables/HEX and HEX.conf. A mapping whose backend or cache folder
+ * cannot be set up is broken, not the table. 0 and a table that is not in the registry yet; or -errno with why. */
 int prelux_compile(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_live_table **ret,
                    struct prelux_problem *why);
 
 /* The table file that an earlier daemon wrote, checked; malloc'd. */
-int prelux_compile_read(struct prelux_daemon *d, const char *hex, struct prelux_table **ret, struct prelux_problem *why);
+int prelux_compile_read(struct prelux_daemon *d, const char *hex, struct prelux_table **ret,
+                        struct prelux_problem *why);
 /* Opens what such a table needs. Takes `bytes` on success. */
 int prelux_compile_again(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_table *bytes,
                          struct prelux_live_table **ret, struct prelux_problem *why);

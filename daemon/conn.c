@@ -185,7 +185,12 @@ void prelux_conn_session(struct prelux_conn *c, struct prelux_live_table *t)
 static void send_progress(struct prelux_conn *c)
 {
   struct prelux_msg_header h = {
-      .magic = PRELUX_MSG_MAGIC, .major = PRELUX_MSG_MAJOR, .op = PRELUX_OP_PROGRESS, .bytes = sizeof h, .serial = c->serial};
+      .magic = PRELUX_MSG_MAGIC,
+      .major = PRELUX_MSG_MAJOR,
+      .op = PRELUX_OP_PROGRESS,
+      .bytes = sizeof h,
+      .serial = c->serial,
+  };
   int unread = 0;
   if (ioctl(c->fd, SIOCOUTQ, &unread) == 0 && unread > 0)
     return;
@@ -199,7 +204,9 @@ void prelux_conn_tick(struct prelux_conn *c, uint64_t now_ms)
   uint64_t age = now_ms > c->since_ms ? now_ms - c->since_ms : 0;
   if (c->state == PRELUX_CONN_WAITING)
     send_progress(c);
-  else if ((c->state == PRELUX_CONN_READING && age > PRELUX_READ_MS) || (c->state == PRELUX_CONN_WRITING && age > PRELUX_WRITE_MS))
+  else if (c->state == PRELUX_CONN_READING && age > PRELUX_READ_MS)
+    prelux_conn_close(c);
+  else if (c->state == PRELUX_CONN_WRITING && age > PRELUX_WRITE_MS)
     prelux_conn_close(c);
 }
 

@@ -38,11 +38,12 @@ void prelux_ctl(struct prelux_conn *c, struct prelux_live_table *table, const vo
 bool prelux_ctl_answer(struct prelux_ctl *x, cJSON *out);
 bool prelux_ctl_fail(struct prelux_ctl *x, int status, const struct prelux_problem *why);
 
-/* A string that is valid UTF-8 whatever the bytes were; bytes that are not are taken for Latin-1, and KEY_hex is added. */
+/* A string that is valid UTF-8 whatever the bytes were; bytes that are not are taken for Latin-1, and KEY_hex is
+ * added. */
 void prelux_json_text(cJSON *o, const char *key, const char *text);
 
-/* Where a logical path lies: 1 mapped (*ret is filled; caller releases it), 0 not, -errno. *ret_below (may be NULL): there
- * are mappings below it. */
+/* Where a logical path lies: 1 mapped (*ret is filled; caller releases it), 0 not, -errno. *ret_below (may be NULL):
+ * there are mappings below it. */
 int prelux_ctl_target(struct prelux_ctl *x, const char *path, struct prelux_target *ret, bool *ret_below);
 
 /* What lies at PATH, if it is mapped, and the roots of all mappings below it. malloc'd; 0 or -errno. */

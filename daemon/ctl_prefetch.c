@@ -1,6 +1,6 @@
-/* prefetch: a depth-first walk by a crew. The walk is a stack of open listings; a worker takes the next entry of the top
- * one: a file is filled, a folder is listed and pushed. So memory is bounded by the depth of the tree and the number of
- * workers, not by the number of names. */
+/* prefetch: a depth-first walk by a crew. The walk is a stack of open listings; a worker takes the next entry of the
+ * top one: a file is filled, a folder is listed and pushed. So memory is bounded by the depth of the tree and the
+ * number of workers, not by the number of names. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

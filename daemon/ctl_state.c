@@ -70,9 +70,17 @@ static void add_store(struct prelux_store *store, void *arg)
     const char *key;
     uint64_t value;
   } numbers[] = {
-      {"used_bytes", st.used_bytes}, {"max_bytes", st.max_bytes}, {"files", st.files},         {"hits", st.hits_opens},
-      {"fills", st.fills},           {"filled_bytes", st.filled_bytes}, {"evictions", st.evictions}, {"adopted", st.adopted},
-      {"negatives", st.negatives},   {"listings", st.listings},   {"remote_stats", st.remote_stats},
+      {"used_bytes", st.used_bytes},
+      {"max_bytes", st.max_bytes},
+      {"files", st.files},
+      {"hits", st.hits_opens},
+      {"fills", st.fills},
+      {"filled_bytes", st.filled_bytes},
+      {"evictions", st.evictions},
+      {"adopted", st.adopted},
+      {"negatives", st.negatives},
+      {"listings", st.listings},
+      {"remote_stats", st.remote_stats},
   };
   prelux_json_text(o, "dir", prelux_store_dir(store));
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
@@ -146,7 +154,10 @@ static void collect_table(struct prelux_live_table *t, void *arg)
 bool prelux_ctl_status(struct prelux_ctl *x)
 {
   cJSON *out = cJSON_CreateObject();
-  struct collect to = {.backends = cJSON_AddArrayToObject(out, "backends"), .mappings = cJSON_AddArrayToObject(out, "mappings")};
+  struct collect to = {
+      .backends = cJSON_AddArrayToObject(out, "backends"),
+      .mappings = cJSON_AddArrayToObject(out, "mappings"),
+  };
   cJSON_AddNumberToObject(out, "pid", getpid());
   cJSON_AddStringToObject(out, "version", PRELUX_VERSION);
   if (x->table)
@@ -192,7 +203,8 @@ bool prelux_ctl_daemon_stop(struct prelux_ctl *x)
 bool prelux_ctl_errors(struct prelux_ctl *x)
 {
   cJSON *out = cJSON_CreateObject();
-  cJSON_AddItemToObject(out, "errors", recent_errors(x->d, x->n_args ? x->args[0] : NULL, ERRORS_MAX, 2 * PRELUX_ERRORS_ROTATE_BYTES));
+  const char *path = x->n_args ? x->args[0] : NULL;
+  cJSON_AddItemToObject(out, "errors", recent_errors(x->d, path, ERRORS_MAX, 2 * PRELUX_ERRORS_ROTATE_BYTES));
   return prelux_ctl_answer(x, out);
 }
 

@@ -1,4 +1,5 @@
-/* What the parts of one preluxd share. Made in main.c (or a test) in the order of its members, taken down in reverse. */
+/* What the parts of one preluxd share. Made in main.c (or a test) in the order of its members, taken down in
+ * reverse. */
 #ifndef PRELUX_DAEMON_DAEMON_H
 #define PRELUX_DAEMON_DAEMON_H
 

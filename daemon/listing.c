@@ -20,7 +20,8 @@ int prelux_list_open(struct prelux_list *l, int fd)
     return err;
   l->head = map;
   l->bytes = (size_t)st.st_size;
-  if (l->head->magic == PRELUX_LISTING_MAGIC && l->head->major == PRELUX_LISTING_MAJOR && l->head->bytes <= (uint64_t)st.st_size)
+  if (l->head->magic == PRELUX_LISTING_MAGIC && l->head->major == PRELUX_LISTING_MAJOR &&
+      l->head->bytes <= (uint64_t)st.st_size)
     return 0;
   prelux_os.munmap(map, (size_t)st.st_size);
   return -EPROTO;

@@ -78,7 +78,9 @@ bool prelux_rotate(const char *dir, const char *name, long long bytes)
   if (snprintf(from, sizeof from, "%s%s%s", dir, dir[0] ? "/" : "", name) >= (int)sizeof from ||
       snprintf(to, sizeof to, "%s.1", from) >= (int)sizeof to)
     return false;
-  return prelux_os.lstat(from, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > bytes && prelux_os.rename(from, to) == 0;
+  if (prelux_os.lstat(from, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= bytes)
+    return false;
+  return prelux_os.rename(from, to) == 0;
 }
 
 void prelux_logfile_rotate(struct prelux_logfile *l)

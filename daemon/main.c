@@ -1,5 +1,5 @@
-/* preluxd: one per user and node, found by its runtime folder. It does not fork: who starts it (lib/ipc/spawn.c, systemd, a
- * shell) detaches it. It is ready when its socket accepts. */
+/* preluxd: one per user and node, found by its runtime folder. It does not fork: who starts it (lib/ipc/spawn.c,
+ * systemd, a shell) detaches it. It is ready when its socket accepts. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -47,9 +47,14 @@ static const char usage[] =
 static int parse(int argc, char **argv, struct options *o)
 {
   static const struct option longs[] = {
-      {"foreground", no_argument, NULL, 'f'}, {"runtime", required_argument, NULL, 'r'}, {"idle", required_argument, NULL, 'i'},
-      {"log", required_argument, NULL, 'l'},  {"log-level", required_argument, NULL, 'L'}, {"version", no_argument, NULL, 'v'},
-      {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
+      {"foreground", no_argument, NULL, 'f'},
+      {"runtime", required_argument, NULL, 'r'},
+      {"idle", required_argument, NULL, 'i'},
+      {"log", required_argument, NULL, 'l'},
+      {"log-level", required_argument, NULL, 'L'},
+      {"version", no_argument, NULL, 'v'},
+      {"help", no_argument, NULL, 'h'},
+      {NULL, 0, NULL, 0},
   };
   char *end;
   long idle;
@@ -89,7 +94,8 @@ static int parse(int argc, char **argv, struct options *o)
     }
   if (optind < argc || (o->level && prelux_log_parse_level(o->level) < 0))
   {
-    fprintf(stderr, "preluxd: %s \"%s\"\n", optind < argc ? "unexpected argument" : "no such level:", optind < argc ? argv[optind] : o->level);
+    fprintf(stderr, "preluxd: %s \"%s\"\n", optind < argc ? "unexpected argument" : "no such level:",
+            optind < argc ? argv[optind] : o->level);
     return 2;
   }
   return -1;
@@ -215,8 +221,8 @@ static int build(struct prelux_daemon *d)
 static void take_down(struct prelux_daemon *d)
 {
   prelux_pool_free(d->pool);
-  if (d->server)
-    prelux_server_free(d->server); /* closes RUNTIME/lock: a successor may start from here on, and waits for daemon.lock */
+  if (d->server) /* closes RUNTIME/lock: a successor may start from here on, and waits for daemon.lock */
+    prelux_server_free(d->server);
   prelux_tables_free(d->tables);
   prelux_stores_free(d->stores);
   prelux_origins_free(d->origins);

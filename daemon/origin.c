@@ -102,8 +102,8 @@ static void instance_free(struct prelux_instance *i)
   free(i);
 }
 
-static int instance_new(struct prelux_origins *o, const struct prelux_conf_backend *conf, const unsigned char digest[32],
-                        struct prelux_instance **ret, struct prelux_problem *why)
+static int instance_new(struct prelux_origins *o, const struct prelux_conf_backend *conf,
+                        const unsigned char digest[32], struct prelux_instance **ret, struct prelux_problem *why)
 {
   char identity[IDENTITY_MAX];
   const struct prelux_backend_ops *ops = o->find(conf->type);
@@ -196,7 +196,8 @@ uint32_t prelux_instance_number(const struct prelux_instance *i)
   return i->number;
 }
 
-int prelux_instance_stat(struct prelux_instance *i, const char *path, struct prelux_object *ret, struct prelux_problem *why)
+int prelux_instance_stat(struct prelux_instance *i, const char *path, struct prelux_object *ret,
+                         struct prelux_problem *why)
 {
   return i->backend->ops->stat(i->backend, path, ret, why);
 }
@@ -221,7 +222,8 @@ static int enter(struct prelux_backend *b, const char *path, char *full, size_t 
   return 0;
 }
 
-static int switch_stat(struct prelux_backend *b, const char *path, struct prelux_object *ret, struct prelux_problem *why)
+static int switch_stat(struct prelux_backend *b, const char *path, struct prelux_object *ret,
+                       struct prelux_problem *why)
 {
   char full[OBJECT_MAX];
   struct prelux_instance *i;
@@ -233,7 +235,8 @@ static int switch_stat(struct prelux_backend *b, const char *path, struct prelux
   return err;
 }
 
-static int switch_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
+static int switch_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg,
+                       struct prelux_problem *why)
 {
   char full[OBJECT_MAX];
   struct prelux_instance *i;

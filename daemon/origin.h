@@ -1,9 +1,9 @@
 /* Origins: the backends of all configurations, as trees see them.
  *
- * A tree is keyed by *which data* it mirrors, so two configurations that differ only in credentials share it. Each brings
- * its own backend instance. A tree is therefore given a switch: a backend that passes every call to the instance that the
- * calling thread is bound to (the asker's credentials), else to the newest one; and that prepends the switch's prefix, for
- * trees that mirror a folder of the remote. So a job with a wrong token fails alone. */
+ * A tree is keyed by *which data* it mirrors, so two configurations that differ only in credentials share it. Each
+ * brings its own backend instance. A tree is therefore given a switch: a backend that passes every call to the instance
+ * that the calling thread is bound to (the asker's credentials), else to the newest one; and that prepends the switch's
+ * prefix, for trees that mirror a folder of the remote. So a job with a wrong token fails alone. */
 #ifndef PRELUX_DAEMON_ORIGIN_H
 #define PRELUX_DAEMON_ORIGIN_H
 
@@ -31,7 +31,8 @@ const char *prelux_instance_type(const struct prelux_instance *i);
 uint32_t prelux_instance_number(const struct prelux_instance *i); /* unique in this process, from 1 */
 
 /* Asks the remote itself: no store, no memory. */
-int prelux_instance_stat(struct prelux_instance *i, const char *path, struct prelux_object *ret, struct prelux_problem *why);
+int prelux_instance_stat(struct prelux_instance *i, const char *path, struct prelux_object *ret,
+                         struct prelux_problem *why);
 
 /* A switch whose newest instance is `i` (held). prefix: object path, "" for none. */
 int prelux_switch_create(struct prelux_instance *i, const char *prefix, struct prelux_switch **ret);

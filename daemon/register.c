@@ -77,7 +77,9 @@ static bool match(const struct prelux_live_table *t, void *arg)
   const struct prelux_snapshot *s = &t->snapshot;
   if (a->only_good && t->broken)
     return false;
-  if (s->bare != a->bare || strcmp(s->source, a->source) != 0 || strcmp(s->cwd, a->cwd) != 0 || strcmp(s->home, a->home) != 0)
+  if (s->bare != a->bare || strcmp(s->source, a->source) != 0)
+    return false;
+  if (strcmp(s->cwd, a->cwd) != 0 || strcmp(s->home, a->home) != 0)
     return false;
   return prelux_bound_digest(a->d->key, s->env, s->n_env, &a->env, bound) == 0 && memcmp(bound, t->bound, 16) == 0;
 }
@@ -162,7 +164,12 @@ static void record_broken(struct prelux_daemon *d, const char *source, const cha
   first[n] = 0;
   prelux_error("%s: %s", what, first);
   struct prelux_error_record rec = {
-      .err = EINVAL, .call = "configuration", .path = source, .cause = first, .advice = "prelux config check shows all mistakes"};
+      .err = EINVAL,
+      .call = "configuration",
+      .path = source,
+      .cause = first,
+      .advice = "prelux config check shows all mistakes",
+  };
   prelux_error_record(d->runtime, &rec);
 }
 
@@ -178,7 +185,8 @@ static int bind_env(const struct asker *a, const struct prelux_conf *conf, struc
   return err;
 }
 
-/* The file is broken: the last good table if there is one, else a table of what could be read of it, where all is EIO. */
+/* The file is broken: the last good table if there is one, else a table of what could be read of it, where all is
+ * EIO. */
 static void answer_broken(struct asker *a, const struct prelux_conf *conf, struct prelux_snapshot *s, const char *text,
                           struct prelux_answer *ans)
 {
@@ -210,7 +218,8 @@ static void answer_broken(struct asker *a, const struct prelux_conf *conf, struc
   prelux_live_table_drop(t);
 }
 
-static void answer_good(struct asker *a, const struct prelux_conf *conf, struct prelux_snapshot *s, struct prelux_answer *ans)
+static void answer_good(struct asker *a, const struct prelux_conf *conf, struct prelux_snapshot *s,
+                        struct prelux_answer *ans)
 {
   struct prelux_problem why = {0};
   struct prelux_live_table *t;
@@ -239,7 +248,8 @@ static void answer_good(struct asker *a, const struct prelux_conf *conf, struct 
 
 static void load(struct asker *a, struct prelux_answer *ans)
 {
-  struct prelux_snapshot s = {.source = strdup(a->source), .cwd = strdup(a->cwd), .home = strdup(a->home), .bare = a->bare};
+  struct prelux_snapshot s = {.source = strdup(a->source), .cwd = strdup(a->cwd), .home = strdup(a->home),
+                              .bare = a->bare};
   struct prelux_conf_input in = {
       .file = a->source, .cwd = a->cwd, .env = a->env.set, .bare = a->bare, .read_file = record_file, .read_arg = &s};
   struct prelux_conf *conf = NULL;
@@ -379,7 +389,11 @@ static void register_file(struct asker *a, const char *config, struct prelux_ans
 
 void prelux_register(struct prelux_daemon *d, const void *msg, struct prelux_answer *ans)
 {
-  struct asker a = {.d = d, .cwd = prelux_msg_str(msg, PRELUX_FIELD_CWD), .home = prelux_msg_str(msg, PRELUX_FIELD_HOME)};
+  struct asker a = {
+      .d = d,
+      .cwd = prelux_msg_str(msg, PRELUX_FIELD_CWD),
+      .home = prelux_msg_str(msg, PRELUX_FIELD_HOME),
+  };
   size_t pos = 0, len = 0;
   const void *table = prelux_msg_next(msg, PRELUX_FIELD_TABLE, &pos, &len);
   const char *config = prelux_msg_str(msg, PRELUX_FIELD_CONFIG);

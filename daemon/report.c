@@ -37,8 +37,8 @@ char *prelux_report_path(const struct prelux_live_table *t, uint32_t mapping, co
   return prelux_join(local, rel);
 }
 
-void prelux_report(struct prelux_daemon *d, const struct prelux_live_table *t, uint32_t mapping, const char *rel, const char *call,
-                   int err, const struct prelux_problem *why)
+void prelux_report(struct prelux_daemon *d, const struct prelux_live_table *t, uint32_t mapping, const char *rel,
+                   const char *call, int err, const struct prelux_problem *why)
 {
   if (err == -ENOENT || err == -ENOTDIR || err == -EISDIR)
     return;

@@ -19,10 +19,12 @@
 #define REL_MAX 4095
 #define COMPONENT_MAX 255
 
-static const char *const call_names[] = {[PRELUX_ASK_STAT] = "stat", [PRELUX_ASK_OPEN] = "open", [PRELUX_ASK_LIST] = "list"};
+static const char *const call_names[] = {[PRELUX_ASK_STAT] = "stat", [PRELUX_ASK_OPEN] = "open",
+                                         [PRELUX_ASK_LIST] = "list"};
 
 /* The answer is made already: sent at once. */
-static void answer_now(struct prelux_conn *c, int status, const struct prelux_attr *attr, const struct prelux_problem *why)
+static void answer_now(struct prelux_conn *c, int status, const struct prelux_attr *attr,
+                       const struct prelux_problem *why)
 {
   struct prelux_answer a;
   prelux_answer_init(&a);

@@ -15,8 +15,8 @@ struct prelux_target {
   const char *rel;  /* below the mapping's root; borrowed or within `object` */
   char *object;     /* in the tree; malloc'd */
 };
-/* Copies and checks `rel` ("" or components without slashes at the ends, empty ones, "." or ".."). Takes table on success.
- * 0, -EINVAL, -ENAMETOOLONG, -ENOMEM. */
+/* Copies and checks `rel` ("" or components without slashes at the ends, empty ones, "." or ".."). Takes table on
+ * success. 0, -EINVAL, -ENAMETOOLONG, -ENOMEM. */
 int prelux_target_init(struct prelux_target *t, struct prelux_live_table *table, uint32_t mapping, const char *rel);
 void prelux_target_release(struct prelux_target *t);
 const struct prelux_live_mapping *prelux_target_mapping(const struct prelux_target *t);

@@ -276,8 +276,8 @@ static uint64_t idle_limit_ms(struct prelux_server *s)
   return ns ? ns / 1000000 : PRELUX_IDLE_SECONDS * 1000ull;
 }
 
-/* Nobody has been here for long: end, unless somebody comes at this very moment. Under RUNTIME/lock, so that a client who
- * finds no socket waits until we are gone and starts a new daemon; who had the socket already is in our backlog. */
+/* Nobody has been here for long: end, unless somebody comes at this very moment. Under RUNTIME/lock, so that a client
+ * who finds no socket waits until we are gone and starts a new daemon; who had the socket already is in our backlog. */
 static void end_if_idle(struct prelux_server *s, uint64_t now)
 {
   if (s->phase != SERVING || s->stats.clients || s->under_way || now - s->active_ms < idle_limit_ms(s))
@@ -393,7 +393,8 @@ static int make_pool(struct prelux_server *s)
   return prelux_pool_create(&opts, &s->d->pool);
 }
 
-static struct event *add_event(struct prelux_server *s, int fd, short what, event_callback_fn fn, const struct timeval *every)
+static struct event *add_event(struct prelux_server *s, int fd, short what, event_callback_fn fn,
+                               const struct timeval *every)
 {
   struct event *e = event_new(s->base, fd, what | EV_PERSIST, fn, s);
   if (e && (what || every))

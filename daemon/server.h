@@ -13,7 +13,8 @@ struct event_base;
 
 /* listener: a listening, non-blocking socket (taken). Makes d->pool. 0 or -errno. */
 int prelux_server_create(struct prelux_daemon *d, int listener, struct prelux_server **ret);
-/* Serves until told to end. True: nothing is under way any more and all can be taken down; false: work hangs, just exit. */
+/* Serves until told to end. True: nothing is under way any more and all can be taken down; false: work hangs, just
+ * exit. */
 bool prelux_server_run(struct prelux_server *s);
 void prelux_server_free(struct prelux_server *s); /* after the pool */
 /* Begins the end: the socket's name goes, what has come is served. Loop thread. */

@@ -28,7 +28,8 @@ void prelux_snapshot_release(struct prelux_snapshot *s)
   *s = (struct prelux_snapshot){0};
 }
 
-int prelux_snapshot_add_file(struct prelux_snapshot *s, char *path, char *text, size_t len, int err, const struct stat *st)
+int prelux_snapshot_add_file(struct prelux_snapshot *s, char *path, char *text, size_t len, int err,
+                             const struct stat *st)
 {
   struct prelux_source_file *more = realloc(s->files, (s->n_files + 1) * sizeof *more);
   if (more)

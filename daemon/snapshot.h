@@ -1,5 +1,6 @@
-/* Snapshot of a configuration, RUNTIME/tables/HEX.conf: what a later daemon needs to serve the table HEX again: the texts
- * of its files, folder, home and the names (never values) of the environment it used. Secrets' files are read anew.
+/* Snapshot of a configuration, RUNTIME/tables/HEX.conf: what a later daemon needs to serve the table HEX again: the
+ * texts of its files, folder, home and the names (never values) of the environment it used. Secrets' files are read
+ * anew.
  *
  * Format: a line "prelux-snapshot 1", then records "KEY LENGTH\n" LENGTH bytes "\n". A file is two records, `file` (its
  * path) and `text`. */
@@ -31,7 +32,8 @@ struct prelux_snapshot {
 
 void prelux_snapshot_release(struct prelux_snapshot *s);
 /* Takes path and text (moves). 0 or -ENOMEM (they are freed). */
-int prelux_snapshot_add_file(struct prelux_snapshot *s, char *path, char *text, size_t len, int err, const struct stat *st);
+int prelux_snapshot_add_file(struct prelux_snapshot *s, char *path, char *text, size_t len, int err,
+                             const struct stat *st);
 /* Copies the name unless it is there. */
 int prelux_snapshot_add_env(struct prelux_snapshot *s, const char *name);
 const struct prelux_source_file *prelux_snapshot_file(const struct prelux_snapshot *s, const char *path);

@@ -225,6 +225,7 @@ void prelux_stores_tick(struct prelux_stores *s)
   for (struct kept_store *k = s->first; k && n < STORES_MAX; k = k->next)
     list[n++] = k->store;
   pthread_mutex_unlock(&s->lock);
-  for (unsigned i = 0; i < n; i++) /* stores stay open until the end: safe without the lock, which eviction would hold long */
+  /* Stores stay open until the end: safe without the lock, which eviction would hold for long. */
+  for (unsigned i = 0; i < n; i++)
     prelux_store_tick(list[i]);
 }

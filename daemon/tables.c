@@ -150,8 +150,8 @@ void prelux_tables_add(struct prelux_tables *all, struct prelux_live_table *t)
   prelux_live_table_drop(same);
 }
 
-struct prelux_live_table *prelux_tables_find(struct prelux_tables *all, bool (*match)(const struct prelux_live_table *t, void *arg),
-                                             void *arg)
+struct prelux_live_table *prelux_tables_find(struct prelux_tables *all,
+                                             bool (*match)(const struct prelux_live_table *t, void *arg), void *arg)
 {
   pthread_mutex_lock(&all->lock);
   struct prelux_live_table *t = all->first;

@@ -46,13 +46,14 @@ void prelux_tables_free(struct prelux_tables *all);
 
 /* A held table, or NULL. Never blocks on anything but the registry's mutex. */
 struct prelux_live_table *prelux_tables_get(struct prelux_tables *all, const unsigned char hash[16]);
-/* Takes the caller's table into the registry (one reference is the registry's, one stays with the caller); an older one of
- * the same hash is replaced. Above PRELUX_TABLES_MAX the one not used for longest is forgotten: it can be registered again. */
+/* Takes the caller's table into the registry (one reference is the registry's, one stays with the caller); an older one
+ * of the same hash is replaced. Above PRELUX_TABLES_MAX the one not used for longest is forgotten: it can be registered
+ * again. */
 #define PRELUX_TABLES_MAX 512u
 void prelux_tables_add(struct prelux_tables *all, struct prelux_live_table *t);
 /* The newest table, held, for which match() says yes; NULL. */
-struct prelux_live_table *prelux_tables_find(struct prelux_tables *all, bool (*match)(const struct prelux_live_table *t, void *arg),
-                                             void *arg);
+struct prelux_live_table *prelux_tables_find(struct prelux_tables *all,
+                                             bool (*match)(const struct prelux_live_table *t, void *arg), void *arg);
 /* fn for each, newest first, under the registry's mutex. */
 void prelux_tables_each(struct prelux_tables *all, void (*fn)(struct prelux_live_table *t, void *arg), void *arg);
 unsigned prelux_tables_count(struct prelux_tables *all);

@@ -77,7 +77,8 @@ static int fake_stat(struct prelux_backend *b, const char *path, struct prelux_o
   return 0;
 }
 
-static int fake_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
+static int fake_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg,
+                     struct prelux_problem *why)
 {
   struct prelux_object obj = {.type = PRELUX_FILE, .size = 6, .mtime_ns = 1000000000, .version = "v1"};
   return path[0] ? prelux_problem(why, ENOTDIR, "a file") : add(arg, "one", 3, &obj);
