@@ -1,22 +1,30 @@
 #!/bin/sh
-# Installs what building, testing and the demo need and this machine lacks. Debian and Ubuntu only; elsewhere it names
-# what to install. PRELUX_NO_DEPS=1 skips it.
+# deps.sh [build|demo|test]: installs what that needs and this machine lacks (default: test, which is everything). Debian and
+# Ubuntu only; elsewhere it names what to install. PRELUX_NO_DEPS=1 skips it.
 set -eu
 [ "${PRELUX_NO_DEPS:-}" = 1 ] && exit 0
 
 BUILD="gcc make pkg-config libc6-dev libcurl4-openssl-dev libyaml-dev libcjson-dev libexpat1-dev libsqlite3-dev
  libxxhash-dev libevent-dev libssl-dev"
-TEST="libcmocka-dev binutils file procps git strace python3 python3-pytest python3-yaml python3-numpy nginx-light sqlite3
- default-jdk-headless maven nodejs perl rsync zip unzip bsdextrautils"
+DEMO="python3 python3-numpy nginx-light openssl sqlite3 procps"
+TEST="libcmocka-dev binutils file git strace python3-pytest python3-yaml default-jdk-headless maven nodejs perl rsync zip unzip
+ bsdextrautils"
 LINT="clang-tidy cppcheck"
-WANT="$BUILD $TEST ca-certificates"
+WANT="$BUILD ca-certificates"
+case ${1:-test} in
+  build) ;;
+  demo) WANT="$WANT $DEMO" ;;
+  test) WANT="$WANT $DEMO $TEST" ;;
+  *) echo "deps.sh: build, demo or test, not $1" >&2; exit 2 ;;
+esac
 [ "${DEVELOPER:-}" = 1 ] && WANT="$WANT $LINT"
 
 if ! command -v apt-get >/dev/null 2>&1; then
   cat >&2 <<END
 make deps knows Debian and Ubuntu only. Packages that prelux needs, by their Debian names:
  build: $(echo $BUILD)
- tests and demo: $(echo $TEST)
+ demo: $(echo $DEMO)
+ tests: $(echo $TEST)
  DEVELOPER=1: $LINT
 Fedora: gcc make pkgconf libcurl-devel libyaml-devel cjson-devel expat-devel sqlite-devel xxhash-devel libevent-devel openssl-devel
  libcmocka-devel python3-pytest python3-pyyaml python3-numpy nginx sqlite java-latest-openjdk-devel maven nodejs perl strace

@@ -51,13 +51,15 @@ check: deps  ## run all tests (STAGES="unit posix" for some); the last line sums
 unit: $(UNIT_BIN)  ## unit tests only
 	$(Q)$(PYTHON) tests/run.py unit
 
-demo: deps all  ## see it work: a folder and an HTTP server read by unmodified programs
-	$(Q)bash tests/demo/demo.sh
+demo:  ## see it work: a folder and an HTTP server read by unmodified programs
+	@sh .ci/deps.sh demo
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)PRELUX_BUILD=$(BUILD) bash tests/demo/demo.sh
 
 bench: all bench-programs  ## measure; JSON to build/bench.json
 	$(Q)$(PYTHON) tests/bench/bench.py --build $(BUILD) --json $(BUILD)/bench.json
 
-coverage:  ## line coverage of unit, posix and integration tests, by gcov
+coverage: deps  ## line coverage of unit, posix and integration tests, by gcov
 	$(Q)$(MAKE) COVERAGE=1 all
 	$(Q)PRELUX_BUILD=build-cov $(PYTHON) tests/run.py --coverage meta unit posix integration
 	$(Q)$(PYTHON) tests/coverage.py build-cov
