@@ -1,0 +1,146 @@
+"""syscall(): what node, Rust and gcc do by number is what the calls by name do. And what tells of the file system."""
+
+import errno
+import os
+import shutil
+
+import pytest
+
+from tests import harness
+
+NUMBERS = harness.BUILD / "tests/posix/numbers"
+FUSE = 0x65735546
+
+
+@pytest.fixture
+def remote(tmp_path):
+    folder = tmp_path / "remote"
+    (folder / "d").mkdir(parents=True)
+    (folder / "f").write_text("content\n")
+    (folder / "d/g").write_text("more\n")
+    return folder
+
+
+def _say(prelux, code, *args):
+    head = """
+import errno, os, sys
+def say(fn, *args):
+    try:
+        print(fn(*args))
+    except OSError as e:
+        print(errno.errorcode[e.errno])
+"""
+    return prelux.run(["python3", "-c", head + code, *args]).stdout.splitlines()
+
+
+def test_numbers(prelux, remote, tmp_path):
+    if not NUMBERS.exists():
+        pytest.skip(f"{NUMBERS} is not built (make posix-programs)")
+    local = tmp_path / "m/lake"
+    shutil.copytree(remote, local)
+    want = prelux.plain([NUMBERS, local]).stdout
+    shutil.rmtree(local)
+    prelux.file_mapping(remote, local)
+    # A mapping is read-only: W_OK is refused.
+    assert "faccessat2 0" in want
+    assert prelux.run([NUMBERS, local]).stdout == want.replace("faccessat2 0 ", "faccessat2 -1 EROFS")
+
+
+def test_changing_numbers(prelux, remote):
+    if not NUMBERS.exists():
+        pytest.skip(f"{NUMBERS} is not built (make posix-programs)")
+    local = prelux.file_mapping(remote, "/plx")
+    lines = prelux.run([NUMBERS, local, "change"]).stdout.splitlines()
+    for call in ("mkdirat", "unlinkat", "renameat2", "truncate", "fchmodat", "creat"):
+        assert f"{call} -1 EROFS" in lines
+    assert sorted(os.listdir(remote)) == ["d", "f"] and (remote / "f").read_text() == "content\n"
+
+
+def test_statfs(prelux, remote):
+    local = prelux.file_mapping(remote, "/plx")
+    code = """
+for path in sys.argv[1:]:
+    say(lambda: (lambda v: (v.f_flag & os.ST_RDONLY, v.f_namemax, v.f_blocks > 0))(os.statvfs(path)))
+fd = os.open(sys.argv[1] + '/f', os.O_RDONLY)
+print(os.fstatvfs(fd) [:-2] == os.statvfs(sys.argv[1])[:-2] or (os.fstatvfs(fd), os.statvfs(sys.argv[1])))
+say(os.pathconf, sys.argv[1], 'PC_NAME_MAX'); say(os.pathconf, sys.argv[1] + '/none', 'PC_NAME_MAX'); say(os.fpathconf, fd, 'PC_NAME_MAX')
+"""
+    got = _say(prelux, code, local, f"{local}/f", f"{local}/d", f"{local}/none", f"{local}/f/x")
+    assert got[:5] == ["(1, 255, True)"] * 3 + ["ENOENT", "ENOTDIR"]
+    assert got[5:] == ["True", "255", "ENOENT", "255"]
+    kind = prelux.run(["stat", "-f", "-c", "%t", local, f"{local}/f"]).stdout.split()
+    assert kind == [f"{FUSE:x}"] * 2
+    assert prelux.run(["stat", "-f", "-c", "%t %i", "/"]).stdout == prelux.plain(["stat", "-f", "-c", "%t %i", "/"]).stdout
+
+
+def test_extended_attributes(prelux, remote, tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_text("x")
+    try:
+        os.setxattr(plain, "user.x", b"1")
+        os.setxattr(remote / "f", "user.x", b"1")
+    except OSError as e:
+        pytest.skip(f"no extended attributes here: {e}")
+    local = prelux.file_mapping(remote, "/plx")
+    code = """
+a, d, p = sys.argv[1:]
+fd = os.open(a, os.O_RDONLY)
+say(os.getxattr, a, 'user.x'); say(os.getxattr, fd, 'user.x'); say(os.listxattr, a); say(os.listxattr, fd); say(os.listxattr, d)
+say(os.getxattr, a + 'none', 'user.x'); say(os.listxattr, a + 'none'); say(lambda: os.getxattr(a, 'user.x', follow_symlinks=False))
+say(os.getxattr, p, 'user.x'); say(os.listxattr, p)
+"""
+    assert _say(prelux, code, f"{local}/f", f"{local}/d", plain) == [
+        "ENODATA", "ENODATA", "[]", "[]", "[]", "ENOENT", "ENOENT", "ENODATA", "b'1'", "['user.x']"]
+
+
+def test_watch(prelux, remote):
+    """A watch of a file or folder is granted, so `tail -f` and file managers start."""
+    local = prelux.file_mapping(remote, "/plx")
+    code = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+fd = libc.inotify_init1(0)
+for path in sys.argv[1:]:
+    print(libc.inotify_add_watch(fd, path.encode(), 0x2) > 0 or errno.errorcode[ctypes.get_errno()])
+"""
+    assert _say(prelux, code, f"{local}/f", f"{local}/d", local, f"{local}/none") == ["True", "True", "True", "ENOENT"]
+
+
+def test_ftok(prelux, remote):
+    local = prelux.file_mapping(remote, "/plx")
+    code = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+st = os.stat(sys.argv[1])
+want = (st.st_ino & 0xffff) | (st.st_dev & 0xff) << 16 | 7 << 24
+print(libc.ftok(sys.argv[1].encode(), 7) == want, libc.ftok(sys.argv[1].encode() + b'none', 7))
+"""
+    assert _say(prelux, code, f"{local}/f") == ["True -1"]
+
+
+def test_temporary_names(prelux, remote, tmp_path):
+    """TMPDIR below a prefix: refused where it is used, and tempnam falls back as libc does for a folder that cannot be used."""
+    local = prelux.file_mapping(remote, "/plx")
+    code = """
+import ctypes, tempfile
+say(lambda: tempfile.mkstemp(dir=sys.argv[1])); say(lambda: tempfile.mkdtemp(dir=sys.argv[1])); say(lambda: tempfile.mkdtemp(dir=sys.argv[1] + '/none'))
+libc = ctypes.CDLL(None)
+libc.tempnam.restype = ctypes.c_char_p
+print(libc.tempnam(sys.argv[1].encode(), b'abc').decode().startswith('/tmp/abc'))
+"""
+    assert _say(prelux, code, local) == ["EROFS", "EROFS", "ENOENT", "True"]
+    assert prelux.run(f"mktemp {tmp_path}/aXXXXXX").stdout.startswith(f"{tmp_path}/a")
+    done = prelux.run(f"mktemp {local}/aXXXXXX", check=False)
+    assert done.returncode == 1 and os.strerror(errno.EROFS) in done.stderr
+
+
+def test_handles_are_not_given(prelux, remote):
+    local = prelux.file_mapping(remote, "/plx")
+    code = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+handle = (ctypes.c_uint * 34)(128)
+mount = ctypes.c_int()
+print(libc.name_to_handle_at(-100, sys.argv[1].encode(), handle, ctypes.byref(mount), 0), errno.errorcode[ctypes.get_errno()])
+"""
+    assert _say(prelux, code, f"{local}/f") == ["-1 ENOTSUP"]  # the same number as EOPNOTSUPP
