@@ -7,7 +7,8 @@
  *   {"op": "stat", "path": P}
  *   {"op": "list", "path": P, "stop_after": N (200000)?}    names, with attributes
  *   {"op": "read", "path": P, "out": FILE, "off": N?, "len": N?, "expect": {"size", "version"}?, "threads": N?,
- *    "slow_ms": N?, "fail_at": N?}                          without expect: a stat comes first
+ *    "slow_ms": N?, "fail_at": N?, "meanwhile": P?}         without expect: a stat comes first; meanwhile: P is looked at
+ *                                                           while the threads read ("meanwhile_ms")
  *   {"op": "identity"}   {"op": "caps"}
  * The answer has "rc" (0 or -errno), "why", "advice", "ms" and what the op gives. A read checks that bytes come in order,
  * exactly once, and writes them to FILE (FILE.0, FILE.1, ... with threads). */
@@ -26,7 +27,7 @@
 #include "lib/conf/conf.h"
 #include "lib/net/net.h"
 
-#define PATH_BYTES 8192
+#define PATH_BYTES 32768
 #define THREADS_MAX 64
 
 static struct prelux_backend *backend;
@@ -137,7 +138,16 @@ static void *read_thread(void *arg)
   return NULL;
 }
 
-static int run_readers(struct reader *readers, int n, const char *out)
+/* How long a stat takes while others read; -1: it failed. */
+static double look_meanwhile(const char *path)
+{
+  struct prelux_object obj;
+  usleep(100000);
+  double begin = now_ms();
+  return backend->ops->stat(backend, path, &obj, NULL) < 0 ? -1 : now_ms() - begin;
+}
+
+static int run_readers(struct reader *readers, int n, const char *out, const char *meanwhile, double *ret_ms)
 {
   for (int i = 0; i < n; i++) {
     char name[PATH_BYTES];
@@ -149,6 +159,8 @@ static int run_readers(struct reader *readers, int n, const char *out)
       die("no thread", NULL);
   }
   int rc = 0;
+  if (meanwhile)
+    *ret_ms = look_meanwhile(meanwhile);
   for (int i = 0; i < n; i++) {
     pthread_join(readers[i].thread, NULL);
     close(readers[i].fd);
@@ -188,7 +200,9 @@ static int op_read(const cJSON *request, const char *path, cJSON *answer, struct
     readers[i].fail_at = (int64_t)number_of(request, "fail_at", -1);
     readers[i].slow_ms = (int)number_of(request, "slow_ms", 0);
   }
-  int rc = run_readers(readers, n, out);
+  double meanwhile_ms = 0;
+  int rc = run_readers(readers, n, out, text_of(request, "meanwhile"), &meanwhile_ms);
+  cJSON_AddNumberToObject(answer, "meanwhile_ms", meanwhile_ms);
   for (int i = 0; i < n; i++)
     if (readers[i].rc < 0)
       *why = readers[i].why;

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -444,6 +445,27 @@ static void test_changed_during_the_read(void **state)
     }
 }
 
+/* Kernels before 6.13 stamp all changes within a tick alike: the first byte is read a tick after the last change. */
+static int64_t age_at_read_ns;
+
+static void note_age(void)
+{
+  struct stat st;
+  struct timespec now;
+  assert_int_equal(stat(at("f"), &st), 0);
+  clock_gettime(CLOCK_REALTIME, &now);
+  age_at_read_ns = (now.tv_sec - st.st_ctim.tv_sec) * INT64_C(1000000000) + now.tv_nsec - st.st_ctim.tv_nsec;
+}
+
+static void test_a_read_waits_for_the_tick(void **state)
+{
+  put(at("f"), "hello");
+  struct prelux_object f = object("f");
+  struct sunk s = {.once = note_age};
+  assert_int_equal(read_all("f", &f, &s), 0);
+  assert_true(age_at_read_ns >= 10000000);
+}
+
 static void test_replaced_during_the_read(void **state)
 {
   put(at("f"), "hello");
@@ -606,6 +628,7 @@ int main(void)
       T(test_empty_file),
       T(test_changed_before_the_read),
       T(test_changed_during_the_read),
+      T(test_a_read_waits_for_the_tick),
       T(test_replaced_during_the_read),
       T(test_no_fd_leaks_when_the_walk_fails),
       T(test_short_and_failing_reads),

@@ -127,7 +127,7 @@ static void test_links_that_are_no_child(void **state)
            "<a href=\"javascript:x\">x</a><a href=\"mailto:x\">x</a><a href=\"a/b\">x</a><a href=\"a%2Fb\">x</a>"
            "<a href=\"%2e%2e/\">x</a><a href=\"%2E\">x</a><a href=\"..%2fx\">x</a><a href=\"a%00b\">x</a><a href=\"a&#0;b\">x</a>"
            "<a href=\"\">x</a><a href=\"./\">x</a><a href=\"x?y\">x</a><a href=\"#x\">x</a><a href=\"x#y\">x</a>"
-           "<a href=\"%zz\">x</a><a href=\"/d\">x</a><a href=\"/d/\">x</a><a href=\"/dx/y\">x</a><a href=\"/d//x\">x</a>"
+           "<a href=\"%zz\">x</a><a href=\"/d\">x</a><a href=\"/d/\">x</a><a href=\"/dx/y\">x</a><a href=\"/e/x\">x</a><a href=\"/d//x\">x</a>"
            "<a href=\"//x\">x</a><a name=\"href\">x</a><abbr href=\"x\">x</abbr><!-- <a href=\"hidden\">x</a> -->");
   assert_int_equal(html(&s, "http://h/d/", page), 0);
   assert_int_equal(s.count, 0);
