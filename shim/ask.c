@@ -11,7 +11,7 @@
 #include "shim/init.h"
 #include "shim/stats.h"
 
-enum { REQUEST_BYTES = PATH_MAX + 256, REPLY_BYTES = 4096 };
+enum { REQUEST_BYTES = PATH_MAX + 256, REPLY_BYTES = 4096, REGISTER_TRIES = 10 };
 enum { DAEMONS = 8 }; /* so many successors of a killed daemon are told of the configuration */
 
 static struct prelux_index_reader prelux_reader;
@@ -63,7 +63,7 @@ bool prelux_index_look_inode(uint64_t dev, uint64_t ino, struct prelux_attr *ret
 /* No reply came. What is wrong with the way to the daemon is no errno of the object. */
 static int unreachable(int rc, const struct prelux_route *r, const char *call)
 {
-  const char *cause = "the connection to the daemon was lost";
+  const char *cause = "the daemon cannot be spoken to";
   switch (rc) {
   case -EMFILE:
   case -ENFILE:
@@ -72,6 +72,8 @@ static int unreachable(int rc, const struct prelux_route *r, const char *call)
   case -ETIMEDOUT: cause = "the daemon does not answer"; break;
   case -EPROTO: cause = "the daemon went away in the middle of a request"; break;
   case -EACCES: cause = "the daemon belongs to another user"; break;
+  case -ENOENT:
+  case PRELUX_STATUS_NO_TABLE: cause = "the daemon does not know this configuration any more"; break;
   default: break;
   }
   return prelux_fail(EIO, call, r->logical, cause, "see `prelux daemon status` and `prelux doctor`");
@@ -98,16 +100,15 @@ static int ask(const struct prelux_route *r, const char *call, enum prelux_op op
   prelux_msg_put_str(&m, PRELUX_FIELD_PATH, r->rel);
   if (flags) prelux_msg_put_u32(&m, PRELUX_FIELD_FLAGS, flags);
   if (m.overflow) return -ENAMETOOLONG;
+  /* Each new daemon must be told the table again, and it may be killed just as the one before it. */
   struct prelux_msg_header *head = reply;
-  head->op = 0;
-  int rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
-  if (rc == PRELUX_STATUS_NO_TABLE && prelux_register(NULL, t->hash, NULL, 0) == 0) {
+  int rc = PRELUX_STATUS_NO_TABLE;
+  for (int i = 0; i < REGISTER_TRIES && rc == PRELUX_STATUS_NO_TABLE; i++) {
     head->op = 0;
+    if (i > 0 && (rc = prelux_register(NULL, t->hash, NULL, 0)) < 0) break;
     rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
   }
-  if (rc == PRELUX_STATUS_NO_TABLE)
-    return prelux_fail(EIO, call, r->logical, "the daemon does not know this configuration any more", NULL);
-  return rc == 0 || head->op == PRELUX_OP_REPLY ? rc : unreachable(rc, r, call);
+  return rc == 0 || (head->op == PRELUX_OP_REPLY && rc != PRELUX_STATUS_NO_TABLE) ? rc : unreachable(rc, r, call);
 }
 
 static int checked(const struct prelux_route *r, const struct prelux_attr *attr)
