@@ -171,7 +171,8 @@ int prelux_adopt(const struct prelux_view *v, const char *object, struct prelux_
   if (rc < 0)
     return prelux_problem(why, -rc, "cache folder of %.200s: %s", object, strerror(-rc));
   bool something = prelux_os.fstatat(dir, base, &st, AT_SYMLINK_NOFOLLOW) == 0;
-  rc = something ? 0 : errno == ENOENT ? -ENOENT : prelux_problem(why, errno, "cached file of %.200s: %s", object, strerror(errno));
+  if (!something)
+    rc = errno == ENOENT ? -ENOENT : prelux_problem(why, errno, "cached file of %.200s: %s", object, strerror(errno));
   if (something && prelux_catalogue_get(s->cat, v->tree->id, object, &row) == 0 && prelux_row_matches(s, &row, &st))
     rc = -ENOENT; /* ours, of another version: the fill replaces it */
   if (rc < 0)

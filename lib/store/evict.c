@@ -395,7 +395,8 @@ static void count_one(struct prelux_tree *t, const char *object, uint64_t *files
   *busy += rc == -EBUSY;
 }
 
-int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t *ret_files, uint64_t *ret_bytes, uint64_t *ret_busy)
+int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t *ret_files, uint64_t *ret_bytes,
+                       uint64_t *ret_busy)
 {
   struct prelux_store *s = v->tree->store;
   struct prelux_victim rows[BATCH];

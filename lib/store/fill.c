@@ -97,7 +97,8 @@ static int check_md5(struct fetch *f, const char *object, const char *want, stru
 }
 
 /* The remote still has this version. */
-static int check_version(const struct prelux_view *v, const char *object, const struct prelux_object *obj, struct prelux_problem *why)
+static int check_version(const struct prelux_view *v, const char *object, const struct prelux_object *obj,
+                         struct prelux_problem *why)
 {
   struct prelux_object now = {0};
   if ((v->backend->ops->caps & PRELUX_CAP_CONDITIONAL) && obj->version[0])

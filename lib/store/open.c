@@ -158,7 +158,8 @@ void prelux_open_warm(const struct prelux_view *v)
 }
 
 /* The one that makes the file appear: whoever finished just before, what lies there already, or the remote. */
-static int produce(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd, struct prelux_problem *why)
+static int produce(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd,
+                   struct prelux_problem *why)
 {
   int rc = prelux_open_cached(v, object, k, ret_fd);
   if (rc != -ENOENT)

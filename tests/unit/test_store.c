@@ -848,6 +848,41 @@ static void test_index_is_warm_after_restart(void **state)
   assert_int_equal(known_inode(&st, &k), 0);
 }
 
+/* What the index holds of objects that are not cached goes with evict, too. */
+static void test_evict_forgets_attributes(void **state)
+{
+  struct prelux_attr a;
+  uint64_t n, bytes, busy;
+  memset(&reader, 0, sizeof reader);
+  rig_index(&rig);
+  view(PRELUX_FRESH_IMMUTABLE, 0, SECOND);
+  fake_dir(&rig.b, "d");
+  fake_file(&rig.b, "d/f", 10, 1);
+  fake_file(&rig.b, "d/g", 10, 1);
+  assert_int_equal(stat_object("d/f", &a), 0);
+  assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "d/f", 3, &a), 1);
+  assert_int_equal(prelux_store_evict(&rig.v, "d", &n, &bytes, &busy), 0);
+  assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "d/f", 3, &a), 0);
+  map_listing("d", &a);
+  assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "d/g", 3, &a), 1);
+  assert_int_equal(prelux_store_evict(&rig.v, "d", &n, &bytes, &busy), 0);
+  assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "d/g", 3, &a), 0);
+}
+
+/* A name that came to be after the listing, found by stat, is listed from then on. */
+static void test_listing_and_stat_agree(void **state)
+{
+  struct prelux_attr a;
+  view(PRELUX_FRESH_IMMUTABLE, 0, SECOND / 20);
+  fake_file(&rig.b, "f", 10, 1);
+  assert_int_equal(map_listing("", &a)->count, 1);
+  fake_file(&rig.b, "new", 10, 1);
+  assert_int_equal(map_listing("", &a)->count, 1);
+  usleep(60000);
+  assert_int_equal(stat_object("new", &a), 0);
+  assert_int_equal(map_listing("", &a)->count, 2);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -859,7 +894,7 @@ int main(void)
       T(test_file_becomes_folder_and_back), T(test_quota_evicts_the_oldest), T(test_evict_command), T(test_info),
       T(test_cached_only_never_asks), T(test_renewal_by_listing), T(test_single_flight), T(test_one_owner),
       T(test_network_file_systems), T(test_single_store), T(test_broken_catalogue), T(test_unclean_boot),
-      T(test_old_version_keeps_its_identity), T(test_fill_overtaken), T(test_index_is_warm_after_restart),
+      T(test_old_version_keeps_its_identity), T(test_fill_overtaken), T(test_index_is_warm_after_restart), T(test_evict_forgets_attributes), T(test_listing_and_stat_agree),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,7 +18,7 @@ static struct rig rig;
 static char runtime[64];
 static struct prelux_index_reader reader;
 static _Atomic bool stop;
-static _Atomic unsigned hits, misses, orphans, evicted, refused;
+static _Atomic unsigned hits, misses, orphans, evicted, stale, full;
 static _Atomic unsigned version[OBJECTS];
 
 static int race_stat(struct prelux_backend *b, const char *path, struct prelux_object *ret, struct prelux_problem *why)
@@ -39,11 +39,11 @@ static int race_list(struct prelux_backend *b, const char *path, prelux_list_fn 
     return add(arg, "d", 1, &(struct prelux_object){.type = PRELUX_DIR});
   for (unsigned i = 0; rc == 0 && i < OBJECTS; i++)
   {
-    char name[16], full[24];
+    char name[16], object[24];
     struct prelux_object o;
     int n = snprintf(name, sizeof name, "o%u", i);
-    snprintf(full, sizeof full, "d/%s", name);
-    race_stat(b, full, &o, NULL);
+    snprintf(object, sizeof object, "d/%s", name);
+    race_stat(b, object, &o, NULL);
     rc = add(arg, name, (size_t)n, &o);
   }
   return rc;
@@ -114,7 +114,11 @@ static void *reader_thread(void *arg)
     {
       misses++;
       int rc = prelux_store_open_object(&rig.v, object, PRELUX_STORE_RECHECK, &a, &fd, NULL);
-      refused += rc < 0;
+      /* A quota of four files and four readers, an object changed all the time: these two errors are honest. */
+      stale += rc == -ESTALE;
+      full += rc == -ENOSPC;
+      if (rc < 0 && rc != -ESTALE && rc != -ENOSPC)
+        fail_msg("object %u: %s", i, strerror(-rc));
       if (rc < 0)
         continue;
       fstat(fd, &st);
@@ -178,20 +182,22 @@ static void run(uint32_t freshness)
   assert_int_equal(rig_open(&rig), 0);
   prelux_view_init(&rig.v, rig.t, freshness, SECOND / 50, SECOND, 0644, 0755);
   stop = false;
-  hits = misses = orphans = evicted = refused = 0;
+  hits = misses = orphans = evicted = stale = full = 0;
   for (uintptr_t i = 0; i < 4; i++)
     pthread_create(&threads[i], NULL, reader_thread, (void *)(i + 1));
   pthread_create(&threads[4], NULL, mover_thread, NULL);
   sleep(seconds);
+  /* On a busy machine, or under a sanitizer, longer: the work counts, not the time. */
+  for (int i = 0; i < 600 && (hits < 20 || misses < 20); i++)
+    usleep(100000);
   stop = true;
   for (int i = 0; i < 5; i++)
     pthread_join(threads[i], NULL);
   prelux_store_tick(rig.s);
   prelux_store_stats(rig.s, &stats);
-  print_message("%u hits, %u misses, %llu fills, %llu evictions, %u refused, %u orphans\n", (unsigned)hits, (unsigned)misses,
-                (unsigned long long)stats.fills, (unsigned long long)stats.evictions, (unsigned)refused, (unsigned)orphans);
-  assert_true(hits > 3 && misses > 3 && stats.evictions > 3);
-  assert_true(refused * 20 <= hits + misses);
+  print_message("%u hits, %u misses, %llu fills, %llu evictions, %u stale, %u full, %u orphans\n", (unsigned)hits, (unsigned)misses,
+                (unsigned long long)stats.fills, (unsigned long long)stats.evictions, (unsigned)stale, (unsigned)full, (unsigned)orphans);
+  assert_true(hits >= 20 && misses >= 20 && stats.evictions > 3);
   assert_true(stats.used_bytes <= rig.opts.max_size);
   rig_remove(&rig);
 }
