@@ -75,7 +75,8 @@ PRELUX_EXPORT int faccessat(int dirfd, const char *path, int mode, int flags)
   if (prelux_idle() || bad_mode(mode)) return prelux_real.faccessat(dirfd, path, mode, flags);
   if ((flags & AT_EMPTY_PATH) && path && !*path) {
     if (dirfd == AT_FDCWD) return access_near(AT_FDCWD, ".", mode, flags);
-    if (prelux_route_fd(dirfd, &r) != PRELUX_UNMAPPED && r.where != PRELUX_ANCESTOR) return access_routed(&r, mode, flags);
+    int where = prelux_route_fd(dirfd, &r);
+    if (where == PRELUX_MAPPED || where < 0) return access_routed(&r, mode, flags);
     return prelux_real.faccessat(dirfd, path, mode, flags);
   }
   if (!prelux_far(dirfd, path)) return access_near(dirfd, path, mode, flags);

@@ -80,7 +80,8 @@ static int unreachable(int rc, const struct prelux_route *r, const char *call)
 }
 
 /* One request; `reply` (REPLY_BYTES, aligned) holds the answer. 0 or -errno. */
-static int ask(const struct prelux_route *r, const char *call, enum prelux_op op, unsigned flags, void *reply, int *ret_fd)
+static int ask(const struct prelux_route *r, const char *call, enum prelux_op op, unsigned flags, void *reply,
+               int *ret_fd)
 {
   const struct prelux_table *t = prelux_state.table;
   unsigned char buf[REQUEST_BYTES] __attribute__((aligned(8)));
@@ -123,7 +124,8 @@ static int ask_for_attr(const struct prelux_route *r, const char *call, enum pre
   unsigned char reply[REPLY_BYTES] __attribute__((aligned(8)));
   int fd = -1;
   int rc = ask(r, call, op, flags, reply, ret_fd ? &fd : NULL);
-  if (rc == 0 && prelux_msg_attr(reply, ret) < 0) rc = prelux_fail(EIO, call, r->logical, "the daemon's answer has no attributes", NULL);
+  if (rc == 0 && prelux_msg_attr(reply, ret) < 0)
+    rc = prelux_fail(EIO, call, r->logical, "the daemon's answer has no attributes", NULL);
   if (rc == 0) rc = checked(r, ret);
   if (rc < 0 && fd >= 0) prelux_sys(SYS_close, fd);
   if (rc == 0 && ret_fd) *ret_fd = fd;
@@ -136,7 +138,8 @@ int prelux_ask_attr(const struct prelux_route *r, const char *call, struct prelu
   return ask_for_attr(r, call, PRELUX_OP_STAT, 0, ret, NULL);
 }
 
-int prelux_ask_open(const struct prelux_route *r, const char *call, unsigned flags, struct prelux_attr *ret, int *ret_fd)
+int prelux_ask_open(const struct prelux_route *r, const char *call, unsigned flags, struct prelux_attr *ret,
+                    int *ret_fd)
 {
   return ask_for_attr(r, call, PRELUX_OP_OPEN, flags, ret, ret_fd);
 }

@@ -18,7 +18,8 @@ int prelux_refuse(const char *call, const struct prelux_route *r);
 int prelux_ask_attr(const struct prelux_route *r, const char *call, struct prelux_attr *ret);
 /* As prelux_ask_attr, and the file lies whole at its cache path (a folder: its cache folder exists). flags:
  * PRELUX_F_*; ret_fd may be NULL unless PRELUX_F_WANT_FD. */
-int prelux_ask_open(const struct prelux_route *r, const char *call, unsigned flags, struct prelux_attr *ret, int *ret_fd);
+int prelux_ask_open(const struct prelux_route *r, const char *call, unsigned flags, struct prelux_attr *ret,
+                    int *ret_fd);
 
 /* The folder's listing, mapped read-only; release with prelux_listing_free. */
 int prelux_ask_list(const struct prelux_route *r, const char *call, const struct prelux_listing **ret,
@@ -32,8 +33,8 @@ long prelux_cache_path(const struct prelux_route *r, char *out, size_t cap);
  * real open in it is libc's (a cancellation point). */
 int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags);
 
-/* For exec, dlopen, spawn: a file is filled and `out` names it in the cache tree; a folder exists there. The kernel must
- * then use that path. 0 or -errno. */
+/* For exec, dlopen, spawn: a file is filled and `out` names it in the cache tree; a folder exists there. The kernel
+ * must then use that path. 0 or -errno. */
 int prelux_real_path(const struct prelux_route *r, const char *call, char *out, size_t cap, struct prelux_attr *ret);
 
 /* The struct stat that programs see. */

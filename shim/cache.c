@@ -87,7 +87,8 @@ static int open_cache(const struct prelux_route *r, int flags, const struct prel
     return -err;
   }
   long rc = prelux_sys(SYS_fstat, fd, &st);
-  if (rc == 0 && (attr->cache_ino == 0 ? S_ISDIR(st.st_mode) && attr->type == PRELUX_DIR : st.st_ino == attr->cache_ino)) {
+  bool any_folder = attr->cache_ino == 0 && attr->type == PRELUX_DIR;
+  if (rc == 0 && (any_folder ? S_ISDIR(st.st_mode) : st.st_ino == attr->cache_ino)) {
     prelux_tree_dev(st.st_dev);
     return fd;
   }

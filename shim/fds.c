@@ -74,8 +74,8 @@ long prelux_fd_name(int fd, char *out, size_t cap)
   return len;
 }
 
-/* Class of the folder whose real path is `real`; `out` gets its logical path unless it is FAR. plain: it was reached by an
- * unmapped path, so a cache tree is nothing but a folder. */
+/* Class of the folder whose real path is `real`; `out` gets its logical path unless it is FAR. plain: it was reached by
+ * an unmapped path, so a cache tree is nothing but a folder. */
 static enum prelux_class classify(const char *real, bool plain, int hint, char *out, size_t cap, long *ret_len)
 {
   if (!plain) {
@@ -124,7 +124,8 @@ static long cwd_recall(uint32_t now, char *out, size_t cap, bool *ret_ours)
 {
   uint32_t seq = __atomic_load_n(&cwd.seq, __ATOMIC_ACQUIRE);
   size_t len = __atomic_load_n(&cwd.len, __ATOMIC_RELAXED);
-  bool ours = __atomic_load_n(&cwd.ours, __ATOMIC_RELAXED), right = __atomic_load_n(&cwd.moves, __ATOMIC_RELAXED) == now;
+  bool ours = __atomic_load_n(&cwd.ours, __ATOMIC_RELAXED);
+  bool right = __atomic_load_n(&cwd.moves, __ATOMIC_RELAXED) == now;
   if ((seq & 1) || seq == 0 || !right || len + 1 > cap || len + 1 > sizeof(cwd.path)) return 0;
   memcpy(out, cwd.path, len + 1);
   __atomic_thread_fence(__ATOMIC_ACQUIRE);

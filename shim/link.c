@@ -1,17 +1,18 @@
-/* realpath and readlink. There are no links below a prefix; what /proc says of our files is turned into logical names. */
+/* realpath and readlink. There are no links below a prefix; what /proc says of our files becomes logical names. */
 #include "shim/ask.h"
 #include "shim/fds.h"
 
 /* ---- readlink */
 
-/* libc's answer names something of ours only for the magic links of /proc (or a link that somebody made into the cache on
- * purpose, which stays as it is). */
+/* libc's answer names something of ours only for the magic links of /proc (or a link that somebody made into the cache
+ * on purpose, which stays as it is). */
 static bool on_proc(int at, const char *path)
 {
   struct stat link, proc;
   if (strncmp(path, "/proc/", 6) == 0) return true;
-  return prelux_sys(SYS_newfstatat, at, path, &link, AT_SYMLINK_NOFOLLOW) == 0 &&
-         prelux_sys(SYS_newfstatat, AT_FDCWD, "/proc/self", &proc, AT_SYMLINK_NOFOLLOW) == 0 && link.st_dev == proc.st_dev;
+  if (prelux_sys(SYS_newfstatat, at, path, &link, AT_SYMLINK_NOFOLLOW) < 0) return false;
+  return prelux_sys(SYS_newfstatat, AT_FDCWD, "/proc/self", &proc, AT_SYMLINK_NOFOLLOW) == 0 &&
+         link.st_dev == proc.st_dev;
 }
 
 /* buf[0..n) is what the kernel gave: n of what the program is to see. */

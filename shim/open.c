@@ -67,7 +67,8 @@ static enum prelux_class class_of(const struct prelux_route *r, int flags)
 {
   uint32_t hint;
   if (r->where == PRELUX_ANCESTOR) return PRELUX_CLASS_UNKNOWN;
-  if (!(flags & O_NOFOLLOW) || !(flags & O_DIRECTORY) || strchr(r->use, '/') || strcmp(r->use, "..") == 0) return PRELUX_CLASS_PLAIN;
+  if (!(flags & O_NOFOLLOW) || !(flags & O_DIRECTORY)) return PRELUX_CLASS_PLAIN;
+  if (strchr(r->use, '/') || strcmp(r->use, "..") == 0) return PRELUX_CLASS_PLAIN;
   bool far = r->at == AT_FDCWD ? prelux_cwd_far() : prelux_fd_get(r->at, &hint) == PRELUX_CLASS_FAR;
   return far ? PRELUX_CLASS_FAR : PRELUX_CLASS_PLAIN;
 }
@@ -80,7 +81,8 @@ static int open_routed(struct prelux_route *r, const char *call, int flags, mode
     if (r->where == PRELUX_ANCESTOR && r->missing && (flags & O_TMPFILE) == O_TMPFILE) {
       return (int)prelux_ret(prelux_refuse(call, r));
     }
-    if (prelux_is_magic_to_ours(r->use)) return (int)prelux_ret(prelux_fail(EROFS, call, r->use, "prefixes are read-only", NULL));
+    if (prelux_is_magic_to_ours(r->use))
+      return (int)prelux_ret(prelux_fail(EROFS, call, r->use, "prefixes are read-only", NULL));
   }
   int fd = prelux_real.openat(r->at, r->use, flags, mode);
   if (fd < 0) return fd;

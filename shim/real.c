@@ -1,10 +1,10 @@
 /* Binding of libc's functions: each at its first use, without dlsym.
  *
  * Every member of prelux_real starts as the address of a stub of 16 bytes in a table of them. A stub loads its
- * number and jumps to one piece of assembler that saves the arguments, asks prelux_real_resolve() for the function, stores it
- * in the member and goes there: the next call goes straight. 210 look-ups by dlsym cost each process some 70 us, and dlsym
- * may not be called everywhere (it takes ld.so's lock, which a forked child may find held for ever); what is done here is
- * a walk over symbol tables that never change, safe in signal handlers and in children of any kind.
+ * number and jumps to one piece of assembler that saves the arguments, lets prelux_real_resolve() find the function and
+ * store it in the member, and goes there: the next call goes straight. 210 look-ups by dlsym cost each process some
+ * 70 us, and dlsym may not be called everywhere (it takes ld.so's lock, which a forked child may find held for ever);
+ * what is done here is a walk over symbol tables that never change, safe in signal handlers and children of any kind.
  *
  * The objects searched are those that ld.so loaded after this library, in its order, as RTLD_NEXT does; they are
  * noted once, at the latest by the constructor. They were loaded at start, so they are never unloaded. */
@@ -163,7 +163,8 @@ static void *defined(const struct object *o, uint32_t i, const char *name)
   enum { OLD_VERSION = 0x8000 };
   const ElfW(Sym) *s = &o->symbols[i];
   unsigned type = ELF64_ST_TYPE(s->st_info);
-  if (s->st_shndx == SHN_UNDEF || s->st_value == 0 || (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE)) return NULL;
+  if (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) return NULL;
+  if (s->st_shndx == SHN_UNDEF || s->st_value == 0) return NULL;
   if (o->versions && (o->versions[i] & OLD_VERSION)) return NULL;
   if (strcmp(o->strings + s->st_name, name) != 0) return NULL;
   void *fn = (void *)(o->base + s->st_value);

@@ -21,10 +21,11 @@ static uint32_t table_flags(void)
   return prelux_state.table ? prelux_state.table->flags : 0;
 }
 
-/* May pass a magic link (/proc/self/fd/3/x, /proc/self/cwd/x, /dev/stdin): the kernel would go on inside a cache tree. */
+/* May pass a magic link (/proc/self/fd/3/x, /proc/self/cwd/x, /dev/stdin): the kernel would go on in a cache tree. */
 static bool maybe_magic(const char *path)
 {
-  if (path[1] == 'p' && strncmp(path, "/proc/", 6) == 0) return strstr(path + 6, "/fd/") || strstr(path + 6, "/cwd") || strstr(path + 6, "/root");
+  if (path[1] == 'p' && strncmp(path, "/proc/", 6) == 0)
+    return strstr(path + 6, "/fd/") || strstr(path + 6, "/cwd") || strstr(path + 6, "/root");
   return path[1] == 'd' && (strncmp(path, "/dev/fd/", 8) == 0 || strncmp(path, "/dev/std", 8) == 0);
 }
 
@@ -203,8 +204,8 @@ static int arrive(struct prelux_route *r, int at, const char *use)
     int rc = mapped(r, &m);
     struct prelux_attr attr;
     /* Inside one mapping, above another: it need not exist in the outer one. */
-    if (rc == PRELUX_MAPPED && m.has_below && *m.rel && prelux_ask_attr(r, "route", &attr) == -ENOENT) rc = take_stand_in(r);
-    return rc;
+    if (rc != PRELUX_MAPPED || !m.has_below || !*m.rel || prelux_ask_attr(r, "route", &attr) != -ENOENT) return rc;
+    return take_stand_in(r);
   }
   case PRELUX_MATCH_ANCESTOR: return ancestor(r, at, use);
   default:
@@ -420,8 +421,8 @@ int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route 
   int where = prelux_far(dirfd, path) ? PRELUX_UNMAPPED : locate(dirfd, path, how, r);
   if (where != PRELUX_UNMAPPED || r->use != path || !t) return where;
   /* A real folder stands behind a prefix: libc would succeed there through a link. */
-  if ((t->flags & PRELUX_TABLE_COVERED) || ((how & PRELUX_CHANGE) && t->n_roots > 0)) return find_links(dirfd, path, how, r);
-  return where;
+  bool covered = (t->flags & PRELUX_TABLE_COVERED) || ((how & PRELUX_CHANGE) && t->n_roots > 0);
+  return covered ? find_links(dirfd, path, how, r) : where;
 }
 
 /* ---- from what the kernel has to what the program sees */
@@ -460,7 +461,8 @@ int prelux_route_fd(int fd, struct prelux_route *r)
   prelux_route_plain(fd, "", r);
   enum prelux_class class = prelux_fd_get(fd, &hint);
   bool plain = class == PRELUX_CLASS_PLAIN; /* at most a real folder behind a prefix */
-  if (class == PRELUX_CLASS_FAR || (plain && prelux_state.table && prelux_state.table->n_roots == 0)) return PRELUX_UNMAPPED;
+  if (class == PRELUX_CLASS_FAR) return PRELUX_UNMAPPED;
+  if (plain && prelux_state.table && prelux_state.table->n_roots == 0) return PRELUX_UNMAPPED;
   if (prelux_fd_name(fd, real, sizeof(real)) <= 0 || real[0] != '/') return PRELUX_UNMAPPED;
   long len = plain ? 0 : prelux_logical(real, class == PRELUX_CLASS_SHADOW ? (int)hint : -1, r->path, sizeof(r->path));
   if (len < 0) return PRELUX_UNMAPPED;

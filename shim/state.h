@@ -16,7 +16,7 @@ enum prelux_phase {
 struct prelux_state {
   int phase;                        /* atomic: enum prelux_phase */
   int quiet;                        /* atomic: a seccomp filter is on: no socket, no unusual system call */
-  int shared_child;                 /* atomic: vfork or its like was called once: prelux_in_shared_child() looks closer */
+  int shared_child;                 /* atomic: vfork or its like was called: prelux_in_shared_child() looks closer */
   const struct prelux_table *table; /* NULL in OFF, and in ON while the configuration could not be had: then
                                      * `lost` names the prefixes, and each is EIO */
   const char *lost;                 /* prefixes, one after another, each ended by NUL, the list by an empty one */
