@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 
@@ -114,38 +115,33 @@ int prelux_client_connect(const struct prelux_client_opts *opts)
   return ret < 0 ? ret : connect_once(opts->runtime);
 }
 
-/* Is `fd` still the socket that we left behind? Its number may be somebody else's by now. */
-static int is_ours(int fd, const char *runtime)
+/* Inode of a socket, 0: not a socket. The program may dup2() over any number or close it, also while we wait. */
+static uint64_t socket_ino(int fd)
 {
-  struct sockaddr_un un, peer;
-  socklen_t len = sizeof peer;
-  int dirfd;
-  memset(&peer, 0, sizeof peer);
-  if (prelux_sys(SYS_getpeername, fd, &peer, &len) < 0 || peer.sun_family != AF_UNIX)
-    return 0;
-  if (address(runtime, &un, &dirfd) < 0)
-    return 0;
-  if (dirfd >= 0)
-    close_fd(dirfd);
-  size_t n = strnlen(peer.sun_path, sizeof peer.sun_path);
-  return n >= 5 && memcmp(peer.sun_path + n - 5, "/sock", 5) == 0 && (dirfd >= 0 || strcmp(peer.sun_path, un.sun_path) == 0);
+  struct stat st;
+  return prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISSOCK(st.st_mode) ? st.st_ino : 0;
 }
 
-/* Takes the thread's slot for `fd`; what an unwound request left there is closed. A signal handler's request runs deeper
- * on the stack than the one it interrupted, which is not stale: the outer value is returned to be put back. */
-static struct prelux_client_slot slot_enter(const struct prelux_client_opts *opts, int fd, uintptr_t frame)
+static bool is_ours(int fd, uint64_t ino)
 {
-  struct prelux_client_slot none = {-1, 0}, outer;
+  return ino != 0 && socket_ino(fd) == ino;
+}
+
+/* Takes the thread's slot for `mine`; what an unwound request left there is closed. A signal handler's request runs deeper
+ * on the stack than the one it interrupted, which is not stale: the outer value is returned to be put back. */
+static struct prelux_client_slot slot_enter(const struct prelux_client_opts *opts, struct prelux_client_slot mine)
+{
+  struct prelux_client_slot none = {.fd = -1}, outer;
   if (!opts->slot)
     return none;
   outer = *opts->slot;
-  if (outer.fd >= 0 && frame >= outer.frame)
+  if (outer.fd >= 0 && mine.frame >= outer.frame)
   {
-    if (outer.fd != fd && is_ours(outer.fd, opts->runtime))
+    if (is_ours(outer.fd, outer.ino) && outer.ino != mine.ino)
       close_fd(outer.fd);
     outer = none;
   }
-  *opts->slot = (struct prelux_client_slot){fd, frame};
+  *opts->slot = mine;
   return outer;
 }
 
@@ -203,13 +199,17 @@ static long receive_frame(int fd, void *buf, size_t cap, int cloexec, int *passe
 }
 
 /* Frames until the reply. STATUS of the reply in *status; 0 or -errno. */
-static int receive_reply(const struct prelux_client_opts *opts, int fd, void *reply, size_t cap, int *ret_fd, int *status)
+static int receive_reply(const struct prelux_client_opts *opts, const struct prelux_client_slot *mine, void *reply, size_t cap,
+                         int *ret_fd, int *status)
 {
+  int fd = mine->fd;
   for (;;)
   {
     int passed, ret = wait_readable(fd, opts->timeout_ms);
     if (ret < 0)
       return ret;
+    if (!is_ours(fd, mine->ino)) /* what can be read there is not for us */
+      return -EPROTO;
     long n = receive_frame(fd, reply, cap, opts->fd_cloexec, &passed);
     if (n == 0 || n == -ECONNRESET || n == -EBADF)
       return -EPROTO;
@@ -245,13 +245,15 @@ int prelux_client_call(const struct prelux_client_opts *opts, const struct prelu
     int fd = prelux_client_connect(opts);
     if (fd < 0)
       return fd == -EMFILE || fd == -ENFILE || fd == -ETIMEDOUT || fd == -EACCES ? fd : -ENOTCONN;
-    struct prelux_client_slot outer = slot_enter(opts, fd, (uintptr_t)&status);
+    const struct prelux_client_slot mine = {fd, socket_ino(fd), (uintptr_t)&status};
+    struct prelux_client_slot outer = slot_enter(opts, mine);
     ret = send_message(fd, m);
     if (ret == 0)
-      ret = receive_reply(opts, fd, reply, cap, ret_fd, &status);
-    else if (ret == -EPIPE || ret == -ECONNRESET)
+      ret = receive_reply(opts, &mine, reply, cap, ret_fd, &status);
+    else if (ret == -EPIPE || ret == -ECONNRESET || ret == -EBADF || ret == -ENOTSOCK)
       ret = -EPROTO;
-    close_fd(fd);
+    if (is_ours(fd, mine.ino))
+      close_fd(fd);
     if (opts->slot)
       *opts->slot = outer;
     if (ret != -EPROTO)

@@ -5,10 +5,11 @@
 
 #include "lib/ipc/msg.h"
 
-/* One a thread (initial-exec TLS), initialised to {-1, 0}: remembers the socket of a request under way, so that
+/* One a thread (initial-exec TLS), initialised to {.fd = -1}: remembers the socket of a request under way, so that
  * the next request closes it when the program left the first by longjmp. */
 struct prelux_client_slot {
   int fd;
+  uint64_t ino;    /* of the socket: its number may be somebody else's by now */
   uintptr_t frame; /* stack address of the call that opened it */
 };
 

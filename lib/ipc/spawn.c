@@ -5,7 +5,8 @@
  *
  * The daemon is a grandchild: clone with exit signal 0, so that neither SIGCHLD nor the program's wait() ever sees the
  * child; it clones again and leaves. Between clone and exec there are raw system calls only: the other threads of this
- * process (and the locks they held) do not exist there. A CLOEXEC pipe tells whether exec worked. */
+ * process (and the locks they held) do not exist there. A pipe whose write end the daemon inherits and never touches tells
+ * that exec failed (an errno comes) or that the daemon is gone (the end comes): nobody waits for one that died at birth. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 
 #define ENV_MAX 64
 #define START_MS 15000
+#define LAUNCHES 3 /* of a daemon that ends before it listens */
 
 /* What the daemon inherits. Credentials are not here: they come with REGISTER, bound to a table. */
 static const char *const kept[] = {"HOME=",       "PATH=",        "TZ=",          "XDG_CACHE_HOME=", "LANG=",         "LC_ALL=",
@@ -98,35 +100,43 @@ static void become_daemon(const struct prelux_client_opts *opts, int report)
   long pid = prelux_sys(SYS_clone, 0, 0, 0, 0, 0);
   if (pid == 0)
   {
+    prelux_sys(SYS_fcntl, report, F_SETFD, 0);
     long ret = prelux_sys(SYS_execve, opts->daemon, argv, env);
     prelux_sys(SYS_write, report, &ret, sizeof ret);
   }
   prelux_sys(SYS_exit_group, pid < 0 ? 1 : 0);
 }
 
-static int launch(const struct prelux_client_opts *opts)
+/* *ret_life: the read end of the daemon's pipe. */
+static int launch(const struct prelux_client_opts *opts, int *ret_life)
 {
   int pipe[2], status;
-  long failed = 0, ret = prelux_sys(SYS_pipe2, pipe, O_CLOEXEC);
+  long ret = prelux_sys(SYS_pipe2, pipe, O_CLOEXEC | O_NONBLOCK);
   if (ret < 0)
     return (int)ret;
   long pid = prelux_sys(SYS_clone, 0, 0, 0, 0, 0);
   if (pid == 0)
     become_daemon(opts, pipe[1]);
   prelux_sys(SYS_close, pipe[1]);
-  if (pid > 0)
+  if (pid < 0)
   {
-    do
-      ret = prelux_sys(SYS_wait4, pid, &status, __WALL, NULL);
-    while (ret == -EINTR);
-    do
-      ret = prelux_sys(SYS_read, pipe[0], &failed, sizeof failed);
-    while (ret == -EINTR);
-    if (ret == (long)sizeof failed)
-      pid = failed;
+    prelux_sys(SYS_close, pipe[0]);
+    return (int)pid;
   }
-  prelux_sys(SYS_close, pipe[0]);
-  return pid < 0 ? (int)pid : 0;
+  do
+    ret = prelux_sys(SYS_wait4, pid, &status, __WALL, NULL);
+  while (ret == -EINTR);
+  *ret_life = pipe[0];
+  return 0;
+}
+
+/* 0 while the daemon that was launched lives (life < 0: none was); -ECHILD when it ended; the -errno of its exec. */
+static int is_gone(int life)
+{
+  long failed = 0, ret = life < 0 ? -EAGAIN : prelux_sys(SYS_read, life, &failed, sizeof failed);
+  if (ret == (long)sizeof failed)
+    return (int)failed;
+  return ret == 0 ? -ECHILD : 0;
 }
 
 static int listening(const struct prelux_client_opts *opts)
@@ -140,16 +150,19 @@ static int listening(const struct prelux_client_opts *opts)
   return 0;
 }
 
-/* Waits until somebody listens, or (holding the lock, *lock >= 0) until START_MS are over; without the lock tries to get it. */
-static int meet(const struct prelux_client_opts *opts, int lock, int launched, int *ret_locked)
+/* Waits until somebody listens, or until START_MS are over. Without the lock (life < 0) tries to get it; with it, gives up
+ * when the daemon that was launched is gone. */
+static int meet(const struct prelux_client_opts *opts, int lock, int life, int *ret_locked)
 {
   long waited = 0, nap = 1;
   for (;;)
   {
-    int ret = listening(opts);
+    int gone = is_gone(life), ret = listening(opts);
     if (ret == 0 || ret == -EMFILE || ret == -ENFILE || ret == -EACCES)
       return ret;
-    if (!launched && prelux_sys(SYS_flock, lock, LOCK_EX | LOCK_NB) == 0)
+    if (gone < 0)
+      return gone;
+    if (life < 0 && prelux_sys(SYS_flock, lock, LOCK_EX | LOCK_NB) == 0)
     {
       *ret_locked = 1;
       ret = listening(opts); /* the last holder may have made it listen */
@@ -175,13 +188,19 @@ int prelux_daemon_start(const struct prelux_client_opts *opts)
   prelux_sys(SYS_close, dir);
   if (lock < 0)
     return lock;
-  int ret = meet(opts, lock, 0, &locked);
+  int ret = meet(opts, lock, -1, &locked);
   if (ret == -ENOTCONN && locked)
-  {
-    ret = launch(opts);
-    if (ret == 0)
-      ret = meet(opts, lock, 1, &locked);
-  }
+    for (int launches = 0; launches < LAUNCHES; launches++)
+    {
+      int life = -1;
+      ret = launch(opts, &life);
+      if (ret < 0)
+        break;
+      ret = meet(opts, lock, life, &locked);
+      prelux_sys(SYS_close, life);
+      if (ret != -ECHILD)
+        break;
+    }
   prelux_sys(SYS_close, lock);
   return ret;
 }
