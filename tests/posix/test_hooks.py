@@ -15,8 +15,8 @@ from tests.servers.nginx import Nginx
 
 HERE = Path(__file__).resolve().parent
 LAKE = "/prelux-hooks"
-DELAY = 0.6  # seconds that a slow answer takes
-STRIKE_MS = 150
+DELAY = 0.4  # seconds that a slow answer takes
+STRIKE_MS = 100
 SCRIPT = "#!/bin/sh\necho script ran\n"
 
 
@@ -104,14 +104,15 @@ def need_root():
 # Left in the middle
 
 
-@pytest.mark.parametrize("how", ["longjmp", "cancel", "cancel-async"])
-@pytest.mark.parametrize("call", ["open", "read", "fopen", "stat", "access", "realpath", "opendir"])
+@pytest.mark.parametrize("how,call", [(how, call) for how, calls in {
+    "longjmp": ["open", "read", "fopen", "stat", "access", "realpath", "opendir"], "cancel": ["open", "read", "opendir"],
+    "cancel-async": ["open", "stat"]}.items() for call in calls])
 def test_left_in_the_middle(slow, how, call):
     prog = program(slow, "hooks_unwind")
     slow.plain([prog, how, call, slow.source / "slow", slow.source / "quick", "20"])
     if how == "longjmp" and call == "opendir":
-        slow.proxy.fault("/slow/", delay=DELAY, times=4)  # the folder is the same in each round
-    done = slow.run([prog, how, call, f"{LAKE}/slow", f"{LAKE}/quick", STRIKE_MS])
+        slow.proxy.fault("/slow/", delay=DELAY, times=3)  # the folder is the same in each round
+    done = slow.run([prog, how, call, f"{LAKE}/slow", f"{LAKE}/quick", str(STRIKE_MS)])
     left = int(done.stdout.split()[1])
     assert left >= 1, "no call was slow enough to be left"
     assert len(slow.daemons()) == 1
@@ -175,7 +176,7 @@ def test_lowest_number(lake):
 @pytest.mark.parametrize("how", ["dup2", "close_range", "closefrom"])
 def test_all_numbers_taken_during_a_miss(slow, how):
     prog = program(slow, "hooks_fds")
-    done = slow.run([prog, "storm", f"{LAKE}/slow", "f005", how, STRIKE_MS])
+    done = slow.run([prog, "storm", f"{LAKE}/slow", "f005", how, str(STRIKE_MS)])
     assert done.stdout == "right\n"
 
 
@@ -283,31 +284,36 @@ def test_big_environment_arrives_whole(lake):
 
 # Other libraries
 
-WRAP = """
+WRAP = r"""
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <fcntl.h>
 #include <stdlib.h>
 static int opened;
-int open(const char *path, int flags, ...)
-{
-  static int (*next)(const char *, int, ...);
-  if (!next) next = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open");
-  va_list ap;
-  va_start(ap, flags);
-  int mode = va_arg(ap, int);
-  va_end(ap);
-  opened++;
-  return next(path, flags, mode);
-}
-FILE *fopen(const char *path, const char *mode)
-{
-  FILE *(*next)(const char *, const char *) = (FILE *(*)(const char *, const char *))dlsym(RTLD_NEXT, "fopen");
-  opened++;
-  return next(path, mode);
-}
-__attribute__((destructor)) static void tell(void) { if (getenv("TELL")) fprintf(stderr, "wrapped %d\\n", opened); }
+#define OPEN(name) \
+  int name(const char *path, int flags, ...) \
+  { \
+    int (*next)(const char *, int, ...) = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, #name); \
+    va_list ap; \
+    va_start(ap, flags); \
+    int mode = va_arg(ap, int); \
+    va_end(ap); \
+    opened++; \
+    return next(path, flags, mode); \
+  }
+#define FOPEN(name) \
+  FILE *name(const char *path, const char *mode) \
+  { \
+    FILE *(*next)(const char *, const char *) = (FILE *(*)(const char *, const char *))dlsym(RTLD_NEXT, #name); \
+    opened++; \
+    return next(path, mode); \
+  }
+OPEN(open)
+OPEN(open64)
+FOPEN(fopen)
+FOPEN(fopen64)
+__attribute__((destructor)) static void tell(void) { if (getenv("TELL")) fprintf(stderr, "wrapped %d\n", opened); }
 """
 
 
@@ -321,7 +327,7 @@ def test_another_preloaded_library(lake, order):
         names = [wrap, lake.library] if order == "before" else [lake.library, wrap]
         done = lake.run([reader, LAKE, "f000", "f001"], bare=True, env={"LD_PRELOAD": ":".join(map(str, names)), "TELL": "1"})
     assert done.stdout == "right\n"
-    # The other library is not cut off: it sees at least what is not mapped, and in front of us everything.
+    # In front of us the other library sees everything; behind us it is there.
     assert "wrapped " in done.stderr
     if order == "before":
         assert int(done.stderr.split("wrapped ")[1].split()[0]) >= 4
