@@ -54,7 +54,9 @@ long prelux_conf_home(char *const *env, const char *user, char *out, size_t cap)
   struct passwd pw, *found = NULL;
   char buf[4096];
   const char *home = user ? NULL : prelux_conf_env(env, "HOME");
-  if (!home || home[0] != '/')
+  if (home && home[0] != '/')
+    home = NULL;
+  if (!home)
   {
     if (user)
       getpwnam_r(user, &pw, buf, sizeof buf, &found);

@@ -67,7 +67,7 @@ static int take(struct rescue *r, const char *text, size_t len)
 /* A quoted scalar from its opening quote on; backslashes only as far as paths need them. */
 static int take_quoted(struct rescue *r, const char *p, const char *end)
 {
-  char out[PRELUX_CONF_PATH_MAX], quote = *p++;
+  char out[PRELUX_CONF_PATH_MAX] = "", quote = *p++;
   size_t n = 0;
   while (p < end && n < sizeof out)
   {

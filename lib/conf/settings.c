@@ -8,24 +8,24 @@
 enum kind { TEXT, NUMBER, SHARE, NOT_OFF };
 
 static const struct member {
-  enum prelux_conf_where where;
   const char *key;
-  enum kind kind;
   size_t offset;
+  enum prelux_conf_where where;
+  enum kind kind;
 } members[] = {
-    {PRELUX_AT_TOP, "outside_links", NOT_OFF, offsetof(struct prelux_conf, outside_links)},
-    {PRELUX_AT_TOP, "daemon_timeout", NUMBER, offsetof(struct prelux_conf, daemon_timeout_ns)},
-    {PRELUX_AT_TOP, "idle_exit", NUMBER, offsetof(struct prelux_conf, idle_exit_ns)},
-    {PRELUX_AT_CACHE, "dir", TEXT, offsetof(struct prelux_conf, cache_dir)},
-    {PRELUX_AT_CACHE, "max_size", NUMBER, offsetof(struct prelux_conf, cache_max_size)},
-    {PRELUX_AT_CACHE, "high", SHARE, offsetof(struct prelux_conf, cache_high)},
-    {PRELUX_AT_CACHE, "low", SHARE, offsetof(struct prelux_conf, cache_low)},
-    {PRELUX_AT_CACHE, "min_free", SHARE, offsetof(struct prelux_conf, min_free_share)},
-    {PRELUX_AT_CACHE, "min_free", NUMBER, offsetof(struct prelux_conf, min_free_bytes)},
-    {PRELUX_AT_LOG, "level", TEXT, offsetof(struct prelux_conf, log_level)},
-    {PRELUX_AT_LOG, "file", TEXT, offsetof(struct prelux_conf, log_file)},
-    {PRELUX_AT_LOG, "format", TEXT, offsetof(struct prelux_conf, log_format)},
-    {PRELUX_AT_METRICS, "listen", TEXT, offsetof(struct prelux_conf, metrics_listen)},
+    {"outside_links", offsetof(struct prelux_conf, outside_links), PRELUX_AT_TOP, NOT_OFF},
+    {"daemon_timeout", offsetof(struct prelux_conf, daemon_timeout_ns), PRELUX_AT_TOP, NUMBER},
+    {"idle_exit", offsetof(struct prelux_conf, idle_exit_ns), PRELUX_AT_TOP, NUMBER},
+    {"dir", offsetof(struct prelux_conf, cache_dir), PRELUX_AT_CACHE, TEXT},
+    {"max_size", offsetof(struct prelux_conf, cache_max_size), PRELUX_AT_CACHE, NUMBER},
+    {"high", offsetof(struct prelux_conf, cache_high), PRELUX_AT_CACHE, SHARE},
+    {"low", offsetof(struct prelux_conf, cache_low), PRELUX_AT_CACHE, SHARE},
+    {"min_free", offsetof(struct prelux_conf, min_free_share), PRELUX_AT_CACHE, SHARE},
+    {"min_free", offsetof(struct prelux_conf, min_free_bytes), PRELUX_AT_CACHE, NUMBER},
+    {"level", offsetof(struct prelux_conf, log_level), PRELUX_AT_LOG, TEXT},
+    {"file", offsetof(struct prelux_conf, log_file), PRELUX_AT_LOG, TEXT},
+    {"format", offsetof(struct prelux_conf, log_format), PRELUX_AT_LOG, TEXT},
+    {"listen", offsetof(struct prelux_conf, metrics_listen), PRELUX_AT_METRICS, TEXT},
 };
 
 static const struct prelux_conf_value *setting(const struct prelux_conf *c, enum prelux_conf_where where, const char *name)

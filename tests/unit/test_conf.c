@@ -188,6 +188,9 @@ static void secrets(void **state)
   c = load_good(WEB "    bearer: file:tok\n", env); /* relative to the configuration's folder */
   assert_string_equal(prelux_conf_str(prelux_conf_backend(c, "w"), "bearer"), "from-file");
   prelux_conf_free(c);
+  c = load_good("version: 1\nmappings: []\nbackends: {b: {type: s3, bucket: file:tok}}\n", env); /* no secret, so no file */
+  assert_string_equal(prelux_conf_str(prelux_conf_backend(c, "b"), "bucket"), "file:tok");
+  prelux_conf_free(c);
   load_bad_env(WEB "    bearer: file:missing\n", "7:13: missing\" cannot be read: No such file", env);
   load_bad_env(WEB "    bearer: file:two\n", "7:13: more than one line", env);
   load_bad_env(WEB "    bearer: file:none\n", "7:13: is empty", env);
@@ -396,6 +399,7 @@ static void bombs(void **state)
   char *report = NULL;
   struct prelux_conf *c = NULL;
   assert_int_equal(load_text(keys, no_env, false, &c, &report), -EINVAL);
+  assert_non_null(strstr(report, ":4100:2: too many keys in one map"));
   assert_non_null(strstr(report, "mistakes more")); /* the report has an end, too */
   assert_true(strlen(report) < 65536);
   free(report);

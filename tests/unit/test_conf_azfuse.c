@@ -117,7 +117,13 @@ static void includes(void **state)
   assert_string_equal(prelux_conf_str(b, "account"), "from-two");
   assert_string_equal(prelux_conf_str(b, "container"), "mine");
   assert_string_equal(prelux_conf_str(b, "sas_token"), "t");
-  assert_null(prelux_conf_str(b, "account_key")); /* null overlays */
+  assert_null(prelux_conf_str(b, "account_key")); /* the SAS wins */
+  prelux_conf_free(c);
+  put_file("aux_data/storage_account/vig.yaml", "_base_: base/one.yaml\nsas_token: null\n"); /* null overlays */
+  c = load_good(ENTRY, no_env);
+  b = prelux_conf_backend(c, "vig");
+  assert_null(prelux_conf_str(b, "sas_token"));
+  assert_string_equal(prelux_conf_str(b, "account_key"), "from-one");
   prelux_conf_free(c);
 }
 
@@ -214,6 +220,7 @@ static void the_switch(void **state)
       {"AZFUSE_USE_FUSE=0", "AZFUSE_TSV_USE_FUSE=1", true, 1},
       {"AZFUSE_USE_FUSE=1", "AZFUSE_TSV_USE_FUSE=-1", false, 0},
       {"AZFUSE_USE_FUSE= +1_0 ", NULL, true, 1},
+      {"AZFUSE_USE_FUSE=-1", NULL, true, 1},
       {"AZFUSE_USE_FUSE=yes", NULL, false, -1},
       {"AZFUSE_USE_FUSE=", NULL, false, -1},
       {"AZFUSE_USE_FUSE=1_", NULL, false, -1},
