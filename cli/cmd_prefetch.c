@@ -60,7 +60,14 @@ static bool add_path(struct prefetch *p, const char *path)
   if ((p->n == BATCH_PATHS || p->bytes + strlen(full) > BATCH_BYTES) && !send_batch(p))
     return false;
   p->bytes += strlen(full) + 16;
-  return (p->paths[p->n++] = strdup(full)) != NULL;
+  p->paths[p->n] = strdup(full);
+  if (!p->paths[p->n])
+  {
+    p->status = prelux_cli_fail("out of memory");
+    return false;
+  }
+  p->n++;
+  return true;
 }
 
 static bool add_from(struct prefetch *p, const char *name)

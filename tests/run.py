@@ -167,6 +167,7 @@ STAGES = {
     "unit": lambda: unit(BUILD, *COVERAGE),
     "unit-asan": lambda: unit("build-asan", *ASAN),
     "unit-tsan": lambda: unit("build-tsan", *TSAN, launcher=no_aslr()),
+    "servers": lambda: stage_pytest("tests/servers", make_words=COVERAGE),
     "posix": lambda: stage_pytest("tests/posix", ("all", "posix-programs"), make_words=COVERAGE),
     "integration": lambda: stage_pytest("tests/integration", ("all", "posix-programs"), make_words=COVERAGE),
     "integration-asan": lambda: stage_pytest("tests/integration", ("all", "posix-programs"), "build-asan", ASAN, ("-m", "asan")),
