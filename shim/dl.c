@@ -57,16 +57,26 @@ static const char *mapped_path(const char *path)
   return keep(cache);
 }
 
-/* Called by the assembler below: *path becomes what libc shall open. errno untouched. */
-__attribute__((visibility("hidden"), used)) void prelux_dl_path(const char **path);
-void prelux_dl_path(const char **path)
+/* Path and flags stand side by side among the arguments of both calls. */
+struct dl_args {
+  const char *path;
+  int flags;
+};
+
+/* Called by the assembler below: what libc shall be given. errno untouched. A library opened with RTLD_DEEPBIND would
+ * find libc before the hooks, and what it opens below a prefix would be looked for on disk: the flag is dropped. */
+__attribute__((visibility("hidden"), used)) void prelux_dl_path(struct dl_args *args);
+void prelux_dl_path(struct dl_args *args)
 {
   int saved = errno;
 
-  /* "$" begins $ORIGIN and its like, which only ld.so can expand; a bare name is looked for by ld.so. */
-  if (!prelux_idle() && *path && strchr(*path, '/') && !strchr(*path, '$')) {
-    const char *to = strlen(*path) < PATH_MAX ? mapped_path(*path) : *path;
-    *path = to ? to : "/dev/null/";
+  if (!prelux_idle()) {
+    args->flags &= ~RTLD_DEEPBIND;
+    /* "$" begins $ORIGIN and its like, which only ld.so can expand; a bare name is looked for by ld.so. */
+    if (args->path && strchr(args->path, '/') && !strchr(args->path, '$')) {
+      const char *to = strlen(args->path) < PATH_MAX ? mapped_path(args->path) : args->path;
+      args->path = to ? to : "/dev/null/";
+    }
   }
   errno = saved;
 }

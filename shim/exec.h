@@ -55,7 +55,8 @@ long prelux_exec_head(int at, const char *path, char head[PRELUX_HEAD + 1]);
 bool prelux_exec_script(char *head, long n, char **ret_interpreter, char **ret_argument);
 
 /* The environment to be given to a child: envp itself when nothing is missing, else a copy in `room` with what the
- * library needs. at, path: the program, or path NULL; one of another ELF class gets no LD_PRELOAD. */
+ * library needs. at, path: the program, or path NULL; one that the library cannot be loaded into (another ELF class, machine
+ * or libc) does not get it in LD_PRELOAD, one that needs libasan is told to bear with a preload. */
 int prelux_exec_env(struct prelux_room *room, char *const envp[], int at, const char *path, char *const **ret);
 
 /* What `envp` lacks, as shell words "A='x' B='y'": length, 0 when nothing is missing, -ENOMEM when it does not fit. */
@@ -64,5 +65,11 @@ long prelux_exec_exports(char *const envp[], char *out, size_t cap);
 /* Fills what a shared object or program names as needed and finds beside itself ($ORIGIN), so that ld.so finds it in
  * the cache tree. r: the object's route; cache: its cache path. */
 void prelux_elf_fill(const struct prelux_route *r, const char *cache);
+
+/* What kind of program a file is (path "": the file open as `at`); 0: no ELF file, or not to be read. */
+#define PRELUX_ELF_FOREIGN 0x1u /* of another class, machine or libc */
+#define PRELUX_ELF_DYNAMIC 0x2u /* has an ld.so, which reads LD_PRELOAD */
+#define PRELUX_ELF_ASAN 0x4u    /* linked with shared libasan, which wants to come first */
+unsigned prelux_elf_kind(int at, const char *path);
 
 #endif

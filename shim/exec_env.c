@@ -4,6 +4,7 @@
  *   LD_PRELOAD          ours first, whatever else stands there kept
  *   PRELUX_CONFIG       the compiled table, unless the program set another one
  *   PRELUX_RUNTIME_DIR  when this process was started with one
+ *   ASAN_OPTIONS        verify_asan_link_order=0, for programs linked with shared libasan
  *
  * PRELUX_OFF=1 in the child's environment is an answer, too: then it stays as it is. */
 #include "shim/exec.h"
@@ -92,49 +93,34 @@ static const char *wanted(enum entry which)
 struct lack {
   bool any;
   bool missing[N_ENTRIES];
-  const char *preload;  /* other libraries named in LD_PRELOAD, or "" */
-  size_t preload_index; /* of that entry */
-  size_t count;         /* entries of envp */
+  const char *preload; /* other libraries named in LD_PRELOAD, or "" */
+  bool ours;           /* LD_PRELOAD names this library */
+  size_t count;        /* entries of envp */
 };
 
 static void examine(char *const envp[], struct lack *l)
 {
-  const char *off = prelux_env_get(envp, "PRELUX_OFF");
+  const char *off = prelux_env_get(envp, "PRELUX_OFF"), *list = prelux_env_get(envp, "LD_PRELOAD");
 
-  *l = (struct lack){.preload = "", .preload_index = SIZE_MAX};
+  *l = (struct lack){.preload = "", .ours = list && lists_ours(list)};
   while (envp && envp[l->count]) l->count++;
   if (off && *off && strcmp(off, "0") != 0) return;
   for (int i = 0; i < N_ENTRIES; i++) {
-    const char *has = prelux_env_get(envp, entry_names[i]);
     if (!*wanted(i)) continue;
-    l->missing[i] = i == PRELOAD ? !has || !lists_ours(has) : !has;
-    if (i == PRELOAD && has && l->missing[i]) l->preload = has;
+    l->missing[i] = i == PRELOAD ? !l->ours : !prelux_env_get(envp, entry_names[i]);
     l->any |= l->missing[i];
   }
-  if (!*l->preload) return;
-  for (size_t i = 0; i < l->count; i++)
-    if (envp[i] + strlen("LD_PRELOAD=") == l->preload) l->preload_index = i;
+  if (list && l->missing[PRELOAD]) l->preload = list;
 }
 
-/* A program of another class or machine: ld.so would complain about the preload on its stderr. */
-static bool is_foreign(int at, const char *path, int depth)
+/* Of the program, or of the interpreter of a script. */
+static unsigned kind_of(int at, const char *path)
 {
   char head[PRELUX_HEAD + 1], *interpreter, *argument;
-  uint16_t machine, ours;
   long n = prelux_exec_head(at, path, head);
 
-  if (n >= 20 && memcmp(head, "\177ELF", 4) == 0) {
-#if defined(__x86_64__)
-    ours = 62;
-#elif defined(__aarch64__)
-    ours = 183;
-#endif
-    memcpy(&machine, head + 18, sizeof(machine));
-    return head[4] != 2 || machine != ours;
-  }
-  if (depth == 0 && prelux_exec_script(head, n, &interpreter, &argument))
-    return is_foreign(AT_FDCWD, interpreter, depth + 1);
-  return false;
+  if (n > 4 && memcmp(head, "\177ELF", 4) == 0) return prelux_elf_kind(at, path);
+  return prelux_exec_script(head, n, &interpreter, &argument) ? prelux_elf_kind(AT_FDCWD, interpreter) : 0;
 }
 
 static char *make_entry(struct prelux_room *room, enum entry which, const char *others)
@@ -154,24 +140,102 @@ static char *make_entry(struct prelux_room *room, enum entry which, const char *
   return text;
 }
 
+/* LD_PRELOAD without this library; *ret NULL: nothing else is in it. */
+static bool without_ours(struct prelux_room *room, const char *list, char **ret)
+{
+  static const char name[] = "LD_PRELOAD=";
+  size_t len, at = sizeof(name) - 1;
+  char *text = prelux_room_take(room, at + strlen(list) + 1);
+
+  if (!text) return false;
+  memcpy(text, name, at);
+  for (const char *item; (item = next_item(&list, &len));) {
+    if (is_ours(item, len)) continue;
+    if (at > sizeof(name) - 1) text[at++] = ':';
+    memcpy(text + at, item, len);
+    at += len;
+  }
+  text[at] = 0;
+  *ret = at > sizeof(name) - 1 ? text : NULL;
+  return true;
+}
+
+/* libasan ends a program in which a preload comes before it, unless it is told otherwise. NULL: no memory. */
+static char *bear_with_us(struct prelux_room *room, const char *old)
+{
+  static const char name[] = "ASAN_OPTIONS=", option[] = "verify_asan_link_order=0";
+  size_t o = strlen(old);
+  char *text = prelux_room_take(room, sizeof(name) + o + 1 + sizeof(option));
+
+  if (!text) return NULL;
+  memcpy(text, name, sizeof(name));
+  memcpy(text + sizeof(name) - 1, old, o);
+  if (o) text[sizeof(name) - 1 + o++] = ':';
+  memcpy(text + sizeof(name) - 1 + o, option, sizeof(option));
+  return text;
+}
+
+/* The changed entries of a child's environment: each stands in the place of what has its name. */
+struct changes {
+  size_t n;
+  const char *names[N_ENTRIES + 1];
+  char *texts[N_ENTRIES + 1]; /* NULL: the entry goes */
+};
+
+static void change(struct changes *c, const char *name, char *text)
+{
+  c->names[c->n] = name;
+  c->texts[c->n++] = text;
+}
+
+static int collect(struct prelux_room *room, char *const envp[], struct lack *l, unsigned kind, struct changes *c)
+{
+  bool foreign = (kind & PRELUX_ELF_FOREIGN) != 0;
+  char *text;
+
+  if (foreign) l->missing[PRELOAD] = false;
+  for (int i = 0; i < N_ENTRIES; i++) {
+    if (!l->missing[i]) continue;
+    if (!(text = make_entry(room, i, i == PRELOAD ? l->preload : ""))) return -ENOMEM;
+    change(c, entry_names[i], text);
+  }
+  if (foreign && (kind & PRELUX_ELF_DYNAMIC) && l->ours) {
+    if (!without_ours(room, prelux_env_get(envp, "LD_PRELOAD"), &text)) return -ENOMEM;
+    change(c, "LD_PRELOAD", text);
+  }
+  if (!(kind & PRELUX_ELF_ASAN) || !(l->ours || l->missing[PRELOAD])) return 0;
+  const char *old = prelux_env_get(envp, "ASAN_OPTIONS");
+  if (old && strstr(old, "verify_asan_link_order=")) return 0;
+  if (!(text = bear_with_us(room, old ? old : ""))) return -ENOMEM;
+  change(c, "ASAN_OPTIONS", text);
+  return 0;
+}
+
+static bool is_changed(const struct changes *c, const char *entry)
+{
+  for (size_t i = 0; i < c->n; i++) {
+    size_t n = strlen(c->names[i]);
+    if (strncmp(entry, c->names[i], n) == 0 && entry[n] == '=') return true;
+  }
+  return false;
+}
+
 int prelux_exec_env(struct prelux_room *room, char *const envp[], int at, const char *path, char *const **ret)
 {
   struct lack l;
+  struct changes c = {.n = 0};
   size_t n = 0;
 
   *ret = envp;
   examine(envp, &l);
-  if (!l.any) return 0;
-  if (l.missing[PRELOAD] && path && is_foreign(at, path, 0)) l.missing[PRELOAD] = false;
-  char **env = prelux_room_take(room, (l.count + N_ENTRIES + 1) * sizeof(*env));
+  int rc = l.any || l.ours ? collect(room, envp, &l, path ? kind_of(at, path) : 0, &c) : 0;
+  if (rc < 0 || c.n == 0) return rc;
+  char **env = prelux_room_take(room, (l.count + c.n + 1) * sizeof(*env));
   if (!env) return -ENOMEM;
-  for (int i = 0; i < N_ENTRIES; i++) {
-    if (!l.missing[i]) continue;
-    env[n] = make_entry(room, i, i == PRELOAD ? l.preload : "");
-    if (!env[n++]) return -ENOMEM;
-  }
+  for (size_t i = 0; i < c.n; i++)
+    if (c.texts[i]) env[n++] = c.texts[i];
   for (size_t i = 0; i < l.count; i++)
-    if (i != l.preload_index || !l.missing[PRELOAD]) env[n++] = envp[i];
+    if (!is_changed(&c, envp[i])) env[n++] = envp[i];
   env[n] = NULL;
   *ret = env;
   return 0;
