@@ -65,7 +65,7 @@ static bool replace_word(wordexp_t *w, size_t at, char *const *names, size_t n)
   v += offs;
   free(v[at]);
   memmove(v + at + n, v + at + 1, (count - at) * sizeof(*v)); /* the final NULL, too */
-  memcpy(v + at, copies, sizeof(copies));
+  for (size_t i = 0; i < n; i++) v[at + i] = copies[i];
   w->we_wordc += n - 1;
   return true;
 }

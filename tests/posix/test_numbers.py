@@ -82,6 +82,9 @@ def test_extended_attributes(prelux, remote, tmp_path):
     except OSError as e:
         pytest.skip(f"no extended attributes here: {e}")
     local = prelux.file_mapping(remote, "/plx")
+    prelux.run(["cat", f"{local}/f"])
+    for cached in prelux.cache.rglob("data/f"):  # what the cache file itself has is nobody's business
+        os.setxattr(cached, "user.x", b"2")
     code = """
 a, d, p = sys.argv[1:]
 fd = os.open(a, os.O_RDONLY)
