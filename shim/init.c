@@ -217,6 +217,15 @@ static enum prelux_phase configure(char **envp)
   return PRELUX_OFF;
 }
 
+/* The common case, in as few pages and system calls as can be: each costs every process's start. */
+static bool take_table(char **envp)
+{
+  const char *config = prelux_env_get(envp, "PRELUX_CONFIG");
+  if (!config || *config != '/' || map_table(config, &prelux_state.table) < 0) return false;
+  publish_table_path(envp, config);
+  return true;
+}
+
 static void start(char **envp)
 {
   prelux_real_bind();
@@ -224,7 +233,7 @@ static void start(char **envp)
   prelux_state.envp = envp;
   enum prelux_phase phase = PRELUX_OFF;
   const char *off = prelux_env_get(envp, "PRELUX_OFF");
-  if (!getauxval(AT_SECURE) && !(off && *off && strcmp(off, "0") != 0)) phase = configure(envp);
+  if (!getauxval(AT_SECURE) && !(off && *off && strcmp(off, "0") != 0)) phase = take_table(envp) ? PRELUX_ON : configure(envp);
   if (prelux_state.table && prelux_table_str(prelux_state.table, prelux_state.table->runtime)[0])
     prelux_state.runtime = prelux_table_str(prelux_state.table, prelux_state.table->runtime);
   errno = saved;
