@@ -105,7 +105,19 @@ static const struct {
 #undef CALL
 };
 
-/* ---- looking up */
+/* ---- looking up. No string function of libc is called here: libasan puts its own in their place, which call ours while they
+ * set themselves up and are of no use until then. */
+
+static bool same(const char *a, const char *b)
+{
+  while (*a && *a == *b) a++, b++;
+  return *a == *b;
+}
+
+static bool is_vdso(const char *name)
+{
+  return same(name, "linux-vdso.so.1") || same(name, "linux-gate.so.1");
+}
 
 struct object {
   uintptr_t base;
@@ -129,8 +141,7 @@ static const void *at(const struct link_map *m, ElfW(Addr) ptr)
 
 static bool describe(const struct link_map *m, struct object *o)
 {
-  memset(o, 0, sizeof(*o));
-  o->base = m->l_addr;
+  *o = (struct object){.base = m->l_addr};
   for (const ElfW(Dyn) *d = m->l_ld; d->d_tag != DT_NULL; d++) {
     switch (d->d_tag) {
     case DT_SYMTAB: o->symbols = at(m, d->d_un.d_ptr); break;
@@ -151,7 +162,7 @@ void prelux_real_bind(void)
   if (__atomic_load_n(&noted, __ATOMIC_ACQUIRE)) return;
   for (const struct link_map *m = _r_debug.r_map; m && n < OBJECTS; m = m->l_next) {
     if (m->l_ld == _DYNAMIC) after = true;
-    else if (after && !strstr(m->l_name, "vdso") && describe(m, &objects[n])) n++;
+    else if (after && !is_vdso(m->l_name) && describe(m, &objects[n])) n++;
   }
   n_objects = n;
   __atomic_store_n(&noted, 1, __ATOMIC_RELEASE);
@@ -166,7 +177,7 @@ static void *defined(const struct object *o, uint32_t i, const char *name)
   if (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) return NULL;
   if (s->st_shndx == SHN_UNDEF || s->st_value == 0) return NULL;
   if (o->versions && (o->versions[i] & OLD_VERSION)) return NULL;
-  if (strcmp(o->strings + s->st_name, name) != 0) return NULL;
+  if (!same(o->strings + s->st_name, name)) return NULL;
   void *fn = (void *)(o->base + s->st_value);
   return type == STT_GNU_IFUNC ? ((void *(*)(void))fn)() : fn;
 }
