@@ -32,6 +32,7 @@ void prelux_room_release(struct prelux_room *room)
 
 long prelux_exec_head(int at, const char *path, char head[PRELUX_HEAD + 1])
 {
+  if (!path) return -EFAULT;
   long fd = *path ? prelux_sys(SYS_openat, at, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : at;
   if (fd < 0) return fd;
   long n = prelux_sys(SYS_pread64, fd, head, PRELUX_HEAD, 0L);

@@ -45,6 +45,7 @@ static long kernel_getcwd(char *buf, size_t size)
   X(unlinkat, unlinkat(FD(0), PATH(1), INT(2)))                                                \
   X(symlinkat, symlinkat(PATH(0), FD(1), PATH(2)))                                             \
   X(linkat, linkat(FD(0), PATH(1), FD(2), PATH(3), INT(4)))                                    \
+  X(renameat, renameat(FD(0), PATH(1), FD(2), PATH(3)))                                        \
   X(renameat2, renameat2(FD(0), PATH(1), FD(2), PATH(3), (unsigned)a[4]))                      \
   X(truncate, truncate(PATH(0), a[1]))                                                         \
   X(fchmod, fchmod(FD(0), MODE(1)))                                                            \
@@ -93,7 +94,6 @@ static long kernel_getcwd(char *buf, size_t size)
   X(rmdir, rmdir(PATH(0)))                                              \
   X(unlink, unlink(PATH(0)))                                            \
   X(rename, rename(PATH(0), PATH(1)))                                   \
-  X(renameat, renameat(FD(0), PATH(1), FD(2), PATH(3)))                 \
   X(link, link(PATH(0), PATH(1)))                                       \
   X(symlink, symlink(PATH(0), PATH(1)))                                 \
   X(mknod, mknod(PATH(0), MODE(1), (dev_t)a[2]))                        \
