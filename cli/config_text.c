@@ -2,7 +2,10 @@
 #include "cli/config_text.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "lib/conf/show.h"
 
 static const char *const type_names[] = {
     [PRELUX_T_STRING] = "text",       [PRELUX_T_SECRET] = "secret",     [PRELUX_T_BOOL] = "true or false",
@@ -20,6 +23,15 @@ static const char *shown_text(const struct prelux_conf_value *v)
   return v->raw ? v->raw : v->text ? v->text : "";
 }
 
+/* As text, without the user and password of URLs. */
+static cJSON *string_json(const char *s)
+{
+  char *shown = prelux_conf_redacted(s);
+  cJSON *o = cJSON_CreateString(shown ? shown : "");
+  free(shown);
+  return o;
+}
+
 /* One value; hidden ones are null. */
 static cJSON *value_json(const struct prelux_conf_value *v)
 {
@@ -33,11 +45,14 @@ static cJSON *value_json(const struct prelux_conf_value *v)
   case PRELUX_T_INT:
     return cJSON_CreateNumber((double)v->number);
   case PRELUX_T_LIST:
-    return cJSON_CreateStringArray((const char *const *)v->items, (int)v->n_items);
+    o = cJSON_CreateArray();
+    for (size_t i = 0; i < v->n_items; i++)
+      cJSON_AddItemToArray(o, string_json(v->items[i]));
+    return o;
   case PRELUX_T_MAP:
     o = cJSON_CreateObject();
     for (size_t i = 0; i + 1 < v->n_items; i += 2)
-      cJSON_AddStringToObject(o, v->items[i], v->items[i + 1]);
+      cJSON_AddItemToObject(o, v->items[i], string_json(v->items[i + 1]));
     return o;
   case PRELUX_T_FRESHNESS:
     if (strcmp(shown_text(v), "max_age") != 0)
@@ -48,7 +63,7 @@ static cJSON *value_json(const struct prelux_conf_value *v)
     cJSON_AddStringToObject(o, "max_age", age);
     return o;
   default:
-    return cJSON_CreateString(shown_text(v));
+    return string_json(shown_text(v));
   }
 }
 

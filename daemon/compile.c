@@ -83,7 +83,10 @@ static void open_one(struct prelux_daemon *d, const struct prelux_compile *in, c
     break_mapping(d, m, lm, err, &why);
   bm->object = object;
   if (lm->broken)
+  {
     bm->flags |= PRELUX_MAPPING_BROKEN;
+    lm->cache = m->cache ? strdup(m->cache) : NULL;
+  }
   else
   {
     bm->tree = prelux_tree_root(lm->view.tree);

@@ -50,7 +50,8 @@ bool prelux_ctl_map(struct prelux_ctl *x)
   const struct prelux_table_mapping *tm = &prelux_table_mappings(x->table->table)[t.mapping];
   const struct prelux_live_mapping *m = prelux_target_mapping(&t);
   const char *local = prelux_table_str(x->table->table, tm->local);
-  char *cache = prelux_join(prelux_table_str(x->table->table, tm->tree), t.object);
+  const char *tree = m->broken && m->cache ? m->cache : prelux_table_str(x->table->table, tm->tree);
+  char *cache = prelux_join(tree, t.object);
   if (!m->broken)
     prelux_store_info(&m->view, t.object, &info);
   prelux_json_text(out, "mapping", local[0] ? local : "/");

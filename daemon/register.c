@@ -20,7 +20,7 @@
 #define SOURCE_MAX (8u << 20) /* bytes of one configuration file */
 #define NAME_MAX_BYTES 256u   /* of an environment variable that is asked for */
 
-/* Clients send these unasked (lib/ipc): not mentioned means not set. */
+/* The command line sends these unasked: not mentioned means not set. The library sends nothing unasked: its buffers are small. */
 static const char *const sent_unasked[] = {"PRELUX_", "AWS_", "AZURE_", "AZFUSE_", "QD_", "HOME", "XDG_"};
 
 struct asker {
@@ -112,7 +112,7 @@ static void answer_none(struct prelux_answer *ans, int status, const char *text)
 
 static bool asked_for(const struct asker *a, const char *name)
 {
-  for (size_t i = 0; i < sizeof sent_unasked / sizeof *sent_unasked; i++)
+  for (size_t i = 0; !a->bare && i < sizeof sent_unasked / sizeof *sent_unasked; i++)
     if (strncmp(name, sent_unasked[i], strlen(sent_unasked[i])) == 0)
       return false;
   return !prelux_sent_env_mentions(&a->env, name);

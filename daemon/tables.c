@@ -57,6 +57,7 @@ void prelux_live_table_drop(struct prelux_live_table *t)
     free(m->backend);
     free(m->type);
     free(m->root);
+    free(m->cache);
     free(m->cause);
     free(m->advice);
   }

@@ -15,6 +15,7 @@ struct prelux_live_mapping {
   struct prelux_instance *instance;  /* unless broken */
   char *backend, *type;              /* names in the configuration */
   char *root;                        /* object path of the mapping's root below the backend's */
+  char *cache;                       /* when broken: the folder that the mapping names for its files, or NULL */
   char *cause, *advice;              /* when broken */
   int err;                           /* when broken: -errno */
 };
