@@ -21,7 +21,7 @@ static const char *const entry_names[N_ENTRIES] = {
 };
 
 /* Copies, because programs write over the strings they were started with (setproctitle). Set by the constructor. */
-static char self[PATH_MAX], start_config[PATH_MAX], start_runtime[PATH_MAX];
+static const char *self = "", *start_config = "", *start_runtime = "";
 
 static const char library[] = "libprelux.so";
 
@@ -55,11 +55,13 @@ static bool lists_ours(const char *list)
   return false;
 }
 
-static void copy(char out[PATH_MAX], const char *value)
+/* Loaded by a relative name, or by /etc/ld.so.preload. */
+__attribute__((noinline)) static void remember_path(void)
 {
-  size_t n = value ? strlen(value) : 0;
+  char path[PATH_MAX];
 
-  if (n < PATH_MAX) memcpy(out, value ? value : "", n + 1);
+  if (prelux_self_path(path, sizeof(path)) < 0 || strpbrk(path, " :")) return; /* ld.so would split it */
+  self = prelux_keep(path, PATH_MAX);
 }
 
 /* The word that loaded us is kept as it was written: it may hold $LIB. */
@@ -68,16 +70,14 @@ __attribute__((constructor)) static void remember(int argc, char **argv, char **
   const char *list = prelux_env_get(envp, "LD_PRELOAD");
   size_t len;
 
-  if (prelux_self_path(self, sizeof(self)) < 0) self[0] = 0;
-  copy(start_config, prelux_env_get(envp, "PRELUX_CONFIG"));
-  copy(start_runtime, prelux_env_get(envp, "PRELUX_RUNTIME_DIR"));
+  start_config = prelux_keep(prelux_env_get(envp, "PRELUX_CONFIG"), PATH_MAX);
+  start_runtime = prelux_keep(prelux_env_get(envp, "PRELUX_RUNTIME_DIR"), PATH_MAX);
   for (const char *item; list && (item = next_item(&list, &len));) {
-    if (item[0] != '/' || len >= sizeof(self) || !is_ours(item, len)) continue;
-    memcpy(self, item, len);
-    self[len] = 0;
+    if (item[0] != '/' || !is_ours(item, len)) continue;
+    self = prelux_keep(item, len);
     return;
   }
-  if (strpbrk(self, " :")) self[0] = 0; /* ld.so would split it */
+  remember_path();
 }
 
 static const char *wanted(enum entry which)

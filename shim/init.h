@@ -17,4 +17,8 @@ int prelux_register(const char *config, const unsigned char *hash, char *path, s
 /* Prefixes of a YAML file that could not be compiled (shim/lost.c), in the form of prelux_state.lost; NULL: none. */
 const char *prelux_lost_prefixes(const char *config, const char *cwd, char *const envp[]);
 
+/* A copy of the first `max` bytes of s (NULL: none) that lives as long as the process; "" when there is no room. Only while
+ * the library starts. */
+const char *prelux_keep(const char *s, size_t max);
+
 #endif
