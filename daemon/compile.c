@@ -55,6 +55,7 @@ static int open_mapping(struct prelux_daemon *d, const struct prelux_compile *in
   if (err < 0)
     return err;
   prelux_view_init(&lm->view, tree, m->freshness, m->max_age_ns, m->negative_age_ns, m->file_mode, m->dir_mode);
+  lm->single = m->cache != NULL;
   lm->view.reader = prelux_instance_number(lm->instance); /* what fails with these credentials fails for these only */
   return 0;
 }

@@ -20,16 +20,13 @@
 #define SOURCE_MAX (8u << 20) /* bytes of one configuration file */
 #define NAME_MAX_BYTES 256u   /* of an environment variable that is asked for */
 
-/* The command line sends these unasked: not mentioned means not set. The library sends nothing unasked: its buffers are small. */
-static const char *const sent_unasked[] = {"PRELUX_", "AWS_", "AZURE_", "AZFUSE_", "QD_", "HOME", "XDG_"};
-
 struct asker {
   struct prelux_daemon *d;
   struct prelux_sent_env env;
   const char *cwd, *home;
   bool bare;
   char source[PATH_MAX];
-  bool only_good; /* for match(): broken tables do not count */
+  bool only_good; /* for same_place() and match(): broken tables do not count */
 };
 
 static int record_file(void *arg, const char *path, bool secret, char **ret, size_t *ret_len)
@@ -70,18 +67,36 @@ static int replay_file(void *arg, const char *path, bool secret, char **ret, siz
   return 0;
 }
 
-static bool match(const struct prelux_live_table *t, void *arg)
+static bool same_place(const struct prelux_live_table *t, void *arg)
 {
   const struct asker *a = arg;
-  unsigned char bound[16];
   const struct prelux_snapshot *s = &t->snapshot;
   if (a->only_good && t->broken)
     return false;
   if (s->bare != a->bare || strcmp(s->source, a->source) != 0)
     return false;
-  if (strcmp(s->cwd, a->cwd) != 0 || strcmp(s->home, a->home) != 0)
+  return strcmp(s->cwd, a->cwd) == 0 && strcmp(s->home, a->home) == 0;
+}
+
+/* "Not mentioned" is never taken for "not set": a job with a token must not get the table of one without. */
+static bool mentions_all(const struct asker *a, const struct prelux_snapshot *known)
+{
+  size_t i = 0;
+  while (i < known->n_env && prelux_sent_env_mentions(&a->env, known->env[i]))
+    i++;
+  return i == known->n_env;
+}
+
+static bool match(const struct prelux_live_table *t, void *arg)
+{
+  const struct asker *a = arg;
+  const struct prelux_snapshot *s = &t->snapshot;
+  unsigned char bound[16];
+  if (!same_place(t, arg) || !mentions_all(a, s))
     return false;
-  return prelux_bound_digest(a->d->key, s->env, s->n_env, &a->env, bound) == 0 && memcmp(bound, t->bound, 16) == 0;
+  if (prelux_bound_digest(a->d->key, s->env, s->n_env, &a->env, bound) < 0)
+    return false;
+  return memcmp(bound, t->bound, 16) == 0;
 }
 
 static void answer_table(struct prelux_answer *ans, const struct prelux_live_table *t, int status, const char *text)
@@ -110,49 +125,46 @@ static void answer_none(struct prelux_answer *ans, int status, const char *text)
   prelux_answer_text(ans, text);
 }
 
-static bool asked_for(const struct asker *a, const char *name)
-{
-  for (size_t i = 0; !a->bare && i < sizeof sent_unasked / sizeof *sent_unasked; i++)
-    if (strncmp(name, sent_unasked[i], strlen(sent_unasked[i])) == 0)
-      return false;
-  return !prelux_sent_env_mentions(&a->env, name);
-}
-
-/* Names of "${NAME}" in a text, added to `names` (its env list) when the client has not said anything about them. */
-static int scan(const struct asker *a, const char *text, struct prelux_snapshot *names)
+/* Adds the names of "${NAME}" in a text to the names that the configuration depends on. */
+static int scan(const char *text, struct prelux_snapshot *s)
 {
   char name[NAME_MAX_BYTES];
-  for (const char *p = text; (p = strstr(p, "${")); p += 2)
+  int err = 0;
+  for (const char *p = text; err == 0 && (p = strstr(p, "${")); p += 2)
   {
     size_t n = 0;
     while (n + 1 < sizeof name && (isalnum((unsigned char)p[2 + n]) || p[2 + n] == '_'))
       n++;
-    if (n == 0 || p[2 + n] != '}')
-      continue;
     memcpy(name, p + 2, n);
     name[n] = 0;
-    if (asked_for(a, name) && prelux_snapshot_add_env(names, name) < 0)
-      return -ENOMEM;
+    if (n > 0 && p[2 + n] == '}' && strcmp(name, "HOME") != 0) /* has a field of its own */
+      err = prelux_snapshot_add_env(s, name);
   }
-  return 0;
+  return err;
 }
 
-/* True: the client has been asked for variables. */
-static bool answer_need(const struct asker *a, const struct prelux_snapshot *s, const struct prelux_conf *conf,
-                        struct prelux_answer *ans)
+/* What the configuration depends on: variables that it names, and those that its keys imply. */
+static int collect_names(struct prelux_snapshot *s, const struct prelux_conf *conf)
 {
-  struct prelux_snapshot names = {0};
-  for (size_t i = 0; i < s->n_files; i++)
+  int err = 0;
+  for (size_t i = 0; err == 0 && i < s->n_files; i++)
     if (s->files[i].text)
-      scan(a, s->files[i].text, &names);
-  for (size_t i = 0; conf && i < conf->n_used_env; i++)
-    if (asked_for(a, conf->used_env[i]))
-      prelux_snapshot_add_env(&names, conf->used_env[i]);
-  bool need = names.n_env > 0 && prelux_answer_begin_large(ans, -EAGAIN);
-  for (size_t i = 0; need && i < names.n_env; i++)
-    prelux_msg_put_str(&ans->msg, PRELUX_FIELD_NEED, names.env[i]);
-  prelux_snapshot_release(&names);
-  return need;
+      err = scan(s->files[i].text, s);
+  for (size_t i = 0; err == 0 && conf && i < conf->n_used_env; i++)
+    if (!prelux_bound_ignores(conf->used_env[i]))
+      err = prelux_snapshot_add_env(s, conf->used_env[i]);
+  return err;
+}
+
+/* True: the client has been asked for variables, because it said nothing of some. All are named, so that its next message
+ * can be complete whatever it remembers of this one. */
+static bool answer_need(const struct asker *a, const struct prelux_snapshot *known, struct prelux_answer *ans)
+{
+  if (mentions_all(a, known) || !prelux_answer_begin_large(ans, -EAGAIN))
+    return false;
+  for (size_t i = 0; i < known->n_env; i++)
+    prelux_msg_put_str(&ans->msg, PRELUX_FIELD_NEED, known->env[i]);
+  return true;
 }
 
 static void record_broken(struct prelux_daemon *d, const char *source, const char *text, const char *what)
@@ -173,18 +185,6 @@ static void record_broken(struct prelux_daemon *d, const char *source, const cha
   prelux_error_record(d->runtime, &rec);
 }
 
-/* Names into the snapshot, digest into `in`. */
-static int bind_env(const struct asker *a, const struct prelux_conf *conf, struct prelux_compile *in)
-{
-  int err = 0;
-  for (size_t i = 0; err == 0 && i < conf->n_used_env; i++)
-    if (!prelux_bound_ignores(conf->used_env[i]))
-      err = prelux_snapshot_add_env(in->snapshot, conf->used_env[i]);
-  if (err == 0)
-    err = prelux_bound_digest(a->d->key, in->snapshot->env, in->snapshot->n_env, &a->env, in->bound);
-  return err;
-}
-
 /* The file is broken: the last good table if there is one, else a table of what could be read of it, where all is
  * EIO. */
 static void answer_broken(struct asker *a, const struct prelux_conf *conf, struct prelux_snapshot *s, const char *text,
@@ -195,8 +195,15 @@ static void answer_broken(struct asker *a, const struct prelux_conf *conf, struc
   const struct prelux_conf nothing = {0};
   struct prelux_compile in = {.conf = conf ? conf : &nothing, .snapshot = s, .error = text};
   a->only_good = true;
-  t = prelux_tables_find(a->d->tables, match, a);
+  t = prelux_tables_find(a->d->tables, same_place, a); /* it may depend on more than can be read of the file now */
+  for (size_t i = 0; t && i < t->snapshot.n_env; i++)
+    prelux_snapshot_add_env(s, t->snapshot.env[i]);
+  prelux_live_table_drop(t);
+  bool need = answer_need(a, s, ans);
+  t = need ? NULL : prelux_tables_find(a->d->tables, match, a);
   a->only_good = false;
+  if (need)
+    return;
   if (t)
   {
     record_broken(a->d, a->source, text, "broken edit, the last good configuration stays in use");
@@ -205,7 +212,7 @@ static void answer_broken(struct asker *a, const struct prelux_conf *conf, struc
     return;
   }
   record_broken(a->d, a->source, text, "broken configuration");
-  int err = bind_env(a, in.conf, &in);
+  int err = prelux_bound_digest(a->d->key, s->env, s->n_env, &a->env, in.bound);
   if (err == 0)
     err = prelux_compile(a->d, &in, &t, &why);
   if (err < 0)
@@ -224,7 +231,7 @@ static void answer_good(struct asker *a, const struct prelux_conf *conf, struct 
   struct prelux_problem why = {0};
   struct prelux_live_table *t;
   struct prelux_compile in = {.conf = conf, .snapshot = s};
-  int err = bind_env(a, conf, &in);
+  int err = prelux_bound_digest(a->d->key, s->env, s->n_env, &a->env, in.bound);
   if (err < 0)
     prelux_problem(&why, -err, "no memory");
   else
@@ -255,7 +262,9 @@ static void load(struct asker *a, struct prelux_answer *ans)
   struct prelux_conf *conf = NULL;
   struct prelux_conf_error err = {NULL};
   int ret = s.source && s.cwd && s.home ? prelux_conf_load(&in, true, &conf, &err) : -ENOMEM;
-  if (answer_need(a, &s, conf, ans))
+  if (ret != -ENOMEM && collect_names(&s, conf) < 0)
+    ret = -ENOMEM;
+  if (ret != -ENOMEM && answer_need(a, &s, ans))
     ;
   else if (ret == 0)
     answer_good(a, conf, &s, ans);
@@ -266,21 +275,6 @@ static void load(struct asker *a, struct prelux_answer *ans)
   prelux_conf_free(conf);
   free(err.text);
   prelux_snapshot_release(&s);
-}
-
-/* True: the client has been asked for variables that the table is bound to. */
-static bool need_bound(const struct asker *a, const struct prelux_snapshot *known, struct prelux_answer *ans)
-{
-  bool need = false;
-  for (size_t i = 0; i < known->n_env; i++)
-    if (asked_for(a, known->env[i]))
-    {
-      if (!need && !prelux_answer_begin_large(ans, -EAGAIN))
-        return false;
-      need = true;
-      prelux_msg_put_str(&ans->msg, PRELUX_FIELD_NEED, known->env[i]);
-    }
-  return need;
 }
 
 static int differs(const unsigned char a[16], const unsigned char b[16], const char *hex, struct prelux_problem *why)
@@ -306,7 +300,7 @@ static int load_again(struct asker *a, const char *hex, struct prelux_answer *an
   free(path);
   if (err < 0)
     return prelux_problem(why, ENOENT, "table %s is not known here any more: %s", hex, strerror(-err));
-  if (need_bound(a, &s, ans))
+  if (answer_need(a, &s, ans))
   {
     prelux_snapshot_release(&s);
     return -EAGAIN;
@@ -346,7 +340,7 @@ static void register_known(struct asker *a, const unsigned char hash[16], struct
     prelux_live_table_drop(t);
     t = NULL;
   }
-  if (t && need_bound(a, &t->snapshot, ans))
+  if (t && answer_need(a, &t->snapshot, ans))
     err = -EAGAIN;
   else if (t && (err = prelux_bound_digest(a->d->key, t->snapshot.env, t->snapshot.n_env, &a->env, bound)) == 0)
     err = differs(bound, t->bound, hex, &why);
@@ -379,7 +373,13 @@ static void register_file(struct asker *a, const char *config, struct prelux_ans
     register_known(a, hash, ans);
     return;
   }
-  struct prelux_live_table *t = prelux_tables_find(a->d->tables, match, a);
+  struct prelux_live_table *t = prelux_tables_find(a->d->tables, same_place, a);
+  bool first = a->env.n_unset == 0 && a->env.n_set <= 1; /* HOME at most: the client does not know what to send yet */
+  bool need = t && first && prelux_snapshot_current(&t->snapshot) && answer_need(a, &t->snapshot, ans);
+  prelux_live_table_drop(t);
+  if (need)
+    return;
+  t = prelux_tables_find(a->d->tables, match, a);
   if (t && prelux_snapshot_current(&t->snapshot) && (t->retry_ms == 0 || prelux_clock_ms() < t->retry_ms))
     answer_live(ans, t);
   else

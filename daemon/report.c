@@ -37,10 +37,16 @@ char *prelux_report_path(const struct prelux_live_table *t, uint32_t mapping, co
   return prelux_join(local, rel);
 }
 
+/* A remote's own ".prelux" cannot be shown in a cache folder that has ours: refused as "not there", and said so. */
+static bool hidden(const struct prelux_live_mapping *m, const char *rel)
+{
+  return m->single && strncmp(rel, ".prelux", 7) == 0 && (rel[7] == 0 || rel[7] == '/');
+}
+
 void prelux_report(struct prelux_daemon *d, const struct prelux_live_table *t, uint32_t mapping, const char *rel,
                    const char *call, int err, const struct prelux_problem *why)
 {
-  if (err == -ENOENT || err == -ENOTDIR || err == -EISDIR)
+  if ((err == -ENOENT || err == -ENOTDIR || err == -EISDIR) && !hidden(&t->mappings[mapping], rel))
     return;
   char *path = prelux_report_path(t, mapping, rel);
   const char *cause = why && why->text[0] ? why->text : strerror(-err);

@@ -219,6 +219,8 @@ static bool object_fast(struct prelux_conn *c, const struct prelux_target *t, in
   if (err == 0 && what == PRELUX_ASK_OPEN)
     if (m->view.freshness == PRELUX_FRESH_SKIP || !attr.cache_ino || (attr.type == PRELUX_FILE && !attr.cached))
       return false;
+  if (err < 0)
+    prelux_report(prelux_server_daemon(c->server), t->table, t->mapping, t->rel, call_names[what], err, &why);
   answer_now(c, err, err < 0 ? NULL : &attr, &why);
   return true;
 }

@@ -11,6 +11,7 @@
 
 struct prelux_live_mapping {
   bool broken;
+  bool single;                       /* its tree is its own cache folder, where the name .prelux is ours */
   struct prelux_view view;           /* unless broken */
   struct prelux_instance *instance;  /* unless broken */
   char *backend, *type;              /* names in the configuration */

@@ -21,8 +21,8 @@ enum prelux_op {
    *   -EINVAL  broken: table and path of a table with PRELUX_TABLE_BROKEN (below its prefixes all is EIO), second TEXT why.
    *   -ENOENT  no configuration anywhere, or (with TABLE) no snapshot of that table: second TEXT says so, no table.
    *   -EACCES  (with TABLE) ENV differs from what the table was bound to.
-   *   -EAGAIN  NEED* names variables that the configuration refers to and that ENV did not mention: send again with
-   *            them; an ENV value without '=' says "not set". Nobody needs to be asked twice.
+   *   -EAGAIN  NEED* names all variables that the configuration depends on, because ENV did not mention some: send
+   *            again with them; an ENV value without '=' says "not set". (Twice when a value brings in more of them.)
    *   else     could not be compiled now (full disk, ...): second TEXT why, no table. */
   PRELUX_OP_REGISTER = 3,
   /* in: TABLE, MAPPING, PATH, FLAGS                  out: ATTR. All three: on an error TEXT says why. */

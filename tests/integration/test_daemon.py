@@ -514,6 +514,9 @@ def test_credentials_do_not_mix(prelux):
         assert wire.register(runtime, None, table=good.table, env=["TOKEN=right"]).status == 0
         unset = wire.register(runtime, config, env=["TOKEN"])
         assert unset.status == -EINVAL and "TOKEN" in unset.texts[1]
+        assert wire.register(runtime, config).status == -EAGAIN, "not mentioned is not the same as not set"
+        assert wire.register(runtime, config, env=["OTHER=1", "MORE"]).status == -EAGAIN
+        assert wire.register(runtime, config, env=["TOKEN=right"]).table == good.table
 
 
 @pytest.mark.asan
