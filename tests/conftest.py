@@ -14,12 +14,20 @@ if str(ROOT) not in sys.path:
 from tests import harness, trees  # noqa: E402
 
 LIMIT_SECONDS = 120
+# Files of tests/integration that also run with a sanitized daemon and CLI, besides tests marked `asan`.
+ASAN_FILES = ("test_cli.py", "test_freshness.py", "test_breakages.py", "test_daemon.py")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "limit(seconds): time limit of this test instead of %d s" % LIMIT_SECONDS)
     config.addinivalue_line("markers", "asan: also run with a sanitized daemon and CLI")
     config.addinivalue_line("markers", "slow: takes more than 10 s; left out of `make check` with QUICK=1")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name in ASAN_FILES:
+            item.add_marker(pytest.mark.asan)
 
 
 @pytest.hookimpl(hookwrapper=True)
