@@ -311,17 +311,19 @@ void prelux_index_put(struct prelux_index_writer *w, uint64_t tree_id, const cha
                     .cache_ino = attr->cached ? attr->cache_ino : 0,
                     .valid_ns = attr->valid_ns,
                     .kind_mode = PRELUX_SLOT_KM(attr->type, attr->mode)};
+  struct words inode = v;
   prelux_index_key(w->seed, tree_id, object, len, v.key);
   pthread_mutex_lock(&w->lock);
-  put(w, &v);
-  if (attr->cached && attr->cache_ino)
+  if (v.cache_ino)
   {
-    prelux_index_inode_key(w->seed, attr->cache_dev, attr->cache_ino, v.key);
-    v.cache_ino = dev_seen;
-    v.valid_ns = UINT64_MAX;
-    v.kind_mode |= FLAG_INODE;
-    put(w, &v);
+    /* First the inode: whoever is sent to the cache file by its name must find it. */
+    prelux_index_inode_key(w->seed, attr->cache_dev, attr->cache_ino, inode.key);
+    inode.cache_ino = dev_seen;
+    inode.valid_ns = UINT64_MAX;
+    inode.kind_mode |= FLAG_INODE;
+    put(w, &inode);
   }
+  put(w, &v);
   pthread_mutex_unlock(&w->lock);
 }
 
