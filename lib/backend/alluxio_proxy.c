@@ -1,11 +1,11 @@
 /* Backend `alluxio-proxy`: reading through the REST API of Alluxio's proxy (PROTOCOLS 2C; get-status, list-status,
  * download-file).
  *
- * download-file sends the whole file, knows no Range and, being chunked, not even its length. So a part costs what stands in
- * front of it, every byte is counted, and the status before (`expect`) is compared with the status after: fileId, length and
- * time of change the same at both ends mean that all bytes between were of that version.
- * A file that somebody is still writing (completed: false) has a length of 0 here: it is listed without a size, and stat and
- * read fail with -EBUSY, since an empty file would be a lie. */
+ * download-file sends the whole file, knows no Range and, being chunked, not even its length. So a part costs what
+ * stands in front of it, every byte is counted, and the status before (`expect`) is compared with the status after:
+ * fileId, length and time of change the same at both ends mean that all bytes between were of that version. A file that
+ * somebody is still writing (completed: false) has a length of 0 here: it is listed without a size, and stat and read
+ * fail with -EBUSY, since an empty file would be a lie. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,10 +19,11 @@
 
 #define LIST_MAX (16ull << 30) /* a list-status of millions; it is taken apart while it comes */
 #define NAMES_MAX 5000000u
-#define READ_AGAIN 2           /* times a broken download is begun anew */
+#define READ_AGAIN 2 /* times a broken download is begun anew */
 #define EXACT_MAX 9007199254740992.0
 
-struct proxy {
+struct proxy
+{
   struct prelux_backend base;
   struct prelux_net *net; /* borrowed */
   char *url;              /* without a slash at the end */
@@ -83,7 +84,8 @@ static int proxy_create(const struct prelux_conf_backend *conf, struct prelux_ne
   p->options = prelux_rest_options(prelux_conf_str(conf, "load_metadata_type"), sync ? sync->number / 1000000 : -1);
   p->ca_file = ca_file ? strdup(ca_file) : NULL;
   p->tls = (struct prelux_net_tls){.ca_file = p->ca_file, .insecure = (int)prelux_conf_num(conf, "tls.insecure")};
-  if (!p->url || !p->root || !p->options || (ca_file && !p->ca_file)) {
+  if (!p->url || !p->root || !p->options || (ca_file && !p->ca_file))
+  {
     proxy_free(&p->base);
     return -ENOMEM;
   }
@@ -97,8 +99,8 @@ static int proxy_identity(const struct prelux_backend *b, char *buf, size_t cap)
   struct prelux_url u;
   if (prelux_url_parse(p->url, &u) < 0)
     return -EINVAL;
-  int n = snprintf(buf, cap, "alluxio-proxy:%s://%.*s:%u%.*s/%s", u.https ? "https" : "http", (int)u.host_len, u.host, u.port,
-                   (int)u.path_len, u.path, p->root);
+  int n = snprintf(buf, cap, "alluxio-proxy:%s://%.*s:%u%.*s/%s", u.https ? "https" : "http", (int)u.host_len, u.host,
+                   u.port, (int)u.path_len, u.path, p->root);
   return n >= 0 && (size_t)n < cap ? 0 : -ENAMETOOLONG;
 }
 
@@ -129,7 +131,8 @@ static int describe(const cJSON *info, struct prelux_object *ret, bool *ret_comp
   if (modified > -9e12 && modified < 9e12)
     obj.mtime_ns = (int64_t)modified * 1000000;
   *ret_complete = cJSON_IsTrue(folder) || !cJSON_IsFalse(completed);
-  if (obj.type == PRELUX_FILE) {
+  if (obj.type == PRELUX_FILE)
+  {
     if (number(info, "length", &length) < 0 || length < 0 || !cJSON_IsNumber(id))
       return -EPROTO;
     obj.size = *ret_complete ? (uint64_t)length : UINT64_MAX;
@@ -156,7 +159,8 @@ static int post(struct proxy *p, const char *action, const char *path, struct pr
   if (!url)
     return prelux_problem(why, ENOMEM, "no memory for a URL");
   int rc = prelux_rest_url(p->url, p->root, path, action, url, PRELUX_URL_MAX, why);
-  if (rc == 0) {
+  if (rc == 0)
+  {
     req->method = "POST";
     req->url = url;
     req->headers = headers;
@@ -213,25 +217,28 @@ static int proxy_stat(struct prelux_backend *b, const char *path, struct prelux_
 
 /* list */
 
-struct listing {
+struct listing
+{
   struct prelux_json_array json;
-  char *path;    /* Alluxio path of the folder */
+  char *path; /* Alluxio path of the folder */
   prelux_list_fn add;
   void *arg;
   bool is_file;
-  int failed;    /* what taking it apart said */
-  int stopped;   /* what `add` said */
+  int failed;  /* what taking it apart said */
+  int stopped; /* what `add` said */
 };
 
 static int on_info(void *arg, const cJSON *info)
 {
   struct listing *l = arg;
-  const cJSON *name = cJSON_GetObjectItemCaseSensitive(info, "name"), *path = cJSON_GetObjectItemCaseSensitive(info, "path");
+  const cJSON *name = cJSON_GetObjectItemCaseSensitive(info, "name"),
+              *path = cJSON_GetObjectItemCaseSensitive(info, "path");
   struct prelux_object obj;
   bool complete;
   if (!cJSON_IsString(name) || !cJSON_IsString(path) || describe(info, &obj, &complete) < 0)
     return -EPROTO;
-  if (strcmp(path->valuestring, l->path) == 0) { /* list-status of a file is the file itself */
+  if (strcmp(path->valuestring, l->path) == 0)
+  { /* list-status of a file is the file itself */
     l->is_file = true;
     return -ENOTDIR;
   }
@@ -278,7 +285,8 @@ static int judge_list(struct prelux_backend *b, const struct listing *l, const s
   return l->json.count == 0 ? check_empty(b, path, why) : 0;
 }
 
-static int proxy_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
+static int proxy_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg,
+                      struct prelux_problem *why)
 {
   struct proxy *p = self(b);
   struct listing l = {.add = add, .arg = arg};
@@ -297,13 +305,14 @@ static int proxy_list(struct prelux_backend *b, const char *path, prelux_list_fn
 
 /* read */
 
-struct download {
-  uint64_t from, to;  /* still to be passed on */
-  uint64_t size;      /* of the whole file */
-  uint64_t pos;       /* in the stream */
+struct download
+{
+  uint64_t from, to; /* still to be passed on */
+  uint64_t size;     /* of the whole file */
+  uint64_t pos;      /* in the stream */
   prelux_read_fn sink;
   void *arg;
-  int stopped;        /* what the sink said */
+  int stopped; /* what the sink said */
   bool enough, too_long;
 };
 
@@ -312,11 +321,13 @@ static int on_file_bytes(void *arg, const struct prelux_net_answer *head, const 
   struct download *d = arg;
   uint64_t start = d->pos, end = d->pos + len;
   d->pos = end;
-  if (end > d->size) {
+  if (end > d->size)
+  {
     d->too_long = true;
     return -EPROTO;
   }
-  if (end > d->from && start < d->to) {
+  if (end > d->from && start < d->to)
+  {
     uint64_t skip = d->from > start ? d->from - start : 0;
     uint64_t take = (end < d->to ? end : d->to) - (start + skip);
     d->stopped = d->sink(d->arg, start + skip, (const char *)buf + skip, (size_t)take);
@@ -355,7 +366,8 @@ static int download(struct proxy *p, const char *path, const char *url, struct d
     rc = prelux_rest_error(&a, "download-file", path, why) == -EACCES ? -EACCES : -EAGAIN;
   else if (d->pos == 0 && d->size)
     rc = prelux_rest_disabled("download-file", path, why);
-  else if (d->pos != d->size) {
+  else if (d->pos != d->size)
+  {
     prelux_problem(why, EIO, "download-file /%s: ended after %" PRIu64 " of %" PRIu64 " bytes", path, d->pos, d->size);
     rc = -EAGAIN;
   }
@@ -364,7 +376,8 @@ static int download(struct proxy *p, const char *path, const char *url, struct d
 }
 
 /* -ESTALE unless the file still is what was expected. */
-static int recheck(struct prelux_backend *b, const char *path, const struct prelux_object *expect, struct prelux_problem *why)
+static int recheck(struct prelux_backend *b, const char *path, const struct prelux_object *expect,
+                   struct prelux_problem *why)
 {
   struct prelux_object now;
   int rc = proxy_stat(b, path, &now, why);
@@ -372,7 +385,8 @@ static int recheck(struct prelux_backend *b, const char *path, const struct prel
     return prelux_problem(why, ESTALE, "/%s: is being written anew", path);
   if (rc < 0)
     return rc;
-  if (now.type != PRELUX_FILE || (expect->version[0] && strcmp(now.version, expect->version) != 0) || now.size != expect->size)
+  if (now.type != PRELUX_FILE || (expect->version[0] && strcmp(now.version, expect->version) != 0) ||
+      now.size != expect->size)
     return prelux_problem(why, ESTALE, "/%s: changed (was %s, is %s)", path, expect->version, now.version);
   return 0;
 }
@@ -380,16 +394,20 @@ static int recheck(struct prelux_backend *b, const char *path, const struct prel
 static int read_file(struct prelux_backend *b, const char *path, const char *url, const struct prelux_object *expect,
                      struct download *d, struct prelux_problem *why)
 {
-  for (int n = 0;; n++) {
+  for (int n = 0;; n++)
+  {
     struct prelux_problem now = {0};
     int rc = download(self(b), path, url, d, why);
     if (d->stopped < 0)
       return rc;
     int status = recheck(b, path, expect, &now);
-    if (status < 0) {
+    if (status < 0)
+    {
       if (why && (rc == 0 || status == -ESTALE || status == -ENOENT || status == -EACCES))
         *why = now; /* it explains the failure */
-      return rc == 0 || status == -ESTALE || status == -ENOENT || status == -EACCES ? status : rc == -EAGAIN ? -EIO : rc;
+      return rc == 0 || status == -ESTALE || status == -ENOENT || status == -EACCES ? status
+             : rc == -EAGAIN                                                        ? -EIO
+                                                                                    : rc;
     }
     if (rc != -EAGAIN)
       return rc;

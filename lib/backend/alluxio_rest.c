@@ -1,6 +1,7 @@
-/* Any exception in the proxy is HTTP 500 with {"statusCode": <name of a gRPC status>, "message": ...}; so 500 by itself says
- * nothing, and whether to try again stands in the table below. What never reached a handler (unknown call, wrong method) is 500
- * too, with a text "HTTP 404 Not Found"; bad options are 400 with a text. download-file fails with 500 and no statusCode. */
+/* Any exception in the proxy is HTTP 500 with {"statusCode": <name of a gRPC status>, "message": ...}; so 500 by itself
+ * says nothing, and whether to try again stands in the table below. What never reached a handler (unknown call, wrong
+ * method) is 500 too, with a text "HTTP 404 Not Found"; bad options are 400 with a text. download-file fails with 500
+ * and no statusCode. */
 #include "lib/backend/alluxio_rest.h"
 
 #include <cjson/cJSON.h>
@@ -11,7 +12,8 @@
 
 #include "lib/backend/json_array.h"
 
-static const struct row {
+static const struct row
+{
   const char *code;
   int err;
   bool again;
@@ -67,7 +69,8 @@ int prelux_rest_url(const char *server, const char *root, const char *path, cons
   size_t room = cap - (size_t)n;
   long more = n < 0 || (size_t)n >= cap ? -1 : prelux_url_encode(out + n, room, full, strlen(full));
   free(full);
-  if (more >= 0) {
+  if (more >= 0)
+  {
     room -= (size_t)more;
     int last = snprintf(out + n + more, room, "/%s", action);
     more = last < 0 || (size_t)last >= room ? -1 : more;
@@ -81,7 +84,8 @@ char *prelux_rest_options(const char *load_metadata_type, int64_t sync_ms)
   bool good = options != NULL;
   if (good && load_metadata_type)
     good = cJSON_AddStringToObject(options, "loadMetadataType", load_metadata_type);
-  if (good && sync_ms >= 0) {
+  if (good && sync_ms >= 0)
+  {
     cJSON *common = cJSON_AddObjectToObject(options, "commonOptions");
     good = common && cJSON_AddNumberToObject(common, "syncIntervalMs", (double)sync_ms);
   }
@@ -110,7 +114,8 @@ bool prelux_rest_again(const struct prelux_net_answer *a)
 static void printable(char *out, size_t cap, const char *text)
 {
   size_t n = 0;
-  for (; text && *text && n + 1 < cap; text++) {
+  for (; text && *text && n + 1 < cap; text++)
+  {
     unsigned char c = (unsigned char)*text;
     if (c == '\n' || c == '\r')
       break;
@@ -119,7 +124,8 @@ static void printable(char *out, size_t cap, const char *text)
   out[n] = 0;
 }
 
-int prelux_rest_error(const struct prelux_net_answer *a, const char *action, const char *path, struct prelux_problem *why)
+int prelux_rest_error(const struct prelux_net_answer *a, const char *action, const char *path,
+                      struct prelux_problem *why)
 {
   cJSON *doc;
   char said[240];
@@ -131,7 +137,8 @@ int prelux_rest_error(const struct prelux_net_answer *a, const char *action, con
   if (row && strcmp(row->code, "INVALID_ARGUMENT") == 0 && strstr(said, "is a file, not a directory"))
     return prelux_problem(why, ENOTDIR, "%s /%s: %s", action, path, said);
   if (row)
-    return prelux_problem(why, row->err, "%s /%s: %s (%s%s%s)", action, path, row->text, row->code, said[0] ? ": " : "", said);
+    return prelux_problem(why, row->err, "%s /%s: %s (%s%s%s)", action, path, row->text, row->code, said[0] ? ": " : "",
+                          said);
   int err = a->status == 401 || a->status == 403 ? EACCES : EIO;
   return prelux_problem(why, err, "%s /%s: HTTP %d%s%s", action, path, a->status, said[0] ? ": " : "", said);
 }

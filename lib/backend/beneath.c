@@ -1,12 +1,13 @@
-/* Theory of operation. Most paths hold no symlink: one openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS) opens them. When the
- * kernel says ELOOP (a link), or has no openat2 (ENOSYS, EPERM under seccomp filters), the path is walked here, one name at
- * a time, always with O_NOFOLLOW from the fd of a folder that was reached in the same way. ".." inside a link's text is never
- * given to the kernel: `real`, the link-free path from the root to where the walk stands, loses its last name and is
- * opened again from the root. So a folder that others move while we walk can make the walk fail but not leave the root.
+/* Theory of operation. Most paths hold no symlink: one openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS) opens them. When
+ * the kernel says ELOOP (a link), or has no openat2 (ENOSYS, EPERM under seccomp filters), the path is walked here, one
+ * name at a time, always with O_NOFOLLOW from the fd of a folder that was reached in the same way. ".." inside a link's
+ * text is never given to the kernel: `real`, the link-free path from the root to where the walk stands, loses its last
+ * name and is opened again from the root. So a folder that others move while we walk can make the walk fail but not
+ * leave the root.
  *
- * A link to a folder that the path went through already (x -> ., x -> ..) would make the tree endless for find and du, which
- * cannot see it: they are shown folders, and numbers of our own. Those links are refused: (dev, ino) of each folder on the
- * way is kept and compared when a link was followed. */
+ * A link to a folder that the path went through already (x -> ., x -> ..) would make the tree endless for find and du,
+ * which cannot see it: they are shown folders, and numbers of our own. Those links are refused: (dev, ino) of each
+ * folder on the way is kept and compared when a link was followed. */
 #include "lib/backend/beneath.h"
 
 #include <errno.h>
@@ -24,21 +25,23 @@
 
 #define LINKS_MAX 40 /* as Linux */
 
-struct seen {
+struct seen
+{
   dev_t dev;
   ino_t ino;
 };
 
-struct walk {
-  int root;              /* borrowed */
+struct walk
+{
+  int root; /* borrowed */
   const char *root_path;
-  const char *path;      /* what the caller asked, for texts */
+  const char *path; /* what the caller asked, for texts */
   struct prelux_problem *why;
-  int fd;                /* where the walk stands; -1: nowhere */
-  char real[PATH_MAX];   /* its path from the root, without links */
+  int fd;                  /* where the walk stands; -1: nowhere */
+  char real[PATH_MAX];     /* its path from the root, without links */
   char rest[2 * PATH_MAX]; /* text of links still to be walked, before the next name of `path` */
   int links;
-  struct seen *seen;     /* folders that names of `path` led to, the root first */
+  struct seen *seen; /* folders that names of `path` led to, the root first */
   size_t n_seen, cap_seen;
 };
 
@@ -61,7 +64,8 @@ static int reopen(struct walk *w)
   char names[PATH_MAX];
   memcpy(names, w->real, sizeof(names));
   int fd = open_name(w->root, ".");
-  for (char *save, *name = strtok_r(names, "/", &save); name && fd >= 0; name = strtok_r(NULL, "/", &save)) {
+  for (char *save, *name = strtok_r(names, "/", &save); name && fd >= 0; name = strtok_r(NULL, "/", &save))
+  {
     int next = open_name(fd, name);
     prelux_os.close(fd);
     fd = next;
@@ -88,7 +92,8 @@ static int follow(struct walk *w)
   if (++w->links > LINKS_MAX)
     return prelux_problem(w->why, EACCES, "%s: too many symlinks", w->path);
   const char *text = target;
-  if (target[0] == '/') {
+  if (target[0] == '/')
+  {
     size_t len = strlen(w->root_path);
     while (len && w->root_path[len - 1] == '/')
       len--;
@@ -96,7 +101,9 @@ static int follow(struct walk *w)
       return leaves(w, target);
     text = target + len;
     w->real[0] = 0;
-  } else {
+  }
+  else
+  {
     char *slash = strrchr(w->real, '/'); /* the link's own name goes */
     *(slash ? slash : w->real) = 0;
   }
@@ -144,7 +151,8 @@ static bool next_name(struct walk *w, char name[NAME_MAX + 2], int *ret_err)
   *ret_err = 0;
   if (len == 0)
     return false;
-  if (len > NAME_MAX) {
+  if (len > NAME_MAX)
+  {
     *ret_err = -ENAMETOOLONG;
     return false;
   }
@@ -159,7 +167,8 @@ static int settle(struct walk *w, struct stat *ret_st, bool *ret_linked)
 {
   char name[NAME_MAX + 2];
   int rc;
-  while (next_name(w, name, &rc)) {
+  while (next_name(w, name, &rc))
+  {
     if (strcmp(name, ".") == 0)
       continue;
     rc = strcmp(name, "..") == 0 ? ascend(w) : descend(w, name);
@@ -167,10 +176,13 @@ static int settle(struct walk *w, struct stat *ret_st, bool *ret_linked)
       rc = standing(w, ret_st);
     if (rc < 0)
       return rc;
-    if (S_ISLNK(ret_st->st_mode)) {
+    if (S_ISLNK(ret_st->st_mode))
+    {
       *ret_linked = true;
       rc = follow(w);
-    } else if (!S_ISDIR(ret_st->st_mode) && w->rest[0]) {
+    }
+    else if (!S_ISDIR(ret_st->st_mode) && w->rest[0])
+    {
       rc = -ENOTDIR;
     }
     if (rc < 0)
@@ -187,7 +199,8 @@ static int remember(struct walk *w, const struct stat *st, bool linked)
     if (w->seen[i].dev == st->st_dev && w->seen[i].ino == st->st_ino)
       return prelux_problem(w->why, EACCES, "%s: a symlink leads back to a folder above it: the tree would have no end",
                             w->path);
-  if (w->n_seen == w->cap_seen) {
+  if (w->n_seen == w->cap_seen)
+  {
     size_t cap = w->cap_seen ? 2 * w->cap_seen : 16;
     struct seen *grown = realloc(w->seen, cap * sizeof(*grown));
     if (!grown)
@@ -208,7 +221,8 @@ static int walk_names(struct walk *w)
   int rc = standing(w, &st);
   if (rc == 0)
     rc = remember(w, &st, false);
-  for (const char *p = w->path; *p && rc == 0;) {
+  for (const char *p = w->path; *p && rc == 0;)
+  {
     size_t len = strcspn(p, "/");
     if (len > NAME_MAX)
       return -ENAMETOOLONG;
@@ -243,7 +257,8 @@ static int walk_open(int root, const char *root_path, const char *path, struct p
 
 int prelux_beneath_open(int root, const char *root_path, const char *path, struct prelux_problem *why)
 {
-  struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+  struct open_how how = {.flags = O_PATH | O_CLOEXEC,
+                         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
   long rc = prelux_sys(SYS_openat2, root, path[0] ? path : ".", &how, sizeof(how));
   if (rc == -ELOOP || rc == -EXDEV || rc == -ENOSYS || rc == -EPERM || rc == -EAGAIN)
     return walk_open(root, root_path, path, why);

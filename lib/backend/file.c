@@ -2,8 +2,8 @@
  *
  * Every path is opened below the root by beneath.c. What is neither file nor folder does not exist here.
  * The version is made of what changes whenever bytes do: size, mtime, inode and ctime. ctime has the granularity of the
- * kernel's tick, so a read waits until the file's ctime lies a tick back: a write during or after the read then gets another
- * ctime, and the check after the read sees it. */
+ * kernel's tick, so a read waits until the file's ctime lies a tick back: a write during or after the read then gets
+ * another ctime, and the check after the read sees it. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,8 @@
 #define READ_BYTES (256u * 1024)
 #define TICK_NS 10000000 /* the slowest kernels tick at 100 Hz */
 
-struct file_backend {
+struct file_backend
+{
   struct prelux_backend base;
   char *root; /* absolute */
 };
@@ -44,7 +45,8 @@ static int file_create(const struct prelux_conf_backend *conf, struct prelux_net
     return -ENOMEM;
   f->base.ops = &prelux_backend_file;
   f->root = strdup(root);
-  if (!f->root) {
+  if (!f->root)
+  {
     free(f);
     return -ENOMEM;
   }
@@ -69,13 +71,14 @@ static int file_identity(const struct prelux_backend *b, char *buf, size_t cap)
   return n >= 0 && (size_t)n < cap ? 0 : -ENAMETOOLONG;
 }
 
-/* What an errno of the kernel is to the caller. A missing root is never "no such object": a disk that is not mounted must not
- * make a tree look empty. */
+/* What an errno of the kernel is to the caller. A missing root is never "no such object": a disk that is not mounted
+ * must not make a tree look empty. */
 static int fail(struct prelux_problem *why, int rc, const char *root, const char *path)
 {
   if (why && why->err == -rc && why->text[0])
     return rc; /* said where it was known */
-  switch (-rc) {
+  switch (-rc)
+  {
   case ENOENT:
   case ENOTDIR:
   case EISDIR:
@@ -117,12 +120,14 @@ static int open_object(const struct file_backend *f, const char *path, struct st
   prelux_os.close(root);
   if (fd < 0)
     return fail(why, fd, f->root, path);
-  if (prelux_os.fstatat(fd, "", ret_st, AT_EMPTY_PATH) < 0) {
+  if (prelux_os.fstatat(fd, "", ret_st, AT_EMPTY_PATH) < 0)
+  {
     int rc = -errno;
     prelux_os.close(fd);
     return fail(why, rc, f->root, path);
   }
-  if (!S_ISREG(ret_st->st_mode) && !S_ISDIR(ret_st->st_mode)) {
+  if (!S_ISREG(ret_st->st_mode) && !S_ISDIR(ret_st->st_mode))
+  {
     prelux_os.close(fd);
     return prelux_problem(why, ENOENT, "%s/%s: neither file nor folder", f->root, path);
   }
@@ -175,7 +180,8 @@ static bool describe_name(const struct file_backend *f, int dir, const char *pat
   struct stat st;
   if (prelux_os.fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
     return false; /* gone since readdir */
-  if (S_ISLNK(st.st_mode)) {
+  if (S_ISLNK(st.st_mode))
+  {
     char full[PATH_MAX];
     int n = snprintf(full, sizeof(full), "%s%s%s", path, path[0] ? "/" : "", name);
     if ((size_t)n >= sizeof(full))
@@ -194,7 +200,8 @@ static bool describe_name(const struct file_backend *f, int dir, const char *pat
 static int list_names(const struct file_backend *f, DIR *dir, const char *path, prelux_list_fn add, void *arg,
                       struct prelux_problem *why)
 {
-  for (;;) {
+  for (;;)
+  {
     errno = 0;
     struct dirent *e = readdir(dir);
     if (!e)
@@ -210,7 +217,8 @@ static int list_names(const struct file_backend *f, DIR *dir, const char *path, 
   }
 }
 
-static int file_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
+static int file_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg,
+                     struct prelux_problem *why)
 {
   struct file_backend *f = self(b);
   struct stat st;
@@ -223,7 +231,8 @@ static int file_list(struct prelux_backend *b, const char *path, prelux_list_fn 
   if (again < 0)
     return fail(why, again, f->root, path);
   DIR *dir = prelux_os.fdopendir(again);
-  if (!dir) {
+  if (!dir)
+  {
     int rc = -errno;
     prelux_os.close(again);
     return fail(why, rc, f->root, path);
@@ -257,14 +266,15 @@ static void wait_for_tick(const struct stat *st)
   clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 }
 
-static int copy_out(const struct file_backend *f, int fd, const char *path, uint64_t off, uint64_t len, prelux_read_fn sink,
-                    void *arg, struct prelux_problem *why)
+static int copy_out(const struct file_backend *f, int fd, const char *path, uint64_t off, uint64_t len,
+                    prelux_read_fn sink, void *arg, struct prelux_problem *why)
 {
   void *buf = malloc(READ_BYTES);
   if (!buf)
     return -ENOMEM;
   int rc = 0;
-  for (uint64_t done = 0; done < len && rc == 0;) {
+  for (uint64_t done = 0; done < len && rc == 0;)
+  {
     size_t want = len - done < READ_BYTES ? (size_t)(len - done) : READ_BYTES;
     ssize_t n = prelux_os.pread(fd, buf, want, (off_t)(off + done));
     if (n < 0 && errno == EINTR)

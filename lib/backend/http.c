@@ -1,7 +1,7 @@
 /* Backend `http`: the files behind a web server, read with HEAD and GET; folders where the server shows listings.
  *
- * What is a folder: a name that the server redirects to itself with a slash (nginx, Apache, Python and most others do), or
- * whose page with a slash is a listing. Everything else that answers 200 is a file. The root always is a folder.
+ * What is a folder: a name that the server redirects to itself with a slash (nginx, Apache, Python and most others do),
+ * or whose page with a slash is a listing. Everything else that answers 200 is a file. The root always is a folder.
  * http_read.c reads, http_list.c lists, http_version.c tells versions apart. */
 #include "lib/backend/http.h"
 
@@ -84,7 +84,8 @@ static void http_free(struct prelux_backend *b)
   if (!b)
     return;
   struct prelux_http *h = self(b);
-  for (size_t i = 0; i < h->n_headers; i++) {
+  for (size_t i = 0; i < h->n_headers; i++)
+  {
     explicit_bzero(h->headers[i], strlen(h->headers[i]));
     free(h->headers[i]);
   }
@@ -97,7 +98,8 @@ static void http_free(struct prelux_backend *b)
 static int http_create(const struct prelux_conf_backend *conf, struct prelux_net *net, struct prelux_backend **ret,
                        struct prelux_problem *why)
 {
-  static const char *const forms[] = {[PRELUX_INDEX_HTML] = "html", [PRELUX_INDEX_JSON] = "json", [PRELUX_INDEX_NONE] = "none"};
+  static const char *const forms[] = {
+      [PRELUX_INDEX_HTML] = "html", [PRELUX_INDEX_JSON] = "json", [PRELUX_INDEX_NONE] = "none"};
   struct prelux_http *h = calloc(1, sizeof(*h));
   if (!h)
     return -ENOMEM;
@@ -112,7 +114,8 @@ static int http_create(const struct prelux_conf_backend *conf, struct prelux_net
     rc = set_headers(h, conf, why);
   if (rc == 0 && ca_file && !(h->ca_file = strdup(ca_file)))
     rc = -ENOMEM;
-  if (rc < 0) {
+  if (rc < 0)
+  {
     http_free(&h->base);
     return rc;
   }
@@ -158,13 +161,15 @@ int prelux_http_failed(int rc)
   return rc == -EPROTO || rc == -ENOMEM ? rc : -EIO;
 }
 
-int prelux_http_refused(const struct prelux_net_answer *a, const char *method, const char *url, struct prelux_problem *why)
+int prelux_http_refused(const struct prelux_net_answer *a, const char *method, const char *url,
+                        struct prelux_problem *why)
 {
-  static const struct {
+  static const struct
+  {
     int status, err;
   } rows[] = {
-      {401, EACCES}, {403, EACCES}, {407, EACCES}, {404, ENOENT},     {410, ENOENT},     {412, ESTALE},
-      {405, EOPNOTSUPP}, {414, EOPNOTSUPP}, {501, EOPNOTSUPP},
+      {401, EACCES}, {403, EACCES},     {407, EACCES},     {404, ENOENT},     {410, ENOENT},
+      {412, ESTALE}, {405, EOPNOTSUPP}, {414, EOPNOTSUPP}, {501, EOPNOTSUPP},
   };
   char shown[200];
   int err = a->status >= 200 && a->status < 300 ? EPROTO : EIO;
@@ -183,7 +188,8 @@ static int stop_at_once(void *arg, const struct prelux_net_answer *head, const v
   return -ECANCELED;
 }
 
-/* HEAD; or, from a server that has none, GET of the first byte. Fills *a (free it) and *ret_size (UINT64_MAX: not said). */
+/* HEAD; or, from a server that has none, GET of the first byte. Fills *a (free it) and *ret_size (UINT64_MAX: not
+ * said). */
 static int look(struct prelux_http *h, const char *url, bool head, int redirects, struct prelux_net_answer *a,
                 uint64_t *ret_size, struct prelux_problem *why)
 {
@@ -211,10 +217,11 @@ static int look(struct prelux_http *h, const char *url, bool head, int redirects
 }
 
 /* HEAD first, GET where the server cannot or HEAD tells no length. */
-static int look_anyhow(struct prelux_http *h, const char *url, int redirects, struct prelux_net_answer *a, uint64_t *ret_size,
-                       struct prelux_problem *why)
+static int look_anyhow(struct prelux_http *h, const char *url, int redirects, struct prelux_net_answer *a,
+                       uint64_t *ret_size, struct prelux_problem *why)
 {
-  if (!atomic_load_explicit(&h->no_head, memory_order_relaxed)) {
+  if (!atomic_load_explicit(&h->no_head, memory_order_relaxed))
+  {
     int rc = look(h, url, true, redirects, a, ret_size, why);
     if (rc < 0)
       return rc;
@@ -236,8 +243,10 @@ static bool adds_slash(const char *from, const char *to)
   struct prelux_url u, v;
   bool yes = false;
   if (absolute && a && prelux_url_join(absolute, PRELUX_URL_MAX, from, to) > 0 && prelux_url_parse(from, &u) == 0 &&
-      prelux_url_parse(absolute, &v) == 0) {
-    long n = prelux_url_decode(a, PRELUX_URL_MAX, u.path, u.path_len), m = prelux_url_decode(b, PRELUX_URL_MAX, v.path, v.path_len);
+      prelux_url_parse(absolute, &v) == 0)
+  {
+    long n = prelux_url_decode(a, PRELUX_URL_MAX, u.path, u.path_len),
+         m = prelux_url_decode(b, PRELUX_URL_MAX, v.path, v.path_len);
     yes = n >= 0 && m == n + 1 && memcmp(a, b, (size_t)n) == 0 && b[n] == '/';
   }
   free(absolute);
@@ -255,13 +264,15 @@ static void md5_hex(const char *text, char out[33])
   out[0] = 0;
   if (strlen(text) != 24 || strcmp(text + 22, "==") != 0)
     return;
-  for (int i = 0; i < 22; i++) {
+  for (int i = 0; i < 22; i++)
+  {
     const char *p = memchr(base64, text[i], 64);
     if (!p)
       return;
     bits = bits << 6 | (unsigned)(p - base64);
     n_bits += 6;
-    if (n_bits >= 8) {
+    if (n_bits >= 8)
+    {
       n_bits -= 8;
       bytes[n++] = (unsigned char)(bits >> n_bits);
     }
@@ -275,8 +286,8 @@ static void be_folder(struct prelux_object *ret)
   *ret = (struct prelux_object){.type = PRELUX_DIR};
 }
 
-/* A page made on the spot (HTML without validators) is a log-in page or an error that came as 200, unless HTML is what the
- * name promises. */
+/* A page made on the spot (HTML without validators) is a log-in page or an error that came as 200, unless HTML is what
+ * the name promises. */
 static bool like_a_page(const struct prelux_net_answer *a)
 {
   return (a->status == 200 || a->status == 206) && strncmp(a->content_type, "text/html", 9) == 0 && !a->etag[0] &&
@@ -293,11 +304,13 @@ static int be_file(const struct prelux_net_answer *a, uint64_t size, const char 
                    struct prelux_problem *why)
 {
   char shown[200];
-  if (size == UINT64_MAX) {
+  if (size == UINT64_MAX)
+  {
     prelux_url_show(shown, sizeof(shown), url);
     return prelux_problem(why, EOPNOTSUPP, "%s: the server does not say how long it is", shown);
   }
-  if (like_a_page(a) && !named_html(url)) {
+  if (like_a_page(a) && !named_html(url))
+  {
     prelux_url_show(shown, sizeof(shown), url);
     return prelux_problem(why, EPROTO, "%s: an HTML page without ETag and Last-Modified instead of a file", shown);
   }
@@ -319,23 +332,27 @@ static bool ends_as_folder(const char *path, const char *url)
     start--;
   char name[1024];
   const char *slash = strrchr(path, '/');
-  return prelux_url_decode(name, sizeof(name), u.path + start, end - start) > 0 && strcmp(name, slash ? slash + 1 : path) == 0;
+  return prelux_url_decode(name, sizeof(name), u.path + start, end - start) > 0 &&
+         strcmp(name, slash ? slash + 1 : path) == 0;
 }
 
 /* Judges the answer to a look at `url`. */
-static int judge(struct prelux_http *h, const char *path, const char *url, const struct prelux_net_answer *a, uint64_t size,
-                 struct prelux_object *ret, struct prelux_problem *why)
+static int judge(struct prelux_http *h, const char *path, const char *url, const struct prelux_net_answer *a,
+                 uint64_t size, struct prelux_object *ret, struct prelux_problem *why)
 {
   bool missing = a->status == 404 && !atomic_load_explicit(&h->redirects_slash, memory_order_relaxed);
-  if (a->redirects && a->location && ends_as_folder(path, a->location)) {
+  if (a->redirects && a->location && ends_as_folder(path, a->location))
+  {
     be_folder(ret);
     return 0;
   }
-  if (h->index != PRELUX_INDEX_NONE && (missing || like_a_page(a))) {
+  if (h->index != PRELUX_INDEX_NONE && (missing || like_a_page(a)))
+  {
     int rc = prelux_http_is_folder(h, path, why);
     if (rc < 0)
       return rc;
-    if (rc > 0) {
+    if (rc > 0)
+    {
       be_folder(ret);
       return 0;
     }
@@ -351,8 +368,10 @@ static int stat_url(struct prelux_http *h, const char *path, const char *url, st
   struct prelux_net_answer a;
   uint64_t size;
   int rc = look_anyhow(h, url, 0, &a, &size, why);
-  if (rc == 0 && a.status >= 300 && a.status < 400 && a.location) {
-    if (adds_slash(url, a.location)) {
+  if (rc == 0 && a.status >= 300 && a.status < 400 && a.location)
+  {
+    if (adds_slash(url, a.location))
+    {
       atomic_store_explicit(&h->redirects_slash, true, memory_order_relaxed);
       be_folder(ret);
       goto out;
@@ -369,7 +388,8 @@ out:
 
 static int http_stat(struct prelux_backend *b, const char *path, struct prelux_object *ret, struct prelux_problem *why)
 {
-  if (!path[0]) {
+  if (!path[0])
+  {
     be_folder(ret);
     return 0;
   }

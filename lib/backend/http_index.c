@@ -1,10 +1,11 @@
-/* Directory listings of web servers: nginx autoindex and Apache mod_autoindex as HTML (and what looks like them), nginx JSON.
+/* Directory listings of web servers: nginx autoindex and Apache mod_autoindex as HTML (and what looks like them), nginx
+ * JSON.
  *
- * Only links are believed: the text that is shown may be cut ("very-long-na..&gt;"), the href is whole. What a link means is
- * decided in the order of the standards: character references of HTML, then the URL's structure, then %XX. A name that
- * would hold a slash or NUL after that is no name.
- * Sizes are believed only in nginx's own layout ("</a>  21-Oct-2015 07:28  1234" to the end of the line), where plain digits are
- * bytes and rounded sizes carry a letter; Apache rounds from 973 bytes and shows local time. */
+ * Only links are believed: the text that is shown may be cut ("very-long-na..&gt;"), the href is whole. What a link
+ * means is decided in the order of the standards: character references of HTML, then the URL's structure, then %XX. A
+ * name that would hold a slash or NUL after that is no name. Sizes are believed only in nginx's own layout ("</a>
+ * 21-Oct-2015 07:28  1234" to the end of the line), where plain digits are bytes and rounded sizes carry a letter;
+ * Apache rounds from 973 bytes and shows local time. */
 #include "lib/backend/http_index.h"
 
 #include <errno.h>
@@ -18,11 +19,12 @@
 
 #include "lib/net/net.h"
 
-#define HREF_MAX 8192 /* 255 bytes of name as %XX, or a whole URL */
+#define HREF_MAX 8192      /* 255 bytes of name as %XX, or a whole URL */
 #define LINK_TEXT_MAX 1024 /* between a link and its </a> */
-#define HEAD_LOOK 4096 /* where a listing says that it is one */
+#define HEAD_LOOK 4096     /* where a listing says that it is one */
 
-struct page {
+struct page
+{
   const char *end;
   struct prelux_url url;
   const char *url_text;
@@ -34,7 +36,8 @@ struct page {
 static const char *find(const char *from, const char *end, const char *lower)
 {
   size_t n = strlen(lower);
-  for (const char *p = from; (size_t)(end - p) >= n; p++) {
+  for (const char *p = from; (size_t)(end - p) >= n; p++)
+  {
     p = memchr(p, lower[0], (size_t)(end - p) - n + 1);
     if (!p)
       return NULL;
@@ -48,16 +51,19 @@ static const char *find(const char *from, const char *end, const char *lower)
 
 static size_t put_utf8(char *out, unsigned long c)
 {
-  if (c < 0x80) {
+  if (c < 0x80)
+  {
     out[0] = (char)c;
     return 1;
   }
-  if (c < 0x800) {
+  if (c < 0x800)
+  {
     out[0] = (char)(0xc0 | c >> 6);
     out[1] = (char)(0x80 | (c & 63));
     return 2;
   }
-  if (c < 0x10000) {
+  if (c < 0x10000)
+  {
     out[0] = (char)(0xe0 | c >> 12);
     out[1] = (char)(0x80 | (c >> 6 & 63));
     out[2] = (char)(0x80 | (c & 63));
@@ -73,7 +79,8 @@ static size_t put_utf8(char *out, unsigned long c)
 /* The reference that s[0..len) is (between '&' and ';'); 0: none that we know. */
 static unsigned long reference(const char *s, size_t len)
 {
-  static const struct {
+  static const struct
+  {
     const char *name;
     unsigned long value;
   } names[] = {{"amp", '&'}, {"lt", '<'}, {"gt", '>'}, {"quot", '"'}, {"apos", '\''}};
@@ -84,8 +91,9 @@ static unsigned long reference(const char *s, size_t len)
     return 0;
   bool hex = s[1] == 'x' || s[1] == 'X';
   unsigned long c = 0;
-  for (size_t i = hex ? 2 : 1; i < len; i++) {
-    int digit = s[i] >= '0' && s[i] <= '9'          ? s[i] - '0'
+  for (size_t i = hex ? 2 : 1; i < len; i++)
+  {
+    int digit = s[i] >= '0' && s[i] <= '9'                        ? s[i] - '0'
                 : hex && (s[i] | 32) >= 'a' && (s[i] | 32) <= 'f' ? (s[i] | 32) - 'a' + 10
                                                                   : -1;
     if (digit < 0)
@@ -95,19 +103,24 @@ static unsigned long reference(const char *s, size_t len)
   return c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : c;
 }
 
-/* Length, or -1: does not fit, or holds a NUL. Never longer than the input: "&#X;" is four bytes or more for what takes four. */
+/* Length, or -1: does not fit, or holds a NUL. Never longer than the input: "&#X;" is four bytes or more for what takes
+ * four. */
 static long decode_references(char *out, size_t cap, const char *s, size_t len)
 {
   size_t n = 0;
-  for (size_t i = 0; i < len; i++) {
+  for (size_t i = 0; i < len; i++)
+  {
     if (n + 5 > cap || s[i] == 0)
       return -1;
     const char *semicolon = s[i] == '&' ? memchr(s + i, ';', len - i < 12 ? len - i : 12) : NULL;
     unsigned long c = semicolon ? reference(s + i + 1, (size_t)(semicolon - s) - i - 1) : 0;
-    if (c) {
+    if (c)
+    {
       n += put_utf8(out + n, c);
       i = (size_t)(semicolon - s);
-    } else {
+    }
+    else
+    {
       out[n++] = s[i];
     }
   }
@@ -129,12 +142,14 @@ static const char *below_folder(const struct page *pg, const char *ref, char *pa
     snprintf(full, sizeof(full), "http%s:%s", pg->url.https ? "s" : "", ref);
   else
     full[0] = 0;
-  if (full[0]) {
+  if (full[0])
+  {
     if (prelux_url_parse(full, &u) < 0 || !prelux_url_same_origin(&u, &pg->url))
       return NULL;
     ref = ref + (strlen(ref) - strlen(u.path)); /* the path is the tail of both */
   }
-  if (ref[0] != '/') {
+  if (ref[0] != '/')
+  {
     while (strncmp(ref, "./", 2) == 0)
       ref += 2;
     return full[0] ? NULL : ref;
@@ -184,8 +199,9 @@ static void nginx_columns(const char *p, const char *end, struct prelux_object *
   memcpy(line, p, len);
   line[len] = 0;
   line[strcspn(line, "\r")] = 0;
-  if (sscanf(line, " %2d-%3[A-Za-z]-%4d %2d:%2d %31s %n", &tm.tm_mday, month, &tm.tm_year, &tm.tm_hour, &tm.tm_min, size,
-             &used) != 6 || line[used])
+  if (sscanf(line, " %2d-%3[A-Za-z]-%4d %2d:%2d %31s %n", &tm.tm_mday, month, &tm.tm_year, &tm.tm_hour, &tm.tm_min,
+             size, &used) != 6 ||
+      line[used])
     return;
   const char *at = strstr(months, month);
   if (strlen(month) != 3 || !at || (at - months) % 3 || tm.tm_year < 1970 || tm.tm_year > 2261 || tm.tm_mday < 1 ||
@@ -204,7 +220,8 @@ static void nginx_columns(const char *p, const char *end, struct prelux_object *
 static const char *href_of(const char *p, const char *end, size_t *ret_len, const char **ret_end)
 {
   const char *value = NULL;
-  while (p < end && *p != '>') {
+  while (p < end && *p != '>')
+  {
     while (p < end && strchr(" \t\r\n/", *p) && *p)
       p++;
     const char *attr = p;
@@ -213,7 +230,8 @@ static const char *href_of(const char *p, const char *end, size_t *ret_len, cons
     size_t attr_len = (size_t)(p - attr);
     while (p < end && strchr(" \t\r\n", *p) && *p)
       p++;
-    if (p >= end || *p != '=') {
+    if (p >= end || *p != '=')
+    {
       if (attr_len == 0 && p < end && *p != '>')
         p++;
       continue;
@@ -226,7 +244,8 @@ static const char *href_of(const char *p, const char *end, size_t *ret_len, cons
     const char *start = p;
     while (p < end && (quote ? *p != quote : !(strchr(" \t\r\n>", *p) && *p)))
       p++;
-    if (p < end && !value && attr_len == 4 && strncasecmp(attr, "href", 4) == 0) {
+    if (p < end && !value && attr_len == 4 && strncasecmp(attr, "href", 4) == 0)
+    {
       value = start;
       *ret_len = (size_t)(p - start);
     }
@@ -243,7 +262,8 @@ static bool is_listing(const char *html, size_t len)
          find(html, end, "<h1>index of ");
 }
 
-static int add_link(const struct page *pg, const char *href, size_t href_len, const char *tag_end, prelux_list_fn add, void *arg)
+static int add_link(const struct page *pg, const char *href, size_t href_len, const char *tag_end, prelux_list_fn add,
+                    void *arg)
 {
   char name[NAME_MAX * 4];
   bool dir;
@@ -270,14 +290,17 @@ int prelux_http_index_html(const char *url, const char *html, size_t len, bool a
   const char *tail = len > 1024 ? pg.end - 1024 : html;
   if (!find(tail, pg.end, "</html>"))
     return -EPROTO;
-  for (const char *p = html; (p = memchr(p, '<', (size_t)(pg.end - p)));) {
-    if (pg.end - p > 4 && memcmp(p, "<!--", 4) == 0) {
+  for (const char *p = html; (p = memchr(p, '<', (size_t)(pg.end - p)));)
+  {
+    if (pg.end - p > 4 && memcmp(p, "<!--", 4) == 0)
+    {
       p = find(p + 4, pg.end, "-->");
       if (!p)
         break;
       continue;
     }
-    if (pg.end - p < 3 || (p[1] | 32) != 'a' || !strchr(" \t\r\n", p[2]) || !p[2]) {
+    if (pg.end - p < 3 || (p[1] | 32) != 'a' || !strchr(" \t\r\n", p[2]) || !p[2])
+    {
       p++;
       continue;
     }
@@ -299,12 +322,17 @@ int prelux_http_index_json(const cJSON *element, prelux_list_fn add, void *arg)
   if (!cJSON_IsString(name) || !cJSON_IsString(type))
     return -EPROTO;
   struct prelux_object obj = {.size = UINT64_MAX};
-  if (strcmp(type->valuestring, "directory") == 0) {
+  if (strcmp(type->valuestring, "directory") == 0)
+  {
     obj.type = PRELUX_DIR;
     obj.size = 0;
-  } else if (strcmp(type->valuestring, "file") == 0) {
+  }
+  else if (strcmp(type->valuestring, "file") == 0)
+  {
     obj.type = PRELUX_FILE;
-  } else {
+  }
+  else
+  {
     return 0; /* "other": sockets, devices */
   }
   if (cJSON_IsString(mtime))

@@ -1,4 +1,5 @@
-/* Listings of a web server: GET of the folder's page, taken apart as JSON while it comes or as HTML when it is whole. */
+/* Listings of a web server: GET of the folder's page, taken apart as JSON while it comes or as HTML when it is whole.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,11 +9,12 @@
 #include "lib/backend/http_index.h"
 #include "lib/backend/json_array.h"
 
-#define PAGE_MAX (64u << 20)   /* of HTML, in memory */
-#define JSON_MAX (1u << 30)    /* never in memory as a whole */
+#define PAGE_MAX (64u << 20) /* of HTML, in memory */
+#define JSON_MAX (1u << 30)  /* never in memory as a whole */
 #define NAMES_MAX 5000000u
 
-struct listing {
+struct listing
+{
   enum prelux_http_index form; /* AUTO until the first bytes */
   bool any;                    /* the configuration says HTML: every page is taken for a listing */
   struct prelux_json_array json;
@@ -21,8 +23,8 @@ struct listing {
   prelux_list_fn add;
   void *arg;
   size_t count;
-  int stopped;                 /* what `add` said */
-  int failed;                  /* what taking the page apart said */
+  int stopped; /* what `add` said */
+  int failed;  /* what taking the page apart said */
 };
 
 static int pass_on(void *arg, const char *name, size_t len, const struct prelux_object *obj)
@@ -43,7 +45,8 @@ static int keep(struct listing *l, const char *data, size_t n)
 {
   if (l->len + n > PAGE_MAX)
     return -EPROTO;
-  if (l->len + n > l->cap) {
+  if (l->len + n > l->cap)
+  {
     size_t cap = 2 * (l->len + n);
     char *grown = realloc(l->html, cap);
     if (!grown)
@@ -155,7 +158,8 @@ static int not_a_folder(struct prelux_backend *b, const char *path, struct prelu
   return -ENOENT; /* *why holds the 404 */
 }
 
-int prelux_http_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
+int prelux_http_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg,
+                     struct prelux_problem *why)
 {
   struct prelux_http *h = (struct prelux_http *)b;
   int status;

@@ -1,9 +1,9 @@
 /* Reading from a web server: one GET, continued by further ones when the connection breaks.
  *
- * Bytes of two versions are never put together. Every request carries a condition (If-Match, If-Unmodified-Since), and since
- * servers may ignore conditions, the head of every answer is checked before its first byte is passed on: status, exact
- * Content-Range, length, and the version it states against the expected one. An object without validators is read in one GET
- * or not at all. */
+ * Bytes of two versions are never put together. Every request carries a condition (If-Match, If-Unmodified-Since), and
+ * since servers may ignore conditions, the head of every answer is checked before its first byte is passed on: status,
+ * exact Content-Range, length, and the version it states against the expected one. An object without validators is read
+ * in one GET or not at all. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,17 +16,18 @@
 #define CONTINUE_TIMES 4
 #define CONTINUE_EVERY (64u << 20) /* one more for so many bytes */
 
-struct reading {
+struct reading
+{
   struct prelux_http *h;
   const char *url;
   const struct prelux_object *expect;
-  uint64_t pos, end;      /* still to be read */
+  uint64_t pos, end; /* still to be read */
   prelux_read_fn sink;
   void *arg;
   struct prelux_problem *why;
-  bool head_checked;      /* of the answer at hand */
-  int verdict;            /* a check's or the sink's -errno: final */
-  int broke;              /* how the last answer broke off */
+  bool head_checked; /* of the answer at hand */
+  int verdict;       /* a check's or the sink's -errno: final */
+  int broke;         /* how the last answer broke off */
 };
 
 static const char *number(const char *s, uint64_t *ret)
@@ -45,9 +46,12 @@ bool prelux_http_content_range(const char *s, uint64_t *ret_from, uint64_t *ret_
   if (strncmp(s, "bytes ", 6) != 0)
     return false;
   s += 6;
-  if (*s == '*') {
+  if (*s == '*')
+  {
     s++;
-  } else {
+  }
+  else
+  {
     s = number(s, ret_from);
     if (!s || *s++ != '-' || !(s = number(s, ret_to)) || *ret_to < *ret_from)
       return false;
@@ -113,8 +117,9 @@ static int check_head(struct reading *r, const struct prelux_net_answer *a)
   if (!prelux_http_version_same(a, size, r->expect->version))
     return changed(r);
   if (size != r->expect->size)
-    return prelux_http_version_none(r->expect->version) ? changed(r)
-                                                        : say(r, EPROTO, "same version, other length", size, r->expect->size);
+    return prelux_http_version_none(r->expect->version)
+               ? changed(r)
+               : say(r, EPROTO, "same version, other length", size, r->expect->size);
   return 0;
 }
 
@@ -137,7 +142,8 @@ static int on_bytes(void *arg, const struct prelux_net_answer *head, const void 
 static int judge_empty(struct reading *r, const struct prelux_net_answer *a)
 {
   uint64_t from, to, size;
-  if (a->status == 416) {
+  if (a->status == 416)
+  {
     bool shorter = prelux_http_content_range(a->content_range, &from, &to, &size) && size != r->expect->size;
     return shorter ? changed(r) : say(r, EPROTO, "416 to a range that the object has", r->pos, r->end);
   }
@@ -176,10 +182,12 @@ static int read_once(struct reading *r)
   free(headers);
   if (r->verdict < 0)
     rc = r->verdict;
-  else if (rc < 0) {
+  else if (rc < 0)
+  {
     r->broke = prelux_http_failed(rc);
     rc = r->pos > before && r->pos < r->end ? 1 : r->broke;
-  } else if (r->pos < r->end)
+  }
+  else if (r->pos < r->end)
     rc = judge_empty(r, &a);
   prelux_net_answer_free(&a);
   return rc;
@@ -191,7 +199,8 @@ static int read_all(struct reading *r)
   bool parts = !prelux_http_version_none(r->expect->version) && r->expect->version[0];
   if (!parts && !whole(r))
     return say(r, EOPNOTSUPP, "an object without ETag and Last-Modified can only be read as a whole", r->pos, r->end);
-  for (;;) {
+  for (;;)
+  {
     int rc = read_once(r);
     if (rc <= 0)
       return rc;

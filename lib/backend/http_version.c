@@ -4,10 +4,10 @@
  *   w:SECONDS-SIZE-HASH  a weak ETag together with Last-Modified and length
  *   m:SECONDS-SIZE   Last-Modified and length
  *   n:RANDOM         nothing: every answer is a version of its own
- * A validator made of a time in whole seconds cannot tell two changes within a second apart. When such an answer is so fresh
- * that the second may not be over, "~RANDOM" is appended: the bytes may be read and used, but the next look at the object
- * gives another version, so they are not taken for the later bytes of that second. nginx makes its ETag of mtime in seconds
- * and length and calls it strong, so it belongs here. */
+ * A validator made of a time in whole seconds cannot tell two changes within a second apart. When such an answer is so
+ * fresh that the second may not be over, "~RANDOM" is appended: the bytes may be read and used, but the next look at
+ * the object gives another version, so they are not taken for the later bytes of that second. nginx makes its ETag of
+ * mtime in seconds and length and calls it strong, so it belongs here. */
 #include "lib/backend/http_version.h"
 
 #include <inttypes.h>
@@ -26,7 +26,8 @@
 static uint64_t random_number(void)
 {
   uint64_t n;
-  if (getrandom(&n, sizeof(n), GRND_NONBLOCK) != sizeof(n)) {
+  if (getrandom(&n, sizeof(n), GRND_NONBLOCK) != sizeof(n))
+  {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     n = (uint64_t)t.tv_sec * 1000000007u ^ (uint64_t)t.tv_nsec << 20 ^ (uintptr_t)&t;
@@ -60,15 +61,20 @@ static bool made_of_time(const char *etag, int64_t modified_s, uint64_t size)
 }
 
 /* The version without suffix; false: there is no validator. *ret_coarse: it rests on whole seconds. */
-static bool base_version(const struct prelux_net_answer *a, uint64_t size, char out[PRELUX_VERSION_MAX], bool *ret_coarse)
+static bool base_version(const struct prelux_net_answer *a, uint64_t size, char out[PRELUX_VERSION_MAX],
+                         bool *ret_coarse)
 {
   int64_t modified = prelux_http_date(a->last_modified) / SECOND;
   *ret_coarse = true;
-  if (a->etag[0] && !weak(a->etag)) {
+  if (a->etag[0] && !weak(a->etag))
+  {
     *ret_coarse = modified && made_of_time(a->etag, modified, size);
-    if (plain(a->etag)) {
+    if (plain(a->etag))
+    {
       snprintf(out, PRELUX_VERSION_MAX, "e:%s", a->etag);
-    } else {
+    }
+    else
+    {
       XXH128_hash_t h = XXH3_128bits(a->etag, strlen(a->etag));
       snprintf(out, PRELUX_VERSION_MAX, "h:%016" PRIx64 "%016" PRIx64, (uint64_t)h.high64, (uint64_t)h.low64);
     }
@@ -96,11 +102,13 @@ static bool unsettled(const struct prelux_net_answer *a)
 void prelux_http_version(const struct prelux_net_answer *a, uint64_t size, char out[PRELUX_VERSION_MAX])
 {
   bool coarse;
-  if (!base_version(a, size, out, &coarse)) {
+  if (!base_version(a, size, out, &coarse))
+  {
     snprintf(out, PRELUX_VERSION_MAX, "n:%016" PRIx64 "%016" PRIx64, random_number(), random_number());
     return;
   }
-  if (coarse && unsettled(a)) {
+  if (coarse && unsettled(a))
+  {
     size_t len = strlen(out);
     snprintf(out + len, PRELUX_VERSION_MAX - len, "~%016" PRIx64, random_number());
   }
@@ -129,11 +137,13 @@ bool prelux_http_version_same(const struct prelux_net_answer *a, uint64_t size, 
 bool prelux_http_version_condition(const char *version, char *out, size_t cap)
 {
   char date[40];
-  if (strncmp(version, "e:", 2) == 0) {
+  if (strncmp(version, "e:", 2) == 0)
+  {
     snprintf(out, cap, "If-Match: %.*s", (int)base_length(version + 2), version + 2);
     return true;
   }
-  if (strncmp(version, "m:", 2) == 0 || strncmp(version, "w:", 2) == 0) {
+  if (strncmp(version, "m:", 2) == 0 || strncmp(version, "w:", 2) == 0)
+  {
     prelux_http_date_format(date, sizeof(date), (int64_t)strtoll(version + 2, NULL, 10) * SECOND);
     snprintf(out, cap, "If-Unmodified-Since: %s", date);
     return true;

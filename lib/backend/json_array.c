@@ -1,4 +1,5 @@
-/* The scanner knows just enough JSON to find where an element ends: strings, escapes and brackets. cJSON then judges it. */
+/* The scanner knows just enough JSON to find where an element ends: strings, escapes and brackets. cJSON then judges
+ * it. */
 #include "lib/backend/json_array.h"
 
 #include <errno.h>
@@ -32,7 +33,8 @@ static bool too_deep(const char *text, size_t len)
 {
   int depth = 0;
   bool in_string = false;
-  for (size_t i = 0; i < len; i++) {
+  for (size_t i = 0; i < len; i++)
+  {
     char c = text[i];
     if (in_string && c == '\\')
       i++;
@@ -56,7 +58,8 @@ cJSON *prelux_json_object(const char *text, size_t len)
   cJSON *doc = cJSON_ParseWithLengthOpts(text, len, &end, false);
   while (doc && end < text + len && blank(*end))
     end++;
-  if (doc && (!cJSON_IsObject(doc) || end != text + len)) {
+  if (doc && (!cJSON_IsObject(doc) || end != text + len))
+  {
     cJSON_Delete(doc);
     doc = NULL;
   }
@@ -65,7 +68,8 @@ cJSON *prelux_json_object(const char *text, size_t len)
 
 static int keep(struct prelux_json_array *j, char c)
 {
-  if (j->len == j->cap) {
+  if (j->len == j->cap)
+  {
     if (j->cap >= PRELUX_JSON_ELEMENT_MAX)
       return -EPROTO;
     size_t cap = j->cap ? 2 * j->cap : 4096;
@@ -97,7 +101,8 @@ static int inside(struct prelux_json_array *j, char c)
   int rc = keep(j, c);
   if (rc < 0)
     return rc;
-  if (j->in_string) {
+  if (j->in_string)
+  {
     if (j->escaped)
       j->escaped = false;
     else if (c == '\\')
@@ -119,7 +124,8 @@ static int outside(struct prelux_json_array *j, char c)
 {
   if (blank(c))
     return 0;
-  switch (j->state) {
+  switch (j->state)
+  {
   case PRELUX_JSON_BEFORE:
     j->state = PRELUX_JSON_FIRST;
     return c == '[' ? 0 : -EPROTO;
@@ -127,7 +133,8 @@ static int outside(struct prelux_json_array *j, char c)
     j->state = c == ',' ? PRELUX_JSON_NEXT : PRELUX_JSON_CLOSED;
     return c == ',' || c == ']' ? 0 : -EPROTO;
   case PRELUX_JSON_FIRST:
-    if (c == ']') {
+    if (c == ']')
+    {
       j->state = PRELUX_JSON_CLOSED;
       return 0;
     }

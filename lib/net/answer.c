@@ -1,4 +1,5 @@
-/* The head of an answer, line by line. A field that is longer than its place counts as not sent: a cut one would lie. */
+/* The head of an answer, line by line. A field that is longer than its place counts as not sent: a cut one would lie.
+ */
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -7,12 +8,16 @@
 
 #include "lib/net/engine.h"
 
-struct field {
+struct field
+{
   const char *name;
   size_t off, cap;
 };
-#define FIELD(header, member) \
-  {.name = (header), .off = offsetof(struct prelux_net_answer, member), .cap = sizeof(((struct prelux_net_answer *)0)->member)}
+#define FIELD(header, member)                                                                                          \
+  {                                                                                                                    \
+    .name = (header), .off = offsetof(struct prelux_net_answer, member),                                               \
+    .cap = sizeof(((struct prelux_net_answer *)0)->member)                                                             \
+  }
 
 static const struct field fields[] = {
     FIELD("ETag", etag),
@@ -50,7 +55,8 @@ static int status_line(struct prelux_net_answer *a, const char *line, size_t len
   if (left < 3)
     return -EPROTO;
   int status = 0;
-  for (int i = 1; i <= 3; i++) {
+  for (int i = 1; i <= 3; i++)
+  {
     if (space[i] < '0' || space[i] > '9')
       return -EPROTO;
     status = status * 10 + (space[i] - '0');
@@ -67,7 +73,8 @@ static int content_length(struct prelux_net_answer *a, const char *value, size_t
   uint64_t n = 0;
   if (len == 0 || len > 19)
     return -EPROTO;
-  for (size_t i = 0; i < len; i++) {
+  for (size_t i = 0; i < len; i++)
+  {
     if (value[i] < '0' || value[i] > '9')
       return -EPROTO;
     n = n * 10 + (uint64_t)(value[i] - '0');
@@ -106,7 +113,8 @@ int prelux_net_head_line(struct prelux_net_answer *a, const char *line, size_t l
   if (is("Location", line, name_len) && !a->location && !memchr(value, 0, len))
     a->location = strndup(value, len);
   for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-    if (is(fields[i].name, line, name_len) && len < fields[i].cap && !memchr(value, 0, len)) {
+    if (is(fields[i].name, line, name_len) && len < fields[i].cap && !memchr(value, 0, len))
+    {
       char *place = (char *)a + fields[i].off;
       memcpy(place, value, len);
       place[len] = 0;

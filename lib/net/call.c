@@ -1,5 +1,5 @@
-/* One call: attempts, redirects and back-off, all in the calling thread; the engine's thread does one transfer at a time for
- * it. Redirects are followed here and not by curl, so that what goes to which host is decided in one place. */
+/* One call: attempts, redirects and back-off, all in the calling thread; the engine's thread does one transfer at a
+ * time for it. Redirects are followed here and not by curl, so that what goes to which host is decided in one place. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -15,15 +15,16 @@
 #define BACKOFF_MS 100
 #define BACKOFF_MAX_MS 10000
 
-struct call {
+struct call
+{
   struct prelux_net *net;
   const struct prelux_net_request *req;
   struct prelux_net_answer *answer;
   struct prelux_problem *why;
-  char *drain;     /* the other buffer, when there is a sink */
-  bool sunk;       /* a byte has reached the sink */
-  bool transient;  /* the last failure may be gone next time */
-  char *url;       /* of PRELUX_URL_MAX bytes: where we are after redirects */
+  char *drain;    /* the other buffer, when there is a sink */
+  bool sunk;      /* a byte has reached the sink */
+  bool transient; /* the last failure may be gone next time */
+  char *url;      /* of PRELUX_URL_MAX bytes: where we are after redirects */
 };
 
 static int64_t now_ms(void)
@@ -39,7 +40,8 @@ static int wait_ms(struct prelux_net *net, int64_t ms)
   clock_gettime(CLOCK_MONOTONIC, &end);
   end.tv_sec += ms / 1000;
   end.tv_nsec += ms % 1000 * 1000000;
-  if (end.tv_nsec >= 1000000000) {
+  if (end.tv_nsec >= 1000000000)
+  {
     end.tv_sec++;
     end.tv_nsec -= 1000000000;
   }
@@ -66,7 +68,8 @@ int prelux_net_backoff(struct prelux_net *net, int n)
 static int64_t retry_after_ms(const struct prelux_net_answer *a)
 {
   const char *s = a->retry_after;
-  if (s[0] >= '0' && s[0] <= '9') {
+  if (s[0] >= '0' && s[0] <= '9')
+  {
     long seconds = strtol(s, NULL, 10);
     return seconds > BACKOFF_MAX_MS / 1000 ? BACKOFF_MAX_MS : seconds * 1000;
   }
@@ -95,7 +98,8 @@ static int cut_short(struct call *c, const struct prelux_net_transfer *t)
 {
   c->transient = true;
   if (t->answer->content_length != UINT64_MAX)
-    return say(c, EPROTO, "server closed after %" PRIu64 " of %" PRIu64 " bytes", t->received, t->answer->content_length);
+    return say(c, EPROTO, "server closed after %" PRIu64 " of %" PRIu64 " bytes", t->received,
+               t->answer->content_length);
   return say(c, EPROTO, "server closed after %" PRIu64 " bytes, before the end", t->received);
 }
 
@@ -107,7 +111,8 @@ static int judge(struct call *c, struct prelux_net_transfer *t)
     return 0;
   if (t->err)
     return say(c, -t->err, "%s", t->err_text);
-  switch (t->result) {
+  switch (t->result)
+  {
   case CURLE_OK:
     return 0;
   case CURLE_PARTIAL_FILE:
@@ -167,7 +172,8 @@ static int pump(struct call *c, struct prelux_net_transfer *t)
 {
   int rc = 0;
   pthread_mutex_lock(&t->lock);
-  for (;;) {
+  for (;;)
+  {
     while (!t->done && (!t->fill_len || rc < 0))
       pthread_cond_wait(&t->changed, &t->lock);
     if (!t->fill_len || rc < 0)
@@ -213,13 +219,16 @@ static int transfer(struct call *c, bool foreign)
     return say(c, ENOMEM, "no memory for a buffer");
   pthread_mutex_init(&t.lock, NULL);
   pthread_cond_init(&t.changed, NULL);
-  if (prelux_net_wish(c->net, &t, PRELUX_NET_START)) {
+  if (prelux_net_wish(c->net, &t, PRELUX_NET_START))
+  {
     rc = pump(c, &t);
     if (rc == 0)
       rc = judge(c, &t);
     if (rc == 0)
       rc = check_length(c, &t);
-  } else {
+  }
+  else
+  {
     rc = say(c, ECANCELED, "the daemon ends");
   }
   c->answer->received = t.received;
@@ -272,7 +281,8 @@ static int attempt(struct call *c)
   bool foreign = false; /* once a foreign host was in the chain it stays so: it chose where to go next */
   c->answer->redirects = 0;
   snprintf(c->url, PRELUX_URL_MAX, "%s", c->req->url);
-  for (;;) {
+  for (;;)
+  {
     int rc = transfer(c, foreign);
     if (rc < 0 || c->req->max_redirects == 0 || !is_redirect(c))
       return rc;
@@ -299,7 +309,8 @@ static bool worth_again(const struct call *c, int rc)
 static int call(struct call *c)
 {
   int64_t last = now_ms() + RETRY_WINDOW_MS;
-  for (int n = 0;; n++) {
+  for (int n = 0;; n++)
+  {
     int rc = attempt(c);
     if (n >= c->req->retries || !worth_again(c, rc))
       return rc;
@@ -346,7 +357,8 @@ int prelux_net_call(struct prelux_net *net, const struct prelux_net_request *req
     rc = prelux_problem(why, ENOMEM, "no memory for a call");
   else
     rc = call(&c);
-  if (rc == 0 && ret->redirects) {
+  if (rc == 0 && ret->redirects)
+  {
     free(ret->location); /* of an answer that is no redirect: it is ours to say where we are */
     ret->location = strdup(c.url);
   }

@@ -1,4 +1,5 @@
-/* Dates of HTTP (RFC 9110, 5.6.7): the fixed form, and the two old ones that servers may still send. Always GMT; no locale. */
+/* Dates of HTTP (RFC 9110, 5.6.7): the fixed form, and the two old ones that servers may still send. Always GMT; no
+ * locale. */
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,16 +31,29 @@ int64_t prelux_http_date(const char *s)
   char month[4] = "", zone[4] = "";
   int year = 0, end = 0;
   const char *comma = strchr(s, ',');
-  if (comma && sscanf(comma, ", %2d %3[A-Za-z] %4d %2d:%2d:%2d %3s%n", &tm.tm_mday, month, &year, &tm.tm_hour, &tm.tm_min,
-                      &tm.tm_sec, zone, &end) == 7 && end && comma[end] == 0) {
+  if (comma &&
+      sscanf(comma, ", %2d %3[A-Za-z] %4d %2d:%2d:%2d %3s%n", &tm.tm_mday, month, &year, &tm.tm_hour, &tm.tm_min,
+             &tm.tm_sec, zone, &end) == 7 &&
+      end && comma[end] == 0)
+  {
     ;
-  } else if (comma && sscanf(comma, ", %2d-%3[A-Za-z]-%2d %2d:%2d:%2d %3s%n", &tm.tm_mday, month, &year, &tm.tm_hour,
-                             &tm.tm_min, &tm.tm_sec, zone, &end) == 7 && end && comma[end] == 0) {
+  }
+  else if (comma &&
+           sscanf(comma, ", %2d-%3[A-Za-z]-%2d %2d:%2d:%2d %3s%n", &tm.tm_mday, month, &year, &tm.tm_hour, &tm.tm_min,
+                  &tm.tm_sec, zone, &end) == 7 &&
+           end && comma[end] == 0)
+  {
     year += year < 70 ? 2000 : 1900;
-  } else if (!comma && sscanf(s, "%*3[A-Za-z] %3[A-Za-z] %2d %2d:%2d:%2d %4d%n", month, &tm.tm_mday, &tm.tm_hour, &tm.tm_min,
-                              &tm.tm_sec, &year, &end) == 6 && end && s[end] == 0) {
+  }
+  else if (!comma &&
+           sscanf(s, "%*3[A-Za-z] %3[A-Za-z] %2d %2d:%2d:%2d %4d%n", month, &tm.tm_mday, &tm.tm_hour, &tm.tm_min,
+                  &tm.tm_sec, &year, &end) == 6 &&
+           end && s[end] == 0)
+  {
     strcpy(zone, "GMT");
-  } else {
+  }
+  else
+  {
     return 0;
   }
   tm.tm_mon = month_of(month);
@@ -55,7 +69,8 @@ void prelux_http_date_format(char *out, size_t cap, int64_t ns)
 {
   time_t t = (time_t)(ns / 1000000000);
   struct tm tm;
-  if (!gmtime_r(&t, &tm)) {
+  if (!gmtime_r(&t, &tm))
+  {
     snprintf(out, cap, "%s", "");
     return;
   }

@@ -1,11 +1,11 @@
 /* The engine: one thread that owns a curl multi handle.
  *
  * Theory of operation. A calling thread makes a transfer, puts a wish in the inbox and wakes the thread by
- * curl_multi_wakeup; the thread adds the transfer to curl as soon as fewer than PER_ORIGIN others of its kind (with or without
- * a sink) run to its origin. Body bytes for a sink go into the transfer's buffer; when that is full the transfer is paused
- * (so TCP's window closes and nothing piles up) until the caller, whose own thread runs the sink, has swapped the buffer
- * for an empty one and wishes RESUME. So a slow disk under one sink delays nobody else.
- * The thread never waits for a caller: it only takes the two locks for moments, the engine's before a transfer's. */
+ * curl_multi_wakeup; the thread adds the transfer to curl as soon as fewer than PER_ORIGIN others of its kind (with or
+ * without a sink) run to its origin. Body bytes for a sink go into the transfer's buffer; when that is full the
+ * transfer is paused (so TCP's window closes and nothing piles up) until the caller, whose own thread runs the sink,
+ * has swapped the buffer for an empty one and wishes RESUME. So a slow disk under one sink delays nobody else. The
+ * thread never waits for a caller: it only takes the two locks for moments, the engine's before a transfer's. */
 #include "lib/net/engine.h"
 
 #include <errno.h>
@@ -17,11 +17,11 @@
 #include "include/prelux/version.h"
 #include "lib/base/log.h"
 
-#define PER_ORIGIN 16u         /* running transfers to one origin, of each kind */
-#define CONNECTIONS_KEPT 64L   /* idle ones */
+#define PER_ORIGIN 16u       /* running transfers to one origin, of each kind */
+#define CONNECTIONS_KEPT 64L /* idle ones */
 #define CONNECT_MS 10000L
 #define STALL_SECONDS 30L
-#define STALL_BYTES 1024L      /* a second; slower than this for STALL_SECONDS is a stall */
+#define STALL_BYTES 1024L       /* a second; slower than this for STALL_SECONDS is a stall */
 #define WHOLE_ANSWER_MS 300000L /* an answer without a sink */
 #define CURL_BUFFER (256L << 10)
 
@@ -29,7 +29,8 @@ bool prelux_net_wish(struct prelux_net *net, struct prelux_net_transfer *t, unsi
 {
   pthread_mutex_lock(&net->lock);
   bool taken = !t->over && !(net->ending && wish == PRELUX_NET_START);
-  if (taken && !t->wishes) {
+  if (taken && !t->wishes)
+  {
     t->inbox_next = net->inbox;
     net->inbox = t;
   }
@@ -62,7 +63,8 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
   if (prelux_net_head_line(t->answer, line, n) < 0)
     return refuse(t, -EPROTO, "the answer's head makes no sense (status line or Content-Length)");
   bool empty = n > 0 && (line[0] == '\r' || line[0] == '\n');
-  if (empty && t->answer->status >= 200) {
+  if (empty && t->answer->status >= 200)
+  {
     t->trailers = true; /* whatever comes later as a header does not describe this body */
     if (t->answer->content_length != UINT64_MAX)
       t->answer->bounded = true;
@@ -73,7 +75,8 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
 static bool keep_body(struct prelux_net_transfer *t, const char *data, size_t n)
 {
   struct prelux_net_answer *a = t->answer;
-  if (a->body_len + n + 1 > t->body_cap) {
+  if (a->body_len + n + 1 > t->body_cap)
+  {
     size_t cap = 2 * (a->body_len + n + 1);
     char *grown = realloc(a->body, cap);
     if (!grown)
@@ -98,7 +101,8 @@ static size_t body_to_answer(struct prelux_net_transfer *t, const char *data, si
     return refuse(t, -EPROTO, "the answer is longer than it may be");
   if (!keep_body(t, data, take))
     return refuse(t, -ENOMEM, "no memory for the answer");
-  if (take < n) {
+  if (take < n)
+  {
     t->body_cut = true; /* the status is what counts: the rest of an error page is not waited for */
     return 0;
   }
@@ -110,7 +114,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
   struct prelux_net_transfer *t = arg;
   size_t n = size * count;
   bool good = t->answer->status >= 200 && t->answer->status < 300;
-  if (!good || !t->req->sink) {
+  if (!good || !t->req->sink)
+  {
     t->received += n;
     return body_to_answer(t, data, n, !good);
   }
@@ -118,12 +123,17 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     return refuse(t, -EPROTO, "the body is longer than what was asked for");
   pthread_mutex_lock(&t->lock);
   size_t ret = n;
-  if (t->stop) {
+  if (t->stop)
+  {
     ret = 0;
-  } else if (t->fill_len + n > PRELUX_NET_BUFFER) {
+  }
+  else if (t->fill_len + n > PRELUX_NET_BUFFER)
+  {
     t->paused = true;
     ret = CURL_WRITEFUNC_PAUSE;
-  } else {
+  }
+  else
+  {
     memcpy(t->fill + t->fill_len, data, n);
     t->fill_len += n;
     t->received += n;
@@ -138,7 +148,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 /* Header fields that may go to another origin than the request's own: those that hold no secret. */
 static bool harmless(const char *header)
 {
-  static const char *const names[] = {"Accept:", "If-Match:", "If-None-Match:", "If-Modified-Since:", "If-Unmodified-Since:"};
+  static const char *const names[] = {
+      "Accept:", "If-Match:", "If-None-Match:", "If-Modified-Since:", "If-Unmodified-Since:"};
   for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
     if (strncasecmp(header, names[i], strlen(names[i])) == 0)
       return true;
@@ -162,7 +173,8 @@ static int set_headers(struct prelux_net_transfer *t)
   for (const char *const *h = t->req->headers; h && *h && rc == 0; h++)
     if (!t->foreign || harmless(*h))
       rc = add_header(t, *h);
-  if (t->req->len && rc == 0) {
+  if (t->req->len && rc == 0)
+  {
     char range[80];
     snprintf(range, sizeof(range), "Range: bytes=%llu-%llu", (unsigned long long)t->req->off,
              (unsigned long long)(t->req->off + t->req->len - 1));
@@ -176,13 +188,18 @@ static int set_headers(struct prelux_net_transfer *t)
 static void set_method(struct prelux_net_transfer *t)
 {
   const char *method = t->req->method;
-  if (strcmp(method, "HEAD") == 0) {
+  if (strcmp(method, "HEAD") == 0)
+  {
     curl_easy_setopt(t->easy, CURLOPT_NOBODY, 1L);
-  } else if (strcmp(method, "POST") == 0) {
+  }
+  else if (strcmp(method, "POST") == 0)
+  {
     curl_easy_setopt(t->easy, CURLOPT_POST, 1L);
     curl_easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->req->body_len);
     curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS, t->req->body ? t->req->body : "");
-  } else if (strcmp(method, "GET") != 0) {
+  }
+  else if (strcmp(method, "GET") != 0)
+  {
     curl_easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, method);
   }
 }
@@ -192,7 +209,8 @@ static void set_tls(struct prelux_net_transfer *t)
   const struct prelux_net_tls *tls = t->req->tls;
   if (tls && tls->ca_file)
     curl_easy_setopt(t->easy, CURLOPT_CAINFO, tls->ca_file);
-  if (tls && tls->insecure) {
+  if (tls && tls->insecure)
+  {
     curl_easy_setopt(t->easy, CURLOPT_SSL_VERIFYPEER, 0L);
     curl_easy_setopt(t->easy, CURLOPT_SSL_VERIFYHOST, 0L);
   }
@@ -257,7 +275,8 @@ static void finish(struct prelux_net *net, struct prelux_net_transfer *t, CURLco
   t->running = false;
   pthread_mutex_lock(&net->lock); /* a wish that came meanwhile must not find the transfer later */
   for (struct prelux_net_transfer **p = &net->inbox; *p; p = &(*p)->inbox_next)
-    if (*p == t) {
+    if (*p == t)
+    {
       *p = t->inbox_next;
       break;
     }
@@ -281,12 +300,14 @@ static bool has_room(const struct prelux_net *net, const struct prelux_net_trans
 
 static void start_waiting(struct prelux_net *net)
 {
-  for (struct prelux_net_transfer *t = net->waiting, *next; t; t = next) {
+  for (struct prelux_net_transfer *t = net->waiting, *next; t; t = next)
+  {
     next = t->next;
     if (!has_room(net, t))
       continue;
     int rc = set_up(t);
-    if (rc < 0 || curl_multi_add_handle(net->multi, t->easy) != CURLM_OK) {
+    if (rc < 0 || curl_multi_add_handle(net->multi, t->easy) != CURLM_OK)
+    {
       refuse(t, -ENOMEM, "no memory for a transfer");
       finish(net, t, CURLE_OUT_OF_MEMORY);
       continue;
@@ -317,14 +338,16 @@ static void grant(struct prelux_net *net, struct prelux_net_transfer *t, unsigne
 /* Takes one wish at a time: granting one may end the transfer, and with it others' places in the list. */
 static bool empty_inbox(struct prelux_net *net)
 {
-  for (;;) {
+  for (;;)
+  {
     pthread_mutex_lock(&net->lock);
     struct prelux_net_transfer **last = &net->inbox;
     while (*last && (*last)->inbox_next)
       last = &(*last)->inbox_next;
     struct prelux_net_transfer *t = *last;
     unsigned wishes = t ? t->wishes : 0;
-    if (t) {
+    if (t)
+    {
       *last = NULL;
       t->wishes = 0;
     }
@@ -340,7 +363,8 @@ static void collect(struct prelux_net *net)
 {
   CURLMsg *msg;
   int left;
-  while ((msg = curl_multi_info_read(net->multi, &left))) {
+  while ((msg = curl_multi_info_read(net->multi, &left)))
+  {
     struct prelux_net_transfer *t = NULL;
     CURLcode result = msg->data.result;
     if (msg->msg == CURLMSG_DONE && curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&t) == CURLE_OK && t)
@@ -351,7 +375,8 @@ static void collect(struct prelux_net *net)
 static void *run(void *arg)
 {
   struct prelux_net *net = arg;
-  while (!empty_inbox(net)) {
+  while (!empty_inbox(net))
+  {
     int running;
     start_waiting(net);
     curl_multi_perform(net->multi, &running);
@@ -381,7 +406,8 @@ int prelux_net_create(struct prelux_net **ret)
   struct prelux_net *net = calloc(1, sizeof(*net));
   if (!net)
     return -ENOMEM;
-  if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(net->multi = curl_multi_init())) {
+  if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(net->multi = curl_multi_init()))
+  {
     free(net);
     return -ENOMEM;
   }
@@ -393,7 +419,8 @@ int prelux_net_create(struct prelux_net **ret)
   pthread_cond_init(&net->changed, &attr);
   pthread_condattr_destroy(&attr);
   int rc = start_thread(net);
-  if (rc < 0) {
+  if (rc < 0)
+  {
     curl_multi_cleanup(net->multi);
     free(net);
     return rc;

@@ -8,21 +8,25 @@
 
 static bool unreserved(unsigned char c)
 {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' ||
-         c == '~';
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+         c == '_' || c == '~';
 }
 
 long prelux_url_encode(char *out, size_t cap, const char *s, size_t len)
 {
   static const char hex[] = "0123456789ABCDEF";
   size_t n = 0;
-  for (size_t i = 0; i < len; i++) {
+  for (size_t i = 0; i < len; i++)
+  {
     unsigned char c = (unsigned char)s[i];
     if (cap < 4 || n > cap - 4)
       return -ENAMETOOLONG;
-    if (unreserved(c) || c == '/') {
+    if (unreserved(c) || c == '/')
+    {
       out[n++] = (char)c;
-    } else {
+    }
+    else
+    {
       out[n++] = '%';
       out[n++] = hex[c >> 4];
       out[n++] = hex[c & 15];
@@ -48,9 +52,11 @@ static int hex_digit(char c)
 long prelux_url_decode(char *out, size_t cap, const char *s, size_t len)
 {
   size_t n = 0;
-  for (size_t i = 0; i < len; i++) {
+  for (size_t i = 0; i < len; i++)
+  {
     int c = (unsigned char)s[i];
-    if (c == '%') {
+    if (c == '%')
+    {
       int high = i + 2 < len ? hex_digit(s[i + 1]) : -1;
       int low = i + 2 < len ? hex_digit(s[i + 2]) : -1;
       if (high < 0 || low < 0)
@@ -74,7 +80,8 @@ long prelux_url_decode(char *out, size_t cap, const char *s, size_t len)
 static int parse_port(const char *s, size_t len)
 {
   int port = 0;
-  for (size_t i = 0; i < len; i++) {
+  for (size_t i = 0; i < len; i++)
+  {
     if (s[i] < '0' || s[i] > '9')
       return -1;
     port = port * 10 + (s[i] - '0');
@@ -88,18 +95,22 @@ static int parse_port(const char *s, size_t len)
 static int parse_authority(const char *s, size_t len, struct prelux_url *u)
 {
   const char *at = memrchr(s, '@', len);
-  if (at) {
+  if (at)
+  {
     u->has_user = true;
     len -= (size_t)(at + 1 - s);
     s = at + 1;
   }
   const char *end = s + len, *colon;
-  if (len && *s == '[') {
+  if (len && *s == '[')
+  {
     const char *close = memchr(s, ']', len);
     if (!close || (close + 1 < end && close[1] != ':'))
       return -EINVAL;
     colon = close + 1 < end ? close + 1 : NULL;
-  } else {
+  }
+  else
+  {
     colon = memchr(s, ':', len);
   }
   u->host = s;
@@ -146,20 +157,26 @@ bool prelux_url_same_origin(const struct prelux_url *a, const struct prelux_url 
 static void fold_dots(char *path)
 {
   size_t end = strcspn(path, "?#"), from = 0, to = 0;
-  while (from < end) {
+  while (from < end)
+  {
     size_t len = 1;
     while (from + len < end && path[from + len] != '/')
       len++; /* one segment with its slash in front */
     bool last = from + len == end;
-    if (len == 2 && path[from + 1] == '.') {
+    if (len == 2 && path[from + 1] == '.')
+    {
       if (last)
         path[to++] = '/';
-    } else if (len == 3 && path[from + 1] == '.' && path[from + 2] == '.') {
+    }
+    else if (len == 3 && path[from + 1] == '.' && path[from + 2] == '.')
+    {
       while (to > 0 && path[--to] != '/')
         ;
       if (last)
         path[to++] = '/';
-    } else {
+    }
+    else
+    {
       memmove(path + to, path + from, len);
       to += len;
     }
@@ -181,15 +198,24 @@ long prelux_url_join(char *out, size_t cap, const char *base, const char *ref)
   if (rc < 0)
     return rc;
   int n;
-  if (has_scheme(ref)) {
+  if (has_scheme(ref))
+  {
     n = snprintf(out, cap, "%s", ref);
-  } else if (ref[0] == '/' && ref[1] == '/') {
+  }
+  else if (ref[0] == '/' && ref[1] == '/')
+  {
     n = snprintf(out, cap, "%s:%s", b.https ? "https" : "http", ref);
-  } else if (ref[0] == '/') {
+  }
+  else if (ref[0] == '/')
+  {
     n = snprintf(out, cap, "%.*s%s", (int)b.origin_len, base, ref);
-  } else if (ref[0] == '?' || ref[0] == '#' || !ref[0]) {
+  }
+  else if (ref[0] == '?' || ref[0] == '#' || !ref[0])
+  {
     n = snprintf(out, cap, "%.*s%.*s%s", (int)b.origin_len, base, (int)b.path_len, b.path, ref);
-  } else {
+  }
+  else
+  {
     const char *slash = memrchr(b.path, '/', b.path_len);
     int folder = slash ? (int)(slash + 1 - b.path) : 0;
     n = snprintf(out, cap, "%.*s%.*s%s%s", (int)b.origin_len, base, folder, b.path, slash ? "" : "/", ref);
@@ -207,7 +233,8 @@ long prelux_url_join(char *out, size_t cap, const char *base, const char *ref)
 void prelux_url_show(char *out, size_t cap, const char *url)
 {
   struct prelux_url u;
-  if (prelux_url_parse(url, &u) < 0) {
+  if (prelux_url_parse(url, &u) < 0)
+  {
     snprintf(out, cap, "(not a URL)");
     return;
   }

@@ -7,11 +7,11 @@
  *   {"op": "stat", "path": P}
  *   {"op": "list", "path": P, "stop_after": N (200000)?}    names, with attributes
  *   {"op": "read", "path": P, "out": FILE, "off": N?, "len": N?, "expect": {"size", "version"}?, "threads": N?,
- *    "slow_ms": N?, "fail_at": N?, "meanwhile": P?}         without expect: a stat comes first; meanwhile: P is looked at
- *                                                           while the threads read ("meanwhile_ms")
+ *    "slow_ms": N?, "fail_at": N?, "meanwhile": P?}         without expect: a stat comes first; meanwhile: P is looked
+ * at while the threads read ("meanwhile_ms")
  *   {"op": "identity"}   {"op": "caps"}
- * The answer has "rc" (0 or -errno), "why", "advice", "ms" and what the op gives. A read checks that bytes come in order,
- * exactly once, and writes them to FILE (FILE.0, FILE.1, ... with threads). */
+ * The answer has "rc" (0 or -errno), "why", "advice", "ms" and what the op gives. A read checks that bytes come in
+ * order, exactly once, and writes them to FILE (FILE.0, FILE.1, ... with threads). */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -73,7 +73,8 @@ static void add_object(cJSON *to, const struct prelux_object *obj)
 
 /* list */
 
-struct names {
+struct names
+{
   cJSON *array;
   int left;
 };
@@ -82,7 +83,8 @@ static int add_name(void *arg, const char *name, size_t len, const struct prelux
 {
   struct names *n = arg;
   char *encoded = malloc(3 * len + 8);
-  if (n->left-- == 0 || !encoded || prelux_url_encode(encoded, 3 * len + 8, name, len) < 0) {
+  if (n->left-- == 0 || !encoded || prelux_url_encode(encoded, 3 * len + 8, name, len) < 0)
+  {
     free(encoded);
     return -EINTR;
   }
@@ -104,7 +106,8 @@ static int op_list(const cJSON *request, const char *path, cJSON *answer, struct
 
 /* read */
 
-struct reader {
+struct reader
+{
   pthread_t thread;
   const char *path;
   struct prelux_object expect;
@@ -149,7 +152,8 @@ static double look_meanwhile(const char *path)
 
 static int run_readers(struct reader *readers, int n, const char *out, const char *meanwhile, double *ret_ms)
 {
-  for (int i = 0; i < n; i++) {
+  for (int i = 0; i < n; i++)
+  {
     char name[PATH_BYTES];
     snprintf(name, sizeof(name), n > 1 ? "%s.%d" : "%s", out, i);
     readers[i].fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -161,7 +165,8 @@ static int run_readers(struct reader *readers, int n, const char *out, const cha
   int rc = 0;
   if (meanwhile)
     *ret_ms = look_meanwhile(meanwhile);
-  for (int i = 0; i < n; i++) {
+  for (int i = 0; i < n; i++)
+  {
     pthread_join(readers[i].thread, NULL);
     close(readers[i].fd);
     if (readers[i].disorder)
@@ -180,10 +185,13 @@ static int op_read(const cJSON *request, const char *path, cJSON *answer, struct
   const char *out = text_of(request, "out");
   if (!out || n < 1 || n > THREADS_MAX)
     die("read: out or threads", NULL);
-  if (given) {
+  if (given)
+  {
     expect.size = (uint64_t)number_of(given, "size", 0);
     snprintf(expect.version, sizeof(expect.version), "%s", text_of(given, "version") ? text_of(given, "version") : "");
-  } else {
+  }
+  else
+  {
     int rc = backend->ops->stat(backend, path, &expect, why);
     if (rc < 0)
       return rc;
@@ -192,7 +200,8 @@ static int op_read(const cJSON *request, const char *path, cJSON *answer, struct
   struct reader *readers = calloc((size_t)n, sizeof(*readers));
   if (!readers)
     die("no memory", NULL);
-  for (int i = 0; i < n; i++) {
+  for (int i = 0; i < n; i++)
+  {
     readers[i].path = path;
     readers[i].expect = expect;
     readers[i].off = (uint64_t)number_of(request, "off", 0);
@@ -233,11 +242,13 @@ static int run_op(const cJSON *request, cJSON *answer, struct prelux_problem *wh
     return op_list(request, path, answer, why);
   if (strcmp(op, "read") == 0)
     return op_read(request, path, answer, why);
-  if (strcmp(op, "caps") == 0) {
+  if (strcmp(op, "caps") == 0)
+  {
     cJSON_AddNumberToObject(answer, "caps", backend->ops->caps);
     return 0;
   }
-  if (strcmp(op, "identity") == 0) {
+  if (strcmp(op, "identity") == 0)
+  {
     int rc = backend->ops->identity(backend, identity, sizeof(identity));
     if (rc == 0)
       cJSON_AddStringToObject(answer, "identity", identity);

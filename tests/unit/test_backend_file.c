@@ -78,7 +78,8 @@ static int stat_rc(const char *path)
   struct prelux_object obj;
   struct prelux_problem why;
   int rc = b->ops->stat(b, path, &obj, &why);
-  if (rc < 0) {
+  if (rc < 0)
+  {
     assert_int_equal(why.err, -rc);
     assert_true(why.text[0]);
   }
@@ -94,7 +95,8 @@ static struct prelux_object object(const char *path)
   return obj;
 }
 
-struct names {
+struct names
+{
   int count;
   char text[32][NAME_MAX + 1];
   struct prelux_object objs[32];
@@ -107,7 +109,8 @@ static int add(void *arg, const char *name, size_t len, const struct prelux_obje
   assert_int_equal(strlen(name), len);
   if (n->stop_at && n->count + 1 == n->stop_at)
     return -EINTR;
-  if (n->count < 32) {
+  if (n->count < 32)
+  {
     strcpy(n->text[n->count], name);
     n->objs[n->count] = *obj;
   }
@@ -129,7 +132,8 @@ static const struct prelux_object *named(const struct names *n, const char *name
   return NULL;
 }
 
-struct sunk {
+struct sunk
+{
   char *data;
   uint64_t next, end;
   void (*once)(void); /* run when the first bytes come */
@@ -235,7 +239,8 @@ static void test_list_and_stat_agree(void **state)
   assert_int_equal(symlink("a", at("l")), 0);
   assert_int_equal(list("", &n), 0);
   assert_int_equal(n.count, 4);
-  for (int i = 0; i < n.count; i++) {
+  for (int i = 0; i < n.count; i++)
+  {
     struct prelux_object obj = object(n.text[i]);
     assert_memory_equal(&obj, &n.objs[i], sizeof(obj));
   }
@@ -285,7 +290,8 @@ static void test_links_out(void **state)
   assert_int_equal(symlink("d/../../secret", at("deep")), 0);
   assert_int_equal(symlink("/", at("slash")), 0);
   assert_int_equal(symlink("/proc/self/root/etc/passwd", at("magic")), 0);
-  static const char *const paths[] = {"rel", "abs", "near", "up", "up/secret", "deep", "slash", "slash/etc/passwd", "magic"};
+  static const char *const paths[] = {"rel",  "abs", "near", "up", "up/secret", "deep", "slash", "slash/etc/passwd",
+                                      "magic"};
   for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
     assert_int_equal(stat_rc(paths[i]), -EACCES);
   struct names n;
@@ -419,7 +425,8 @@ static void (*const changes[])(void) = {append, overwrite, overwrite_with_old_ti
 
 static void test_changed_before_the_read(void **state)
 {
-  for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+  for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++)
+  {
     put(at("f"), "hello");
     usleep(12000); /* a tick: a version is told apart by it */
     struct prelux_object f = object("f");
@@ -433,11 +440,13 @@ static void test_changed_before_the_read(void **state)
   }
 }
 
-/* The file was made this very moment, and changes at once while it is read: no tick lies between but the one that read waits. */
+/* The file was made this very moment, and changes at once while it is read: no tick lies between but the one that read
+ * waits. */
 static void test_changed_during_the_read(void **state)
 {
   for (int round = 0; round < 20; round++)
-    for (size_t i = 0; i < 4; i++) { /* `swap` is not one: the open inode keeps its bytes */
+    for (size_t i = 0; i < 4; i++)
+    { /* `swap` is not one: the open inode keeps its bytes */
       put(at("f"), "hello");
       struct prelux_object f = object("f");
       struct sunk s = {.once = changes[i]};
@@ -484,7 +493,8 @@ static void test_replaced_during_the_read(void **state)
 static int failing_at;
 static int real_openat(int dir, const char *path, int flags, ...)
 {
-  if (failing_at && --failing_at == 0) {
+  if (failing_at && --failing_at == 0)
+  {
     errno = EMFILE;
     return -1;
   }
@@ -509,11 +519,13 @@ static void test_no_fd_leaks_when_the_walk_fails(void **state)
   assert_int_equal(symlink("../a/b/../b", at("a/l")), 0);
   int before = open_files();
   prelux_os.openat = real_openat;
-  for (int i = 1; i < 100; i++) {
+  for (int i = 1; i < 100; i++)
+  {
     failing_at = i;
     int rc = stat_rc("a/l/f");
     assert_int_equal(open_files(), before);
-    if (failing_at) {
+    if (failing_at)
+    {
       assert_int_equal(rc, 0);
       assert_true(i > 5);
       break;
@@ -527,7 +539,8 @@ static void test_no_fd_leaks_when_the_walk_fails(void **state)
 static ssize_t short_pread(int fd, void *buf, size_t n, off_t off)
 {
   static int turn;
-  if (++turn % 3 == 0) {
+  if (++turn % 3 == 0)
+  {
     errno = EINTR;
     return -1;
   }
@@ -560,7 +573,8 @@ static atomic_bool over;
 
 static void *swap_for_ever(void *arg)
 {
-  while (!atomic_load(&over)) {
+  while (!atomic_load(&over))
+  {
     rename(at("d"), at("aside"));
     rename(at("link"), at("d"));
     rename(at("d"), at("link"));
@@ -583,7 +597,8 @@ static void test_a_race_never_leaves_the_root(void **state)
   assert_int_equal(symlink("d/f", at("via")), 0);
   atomic_store(&over, false);
   pthread_create(&thread, NULL, swap_for_ever, NULL);
-  for (int i = 0; i < 4000; i++) {
+  for (int i = 0; i < 4000; i++)
+  {
     struct prelux_object obj;
     if (b->ops->stat(b, i % 2 ? "d/f" : "via", &obj, NULL) == 0)
       assert_true(obj.size == 1);

@@ -22,31 +22,47 @@
 static const char nginx_html[] =
     "<html>\r\n<head><title>Index of /d e/</title></head>\r\n<body>\r\n<h1>Index of /d e/</h1><hr><pre>"
     "<a href=\"../\">../</a>\r\n"
-    "<a href=\"sub%20dir/\">sub dir/</a>                                           21-Nov-2026 13:40                   -\r\n"
-    "<a href=\"%22q%27%3Cx%3E\">&quot;q'&lt;x&gt;</a>                                21-Nov-2026 13:40                4000\r\n"
-    "<a href=\"100%25\">100%</a>                                               21-Nov-2026 13:40                1000\r\n"
-    "<a href=\"a%26b%3Bc\">a&amp;b;c</a>                                              21-Nov-2026 13:40                3000\r\n"
+    "<a href=\"sub%20dir/\">sub dir/</a>                                           21-Nov-2026 13:40                   "
+    "-\r\n"
+    "<a href=\"%22q%27%3Cx%3E\">&quot;q'&lt;x&gt;</a>                                21-Nov-2026 13:40                "
+    "4000\r\n"
+    "<a href=\"100%25\">100%</a>                                               21-Nov-2026 13:40                "
+    "1000\r\n"
+    "<a href=\"a%26b%3Bc\">a&amp;b;c</a>                                              21-Nov-2026 13:40                "
+    "3000\r\n"
     "<a href=\"a%3Ab\">a:b</a>                                                21-Nov-2026 13:40                8000\r\n"
     "<a href=\"a%3Fb\">a?b</a>                                                21-Nov-2026 13:40                2000\r\n"
-    "<a href=\"new%0Aline\">new\nline</a>                                           21-Nov-2026 13:40                6000\r\n"
-    "<a href=\"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\">nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn.."
+    "<a href=\"new%0Aline\">new\nline</a>                                           21-Nov-2026 13:40                "
+    "6000\r\n"
+    "<a "
+    "href=\"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\">"
+    "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn.."
     "&gt;</a> 21-Nov-2026 13:40                9000\r\n"
     "<a href=\"" E_ACUTE E_ACUTE E_ACUTE "\">\xc3\xa9\xc3..&gt;</a> 21-Nov-2026 13:40               10000\r\n"
-    "<a href=\"%FF%FE\">\xff\xfe</a>                                                 21-Nov-2026 13:40                7000\r\n"
-    "<a href=\"rounded\">rounded</a>                                            21-Nov-2026 13:40                2.1M\r\n" TAIL;
+    "<a href=\"%FF%FE\">\xff\xfe</a>                                                 21-Nov-2026 13:40                "
+    "7000\r\n"
+    "<a href=\"rounded\">rounded</a>                                            21-Nov-2026 13:40                "
+    "2.1M\r\n" TAIL;
 
 static const char apache_html[] =
-    "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 3.2 Final//EN\">\n<html>\n <head>\n  <title>Index of /d</title>\n </head>\n <body>\n"
+    "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 3.2 Final//EN\">\n<html>\n <head>\n  <title>Index of /d</title>\n "
+    "</head>\n <body>\n"
     "<h1>Index of /d</h1>\n"
     "<pre><img src=\"/icons/blank.gif\" alt=\"Icon \"> <a href=\"?C=N;O=D\">Name</a>                    "
-    "<a href=\"?C=M;O=A\">Last modified</a>      <a href=\"?C=S;O=A\">Size</a>  <a href=\"?C=D;O=A\">Description</a><hr>"
-    "<img src=\"/icons/back.gif\" alt=\"[PARENTDIR]\"> <a href=\"/\">Parent Directory</a>                             -   \n"
-    "<img src=\"/icons/text.gif\" alt=\"[TXT]\"> <a href=\"a&amp;b.txt\">a&amp;b.txt</a>               2024-01-02 03:04  123   \n"
-    "<img src=\"/icons/text.gif\" alt=\"[TXT]\"> <a href=\"./x:y\">x:y</a>                     2024-01-02 03:04  1.2K  \n"
-    "<img src=\"/icons/folder.gif\" alt=\"[DIR]\"> <a href=\"sub/\">sub/</a>                    2024-01-02 03:04    -   \n"
+    "<a href=\"?C=M;O=A\">Last modified</a>      <a href=\"?C=S;O=A\">Size</a>  <a "
+    "href=\"?C=D;O=A\">Description</a><hr>"
+    "<img src=\"/icons/back.gif\" alt=\"[PARENTDIR]\"> <a href=\"/\">Parent Directory</a>                             "
+    "-   \n"
+    "<img src=\"/icons/text.gif\" alt=\"[TXT]\"> <a href=\"a&amp;b.txt\">a&amp;b.txt</a>               2024-01-02 "
+    "03:04  123   \n"
+    "<img src=\"/icons/text.gif\" alt=\"[TXT]\"> <a href=\"./x:y\">x:y</a>                     2024-01-02 03:04  1.2K  "
+    "\n"
+    "<img src=\"/icons/folder.gif\" alt=\"[DIR]\"> <a href=\"sub/\">sub/</a>                    2024-01-02 03:04    -  "
+    " \n"
     "<hr></pre>\n<address>Apache/2.4.57 (Debian) Server at localhost Port 80</address>\n</body></html>\n";
 
-struct seen {
+struct seen
+{
   int count;
   char names[64][300];
   struct prelux_object objs[64];
@@ -60,7 +76,8 @@ static int add(void *arg, const char *name, size_t len, const struct prelux_obje
   assert_true(len > 0 && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0);
   if (s->stop_at && s->count + 1 == s->stop_at)
     return -EINTR;
-  if (s->count < 64) {
+  if (s->count < 64)
+  {
     snprintf(s->names[s->count], sizeof(s->names[0]), "%s", name);
     s->objs[s->count] = *obj;
   }
@@ -122,12 +139,15 @@ static void test_links_that_are_no_child(void **state)
 {
   struct seen s;
   static const char page[] =
-      PAGE("<a href=\"../up\">x</a><a href=\"/etc/passwd\">x</a><a href=\"//evil/d/x\">x</a><a href=\"http://evil/d/x\">x</a>"
+      PAGE("<a href=\"../up\">x</a><a href=\"/etc/passwd\">x</a><a href=\"//evil/d/x\">x</a><a "
+           "href=\"http://evil/d/x\">x</a>"
            "<a href=\"https://h/d/x\">x</a><a href=\"http://h:81/d/x\">x</a><a href=\"ftp://h/d/x\">x</a>"
            "<a href=\"javascript:x\">x</a><a href=\"mailto:x\">x</a><a href=\"a/b\">x</a><a href=\"a%2Fb\">x</a>"
-           "<a href=\"%2e%2e/\">x</a><a href=\"%2E\">x</a><a href=\"..%2fx\">x</a><a href=\"a%00b\">x</a><a href=\"a&#0;b\">x</a>"
+           "<a href=\"%2e%2e/\">x</a><a href=\"%2E\">x</a><a href=\"..%2fx\">x</a><a href=\"a%00b\">x</a><a "
+           "href=\"a&#0;b\">x</a>"
            "<a href=\"\">x</a><a href=\"./\">x</a><a href=\"x?y\">x</a><a href=\"#x\">x</a><a href=\"x#y\">x</a>"
-           "<a href=\"%zz\">x</a><a href=\"/d\">x</a><a href=\"/d/\">x</a><a href=\"/dx/y\">x</a><a href=\"/e/x\">x</a><a href=\"/d//x\">x</a>"
+           "<a href=\"%zz\">x</a><a href=\"/d\">x</a><a href=\"/d/\">x</a><a href=\"/dx/y\">x</a><a "
+           "href=\"/e/x\">x</a><a href=\"/d//x\">x</a>"
            "<a href=\"//x\">x</a><a name=\"href\">x</a><abbr href=\"x\">x</abbr><!-- <a href=\"hidden\">x</a> -->");
   assert_int_equal(html(&s, "http://h/d/", page), 0);
   assert_int_equal(s.count, 0);
@@ -136,13 +156,14 @@ static void test_links_that_are_no_child(void **state)
 static void test_links_that_are_children(void **state)
 {
   struct seen s;
-  static const char page[] =
-      PAGE("<a href=\"r\">x</a><A class=q HREF='s'>x</A><a\n href = t >x</a><a href=\"/d/abs\">x</a><a href=\"http://H:80/d/full\">x</a>"
-           "<a href=\"//h/d/net\">x</a><a href=\"././dot\">x</a><a href=\"%2Dd%2d\">x</a><a href=\"/%64/coded\">x</a>"
-           "<a href=\"e&#x27;&#39;&apos;&unknown;&\">x</a><a href=\"&#233;\">x</a><a href=\"two\" href=\"second\">x</a>");
+  static const char page[] = PAGE(
+      "<a href=\"r\">x</a><A class=q HREF='s'>x</A><a\n href = t >x</a><a href=\"/d/abs\">x</a><a "
+      "href=\"http://H:80/d/full\">x</a>"
+      "<a href=\"//h/d/net\">x</a><a href=\"././dot\">x</a><a href=\"%2Dd%2d\">x</a><a href=\"/%64/coded\">x</a>"
+      "<a href=\"e&#x27;&#39;&apos;&unknown;&\">x</a><a href=\"&#233;\">x</a><a href=\"two\" href=\"second\">x</a>");
   assert_int_equal(html(&s, "http://h/d/", page), 0);
-  static const char *const names[] = {"r",   "s",    "t",     "abs", "full",
-                                      "net", "dot", "-d-", "coded", "e'''&unknown;&", "\xc3\xa9", "two"};
+  static const char *const names[] = {
+      "r", "s", "t", "abs", "full", "net", "dot", "-d-", "coded", "e'''&unknown;&", "\xc3\xa9", "two"};
   for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
     assert_non_null(find(&s, names[i]));
   assert_int_equal(s.count, sizeof(names) / sizeof(names[0]));
@@ -161,7 +182,8 @@ static void test_a_cut_page_is_refused_wherever_it_is_cut(void **state)
 {
   struct seen s;
   char *copy = strdup(nginx_html);
-  for (size_t len = strlen(copy) - 10; len > 0; len--) {
+  for (size_t len = strlen(copy) - 10; len > 0; len--)
+  {
     copy[len] = 0;
     assert_int_not_equal(html(&s, "http://h/d%20e/", copy), 0);
   }
@@ -179,10 +201,12 @@ static void test_the_caller_can_stop(void **state)
 static void test_damaged_pages(void **state)
 {
   static const char *const pages[] = {nginx_html, apache_html};
-  static const char odd[] = "<>\"'&#;%/?=: \n\0\xff" "a!-";
+  static const char odd[] = "<>\"'&#;%/?=: \n\0\xff"
+                            "a!-";
   struct seen s;
   srand(7);
-  for (int i = 0; i < 6000; i++) {
+  for (int i = 0; i < 6000; i++)
+  {
     char *copy = strdup(pages[i % 2]);
     size_t len = strlen(copy);
     for (int n = rand() % 8; n >= 0; n--)
@@ -212,7 +236,6 @@ static void test_many_open_tags_take_linear_time(void **state)
 
 /* JSON */
 
-
 static int on_element(void *arg, const cJSON *element)
 {
   return prelux_http_index_json(element, add, arg);
@@ -235,14 +258,16 @@ static int json(struct seen *s, const char *text, size_t piece)
 static const char nginx_json[] =
     "[\r\n{ \"name\":\"sub dir\", \"type\":\"directory\", \"mtime\":\"Sat, 21 Nov 2026 13:40:14 GMT\" },\r\n"
     "{ \"name\":\"\\\"q'<x>\", \"type\":\"file\", \"mtime\":\"Sat, 21 Nov 2026 13:40:14 GMT\", \"size\":4000 },\r\n"
-    "{ \"name\":\"back\\\\slash]}\", \"type\":\"file\", \"mtime\":\"Sat, 21 Nov 2026 13:40:14 GMT\", \"size\":5000 },\r\n"
+    "{ \"name\":\"back\\\\slash]}\", \"type\":\"file\", \"mtime\":\"Sat, 21 Nov 2026 13:40:14 GMT\", \"size\":5000 "
+    "},\r\n"
     "{ \"name\":\"new\\nline\", \"type\":\"file\", \"mtime\":\"Sat, 21 Nov 2026 13:40:14 GMT\", \"size\":6000 },\r\n"
     "{ \"name\":\"socket\", \"type\":\"other\", \"mtime\":\"Sat, 21 Nov 2026 13:40:14 GMT\" },\r\n"
     "{ \"name\":\"\xff\xfe\", \"type\":\"file\", \"mtime\":\"Sat, 21 Nov 2026 13:40:14 GMT\", \"size\":7000 }\r\n]";
 
 static void test_nginx_json(void **state)
 {
-  for (size_t piece = 1; piece < 200; piece += 7) {
+  for (size_t piece = 1; piece < 200; piece += 7)
+  {
     struct seen s;
     assert_int_equal(json(&s, nginx_json, piece), 0);
     assert_int_equal(s.count, 5);
@@ -256,10 +281,23 @@ static void test_nginx_json(void **state)
 
 static void test_json_refused(void **state)
 {
-  static const char *const bad[] = {
-      "", "{}", "null", "[", "[]x", "[,]", "[{}", "[{\"name\":\"a\"}]", "[{\"name\":1,\"type\":\"file\"}]", "[1]", "[[]]",
-      "[{\"name\":\"a\",\"type\":\"file\"},]", "[{\"name\":\"a\",\"type\":\"file\"}{}]", "[{\"name\":\"a\\u0000b\",\"type\":\"file\"}]",
-      "[{\"name\":\"a\",\"type\":\"file\"", "[{\"name\":\"a,\"type\":\"file\"}]", "[{]}]"};
+  static const char *const bad[] = {"",
+                                    "{}",
+                                    "null",
+                                    "[",
+                                    "[]x",
+                                    "[,]",
+                                    "[{}",
+                                    "[{\"name\":\"a\"}]",
+                                    "[{\"name\":1,\"type\":\"file\"}]",
+                                    "[1]",
+                                    "[[]]",
+                                    "[{\"name\":\"a\",\"type\":\"file\"},]",
+                                    "[{\"name\":\"a\",\"type\":\"file\"}{}]",
+                                    "[{\"name\":\"a\\u0000b\",\"type\":\"file\"}]",
+                                    "[{\"name\":\"a\",\"type\":\"file\"",
+                                    "[{\"name\":\"a,\"type\":\"file\"}]",
+                                    "[{]}]"};
   struct seen s;
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
     assert_int_equal(json(&s, bad[i], 3), -EPROTO);
@@ -293,11 +331,18 @@ static void test_json_is_bounded(void **state)
 
 static void test_json_sizes(void **state)
 {
-  static const struct {
+  static const struct
+  {
     const char *text;
     uint64_t size;
-  } rows[] = {{"1", 1}, {"-1", UINT64_MAX}, {"1.5", UINT64_MAX}, {"1e300", UINT64_MAX}, {"\"1\"", UINT64_MAX}, {"4398046511104", 4398046511104}};
-  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+  } rows[] = {{"1", 1},
+              {"-1", UINT64_MAX},
+              {"1.5", UINT64_MAX},
+              {"1e300", UINT64_MAX},
+              {"\"1\"", UINT64_MAX},
+              {"4398046511104", 4398046511104}};
+  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+  {
     char text[100];
     struct seen s;
     snprintf(text, sizeof(text), "[{\"name\":\"a\",\"type\":\"file\",\"size\":%s}]", rows[i].text);
@@ -350,7 +395,8 @@ static void test_nothing_to_tell_by(void **state)
 {
   static const char *const etags[] = {"", "W/\"x\""};
   char a[PRELUX_VERSION_MAX], b[PRELUX_VERSION_MAX], line[200];
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < 2; i++)
+  {
     version(etags[i], "", LATER, 5, a);
     version(etags[i], "", LATER, 5, b);
     assert_string_not_equal(a, b);
@@ -371,7 +417,8 @@ static void test_odd_etags(void **state)
   assert_string_not_equal(a, b);
   assert_false(prelux_http_version_condition(a, line, sizeof(line)));
   static const char *const odd[] = {"noquotes", "\"a\"b\"", "\"a~b\"", "\"a b\"", "\"", "\"\xff\""};
-  for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+  for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++)
+  {
     version(odd[i], "", LATER, 5, a);
     assert_int_equal(a[0], 'h');
   }
@@ -385,7 +432,8 @@ static void test_fresh_times_are_not_trusted(void **state)
   snprintf(nginx, sizeof(nginx), "\"%x-%x\"", 784111777, 5);
   static const char *const near[] = {"Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:38 GMT"};
   for (int i = 0; i < 2; i++)
-    for (int kind = 0; kind < 2; kind++) {
+    for (int kind = 0; kind < 2; kind++)
+    {
       const char *etag = kind ? nginx : "";
       version(etag, OLD, near[i], 5, a);
       version(etag, OLD, near[i], 5, b);
@@ -403,7 +451,8 @@ static void test_same_refuses(void **state)
 {
   char v[PRELUX_VERSION_MAX];
   version("\"abc\"", OLD, LATER, 5, v);
-  struct prelux_net_answer other = answer("\"abd\"", OLD, LATER), none = answer("", "", LATER), weak = answer("W/\"abc\"", OLD, LATER);
+  struct prelux_net_answer other = answer("\"abd\"", OLD, LATER), none = answer("", "", LATER),
+                           weak = answer("W/\"abc\"", OLD, LATER);
   assert_false(prelux_http_version_same(&other, 5, v));
   assert_false(prelux_http_version_same(&none, 5, v));
   assert_false(prelux_http_version_same(&weak, 5, v));
@@ -423,8 +472,17 @@ static void test_content_range(void **state)
   assert_true(from == 5 && size == UINT64_MAX);
   assert_true(prelux_http_content_range("bytes */0", &from, &to, &size));
   assert_true(from == UINT64_MAX && size == 0);
-  static const char *const bad[] = {"", "bytes", "bytes 0-9", "bytes 9-0/100", "bytes 0-9/", "bytes 0-9/1x", "bytes -9/100",
-                                    "bytes 0-99999999999999999999/1", "items 0-9/100", "bytes 0-9/100 ", "bytes=0-9/100"};
+  static const char *const bad[] = {"",
+                                    "bytes",
+                                    "bytes 0-9",
+                                    "bytes 9-0/100",
+                                    "bytes 0-9/",
+                                    "bytes 0-9/1x",
+                                    "bytes -9/100",
+                                    "bytes 0-99999999999999999999/1",
+                                    "items 0-9/100",
+                                    "bytes 0-9/100 ",
+                                    "bytes=0-9/100"};
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
     assert_false(prelux_http_content_range(bad[i], &from, &to, &size));
 }

@@ -25,7 +25,8 @@ static void test_encode(void **state)
 
 static void test_encode_never_writes_past_the_end(void **state)
 {
-  for (size_t cap = 0; cap < 40; cap++) {
+  for (size_t cap = 0; cap < 40; cap++)
+  {
     char *out = malloc(cap + 1); /* a sanitizer sees one byte too many */
     out[cap] = 'X';
     long n = prelux_url_encode(cap ? out : out, cap, "ab?c \xffz/d", 9);
@@ -72,25 +73,39 @@ static void test_parse(void **state)
   assert_memory_equal(u.host, "[::1]", 5);
   assert_int_equal(prelux_url_parse("http://a@b@c/x", &u), 0); /* the last @ counts: b is not the host */
   assert_memory_equal(u.host, "c/", 2);
-  static const char *const bad[] = {"",          "h",           "ftp://h/",        "http://",       "http:///x", "http://:80/",
-                                    "http://h:0", "http://h:99999", "http://h:8a/", "http://[::1/x", "http://h /", "http://h/\n",
-                                    "http://[::1]x/", "http://u@/", "file:///etc/passwd"};
+  static const char *const bad[] = {"",
+                                    "h",
+                                    "ftp://h/",
+                                    "http://",
+                                    "http:///x",
+                                    "http://:80/",
+                                    "http://h:0",
+                                    "http://h:99999",
+                                    "http://h:8a/",
+                                    "http://[::1/x",
+                                    "http://h /",
+                                    "http://h/\n",
+                                    "http://[::1]x/",
+                                    "http://u@/",
+                                    "file:///etc/passwd"};
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
     assert_int_equal(prelux_url_parse(bad[i], &u), -EINVAL);
 }
 
 static void test_same_origin(void **state)
 {
-  static const struct {
+  static const struct
+  {
     const char *a, *b;
     bool same;
   } rows[] = {
-      {"http://h/a", "http://H:80/b?c", true},      {"http://h/", "https://h/", false},
-      {"https://h/", "https://h:443/", true},        {"http://h/", "http://h:8080/", false},
-      {"http://h/", "http://h.evil/", false},        {"http://h/", "http://user@h/", true},
+      {"http://h/a", "http://H:80/b?c", true}, {"http://h/", "https://h/", false},
+      {"https://h/", "https://h:443/", true},  {"http://h/", "http://h:8080/", false},
+      {"http://h/", "http://h.evil/", false},  {"http://h/", "http://user@h/", true},
       {"http://h@evil/", "http://h/", false},
   };
-  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+  {
     struct prelux_url a, b;
     assert_int_equal(prelux_url_parse(rows[i].a, &a), 0);
     assert_int_equal(prelux_url_parse(rows[i].b, &b), 0);
@@ -100,7 +115,8 @@ static void test_same_origin(void **state)
 
 static void test_join(void **state)
 {
-  static const struct {
+  static const struct
+  {
     const char *base, *ref, *result;
   } rows[] = {
       {"http://h/a/b", "c", "http://h/a/c"},
@@ -118,7 +134,8 @@ static void test_join(void **state)
       {"http://h/", "c?x=/../y", "http://h/c?x=/../y"},
   };
   char out[200];
-  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+  {
     assert_int_equal(prelux_url_join(out, sizeof(out), rows[i].base, rows[i].ref), strlen(rows[i].result));
     assert_string_equal(out, rows[i].result);
   }
@@ -165,7 +182,8 @@ static void test_dates(void **state)
 static void test_dates_come_back(void **state)
 {
   char text[40];
-  for (int64_t s = 1; s < INT64_C(9000000000); s = s * 3 + 12345) {
+  for (int64_t s = 1; s < INT64_C(9000000000); s = s * 3 + 12345)
+  {
     prelux_http_date_format(text, sizeof(text), s * 1000000000);
     assert_int_equal(prelux_http_date(text), s * 1000000000);
   }
@@ -183,9 +201,18 @@ static int head(struct prelux_net_answer *a, const char *const *lines)
 static void test_head(void **state)
 {
   struct prelux_net_answer a;
-  const char *const good[] = {"HTTP/1.1 103 Early\r\n", "Content-Type: early/x\r\n", "\r\n", "HTTP/1.1 206 Partial\r\n",
-                              "etag:  \"x\" \t\r\n", "CONTENT-LENGTH: 12\r\n", "Content-Length: 12\r\n",
-                              "Content-Range: bytes 0-11/100\r\n", "Location: /y\r\n", "X: y\r\n", "\r\n", NULL};
+  const char *const good[] = {"HTTP/1.1 103 Early\r\n",
+                              "Content-Type: early/x\r\n",
+                              "\r\n",
+                              "HTTP/1.1 206 Partial\r\n",
+                              "etag:  \"x\" \t\r\n",
+                              "CONTENT-LENGTH: 12\r\n",
+                              "Content-Length: 12\r\n",
+                              "Content-Range: bytes 0-11/100\r\n",
+                              "Location: /y\r\n",
+                              "X: y\r\n",
+                              "\r\n",
+                              NULL};
   assert_int_equal(head(&a, good), 0);
   assert_int_equal(a.status, 206);
   assert_string_equal(a.etag, "\"x\"");
@@ -199,10 +226,17 @@ static void test_head(void **state)
 static void test_head_refuses(void **state)
 {
   struct prelux_net_answer a;
-  static const char *const bad[] = {"HTTP/1.1\r\n",           "HTTP/1.1 2\r\n",           "HTTP/1.1 2x0 OK\r\n", "HTTP/1.1 099 x\r\n",
-                                    "Content-Length: -1\r\n", "Content-Length: 1x\r\n",   "Content-Length:\r\n",
-                                    "Content-Length: 99999999999999999999\r\n", "Content-Length: 0x10\r\n"};
-  for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+  static const char *const bad[] = {"HTTP/1.1\r\n",
+                                    "HTTP/1.1 2\r\n",
+                                    "HTTP/1.1 2x0 OK\r\n",
+                                    "HTTP/1.1 099 x\r\n",
+                                    "Content-Length: -1\r\n",
+                                    "Content-Length: 1x\r\n",
+                                    "Content-Length:\r\n",
+                                    "Content-Length: 99999999999999999999\r\n",
+                                    "Content-Length: 0x10\r\n"};
+  for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+  {
     const char *const lines[] = {bad[i], NULL};
     assert_int_equal(head(&a, lines), -EPROTO);
   }
