@@ -15,6 +15,7 @@
 #include "daemon/daemon.h"
 #include "daemon/files.h"
 #include "daemon/place.h"
+#include "daemon/prune.h"
 #include "daemon/server.h"
 #include "include/prelux/version.h"
 #include "lib/base/os.h"
@@ -205,6 +206,7 @@ static int build(struct prelux_daemon *d)
   int ret = prelux_bound_key(d->runtime, d->key);
   if (ret == 0 && prelux_os.mkdirat(d->runtime_fd, "tables", 0700) < 0 && errno != EEXIST)
     ret = -errno;
+  prelux_prune_tables(d->tables_dir, PRELUX_TABLE_FILES_MAX);
   if (ret == 0)
     ret = prelux_index_writer_create(d->runtime, INDEX_SLOTS, INDEX_MAX_SLOTS, &d->index);
   if (ret == 0)

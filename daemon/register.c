@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include "daemon/files.h"
 #include "lib/base/errlog.h"
 #include "lib/base/log.h"
+#include "lib/base/os.h"
 #include "lib/ipc/runtime.h"
 
 #define SOURCE_MAX (8u << 20) /* bytes of one configuration file */
@@ -327,6 +329,21 @@ static int load_again(struct asker *a, const char *hex, struct prelux_answer *an
   return err;
 }
 
+/* It is in use: prune.c goes by this. */
+static void touch_snapshot(struct prelux_daemon *d, const char *hex)
+{
+  char name[64];
+  snprintf(name, sizeof name, "%s.conf", hex);
+  char *path = prelux_join(d->tables_dir, name);
+  int fd = path ? prelux_os.open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+  if (fd >= 0)
+  {
+    prelux_os.futimens(fd, NULL);
+    prelux_os.close(fd);
+  }
+  free(path);
+}
+
 static void register_known(struct asker *a, const unsigned char hash[16], struct prelux_answer *ans)
 {
   struct prelux_problem why = {0};
@@ -347,6 +364,7 @@ static void register_known(struct asker *a, const unsigned char hash[16], struct
   else if (!t && (err = load_again(a, hex, ans, &t, &why)) == 0)
   {
     prelux_info("table %s of %s is in use again", hex, t->snapshot.source);
+    touch_snapshot(a->d, hex);
     prelux_tables_add(a->d->tables, t);
   }
   if (err == 0)
