@@ -162,7 +162,7 @@ class Prelux:
 
     def plain(self, cmd, cwd=None, env=None, check=True, timeout=60, text=True, **popen):
         """The same program without prelux: the oracle."""
-        argv = ["bash", "-c", cmd] if isinstance(cmd, str) else [str(word) for word in cmd]
+        argv = ["bash", "-c", cmd] if isinstance(cmd, str) else [_word(word) for word in cmd]
         full = self._merged(env)
         done = subprocess.run(argv, cwd=cwd or self.tmp, env=full, timeout=timeout, text=text, stdin=subprocess.DEVNULL,
                               errors="surrogateescape" if text else None, capture_output=True, **popen)
@@ -175,7 +175,7 @@ class Prelux:
         argv = [str(self.exe)]
         if config and self.config_path and "--config" not in words:
             argv += ["--config", str(self.config_path)]
-        argv += [word if isinstance(word, (str, bytes)) else str(word) for word in words]
+        argv += [_word(word) for word in words]
         done = subprocess.run(argv, cwd=cwd or self.tmp, env=self._merged(env), timeout=timeout, text=True, input=input,
                               stdin=None if input is not None else subprocess.DEVNULL, capture_output=True, errors="surrogateescape")
         if not check:
@@ -186,7 +186,7 @@ class Prelux:
         return json.loads(done.stdout) if "--json" in words else done.stdout
 
     def _command(self, cmd, env, bare, config, args):
-        argv = ["bash", "-c", cmd] if isinstance(cmd, str) else [os.fspath(word) for word in cmd]
+        argv = ["bash", "-c", cmd] if isinstance(cmd, str) else [_word(word) for word in cmd]
         config = config or self.config_path
         full = self._merged(env)
         if bare:
@@ -283,6 +283,10 @@ class Prelux:
             complaints.append("sanitizer report:\n" + reports[-20000:])
         shutil.rmtree(self.runtime, ignore_errors=True)
         return complaints
+
+
+def _word(word):
+    return word if isinstance(word, (str, bytes)) else str(word)
 
 
 def _send(pid, number):

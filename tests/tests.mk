@@ -42,6 +42,7 @@ $(BUILD)/tests/bench/route: tests/bench/route.c $(SHIM_OBJ)
 	$(Q)$(CC) $(filter-out -D_FILE_OFFSET_BITS=64,$(BASE)) -O2 -g -o $@ $^ -ldl
 
 unit-programs: $(UNIT_BIN)
+tools: $(filter-out $(BUILD)/tests/unit/test_%,$(UNIT_BIN)) $(POSIX_BIN)
 posix-programs: $(POSIX_BIN)
 bench-programs: $(BENCH_BIN)
 
@@ -68,4 +69,4 @@ LINT_SRC := $(wildcard lib/*/*.c daemon/*.c cli/*.c shim/*.c)
 lint:  ## clang-tidy and cppcheck over lib/ daemon/ cli/ shim/
 	$(Q)PKG_CFLAGS="$(PKG_CFLAGS)" sh .ci/lint.sh $(LINT_SRC)
 
-.PHONY: check unit demo bench coverage lint unit-programs posix-programs bench-programs .FORCE
+.PHONY: check unit demo bench coverage lint unit-programs tools posix-programs bench-programs .FORCE
