@@ -24,6 +24,7 @@
 #define STALL_BYTES 1024L       /* a second; slower than this for STALL_SECONDS is a stall */
 #define WHOLE_ANSWER_MS 300000L /* an answer without a sink */
 #define CURL_BUFFER (256L << 10)
+#define IDLE_MS 60000
 
 bool prelux_net_wish(struct prelux_net *net, struct prelux_net_transfer *t, unsigned wish)
 {
@@ -382,7 +383,7 @@ static void *run(void *arg)
     curl_multi_perform(net->multi, &running);
     collect(net);
     start_waiting(net);
-    curl_multi_poll(net->multi, NULL, 0, 1000, NULL);
+    curl_multi_poll(net->multi, NULL, 0, IDLE_MS, NULL); /* or until curl's own next time-out */
   }
   while (net->active)
     stop(net, net->active);

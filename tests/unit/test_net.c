@@ -1,0 +1,319 @@
+/* lib/net: the engine's life, its sinks and its shutdown, against a few lines of server in this process. Servers that
+ * lie are in tests/integration/test_backends_raw.py. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/net/net.h"
+
+#define BIG (24u << 20)
+
+/* What the server does after it has read a request's head. */
+enum behaviour
+{
+  SILENT,   /* says nothing, keeps the connection */
+  ANSWER,   /* 200 and two bytes */
+  SEND_BIG, /* 200 and BIG bytes */
+  BUSY,     /* 503 */
+};
+
+static struct
+{
+  int listener;
+  unsigned port;
+  _Atomic enum behaviour behaviour;
+  atomic_int accepted;
+  atomic_bool ending;
+  pthread_t thread;
+} server;
+
+static void send_all(int fd, const char *data, size_t len)
+{
+  while (len)
+  {
+    ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
+    if (n <= 0)
+      return;
+    data += n;
+    len -= (size_t)n;
+  }
+}
+
+static char big_byte(size_t at)
+{
+  return (char)(at * 2654435761u >> 13);
+}
+
+static void send_big(int fd)
+{
+  char head[100], block[65536];
+  int n = snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %u\r\n\r\n", BIG);
+  send_all(fd, head, (size_t)n);
+  for (size_t at = 0; at < BIG; at += sizeof(block))
+  {
+    for (size_t i = 0; i < sizeof(block); i++)
+      block[i] = big_byte(at + i);
+    send_all(fd, block, sizeof(block));
+  }
+}
+
+static void *serve_one(void *arg)
+{
+  int fd = (int)(intptr_t)arg;
+  char head[4096];
+  size_t len = 0;
+  while (!atomic_load(&server.ending))
+  {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (poll(&p, 1, 50) == 0)
+      continue;
+    ssize_t n = recv(fd, head + len, sizeof(head) - 1 - len, 0);
+    if (n <= 0)
+      break;
+    len += (size_t)n;
+    head[len] = 0;
+    if (!strstr(head, "\r\n\r\n"))
+      continue;
+    len = 0;
+    enum behaviour b = atomic_load(&server.behaviour);
+    if (b == ANSWER)
+      send_all(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 40);
+    else if (b == BUSY)
+      send_all(fd, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", 40);
+    else if (b == SEND_BIG)
+      send_big(fd);
+  }
+  close(fd);
+  return NULL;
+}
+
+static void *serve(void *arg)
+{
+  pthread_t threads[256];
+  int n = 0;
+  while (!atomic_load(&server.ending))
+  {
+    struct pollfd p = {.fd = server.listener, .events = POLLIN};
+    if (poll(&p, 1, 50) <= 0)
+      continue;
+    int fd = accept(server.listener, NULL, NULL);
+    if (fd < 0 || n == 256)
+      continue;
+    atomic_fetch_add(&server.accepted, 1);
+    pthread_create(&threads[n++], NULL, serve_one, (void *)(intptr_t)fd);
+  }
+  while (n)
+    pthread_join(threads[--n], NULL);
+  return NULL;
+}
+
+static char url[64];
+static struct prelux_net *net;
+
+static int set_up(void **state)
+{
+  struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t len = sizeof(sin);
+  server.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (bind(server.listener, (struct sockaddr *)&sin, sizeof(sin)) || listen(server.listener, 100) ||
+      getsockname(server.listener, (struct sockaddr *)&sin, &len))
+    return -1;
+  snprintf(url, sizeof(url), "http://127.0.0.1:%u/x", ntohs(sin.sin_port));
+  atomic_store(&server.ending, false);
+  atomic_store(&server.accepted, 0);
+  atomic_store(&server.behaviour, ANSWER);
+  return pthread_create(&server.thread, NULL, serve, NULL) || prelux_net_create(&net);
+}
+
+static int tear_down(void **state)
+{
+  prelux_net_free(net);
+  net = NULL;
+  atomic_store(&server.ending, true);
+  pthread_join(server.thread, NULL);
+  close(server.listener);
+  return 0;
+}
+
+static double now(void)
+{
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+struct caller
+{
+  pthread_t thread;
+  struct prelux_net_request req;
+  struct prelux_net_answer answer;
+  struct prelux_problem why;
+  size_t got;
+  bool wrong;
+  int slow_us, rc;
+};
+
+static int take(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len)
+{
+  struct caller *c = arg;
+  const char *p = buf;
+  c->wrong |= head->status != 200 || head->content_length != BIG;
+  for (size_t i = 0; i < len; i += 4093)
+    c->wrong |= p[i] != big_byte(c->got + i);
+  c->got += len;
+  if (c->slow_us)
+    usleep((useconds_t)c->slow_us);
+  return 0;
+}
+
+static void *call_thread(void *arg)
+{
+  struct caller *c = arg;
+  c->req.method = "GET";
+  c->req.url = url;
+  c->req.arg = c;
+  c->rc = prelux_net_call(net, &c->req, &c->answer, &c->why);
+  prelux_net_answer_free(&c->answer);
+  return NULL;
+}
+
+static void test_an_answer(void **state)
+{
+  struct prelux_net_answer a;
+  struct prelux_net_request req = {.method = "GET", .url = url};
+  assert_int_equal(prelux_net_call(net, &req, &a, NULL), 0);
+  assert_int_equal(a.status, 200);
+  assert_string_equal(a.body, "ok");
+  assert_true(a.received == 2 && a.content_length == 2 && a.bounded);
+  prelux_net_answer_free(&a);
+  prelux_net_answer_free(NULL);
+}
+
+static void test_urls_that_are_refused(void **state)
+{
+  static const char *const bad[] = {"file:///etc/passwd", "gopher://h/", "http://h/ x", ""};
+  for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+  {
+    struct prelux_net_answer a;
+    struct prelux_net_request req = {.method = "GET", .url = bad[i]};
+    assert_int_equal(prelux_net_call(net, &req, &a, NULL), -EIO);
+  }
+}
+
+/* A sink slower than the network: the transfer is paused and resumed, and every byte comes once, in order. */
+static void test_slow_sinks_get_every_byte(void **state)
+{
+  struct caller callers[6] = {0};
+  atomic_store(&server.behaviour, SEND_BIG);
+  for (int i = 0; i < 6; i++)
+  {
+    callers[i].req.sink = take;
+    callers[i].slow_us = i * 3000;
+    pthread_create(&callers[i].thread, NULL, call_thread, &callers[i]);
+  }
+  for (int i = 0; i < 6; i++)
+  {
+    pthread_join(callers[i].thread, NULL);
+    assert_int_equal(callers[i].rc, 0);
+    assert_true(callers[i].got == BIG && !callers[i].wrong);
+  }
+}
+
+static int refuse(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len)
+{
+  return -ENOSPC;
+}
+
+static void test_a_sink_that_refuses(void **state)
+{
+  struct prelux_net_answer a;
+  struct prelux_net_request req = {.method = "GET", .url = url, .sink = refuse, .retries = 3};
+  atomic_store(&server.behaviour, SEND_BIG);
+  for (int i = 0; i < 5; i++)
+  {
+    assert_int_equal(prelux_net_call(net, &req, &a, NULL), -ENOSPC);
+    assert_int_equal(a.status, 200);
+    prelux_net_answer_free(&a);
+  }
+}
+
+static void test_bodies_are_bounded(void **state)
+{
+  struct prelux_net_answer a;
+  struct prelux_net_request req = {.method = "GET", .url = url, .max_body = 1};
+  assert_int_equal(prelux_net_call(net, &req, &a, NULL), -EPROTO);
+  prelux_net_answer_free(&a);
+  req.max_body = 2;
+  assert_int_equal(prelux_net_call(net, &req, &a, NULL), 0);
+  prelux_net_answer_free(&a);
+}
+
+/* Freed while some calls wait for an answer, some for a place, some in a back-off: all end at once. */
+static void test_freed_under_calls(void **state)
+{
+  struct caller callers[40] = {0};
+  atomic_store(&server.behaviour, SILENT);
+  for (int i = 0; i < 40; i++)
+  {
+    callers[i].req.sink = i % 2 ? take : NULL;
+    pthread_create(&callers[i].thread, NULL, call_thread, &callers[i]);
+  }
+  while (atomic_load(&server.accepted) < 32)
+    usleep(1000);
+  usleep(20000);
+  assert_int_equal(atomic_load(&server.accepted), 32); /* 16 of each kind, no more */
+  double begin = now();
+  prelux_net_free(net);
+  net = NULL;
+  assert_true(now() - begin < 2);
+  for (int i = 0; i < 40; i++)
+  {
+    pthread_join(callers[i].thread, NULL);
+    assert_int_equal(callers[i].rc, -ECANCELED);
+    assert_true(callers[i].why.text[0]);
+  }
+}
+
+static void test_freed_under_a_back_off(void **state)
+{
+  struct caller caller = {.req.retries = 1000};
+  atomic_store(&server.behaviour, BUSY);
+  pthread_create(&caller.thread, NULL, call_thread, &caller);
+  sleep(1); /* in its 0.8 s pause by now */
+  double begin = now();
+  prelux_net_free(net);
+  net = NULL;
+  pthread_join(caller.thread, NULL);
+  assert_true(now() - begin < 0.5);
+  assert_int_equal(caller.rc, -ECANCELED);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      T(test_an_answer),
+      T(test_urls_that_are_refused),
+      T(test_slow_sinks_get_every_byte),
+      T(test_a_sink_that_refuses),
+      T(test_bodies_are_bounded),
+      T(test_freed_under_calls),
+      T(test_freed_under_a_back_off),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
