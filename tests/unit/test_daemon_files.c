@@ -150,9 +150,10 @@ static void digest_tells_environments_apart(void **state)
   static const char *const names[] = {"A", "B"};
   static const char *const cases[][4] = {
       {"A=1", "B=2"}, {"A=1", "B"}, {"A=", "B"}, {"A", "B"}, {"A", "B="}, {"A=1B=2", "B"}, {"A=2", "B=1"},
+      {"A=1 B=x", "B=y"}, {"A=1", "B=x B=y"},
   };
-  unsigned char seen[8][16], again[16], zero[16] = {0};
-  for (size_t i = 0; i < 7; i++)
+  unsigned char seen[9][16], again[16], zero[16] = {0};
+  for (size_t i = 0; i < 9; i++)
   {
     digest(cases[i], names, 2, seen[i]);
     for (size_t k = 0; k < i; k++)
