@@ -1,5 +1,6 @@
-/* lib/backend: listings of web servers, JSON arrays that come in pieces, versions of HTTP objects. The samples are what
- * nginx 1.22 and Apache 2.4 sent. */
+/* lib/backend: listings of web servers, JSON arrays that come in pieces, versions of HTTP objects. The nginx samples were
+ * recorded from nginx 1.22 and shortened ("rounded" and "socket" are added); the Apache page is written by hand after
+ * mod_autoindex's layout, not recorded. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
