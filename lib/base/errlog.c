@@ -12,7 +12,8 @@
 
 #define FILE_MAX (8 << 20)
 #define RECORD_MAX 4096
-#define SEEN 64
+#define SEEN 256
+#define WAYS 8 /* places for one hash: others in the same second do not push each other out */
 #define QUIET_SECONDS 10
 
 static const struct
@@ -125,11 +126,26 @@ static int said_lately(const struct prelux_error_record *rec, uint64_t second)
 {
   uint64_t h = mix(mix(mix(0xcbf29ce484222325ull + (unsigned)rec->err, rec->path), rec->cause), rec->call);
   uint64_t mark = h & ~0xfffffull;
-  _Atomic uint64_t *slot = &seen[h >> 20 & (SEEN - 1)];
-  uint64_t old = atomic_load_explicit(slot, memory_order_relaxed);
-  if ((old & ~0xfffffull) == mark && ((second - old) & 0xfffff) < QUIET_SECONDS)
-    return 1;
-  atomic_store_explicit(slot, mark | (second & 0xfffff), memory_order_relaxed);
+  _Atomic uint64_t *place = NULL;
+  uint64_t oldest = 0;
+  for (unsigned way = 0; way < WAYS; way++)
+  {
+    _Atomic uint64_t *slot = &seen[(h >> 20) % (SEEN / WAYS) * WAYS + way];
+    uint64_t old = atomic_load_explicit(slot, memory_order_relaxed), age = old ? (second - old) & 0xfffff : 0x100000;
+    if (old && (old & ~0xfffffull) == mark)
+    {
+      if (age < QUIET_SECONDS)
+        return 1;
+      place = slot;
+      break;
+    }
+    if (!place || age > oldest)
+    {
+      place = slot;
+      oldest = age;
+    }
+  }
+  atomic_store_explicit(place, mark | (second & 0xfffff), memory_order_relaxed);
   return 0;
 }
 
