@@ -349,7 +349,7 @@ static int judge(struct prelux_http *h, const char *path, const char *url, const
   if (h->index != PRELUX_INDEX_NONE && (missing || like_a_page(a)))
   {
     int rc = prelux_http_is_folder(h, path, why);
-    if (rc < 0)
+    if (rc < 0 && (missing || rc != -EPROTO)) /* a page that is a file may look like half a listing */
       return rc;
     if (rc > 0)
     {

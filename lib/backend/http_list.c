@@ -143,8 +143,8 @@ int prelux_http_is_folder(struct prelux_http *h, const char *path, struct prelux
   int rc = list_folder(h, path, ignore, NULL, &status, why);
   if (rc == 0)
     return 1;
-  /* An answer that is no listing says "no"; only a server that did not answer leaves it open. */
-  return rc == -EIO && (status == 0 || status >= 500) ? rc : 0;
+  /* An answer that is no listing says "no"; a server that did not answer leaves it open, and so does a listing that is cut. */
+  return rc == -EPROTO || (rc == -EIO && (status == 0 || status >= 500)) ? rc : 0;
 }
 
 /* 404 to "path/" may mean that `path` is a file. */

@@ -61,18 +61,27 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
   return 0;
 }
 
+/* A server that sends a little and stalls, again and again, is given up: a second for each KiB that came, and some more. */
+static bool too_slow(const struct fetch *f, uint64_t start_ns)
+{
+  return prelux_store_now() - start_ns > (PRELUX_FILL_GRACE_S + f->pos / 1024) * UINT64_C(1000000000);
+}
+
 /* All bytes. A part that fails is asked for again from where it stopped, as long as each try gets further. */
 static int read_parts(const struct prelux_view *v, const char *object, const struct prelux_object *obj, struct fetch *f,
                       struct prelux_problem *why)
 {
   const struct prelux_backend_ops *ops = v->backend->ops;
+  uint64_t start_ns = prelux_store_now();
   while (f->pos < f->size)
   {
     uint64_t from = f->pos, left = f->size - f->pos;
     uint64_t part = (ops->caps & PRELUX_CAP_RANGE) && left > PRELUX_FILL_PART ? PRELUX_FILL_PART : left;
     int rc = ops->read(v->backend, object, obj, from, part, sink, f, why);
-    if (rc == -EIO && !f->full && f->pos > from && (ops->caps & PRELUX_CAP_RANGE))
+    if (rc == -EIO && !f->full && f->pos > from && (ops->caps & PRELUX_CAP_RANGE) && !too_slow(f, start_ns))
       continue;
+    if (rc == -ENOENT) /* it went since it was looked at: look again, so that memory learns it */
+      return -ESTALE;
     if (rc < 0)
       return rc;
     if (f->pos != from + part)

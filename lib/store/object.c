@@ -60,7 +60,7 @@ int prelux_object_check(const struct prelux_store *s, const char *object, struct
   if (len == 0)
     return 0;
   if (s->opts.single && strncmp(object, ".prelux", 7) == 0 && (object[7] == 0 || object[7] == '/'))
-    return prelux_problem(why, ENOENT, "the name .prelux at the top of %s is the cache's own", s->dir);
+    return prelux_problem(why, EOPNOTSUPP, "the name .prelux at the top of %s is the cache's own", s->dir);
   for (const char *p = object;; p++)
   {
     size_t n = strcspn(p, "/");
