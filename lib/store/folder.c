@@ -85,7 +85,19 @@ static const char *entry_name(const struct prelux_folder *f, uint32_t i)
   return (const char *)f->blob + f->blob->entries[i].name_off;
 }
 
-/* Drops the slots of all names, or of those that are not in `next`. */
+/* The same version under the same name in a later listing, as far as listings tell: what views show of it stays right. */
+static bool stays(const struct prelux_folder *f, uint32_t i, const struct prelux_folder *next, size_t len)
+{
+  struct prelux_known was, now;
+  long j = prelux_folder_child(next, entry_name(f, i), len);
+  if (j < 0 || !f->exact || !next->exact)
+    return j >= 0;
+  prelux_folder_known(f, i, &was);
+  prelux_folder_known(next, (uint32_t)j, &now);
+  return prelux_object_same(&was.obj, &now.obj);
+}
+
+/* Drops the slots of all names, or of those that are not in `next` as they were. */
 static void unpublish_children(struct prelux_folder *f, const struct prelux_folder *next)
 {
   char path[PRELUX_OBJECT_MAX + PRELUX_NAME_MAX + 2];
@@ -96,7 +108,7 @@ static void unpublish_children(struct prelux_folder *f, const struct prelux_fold
   for (uint32_t i = 0; i < f->blob->count; i++)
   {
     size_t n = f->blob->entries[i].name_len;
-    if (next && prelux_folder_child(next, entry_name(f, i), n) >= 0)
+    if (next && stays(f, i, next, n))
       continue;
     memcpy(path + at, entry_name(f, i), n);
     prelux_tree_unpublish(f->tree, path, at + n);
@@ -214,6 +226,8 @@ int prelux_memory_get(struct prelux_tree *t, const char *object, size_t len, str
   const char *name = object + (parent ? parent + 1 : 0);
   long i = prelux_folder_child(f, name, len - (size_t)(name - object));
   struct prelux_known k = {.learned_ns = f->learned_ns};
+  if (i < 0 && !f->all)
+    return e != NULL;
   if (i >= 0)
     prelux_folder_known(f, (uint32_t)i, &k);
   if (e && prelux_object_same(&k.obj, &ret->obj))

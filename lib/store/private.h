@@ -150,7 +150,8 @@ struct prelux_folder {
   struct prelux_tree *tree;
   uint64_t hash, learned_ns;
   _Atomic unsigned refs;
-  bool exact;      /* attributes and absence may be believed (PRELUX_CAP_LIST_EXACT) */
+  bool exact;      /* attributes may be believed (PRELUX_CAP_LIST_EXACT) */
+  bool all;        /* and so may absence (PRELUX_CAP_LIST_ALL): Alluxio lists nothing of a folder with one name that is not UTF-8 */
   unsigned asked;  /* children asked for one by one since it expired */
   struct prelux_listing *blob; /* as it is sent */
   struct prelux_folder_extra *extra;

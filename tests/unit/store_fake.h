@@ -208,7 +208,7 @@ static inline void fake_init(struct fake_backend *b)
   memset(b, 0, sizeof *b);
   pthread_mutex_init(&b->lock, NULL);
   b->ops = (struct prelux_backend_ops){.type = "fake",
-                                       .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_CONDITIONAL,
+                                       .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_LIST_ALL | PRELUX_CAP_CONDITIONAL,
                                        .stat = fake_stat,
                                        .list = fake_list,
                                        .read = fake_read};

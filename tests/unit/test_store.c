@@ -230,6 +230,21 @@ static void test_inexact_listing(void **state)
   assert_int_equal(rig.b.stats, asked + 2);
 }
 
+/* What a listing lacks is not there, but only where the backend lists all. */
+static void test_absence_from_a_listing(void **state)
+{
+  struct prelux_attr a, d;
+  fake_dir(&rig.b, "sub");
+  map_listing("", &d);
+  fake_file(&rig.b, "later", 5, 1);
+  assert_int_equal(stat_object("later", &a), -ENOENT);
+  rig.b.ops.caps &= ~(unsigned)PRELUX_CAP_LIST_ALL;
+  map_listing("sub", &d);
+  fake_file(&rig.b, "sub/hidden", 6, 1);
+  assert_int_equal(stat_object("sub/hidden", &a), 0);
+  assert_int_equal(a.size, 6);
+}
+
 static void test_change_is_seen_by_freshness(void **state)
 {
   struct prelux_attr a;
@@ -889,6 +904,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
       T(test_stat_and_open), T(test_programs_are_executable), T(test_negative_answers), T(test_below_a_file),
       T(test_bad_paths), T(test_deep_and_long), T(test_list), T(test_list_drops_bad_names), T(test_inexact_listing),
+      T(test_absence_from_a_listing),
       T(test_change_is_seen_by_freshness), T(test_always_does_not_fetch_again), T(test_skip_keeps_nothing),
       T(test_changed_while_read), T(test_liars), T(test_restart), T(test_edited_cache_file_is_not_served), T(test_adoption),
       T(test_file_becomes_folder_and_back), T(test_quota_evicts_the_oldest), T(test_evict_command), T(test_info),
