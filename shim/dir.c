@@ -279,14 +279,14 @@ static struct stream *stream_of(const struct prelux_route *r, const char *call)
 static DIR *opendir_mapped(const struct prelux_route *r)
 {
   char real[PATH_MAX];
-  struct prelux_attr attr;
   int saved = errno;
   struct stream *s = stream_of(r, "opendir");
   if (!s) return NULL;
   DIR *dir = prelux_cache_path(r, real, sizeof(real)) < 0 ? prelux_null(-ENAMETOOLONG) : prelux_real.opendir(real);
-  if (!dir && errno == ENOENT) { /* evicted in between */
-    int rc = prelux_real_path(r, "opendir", real, sizeof(real), &attr);
-    dir = rc < 0 ? prelux_null(rc) : prelux_real.opendir(real);
+  if (!dir && (errno == ENOENT || errno == EACCES)) { /* evicted in between, or not to be seen from here: passed by the daemon */
+    int fd = prelux_open_mapped(r, "opendir", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    dir = fd < 0 ? prelux_null(fd) : prelux_real.fdopendir(fd);
+    if (!dir && fd >= 0) prelux_sys(SYS_close, fd);
   }
   if (dir) {
     prelux_fd_set(dirfd(dir), PRELUX_CLASS_SHADOW, r->index);
