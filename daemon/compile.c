@@ -10,6 +10,7 @@
 #include "daemon/files.h"
 #include "lib/base/errlog.h"
 #include "lib/base/log.h"
+#include "lib/base/os.h"
 #include "lib/map/build.h"
 #include "lib/map/match.h"
 
@@ -215,6 +216,40 @@ int prelux_compile(struct prelux_daemon *d, const struct prelux_compile *in, str
   *in->snapshot = (struct prelux_snapshot){0};
   *ret = t;
   return 0;
+}
+
+int prelux_compile_restore(struct prelux_daemon *d, struct prelux_live_table *t)
+{
+  struct prelux_problem why = {0};
+  struct stat st;
+  if (prelux_os.lstat(t->path, &st) == 0 || errno != ENOENT)
+    return 0;
+  prelux_os.mkdirat(d->runtime_fd, "tables", 0700); /* there, mostly */
+  int err = write_files(d, t, &why);
+  if (err < 0)
+    prelux_error("%s was removed: %s", t->path, why.text);
+  else
+    prelux_warn("%s was removed: written again", t->path);
+  return err;
+}
+
+static bool missing(const struct prelux_live_table *t, void *arg)
+{
+  struct stat st;
+  return prelux_os.lstat(t->path, &st) < 0 && errno == ENOENT;
+}
+
+void prelux_tables_restore(struct prelux_daemon *d)
+{
+  struct prelux_live_table *t;
+  int err = 0;
+  pthread_mutex_lock(&d->compiling);
+  while (err == 0 && (t = prelux_tables_find(d->tables, missing, NULL)))
+  {
+    err = prelux_compile_restore(d, t);
+    prelux_live_table_drop(t);
+  }
+  pthread_mutex_unlock(&d->compiling);
 }
 
 int prelux_compile_read(struct prelux_daemon *d, const char *hex, struct prelux_table **ret, struct prelux_problem *why)

@@ -17,6 +17,12 @@ struct prelux_compile {
 int prelux_compile(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_live_table **ret,
                    struct prelux_problem *why);
 
+/* Writes a table's files again if somebody (a cleaner of /tmp) has removed the table: programs that start find their
+ * prefixes by it. 0 or -errno. The caller holds d->compiling. */
+int prelux_compile_restore(struct prelux_daemon *d, struct prelux_live_table *t);
+/* All of them. */
+void prelux_tables_restore(struct prelux_daemon *d);
+
 /* The table file that an earlier daemon wrote, checked; malloc'd. */
 int prelux_compile_read(struct prelux_daemon *d, const char *hex, struct prelux_table **ret,
                         struct prelux_problem *why);

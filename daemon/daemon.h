@@ -38,6 +38,7 @@ struct prelux_daemon {
   pthread_mutex_t compiling; /* configurations are compiled one after the other */
   struct prelux_pool *pool;
   struct prelux_server *server;
+  atomic_bool lost; /* a cache folder was removed or damaged under us: the loop ends, the next daemon begins anew */
 };
 
 #endif

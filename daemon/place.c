@@ -96,6 +96,12 @@ int prelux_place_listen(int runtime_fd)
   return fd;
 }
 
+bool prelux_place_seen(int runtime_fd)
+{
+  struct stat st;
+  return prelux_os.fstatat(runtime_fd, SOCK, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
 int prelux_place_write_pid(const char *runtime)
 {
   char text[32];

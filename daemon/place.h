@@ -10,6 +10,8 @@
 int prelux_place_lock(int runtime_fd);
 /* Listening SEQPACKET socket under RUNTIME/sock; never there before it listens. fd or -errno. */
 int prelux_place_listen(int runtime_fd);
+/* The socket still has its name: who looks for us finds us. */
+bool prelux_place_seen(int runtime_fd);
 int prelux_place_write_pid(const char *runtime);
 
 /* RUNTIME/lock, where starters meet: fd, or -EAGAIN when somebody else has it. */

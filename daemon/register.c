@@ -111,8 +111,9 @@ static void answer_table(struct prelux_answer *ans, const struct prelux_live_tab
     prelux_answer_text(ans, text);
 }
 
-static void answer_live(struct prelux_answer *ans, const struct prelux_live_table *t)
+static void answer_live(struct prelux_daemon *d, struct prelux_answer *ans, struct prelux_live_table *t)
 {
+  prelux_compile_restore(d, t);
   if (t->broken)
     answer_table(ans, t, -EINVAL, (const char *)t->table + t->table->error.off);
   else
@@ -368,7 +369,7 @@ static void register_known(struct asker *a, const unsigned char hash[16], struct
     prelux_tables_add(a->d->tables, t);
   }
   if (err == 0)
-    answer_live(ans, t);
+    answer_live(a->d, ans, t);
   else if (err != -EAGAIN) /* that answer is made */
     answer_none(ans, err, why.text[0] ? why.text : strerror(-err));
   prelux_live_table_drop(t);
@@ -399,7 +400,7 @@ static void register_file(struct asker *a, const char *config, struct prelux_ans
     return;
   t = prelux_tables_find(a->d->tables, match, a);
   if (t && prelux_snapshot_current(&t->snapshot) && (t->retry_ms == 0 || prelux_clock_ms() < t->retry_ms))
-    answer_live(ans, t);
+    answer_live(a->d, ans, t);
   else
     load(a, ans);
   prelux_live_table_drop(t);

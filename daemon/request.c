@@ -90,6 +90,19 @@ static int broken(const struct prelux_live_mapping *m, struct prelux_problem *wh
   return -EIO;
 }
 
+/* A failure whose cause is our own cache folder must not pass for the remote's word ("no such file"). */
+static int own_fault(struct prelux_daemon *d, const struct prelux_live_mapping *m, int err, struct prelux_problem *why)
+{
+  struct prelux_store *s = prelux_tree_store(m->view.tree);
+  if (err != -EUCLEAN && !prelux_store_lost(s))
+    return err;
+  atomic_store(&d->lost, true);
+  prelux_problem(why, EIO, "cache folder %s %s while it was in use", prelux_store_dir(s),
+                 err == -EUCLEAN ? "was damaged" : "was removed");
+  snprintf(why->advice, sizeof why->advice, "try again: preluxd starts anew");
+  return -EIO;
+}
+
 int prelux_target_ask(struct prelux_daemon *d, const struct prelux_target *t, int what, unsigned store_flags,
                       struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
 {
@@ -107,6 +120,8 @@ int prelux_target_ask(struct prelux_daemon *d, const struct prelux_target *t, in
     else
       err = prelux_store_list(&m->view, t->object, store_flags, ret, ret_fd, why);
     prelux_origin_bind(NULL);
+    if (err < 0 && err != -EAGAIN)
+      err = own_fault(d, m, err, why);
   }
   if (err < 0)
   {

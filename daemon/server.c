@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/compile.h"
 #include "daemon/place.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
@@ -236,7 +237,9 @@ static void housekeeping(struct prelux_flight *f)
   struct prelux_daemon *d = f->arg;
   prelux_rotate(d->runtime, "errors", PRELUX_ERRORS_ROTATE_BYTES);
   prelux_logfile_rotate(&d->log);
-  prelux_stores_tick(d->stores);
+  if (!prelux_stores_tick(d->stores))
+    atomic_store(&d->lost, true);
+  prelux_tables_restore(d);
 }
 
 static void housekeeping_done(struct prelux_flight *f)
@@ -305,6 +308,25 @@ static bool homeless(struct prelux_server *s)
   return prelux_os.fstat(s->d->lock_fd, &st) == 0 && st.st_nlink == 0;
 }
 
+/* What lies in our folders may be taken from under us (a cleaner of /tmp, rm -r): then the next daemon begins anew. */
+static void end_if_robbed(struct prelux_server *s)
+{
+  if (s->phase != SERVING)
+    return;
+  s->homeless = homeless(s); /* what stands there now is another daemon's */
+  if (s->homeless)
+    prelux_error("runtime folder %s was removed: ending", s->d->runtime);
+  bool unseen = !s->homeless && !prelux_place_seen(s->d->runtime_fd);
+  if (unseen)
+    prelux_error("the socket in %s was removed: ending", s->d->runtime);
+  s->hidden = s->homeless || unseen;
+  bool lost = atomic_load(&s->d->lost);
+  if (lost)
+    prelux_error("a cache folder is not what it was: ending");
+  if (s->hidden || lost)
+    prelux_server_stop(s);
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
   struct prelux_server *s = arg;
@@ -316,12 +338,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
   }
   accept_more(s, s->stats.clients < s->max_clients);
   keep_house(s, now);
-  if (s->phase == SERVING && homeless(s))
-  {
-    prelux_error("runtime folder %s was removed: ending", s->d->runtime);
-    s->hidden = s->homeless = true; /* what stands there now is another daemon's */
-    prelux_server_stop(s);
-  }
+  end_if_robbed(s);
   end_if_idle(s, now);
 }
 

@@ -217,8 +217,9 @@ void prelux_stores_each(struct prelux_stores *s, void (*fn)(struct prelux_store 
   pthread_mutex_unlock(&s->lock);
 }
 
-void prelux_stores_tick(struct prelux_stores *s)
+bool prelux_stores_tick(struct prelux_stores *s)
 {
+  bool whole = true;
   struct prelux_store *list[STORES_MAX];
   unsigned n = 0;
   pthread_mutex_lock(&s->lock);
@@ -227,5 +228,12 @@ void prelux_stores_tick(struct prelux_stores *s)
   pthread_mutex_unlock(&s->lock);
   /* Stores stay open until the end: safe without the lock, which eviction would hold for long. */
   for (unsigned i = 0; i < n; i++)
-    prelux_store_tick(list[i]);
+    if (!prelux_store_lost(list[i]))
+      prelux_store_tick(list[i]);
+    else
+    {
+      prelux_error("cache folder %s was removed while it was in use", prelux_store_dir(list[i]));
+      whole = false;
+    }
+  return whole;
 }

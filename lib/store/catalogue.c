@@ -75,8 +75,11 @@ struct prelux_catalogue {
   sqlite3 *db;
   sqlite3_stmt *stmts[STATEMENTS];
   uint64_t epoch;
+  char *path;
+  bool corrupt; /* a statement found a page that cannot be: put aside when closed */
 };
 
+/* -EUCLEAN: the file is damaged; who owns the store closes it and opens it anew. */
 static int fault(struct prelux_catalogue *c, int rc)
 {
   switch (rc & 0xff)
@@ -89,6 +92,12 @@ static int fault(struct prelux_catalogue *c, int rc)
     return -ENOSPC;
   case SQLITE_NOMEM:
     return -ENOMEM;
+  case SQLITE_CORRUPT:
+  case SQLITE_NOTADB:
+    if (!c->corrupt)
+      prelux_error("cache catalogue %s: %s", c->path, sqlite3_errmsg(c->db));
+    c->corrupt = true;
+    return -EUCLEAN;
   default:
     prelux_error("cache catalogue: %s", sqlite3_errmsg(c->db));
     return -EIO;
@@ -177,11 +186,12 @@ int prelux_catalogue_open(const char *path, struct prelux_catalogue **ret, struc
   if (!c)
     return prelux_problem(why, ENOMEM, "out of memory");
   pthread_mutex_init(&c->lock, NULL);
-  int rc = open_db(c, path);
+  int rc = (c->path = strdup(path)) ? open_db(c, path) : SQLITE_NOMEM;
   if ((rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB)
   {
     prelux_warn("cache catalogue %s: %s; put aside, its files will be compared with the remote", path, sqlite3_errstr(rc));
     close_db(c);
+    c->corrupt = false;
     if (put_aside(path) == 0)
       rc = open_db(c, path);
   }
@@ -202,7 +212,13 @@ void prelux_catalogue_free(struct prelux_catalogue *c)
   if (!c)
     return;
   close_db(c);
+  if (c->corrupt)
+  {
+    prelux_warn("cache catalogue %s is damaged: put aside, its files will be compared with the remote", c->path);
+    put_aside(c->path);
+  }
   pthread_mutex_destroy(&c->lock);
+  free(c->path);
   free(c);
 }
 

@@ -239,6 +239,8 @@ static bool used_later(struct prelux_tree *t, struct prelux_victim *v)
   if (prelux_disk_open(t, v->path, O_RDONLY | O_NONBLOCK, &fd, &st) < 0)
     return false;
   prelux_os.close(fd);
+  if (v->used_ns == 0) /* let go by prelux_store_evict: first in line, and no use may make it believed again */
+    return false;
   int64_t atime = (int64_t)st.st_atim.tv_sec * 1000000000 + st.st_atim.tv_nsec;
   if (atime <= v->used_ns + ATIME_SLACK_NS)
     return false;
@@ -386,10 +388,36 @@ void prelux_evict_tick(struct prelux_store *s)
 
 /* ---- the command ---- */
 
+/* A file in use stays, but its row is no knowledge any more: with a last use of 0 `immutable` does not go by it until an open
+ * has compared it with the remote (fresh.c). */
+static void distrust(struct prelux_tree *t, const char *object)
+{
+  struct prelux_victim row = {.tree = t->id, .path = (char *)object};
+  prelux_catalogue_touch(t->store->cat, &row, 1);
+}
+
+/* Uses noted before the command must not undo that when they are written (store.lock held). */
+static void drop_uses(struct prelux_tree *t, const char *object, size_t len)
+{
+  struct prelux_store *s = t->store;
+  int n = 0;
+  for (int i = 0; i < s->n_uses; i++)
+  {
+    const char *path = s->uses[i].path;
+    if (s->uses[i].tree == t->id && strncmp(path, object, len) == 0 && (len == 0 || path[len] == 0 || path[len] == '/'))
+      free(s->uses[i].path);
+    else
+      s->uses[n++] = s->uses[i];
+  }
+  s->n_uses = n;
+}
+
 static void count_one(struct prelux_tree *t, const char *object, uint64_t *files, uint64_t *bytes, uint64_t *busy)
 {
   uint64_t n = 0;
   int rc = prelux_evict_one(t, object, &n);
+  if (rc == -EBUSY)
+    distrust(t, object);
   *files += rc == 0;
   *bytes += n;
   *busy += rc == -EBUSY;
@@ -406,6 +434,7 @@ int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t
   int n, rc = prelux_object_check(s, object, NULL);
   if (rc < 0)
     return rc;
+  flush_uses(s);
   if (len)
     count_one(v->tree, object, &files, &bytes, &busy);
   while ((n = prelux_catalogue_below(s->cat, v->tree->id, object, after, rows, BATCH)) > 0)
@@ -417,6 +446,7 @@ int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t
     }
   free(after);
   pthread_mutex_lock(&s->lock);
+  drop_uses(v->tree, object, len);
   prelux_entries_drop_below(v->tree, object, len);
   prelux_folders_drop_below(v->tree, object, len);
   prelux_memory_forget(v->tree, object, len);

@@ -121,11 +121,12 @@ static int from_memory(const struct prelux_view *v, const char *object, size_t l
   return fresh;
 }
 
-/* A row of a cached object is as good as memory for `immutable`. */
+/* A row of a cached object is as good as memory for `immutable`, unless its file was in use when it was to be evicted. */
 static int from_catalogue(const struct prelux_view *v, const char *object, size_t len, struct prelux_known *ret)
 {
   struct prelux_row row;
-  if (v->freshness != PRELUX_FRESH_IMMUTABLE || prelux_catalogue_get(v->tree->store->cat, v->tree->id, object, &row) < 0)
+  if (v->freshness != PRELUX_FRESH_IMMUTABLE || prelux_catalogue_get(v->tree->store->cat, v->tree->id, object, &row) < 0 ||
+      row.used_ns == 0)
     return 0;
   *ret = (struct prelux_known){.obj = row.obj};
   pthread_mutex_lock(&v->tree->store->lock);

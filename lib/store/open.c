@@ -137,7 +137,7 @@ void prelux_open_warm(const struct prelux_view *v)
     struct prelux_row row;
     struct stat st;
     int fd;
-    if (prelux_catalogue_get(s->cat, v->tree->id, rows[i].path, &row) == 0 &&
+    if (prelux_catalogue_get(s->cat, v->tree->id, rows[i].path, &row) == 0 && row.used_ns != 0 &&
         prelux_disk_open(v->tree, rows[i].path, O_RDONLY | O_NONBLOCK, &fd, &st) == 0)
     {
       struct prelux_known k = {.obj = row.obj, .cache_ino = row.ino};

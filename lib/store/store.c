@@ -119,8 +119,8 @@ static int set_limits(struct prelux_store *s, struct prelux_problem *why)
   return ret < 0 ? prelux_problem(why, -ret, "cache catalogue of %s: %s", s->dir, strerror(-ret)) : 0;
 }
 
-int prelux_store_open(const struct prelux_store_opts *opts, struct prelux_index_writer *index, struct prelux_store **ret,
-                      struct prelux_problem *why)
+static int open_once(const struct prelux_store_opts *opts, struct prelux_index_writer *index, struct prelux_store **ret,
+                     struct prelux_problem *why)
 {
   struct prelux_store *s = calloc(1, sizeof *s);
   if (!s)
@@ -151,6 +151,14 @@ int prelux_store_open(const struct prelux_store_opts *opts, struct prelux_index_
   else
     prelux_store_close(s);
   return result;
+}
+
+int prelux_store_open(const struct prelux_store_opts *opts, struct prelux_index_writer *index, struct prelux_store **ret,
+                      struct prelux_problem *why)
+{
+  int result = open_once(opts, index, ret, why);
+  /* Damage in the middle of a catalogue shows when rows are read; closing has put it aside. */
+  return result == -EUCLEAN ? open_once(opts, index, ret, why) : result;
 }
 
 void prelux_store_close(struct prelux_store *s)
@@ -206,6 +214,29 @@ void prelux_store_stats(struct prelux_store *s, struct prelux_store_stats *ret)
   ret->used_bytes = s->used;
   ret->max_bytes = s->max_bytes;
   pthread_mutex_unlock(&s->lock);
+}
+
+static bool unlinked(int fd)
+{
+  struct stat st;
+  return prelux_os.fstat(fd, &st) == 0 && st.st_nlink == 0;
+}
+
+bool prelux_store_lost(struct prelux_store *s)
+{
+  struct stat now, ours;
+  const int fds[] = {s->meta_fd, s->fill_fd, s->held_fd, s->recovered_fd, s->lock_fd};
+  int rc = prelux_os.stat(s->dir, &now) < 0 ? errno : 0;
+  bool lost = rc == ENOENT || rc == ENOTDIR;
+  if (rc == 0 && prelux_os.fstat(s->dir_fd, &ours) == 0)
+    lost = now.st_dev != ours.st_dev || now.st_ino != ours.st_ino;
+  for (size_t i = 0; !lost && i < sizeof fds / sizeof *fds; i++)
+    lost = unlinked(fds[i]);
+  pthread_mutex_lock(&s->lock);
+  for (const struct prelux_tree *t = s->trees; !lost && t; t = t->next)
+    lost = unlinked(t->fd);
+  pthread_mutex_unlock(&s->lock);
+  return lost;
 }
 
 void prelux_store_tick(struct prelux_store *s)
@@ -340,6 +371,11 @@ int prelux_tree_open(struct prelux_store *s, const char *identity, struct prelux
 const char *prelux_tree_root(const struct prelux_tree *t)
 {
   return t->root;
+}
+
+struct prelux_store *prelux_tree_store(const struct prelux_tree *t)
+{
+  return t->store;
 }
 
 uint64_t prelux_tree_dev(const struct prelux_tree *t)

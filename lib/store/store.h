@@ -104,6 +104,10 @@ struct prelux_store_stats {
 };
 void prelux_store_stats(struct prelux_store *s, struct prelux_store_stats *ret);
 const char *prelux_store_dir(const struct prelux_store *s);
+/* True: its folder, or a part without which it cannot go on, was removed or moved from under it (somebody's `rm -r`). Nothing can
+ * be kept any more: close it; opened anew it begins with what is there. */
+bool prelux_store_lost(struct prelux_store *s);
+struct prelux_store *prelux_tree_store(const struct prelux_tree *t);
 
 /* Housekeeping: syncfs epoch, eviction down to the low mark when above the high one, expired memory. Call every few seconds. */
 void prelux_store_tick(struct prelux_store *s);
