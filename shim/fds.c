@@ -36,7 +36,7 @@ void prelux_fd_set(int fd, enum prelux_class class, uint32_t hint)
 enum prelux_class prelux_fd_get(int fd, uint32_t *ret_hint)
 {
   *ret_hint = 0;
-  if (fd < 0 || fd >= FDS) return PRELUX_CLASS_UNKNOWN;
+  if (fd < 0 || fd >= FDS || prelux_apart()) return PRELUX_CLASS_UNKNOWN;
   uint32_t w = __atomic_load_n(&words[fd], __ATOMIC_RELAXED);
   if (w == 0) return PRELUX_CLASS_UNKNOWN;
   if (__builtin_expect(__atomic_load_n(&child_fds, __ATOMIC_RELAXED), 0) && prelux_in_shared_child())
@@ -60,8 +60,10 @@ void prelux_fd_forget(unsigned first, unsigned last)
 long prelux_fd_name(int fd, char *out, size_t cap)
 {
   static const char gone[] = " (deleted)";
-  char link[32] = "/proc/self/fd/", digits[12];
-  size_t n = 0, at = strlen(link);
+  char link[40], digits[12];
+  const char *head = prelux_apart() ? "/proc/thread-self/fd/" : "/proc/self/fd/";
+  size_t n = 0, at = strlen(head);
+  memcpy(link, head, at);
   if (fd < 0) return -EBADF;
   for (unsigned v = (unsigned)fd; n == 0 || v; v /= 10) digits[n++] = (char)('0' + v % 10);
   while (n) link[at++] = digits[--n];
@@ -89,6 +91,8 @@ static enum prelux_class classify(const char *real, bool plain, int hint, char *
   prelux_table_match(prelux_state.table, out, false, &m);
   switch (m.kind) {
   case PRELUX_MATCH_NONE:
+    /* Magic links lead anywhere. */
+    if (strcmp(out, "/dev") == 0 || prelux_path_below(out, "/proc", NULL)) return PRELUX_CLASS_ANCESTOR;
     return prelux_state.table->flags & PRELUX_TABLE_HAS_URI ? PRELUX_CLASS_ANCESTOR : PRELUX_CLASS_FAR;
   case PRELUX_MATCH_MAPPED: return PRELUX_CLASS_SHADOW; /* a real folder behind a prefix */
   default: return PRELUX_CLASS_ANCESTOR;
@@ -116,6 +120,7 @@ static long fd_path(int fd, char *out, size_t cap, bool *ret_ours)
 
 static bool cwd_is_shared(void)
 {
+  if (prelux_apart()) return true;
   return __builtin_expect(__atomic_load_n(&child_moved, __ATOMIC_RELAXED), 0) && prelux_in_shared_child();
 }
 

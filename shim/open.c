@@ -30,7 +30,9 @@ static unsigned how_of(int flags)
 /* Magic links and the names for them: /proc/self/fd/3, /dev/fd/3, /dev/stdin. */
 static bool maybe_magic(const char *path)
 {
-  return path && (strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0);
+  if ((intptr_t)path < 4096 || path[0] != '/') return false;
+  while (path[0] == '/' && (path[1] == '/' || (path[1] == '.' && path[2] == '/'))) path += path[1] == '/' ? 1 : 2;
+  return strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0;
 }
 
 bool prelux_is_magic_to_ours(const char *path)
@@ -112,12 +114,11 @@ __attribute__((noinline)) static int open_again(int dirfd, const char *path, con
 
 static int hook(int dirfd, const char *path, const char *call, int flags, mode_t mode)
 {
-  const struct prelux_table *t = prelux_state.table;
   /* Flags that the kernel refuses before it looks at the path. */
   if ((flags & O_TMPFILE) == O_TMPFILE && (flags & O_ACCMODE) == O_RDONLY && !(flags & O_PATH))
     return prelux_real.openat(dirfd, path, flags, mode);
   if ((flags & O_DIRECTORY) || !prelux_far(dirfd, path) ||
-      (changes(flags) && ((t && t->n_roots) || maybe_magic(path))))
+      (changes(flags) && (prelux_links_first(path) || maybe_magic(path))))
     return open_near(dirfd, path, call, flags, mode);
   int fd = prelux_real.openat(dirfd, path, flags, mode);
   if (fd >= 0) prelux_fd_set(fd, PRELUX_CLASS_PLAIN, 0);

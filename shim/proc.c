@@ -44,6 +44,18 @@ bool prelux_in_shared_child(void)
   return is != me;
 }
 
+void prelux_note_unshare(unsigned long flags)
+{
+  /* A new mount or user namespace takes the working directory along. */
+  if (flags & (CLONE_FS | CLONE_FILES | CLONE_NEWNS | CLONE_NEWUSER)) __atomic_store_n(&prelux_state.apart, 1, __ATOMIC_SEQ_CST);
+}
+
+PRELUX_EXPORT int unshare(int flags)
+{
+  if (!prelux_idle()) prelux_note_unshare((unsigned)flags);
+  return prelux_real.unshare(flags);
+}
+
 void prelux_note_seccomp(void)
 {
   __atomic_store_n(&prelux_state.quiet, 1, __ATOMIC_RELAXED);

@@ -70,7 +70,7 @@ static int do_rename(const char *call, int fromfd, const char *from, int tofd, c
 {
   struct side a, b;
 
-  if (prelux_idle() || !from || !to) return real(fromfd, from, tofd, to, flags);
+  if (prelux_idle() || !from || !to || !*from || !*to) return real(fromfd, from, tofd, to, flags);
   look(&a, call, fromfd, from, PRELUX_NOFOLLOW);
   look(&b, call, tofd, to, PRELUX_NOFOLLOW);
   for (;;) {
@@ -136,7 +136,7 @@ static int do_link(const char *call, int oldfd, const char *old, int newfd, cons
   struct side a, b;
   unsigned how = flags & AT_SYMLINK_FOLLOW ? 0 : PRELUX_NOFOLLOW;
 
-  if (prelux_idle() || !old || !new) return real(oldfd, old, newfd, new, flags);
+  if (prelux_idle() || !old || !new || !*new || (!*old && !(flags & AT_EMPTY_PATH))) return real(oldfd, old, newfd, new, flags);
   bool by_fd = (flags & AT_EMPTY_PATH) && !*old;
   if (by_fd) {
     /* A second name for a cache file would let others write into it. */

@@ -24,15 +24,16 @@ static uint32_t table_flags(void)
 /* May pass a magic link (/proc/self/fd/3/x, /proc/self/cwd/x, /dev/stdin): the kernel would go on in a cache tree. */
 static bool maybe_magic(const char *path)
 {
+  while (path[0] == '/' && (path[1] == '/' || (path[1] == '.' && path[2] == '/'))) path += path[1] == '/' ? 1 : 2;
   if (path[1] == 'p' && strncmp(path, "/proc/", 6) == 0)
-    return strstr(path + 6, "/fd/") || strstr(path + 6, "/cwd") || strstr(path + 6, "/root");
-  return path[1] == 'd' && (strncmp(path, "/dev/fd/", 8) == 0 || strncmp(path, "/dev/std", 8) == 0);
+    return strstr(path + 5, "/fd/") || strstr(path + 5, "/cwd") || strstr(path + 5, "/root") || strstr(path + 5, "/map_files/");
+  return path[1] == 'd' && strncmp(path, "/dev/", 5) == 0 && (strstr(path + 4, "/fd/") || strstr(path + 4, "/std"));
 }
 
-/* NULL and its neighbours are for libc, which answers EFAULT. Other bad pointers fault here, not in the kernel. */
+/* NULL, -1 and their neighbours are for libc, which answers EFAULT. Other bad pointers fault here, not in the kernel. */
 static bool no_path(const char *path)
 {
-  return (uintptr_t)path < 4096 || !*path;
+  return (intptr_t)path < 4096 || !*path;
 }
 
 bool prelux_far(int dirfd, const char *path)
@@ -249,6 +250,15 @@ static int check_folder(struct walk *w)
   return rc == -ENOENT && m.has_below ? 0 : rc;
 }
 
+/* A magic link and the name that it shows are one folder: not in another root or mount namespace, not moved over. */
+static bool leads_to(const char *link, const char *name)
+{
+  struct stat a, b;
+  if (name[0] != '/' || prelux_sys(SYS_newfstatat, AT_FDCWD, link, &a, 0) < 0) return false;
+  if (!S_ISDIR(a.st_mode) || prelux_sys(SYS_newfstatat, AT_FDCWD, name, &b, 0) < 0) return false;
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 /* When the component just appended is a link, what it names goes before the rest. 1: followed, 0: no link, -errno. */
 static int follow(struct walk *w, size_t parent, const char *after)
 {
@@ -260,10 +270,16 @@ static int follow(struct walk *w, size_t parent, const char *after)
   if (++w->links > LINKS_MAX) return -ELOOP;
   const char *to = target;
   if (prelux_path_below(w->r->path, "/proc", NULL) && (target[0] == '/' || strstr(target, ":["))) {
-    /* A magic link: the kernel does not follow its text. Only what is ours may be taken by name. */
-    n = prelux_logical(target, -1, logical, sizeof(logical));
-    if (n <= 0 || strstr(target, " (deleted)")) return -ELOOP;
-    to = logical;
+    /* A magic link: the kernel does not follow its text. Only what is ours, or a folder that has this name here too,
+     * may be taken by name. */
+    long len = prelux_logical(target, -1, logical, sizeof(logical));
+    if (len < 0 || strstr(target, " (deleted)")) return -ELOOP;
+    if (len > 0) {
+      to = logical;
+      n = len;
+    } else if (*after == '\0' || !leads_to(w->r->path, target)) {
+      return -ELOOP;
+    }
   }
   size_t tail = strlen(after);
   if ((size_t)n + tail + 2 > sizeof(w->rest)) return -ENAMETOOLONG;
@@ -403,14 +419,30 @@ static int locate(int dirfd, const char *path, unsigned how, struct prelux_route
     if (len == 0) return PRELUX_UNMAPPED;
     if (len < 0) return len == -EBADF ? PRELUX_UNMAPPED : (r->where = (int)len);
   }
-  if (has_dotdot(path) || (path[0] == '/' && maybe_magic(path))) {
+  long n = prelux_path_join(r->path, sizeof(r->path), len ? base : NULL, path);
+  if (has_dotdot(path) || maybe_magic(path[0] == '/' || n < 0 ? path : r->path)) {
     if (len) memcpy(r->path, base, (size_t)len + 1);
     else r->path[0] = '\0';
     return walk_to(dirfd, path, how, ours, r);
   }
-  len = prelux_path_join(r->path, sizeof(r->path), len ? base : NULL, path);
-  if (len < 0) return ours ? (r->where = (int)len) : PRELUX_UNMAPPED;
+  if (n < 0) return ours ? (r->where = (int)n) : PRELUX_UNMAPPED;
   return arrive(r, dirfd, ours ? NULL : path);
+}
+
+bool prelux_links_first(const char *path)
+{
+  static uint64_t bits; /* 0: not asked for yet */
+  const struct prelux_table *t = prelux_state.table;
+  if (!t || no_path(path)) return false;
+  if (t->n_roots > 0) return true;
+  uint64_t known = __atomic_load_n(&bits, __ATOMIC_RELAXED);
+  if (known == 0) __atomic_store_n(&bits, known = prelux_table_component_bits(t), __ATOMIC_RELAXED);
+  size_t end = strlen(path);
+  while (end > 0 && path[end - 1] == '/') end--;
+  size_t start = end;
+  while (start > 0 && path[start - 1] != '/') start--;
+  if (!(known >> (prelux_component_hash(path + start, end - start) & 63) & 1)) return false;
+  return prelux_table_has_component(t, path + start, end - start);
 }
 
 int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route *r)
@@ -420,8 +452,8 @@ int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route 
   if (no_path(path)) return PRELUX_UNMAPPED;
   int where = prelux_far(dirfd, path) ? PRELUX_UNMAPPED : locate(dirfd, path, how, r);
   if (where != PRELUX_UNMAPPED || r->use != path || !t) return where;
-  /* A real folder stands behind a prefix: libc would succeed there through a link. */
-  bool covered = (t->flags & PRELUX_TABLE_COVERED) || ((how & PRELUX_CHANGE) && t->n_roots > 0);
+  /* A real folder stands behind a prefix, or would after the call: libc would succeed there through a link. */
+  bool covered = (t->flags & PRELUX_TABLE_COVERED) || ((how & PRELUX_CHANGE) && prelux_links_first(path));
   return covered ? find_links(dirfd, path, how, r) : where;
 }
 

@@ -70,6 +70,10 @@ int prelux_route_fd(int fd, struct prelux_route *r);
  * asks prelux_route() (it may have to look for links first); others may spare themselves its 4 KiB of stack. */
 bool prelux_far(int dirfd, const char *path);
 
+/* A changing call must look for links before libc is called: a real folder stands behind a prefix, or the call may put
+ * one there (its last component is one of a prefix). Nanoseconds for all other paths. */
+bool prelux_links_first(const char *path);
+
 /* A real path of ours (cache tree, stand-in of a missing ancestor) as the program should see it: length written to
  * out, 0 when it is not ours, -ENAMETOOLONG. hint: mapping to prefer where several share a tree, or -1. */
 long prelux_logical(const char *real, int hint, char *out, size_t cap);

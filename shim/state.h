@@ -17,6 +17,7 @@ struct prelux_state {
   int phase;                        /* atomic: enum prelux_phase */
   int quiet;                        /* atomic: a seccomp filter is on: no socket, no unusual system call */
   int shared_child;                 /* atomic: vfork or its like was called: prelux_in_shared_child() looks closer */
+  int apart;                        /* atomic: some thread has a working directory or descriptors of its own */
   const struct prelux_table *table; /* NULL in OFF, and in ON while the configuration could not be had: then
                                      * `lost` names the prefixes, and each is EIO */
   const char *lost;                 /* prefixes, one after another, each ended by NUL, the list by an empty one */
@@ -41,11 +42,18 @@ static inline bool prelux_quiet(void)
   return __atomic_load_n(&prelux_state.quiet, __ATOMIC_RELAXED) != 0;
 }
 
+static inline bool prelux_apart(void)
+{
+  return __builtin_expect(__atomic_load_n(&prelux_state.apart, __ATOMIC_RELAXED), 0);
+}
+
 /* A child made by vfork (or clone with CLONE_VM) before its exec: its stores would be its parent's. Classes, the cwd
  * and all other shared state may not be written there. */
 bool prelux_in_shared_child(void);
 /* To be called before a child that shares memory can be made (vfork, clone, syscall(SYS_vfork), ...). */
 void prelux_note_shared_child(void);
+/* To be called before unshare: after it, threads may differ in what the library remembers once a process. */
+void prelux_note_unshare(unsigned long flags);
 /* To be called when the program is about to get a seccomp filter. */
 void prelux_note_seccomp(void);
 

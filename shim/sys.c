@@ -154,6 +154,7 @@ static void take_note(long n, long a, long b)
   if (n == SYS_vfork) prelux_note_shared_child();
 #endif
   if (n == SYS_clone && (a & CLONE_VM) && !(a & CLONE_THREAD)) prelux_note_shared_child();
+  if (n == SYS_unshare) prelux_note_unshare((unsigned long)a);
   if (n == SYS_seccomp && (a == 0 || a == SET_MODE_FILTER)) prelux_note_seccomp();
   if (n == SYS_prctl && a == PR_SET_SECCOMP) prelux_note_seccomp();
 }

@@ -112,6 +112,29 @@ void prelux_table_children(const struct prelux_table *t, const char *path,
   }
 }
 
+uint64_t prelux_table_component_bits(const struct prelux_table *t)
+{
+  uint64_t bits = 0;
+  for (uint32_t i = 0; i <= t->nodes_mask; i++)
+  {
+    if (nodes(t)[i].node != 0)
+      bits |= 1ull << (nodes(t)[i].hash & 63);
+  }
+  return bits;
+}
+
+bool prelux_table_has_component(const struct prelux_table *t, const char *name, size_t len)
+{
+  uint32_t hash = prelux_component_hash(name, len);
+  for (uint32_t i = 0; i <= t->nodes_mask; i++)
+  {
+    const struct prelux_table_node *n = &nodes(t)[i];
+    if (n->node != 0 && n->hash == hash && n->name.len == len && memcmp(prelux_table_str(t, n->name), name, len) == 0)
+      return true;
+  }
+  return false;
+}
+
 static bool in_tree(const char *real, const char *tree, size_t len)
 {
   return strncmp(real, tree, len) == 0 && (real[len] == 0 || real[len] == '/');

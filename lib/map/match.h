@@ -36,6 +36,10 @@ bool prelux_table_maybe(const struct prelux_table *t, const char *path);
 void prelux_table_children(const struct prelux_table *t, const char *path,
                            void (*add)(const char *name, size_t len, bool is_root, int mapping, void *arg), void *arg);
 
+/* One bit, (hash & 63), for each component of each prefix; and: is `name` such a component? */
+uint64_t prelux_table_component_bits(const struct prelux_table *t);
+bool prelux_table_has_component(const struct prelux_table *t, const char *name, size_t len);
+
 /* Real path in a cache tree -> mapping and rest, or NULL. `hint` (>= 0): prefer this mapping where several share the tree. */
 const struct prelux_table_mapping *prelux_table_by_tree(const struct prelux_table *t, const char *real, int hint,
                                                         uint32_t *ret_index, const char **ret_rel);
