@@ -150,8 +150,6 @@ void prelux_entry_put(struct prelux_tree *t, const char *object, size_t len, str
     }
     if (!k->cache_ino && prelux_object_same(&was.obj, &k->obj))
       k->cache_ino = was.cache_ino;
-    if (!prelux_object_same(&was.obj, &k->obj))
-      prelux_tree_unpublish(t, object, len); /* other views must not go on showing the old version beside the new file */
     unlink_entry(p);
     free(old);
   }

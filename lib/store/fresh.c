@@ -18,8 +18,12 @@ static bool asks_always(const struct prelux_view *v)
 static void remember(const struct prelux_view *v, const char *object, size_t len, struct prelux_known *k)
 {
   struct prelux_tree *t = v->tree;
+  struct prelux_known was;
   size_t parent = prelux_object_parent(object, len);
   pthread_mutex_lock(&t->store->lock);
+  /* Other views must not go on showing the old version, beside the new file. */
+  if (prelux_memory_get(t, object, len, &was) && !prelux_object_same(&was.obj, &k->obj))
+    prelux_tree_unpublish(t, object, len);
   prelux_entry_put(t, object, len, k);
   prelux_view_publish(v, object, len, k);
   /* A listing that disagrees is out of date: listing and stat must not contradict each other for longer than needed. */
