@@ -277,6 +277,15 @@ int prelux_compile_read(struct prelux_daemon *d, const char *hex, struct prelux_
   return 0;
 }
 
+/* The table's tree is the folder of the mapping's object. */
+static bool is_tree_of(const struct prelux_build_mapping *bm, const char *tree)
+{
+  size_t n = strlen(bm->tree);
+  if (strncmp(tree, bm->tree, n) != 0)
+    return false;
+  return n > 0 && bm->object[0] ? tree[n] == '/' && strcmp(tree + n + 1, bm->object) == 0 : tree[n] == 0;
+}
+
 /* Programs open cache paths that the table names: a mapping whose cache is elsewhere now cannot be served under it. */
 static void compare(struct prelux_daemon *d, const struct prelux_conf *conf, struct prelux_live_table *t,
                     const struct prelux_build_mapping *bm)
@@ -285,7 +294,7 @@ static void compare(struct prelux_daemon *d, const struct prelux_conf *conf, str
   for (uint32_t i = 0; i < t->n_mappings; i++)
   {
     struct prelux_problem why = {0};
-    if (t->mappings[i].broken || strcmp(bm[i].tree, prelux_table_str(t->table, tm[i].tree)) == 0)
+    if (t->mappings[i].broken || is_tree_of(&bm[i], prelux_table_str(t->table, tm[i].tree)))
       continue;
     prelux_problem(&why, ESTALE, "its cache folder was %s when the table was made and is %s now",
                    prelux_table_str(t->table, tm[i].tree), bm[i].tree);

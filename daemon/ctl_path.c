@@ -51,7 +51,7 @@ bool prelux_ctl_map(struct prelux_ctl *x)
   const struct prelux_live_mapping *m = prelux_target_mapping(&t);
   const char *local = prelux_table_str(x->table->table, tm->local);
   const char *tree = m->broken && m->cache ? m->cache : prelux_table_str(x->table->table, tm->tree);
-  char *cache = prelux_join(tree, t.object);
+  char *cache = prelux_join(tree, t.rel);
   if (!m->broken)
     prelux_store_info(&m->view, t.object, &info);
   prelux_json_text(out, "mapping", local[0] ? local : "/");

@@ -28,6 +28,8 @@ void prelux_listing_free(const struct prelux_listing *l);
 
 /* Path in the cache tree. Length or -ENAMETOOLONG. Says nothing about what lies there. */
 long prelux_cache_path(const struct prelux_route *r, char *out, size_t cap);
+/* The root of the mapping's tree: unlike the folder of its object it is always there. `out` is room for it. */
+const char *prelux_cache_root(const struct prelux_table_mapping *m, char out[PATH_MAX]);
 
 /* Opens the object as open(2) would on a read-only mounted file system and gives the fd its class: fd or -errno. The
  * real open in it is libc's (a cancellation point). */

@@ -34,6 +34,16 @@ long prelux_cache_path(const struct prelux_route *r, char *out, size_t cap)
   return (long)(n + r->rel_len);
 }
 
+const char *prelux_cache_root(const struct prelux_table_mapping *m, char out[PATH_MAX])
+{
+  const char *tree = prelux_table_str(prelux_state.table, m->tree);
+  size_t n = m->tree.len, tail = m->object.len ? m->object.len + 1 : 0;
+  if (tail == 0 || n <= tail || n - tail >= PATH_MAX) return tree;
+  memcpy(out, tree, n - tail);
+  out[n - tail] = '\0';
+  return out;
+}
+
 /* The folder that holds r's object. False for the mapping root. */
 static bool parent_of(const struct prelux_route *r, struct prelux_route *ret)
 {

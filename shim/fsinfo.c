@@ -15,9 +15,10 @@ _Static_assert(sizeof(struct statvfs) == sizeof(struct statvfs64), "one layout")
 
 static void describe(const struct prelux_table_mapping *m, struct statfs *st)
 {
-  const char *tree = prelux_table_str(prelux_state.table, m->tree);
+  char tree[PATH_MAX];
 
-  if (prelux_sys(SYS_statfs, tree, st) < 0) *st = (struct statfs){.f_bsize = 4096, .f_frsize = 4096};
+  if (prelux_sys(SYS_statfs, prelux_cache_root(m, tree), st) < 0)
+    *st = (struct statfs){.f_bsize = 4096, .f_frsize = 4096};
   st->f_type = FUSE_MAGIC;
   st->f_flags = (st->f_flags & ~(long)(ST_NOEXEC | ST_NODEV | ST_NOSUID)) | ST_RDONLY | ST_NODEV | ST_NOSUID | FLAG_VALID;
   st->f_namelen = NAME_MAX;
@@ -130,9 +131,10 @@ PRELUX_EXPORT int fstatvfs64(int fd, struct statvfs64 *v)
 static long mapped_pathconf(const struct prelux_route *r, int name)
 {
   struct prelux_attr attr;
+  char tree[PATH_MAX];
   int rc = prelux_ask_attr(r, "pathconf", &attr);
 
-  return rc ? prelux_ret(rc) : prelux_real.pathconf(prelux_table_str(prelux_state.table, r->mapping->tree), name);
+  return rc ? prelux_ret(rc) : prelux_real.pathconf(prelux_cache_root(r->mapping, tree), name);
 }
 
 PRELUX_EXPORT long pathconf(const char *path, int name)

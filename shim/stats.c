@@ -24,8 +24,9 @@ static void find_devs(void)
   const struct prelux_table_mapping *m = prelux_table_mappings(t);
   for (uint32_t i = 0; i < t->n_mappings; i++) {
     struct stat st;
+    char tree[PATH_MAX];
     if (i > 0 && m[i].tree.off == m[i - 1].tree.off) continue;
-    if (m[i].tree.len && prelux_sys(SYS_newfstatat, AT_FDCWD, prelux_table_str(t, m[i].tree), &st, 0) == 0)
+    if (m[i].tree.len && prelux_sys(SYS_newfstatat, AT_FDCWD, prelux_cache_root(&m[i], tree), &st, 0) == 0)
       prelux_tree_dev(st.st_dev);
   }
   __atomic_store_n(&devs_known, 1, __ATOMIC_RELEASE);

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -148,6 +149,21 @@ static void look_behind(struct build *b, uint32_t i)
     b->head.flags |= PRELUX_TABLE_COVERED;
 }
 
+/* The folder of the mapping's root object in its tree. */
+static int add_tree(struct build *b, const struct prelux_build_mapping *m, struct prelux_str *ret)
+{
+  if (!m->tree || !m->tree[0] || !m->object || !m->object[0])
+    return add_text(b, m->tree, ret);
+  size_t n = strlen(m->tree) + strlen(m->object) + 2;
+  char *path = malloc(n);
+  if (!path)
+    return -ENOMEM;
+  snprintf(path, n, "%s/%s", m->tree, m->object);
+  int err = add_text(b, path, ret);
+  free(path);
+  return err;
+}
+
 static int collect_mapping(struct build *b, uint32_t i)
 {
   const struct prelux_build_mapping *m = &b->in->mappings[i];
@@ -161,7 +177,7 @@ static int collect_mapping(struct build *b, uint32_t i)
                                        .file_mode = m->file_mode,
                                        .dir_mode = m->dir_mode};
   const char *local = strcmp(m->local, "/") == 0 ? "" : m->local;
-  if (add_text(b, local, &out->local) < 0 || add_text(b, m->tree, &out->tree) < 0 ||
+  if (add_text(b, local, &out->local) < 0 || add_tree(b, m, &out->tree) < 0 ||
       add_text(b, m->object, &out->object) < 0 || add_text(b, m->remote, &out->remote) < 0)
     return -ENOMEM;
   return add_prefix(b, i);

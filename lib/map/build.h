@@ -8,7 +8,7 @@
 
 struct prelux_build_mapping {
   const char *local; /* normalised absolute, or URI "s3:/bucket/x" */
-  const char *tree;
+  const char *tree; /* root of the tree; the table's is the folder of `object` in it */
   const char *object;
   const char *remote;
   uint64_t tree_id, dev, max_age_ns, negative_age_ns;

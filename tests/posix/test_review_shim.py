@@ -2,6 +2,7 @@
 unmapped calls that went another way than without the library."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -175,3 +176,29 @@ def test_no_name_and_no_pointer(place):
     prog = compiled(place.tmp, "empty", EMPTY, "-w")
     plain = subprocess.run([prog, place.source / "a.txt"], capture_output=True, text=True, check=True).stdout
     assert place.run([prog, f"{place.lake}/a.txt"]).stdout == plain
+
+
+def test_a_mapping_of_a_folder_of_the_remote(place):
+    """Its cache folder is that folder's in the tree, also while another mapping shows the tree's root."""
+    (place.source / "sub/deep").mkdir(parents=True)
+    (place.source / "sub/a.txt").write_text("in sub\n")
+    (place.source / "sub/deep/c").write_text("c\n")
+    inner = place.base / "missing/way/inner"
+    backends = {"src": {"type": "file", "root": str(place.source)}}
+    place.config({"version": 1, "backends": backends, "mappings": [{"local": str(place.lake), "remote": "src:/"},
+                                                                   {"local": str(inner), "remote": "src:/sub"}]})
+    script = f"""
+      cat {inner}/a.txt; df {inner} > /dev/null && echo df; getconf NAME_MAX {inner}
+      exec 7<{inner}/deep 8<{inner}/a.txt; readlink /proc/self/fd/7 /proc/self/fd/8
+      cd {inner}; pwd -P; readlink /proc/self/cwd; ls; cat deep/../a.txt; cd ..; find .; find {place.base} -name c
+      sh -c 'readlink /proc/self/fd/7 /proc/self/fd/8; ls /proc/self/fd/7/..'; exec 7<&- 8<&-"""
+    mapped = place.run(script).stdout
+    place.plain(f"cp -a {place.source}/. {place.lake}; mkdir -p {inner}; cp -a {place.source}/sub/. {inner}")
+    try:
+        assert sorted(mapped.splitlines()) == sorted(place.plain(script).stdout.splitlines())
+    finally:
+        place.plain(f"rm -rf {place.lake} {place.base}/missing")
+    at = place.cli("map", f"{inner}/a.txt", "--json")["cache"]
+    assert at.endswith("/sub/a.txt") and open(at).read() == "in sub\n"
+    if shutil.which("strace"):
+        assert place.run(["strace", "-e", "trace=connect", "cat", f"{inner}/a.txt"]).stderr.count("connect(") == 0, "a hit asks the daemon"
