@@ -8,7 +8,7 @@ BUILD="gcc make pkg-config libc6-dev libcurl4-openssl-dev libyaml-dev libcjson-d
  libxxhash-dev libevent-dev libssl-dev"
 DEMO="python3 python3-numpy nginx-light openssl sqlite3 procps"
 TEST="libcmocka-dev binutils file git strace python3-pytest python3-yaml default-jdk-headless maven nodejs perl rsync zip unzip
- bsdextrautils"
+ bsdextrautils musl-tools"
 LINT="clang-tidy cppcheck"
 WANT="$BUILD ca-certificates"
 case ${1:-test} in
