@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 struct kept_tree {
   struct kept_tree *next;
   char *identity;
+  bool path; /* the identity names a path below the backend's root */
   struct prelux_tree *tree;
   struct prelux_switch *feed;
 };
@@ -144,9 +146,42 @@ static int open_store(struct prelux_stores *s, const struct prelux_conf *conf, c
   return 0;
 }
 
+/* `inner` lies in `outer`, which mirrors `identity`: a file there is a cached object of both, so it must be the same object. */
+static bool agree(const char *identity, bool path, const char *outer, const char *inner, const char *inner_identity)
+{
+  char want[IDENTITY_MAX];
+  const char *rel = inner + strlen(outer) + 1;
+  int n = snprintf(want, sizeof want, "%s%s%s", identity, path ? "/" : " path=", rel);
+  return n > 0 && (size_t)n < sizeof want && strcmp(want, inner_identity) == 0;
+}
+
+static bool below(const char *dir, const char *of)
+{
+  size_t n = strlen(of);
+  return strncmp(dir, of, n) == 0 && dir[n] == '/';
+}
+
+/* Folders of mappings in one another that show different remotes would take each other's files for their own. With the
+ * lock held. */
+static int check_nesting(const struct prelux_stores *s, const struct kept_store *k, const char *identity, bool path,
+                         struct prelux_problem *why)
+{
+  for (const struct kept_store *o = s->first; o && k->single; o = o->next)
+    for (const struct kept_tree *t = o->single && o != k ? o->trees : NULL; t; t = t->next)
+      if ((below(k->dir, o->dir) && !agree(t->identity, t->path, o->dir, k->dir, identity)) ||
+          (below(o->dir, k->dir) && !agree(identity, path, k->dir, o->dir, t->identity)))
+      {
+        prelux_problem(why, EEXIST, "cache folder %s and cache folder %s lie in one another and mirror different remotes",
+                       k->dir, o->dir);
+        snprintf(why->advice, sizeof why->advice, "give each remote a `cache:` folder of its own");
+        return -EEXIST;
+      }
+  return 0;
+}
+
 /* With the lock held. */
-static int open_tree(struct kept_store *k, struct prelux_instance *i, const char *prefix, struct prelux_tree **ret,
-                     struct prelux_problem *why)
+static int open_tree(const struct prelux_stores *s, struct kept_store *k, struct prelux_instance *i, const char *prefix,
+                     struct prelux_tree **ret, struct prelux_problem *why)
 {
   char identity[IDENTITY_MAX];
   struct prelux_switch *feed;
@@ -169,6 +204,9 @@ static int open_tree(struct kept_store *k, struct prelux_instance *i, const char
       tree_free(t);
       return 0;
     }
+  t->path = prefix[0] != 0;
+  if (err == 0)
+    err = check_nesting(s, k, identity, t->path, why);
   if (err == 0 && !(t->identity = strdup(identity)))
     err = prelux_problem(why, ENOMEM, "no memory");
   if (err == 0)
@@ -202,7 +240,7 @@ int prelux_stores_tree(struct prelux_stores *s, const struct prelux_conf *conf, 
   pthread_mutex_lock(&s->lock);
   err = open_store(s, conf, dir, m->cache != NULL, &k, why);
   if (err == 0)
-    err = open_tree(k, i, m->cache ? m->path : "", ret, why);
+    err = open_tree(s, k, i, m->cache ? m->path : "", ret, why);
   pthread_mutex_unlock(&s->lock);
   if (err == 0)
     *ret_object = m->cache ? "" : m->path;

@@ -93,6 +93,26 @@ def test_damage_in_the_middle_of_the_catalogue(prelux, source):
 # What two know
 
 
+@pytest.mark.parametrize("first", ["/outer/sub", "/inner"])
+def test_cache_folders_in_one_another(prelux, source, first):
+    other = prelux.tmp / "other"
+    other.mkdir()
+    put(other / "f", "two", 1)  # as long and as old as the other f
+    prelux.config({"version": 1, "backends": {"src": {"type": "file", "root": str(source)},
+                                              "other": {"type": "file", "root": str(other)}}, "mappings": [
+        {"local": "/outer", "remote": "src:/", "cache": str(prelux.tmp / "c")},
+        {"local": "/inner", "remote": "other:/", "cache": str(prelux.tmp / "c" / "sub")}]})
+    for path in (first, "/outer/sub", "/inner"):
+        done = prelux.run(["cat", path + "/f"], check=False)
+        assert done.stdout == {"/outer/sub": "one", "/inner": ""}[path]
+    assert "lie in one another" in prelux.log()
+    # The same remote may be mirrored so.
+    prelux.config({"version": 1, "backends": {"src": {"type": "file", "root": str(source)}}, "mappings": [
+        {"local": "/outer", "remote": "src:/", "cache": str(prelux.tmp / "d")},
+        {"local": "/inner", "remote": "src:/sub", "cache": str(prelux.tmp / "d" / "sub")}]})
+    assert prelux.run("cat /outer/sub/f /inner/f").stdout == "oneone"
+
+
 def test_evict_of_a_file_in_use_believes_nothing_of_it(prelux, source):
     lake = prelux.file_mapping(source, freshness="immutable")
     reader = prelux.popen(f"exec 3<{lake}/f; echo; read x; cat <&3", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
