@@ -315,13 +315,14 @@ def test_cache_on_a_network_file_system(world, magic, name):
 
 
 def test_cache_on_overlayfs(world):
-    layers = world.tmp / "layers"
+    layers, mapped = world.tmp / "layers", world.tmp / "mapped.py"
+    mapped.write_text(f"import mmap\nf = open('{LAKE}/f2')\nprint(mmap.mmap(f.fileno(), 0, prot=1)[:], end='')\n")
     script = f"""
     mkdir -p {layers}/lower {layers}/upper {layers}/work {layers}/merged
     mount -t overlay overlay -o lowerdir={layers}/lower,upperdir={layers}/upper,workdir={layers}/work {layers}/merged 2>&1 || {{ echo SKIP overlayfs; exit 0; }}
     export PRELUX_RUNTIME_DIR={layers}/merged/rt
     {cat(world, 'f0')}; {cat(world, 'f1')}
-    {world.exe} --config {world.config_path} run -- bash -c 'stat -c %i {LAKE}/f2; cat {LAKE}/f2; stat -c %i {LAKE}/f2; python3 -c "import mmap; f = open(\\"{LAKE}/f2\\"); print(mmap.mmap(f.fileno(), 0, prot=1)[:], end=\\"\\")"'
+    {world.exe} --config {world.config_path} run -- bash -c 'stat -c %i {LAKE}/f2; cat {LAKE}/f2; stat -c %i {LAKE}/f2; python3 {mapped}'
     {world.exe} --config {world.config_path} evict {LAKE} > /dev/null; {cat(world, 'f0')}
     stat -f -c ' %T' {layers}/merged/cache
     kill $(cat {layers}/merged/rt/pid)
