@@ -69,7 +69,9 @@ int prelux_cli_usage(const struct prelux_cli *cli, const char *fmt, ...) __attri
 /* Compiles the configuration (starting a daemon where none runs) into cli->table and table_path. 0, or an exit status
  * after saying why: USAGE for a missing or broken configuration, FAILED for anything else. */
 int prelux_cli_register(struct prelux_cli *cli);
-/* As daemon: NULL, no daemon is started. */
+/* Is the file a compiled configuration? */
+bool prelux_cli_is_table(const char *path);
+/* start: where no daemon runs, one is started. */
 void prelux_cli_client(const struct prelux_cli *cli, bool start, struct prelux_client_opts *ret);
 
 struct prelux_cli_call {

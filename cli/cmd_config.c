@@ -14,6 +14,12 @@ static int load(const struct prelux_cli *cli, struct prelux_conf **ret, char **t
 {
   const struct prelux_conf_input in = {.file = cli->config, .cwd = cli->cwd, .env = cli->env};
   struct prelux_conf_error err = {NULL};
+  char path[PATH_MAX];
+  if (prelux_conf_find(&in, path, sizeof path) == 0 && prelux_cli_is_table(path))
+  {
+    *text = strdup("PRELUX_CONFIG names a compiled configuration, as below `prelux run`: give --config FILE");
+    return PRELUX_EXIT_FAILED;
+  }
   int rc = prelux_conf_load(&in, false, ret, &err);
   *text = err.text;
   if (rc == 0)

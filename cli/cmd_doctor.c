@@ -12,7 +12,6 @@
 
 #include "cli/cli.h"
 #include "include/prelux/ctl.h"
-#include "include/prelux/table.h"
 #include "include/prelux/version.h"
 #include "lib/conf/conf.h"
 #include "lib/ipc/runtime.h"
@@ -119,12 +118,7 @@ static bool check_config(struct report *r)
     add(r, "configuration", "fail", "none was found", "give --config FILE, set PRELUX_CONFIG, or see `prelux config init`");
     return false;
   }
-  unsigned char magic[8];
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  const uint64_t table = PRELUX_TABLE_MAGIC;
-  bool compiled = fd >= 0 && read(fd, magic, sizeof magic) == (ssize_t)sizeof magic && memcmp(magic, &table, sizeof magic) == 0;
-  if (fd >= 0)
-    close(fd);
+  bool compiled = prelux_cli_is_table(path);
   int ret = compiled ? 0 : prelux_conf_load(&in, false, &conf, &err);
   if (ret < 0)
     add(r, "configuration", "fail", err.text ? err.text : strerror(-ret), "prelux config check names every mistake");

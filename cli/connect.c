@@ -77,21 +77,20 @@ static void put_needed(struct prelux_msg *m, char *const env[], const char *name
   prelux_msg_put_str(m, PRELUX_FIELD_ENV, name);
 }
 
-/* PRELUX_CONFIG below a running `prelux run` names a table: its head, or false. */
-static bool read_table_head(const char *path, struct prelux_table *head)
+/* PRELUX_CONFIG below a running `prelux run` names a table: the daemon knows it by that path, nobody else can read it. */
+bool prelux_cli_is_table(const char *path)
 {
+  uint64_t magic = 0;
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0)
     return false;
-  ssize_t n = read(fd, head, sizeof *head);
+  ssize_t n = read(fd, &magic, sizeof magic);
   close(fd);
-  return n == (ssize_t)sizeof *head && head->magic == PRELUX_TABLE_MAGIC;
+  return n == (ssize_t)sizeof magic && magic == PRELUX_TABLE_MAGIC;
 }
 
 struct registration {
   char config[PATH_MAX];
-  struct prelux_table head; /* when `table` */
-  bool table;
   char *needed[256];
   size_t n_needed;
 };
@@ -100,10 +99,7 @@ static int build_request(const struct prelux_cli *cli, const struct registration
 {
   const char *home = prelux_env_get(cli->env, "HOME");
   prelux_msg_begin(m, buffers.request, sizeof buffers.request, PRELUX_OP_REGISTER);
-  if (r->table)
-    prelux_msg_put(m, PRELUX_FIELD_TABLE, r->head.hash, sizeof r->head.hash);
-  else
-    prelux_msg_put_str(m, PRELUX_FIELD_CONFIG, r->config);
+  prelux_msg_put_str(m, PRELUX_FIELD_CONFIG, r->config);
   prelux_msg_put_str(m, PRELUX_FIELD_CWD, cli->cwd);
   if (home)
     prelux_msg_put_str(m, PRELUX_FIELD_HOME, home);
@@ -164,10 +160,7 @@ static int find_config(struct prelux_cli *cli, struct registration *r)
                     "(`prelux config init` prints an example)");
     return PRELUX_EXIT_USAGE;
   }
-  if (ret < 0)
-    return prelux_cli_fail("configuration: %s", strerror(-ret));
-  r->table = read_table_head(r->config, &r->head);
-  return 0;
+  return ret < 0 ? prelux_cli_fail("configuration: %s", strerror(-ret)) : 0;
 }
 
 int prelux_cli_register(struct prelux_cli *cli)

@@ -126,7 +126,7 @@ def test_run_with_sigchld_ignored(prelux, lake):
 
 
 def test_run_leaves_signal_masks_alone(prelux, lake):
-    show = ["sh", "-c", "grep -E 'Sig(Blk|Ign)' /proc/self/status"]
+    show = ["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"]  # no shell: some clear the mask
     assert prelux.run(show).stdout == prelux.plain(show).stdout
 
 
@@ -177,6 +177,11 @@ def test_run_keeps_another_preload(prelux, lake):
 def test_env_for_a_shell(prelux, lake):
     script = f'eval "$({prelux.exe} --config {prelux.config_path} env)"; cat {lake}/one'
     assert prelux.plain(script).stdout == "1"
+    prelux.cli("daemon", "stop")  # two daemons may not share a cache
+    odd = prelux.tmp / "it's"
+    odd.mkdir(mode=0o700)
+    prelux.plain(script.replace("; cat", "; test \"$PRELUX_RUNTIME_DIR\" = \"$WANT\"; cat"), env={"PRELUX_RUNTIME_DIR": odd, "WANT": odd})
+    prelux.cli("daemon", "stop", env={"PRELUX_RUNTIME_DIR": odd})
     variables = prelux.cli("env", "--json")
     assert variables["LD_PRELOAD"] == str(prelux.library) and Path(variables["PRELUX_CONFIG"]).is_file()
 
@@ -205,11 +210,18 @@ def test_map_of_an_unmapped_path_is_1(prelux, lake):
 
 
 def test_ls(prelux, lake):
+    (prelux.data / "empty").mkdir()
+    (prelux.data / "odd").mkdir()
+    for name in ('quo"te', "back\\", 'both\\"', "new\nline"):
+        (prelux.data / "odd" / name).write_text("")
     entries = {entry["name"]: entry for entry in prelux.cli("ls", "--json", lake)["entries"]}
-    assert set(entries) == {"one", "sub"}
+    assert set(entries) == {"one", "sub", "empty", "odd"}
     assert entries["one"]["type"] == "file" and entries["one"]["size"] == 1 and entries["one"]["mtime"] == 1_600_000_000
     assert entries["sub"]["type"] == "directory"
     assert [entry["name"] for entry in prelux.cli("ls", "--json", lake + "/sub")["entries"]] == ["two", "ünï code"]
+    assert prelux.cli("ls", "--json", lake + "/empty")["entries"] == []
+    assert [entry["name"] for entry in prelux.cli("ls", "--json", lake + "/odd")["entries"]] == ["back\\", 'both\\"', "new\nline", 'quo"te']
+    assert "new\\x0aline\n" in prelux.cli("ls", lake + "/odd")
     text = prelux.cli("ls", lake)
     assert re.search(r"^-rw\S+ +1 B +2020-09-13 12:26:40 +one$", text, re.M), text
     done = prelux.cli("ls", lake + "/none", check=False)
@@ -352,6 +364,11 @@ def test_config_check(prelux, lake):
     done = prelux.cli("config", "check", "--json", check=False)
     assert done.returncode == FAILED and len(json.loads(done.stdout)["errors"]) == 2
     assert not prelux.daemons()
+
+
+def test_config_below_run_says_why_it_cannot(prelux, lake):
+    done = prelux.run(f"{prelux.exe} config check; {prelux.exe} doctor", check=False)
+    assert "compiled configuration" in done.stderr and "(inherited from prelux run)" in done.stdout
 
 
 def test_config_show_is_read_back_the_same_and_keeps_secrets(prelux):
