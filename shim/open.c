@@ -13,7 +13,7 @@
 struct how {
   uint64_t flags, mode, resolve;
 };
-enum { BENEATH = 0x08, IN_ROOT = 0x10 };
+enum { BENEATH = 0x08, IN_ROOT = 0x10, KNOWN = 0x3f };
 
 static bool changes(int flags)
 {
@@ -194,6 +194,20 @@ static int real_openat2(int dirfd, const char *path, struct open_how *how, size_
   return (int)prelux_ret(prelux_sys(SYS_openat2, dirfd, path, how, size));
 }
 
+/* A relative path that is above its folder at some point: RESOLVE_BENEATH forbids it even when it comes back. */
+static bool leaves(const char *path)
+{
+  long depth = 0;
+  for (const char *p = path; *p;) {
+    size_t n = strcspn(p, "/");
+    if (n == 2 && p[0] == '.' && p[1] == '.' && --depth < 0) return true;
+    if (n > 0 && !(n == 1 && p[0] == '.') && !(n == 2 && p[0] == '.' && p[1] == '.')) depth++;
+    p += n;
+    while (*p == '/') p++;
+  }
+  return false;
+}
+
 PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how, size_t size)
 {
   const struct how *how = (const struct how *)open_how;
@@ -205,8 +219,11 @@ PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how
     while (*path == '/' && path[1]) path++;
   }
   if ((how->resolve & BENEATH) && *path == '/') return real_openat2(dirfd, path, open_how, size);
+  /* What the kernel refuses before it looks. */
+  if ((how->resolve & ~(uint64_t)KNOWN) || how->flags > INT32_MAX) return real_openat2(dirfd, path, open_how, size);
   int where = prelux_route(dirfd, path, why, &r);
   if (where < 0) return (int)prelux_ret(where);
+  if (where == PRELUX_MAPPED && (how->resolve & BENEATH) && leaves(path)) return (int)prelux_ret(-EXDEV);
   if (where == PRELUX_MAPPED) return (int)prelux_ret(prelux_open_mapped(&r, "openat2", flags));
   bool same = r.use == path;
   int fd = real_openat2(r.at, r.use, open_how, size);

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -149,6 +151,18 @@ static int said_lately(const struct prelux_error_record *rec, uint64_t second)
   return 0;
 }
 
+/* A program's own limit (ulimit -f) would turn our line into its death by SIGXFSZ. */
+static bool may_grow(off_t size, size_t len)
+{
+  struct
+  {
+    uint64_t now, max;
+  } limit;
+  if (prelux_sys(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit) < 0)
+    return true;
+  return len <= limit.now && (uint64_t)size <= limit.now - len;
+}
+
 void prelux_error_record(const char *runtime, const struct prelux_error_record *rec)
 {
   char path[1024], line[RECORD_MAX];
@@ -171,7 +185,8 @@ void prelux_error_record(const char *runtime, const struct prelux_error_record *
   {
     size_t len = prelux_error_format(line, sizeof line, rec, now.tv_sec * 1000ll + now.tv_nsec / 1000000,
                                      (int)prelux_sys(SYS_getpid));
-    prelux_sys(SYS_write, fd, line, len);
+    if (may_grow(st.st_size, len))
+      prelux_sys(SYS_write, fd, line, len);
   }
   prelux_sys(SYS_close, fd);
 }

@@ -202,3 +202,52 @@ def test_a_mapping_of_a_folder_of_the_remote(place):
     assert at.endswith("/sub/a.txt") and open(at).read() == "in sub\n"
     if shutil.which("strace"):
         assert place.run(["strace", "-e", "trace=connect", "cat", f"{inner}/a.txt"]).stderr.count("connect(") == 0, "a hit asks the daemon"
+
+
+OPENAT2 = r"""
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#define SAY(at, path, bits, how) do { \
+  struct open_how h = {.flags = bits, .resolve = how}; \
+  long fd = syscall(SYS_openat2, at, path, &h, sizeof(h)); \
+  printf("%s %s %d\n", path, #how, fd < 0 ? errno : 0); } while (0)
+int main(int argc, char **argv)
+{
+  int at = open(argv[1], O_PATH);
+  SAY(at, "a.txt", 0, RESOLVE_BENEATH);
+  SAY(at, "../lake/a.txt", 0, RESOLVE_BENEATH);
+  SAY(at, "./../lake/a.txt", 0, RESOLVE_BENEATH);
+  SAY(at, "../lake/a.txt", 0, 0);
+  SAY(at, "./../a.txt", 0, RESOLVE_IN_ROOT);
+  SAY(at, "a.txt", 0, 0xfff);
+  SAY(at, "a.txt", 1ull << 40, 0);
+  return 0;
+}
+"""
+
+
+def test_openat2_below_a_folder(place):
+    prog = compiled(place.tmp, "openat2", OPENAT2)
+    plain = place.tmp / "plain/lake"
+    plain.mkdir(parents=True)
+    (plain / "a.txt").write_text(TEXT)
+    assert place.run([prog, place.lake]).stdout == place.plain([prog, plain]).stdout
+
+
+def test_a_limit_on_file_sizes(place):
+    """The record of an error must not be the program's death by SIGXFSZ."""
+    text = """if 1:
+        import os, resource, signal, sys
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        try:
+            os.mkdir(sys.argv[1] + "/new")
+        except OSError as e:
+            print(e.errno)
+        print(open(sys.argv[1] + "/a.txt").read(), end="")
+        """
+    assert place.run(["python3", "-c", text, place.lake]).stdout == f"30\n{TEXT}"
