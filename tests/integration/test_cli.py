@@ -212,7 +212,7 @@ def test_map_of_an_unmapped_path_is_1(prelux, lake):
 def test_ls(prelux, lake):
     (prelux.data / "empty").mkdir()
     (prelux.data / "odd").mkdir()
-    for name in ('quo"te', "back\\", 'both\\"', "new\nline"):
+    for name in ('quo"te', "back\\", 'both\\"', "new\nline", 'x":{,'):
         (prelux.data / "odd" / name).write_text("")
     entries = {entry["name"]: entry for entry in prelux.cli("ls", "--json", lake)["entries"]}
     assert set(entries) == {"one", "sub", "empty", "odd"}
@@ -220,7 +220,8 @@ def test_ls(prelux, lake):
     assert entries["sub"]["type"] == "directory"
     assert [entry["name"] for entry in prelux.cli("ls", "--json", lake + "/sub")["entries"]] == ["two", "ünï code"]
     assert prelux.cli("ls", "--json", lake + "/empty")["entries"] == []
-    assert [entry["name"] for entry in prelux.cli("ls", "--json", lake + "/odd")["entries"]] == ["back\\", 'both\\"', "new\nline", 'quo"te']
+    assert [entry["name"] for entry in prelux.cli("ls", "--json", lake + "/odd")["entries"]] == ["back\\", 'both\\"', "new\nline", 'quo"te',
+                                                                                               'x":{,']
     assert "new\\x0aline\n" in prelux.cli("ls", lake + "/odd")
     text = prelux.cli("ls", lake)
     assert re.search(r"^-rw\S+ +1 B +2020-09-13 12:26:40 +one$", text, re.M), text
