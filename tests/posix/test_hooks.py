@@ -167,8 +167,11 @@ def test_python_subprocess_runs_a_cold_script(lake, close_fds):
 # Descriptors
 
 
-def test_lowest_number(lake):
+@pytest.mark.parametrize("freshness", ["immutable", "skip"])
+def test_lowest_number(lake, freshness):
+    """With `skip` the descriptor is passed by the daemon, while the request's socket is open."""
     prog = program(lake, "hooks_fds")
+    lake.file_mapping(lake.source, LAKE, freshness=freshness)
     assert lake.plain([prog, "lowest", lake.source, "12"]).stdout == "right\n"
     assert lake.run([prog, "lowest", LAKE, "12"]).stdout == "right\n"
 
