@@ -127,7 +127,7 @@ def no_aslr():
 
 # pytest folders
 
-def pytest(folder, build, *words):
+def pytest(folder, build, *words, launcher=()):
     tally = Tally()
     if not any((ROOT / folder).glob("**/test_*.py")):
         return tally
@@ -136,7 +136,7 @@ def pytest(folder, build, *words):
         words += ["-m", "not slow"]
     with tempfile.TemporaryDirectory(prefix="prelux-pytest-") as scratch:
         report = Path(scratch, "report.xml")
-        argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT / "tests"), "--tb=short",
+        argv = [*launcher, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT / "tests"), "--tb=short",
                 "--durations=8", "--durations-min=5", f"--basetemp={scratch}/tmp", f"--junitxml={report}", *words, folder]
         env = {**os.environ, "PRELUX_BUILD": build, "PYTHONDONTWRITEBYTECODE": "1"}
         status = subprocess.run(argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
@@ -167,6 +167,24 @@ def stage_pytest(folder, goals=("all",), build=BUILD, make_words=(), words=()):
     return pytest(folder, build, *words)
 
 
+def integration_tsan():
+    """preluxd under TSan; CLI and library are the plain ones (a program with TSan cannot live behind a preloaded library)."""
+    mixed = ROOT / "build-tsan/mixed"
+    launcher = no_aslr()
+    if not make(f"BUILD={BUILD}", "all", "tools") or not make("BUILD=build-tsan", *TSAN, "build-tsan/preluxd"):
+        return failed_build()
+    if not launcher:
+        tally = Tally()
+        tally.skipped = ["integration-tsan: address randomisation cannot be switched off here (setarch -R)"]
+        return tally
+    shutil.rmtree(mixed, ignore_errors=True)
+    mixed.mkdir(parents=True)
+    for path in (ROOT / BUILD / "prelux", ROOT / BUILD / "libprelux.so", ROOT / "build-tsan/preluxd"):
+        shutil.copy(path, mixed)
+    (mixed / "tests").symlink_to(ROOT / BUILD / "tests")
+    return pytest("tests/integration", str(mixed), "-m", "asan", launcher=launcher)
+
+
 COVERAGE = ["COVERAGE=1"] if "--coverage" in sys.argv else []
 ASAN = ("SANITIZE=address,undefined",)
 TSAN = ("SANITIZE=thread",)
@@ -188,6 +206,7 @@ STAGES = {
     "posix": lambda: stage_pytest("tests/posix", ("all", "tools"), make_words=COVERAGE),
     "integration": lambda: stage_pytest("tests/integration", ("all", "tools"), make_words=COVERAGE),
     "integration-asan": lambda: stage_pytest("tests/integration", ("all", "tools"), "build-asan", ASAN, ("-m", "asan")),
+    "integration-tsan": integration_tsan,
 }
 
 
