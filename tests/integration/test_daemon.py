@@ -6,6 +6,7 @@ import http.server
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import stat
@@ -289,10 +290,8 @@ def test_foreign_user_is_refused(prelux):
     if os.geteuid() != 0:
         pytest.skip("needs root, to be somebody else")
     os.chmod(prelux.tmp, 0o755)
+    prelux.daemon_exe = shutil.copy(prelux.daemon_exe, prelux.runtime)  # the tree may lie where others may not look: /root
     os.chown(prelux.runtime, 54321, 54321)
-    probe = subprocess.run([prelux.daemon_exe, "--version"], user=54321, capture_output=True, cwd="/")
-    if probe.returncode != 0:
-        pytest.skip("preluxd is not readable for other users here")
     child = start(prelux, user=54321, group=54321, extra_groups=[], cwd="/")
     with wire.connect(prelux.runtime) as sock:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
