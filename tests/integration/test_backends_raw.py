@@ -192,7 +192,8 @@ def test_connections_are_reused_and_bounded(web, tool):
     web.forget_requests()
     for _ in range(20):
         assert http("stat", "plain.txt")["rc"] == 0
-    assert len({request.connection for request in web.requests(at_least=20)}) == 1
+    ours = web.requests(at_least=20)[-20:]  # a line of the request before may come late: nginx logs after it has answered
+    assert len({request.connection for request in ours}) == 1
     assert all(request.user_agent.startswith("prelux/") for request in web.requests())
     web.forget_requests()
     answer = http("read", "big", out=str(http.folder / "many"), threads=40, slow_ms=20)
