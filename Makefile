@@ -106,4 +106,4 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile tests/tests.mk | expand -t 14
 	@sed -n 's/^# \([A-Z_]*=[^ ]*  .*\)/\1/p' Makefile
 
-.PHONY: all deps install uninstall clean help
+.PHONY: all deps demo check bench coverage install uninstall clean help

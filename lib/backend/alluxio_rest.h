@@ -7,7 +7,7 @@
 
 #define PRELUX_REST_RETRIES 3
 
-/* URL of `action` on the Alluxio path "/root/path"; root and path without slashes at their ends, either may be "".
+/* URL of `action` on the Alluxio path ROOT/PATH; both without slashes at their ends, either may be "".
  * -EOPNOTSUPP: a name that the proxy would cut or change ('?', '\'), or too long. */
 int prelux_rest_url(const char *server, const char *root, const char *path, const char *action, char *out, size_t cap,
                     struct prelux_problem *why);
