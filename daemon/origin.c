@@ -71,14 +71,8 @@ static void hash_text(EVP_MD_CTX *md, const char *s)
   EVP_DigestUpdate(md, s ? s : "\1", s ? strlen(s) + 1 : 2);
 }
 
-static int digest_of(const struct prelux_conf_backend *conf, unsigned char out[32])
+static void hash_conf(EVP_MD_CTX *md, const struct prelux_conf_backend *conf)
 {
-  EVP_MD_CTX *md = EVP_MD_CTX_new();
-  if (!md || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1)
-  {
-    EVP_MD_CTX_free(md);
-    return -ENOMEM;
-  }
   hash_text(md, conf->type);
   for (size_t i = 0; i < conf->n_values; i++)
   {
@@ -89,6 +83,21 @@ static int digest_of(const struct prelux_conf_backend *conf, unsigned char out[3
     for (size_t k = 0; k < v->n_items; k++)
       hash_text(md, v->items[k]);
   }
+  for (char *const *e = conf->env; e && *e; e++)
+    hash_text(md, *e);
+  if (conf->under) /* which has no under store itself */
+    hash_conf(md, conf->under);
+}
+
+static int digest_of(const struct prelux_conf_backend *conf, unsigned char out[32])
+{
+  EVP_MD_CTX *md = EVP_MD_CTX_new();
+  if (!md || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1)
+  {
+    EVP_MD_CTX_free(md);
+    return -ENOMEM;
+  }
+  hash_conf(md, conf);
   EVP_DigestFinal_ex(md, out, NULL);
   EVP_MD_CTX_free(md);
   return 0;

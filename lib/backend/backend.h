@@ -49,6 +49,23 @@ enum prelux_backend_caps {
                                  * dot; Alluxio shows an empty folder when one name in the under store is not UTF-8 */
 };
 
+/* A load job: the remote reads a path into its own caches. */
+enum prelux_load_verb { PRELUX_LOAD_SUBMIT, PRELUX_LOAD_PROGRESS, PRELUX_LOAD_STOP };
+enum prelux_load_state { PRELUX_LOAD_STARTING, PRELUX_LOAD_RUNNING, PRELUX_LOAD_DONE, PRELUX_LOAD_STOPPED, PRELUX_LOAD_FAILED, PRELUX_LOAD_UNKNOWN };
+struct prelux_load_options {
+  bool verify, metadata_only, skip_if_exists, partial_listing;
+  uint64_t bandwidth; /* bytes a second, 0: no limit */
+};
+struct prelux_load {
+  enum prelux_load_state state; /* UNKNOWN: there is no such job */
+  bool attached;                /* SUBMIT: one for this path was running already */
+  uint64_t bytes_done, bytes_total, files_failed; /* 0 where the remote does not say */
+  char job[64];
+  char text[1024];              /* the remote's own words */
+};
+
+struct cJSON;
+
 struct prelux_backend_ops {
   const char *type; /* as in the configuration */
   unsigned caps;
@@ -67,6 +84,16 @@ struct prelux_backend_ops {
    * (http without ETag and Last-Modified) is -EOPNOTSUPP: ask for the whole. */
   int (*read)(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off,
               uint64_t len, prelux_read_fn sink, void *arg, struct prelux_problem *why);
+  /* Those below may be NULL. */
+  /* `map`: the workers to be asked for an object, the first first, as "host:port". -errno of add ends it. */
+  int (*owners)(struct prelux_backend *b, const char *path, int (*add)(void *arg, const char *owner), void *arg,
+                struct prelux_problem *why);
+  /* `status`: adds members to a JSON object: health of workers, hits by source, where credentials come from. Does not block. */
+  void (*report)(struct prelux_backend *b, struct cJSON *into);
+  /* `doctor`: the same after asking the servers. */
+  void (*examine)(struct prelux_backend *b, struct cJSON *into);
+  int (*load)(struct prelux_backend *b, const char *path, enum prelux_load_verb verb,
+              const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why);
 };
 
 /* First member of every backend's own struct. */

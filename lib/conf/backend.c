@@ -158,3 +158,51 @@ int prelux_conf_backends_check(struct prelux_conf_loader *l, const struct prelux
   }
   return bad;
 }
+
+static int bind_env(struct prelux_conf_loader *l, struct prelux_conf_backend *b, const char *const *names)
+{
+  size_t n = 0, used = 0;
+  while (names[n])
+    n++;
+  if (!(b->env = prelux_conf_alloc(l->conf->memory, (n + 1) * sizeof *b->env)))
+    return -ENOMEM;
+  for (size_t i = 0; i < n; i++)
+  {
+    const char *value;
+    if (prelux_conf_env_use(l, names[i], &value) < 0)
+      return -ENOMEM;
+    if (!value)
+      continue;
+    size_t name_len = strlen(names[i]), len = strlen(value);
+    char *entry = prelux_conf_alloc(l->conf->memory, name_len + len + 2);
+    if (!entry)
+      return -ENOMEM;
+    memcpy(entry, names[i], name_len);
+    entry[name_len] = '=';
+    memcpy(entry + name_len + 1, value, len);
+    b->env[used++] = entry;
+  }
+  return 0;
+}
+
+int prelux_conf_backends_bind(struct prelux_conf_loader *l)
+{
+  struct prelux_conf *c = l->conf;
+  for (size_t i = 0; i < c->n_backends; i++)
+  {
+    struct prelux_conf_backend *b = &c->backends[i];
+    const struct prelux_conf_kind *k = prelux_conf_kinds;
+    const char *under = b->type ? prelux_conf_str(b, "under_store") : NULL;
+    while (b->type && k->type && strcmp(k->type, b->type) != 0)
+      k++;
+    if (b->type && k->type && k->env && bind_env(l, b, k->env) < 0)
+      return -ENOMEM;
+    b->under = under ? prelux_conf_backend(c, under) : NULL;
+  }
+  return 0;
+}
+
+const char *prelux_conf_backend_env(const struct prelux_conf_backend *b, const char *name)
+{
+  return prelux_conf_env(b->env, name);
+}

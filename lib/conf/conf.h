@@ -48,6 +48,7 @@ extern const struct prelux_conf_key prelux_conf_keys[]; /* ends with name NULL *
 struct prelux_conf_kind { /* a backend type */
   const char *type;
   bool later;           /* parsed and checked; this version cannot serve it */
+  const char *const *env; /* variables of the run's environment that such a backend looks at by itself, NULL-terminated; NULL: none */
   const char *help;
 };
 extern const struct prelux_conf_kind prelux_conf_kinds[]; /* ends with type NULL */
@@ -68,6 +69,8 @@ struct prelux_conf_backend {
   char *type;
   struct prelux_conf_value *values;
   size_t n_values;
+  char **env;        /* "NAME=value" of those of the kind's variables that are set; NULL-terminated, NULL: none. HOME may be among them */
+  const struct prelux_conf_backend *under; /* what `under_store` names, NULL: none */
   int line, column;
 };
 
@@ -144,6 +147,8 @@ void prelux_conf_free(struct prelux_conf *c);
 const struct prelux_conf_value *prelux_conf_get(const struct prelux_conf_backend *b, const char *key);
 const char *prelux_conf_str(const struct prelux_conf_backend *b, const char *key); /* NULL when unset */
 int64_t prelux_conf_num(const struct prelux_conf_backend *b, const char *key);     /* 0 when unset */
+/* Value of one of the kind's environment variables, NULL when it is not set. */
+const char *prelux_conf_backend_env(const struct prelux_conf_backend *b, const char *name);
 /* NULL or an item of the MAP `key`, by name. */
 const char *prelux_conf_item(const struct prelux_conf_backend *b, const char *key, const char *name);
 const struct prelux_conf_backend *prelux_conf_backend(const struct prelux_conf *c, const char *name);

@@ -158,6 +158,8 @@ bool prelux_conf_python_int(const char *s, long *ret);
 int prelux_conf_account_use(struct prelux_conf_loader *l, struct prelux_conf_at at, const char *name);
 /* backend.c: what one row of the key table cannot say. */
 int prelux_conf_backends_check(struct prelux_conf_loader *l, const struct prelux_conf_doc *d);
+/* Sets env and under of every backend that has a type. 0 or -ENOMEM. */
+int prelux_conf_backends_bind(struct prelux_conf_loader *l);
 /* place.c */
 int prelux_conf_local(struct prelux_conf_loader *l, struct prelux_conf_at at, const char *text, char **ret);
 /* Slashes folded, none at either end; -EINVAL for "." and ".." and too long. */

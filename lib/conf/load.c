@@ -89,7 +89,7 @@ static int read_document(struct prelux_conf_loader *l, const char *text, size_t 
     err = -EINVAL;
   }
   prelux_conf_doc_release(&d);
-  return err;
+  return prelux_conf_backends_bind(l) < 0 ? -ENOMEM : err;
 }
 
 /* A list that azfuse's environment switches off is not even read, so that it need not be right. */

@@ -34,6 +34,7 @@ void prelux_net_head_reset(struct prelux_net_answer *a)
   int redirects = a->redirects;
   free(a->location);
   free(a->body);
+  free(a->head);
   *a = (struct prelux_net_answer){.content_length = UINT64_MAX, .redirects = redirects};
 }
 
@@ -43,8 +44,11 @@ void prelux_net_answer_free(struct prelux_net_answer *a)
     return;
   free(a->body);
   free(a->location);
+  free(a->head);
   a->body = NULL;
   a->location = NULL;
+  a->head = NULL;
+  a->head_len = 0;
 }
 
 /* "HTTP/1.1 200 OK" */
@@ -90,6 +94,44 @@ static bool is(const char *name, const char *line, size_t len)
   return strlen(name) == len && strncasecmp(name, line, len) == 0;
 }
 
+/* Keeps a line for prelux_net_header. The engine bounds what comes. */
+static int keep_line(struct prelux_net_answer *a, const char *line, size_t len)
+{
+  char *more = realloc(a->head, a->head_len + len + 2);
+  if (!more)
+    return -ENOMEM;
+  memcpy(more + a->head_len, line, len);
+  a->head = more;
+  a->head_len += len + 1;
+  more[a->head_len - 1] = '\n';
+  more[a->head_len] = 0;
+  return 0;
+}
+
+long prelux_net_header(const struct prelux_net_answer *a, const char *name, char *out, size_t cap)
+{
+  const char *line = a->head, *end = a->head ? a->head + a->head_len : NULL;
+  for (const char *next; line && line < end; line = next)
+  {
+    const char *stop = memchr(line, '\n', (size_t)(end - line)), *colon = memchr(line, ':', (size_t)(stop - line));
+    next = stop + 1;
+    if (!colon || !is(name, line, (size_t)(colon - line)))
+      continue;
+    const char *value = colon + 1;
+    while (value < stop && (*value == ' ' || *value == '\t'))
+      value++;
+    while (stop > value && (stop[-1] == ' ' || stop[-1] == '\t'))
+      stop--;
+    size_t len = (size_t)(stop - value);
+    if (len >= cap)
+      return -ENAMETOOLONG;
+    memcpy(out, value, len);
+    out[len] = 0;
+    return (long)len;
+  }
+  return -ENOENT;
+}
+
 int prelux_net_head_line(struct prelux_net_answer *a, const char *line, size_t len)
 {
   while (len && (line[len - 1] == '\r' || line[len - 1] == '\n'))
@@ -99,6 +141,8 @@ int prelux_net_head_line(struct prelux_net_answer *a, const char *line, size_t l
   const char *colon = memchr(line, ':', len);
   if (!colon)
     return 0; /* the empty line, or one that curl let pass */
+  if (keep_line(a, line, len) < 0)
+    return -ENOMEM;
   size_t name_len = (size_t)(colon - line);
   const char *value = colon + 1, *end = line + len;
   while (value < end && (*value == ' ' || *value == '\t'))

@@ -27,7 +27,7 @@ struct call
   char *url;      /* of PRELUX_URL_MAX bytes: where we are after redirects */
 };
 
-static int64_t now_ms(void)
+int64_t prelux_net_now_ms(void)
 {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -308,7 +308,7 @@ static bool worth_again(const struct call *c, int rc)
 
 static int call(struct call *c)
 {
-  int64_t last = now_ms() + RETRY_WINDOW_MS;
+  int64_t last = prelux_net_now_ms() + RETRY_WINDOW_MS;
   for (int n = 0;; n++)
   {
     int rc = attempt(c);
@@ -317,7 +317,7 @@ static int call(struct call *c)
     int64_t ms = rc == 0 ? retry_after_ms(c->answer) : -1;
     if (ms < 0)
       ms = backoff_ms(n);
-    if (now_ms() + ms > last)
+    if (prelux_net_now_ms() + ms > last)
       return rc;
     if (wait_ms(c->net, ms) < 0)
       return say(c, ECANCELED, "the daemon ends");

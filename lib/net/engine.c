@@ -193,9 +193,10 @@ static void set_method(struct prelux_net_transfer *t)
   {
     curl_easy_setopt(t->easy, CURLOPT_NOBODY, 1L);
   }
-  else if (strcmp(method, "POST") == 0)
+  else if (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0)
   {
     curl_easy_setopt(t->easy, CURLOPT_POST, 1L);
+    curl_easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, method);
     curl_easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->req->body_len);
     curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS, t->req->body ? t->req->body : "");
   }
@@ -217,6 +218,27 @@ static void set_tls(struct prelux_net_transfer *t)
   }
 }
 
+/* Which connection it runs on, and how long that may take. */
+static void set_connection(struct prelux_net_transfer *t)
+{
+  const struct prelux_net_request *r = t->req;
+  curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, r->connect_ms ? (long)r->connect_ms : CONNECT_MS);
+  curl_easy_setopt(t->easy, CURLOPT_LOW_SPEED_TIME, r->stall_s ? (long)r->stall_s : STALL_SECONDS);
+  if (r->lone)
+  {
+    curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
+  }
+  if (r->born_after_ms)
+  {
+    int64_t age = (prelux_net_now_ms() - r->born_after_ms) / 1000; /* curl counts whole seconds, and lets live what is that old */
+    if (age < 2)
+      curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
+    else
+      curl_easy_setopt(t->easy, CURLOPT_MAXLIFETIME_CONN, (long)age - 1);
+  }
+}
+
 static int set_up(struct prelux_net_transfer *t)
 {
   CURL *e = t->easy = curl_easy_init();
@@ -230,9 +252,8 @@ static int set_up(struct prelux_net_transfer *t)
   curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
   curl_easy_setopt(e, CURLOPT_HTTP_CONTENT_DECODING, 0L);
   curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
   curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES);
-  curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, STALL_SECONDS);
+  set_connection(t);
   if (!t->req->sink)
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, WHOLE_ANSWER_MS);
   curl_easy_setopt(e, CURLOPT_BUFFERSIZE, CURL_BUFFER);

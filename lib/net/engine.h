@@ -62,6 +62,8 @@ struct prelux_net {
 /* Asks the engine's thread for something. False: the engine ends, START was not taken. */
 bool prelux_net_wish(struct prelux_net *net, struct prelux_net_transfer *t, unsigned wish);
 
+int64_t prelux_net_now_ms(void); /* CLOCK_MONOTONIC */
+
 /* answer.c */
 void prelux_net_head_reset(struct prelux_net_answer *a);
 /* One header line as curl passes it. -EPROTO: it means nothing. */

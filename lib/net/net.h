@@ -23,14 +23,17 @@ void prelux_net_free(struct prelux_net *net); /* calls under way end with -ECANC
 struct prelux_net_tls { const char *ca_file; int insecure; };
 
 struct prelux_net_request {
-  const char *method;          /* "GET", "HEAD", "POST" */
+  const char *method;          /* "GET", "HEAD", "POST", "PUT", "DELETE" */
   const char *url;             /* already percent-encoded */
   const char *const *headers;  /* "Name: value", NULL-terminated; may be NULL */
-  const void *body;            /* POST */
+  const void *body;            /* POST, PUT */
   size_t body_len;
   const struct prelux_net_tls *tls;
   uint64_t off, len;           /* len > 0: Range: bytes=off-(off+len-1) is sent */
   uint64_t max_body;           /* more than this is an error (-EPROTO), 0: 64 MiB without a sink */
+  bool lone;                   /* on a connection of its own, closed afterwards */
+  int64_t born_after_ms;       /* not on a connection made before this instant of CLOCK_MONOTONIC (to about 2 s); 0: any will do */
+  unsigned connect_ms, stall_s; /* other time-outs than the above; 0: those */
   int max_redirects;           /* 0: a redirect is an answer like any other. GET and HEAD only, http and https only, never from
                                 * https to http; to another origin only Accept, Range and If-* headers go along */
   int retries;                 /* of connection errors and of answers that `again` names; with back-off 0.1 s * 2^n, Retry-After
@@ -56,6 +59,8 @@ struct prelux_net_answer {
   char content_range[96];
   char content_type[96];
   char *location;           /* as sent; NULL: none */
+  char *head;               /* every header line as sent, '\n' between; see prelux_net_header */
+  size_t head_len;
   char content_md5[64];
   char date[64];
   char retry_after[64];
@@ -67,6 +72,8 @@ struct prelux_net_answer {
 int prelux_net_call(struct prelux_net *net, const struct prelux_net_request *req, struct prelux_net_answer *ret,
                     struct prelux_problem *why);
 void prelux_net_answer_free(struct prelux_net_answer *a);
+/* A header of the answer by name (the first of that name). Its length, or -ENOENT; -ENAMETOOLONG: does not fit with a NUL. */
+long prelux_net_header(const struct prelux_net_answer *a, const char *name, char *out, size_t cap);
 
 /* Waits in the calling thread: the n-th (from 0) back-off of a caller that retries by itself. 0, or -ECANCELED: the engine ends. */
 int prelux_net_backoff(struct prelux_net *net, int n);
