@@ -54,12 +54,13 @@ def daemons_of(runtime):
 
 
 def alive(pid):
-    """True while the process runs: a zombie that nobody reaped (a container without init) has ended."""
+    """True while the process runs: a zombie that nobody reaped (a container without init) has ended, but not one whose other
+    threads still die: they hold its locks."""
     try:
         state = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z" or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
-    return state != "Z"
 
 
 def wait_for(condition, seconds=10.0, what="condition"):
