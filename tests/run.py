@@ -191,8 +191,9 @@ TSAN = ("SANITIZE=thread",)
 
 
 def servers():
-    """Installs what no package has (Alluxio, by Maven) first, so that nothing is skipped for want of it."""
-    subprocess.run([sys.executable, "-m", "tests.servers.alluxio29", "--install"], cwd=ROOT, stdin=subprocess.DEVNULL)
+    """Installs what no package has (by Maven, go and npm) first, so that nothing is skipped for want of it."""
+    for name in ("alluxio29", "versitygw", "azurite"):
+        subprocess.run([sys.executable, "-m", f"tests.servers.{name}", "--install"], cwd=ROOT, stdin=subprocess.DEVNULL)
     return stage_pytest("tests/servers", make_words=COVERAGE)
 
 
