@@ -8,7 +8,10 @@ BUILD="gcc make pkg-config libc6-dev libcurl4-openssl-dev libyaml-dev libcjson-d
  libxxhash-dev libevent-dev libssl-dev"
 DEMO="python3 python3-numpy nginx-light openssl sqlite3 procps"
 TEST="libcmocka-dev binutils file git strace python3-pytest python3-yaml default-jdk-headless maven nodejs perl rsync zip unzip
- bsdextrautils musl-tools"
+ bsdextrautils musl-tools etcd-server"
+# Other makers' go and node are as good, and the latter brings an npm with which Debian's cannot live.
+command -v go >/dev/null || [ -x /usr/local/go/bin/go ] || TEST="$TEST golang-go"
+command -v npm >/dev/null || TEST="$TEST npm"
 LINT="clang-tidy cppcheck"
 WANT="$BUILD ca-certificates"
 case ${1:-test} in
@@ -27,7 +30,7 @@ make deps knows Debian and Ubuntu only. Packages that prelux needs, by their Deb
  tests: $(echo $TEST)
  DEVELOPER=1: $LINT
 Fedora: gcc make pkgconf libcurl-devel libyaml-devel cjson-devel expat-devel sqlite-devel xxhash-devel libevent-devel openssl-devel
- libcmocka-devel python3-pytest python3-pyyaml python3-numpy nginx sqlite java-latest-openjdk-devel maven nodejs perl strace
+ libcmocka-devel python3-pytest python3-pyyaml python3-numpy nginx sqlite java-latest-openjdk-devel maven nodejs npm golang etcd perl strace
 With these in place set PRELUX_NO_DEPS=1.
 END
   # A machine that has the compiler and the libraries may go on.
@@ -52,7 +55,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "make deps: installing$missing"
 
-# No service may be started by the way: tests start their own nginx.
+# No service may be started by the way: tests start their own nginx and etcd.
 policy=/usr/sbin/policy-rc.d
 made_policy=
 cleanup()
