@@ -1,0 +1,84 @@
+/* Who the workers of a cluster are: from etcd, a fixed list, or DNS; and the hash ring over them.
+ *
+ * Theory of operation. A view is an immutable snapshot {workers, ring}, reference counted. The first prelux_alluxio_view_get starts
+ * a thread that fetches the membership, publishes a view when it differs from the one before, and goes on doing so every
+ * `refresh_ms`; requests never wait for it but for the first view. When etcd cannot be asked the last view stays. Without any
+ * view a get fails with -EIO that names etcd, after PRELUX_ALLUXIO_FIRST_WAIT_MS at most and at once while the thread is backing
+ * off; the thread goes on trying, so it heals by itself. A fixed list needs no thread. */
+#ifndef PRELUX_BACKEND_ALLUXIO_MEMBERS_H
+#define PRELUX_BACKEND_ALLUXIO_MEMBERS_H
+
+#include "lib/backend/alluxio_health.h"
+#include "lib/backend/alluxio_options.h"
+#include "lib/backend/alluxio_ring.h"
+#include "lib/net/net.h"
+
+#define PRELUX_ALLUXIO_FIRST_WAIT_MS 8000
+#define PRELUX_ALLUXIO_WORKERS_MAX 10000
+
+struct prelux_alluxio_worker {
+  char *address;                /* "host:http_port", as `map` shows it; IPv6 in brackets */
+  char *host;                   /* as registered; IPv6 in brackets */
+  unsigned http_port, s3_port;
+  char *http, *s3;              /* "http://host:port", to be followed by a path */
+  struct prelux_alluxio_identity identity;
+  int64_t birth;                /* etcd: revision at which it registered; 0 otherwise */
+  struct prelux_alluxio_patient *health;
+};
+
+/* How much the ring is worth. */
+enum prelux_alluxio_trust {
+  PRELUX_ALLUXIO_RING_KNOWN,    /* identities as registered */
+  PRELUX_ALLUXIO_RING_LIKELY,   /* identities made of the hosts of a fixed list: right when the cluster itself uses that list */
+  PRELUX_ALLUXIO_RING_GUESSED   /* DNS, or workers before 305: a stable order, no more. Pages may be anywhere */
+};
+
+struct prelux_alluxio_view {
+  uint64_t generation;          /* 1, and one more at each change */
+  int64_t born_ms;              /* CLOCK_MONOTONIC, when the change was learned: connections made before it have the old ring
+                                 * (net's born_after_ms). 0 in the first view */
+  enum prelux_alluxio_trust trust;
+  size_t n;                     /* may be 0: nobody is registered */
+  const struct prelux_alluxio_worker *workers; /* sorted by identity and address */
+  struct prelux_alluxio_ring ring; /* indices into workers */
+};
+
+struct prelux_alluxio_members;
+
+/* options, health and net are borrowed and must outlive it. Opens no connection, starts no thread. 0, -ENOMEM or -EINVAL. */
+int prelux_alluxio_members_create(const struct prelux_alluxio_options *options, struct prelux_alluxio_health *health,
+                                  struct prelux_net *net, struct prelux_alluxio_members **ret, struct prelux_problem *why);
+/* Ends the thread: may take the few seconds of one request to etcd under way. Views are to be put before. NULL is allowed. */
+void prelux_alluxio_members_free(struct prelux_alluxio_members *m);
+
+/* 0 and a view to be put, or -EIO (never a view and nobody to ask). */
+int prelux_alluxio_view_get(struct prelux_alluxio_members *m, const struct prelux_alluxio_view **ret, struct prelux_problem *why);
+void prelux_alluxio_view_put(const struct prelux_alluxio_view *v); /* NULL is allowed */
+
+/* Workers for an object, the owner first; at most max, all distinct; sick ones are not left out. ufs_path as
+ * prelux_alluxio_ufs_path gives it (a folder's listing: with a slash at the end). How many. */
+size_t prelux_alluxio_view_owners(const struct prelux_alluxio_view *v, const char *ufs_path, size_t max,
+                                  const struct prelux_alluxio_worker **out);
+/* The member that a redirect's host (brackets or not) and port mean, NULL: a stranger, whom nothing is to be sent. By name; and where
+ * the membership has addresses and the redirect a name, by what the name resolves to (may block for DNS, remembered). */
+const struct prelux_alluxio_worker *prelux_alluxio_view_member(struct prelux_alluxio_members *m, const struct prelux_alluxio_view *v,
+                                                               const char *host, size_t host_len, unsigned s3_port);
+
+/* Something contradicts the view (an owner by redirect who is not the ring's, 500 after a death, all refuse): look again soon, at most
+ * once a second. Does not wait. */
+void prelux_alluxio_members_stir(struct prelux_alluxio_members *m);
+
+/* Adds "membership": {from: etcd|list|dns, workers, generation, age_s, ring: known|likely|guessed, virtual_nodes, error, error_age_s},
+ * and what prelux_alluxio_health_report adds for the workers of the view. Never blocks, starts nothing. */
+void prelux_alluxio_members_report(struct prelux_alluxio_members *m, struct cJSON *into);
+
+/* alluxio_load.c: the op `load` (backend.h), asked of any healthy worker. ufs_path: of the file or folder, no slash at its end. */
+struct prelux_load;
+struct prelux_load_options;
+int prelux_alluxio_load(struct prelux_alluxio_members *m, struct prelux_net *net, const char *ufs_path, int verb,
+                        const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why);
+
+/* Can the workers' HTTP port carry the name as the value of `path`? (PROTOCOLS 0.1, 2A.2: no blanks, = & ? %, nothing beyond ASCII.) */
+bool prelux_alluxio_http_name(const char *ufs_path);
+
+#endif
