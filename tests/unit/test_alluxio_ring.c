@@ -161,6 +161,21 @@ static void owner_vectors(void **state)
   prelux_alluxio_ring_release(&r);
 }
 
+/* Where a real cluster of two redirected to (tests/data: alluxio-313-wire.jsonl). */
+static void recorded(void **state)
+{
+  (void)state;
+  struct prelux_alluxio_identity ids[2];
+  struct prelux_alluxio_ring r;
+  assert_int_equal(prelux_alluxio_identity_parse("11111111111141118111111111111111", 1, &ids[0]), 0);
+  assert_int_equal(prelux_alluxio_identity_parse("22222222222242228222222222222222", 1, &ids[1]), 0);
+  assert_int_equal(prelux_alluxio_ring_init(&r, ids, 2, 5), 0);
+  assert_int_equal(prelux_alluxio_ring_owner(&r, "file:///tmp/ufs/b/big.bin", 1), 1);
+  assert_int_equal(prelux_alluxio_ring_owner(&r, "file:///tmp/ufs/b/a.txt", 1), 1);
+  assert_int_equal(prelux_alluxio_ring_owner(&r, "file:///tmp/ufs/b/new.txt", 1), 0);
+  prelux_alluxio_ring_release(&r);
+}
+
 /* A key that equals a point belongs to it (Java's ceiling; Python's bisect_right differs). One above the last wraps. */
 static void edges(void **state)
 {
@@ -241,7 +256,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(murmur_vectors), cmocka_unit_test(key_vectors),  cmocka_unit_test(long_keys), cmocka_unit_test(host_vectors),
-      cmocka_unit_test(old_identity),   cmocka_unit_test(identities),   cmocka_unit_test(owner_vectors), cmocka_unit_test(edges),
+      cmocka_unit_test(old_identity),   cmocka_unit_test(identities),   cmocka_unit_test(owner_vectors), cmocka_unit_test(recorded), cmocka_unit_test(edges),
       cmocka_unit_test(many),           cmocka_unit_test(nobody),       cmocka_unit_test(doubles),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
