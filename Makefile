@@ -55,7 +55,8 @@ CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/obj/%.o)
 # a sanitizer runtime inside other people's processes is not what is shipped.
 SHIM_CFLAGS := -fPIC -fvisibility=hidden -fno-optimize-sibling-calls -U_FORTIFY_SOURCE -ftls-model=initial-exec \
                -fno-builtin -fno-stack-protector -fno-delete-null-pointer-checks -U_FILE_OFFSET_BITS -DPRELUX_SHIM
-SHIM_LDFLAGS := -shared -Wl,-z,noseparate-code -Wl,-z,initfirst -Wl,-z,now -Wl,-z,nodelete -Wl,--no-undefined -Wl,-Bsymbolic \
+SHIM_LDFLAGS := -shared -Wl,-z,initfirst -Wl,-z,now -Wl,-z,nodelete -Wl,--no-undefined -Wl,-Bsymbolic \
+                -Wl,-T,shim/layout.ld -Wl,-z,norelro -Wl,--hash-style=gnu \
                 -Wl,--version-script=$(BUILD)/libprelux.map -Wl,-soname,libprelux.so
 
 PRODUCTS := $(BUILD)/libprelux.so $(BUILD)/preluxd $(BUILD)/prelux
@@ -74,7 +75,7 @@ $(BUILD)/libprelux.map: shim/calls.h shim/calls_extra.h shim/exports.sh
 	@mkdir -p $(@D)
 	$(Q)CC="$(CC)" sh shim/exports.sh > $@.tmp && mv $@.tmp $@
 
-$(BUILD)/libprelux.so: $(SHIM_OBJ) $(BUILD)/libprelux.map
+$(BUILD)/libprelux.so: $(SHIM_OBJ) $(BUILD)/libprelux.map shim/layout.ld
 	$(Q)$(CC) $(CFLAGS) $(if $(SANITIZE_SHIM),$(SAN)) $(SHIM_LDFLAGS) -o $@.tmp $(SHIM_OBJ) -Wl,--no-as-needed -ldl && mv $@.tmp $@
 
 $(BUILD)/preluxd: $(DAEMON_OBJ) $(NET_OBJ) $(LIB_OBJ)

@@ -47,17 +47,16 @@ static uint64_t offset_of(const struct image *f, uint64_t addr)
   return UINT64_MAX;
 }
 
-/* path "": the file that is open as `at`. */
-static bool open_image(int at, const char *path, struct image *f)
+static bool open_image(const char *path, struct image *f)
 {
   struct stat st;
 
-  long fd = *path ? prelux_sys(SYS_openat, at, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : at;
+  long fd = prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) return false;
   long map = prelux_sys(SYS_fstat, fd, &st);
   if (map == 0 && (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(Elf64_Ehdr))) map = -ENOEXEC;
   if (map == 0) map = prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0L);
-  if (*path) prelux_sys(SYS_close, fd);
+  prelux_sys(SYS_close, fd);
   if (map < 0 && map > -4096) return false;
   *f = (struct image){.base = (const unsigned char *)map, .size = (size_t)st.st_size};
   return true;
@@ -159,70 +158,9 @@ void prelux_elf_fill(const struct prelux_route *r, const char *cache)
           prelux_real_path(&w->r, "dlopen", w->cache, sizeof(w->cache), &attr) != 0)
         continue;
     }
-    if (!open_image(AT_FDCWD, path, &f)) continue;
+    if (!open_image(path, &f)) continue;
     look_at(w, i, &f);
     prelux_sys(SYS_munmap, f.base, f.size);
   }
   prelux_sys(SYS_munmap, map, sizeof(struct work));
-}
-
-/* The path of its ld.so, NULL: none. */
-static const char *interpreter(const struct image *f)
-{
-  for (unsigned i = 0; i < f->n_ph; i++) {
-    if (f->ph[i].p_type != PT_INTERP || f->ph[i].p_filesz == 0) continue;
-    const char *name = part(f, f->ph[i].p_offset, f->ph[i].p_filesz);
-    return name && name[f->ph[i].p_filesz - 1] == 0 ? name : NULL;
-  }
-  return NULL;
-}
-
-static bool is_dynamic_32(const struct image *f)
-{
-  const Elf32_Ehdr *eh = (const Elf32_Ehdr *)f->base;
-  const Elf32_Phdr *ph = eh->e_phoff % 4 == 0 && eh->e_phentsize == sizeof(*ph)
-                           ? part(f, eh->e_phoff, (uint64_t)eh->e_phnum * sizeof(*ph)) : NULL;
-
-  for (unsigned i = 0; ph && i < eh->e_phnum; i++)
-    if (ph[i].p_type == PT_INTERP) return true;
-  return false;
-}
-
-static bool needs_asan(const struct image *f, const Elf64_Dyn *d, size_t count)
-{
-  for (size_t k = 0; d && k < count && d[k].d_tag != DT_NULL; k++) {
-    if (d[k].d_tag != DT_NEEDED || d[k].d_un.d_val >= f->strings_size) continue;
-    const char *needed = f->strings + d[k].d_un.d_val;
-    if (strncmp(needed, "libasan.so", 10) == 0 || strncmp(needed, "libclang_rt.asan", 16) == 0) return true;
-  }
-  return false;
-}
-
-static unsigned kind_of(struct image *f)
-{
-#if defined(__x86_64__)
-  enum { MACHINE = EM_X86_64 };
-#elif defined(__aarch64__)
-  enum { MACHINE = EM_AARCH64 };
-#endif
-  const Elf64_Ehdr *eh = (const Elf64_Ehdr *)f->base;
-  size_t count = 0;
-
-  if (memcmp(eh->e_ident, ELFMAG, SELFMAG) != 0) return 0;
-  if (eh->e_ident[EI_CLASS] != ELFCLASS64) return PRELUX_ELF_FOREIGN | (is_dynamic_32(f) ? PRELUX_ELF_DYNAMIC : 0);
-  const Elf64_Dyn *d = dynamic(f, &count);
-  const char *ld = interpreter(f);
-  unsigned kind = ld ? PRELUX_ELF_DYNAMIC : 0;
-  if (eh->e_machine != MACHINE || (ld && strstr(ld, "/ld-musl"))) kind |= PRELUX_ELF_FOREIGN;
-  return needs_asan(f, d, count) ? kind | PRELUX_ELF_ASAN : kind;
-}
-
-unsigned prelux_elf_kind(int at, const char *path)
-{
-  struct image f;
-
-  if (!open_image(at, path, &f)) return 0;
-  unsigned kind = kind_of(&f);
-  prelux_sys(SYS_munmap, f.base, f.size);
-  return kind;
 }

@@ -66,10 +66,11 @@ long prelux_exec_exports(char *const envp[], char *out, size_t cap);
  * the cache tree. r: the object's route; cache: its cache path. */
 void prelux_elf_fill(const struct prelux_route *r, const char *cache);
 
-/* What kind of program a file is (path "": the file open as `at`); 0: no ELF file, or not to be read. */
+/* What kind of program a file is (path "": the file open as `at`), or the interpreter of a script; 0: no ELF file, or not
+ * to be read. */
 #define PRELUX_ELF_FOREIGN 0x1u /* of another class, machine or libc */
 #define PRELUX_ELF_DYNAMIC 0x2u /* has an ld.so, which reads LD_PRELOAD */
 #define PRELUX_ELF_ASAN 0x4u    /* linked with shared libasan, which wants to come first */
-unsigned prelux_elf_kind(int at, const char *path);
+unsigned prelux_exec_kind(int at, const char *path);
 
 #endif

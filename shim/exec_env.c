@@ -20,29 +20,38 @@ static const char *const entry_names[N_ENTRIES] = {
   [RUNTIME] = "PRELUX_RUNTIME_DIR",
 };
 
-/* Copies, because programs write over the strings they were started with (setproctitle). Set by the constructor. */
-static const char *self = "", *start_config = "", *start_runtime = "";
+/* Copies, because programs write over the strings they were started with (setproctitle). NULL: none. Set at the start. */
+static PRELUX_START_DATA const char *self, *start_config, *start_runtime;
 
 static const char library[] = "libprelux.so";
 
 /* Next item of a list split as ld.so does; *list moves behind it. */
-static const char *next_item(const char **list, size_t *ret_len)
+static PRELUX_AT_START const char *next_item(const char **list, size_t *ret_len)
 {
   const char *p = *list;
 
   while (*p == ' ' || *p == ':') p++;
-  *ret_len = strcspn(p, " :");
-  *list = p + *ret_len;
-  return *ret_len ? p : NULL;
+  const char *end = p;
+  while (*end && *end != ' ' && *end != ':') end++;
+  *ret_len = (size_t)(end - p);
+  *list = end;
+  return end > p ? p : NULL;
+}
+
+/* As memcmp, without libc: see prelux_env_get(). */
+static PRELUX_AT_START bool equal(const char *a, const char *b, size_t len)
+{
+  while (len > 0 && *a == *b) a++, b++, len--;
+  return len == 0;
 }
 
 /* The item loads this library in any working directory. */
-static bool is_ours(const char *item, size_t len)
+static PRELUX_AT_START bool is_ours(const char *item, size_t len)
 {
   size_t n = sizeof(library) - 1;
 
-  if (len == strlen(self) && memcmp(item, self, len) == 0) return true;
-  if (len < n || memcmp(item + len - n, library, n) != 0) return false;
+  if (self && equal(item, self, len) && !self[len]) return true;
+  if (len < n || !equal(item + len - n, library, n)) return false;
   return len == n || (item[0] == '/' && item[len - n - 1] == '/');
 }
 
@@ -65,12 +74,12 @@ __attribute__((noinline)) static void remember_path(void)
 }
 
 /* The word that loaded us is kept as it was written: it may hold $LIB. */
-__attribute__((constructor)) static void remember(int argc, char **argv, char **envp)
+PRELUX_AT_START void prelux_exec_remember(char *const envp[])
 {
   const char *list = prelux_env_get(envp, "LD_PRELOAD");
   size_t len;
 
-  start_config = prelux_keep(prelux_env_get(envp, "PRELUX_CONFIG"), PATH_MAX);
+  if (!*prelux_state.table_path) start_config = prelux_keep(prelux_env_get(envp, "PRELUX_CONFIG"), PATH_MAX);
   start_runtime = prelux_keep(prelux_env_get(envp, "PRELUX_RUNTIME_DIR"), PATH_MAX);
   for (const char *item; list && (item = next_item(&list, &len));) {
     if (item[0] != '/' || !is_ours(item, len)) continue;
@@ -82,12 +91,12 @@ __attribute__((constructor)) static void remember(int argc, char **argv, char **
 
 static const char *wanted(enum entry which)
 {
-  switch (which) {
-  case PRELOAD: return self;
-  case CONFIG: return *prelux_state.table_path ? prelux_state.table_path : start_config;
-  case RUNTIME: return start_runtime;
-  default: return "";
-  }
+  const char *value = "";
+
+  if (which == PRELOAD) value = self;
+  if (which == CONFIG) value = *prelux_state.table_path ? prelux_state.table_path : start_config;
+  if (which == RUNTIME) value = start_runtime;
+  return value ? value : "";
 }
 
 struct lack {
@@ -111,16 +120,6 @@ static void examine(char *const envp[], struct lack *l)
     l->any |= l->missing[i];
   }
   if (list && l->missing[PRELOAD]) l->preload = list;
-}
-
-/* Of the program, or of the interpreter of a script. */
-static unsigned kind_of(int at, const char *path)
-{
-  char head[PRELUX_HEAD + 1], *interpreter, *argument;
-  long n = prelux_exec_head(at, path, head);
-
-  if (n > 4 && memcmp(head, "\177ELF", 4) == 0) return prelux_elf_kind(at, path);
-  return prelux_exec_script(head, n, &interpreter, &argument) ? prelux_elf_kind(AT_FDCWD, interpreter) : 0;
 }
 
 static char *make_entry(struct prelux_room *room, enum entry which, const char *others)
@@ -228,7 +227,7 @@ int prelux_exec_env(struct prelux_room *room, char *const envp[], int at, const 
 
   *ret = envp;
   examine(envp, &l);
-  int rc = l.any || l.ours ? collect(room, envp, &l, path ? kind_of(at, path) : 0, &c) : 0;
+  int rc = l.any || l.ours ? collect(room, envp, &l, prelux_exec_kind(at, path), &c) : 0;
   if (rc < 0 || c.n == 0) return rc;
   char **env = prelux_room_take(room, (l.count + c.n + 1) * sizeof(*env));
   if (!env) return -ENOMEM;

@@ -21,12 +21,13 @@
 struct prelux_state prelux_state = {.table_path = "", .runtime = "", .lost_why = ""};
 
 static char runtime_buf[PATH_MAX];
-/* Strings of the start, side by side: a page less costs each process a microsecond less. */
-static char kept[4 * PATH_MAX];
-static size_t kept_len;
+/* Small tables and the strings of the start, side by side: see PRELUX_AT_START. The rest of it is never touched. */
+enum { SMALL_TABLE = 2048 };
+static PRELUX_START_DATA size_t kept_len;
+static __attribute__((section(".bss.start.last"))) char kept[SMALL_TABLE + 4 * PATH_MAX] __attribute__((aligned(8)));
 static char daemon_buf[PATH_MAX];
 
-static char *keep_room(size_t n)
+static PRELUX_AT_START char *keep_room(size_t n)
 {
   if (n > sizeof(kept) - kept_len) return NULL;
   char *at = kept + kept_len;
@@ -34,12 +35,14 @@ static char *keep_room(size_t n)
   return at;
 }
 
-const char *prelux_keep(const char *s, size_t max)
+/* No function of libc here and in what follows: see prelux_env_get(). */
+PRELUX_AT_START const char *prelux_keep(const char *s, size_t max)
 {
-  size_t n = s ? strnlen(s, max) : 0;
+  size_t n = 0;
+  while (s && n < max && s[n]) n++;
   char *at = n ? keep_room(n + 1) : NULL;
   if (!at) return "";
-  memcpy(at, s, n);
+  for (size_t i = 0; i < n; i++) at[i] = s[i];
   at[n] = '\0';
   return at;
 }
@@ -78,27 +81,39 @@ const char *prelux_daemon_path(void)
   return NULL;
 }
 
-/* 0 and the mapped table, -ENOEXEC when the file is not a table (so: YAML), or -errno. */
-static int map_table(const char *path, const struct prelux_table **ret)
+/* A table that is too large to be kept. */
+static int map_table(long fd, const struct prelux_table **ret)
 {
-  long fd = prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-  if (fd < 0) return (int)fd;
   struct stat st;
-  uint64_t magic = 0;
   long rc = prelux_sys(SYS_fstat, fd, &st);
-  if (rc == 0 && !S_ISREG(st.st_mode)) rc = -ENOEXEC;
-  if (rc == 0) rc = prelux_sys(SYS_pread64, fd, &magic, sizeof(magic), 0L) == sizeof(magic) ? 0 : -ENOEXEC;
-  if (rc == 0 && magic != PRELUX_TABLE_MAGIC) rc = -ENOEXEC;
-  long map = rc < 0 ? rc : prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0L);
-  prelux_sys(SYS_close, fd);
+  if (rc < 0) return (int)rc;
+  long map = prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0L);
   if (map < 0 && map > -4096) return (int)map;
   rc = prelux_table_check((const void *)map, (size_t)st.st_size);
-  if (rc < 0) {
-    prelux_sys(SYS_munmap, map, st.st_size);
-    return (int)rc;
+  if (rc < 0) prelux_sys(SYS_munmap, map, st.st_size);
+  else *ret = (const struct prelux_table *)map;
+  return (int)rc;
+}
+
+/* 0 and the table, -ENOEXEC when the file is not a table (so: YAML), or -errno. Small ones are read: that is cheaper than
+ * a map, whose page would have to be faulted in. */
+static PRELUX_AT_START int load_table(const char *path, const struct prelux_table **ret)
+{
+  size_t at = (kept_len + 7) & ~(size_t)7;
+  struct prelux_table *t = (struct prelux_table *)(kept + at);
+  if (at + SMALL_TABLE > sizeof(kept)) return -ENOMEM;
+  long fd = prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  if (fd < 0) return (int)fd;
+  long n = prelux_sys(SYS_pread64, fd, t, SMALL_TABLE, 0L);
+  int rc = -ENOEXEC;
+  if (n >= (long)sizeof(t->magic) && t->magic == PRELUX_TABLE_MAGIC)
+    rc = n == SMALL_TABLE ? map_table(fd, ret) : prelux_table_check(t, (size_t)n);
+  prelux_sys(SYS_close, fd);
+  if (rc == 0 && n < SMALL_TABLE) {
+    kept_len = at + (size_t)n;
+    *ret = t;
   }
-  *ret = (const struct prelux_table *)map;
-  return 0;
+  return rc;
 }
 
 static bool readable(const char *path)
@@ -180,17 +195,20 @@ int prelux_register(const char *config, const unsigned char *hash, char *path, s
 }
 
 /* Puts the table's path where children and the exec hooks find it. */
-static void publish_table_path(char **envp, const char *path)
+static PRELUX_AT_START void publish_table_path(char **envp, const char *path)
 {
   static const char head[] = "PRELUX_CONFIG=";
-  size_t n = strlen(path), h = sizeof(head) - 1;
+  size_t n = 0, h = sizeof(head) - 1;
+  while (path[n]) n++;
   char *entry = n < PATH_MAX ? keep_room(h + n + 1) : NULL;
   if (!entry) return;
-  memcpy(entry, head, h);
-  memcpy(entry + h, path, n + 1);
+  for (size_t i = 0; i < h; i++) entry[i] = head[i];
+  for (size_t i = 0; i <= n; i++) entry[h + i] = path[i];
   prelux_state.table_path = entry + h;
   for (char **e = envp; e && *e; e++) {
-    if (strncmp(*e, head, h) == 0) *e = entry;
+    size_t same = 0;
+    while (same < h && (*e)[same] == head[same]) same++;
+    if (same == h) *e = entry;
   }
 }
 
@@ -214,7 +232,7 @@ static enum prelux_phase configure(char **envp)
   const char *config = find_config(envp, cwd, found, sizeof(found));
   if (!config) return PRELUX_OFF;
   if (prelux_runtime_path(runtime_buf, sizeof(runtime_buf), envp) > 0) prelux_state.runtime = runtime_buf;
-  int rc = map_table(config, &prelux_state.table);
+  int rc = load_table(config, &prelux_state.table);
   if (rc == 0) {
     publish_table_path(envp, config);
     return PRELUX_ON;
@@ -223,7 +241,7 @@ static enum prelux_phase configure(char **envp)
   if (rc == -ENOEXEC) {
     rc = prelux_register(config, NULL, table, sizeof(table));
     /* A broken configuration has a table too: it knows the prefixes and says why they are EIO. */
-    if (rc == 0 || table[0] == '/') rc = map_table(table, &prelux_state.table);
+    if (rc == 0 || table[0] == '/') rc = load_table(table, &prelux_state.table);
     if (rc == 0) {
       publish_table_path(envp, table);
       return PRELUX_ON;
@@ -241,35 +259,49 @@ static enum prelux_phase configure(char **envp)
 }
 
 /* The common case, in as few pages and system calls as can be: each costs every process's start. */
-static bool take_table(char **envp)
+static PRELUX_AT_START bool take_table(char **envp)
 {
   const char *config = prelux_env_get(envp, "PRELUX_CONFIG");
-  if (!config || *config != '/' || map_table(config, &prelux_state.table) < 0) return false;
+  if (!config || *config != '/' || load_table(config, &prelux_state.table) < 0) return false;
   publish_table_path(envp, config);
   return true;
 }
 
-static void start(char **envp)
+static PRELUX_AT_START void start(char **envp, bool secure)
 {
   prelux_real_bind();
-  int saved = errno;
   prelux_state.envp = envp;
   enum prelux_phase phase = PRELUX_OFF;
   const char *off = prelux_env_get(envp, "PRELUX_OFF");
-  if (!getauxval(AT_SECURE) && !(off && *off && strcmp(off, "0") != 0)) phase = take_table(envp) ? PRELUX_ON : configure(envp);
+  bool is_off = off && *off && (off[0] != '0' || off[1]);
+  if (!secure && !is_off && take_table(envp)) {
+    phase = PRELUX_ON;
+  } else if (!secure && !is_off) {
+    int saved = errno;
+    phase = configure(envp);
+    errno = saved;
+  }
   if (prelux_state.table && prelux_table_str(prelux_state.table, prelux_state.table->runtime)[0])
     prelux_state.runtime = prelux_table_str(prelux_state.table, prelux_state.table->runtime);
-  errno = saved;
+  if (phase == PRELUX_ON) prelux_exec_remember(envp);
   __atomic_store_n(&prelux_state.phase, phase, __ATOMIC_RELEASE);
 }
 
 /* 0: nobody set it up yet, 1: under way or done. A thread that meets it under way passes its call to libc: that can
  * only be our own, as other threads do not exist before constructors have run. */
-static int begun;
+static PRELUX_START_DATA int begun;
 
-__attribute__((constructor)) static void prelux_constructor(int argc, char **argv, char **envp)
+/* The kernel's vector follows the environment that it made, which is what ld.so passes to constructors. Where ld.so has
+ * struck out variables, for programs that are secure, NULL follows instead. */
+__attribute__((constructor)) static PRELUX_AT_START void prelux_constructor(int argc, char **argv, char **envp)
 {
-  if (!__atomic_exchange_n(&begun, 1, __ATOMIC_ACQ_REL)) start(envp);
+  if (__atomic_exchange_n(&begun, 1, __ATOMIC_ACQ_REL)) return;
+  char **end = envp;
+  while (*end) end++;
+  const ElfW(auxv_t) *aux = (const ElfW(auxv_t) *)(end + 1);
+  bool secure = aux->a_type == AT_NULL;
+  for (; aux->a_type != AT_NULL; aux++) secure |= aux->a_type == AT_SECURE && aux->a_un.a_val != 0;
+  start(envp, secure);
 }
 
 bool prelux_idle_slow(void)
@@ -280,6 +312,6 @@ bool prelux_idle_slow(void)
     return true;
   }
   if (__atomic_exchange_n(&begun, 1, __ATOMIC_ACQ_REL)) return true;
-  start(environ);
+  start(environ, getauxval(AT_SECURE) != 0);
   return __atomic_load_n(&prelux_state.phase, __ATOMIC_ACQUIRE) != PRELUX_ON;
 }

@@ -21,4 +21,7 @@ const char *prelux_lost_prefixes(const char *config, const char *cwd, char *cons
  * the library starts. */
 const char *prelux_keep(const char *s, size_t max);
 
+/* Keeps what children must find again when the program drops it from their environment (shim/exec_env.c). Once, last. */
+void prelux_exec_remember(char *const envp[]);
+
 #endif

@@ -108,13 +108,13 @@ static const struct {
 /* ---- looking up. No string function of libc is called here: libasan puts its own in their place, which call ours while they
  * set themselves up and are of no use until then. */
 
-static bool same(const char *a, const char *b)
+static PRELUX_AT_START bool same(const char *a, const char *b)
 {
   while (*a && *a == *b) a++, b++;
   return *a == *b;
 }
 
-static bool is_vdso(const char *name)
+static PRELUX_AT_START bool is_vdso(const char *name)
 {
   return same(name, "linux-vdso.so.1") || same(name, "linux-gate.so.1");
 }
@@ -128,18 +128,24 @@ struct object {
   const uint32_t *sysv;     /* DT_HASH */
 };
 
-enum { OBJECTS = 256 };
-static struct object objects[OBJECTS];
-static size_t n_objects;
-static int noted;
+enum { FEW = 4, OBJECTS = 256 }; /* few: libc, ld.so and what small programs have */
+static PRELUX_START_DATA struct object few[FEW];
+static PRELUX_START_DATA size_t n_objects;
+static PRELUX_START_DATA int noted;
+static struct object many[OBJECTS - FEW];
+
+static PRELUX_AT_START struct object *object(size_t i)
+{
+  return i < FEW ? &few[i] : &many[i - FEW];
+}
 
 /* ld.so relocates the pointers of the dynamic section in place; those of the vDSO it leaves alone. */
-static const void *at(const struct link_map *m, ElfW(Addr) ptr)
+static PRELUX_AT_START const void *at(const struct link_map *m, ElfW(Addr) ptr)
 {
   return (const void *)(ptr < m->l_addr ? ptr + m->l_addr : ptr);
 }
 
-static bool describe(const struct link_map *m, struct object *o)
+static PRELUX_AT_START bool describe(const struct link_map *m, struct object *o)
 {
   *o = (struct object){.base = m->l_addr};
   for (const ElfW(Dyn) *d = m->l_ld; d->d_tag != DT_NULL; d++) {
@@ -155,14 +161,14 @@ static bool describe(const struct link_map *m, struct object *o)
   return o->symbols && o->strings && (o->gnu || o->sysv);
 }
 
-void prelux_real_bind(void)
+PRELUX_AT_START void prelux_real_bind(void)
 {
   bool after = false;
   size_t n = 0;
   if (__atomic_load_n(&noted, __ATOMIC_ACQUIRE)) return;
   for (const struct link_map *m = _r_debug.r_map; m && n < OBJECTS; m = m->l_next) {
     if (m->l_ld == _DYNAMIC) after = true;
-    else if (after && !is_vdso(m->l_name) && describe(m, &objects[n])) n++;
+    else if (after && !is_vdso(m->l_name) && describe(m, object(n))) n++;
   }
   n_objects = n;
   __atomic_store_n(&noted, 1, __ATOMIC_RELEASE);
@@ -219,7 +225,8 @@ static void *find_next(const char *name)
   uint32_t hash = 5381;
   for (const unsigned char *p = (const unsigned char *)name; *p; p++) hash = hash * 33 + *p;
   for (size_t i = 0; i < n_objects; i++) {
-    void *fn = objects[i].gnu ? find_gnu(&objects[i], name, hash) : find_sysv(&objects[i], name);
+    const struct object *o = object(i);
+    void *fn = o->gnu ? find_gnu(o, name, hash) : find_sysv(o, name);
     if (fn) return fn;
   }
   return NULL;

@@ -115,20 +115,10 @@ enum { NR_close_range = 436, NR_openat2 = 437, NR_faccessat2 = 439, NR_fchmodat2
   X(faccessat2, faccessat(FD(0), PATH(1), INT(2), INT(3)))              \
   X(fchmodat2, fchmodat(FD(0), PATH(1), MODE(2), INT(3)))
 
-#define HANDLER(name, call)                \
-  static long on_##name(const long *a)     \
-  {                                        \
-    return call;                           \
-  }
-EVERYWHERE(HANDLER)
-OLD(HANDLER)
-NEW(HANDLER)
-
-#define ROW(name, call) [SYS_##name] = on_##name,
-#define NEW_ROW(name, call) [NR_##name] = on_##name,
-static long (*const handlers[])(const long *a) = {EVERYWHERE(ROW) OLD(ROW) NEW(NEW_ROW)};
-
-enum { N_HANDLERS = sizeof(handlers) / sizeof(handlers[0]) };
+/* Numbers, not pointers: a table of pointers is relocated in each process, at the price of a page. */
+#define ROW(name, call) [SYS_##name] = true,
+#define NEW_ROW(name, call) [NR_##name] = true,
+static const bool handled[] = {EVERYWHERE(ROW) OLD(ROW) NEW(NEW_ROW)};
 
 __attribute__((visibility("hidden"), used)) void *prelux_syscall_target(long n, long a, long b);
 
@@ -136,7 +126,16 @@ static long to_hook(long n, long a0, long a1, long a2, long a3, long a4, long a5
 {
   const long a[6] = {a0, a1, a2, a3, a4, a5};
 
-  return handlers[n](a);
+#define HOOK(name, call) \
+  case SYS_##name: return call;
+#define NEW_HOOK(name, call) \
+  case NR_##name: return call;
+  switch (n) {
+    EVERYWHERE(HOOK)
+    OLD(HOOK)
+    NEW(NEW_HOOK)
+  default: return -1; /* not handled[] */
+  }
 }
 
 /* While libc is not bound: no errno is lost, no function is looked up. */
@@ -171,7 +170,7 @@ void *prelux_syscall_target(long n, long a, long b)
   enum { NR_clone3 = 435 };
 
   if (!prelux_idle()) {
-    if (n >= 0 && n < N_HANDLERS && handlers[n]) return (void *)to_hook;
+    if (n >= 0 && n < (long)sizeof(handled) && handled[n]) return (void *)to_hook;
     if (n == NR_clone3) take_note_clone3((const struct clone_args *)a);
     take_note(n, a, b);
   }

@@ -21,7 +21,7 @@
 static const struct
 {
   int err;
-  const char *name;
+  char name[16]; /* no pointer: in the library each would be relocated in each process */
 } names[] = {
 #define E(x) {x, #x}
     E(EPERM),  E(ENOENT),  E(EINTR),   E(EIO),    E(ENXIO),     E(E2BIG),        E(ENOEXEC),      E(EBADF),

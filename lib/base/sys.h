@@ -49,6 +49,11 @@ static inline long prelux_sys6(long n, long a, long b, long c, long d, long e, l
 #define PRELUX_SYS6(n, a, b, c, d, e, f) \
   prelux_sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
+/* Code and data of the library that every process touches when it starts: shim/layout.ld puts them on as few pages as
+ * can be. A page touched costs each process of the machine some microseconds. */
+#define PRELUX_AT_START __attribute__((section(".text.start")))
+#define PRELUX_START_DATA __attribute__((section(".bss.start")))
+
 /* prelux_sys(SYS_x, args...): the result, or -errno. */
 #define prelux_sys(...)                                                                                   \
   PRELUX_SYS_PICK(__VA_ARGS__, PRELUX_SYS6, PRELUX_SYS5, PRELUX_SYS4, PRELUX_SYS3, PRELUX_SYS2, PRELUX_SYS1, \

@@ -7,12 +7,17 @@
 
 #include "lib/base/sys.h"
 
-const char *prelux_env_get(char *const envp[], const char *name)
+/* No function of libc: the library's start calls this, and each page of libc that a start touches costs it. */
+PRELUX_AT_START const char *prelux_env_get(char *const envp[], const char *name)
 {
-  size_t n = strlen(name);
   for (size_t i = 0; envp && envp[i]; i++)
-    if (strncmp(envp[i], name, n) == 0 && envp[i][n] == '=')
+  {
+    size_t n = 0;
+    while (name[n] && envp[i][n] == name[n])
+      n++;
+    if (!name[n] && envp[i][n] == '=')
       return envp[i] + n + 1;
+  }
   return NULL;
 }
 

@@ -25,7 +25,7 @@
 #define LAUNCHES 3 /* of a daemon that ends before it listens */
 
 /* What the daemon inherits. Credentials are not here: they come with REGISTER, bound to a table. */
-static const char *const kept[] = {"HOME=",       "PATH=",        "TZ=",          "XDG_CACHE_HOME=", "LANG=",         "LC_ALL=",
+static const char kept[][20] = {"HOME=",       "PATH=",        "TZ=",          "XDG_CACHE_HOME=", "LANG=",         "LC_ALL=",
                                    "PRELUX_LOG=", "http_proxy=",  "https_proxy=", "HTTPS_PROXY=",    "NO_PROXY=",     "no_proxy=",
                                    "all_proxy=",  "SSL_CERT_",    "ALL_PROXY=",   "ASAN_OPTIONS=",   "UBSAN_OPTIONS=", "TSAN_OPTIONS=",
                                    "LSAN_OPTIONS=", "PRELUX_TEST_"};

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "include/prelux/version.h"
+#include "lib/base/sys.h"
 #include "lib/map/node.h"
 
 uint32_t prelux_component_hash(const char *s, size_t len)
@@ -14,7 +15,7 @@ uint32_t prelux_component_hash(const char *s, size_t len)
   return h ^ h >> 15;
 }
 
-static const struct prelux_table_node *nodes(const struct prelux_table *t)
+static inline const struct prelux_table_node *nodes(const struct prelux_table *t)
 {
   return (const struct prelux_table_node *)((const char *)t + t->nodes_off);
 }
@@ -166,17 +167,17 @@ const struct prelux_table_mapping *prelux_table_by_tree(const struct prelux_tabl
   return best;
 }
 
-static bool str_ok(const struct prelux_table *t, struct prelux_str s)
+static PRELUX_AT_START bool str_ok(const struct prelux_table *t, struct prelux_str s)
 {
   return s.off < t->bytes && s.len < t->bytes - s.off && ((const char *)t)[s.off + s.len] == 0;
 }
 
-static bool array_ok(const struct prelux_table *t, uint64_t off, uint64_t count, uint64_t each)
+static PRELUX_AT_START bool array_ok(const struct prelux_table *t, uint64_t off, uint64_t count, uint64_t each)
 {
   return off % 8 == 0 && off <= t->bytes && count <= (t->bytes - off) / each;
 }
 
-int prelux_table_check(const void *at, size_t bytes)
+PRELUX_AT_START int prelux_table_check(const void *at, size_t bytes)
 {
   const struct prelux_table *t = at;
   if (bytes < sizeof *t || t->magic != PRELUX_TABLE_MAGIC)
