@@ -38,6 +38,14 @@ static cJSON *lines_to_array(char *text)
   return ret;
 }
 
+static cJSON *warnings_array(const struct prelux_conf *conf)
+{
+  cJSON *ret = cJSON_CreateArray();
+  for (size_t i = 0; conf && i < conf->n_warnings; i++)
+    cJSON_AddItemToArray(ret, cJSON_CreateString(conf->warnings[i]));
+  return ret;
+}
+
 static int check(struct prelux_cli *cli)
 {
   struct prelux_conf *conf = NULL;
@@ -53,13 +61,18 @@ static int check(struct prelux_cli *cli)
       cJSON_AddNumberToObject(o, "mappings", (double)conf->n_mappings);
     }
     cJSON_AddItemToObject(o, "errors", lines_to_array(text));
+    cJSON_AddItemToObject(o, "warnings", warnings_array(conf));
     prelux_print_json(o);
   }
   else if (ret != 0)
     fprintf(stderr, "%s%s", text, *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
   else
+  {
+    for (size_t i = 0; i < conf->n_warnings; i++)
+      fprintf(stderr, "warning: %s\n", conf->warnings[i]);
     printf("%s: %zu mappings, %zu backends%s\n", conf->source, conf->n_mappings, conf->n_backends,
            conf->azfuse_off ? " (switched off by AZFUSE_USE_FUSE or QD_USE_FUSE)" : "");
+  }
   prelux_conf_free(conf);
   free(text);
   return ret;

@@ -52,7 +52,8 @@ static cJSON *value_json(const struct prelux_conf_value *v)
   case PRELUX_T_MAP:
     o = cJSON_CreateObject();
     for (size_t i = 0; i + 1 < v->n_items; i += 2)
-      cJSON_AddItemToObject(o, v->items[i], string_json(v->items[i + 1]));
+      cJSON_AddItemToObject(o, v->items[i],
+                            prelux_conf_sounds_secret(v->items[i]) ? cJSON_CreateNull() : string_json(v->items[i + 1]));
     return o;
   case PRELUX_T_FRESHNESS:
     if (strcmp(shown_text(v), "max_age") != 0)

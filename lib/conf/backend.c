@@ -1,8 +1,11 @@
 /* What one row of the key table cannot say about a backend: keys that need, exclude or name one another. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "lib/conf/internal.h"
+#include "lib/conf/show.h"
 
 struct checked {
   struct prelux_conf_loader *l;
@@ -94,19 +97,74 @@ static int first_of(int a, int b)
   return a < 0 ? a : b;
 }
 
+/* Each item of a LIST is host[:port]. */
+static int places(const struct checked *c, const char *name, bool url)
+{
+  const struct prelux_conf_value *v = given(c, name);
+  char q[PRELUX_CONF_QUOTED];
+  int bad = 0;
+  for (size_t i = 0; v && i < v->n_items; i++)
+    if (!prelux_conf_is_place(v->items[i], url))
+    {
+      char *shown = prelux_conf_redacted(v->items[i]);
+      prelux_conf_complain(c->l, at_value(c, v), "`%s`: %s is no %shost:port", name, prelux_conf_quote(q, shown ? shown : "it"),
+                           url ? "URL or " : "");
+      free(shown);
+      bad = -EINVAL;
+    }
+  return bad;
+}
+
+static int domain(const struct checked *c)
+{
+  const struct prelux_conf_value *v = given(c, "domain");
+  char q[PRELUX_CONF_QUOTED];
+  if (!v || (prelux_conf_is_place(v->text, false) && !strchr(v->text, ':')))
+    return 0;
+  prelux_conf_complain(c->l, at_value(c, v), "`domain`: %s is no name of a host", prelux_conf_quote(q, v->text));
+  return -EINVAL;
+}
+
+/* Not in every file: Alluxio's own property may give it. */
+static int check_root(const struct checked *c)
+{
+  if (given(c, "root"))
+    return ufs_root(c);
+  prelux_conf_complain(c->l, c->at, "the key `root` is missing (or `options: {alluxio.dora.client.ufs.root: ...}`)");
+  return -EINVAL;
+}
+
+/* A password that somebody protects by TLS must not go out in plain text. */
+static int etcd_is_tls(const struct checked *c)
+{
+  const struct prelux_conf_value *v = given(c, "etcd");
+  const char *by = given(c, "etcd_ca") ? "etcd_ca" : given(c, "etcd_tls") ? "etcd_tls" : NULL;
+  for (size_t i = 0; v && by && i < v->n_items; i++)
+    if (strncasecmp(v->items[i], "http://", 7) == 0)
+    {
+      prelux_conf_complain(c->l, at_value(c, v), "`etcd`: there is an http:// URL, but `%s` asks for TLS", by);
+      return -EINVAL;
+    }
+  return 0;
+}
+
 static int check_alluxio(const struct checked *c)
 {
   static const char *const members[] = {"etcd", "workers", "domain", NULL};
-  int bad = first_of(one_of(c, members, true), ufs_root(c));
+  int bad = first_of(one_of(c, members, true), check_root(c));
   bad = first_of(bad, needs(c, "etcd_user", "etcd_password"));
   bad = first_of(bad, needs(c, "etcd_password", "etcd_user"));
+  bad = first_of(bad, first_of(places(c, "etcd", true), places(c, "workers", false)));
+  bad = first_of(bad, first_of(domain(c), etcd_is_tls(c)));
   return first_of(bad, under_store(c));
 }
 
 static int check_alluxio_ee(const struct checked *c)
 {
   static const char *const members[] = {"domain", "workers", NULL};
-  return first_of(first_of(one_of(c, members, true), ufs_root(c)), under_store(c));
+  int bad = first_of(one_of(c, members, true), check_root(c));
+  bad = first_of(bad, first_of(places(c, "workers", false), domain(c)));
+  return first_of(bad, under_store(c));
 }
 
 static int check_alluxio_proxy(const struct checked *c)
@@ -152,6 +210,15 @@ int prelux_conf_backends_check(struct prelux_conf_loader *l, const struct prelux
   {
     const struct prelux_conf_backend *b = &l->conf->backends[i];
     struct checked c = {.l = l, .b = b, .at = {.file = d->file, .order = d->order, .line = b->line, .column = b->column}};
+    if (b->type && strncmp(b->type, "alluxio", 7) == 0)
+    {
+      int err = prelux_conf_alluxio_fold(l, d, &l->conf->backends[i]);
+      if (err < 0) /* what hangs on it keeps quiet */
+      {
+        bad = err == -ENOMEM ? err : first_of(err, bad);
+        continue;
+      }
+    }
     for (size_t k = 0; b->type && k < sizeof checks / sizeof checks[0]; k++)
       if (strcmp(checks[k].type, b->type) == 0)
         bad = first_of(checks[k].check(&c), bad);

@@ -61,6 +61,7 @@ struct prelux_conf_value { /* one given or defaulted key */
   double share;
   char **items;          /* LIST: strings; MAP: "key", "value" alternating */
   size_t n_items;
+  struct prelux_conf_place { int line, column; } *places; /* MAP: where the values stand, n_items / 2 of them */
   int line, column;      /* 0: default */
 };
 
@@ -112,6 +113,8 @@ struct prelux_conf {
    * Complete in the conf of a lenient load too: the names to ask a client for. */
   char **used_env;
   size_t n_used_env;
+  char **warnings; /* "file:line:col: message": no mistakes, but worth a word */
+  size_t n_warnings;
   struct prelux_conf_value *values; /* all keys of top level, cache, log and metrics, for showing */
   size_t n_values;
   struct prelux_conf_memory *memory; /* owns every string and array above, and this struct; wiped when freed */

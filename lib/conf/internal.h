@@ -22,6 +22,7 @@
 #define PRELUX_CONF_ALIASES_MAX 65536u
 #define PRELUX_CONF_KEYS_MAX 4096u /* of one map: duplicates are searched one by one */
 #define PRELUX_CONF_ERRORS_MAX 200u
+#define PRELUX_CONF_WARNINGS_MAX 100u
 #define PRELUX_CONF_NAME_MAX 64  /* of a key, with its NUL */
 #define PRELUX_CONF_ROWS_MAX 256 /* of the key table */
 
@@ -56,6 +57,8 @@ struct prelux_conf_loader {
 /* report.c */
 void prelux_conf_complain(struct prelux_conf_loader *l, struct prelux_conf_at at, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* What is no mistake but worth a word: into conf->warnings. 0 or -ENOMEM. */
+int prelux_conf_warn(struct prelux_conf_loader *l, struct prelux_conf_at at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* All complaints by position, "file:line:column: message\n" each; malloc'd, NULL: none or no memory. */
 char *prelux_conf_report(struct prelux_conf_loader *l);
 void prelux_conf_report_release(struct prelux_conf_loader *l);
@@ -158,6 +161,10 @@ bool prelux_conf_python_int(const char *s, long *ret);
 int prelux_conf_account_use(struct prelux_conf_loader *l, struct prelux_conf_at at, const char *name);
 /* backend.c: what one row of the key table cannot say. */
 int prelux_conf_backends_check(struct prelux_conf_loader *l, const struct prelux_conf_doc *d);
+/* alluxio.c: what `options` says by Alluxio's property names becomes the native keys' values. */
+int prelux_conf_alluxio_fold(struct prelux_conf_loader *l, const struct prelux_conf_doc *d, struct prelux_conf_backend *b);
+/* host[:port], IPv6 in brackets; url: http:// or https:// may stand before it, a slash behind it. */
+bool prelux_conf_is_place(const char *s, bool url);
 /* Sets env and under of every backend that has a type. 0 or -ENOMEM. */
 int prelux_conf_backends_bind(struct prelux_conf_loader *l);
 /* place.c */

@@ -37,6 +37,27 @@ void prelux_conf_complain(struct prelux_conf_loader *l, struct prelux_conf_at at
   va_end(ap);
 }
 
+int prelux_conf_warn(struct prelux_conf_loader *l, struct prelux_conf_at at, const char *fmt, ...)
+{
+  struct prelux_conf *c = l->conf;
+  char text[512];
+  va_list ap;
+  if (c->n_warnings == PRELUX_CONF_WARNINGS_MAX)
+    return 0;
+  if (!c->warnings && !(c->warnings = prelux_conf_alloc(c->memory, PRELUX_CONF_WARNINGS_MAX * sizeof *c->warnings)))
+    return -ENOMEM;
+  int n = snprintf(text, sizeof text, "%s:%d:%d: ", at.file, at.line, at.column);
+  size_t used = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
+  va_start(ap, fmt);
+  vsnprintf(text + used, sizeof text - used, fmt, ap);
+  va_end(ap);
+  flatten(text + used);
+  if (!(c->warnings[c->n_warnings] = prelux_conf_dup(c->memory, text, strlen(text))))
+    return -ENOMEM;
+  c->n_warnings++;
+  return 0;
+}
+
 static int by_position(const void *a, const void *b)
 {
   const struct prelux_conf_complaint *x = a, *y = b;

@@ -77,7 +77,7 @@ static bool is_reference(const char *raw)
 }
 
 /* Names of properties whose values nobody should see, wherever they turn up. */
-static bool sounds_secret(const char *name)
+bool prelux_conf_sounds_secret(const char *name)
 {
   static const char *const words[] = {"secret", "password", "token", "credential", "accesskey", "access.key", "access_key"};
   for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
@@ -117,7 +117,7 @@ static void put_value(const struct prelux_conf_value *v, FILE *f)
       fputs(i ? ", " : "{", f);
       put_string(v->items[i], f);
       fputs(": ", f);
-      put_careful(v->key->hidden || sounds_secret(v->items[i]) ? HIDDEN : v->items[i + 1], f);
+      put_careful(v->key->hidden || prelux_conf_sounds_secret(v->items[i]) ? HIDDEN : v->items[i + 1], f);
     }
     fputs(v->n_items ? "}" : "{}", f);
     break;

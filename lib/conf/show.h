@@ -14,6 +14,9 @@ void prelux_conf_show(const struct prelux_conf *c, FILE *f);
 /* `s`, and if it holds a URL, that without its user, password and query. malloc'd; NULL: no memory. For any other way of showing. */
 char *prelux_conf_redacted(const char *s);
 
+/* Is the value of this item of a map (`options`) one not to be shown? */
+bool prelux_conf_sounds_secret(const char *name);
+
 /* A file to begin with: one backend and one mapping, every other key behind a '#' with its help. It loads as it is; taking one
  * '#' away from a line makes the key count. */
 void prelux_conf_example(FILE *f);

@@ -265,7 +265,8 @@ static int read_map(const struct place *p, yaml_node_t *n, struct prelux_conf_va
   }
   int bad = prelux_conf_map_open(p->l, p->d, n, &m);
   v->items = prelux_conf_alloc(p->l->conf->memory, (2 * m.n + 1) * sizeof *v->items);
-  if (!v->items)
+  v->places = prelux_conf_alloc(p->l->conf->memory, (m.n + 1) * sizeof *v->places);
+  if (!v->items || !v->places)
     bad = -ENOMEM;
   for (size_t i = 0; i < m.n && bad != -ENOMEM; i++)
   {
@@ -281,7 +282,10 @@ static int read_map(const struct place *p, yaml_node_t *n, struct prelux_conf_va
     if (err == 0 && !(slot[0] = prelux_conf_dup(p->l->conf->memory, m.pairs[i].name, strlen(m.pairs[i].name))))
       err = -ENOMEM;
     if (err == 0)
+    {
+      v->places[v->n_items / 2] = (struct prelux_conf_place){.line = at.line, .column = at.column};
       v->n_items += 2;
+    }
     else
       bad = err;
   }

@@ -32,7 +32,7 @@ static void the_example_of_the_design(void **state)
   assert_string_equal(b->type, "alluxio");
   assert_string_equal(prelux_conf_str(b, "root"), "s3://data");
   assert_int_equal(prelux_conf_num(b, "http_port"), 28080);
-  assert_int_equal(prelux_conf_num(b, "page_size"), 1 << 20);
+  assert_int_equal(prelux_conf_num(b, "page_size"), 4 << 20);
   assert_string_equal(prelux_conf_item(b, "options", "alluxio.worker.page.store.page.size"), "4MB");
   assert_null(prelux_conf_item(b, "options", "other"));
   assert_int_equal(prelux_conf_get(b, "etcd")->n_items, 1);

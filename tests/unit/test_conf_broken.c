@@ -77,8 +77,12 @@ static void emit_backend(struct text *t, const struct plan *p, const char *type)
   for (const struct prelux_conf_key *k = prelux_conf_keys; k->name; k++)
     if (k->where == PRELUX_AT_BACKEND && strcmp(k->backend, type) == 0 && k->required)
       emit_other(t, p, "    ", k->name, good_value(k));
-  if (strncmp(type, "alluxio", 7) == 0 && strcmp(type, "alluxio-proxy") != 0 && !member)
-    emit(t, "    domain: workers\n");
+  if (strncmp(type, "alluxio", 7) == 0 && strcmp(type, "alluxio-proxy") != 0)
+  {
+    emit_other(t, p, "    ", "root", "/r"); /* not required: a property under `options` may give it */
+    if (!member)
+      emit(t, "    domain: workers\n");
+  }
   if (strchr(p->key->name, '.'))
     emit(t, "    %.*s:\n", (int)strcspn(p->key->name, "."), p->key->name);
   emit_key(t, p, strchr(p->key->name, '.') ? "      " : "    ", type);

@@ -80,7 +80,7 @@ static void secrets_are_not_shown(void **state)
                                     "  b: {type: http, url: \"${U}\", bearer: \"${T}\"}\n"
                                     "  c: {type: http, url: \"http://h/a@b\", bearer: \"file:tok\"}\n"
                                     "  d: {type: http, url: \"http://h\", bearer: \"hush${T}\"}\n"
-                                    "  e: {type: alluxio, root: /x, workers: [\"http://hush@w?hush\"], options: {fs.s3a.secret.key: hush, "
+                                    "  e: {type: alluxio, root: /x, workers: [w], options: {fs.s3a.secret.key: hush, "
                                     "s3a.accessKeyId: hush, page.size: 4MB}}\n"
                                     "  f: {type: s3, bucket: b, access_key: hush, secret_key: hush}\n",
                                     env);
