@@ -83,6 +83,7 @@ static int adopt_row(const struct prelux_view *v, const char *object, const stru
                            .bytes = (uint64_t)st->st_blocks * 512,
                            .file_mtime_ns = prelux_stat_mtime(st),
                            .used_ns = prelux_store_wall()};
+  prelux_number_note(v->tree, object, &row.obj);
   int rc = prelux_catalogue_finish(s->cat, v->tree->id, object, &row, &old);
   if (rc < 0)
     return rc;

@@ -2,7 +2,7 @@
  * memory file). synchronous=NORMAL: a commit survives SIGKILL; power loss may take the last commits, which the epochs
  * account for (recover.c). One connection, one mutex, statements prepared once.
  *
- * objects: whole files at their cache paths. fills: files about to get their name; the row names the inode, so that after a
+ * numbers: identity (number.c). objects: whole files at their cache paths. fills: files about to get their name; the row names the inode, so that after a
  * crash "is it there?" has a sure answer. Paths are blobs: any byte but NUL, compared by memcmp. */
 #include "lib/store/private.h"
 
@@ -36,11 +36,14 @@ static const char schema[] =
     "CREATE INDEX IF NOT EXISTS objects_epoch ON objects(epoch);"
     "CREATE TABLE IF NOT EXISTS recovered(name TEXT PRIMARY KEY, tree INTEGER NOT NULL, path BLOB NOT NULL,"
     " at INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS numbers(tree INTEGER NOT NULL, base INTEGER NOT NULL, generation INTEGER NOT NULL,"
+    " stamp INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY(tree, base)) WITHOUT ROWID;"
     "INSERT OR IGNORE INTO meta VALUES('schema','" SCHEMA_VERSION "');";
 
 enum stmt {
   BEGIN, COMMIT, ROLLBACK, META, SET_META, TREE, ADD_TREE, GET, FILL, FINISH, ABORT, DEL, BYTES, TOUCH,
-  IDENTITY, OLDEST, NEWEST, BELOW, BELOW_FIRST, UNFINISHED, LATER, PROMOTE, TOTALS, RECOVERED, STATEMENTS
+  IDENTITY, OLDEST, NEWEST, BELOW, BELOW_FIRST, UNFINISHED, LATER, PROMOTE, TOTALS, RECOVERED,
+  NUMBERS, SET_NUMBER, PRUNE_NUMBERS, STATEMENTS
 };
 
 static const char *const sql[STATEMENTS] = {
@@ -67,6 +70,10 @@ static const char *const sql[STATEMENTS] = {
     [LATER] = VICTIM "objects WHERE epoch>?1 LIMIT ?2",
     [PROMOTE] = "INSERT OR REPLACE INTO objects SELECT * FROM fills WHERE tree=?1 AND path=?2",
     [TOTALS] = "SELECT coalesce(sum(bytes),0),count(*),coalesce(max(epoch),0) FROM objects",
+    [NUMBERS] = "SELECT base,generation,stamp FROM numbers WHERE tree=?1",
+    [SET_NUMBER] = "INSERT OR REPLACE INTO numbers VALUES(?1,?2,?3,?4,?5)",
+    [PRUNE_NUMBERS] = "DELETE FROM numbers WHERE tree=?1 AND base NOT IN"
+                      " (SELECT base FROM numbers WHERE tree=?1 ORDER BY generation>0 DESC, at DESC LIMIT ?2)",
     [RECOVERED] = "INSERT OR REPLACE INTO recovered VALUES(?1,?2,?3,?4)",
 };
 
@@ -123,6 +130,16 @@ static int run(struct prelux_catalogue *c, sqlite3_stmt *st)
 {
   int ret = fault(c, sqlite3_step(st));
   done(st);
+  return ret;
+}
+
+/* Ends a transaction that began with ret: committed, or undone. */
+static int end(struct prelux_catalogue *c, int ret)
+{
+  if (ret == 0)
+    ret = run(c, c->stmts[COMMIT]);
+  if (ret < 0 && !sqlite3_get_autocommit(c->db))
+    run(c, c->stmts[ROLLBACK]);
   return ret;
 }
 
@@ -358,10 +375,7 @@ int prelux_catalogue_finish(struct prelux_catalogue *c, int64_t tree, const char
     ret = put_row(c, FINISH, tree, path, row);
     if (ret == 0)
       ret = run(c, bind(c, ABORT, tree, path));
-    if (ret == 0)
-      ret = run(c, c->stmts[COMMIT]);
-    if (ret < 0)
-      run(c, c->stmts[ROLLBACK]);
+    ret = end(c, ret);
   }
   pthread_mutex_unlock(&c->lock);
   if (ret == 0)
@@ -410,10 +424,7 @@ int prelux_catalogue_touch(struct prelux_catalogue *c, const struct prelux_victi
     sqlite3_bind_int64(st, 3, rows[i].used_ns);
     ret = run(c, st);
   }
-  if (ret == 0)
-    ret = run(c, c->stmts[COMMIT]);
-  if (ret < 0)
-    run(c, c->stmts[ROLLBACK]);
+  ret = end(c, ret);
   pthread_mutex_unlock(&c->lock);
   return ret;
 }
@@ -565,6 +576,57 @@ int prelux_catalogue_identity(struct prelux_catalogue *c, int64_t tree, char *re
   done(st);
   pthread_mutex_unlock(&c->lock);
   return result;
+}
+
+int prelux_catalogue_numbers(struct prelux_catalogue *c, int64_t tree, int (*fn)(void *arg, const struct prelux_number *n),
+                             void *arg)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = c->stmts[NUMBERS];
+  sqlite3_bind_int64(st, 1, tree);
+  int rc = SQLITE_ROW, ret = 0;
+  while (ret == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW)
+  {
+    struct prelux_number n = {.base = (uint64_t)sqlite3_column_int64(st, 0),
+                              .generation = (uint64_t)sqlite3_column_int64(st, 1),
+                              .stamp = (uint64_t)sqlite3_column_int64(st, 2)};
+    ret = fn(arg, &n);
+  }
+  if (ret == 0)
+    ret = fault(c, rc);
+  done(st);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+int prelux_catalogue_set_numbers(struct prelux_catalogue *c, int64_t tree, const struct prelux_number *rows, size_t n)
+{
+  int64_t at = prelux_store_wall();
+  pthread_mutex_lock(&c->lock);
+  int ret = run(c, c->stmts[BEGIN]);
+  for (size_t i = 0; ret == 0 && i < n; i++)
+  {
+    sqlite3_stmt *st = c->stmts[SET_NUMBER];
+    sqlite3_bind_int64(st, 1, tree);
+    sqlite3_bind_int64(st, 2, (int64_t)rows[i].base);
+    sqlite3_bind_int64(st, 3, (int64_t)rows[i].generation);
+    sqlite3_bind_int64(st, 4, (int64_t)rows[i].stamp);
+    sqlite3_bind_int64(st, 5, at);
+    ret = run(c, st);
+  }
+  ret = end(c, ret);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+int prelux_catalogue_prune_numbers(struct prelux_catalogue *c, int64_t tree, size_t keep)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_bind_int64(c->stmts[PRUNE_NUMBERS], 1, tree);
+  sqlite3_bind_int64(c->stmts[PRUNE_NUMBERS], 2, (int64_t)keep);
+  int ret = run(c, c->stmts[PRUNE_NUMBERS]);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
 }
 
 void prelux_catalogue_durable(struct prelux_catalogue *c)

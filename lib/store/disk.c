@@ -109,16 +109,18 @@ int prelux_disk_open(struct prelux_tree *t, const char *object, int flags, int *
   int fd = -1;
   if (ret == 0 && (fd = prelux_os.openat(dir, base, flags | O_NOFOLLOW | O_CLOEXEC)) < 0)
     ret = -errno;
+  if (ret == 0 && (prelux_os.fstat(fd, ret_st) < 0 || !S_ISREG(ret_st->st_mode)))
+    ret = -ENXIO;
+  /* An open that had to wait for the evictor's lease gets the file after it has lost its name. */
+  struct stat named;
+  if (ret == 0 && (prelux_os.fstatat(dir, base, &named, AT_SYMLINK_NOFOLLOW) < 0 || named.st_ino != ret_st->st_ino))
+    ret = -ENOENT;
   prelux_os.close(dir);
-  if (ret < 0)
-    return ret;
-  if (prelux_os.fstat(fd, ret_st) < 0 || !S_ISREG(ret_st->st_mode))
-  {
+  if (ret == 0)
+    *ret_fd = fd;
+  else if (fd >= 0)
     prelux_os.close(fd);
-    return -ENXIO;
-  }
-  *ret_fd = fd;
-  return 0;
+  return ret;
 }
 
 int prelux_dir_each(int dirfd, int (*fn)(void *arg, int dirfd, const char *name), void *arg)

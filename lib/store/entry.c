@@ -74,6 +74,7 @@ void prelux_entry_known(const struct prelux_entry *e, struct prelux_known *ret)
       .obj = {.type = e->type, .mode = e->mode, .size = e->size, .mtime_ns = e->mtime_ns, .mtime_rough = e->mtime_rough},
       .learned_ns = e->learned_ns,
       .cache_ino = e->cache_ino,
+      .ino = e->ino,
   };
   memcpy(ret->obj.version, version, e->version_len + 1u);
   memcpy(ret->obj.md5, md5, e->md5_len + 1u);
@@ -121,6 +122,7 @@ static struct prelux_entry *entry_new(struct prelux_tree *t, const char *object,
   e->mtime_rough = k->obj.mtime_rough;
   e->learned_ns = k->learned_ns;
   e->cache_ino = k->cache_ino;
+  e->ino = k->ino;
   e->version_len = (uint8_t)version;
   e->md5_len = (uint8_t)md5;
   memcpy(e->data, object, len);

@@ -246,6 +246,7 @@ static int install(const struct prelux_view *v, const char *object, const char *
   int dir, rc = prelux_disk_parent(v->tree, object, true, &dir, &base);
   if (rc < 0)
     return prelux_problem(why, -rc, "cannot make the cache folder of %.200s: %s", object, strerror(-rc));
+  prelux_number_note(v->tree, object, &row->obj);
   rc = prelux_catalogue_begin(s->cat, v->tree->id, object, row);
   if (rc == 0)
   {

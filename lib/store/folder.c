@@ -207,7 +207,8 @@ void prelux_folder_known(const struct prelux_folder *f, uint32_t i, struct prelu
 {
   const struct prelux_listing_entry *e = &f->blob->entries[i];
   *ret = (struct prelux_known){.obj = {.type = e->type, .mode = e->mode, .size = e->size, .mtime_ns = e->mtime_ns},
-                               .learned_ns = f->learned_ns};
+                               .learned_ns = f->learned_ns,
+                               .ino = e->ino};
   if (f->extra[i].version_off)
     memccpy(ret->obj.version, f->pool + f->extra[i].version_off, 0, sizeof ret->obj.version);
   if (f->extra[i].md5_off)

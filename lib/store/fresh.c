@@ -20,6 +20,9 @@ static void remember(const struct prelux_view *v, const char *object, size_t len
   struct prelux_tree *t = v->tree;
   struct prelux_known was;
   size_t parent = prelux_object_parent(object, len);
+  prelux_learn_lock(t);
+  k->ino = prelux_learn(t, object, len, k);
+  prelux_learn_save(t);
   pthread_mutex_lock(&t->store->lock);
   /* Other views must not go on showing the old version, beside the new file. */
   if (prelux_memory_get(t, object, len, &was) && !prelux_object_same(&was.obj, &k->obj))
@@ -28,11 +31,14 @@ static void remember(const struct prelux_view *v, const char *object, size_t len
   prelux_view_publish(v, object, len, k);
   /* A listing that disagrees is out of date: listing and stat must not contradict each other for longer than needed. */
   struct prelux_folder *f = len ? prelux_folder_find(t, object, parent) : NULL;
-  if (f && f->exact && f->learned_ns < k->learned_ns)
+  if (f && f->learned_ns < k->learned_ns)
   {
     const char *name = object + (parent ? parent + 1 : 0);
-    bool listed = prelux_folder_child(f, name, len - (size_t)(name - object)) >= 0;
-    if (listed != (k->obj.type != PRELUX_NONE))
+    long child = prelux_folder_child(f, name, len - (size_t)(name - object));
+    bool there = k->obj.type != PRELUX_NONE;
+    if (child >= 0 && there && f->blob->entries[child].ino != k->ino)
+      f->outdated = true;
+    if (f->exact && (child >= 0) != there)
     {
       prelux_folder_drop(t, object, parent);
       prelux_view_publish(v, object, len, k); /* the drop took its slot too */
@@ -40,6 +46,7 @@ static void remember(const struct prelux_view *v, const char *object, size_t len
   }
   t->store->stats.negatives += k->obj.type == PRELUX_NONE;
   pthread_mutex_unlock(&t->store->lock);
+  prelux_learn_unlock(t);
 }
 
 static int valid_object(const struct prelux_object *o, const char *object, struct prelux_problem *why)
@@ -132,7 +139,9 @@ static int from_catalogue(const struct prelux_view *v, const char *object, size_
   if (v->freshness != PRELUX_FRESH_IMMUTABLE || prelux_catalogue_get(v->tree->store->cat, v->tree->id, object, &row) < 0 ||
       row.used_ns == 0)
     return 0;
-  *ret = (struct prelux_known){.obj = row.obj};
+  *ret = (struct prelux_known){.obj = row.obj, .ino = prelux_number_of(v->tree, object, &row.obj)};
+  if (ret->ino == 0)
+    return 0;
   pthread_mutex_lock(&v->tree->store->lock);
   prelux_entry_put(v->tree, object, len, ret);
   prelux_view_publish(v, object, len, ret);
@@ -224,6 +233,6 @@ int prelux_store_stat(const struct prelux_view *v, const char *object, unsigned 
   if (rc == 0)
     rc = prelux_fresh_get(v, object, flags, false, &k, why);
   if (rc == 0)
-    prelux_view_attr(v, object, strlen(object), &k, ret);
+    prelux_view_attr(v, &k, ret);
   return rc;
 }

@@ -149,6 +149,21 @@ static void sort_items(struct collect *c)
   c->n = n;
 }
 
+/* The number of a child; one of which the listing says nothing but that it is there is not learned about. */
+static uint64_t child_number(const struct collect *c, const struct prelux_folder *f, const struct item *it, const char *path,
+                             size_t len)
+{
+  struct prelux_known k = {.obj = {.type = it->type, .size = it->size, .mtime_ns = it->mtime_ns}, .learned_ns = f->learned_ns};
+  if (!f->exact)
+    return prelux_learn_number(f->tree, path, len);
+  if (it->version)
+    memccpy(k.obj.version, c->pool + it->version, 0, sizeof k.obj.version);
+  if (it->md5)
+    memccpy(k.obj.md5, c->pool + it->md5, 0, sizeof k.obj.md5);
+  return prelux_learn(f->tree, path, len, &k);
+}
+
+/* Learn lock held. */
 static void fill_blob(struct collect *c, struct prelux_folder *f, size_t bytes)
 {
   char path[PRELUX_OBJECT_MAX + PRELUX_NAME_MAX + 2];
@@ -158,7 +173,7 @@ static void fill_blob(struct collect *c, struct prelux_folder *f, size_t bytes)
                                .major = PRELUX_LISTING_MAJOR,
                                .count = (uint32_t)c->n,
                                .bytes = bytes,
-                               .dir_ino = prelux_object_ino(f->tree, f->path, f->path_len)};
+                               .dir_ino = prelux_learn_number(f->tree, f->path, f->path_len)};
   memcpy(path, f->path, base);
   if (base)
     path[base++] = '/';
@@ -169,7 +184,7 @@ static void fill_blob(struct collect *c, struct prelux_folder *f, size_t bytes)
     l->entries[i] = (struct prelux_listing_entry){
         .size = it->size,
         .mtime_ns = it->mtime_ns,
-        .ino = prelux_object_ino(f->tree, path, base + it->name_len),
+        .ino = child_number(c, f, it, path, base + it->name_len),
         .mode = it->mode,
         .name_off = (uint32_t)at,
         .name_len = it->name_len,
@@ -237,9 +252,21 @@ static void publish_children(const struct prelux_view *v, struct prelux_folder *
   }
 }
 
+/* The caller keeps its reference. */
+static int remember(struct prelux_folder *f)
+{
+  struct prelux_store *s = f->tree->store;
+  prelux_learn_save(f->tree);
+  atomic_fetch_add(&f->refs, 1);
+  pthread_mutex_lock(&s->lock);
+  s->stats.listings++;
+  prelux_folder_put(f);
+  pthread_mutex_unlock(&s->lock);
+  return 0;
+}
+
 static int fetch(const struct prelux_view *v, const char *object, struct prelux_folder **ret, struct prelux_problem *why)
 {
-  struct prelux_store *s = v->tree->store;
   struct collect c = {.v = v, .object = object, .exact = v->backend->ops->caps & PRELUX_CAP_LIST_EXACT};
   uint64_t learned = prelux_store_now();
   struct prelux_folder *f = NULL;
@@ -252,18 +279,15 @@ static int fetch(const struct prelux_view *v, const char *object, struct prelux_
     if (c.dropped)
       prelux_warn("listing of '%.200s': %u names dropped, first reason: %s", object, c.dropped, c.example);
     sort_items(&c);
+    prelux_learn_lock(v->tree);
     f = pack(&c, learned);
-    rc = f ? 0 : prelux_problem(why, ENOMEM, "out of memory");
+    rc = f ? remember(f) : prelux_problem(why, ENOMEM, "out of memory");
+    prelux_learn_unlock(v->tree);
   }
   free(c.items);
   free(c.pool);
   if (rc < 0)
     return rc;
-  atomic_fetch_add(&f->refs, 1);
-  pthread_mutex_lock(&s->lock);
-  s->stats.listings++;
-  prelux_folder_put(f);
-  pthread_mutex_unlock(&s->lock);
   publish_children(v, f);
   *ret = f;
   return 0;
@@ -276,7 +300,7 @@ static struct prelux_folder *remembered(const struct prelux_view *v, const char 
   pthread_mutex_lock(&s->lock);
   struct prelux_folder *f = prelux_folder_find(v->tree, object, strlen(object));
   k.learned_ns = f ? f->learned_ns : 0;
-  if (f && f->learned_ns >= not_before && (any_age || prelux_view_fresh(v, &k, prelux_store_now())))
+  if (f && !f->outdated && f->learned_ns >= not_before && (any_age || prelux_view_fresh(v, &k, prelux_store_now())))
     atomic_fetch_add(&f->refs, 1);
   else
     f = NULL;
@@ -363,7 +387,7 @@ int prelux_store_list(const struct prelux_view *v, const char *object, unsigned 
   if (rc == 0 && (rc = seal(f, ret_fd)) < 0)
     prelux_problem(why, -rc, "cannot pack the listing of %.200s: %s", object, strerror(-rc));
   if (rc == 0)
-    prelux_view_attr(v, object, strlen(object), &k, ret);
+    prelux_view_attr(v, &k, ret);
   prelux_folder_unref(f);
   return rc;
 }

@@ -74,12 +74,6 @@ int prelux_object_check(const struct prelux_store *s, const char *object, struct
   }
 }
 
-uint64_t prelux_object_ino(const struct prelux_tree *t, const char *object, size_t len)
-{
-  uint64_t ino = prelux_store_hash(object, len, t->key) & INT64_MAX;
-  return ino ? ino : 1;
-}
-
 /* How long k may be used from the instant it was learned; 0: not beyond the call at hand. */
 static uint64_t view_age(const struct prelux_view *v, const struct prelux_known *k)
 {
@@ -105,8 +99,7 @@ bool prelux_view_fresh(const struct prelux_view *v, const struct prelux_known *k
   return now < valid_until(v, k);
 }
 
-void prelux_view_attr(const struct prelux_view *v, const char *object, size_t len, const struct prelux_known *k,
-                      struct prelux_attr *ret)
+void prelux_view_attr(const struct prelux_view *v, const struct prelux_known *k, struct prelux_attr *ret)
 {
   bool file = k->obj.type == PRELUX_FILE;
   *ret = (struct prelux_attr){
@@ -115,7 +108,7 @@ void prelux_view_attr(const struct prelux_view *v, const char *object, size_t le
       .mode = k->obj.mode ? k->obj.mode & 07777 : (file ? v->file_mode : v->dir_mode),
       .size = file ? k->obj.size : 0,
       .mtime_ns = k->obj.mtime_ns,
-      .ino = prelux_object_ino(v->tree, object, len),
+      .ino = k->ino ? k->ino : 1,
       .cache_ino = k->cache_ino,
       .cache_dev = k->cache_ino ? v->tree->store->dev : 0,
       .valid_ns = valid_until(v, k),
@@ -136,7 +129,7 @@ void prelux_view_publish(const struct prelux_view *v, const char *object, size_t
   struct prelux_attr attr;
   if (!index || !view_indexed(v))
     return;
-  prelux_view_attr(v, object, len, k, &attr);
+  prelux_view_attr(v, k, &attr);
   /* A slot without validity is of use only for the inode key that comes with it. */
   if (attr.valid_ns || attr.cached)
     prelux_index_put(index, v->id, object, len, &attr, v->tree->dev);

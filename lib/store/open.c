@@ -86,7 +86,8 @@ bool prelux_row_matches(const struct prelux_store *s, const struct prelux_row *r
          (uint64_t)st->st_size == row->obj.size && prelux_stat_mtime(st) == row->file_mtime_ns;
 }
 
-/* Somebody removed the cache file: its inode number may belong to another file by now. */
+/* Somebody removed the cache file: its inode number may belong to another file by now. Only who leads the object's fill flight
+ * can say so: for anybody else it may have come (back) since he looked. */
 static void lost(struct prelux_tree *t, const char *object)
 {
   struct prelux_store *s = t->store;
@@ -103,13 +104,13 @@ static void lost(struct prelux_tree *t, const char *object)
   pthread_mutex_unlock(&s->lock);
 }
 
-int prelux_open_cached(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd)
+int prelux_open_cached(const struct prelux_view *v, const char *object, struct prelux_known *k, bool leads, int *ret_fd)
 {
   struct prelux_store *s = v->tree->store;
   struct prelux_row row;
   struct stat st;
   int fd, rc = prelux_disk_open(v->tree, object, O_RDONLY, &fd, &st);
-  if (rc == -ENOENT)
+  if (rc == -ENOENT && leads)
     lost(v->tree, object);
   if (rc < 0)
     return rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM ? rc : -ENOENT;
@@ -140,10 +141,10 @@ void prelux_open_warm(const struct prelux_view *v)
     if (prelux_catalogue_get(s->cat, v->tree->id, rows[i].path, &row) == 0 && row.used_ns != 0 &&
         prelux_disk_open(v->tree, rows[i].path, O_RDONLY | O_NONBLOCK, &fd, &st) == 0)
     {
-      struct prelux_known k = {.obj = row.obj, .cache_ino = row.ino};
+      struct prelux_known k = {.obj = row.obj, .cache_ino = row.ino, .ino = prelux_number_of(v->tree, rows[i].path, &row.obj)};
       size_t len = strlen(rows[i].path);
       pthread_mutex_lock(&s->lock);
-      if (prelux_row_matches(s, &row, &st))
+      if (k.ino && prelux_row_matches(s, &row, &st))
       {
         prelux_entry_put(v->tree, rows[i].path, len, &k);
         if (k.cache_ino == row.ino)
@@ -161,12 +162,12 @@ void prelux_open_warm(const struct prelux_view *v)
 static int produce(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd,
                    struct prelux_problem *why)
 {
-  int rc = prelux_open_cached(v, object, k, ret_fd);
+  int rc = prelux_open_cached(v, object, k, true, ret_fd);
   if (rc != -ENOENT)
     return rc == 0 ? 0 : prelux_problem(why, -rc, "cached file of %.200s: %s", object, strerror(-rc));
   rc = prelux_adopt(v, object, k, why);
   if (rc == 0)
-    rc = prelux_open_cached(v, object, k, ret_fd);
+    rc = prelux_open_cached(v, object, k, true, ret_fd);
   return rc == -ENOENT ? prelux_fill(v, object, k, true, ret_fd, why) : rc;
 }
 
@@ -193,7 +194,7 @@ static int open_file(const struct prelux_view *v, const char *object, struct pre
   struct prelux_store *s = v->tree->store;
   if (v->freshness == PRELUX_FRESH_SKIP)
     return want_fd ? prelux_fill(v, object, k, false, ret_fd, why) : 0;
-  int rc = prelux_open_cached(v, object, k, ret_fd);
+  int rc = prelux_open_cached(v, object, k, false, ret_fd);
   if (rc == 0)
   {
     pthread_mutex_lock(&s->lock);
@@ -218,7 +219,7 @@ int prelux_store_open_object(const struct prelux_view *v, const char *object, un
       return rc;
     if (flags & PRELUX_STORE_CACHED_ONLY)
     {
-      rc = k.obj.type == PRELUX_DIR || skip ? -EAGAIN : prelux_open_cached(v, object, &k, &fd);
+      rc = k.obj.type == PRELUX_DIR || skip ? -EAGAIN : prelux_open_cached(v, object, &k, false, &fd);
       if (rc < 0)
         return -EAGAIN;
       again = 0;
@@ -240,7 +241,7 @@ int prelux_store_open_object(const struct prelux_view *v, const char *object, un
     return rc;
   if (skip && k.obj.type == PRELUX_FILE)
     k.cache_ino = 0;
-  prelux_view_attr(v, object, strlen(object), &k, ret);
+  prelux_view_attr(v, &k, ret);
   if (ret_fd)
     *ret_fd = fd;
   else if (fd >= 0)

@@ -1,6 +1,7 @@
 /* Inside lib/store only.
  *
- * Locks, outermost first: store.lock (memory: entries, folders, flights, views, counters) -> catalogue's mutex -> index's mutex.
+ * Locks, outermost first: a tree's learn lock (number.c) -> store.lock (memory: entries, folders, flights, views, counters) ->
+ * catalogue's mutex -> index's mutex.
  * store.lock is never held over a call that may wait for the disk or the network; pointers into entries and folders live
  * only while it is held (folders can be retained).
  *
@@ -35,6 +36,7 @@
 #define PRELUX_USE_NS 10000000000ll  /* the same object is not noted again within this time */
 #define PRELUX_WARM_MAX 2048         /* cached files of a tree published when a view is first used */
 #define PRELUX_ROOM_WAIT_NS 2000000000ull /* a fill waits so long for room while others are under way */
+#define PRELUX_NUMBERS_MAX (1u << 20) /* objects of a tree whose identity is remembered in a row of its own */
 #define PRELUX_HELD_MAX 4096u        /* files without a tree name that wait for their readers */
 
 /* ---- objects (object.c) ---- */
@@ -43,6 +45,7 @@ struct prelux_known {
   struct prelux_object obj; /* type PRELUX_NONE: known not to exist */
   uint64_t learned_ns;      /* CLOCK_MONOTONIC before the remote was asked; 0: a catalogue row, not asked in this life */
   uint64_t cache_ino;       /* what lies at the cache path is whole, of this version, and was seen in this life; 0: unknown */
+  uint64_t ino;             /* st_ino of this version (number.c); 0 only for what is not there */
 };
 
 uint64_t prelux_store_now(void);  /* CLOCK_MONOTONIC, ns */
@@ -54,14 +57,40 @@ bool prelux_object_same(const struct prelux_object *a, const struct prelux_objec
 int prelux_object_check(const struct prelux_store *s, const char *object, struct prelux_problem *why);
 /* Length of the folder part of a path ("a/b/c" -> 3, "a" -> 0). */
 size_t prelux_object_parent(const char *object, size_t len);
-uint64_t prelux_object_ino(const struct prelux_tree *t, const char *object, size_t len);
 bool prelux_view_fresh(const struct prelux_view *v, const struct prelux_known *k, uint64_t now);
-void prelux_view_attr(const struct prelux_view *v, const char *object, size_t len, const struct prelux_known *k,
-                      struct prelux_attr *ret);
+void prelux_view_attr(const struct prelux_view *v, const struct prelux_known *k, struct prelux_attr *ret);
 /* Publishes in the index (store.lock held). */
 void prelux_view_publish(const struct prelux_view *v, const char *object, size_t len, const struct prelux_known *k);
 /* Drops the slots of all views of the tree (store.lock held). */
 void prelux_tree_unpublish(const struct prelux_tree *t, const char *object, size_t len);
+
+/* ---- identity (number.c) ---- */
+
+struct prelux_number {
+  uint64_t base;       /* hash of the path: the number itself while generation is 0 */
+  uint64_t generation; /* CLOCK_REALTIME ns at which a replacement was seen, 0: never */
+  uint64_t stamp;      /* of the version it belongs to */
+};
+struct prelux_numbers {
+  pthread_mutex_t learn; /* outermost of all locks: held from looking at what was known until the new is remembered */
+  struct prelux_number *slots, *unsaved;
+  size_t n_slots, count, n_unsaved, cap_unsaved;
+};
+
+int prelux_numbers_load(struct prelux_tree *t); /* from the catalogue */
+void prelux_numbers_release(struct prelux_tree *t);
+void prelux_learn_lock(struct prelux_tree *t);
+void prelux_learn_unlock(struct prelux_tree *t);
+/* The number of what was learned, a new one when it replaces what was known. Learn lock held, store.lock not; before the
+ * number is shown to anybody the caller calls prelux_learn_save() once. */
+uint64_t prelux_learn(struct prelux_tree *t, const char *object, size_t len, const struct prelux_known *now);
+void prelux_learn_save(struct prelux_tree *t);
+/* The number of whatever is there, with nothing learned about it (learn lock held). */
+uint64_t prelux_learn_number(const struct prelux_tree *t, const char *object, size_t len);
+/* The object is about to be cached: its version is remembered over restarts. */
+void prelux_number_note(struct prelux_tree *t, const char *object, const struct prelux_object *obj);
+/* The number of a version that the catalogue has; 0: the object was seen replaced since. */
+uint64_t prelux_number_of(struct prelux_tree *t, const char *object, const struct prelux_object *obj);
 
 /* ---- catalogue (catalogue.c): durable; own mutex ---- */
 
@@ -111,6 +140,12 @@ uint64_t prelux_catalogue_next_epoch(struct prelux_catalogue *c); /* begins a ne
 void prelux_catalogue_set_epoch(struct prelux_catalogue *c, uint64_t epoch);
 int prelux_catalogue_recovered(struct prelux_catalogue *c, int64_t tree, const char *path, const char *name);
 int prelux_catalogue_identity(struct prelux_catalogue *c, int64_t tree, char *ret, size_t cap); /* -ENOENT */
+/* Calls fn for each number of a tree, under the catalogue's lock, until it returns non-zero. */
+int prelux_catalogue_numbers(struct prelux_catalogue *c, int64_t tree, int (*fn)(void *arg, const struct prelux_number *n),
+                             void *arg);
+int prelux_catalogue_set_numbers(struct prelux_catalogue *c, int64_t tree, const struct prelux_number *rows, size_t n);
+/* Drops all but `keep`: first those without a generation, the oldest first. */
+int prelux_catalogue_prune_numbers(struct prelux_catalogue *c, int64_t tree, size_t keep);
 void prelux_catalogue_durable(struct prelux_catalogue *c); /* what was committed survives power loss from here on */
 
 /* ---- memory: single objects (entry.c) and folders (folder.c); store.lock held ---- */
@@ -119,7 +154,7 @@ struct prelux_entry {
   struct prelux_entry *chain;
   struct prelux_entry *newer, *older;
   struct prelux_tree *tree;
-  uint64_t hash, size, learned_ns, cache_ino;
+  uint64_t hash, size, learned_ns, cache_ino, ino;
   int64_t mtime_ns, used_ns; /* used_ns: CLOCK_REALTIME of the last use noted for the catalogue */
   uint32_t mode, path_len;
   uint8_t type, version_len, md5_len;
@@ -152,6 +187,7 @@ struct prelux_folder {
   _Atomic unsigned refs;
   bool exact;      /* attributes may be believed (PRELUX_CAP_LIST_EXACT) */
   bool all;        /* and so may absence (PRELUX_CAP_LIST_ALL): Alluxio lists nothing of a folder with one name that is not UTF-8 */
+  bool outdated;   /* a child has been learned to have another number since: not to be sent any more */
   unsigned asked;  /* children asked for one by one since it expired */
   struct prelux_listing *blob; /* as it is sent */
   struct prelux_folder_extra *extra;
@@ -255,8 +291,9 @@ void prelux_open_warm(const struct prelux_view *v);
 /* Makes the cache folder of a folder; ret_fd (may be NULL): O_RDONLY. */
 int prelux_open_folder(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd,
                        struct prelux_problem *why);
-/* Opens the cache file if it is whole and of k's version. 0 and fd, -ENOENT: not there or something else is. */
-int prelux_open_cached(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd);
+/* Opens the cache file if it is whole and of k's version. 0 and fd, -ENOENT: not there or something else is. leads: the caller
+ * leads the object's fill flight. */
+int prelux_open_cached(const struct prelux_view *v, const char *object, struct prelux_known *k, bool leads, int *ret_fd);
 /* Fetches k's version. With `keep` it lies at its cache path afterwards; else it has no name there. 0 and an O_RDONLY fd.
  * -ESTALE: the remote has another version by now. */
 int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_known *k, bool keep, int *ret_fd,
@@ -297,6 +334,7 @@ struct prelux_tree {
   struct prelux_backend *backend; /* given to views made from now on */
   uint64_t *views;
   size_t n_views;
+  struct prelux_numbers numbers;
 };
 
 struct prelux_store {

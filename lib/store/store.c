@@ -29,6 +29,8 @@ static void tree_free(struct prelux_tree *t)
   if (!t)
     return;
   close_fd(t->fd);
+  prelux_numbers_release(t);
+  pthread_mutex_destroy(&t->numbers.learn);
   free(t->identity);
   free(t->root);
   free(t->views);
@@ -312,6 +314,7 @@ static int tree_new(struct prelux_store *s, const char *identity, struct prelux_
     return prelux_problem(why, ENOMEM, "out of memory");
   }
   t->fd = -1;
+  pthread_mutex_init(&t->numbers.learn, NULL);
   t->store = s;
   t->base_id = prelux_store_hash(identity, strlen(identity), prelux_store_hash(s->dir, strlen(s->dir), 0));
   t->dev = makedev(DEV_MAJOR + (t->base_id >> 20 & 0xf), t->base_id & 0xfffff);
@@ -321,6 +324,8 @@ static int tree_new(struct prelux_store *s, const char *identity, struct prelux_
   if (result == 0)
   {
     result = prelux_catalogue_tree(s->cat, identity, &t->id, &t->key, &t->dev);
+    if (result == 0)
+      result = prelux_numbers_load(t);
     if (result < 0)
       prelux_problem(why, -result, "cache catalogue of %s: %s", s->dir, strerror(-result));
   }

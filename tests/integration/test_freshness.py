@@ -101,12 +101,13 @@ with open(path) as first:
     after = os.fstat(first.fileno())
     rest = first.read()
 print(head + rest == "old" * 1000, second == "new!" * 500, (before.st_ino, before.st_size) == (after.st_ino, after.st_size))
+print(os.stat(path).st_ino != before.st_ino)
 """
     child = prelux.popen(["python3", "-c", program, lake + "/f", "x"], stdin=-1, stdout=-1, text=True)
     assert child.stdout.readline() == "opened\n"
     put(prelux.source / "f", "new!" * 500, 2)
     out, _ = child.communicate("go\n", timeout=30)
-    assert out == "True True True\n"
+    assert out == "True True True\nTrue\n"
 
 
 @pytest.mark.parametrize("freshness", ["immutable", {"max_age": "60s"}], ids=["immutable", "max_age"])

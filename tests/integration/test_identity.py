@@ -4,6 +4,7 @@ same over first use, caching, eviction and a new daemon."""
 import os
 import shutil
 import stat
+import time
 
 import pytest
 
@@ -216,6 +217,127 @@ print(same(before, again), same(before, named), os.pread(fd, 10000, 0) == b"text
     own.run(["cat", f"{LAKE}/f"])
     own.cli("evict", LAKE, check=False)
     assert child.communicate("go\n", timeout=30)[0] == "True True True\n"
+
+
+@pytest.fixture
+def changing(prelux):
+    """The same where each look compares with the remote."""
+    prelux.source = prelux.tmp / "source"
+    prelux.source.mkdir()
+    prelux.file_mapping(prelux.source, LAKE, freshness="always")
+    return prelux
+
+
+def replace(path, text):
+    """Another file under the same name, at one instant."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text)
+    os.rename(fresh, path)
+
+
+def wait_for(path, text):
+    deadline = time.monotonic() + 20
+    while text not in path.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return path.read_text()
+
+
+def test_tail_follows_a_name_over_a_replace(changing):
+    """tail -F without inotify looks at (st_dev, st_ino) of the name and of what it has open."""
+    put(changing.source, {"log": "one\n"})
+    out, said = changing.tmp / "out", changing.tmp / "said"
+    with open(out, "wb") as stdout, open(said, "wb") as stderr:
+        tail = changing.popen(["tail", "---disable-inotify", "-s", "0.1", "-n", "+1", "-F", f"{LAKE}/log"],
+                              stdout=stdout, stderr=stderr)
+        try:
+            assert wait_for(out, "one\n") == "one\n"
+            replace(changing.source / "log", "two\n")  # as long as the first, so that only the number tells
+            assert wait_for(out, "two\n") == "one\ntwo\n"
+            replace(changing.source / "log", "three and longer\n")
+            assert wait_for(out, "longer\n") == "one\ntwo\nthree and longer\n"
+            os.unlink(changing.source / "log")
+            assert "inaccessible" in wait_for(said, "inaccessible")
+            put(changing.source, {"log": "four\n"})
+            assert wait_for(out, "four\n").endswith("longer\nfour\n")
+        finally:
+            tail.kill()
+            tail.wait()
+    assert said.read_text().count("following new file") == 3
+
+
+def test_a_replaced_file_is_another_file(changing):
+    """What is open keeps its number and bytes; the name has another number, for stat, readdir and who opens it now."""
+    put(changing.source, {"d/f": "old", "d/g": "same"})
+    program = f"""
+import os, sys
+def listed():
+    with os.scandir("{LAKE}/d") as names:
+        return {{name.name: name.inode() for name in names}}
+fd = os.open("{LAKE}/d/f", os.O_RDONLY)
+first = os.fstat(fd)
+assert first.st_ino == os.stat("{LAKE}/d/f").st_ino == listed()["f"]
+other, folder = os.stat("{LAKE}/d/g").st_ino, os.stat("{LAKE}/d").st_ino
+print("open", flush=True)
+sys.stdin.readline()
+named = os.stat("{LAKE}/d/f")
+again = os.open("{LAKE}/d/f", os.O_RDONLY)
+assert os.fstat(fd).st_ino == first.st_ino and os.pread(fd, 9, 0) == b"old"
+assert named.st_ino != first.st_ino and named.st_dev == first.st_dev
+assert named.st_ino == os.fstat(again).st_ino == listed()["f"] and os.pread(again, 9, 0) == b"new"
+assert os.stat("{LAKE}/d/g").st_ino == listed()["g"] == other and os.stat("{LAKE}/d").st_ino == folder
+assert not os.path.samestat(os.fstat(fd), os.fstat(again))
+print(named.st_ino)
+"""
+    child = changing.popen(["python3", "-c", program], stdin=-1, stdout=-1, text=True)
+    assert child.stdout.readline() == "open\n"
+    replace(changing.source / "d/f", "new")
+    number = child.communicate("go\n", timeout=30)[0]
+    assert child.returncode == 0
+    # The new number is as stable as the first was.
+    for state in lives(changing):
+        assert changing.run(["stat", "-c", "%i", f"{LAKE}/d/f"]).stdout == number, state
+        assert changing.run(f"ls -i {LAKE}/d | grep f").stdout.split() == [number.strip(), "f"], state
+
+
+def test_replaced_while_the_daemon_was_down(changing):
+    put(changing.source, {"kept": "1", "dropped": "1", "same": "1"})
+    show = ["stat", "-c", "%n %i", f"{LAKE}/kept", f"{LAKE}/dropped", f"{LAKE}/same"]
+    changing.run(f"cat {LAKE}/*")
+    before = changing.run(show).stdout.splitlines()
+    changing.cli("evict", f"{LAKE}/dropped")
+    changing.kill_daemon()
+    replace(changing.source / "kept", "2")
+    replace(changing.source / "dropped", "2")
+    after = changing.run(show).stdout.splitlines()
+    assert [a == b for a, b in zip(before, after)] == [False, False, True]
+    assert changing.run(f"ls -i {LAKE}").stdout.split() == \
+        [word for line in sorted(after, key=lambda line: line) for word in reversed(line.replace(LAKE + "/", "").split())]
+
+
+def test_numbers_with_an_html_index(prelux, tmp_path):
+    """The listing knows neither size nor version: its numbers are stat's all the same, before and after a change."""
+    from tests.servers.nginx import Nginx
+    source = tmp_path / "web"
+    put(source, {"f": "one", "g": "same"})
+    with Nginx(source) as server:
+        prelux.config({"version": 1, "backends": {"w": {"type": "http", "url": server.url}},
+                       "mappings": [{"local": LAKE, "remote": "w:/", "freshness": {"max_age": "300ms"}}]})
+        both = f"ls -i {LAKE}; stat -c '%i %n' {LAKE}/f {LAKE}/g"
+
+        def numbers():
+            words = prelux.run(both).stdout.replace(LAKE + "/", "").split()
+            assert words[:4] == words[4:], words
+            return words[0], words[2]
+
+        first = numbers()
+        prelux.run(f"cat {LAKE}/f {LAKE}/g")
+        assert numbers() == first
+        put(source, {"f": "two!"}, second=50)
+        time.sleep(0.4)
+        prelux.run(["stat", f"{LAKE}/f"])
+        second = numbers()
+        assert second[0] != first[0] and second[1] == first[1]
+        assert numbers() == second
 
 
 def test_shown_attributes(own):

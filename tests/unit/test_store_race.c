@@ -1,6 +1,7 @@
 /* Threads that open, list, change, evict and tick under a quota that holds a third of the objects, beside readers that do what
  * the library does: index, open of the cache path, inode check. What such a reader has open is whole, of one version, and its
- * inode is known to the index as the object, however long it is held. SECONDS=n runs longer. */
+ * inode is known to the index as that version of the object, however long it is held: no two versions or objects have one st_ino.
+ * SECONDS=n runs longer. */
 #include "tests/unit/store_fake.h"
 
 #include <fcntl.h>
@@ -13,6 +14,8 @@
 
 #define OBJECTS 12
 #define SIZE 150000
+#define MTIME 1500000000000000000ll
+#define NUMBERS 65521u
 
 static struct rig rig;
 static char runtime[64];
@@ -20,6 +23,8 @@ static struct prelux_index_reader reader;
 static _Atomic bool stop;
 static _Atomic unsigned hits, misses, orphans, evicted, stale, full;
 static _Atomic unsigned version[OBJECTS];
+static pthread_mutex_t numbers_lock = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t numbers[NUMBERS][2]; /* st_ino, and the object and version that has it */
 
 static int race_stat(struct prelux_backend *b, const char *path, struct prelux_object *ret, struct prelux_problem *why)
 {
@@ -27,7 +32,7 @@ static int race_stat(struct prelux_backend *b, const char *path, struct prelux_o
   *ret = (struct prelux_object){.type = PRELUX_DIR};
   if (sscanf(path, "d/o%u", &i) != 1)
     return strcmp(path, "d") == 0 || !*path ? 0 : prelux_problem(why, ENOENT, "not there");
-  *ret = (struct prelux_object){.type = PRELUX_FILE, .size = SIZE, .mtime_ns = 1500000000000000000ll + version[i]};
+  *ret = (struct prelux_object){.type = PRELUX_FILE, .size = SIZE, .mtime_ns = MTIME + version[i]};
   snprintf(ret->version, sizeof ret->version, "%u", version[i]);
   return 0;
 }
@@ -62,7 +67,8 @@ static int race_read(struct prelux_backend *b, const char *path, const struct pr
   return sink(arg, off, buf + off, len);
 }
 
-static void check_whole(int fd, unsigned i)
+/* Returns the version. */
+static unsigned check_whole(int fd, unsigned i)
 {
   unsigned char buf[SIZE + 1];
   unsigned v;
@@ -73,17 +79,40 @@ static void check_whole(int fd, unsigned i)
   for (size_t k = sizeof v; k < SIZE; k++)
     if (buf[k] != (unsigned char)(i * 16 + v % 16))
       fail_msg("object %u version %u: byte %zu is %u", i, v, k, buf[k]);
+  return v;
 }
 
-static void check_identity(const struct stat *st, const char *object, unsigned i)
+/* Whose number this is. */
+static void check_number(uint64_t ino, unsigned i, unsigned v)
+{
+  static const uint64_t taken = (uint64_t)1 << 63;
+  uint64_t owner = taken | (uint64_t)i << 32 | v;
+  pthread_mutex_lock(&numbers_lock);
+  size_t at = ino % NUMBERS;
+  for (size_t n = 0; numbers[at][0] && numbers[at][0] != ino && n < NUMBERS; n++)
+    at = (at + 1) % NUMBERS;
+  if (!numbers[at][0])
+  {
+    numbers[at][0] = ino;
+    numbers[at][1] = owner;
+  }
+  uint64_t has = numbers[at][1];
+  pthread_mutex_unlock(&numbers_lock);
+  if (has != owner)
+    fail_msg("object %u version %u has the number of object %u version %u", i, v, (unsigned)(has >> 32 & INT32_MAX), (unsigned)has);
+}
+
+static void check_identity(const struct stat *st, const char *object, unsigned i, unsigned v)
 {
   struct prelux_attr a;
   int have = prelux_index_get_inode(&reader, runtime, st->st_dev, st->st_ino, &a);
   struct prelux_attr known;
   if (!have)
     fail_msg("object %u: the index does not know its inode", i);
-  if (prelux_store_stat(&rig.v, object, 0, &known, NULL) == 0 && a.ino != known.ino)
-    fail_msg("object %u: the index takes its inode for another object", i);
+  check_number(a.ino, i, v);
+  if (prelux_store_stat(&rig.v, object, 0, &known, NULL) == 0 && (a.ino == known.ino) != (known.mtime_ns == MTIME + v))
+    fail_msg("object %u version %u: the index says number %llu, stat of version %lld says %llu", i, v, (unsigned long long)a.ino,
+             (long long)(known.mtime_ns - MTIME), (unsigned long long)known.ino);
   if (a.cache_dev != prelux_tree_dev(rig.t))
     fail_msg("object %u: wrong st_dev", i);
 }
@@ -125,9 +154,9 @@ static void *reader_thread(void *arg)
     }
     else
       hits++;
-    check_whole(fd, i);
+    unsigned v = check_whole(fd, i);
     usleep((unsigned)rand_r(&seed) % 3000);
-    check_identity(&st, object, i);
+    check_identity(&st, object, i, v);
     check_whole(fd, i);
     close(fd);
   }
@@ -182,6 +211,7 @@ static void run(uint32_t freshness)
   assert_int_equal(rig_open(&rig), 0);
   prelux_view_init(&rig.v, rig.t, freshness, SECOND / 50, SECOND, 0644, 0755);
   stop = false;
+  memset(numbers, 0, sizeof numbers);
   hits = misses = orphans = evicted = stale = full = 0;
   for (uintptr_t i = 0; i < 4; i++)
     pthread_create(&threads[i], NULL, reader_thread, (void *)(i + 1));

@@ -1,0 +1,389 @@
+/* SQLite in WAL mode, this process alone. synchronous=NORMAL: a commit is a write() to the WAL, which SIGKILL cannot undo. For power
+ * loss durable() syncs the WAL file itself: after a crash SQLite replays every whole frame it finds there. A checkpoint syncs
+ * both files in the right order by itself. */
+#include "lib/store/journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "lib/base/log.h"
+#include "lib/base/os.h"
+
+#define SCHEMA_VERSION "1"
+#define BUSY_MS 10000
+#define COLUMNS "tree,intent,state,flags,path,target,ino,size,mode,mtime,made,next,tries,err,base,upload,cause"
+
+static const char schema[] =
+    "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS pending(id INTEGER PRIMARY KEY AUTOINCREMENT, tree INTEGER NOT NULL, intent INTEGER NOT NULL,"
+    " state INTEGER NOT NULL, flags INTEGER NOT NULL, path BLOB, target BLOB, ino INTEGER NOT NULL, size INTEGER NOT NULL,"
+    " mode INTEGER NOT NULL, mtime INTEGER NOT NULL, made INTEGER NOT NULL, next INTEGER NOT NULL, tries INTEGER NOT NULL,"
+    " err INTEGER NOT NULL, base TEXT NOT NULL, upload TEXT, cause TEXT);"
+    "INSERT OR IGNORE INTO meta VALUES('schema','" SCHEMA_VERSION "');";
+
+enum stmt
+{
+  BEGIN,
+  COMMIT,
+  ROLLBACK,
+  VERSION,
+  ADD,
+  SET,
+  DROP,
+  NEXT,
+  COUNT,
+  STATEMENTS
+};
+
+static const char *const sql[STATEMENTS] = {
+    [BEGIN] = "BEGIN IMMEDIATE",
+    [COMMIT] = "COMMIT",
+    [ROLLBACK] = "ROLLBACK",
+    [VERSION] = "SELECT value FROM meta WHERE key='schema'",
+    [ADD] = "INSERT INTO pending(" COLUMNS ") VALUES(?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)",
+    [SET] = "UPDATE pending SET tree=?2,intent=?3,state=?4,flags=?5,path=?6,target=?7,ino=?8,size=?9,mode=?10,mtime=?11,"
+            "next=?13,tries=?14,err=?15,base=?16,upload=?17,cause=?18 WHERE id=?1",
+    [DROP] = "DELETE FROM pending WHERE id=?1",
+    [NEXT] = "SELECT id," COLUMNS " FROM pending WHERE id>?1 ORDER BY id LIMIT 1",
+    [COUNT] = "SELECT count(*) FROM pending",
+};
+
+struct prelux_journal
+{
+  pthread_mutex_t lock;
+  sqlite3 *db;
+  sqlite3_stmt *stmts[STATEMENTS];
+  char *path;
+  int wal_fd;         /* of the WAL file: it is synced by this, never read or written */
+  uint64_t committed; /* changes so far */
+
+  pthread_mutex_t sync_lock; /* inside nothing; one sync at a time */
+  uint64_t synced;           /* changes that are on the medium */
+};
+
+void prelux_pending_release(struct prelux_pending *p)
+{
+  free(p->path);
+  free(p->to);
+  free(p->upload);
+  free(p->cause);
+  p->path = p->to = p->upload = p->cause = NULL;
+}
+
+static int fault(struct prelux_journal *j, int rc)
+{
+  switch (rc & 0xff)
+  {
+  case SQLITE_OK:
+  case SQLITE_DONE:
+  case SQLITE_ROW:
+    return 0;
+  case SQLITE_FULL:
+    return -ENOSPC;
+  case SQLITE_NOMEM:
+    return -ENOMEM;
+  case SQLITE_CORRUPT:
+  case SQLITE_NOTADB:
+    prelux_error("journal %s: %s", j->path, sqlite3_errmsg(j->db));
+    return -EUCLEAN;
+  default:
+    prelux_error("journal %s: %s", j->path, sqlite3_errmsg(j->db));
+    return -EIO;
+  }
+}
+
+static int run(struct prelux_journal *j, sqlite3_stmt *st)
+{
+  int ret = fault(j, sqlite3_step(st));
+  sqlite3_reset(st);
+  sqlite3_clear_bindings(st);
+  return ret;
+}
+
+/* Opening. */
+
+static int open_db(struct prelux_journal *j)
+{
+  static const char pragmas[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;";
+  int rc = sqlite3_open_v2(j->path, &j->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+  if (rc == SQLITE_OK)
+  {
+    sqlite3_extended_result_codes(j->db, 1);
+    sqlite3_busy_timeout(j->db, BUSY_MS);
+    rc = sqlite3_exec(j->db, pragmas, NULL, NULL, NULL);
+  }
+  if (rc == SQLITE_OK)
+    rc = sqlite3_exec(j->db, schema, NULL, NULL, NULL);
+  for (int i = 0; rc == SQLITE_OK && i < STATEMENTS; i++)
+    rc = sqlite3_prepare_v3(j->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &j->stmts[i], NULL);
+  return rc;
+}
+
+static int check_version(struct prelux_journal *j)
+{
+  sqlite3_stmt *st = j->stmts[VERSION];
+  int rc = sqlite3_step(st), ret = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -EUCLEAN : fault(j, rc);
+  const char *version = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : NULL;
+  if (ret == 0 && (!version || strcmp(version, SCHEMA_VERSION) != 0))
+    ret = -EPROTO;
+  sqlite3_reset(st);
+  return ret;
+}
+
+static int open_wal(struct prelux_journal *j)
+{
+  char name[4200];
+  if (snprintf(name, sizeof name, "%s-wal", j->path) >= (int)sizeof name)
+    return -ENAMETOOLONG;
+  j->wal_fd = prelux_os.open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  return j->wal_fd < 0 ? -errno : 0;
+}
+
+static int open_error(int rc)
+{
+  switch (rc & 0xff)
+  {
+  case SQLITE_CORRUPT:
+  case SQLITE_NOTADB:
+    return -EUCLEAN;
+  case SQLITE_FULL:
+    return -ENOSPC;
+  case SQLITE_NOMEM:
+    return -ENOMEM;
+  case SQLITE_BUSY:
+    return -EBUSY;
+  default:
+    return -EIO;
+  }
+}
+
+int prelux_journal_open(const char *path, struct prelux_journal **ret, struct prelux_problem *why)
+{
+  struct prelux_journal *j = calloc(1, sizeof *j);
+  if (!j)
+    return prelux_problem(why, ENOMEM, "journal %s: no memory", path);
+  pthread_mutex_init(&j->lock, NULL);
+  pthread_mutex_init(&j->sync_lock, NULL);
+  j->wal_fd = -1;
+  int rc = (j->path = strdup(path)) ? open_db(j) : SQLITE_NOMEM;
+  int err = rc == SQLITE_OK ? check_version(j) : open_error(rc);
+  if (err == 0)
+    err = open_wal(j);
+  if (err == 0)
+  {
+    *ret = j;
+    return 0;
+  }
+  prelux_problem(why, -err, "journal %s: %s", path,
+                 err == -EPROTO                 ? "made by a newer prelux"
+                 : rc != SQLITE_OK && j->db     ? sqlite3_errmsg(j->db)
+                                                : strerror(-err));
+  if (why && err == -EUCLEAN)
+    snprintf(why->advice, sizeof why->advice, "it names writes that the remote may lack: mend or move it, with its -wal, by hand");
+  prelux_journal_free(j);
+  return err;
+}
+
+void prelux_journal_free(struct prelux_journal *j)
+{
+  if (!j)
+    return;
+  for (int i = 0; i < STATEMENTS; i++)
+    sqlite3_finalize(j->stmts[i]);
+  sqlite3_close(j->db);
+  if (j->wal_fd >= 0)
+    prelux_os.close(j->wal_fd);
+  pthread_mutex_destroy(&j->sync_lock);
+  pthread_mutex_destroy(&j->lock);
+  free(j->path);
+  free(j);
+}
+
+/* Changing. */
+
+static void bind_text(sqlite3_stmt *st, int i, const char *s)
+{
+  if (s)
+    sqlite3_bind_text(st, i, s, -1, SQLITE_STATIC);
+  else
+    sqlite3_bind_null(st, i);
+}
+
+static void bind_path(sqlite3_stmt *st, int i, const char *s)
+{
+  if (s)
+    sqlite3_bind_blob(st, i, s, (int)strlen(s), SQLITE_STATIC);
+  else
+    sqlite3_bind_null(st, i);
+}
+
+static void bind_row(sqlite3_stmt *st, const struct prelux_pending *p)
+{
+  sqlite3_bind_int64(st, 2, p->tree);
+  sqlite3_bind_int64(st, 3, p->intent);
+  sqlite3_bind_int64(st, 4, p->state);
+  sqlite3_bind_int64(st, 5, p->flags);
+  bind_path(st, 6, p->path);
+  bind_path(st, 7, p->to);
+  sqlite3_bind_int64(st, 8, (int64_t)p->ino);
+  sqlite3_bind_int64(st, 9, (int64_t)p->size);
+  sqlite3_bind_int64(st, 10, p->mode);
+  sqlite3_bind_int64(st, 11, p->mtime_ns);
+  sqlite3_bind_int64(st, 13, p->next_ns);
+  sqlite3_bind_int64(st, 14, p->tries);
+  sqlite3_bind_int64(st, 15, p->err);
+  bind_text(st, 16, p->base);
+  bind_text(st, 17, p->upload);
+  bind_text(st, 18, p->cause);
+}
+
+/* Lock held. */
+static int apply(struct prelux_journal *j, const struct prelux_edit *e)
+{
+  static const enum stmt which[] = {[PRELUX_EDIT_ADD] = ADD, [PRELUX_EDIT_SET] = SET, [PRELUX_EDIT_DROP] = DROP};
+  sqlite3_stmt *st = j->stmts[which[e->kind]];
+  if (e->kind != PRELUX_EDIT_ADD)
+    sqlite3_bind_int64(st, 1, e->row->id);
+  if (e->kind != PRELUX_EDIT_DROP)
+    bind_row(st, e->row);
+  if (e->kind == PRELUX_EDIT_ADD)
+    sqlite3_bind_int64(st, 12, e->row->made_ns);
+  int ret = run(j, st);
+  if (ret == 0 && e->kind != PRELUX_EDIT_ADD && sqlite3_changes(j->db) == 0)
+    return -ENOENT;
+  return ret;
+}
+
+int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *edits, size_t n)
+{
+  pthread_mutex_lock(&j->lock);
+  int ret = run(j, j->stmts[BEGIN]);
+  for (size_t i = 0; i < n && ret == 0; i++)
+  {
+    ret = apply(j, &edits[i]);
+    if (ret == 0 && edits[i].kind == PRELUX_EDIT_ADD)
+      edits[i].row->id = sqlite3_last_insert_rowid(j->db);
+  }
+  if (ret == 0)
+    ret = run(j, j->stmts[COMMIT]);
+  if (ret == 0)
+    j->committed++;
+  else if (!sqlite3_get_autocommit(j->db))
+    run(j, j->stmts[ROLLBACK]);
+  for (size_t i = 0; i < n && ret < 0; i++)
+    if (edits[i].kind == PRELUX_EDIT_ADD)
+      edits[i].row->id = 0;
+  pthread_mutex_unlock(&j->lock);
+  return ret;
+}
+
+/* Reading. */
+
+static int column_copy(sqlite3_stmt *st, int i, char **ret)
+{
+  const char *data = sqlite3_column_blob(st, i); /* NULL for "" as well */
+  size_t len = (size_t)sqlite3_column_bytes(st, i);
+  if (sqlite3_column_type(st, i) == SQLITE_NULL)
+    return 0;
+  *ret = strndup(data ? data : "", len);
+  return *ret ? 0 : -ENOMEM;
+}
+
+static int read_row(sqlite3_stmt *st, struct prelux_pending *ret)
+{
+  const char *base = (const char *)sqlite3_column_text(st, 15);
+  *ret = (struct prelux_pending){
+      .id = sqlite3_column_int64(st, 0),
+      .tree = sqlite3_column_int64(st, 1),
+      .intent = (uint32_t)sqlite3_column_int64(st, 2),
+      .state = (uint32_t)sqlite3_column_int64(st, 3),
+      .flags = (uint32_t)sqlite3_column_int64(st, 4),
+      .ino = (uint64_t)sqlite3_column_int64(st, 7),
+      .size = (uint64_t)sqlite3_column_int64(st, 8),
+      .mode = (uint32_t)sqlite3_column_int64(st, 9),
+      .mtime_ns = sqlite3_column_int64(st, 10),
+      .made_ns = sqlite3_column_int64(st, 11),
+      .next_ns = sqlite3_column_int64(st, 12),
+      .tries = (uint32_t)sqlite3_column_int64(st, 13),
+      .err = (int32_t)sqlite3_column_int64(st, 14),
+  };
+  snprintf(ret->base, sizeof ret->base, "%s", base ? base : "");
+  int err = column_copy(st, 5, &ret->path);
+  if (err == 0)
+    err = column_copy(st, 6, &ret->to);
+  if (err == 0)
+    err = column_copy(st, 16, &ret->upload);
+  if (err == 0)
+    err = column_copy(st, 17, &ret->cause);
+  if (err < 0)
+    prelux_pending_release(ret);
+  return err;
+}
+
+/* The row after `id`: 1 and *ret, 0 at the end, or -errno. */
+static int next_row(struct prelux_journal *j, int64_t id, struct prelux_pending *ret)
+{
+  pthread_mutex_lock(&j->lock);
+  sqlite3_stmt *st = j->stmts[NEXT];
+  sqlite3_bind_int64(st, 1, id);
+  int rc = sqlite3_step(st), got = rc == SQLITE_ROW ? 1 : fault(j, rc);
+  int err = got == 1 ? read_row(st, ret) : got;
+  sqlite3_reset(st);
+  pthread_mutex_unlock(&j->lock);
+  return err < 0 ? err : got;
+}
+
+int prelux_journal_each(struct prelux_journal *j, int (*fn)(void *arg, const struct prelux_pending *row), void *arg)
+{
+  struct prelux_pending row;
+  int64_t id = 0;
+  int ret;
+  while ((ret = next_row(j, id, &row)) == 1)
+  {
+    id = row.id;
+    ret = fn(arg, &row);
+    prelux_pending_release(&row);
+    if (ret < 0)
+      break;
+  }
+  return ret < 0 ? ret : 0;
+}
+
+int prelux_journal_count(struct prelux_journal *j, uint64_t *ret)
+{
+  pthread_mutex_lock(&j->lock);
+  sqlite3_stmt *st = j->stmts[COUNT];
+  int rc = sqlite3_step(st), err = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -EIO : fault(j, rc);
+  if (rc == SQLITE_ROW)
+    *ret = (uint64_t)sqlite3_column_int64(st, 0);
+  sqlite3_reset(st);
+  pthread_mutex_unlock(&j->lock);
+  return err;
+}
+
+int prelux_journal_durable(struct prelux_journal *j)
+{
+  pthread_mutex_lock(&j->lock);
+  uint64_t mine = j->committed;
+  pthread_mutex_unlock(&j->lock);
+  pthread_mutex_lock(&j->sync_lock);
+  int err = 0;
+  if (j->synced < mine) /* else whoever had the lock before has synced ours too */
+  {
+    pthread_mutex_lock(&j->lock);
+    uint64_t now = j->committed;
+    pthread_mutex_unlock(&j->lock);
+    if (prelux_os.fdatasync(j->wal_fd) < 0)
+      err = -errno;
+    else
+      j->synced = now;
+  }
+  pthread_mutex_unlock(&j->sync_lock);
+  return err;
+}

@@ -1,0 +1,82 @@
+/* The journal: what programs were told is done and the remote has not got yet, and files that are being written. In a database
+ * of its own beside the catalogue: the catalogue can be made again from files and remote, the journal cannot. So it is
+ * never put aside on its own: a journal that cannot be read is an error, and its store takes no writes.
+ *
+ * A committed change survives SIGKILL of every process. It survives power loss from the next prelux_journal_durable() on; one
+ * such call serves all changes committed before it began (group commit).
+ *
+ * Rows keep their order by id: it is the order in which things were done on this node. Thread-safe; every call may wait for
+ * the disk. */
+#ifndef PRELUX_STORE_JOURNAL_H
+#define PRELUX_STORE_JOURNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/backend/backend.h"
+#include "lib/base/problem.h"
+
+struct prelux_journal;
+
+enum prelux_intent { PRELUX_INTENT_PUT, PRELUX_INTENT_REMOVE, PRELUX_INTENT_RENAME, PRELUX_INTENT_MKDIR, PRELUX_INTENT_RMDIR, PRELUX_INTENT_ATTR };
+
+enum prelux_pending_state {
+  PRELUX_PENDING_WRITING,   /* PUT only: somebody may still write to the staging file */
+  PRELUX_PENDING_READY,     /* to be sent, or being sent */
+  PRELUX_PENDING_REFUSED,   /* the remote said no (conflict, rights, quota): kept until a person decides */
+  PRELUX_PENDING_RECOVERED  /* its writer was killed in the middle: kept, never sent unasked */
+};
+
+enum {
+  PRELUX_PENDING_NEW = 0x1,   /* the object must not exist on the remote */
+  PRELUX_PENDING_OVER = 0x2,  /* whatever the remote has is overwritten (O_TRUNC) */
+  PRELUX_PENDING_MODE = 0x4,  /* mode is to be set on the remote */
+  PRELUX_PENDING_MTIME = 0x8, /* so is mtime_ns */
+};
+
+struct prelux_pending {
+  int64_t id;      /* 0: not in the journal yet */
+  int64_t tree;    /* of the catalogue */
+  uint32_t intent; /* enum prelux_intent */
+  uint32_t state;  /* enum prelux_pending_state */
+  uint32_t flags;
+  char *path;      /* object path; NULL: a staging file without a name, which is never sent */
+  char *to;        /* RENAME: the new path, else NULL */
+  uint64_t ino;    /* PUT: of the staging file, which is named by it */
+  uint64_t size;   /* PUT, from READY on */
+  uint32_t mode;
+  int64_t mtime_ns;
+  int64_t made_ns; /* CLOCK_REALTIME */
+  int64_t next_ns; /* CLOCK_REALTIME: not tried again before; 0: at once */
+  uint32_t tries;
+  int32_t err;     /* of the last try, positive errno; 0: none yet */
+  char base[PRELUX_VERSION_MAX]; /* the version that the writer began from; "": none */
+  char *upload;    /* the backend's token of a multipart upload under way, or NULL */
+  char *cause;     /* of err, or NULL */
+};
+/* Frees the strings. */
+void prelux_pending_release(struct prelux_pending *p);
+
+/* -EUCLEAN: damaged; -EPROTO: made by a newer prelux; -ENOSPC, -EIO, -ENOMEM. */
+int prelux_journal_open(const char *path, struct prelux_journal **ret, struct prelux_problem *why);
+void prelux_journal_free(struct prelux_journal *j); /* NULL is allowed */
+
+/* Several changes that happen together or not at all. */
+enum prelux_edit_kind { PRELUX_EDIT_ADD, PRELUX_EDIT_SET, PRELUX_EDIT_DROP };
+struct prelux_edit {
+  enum prelux_edit_kind kind;
+  struct prelux_pending *row; /* ADD sets its id. SET: all but id and made_ns. DROP: id alone counts */
+};
+/* 0; -ENOENT a row to SET or DROP is not there; -ENOSPC, -EIO, -EUCLEAN. On failure nothing was changed. */
+int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *edits, size_t n);
+
+/* Calls fn for every row, by id; not under a lock of the journal, so fn may change it. What it gets is its own to read until it
+ * returns. Stops at fn's first negative result and returns it. */
+int prelux_journal_each(struct prelux_journal *j, int (*fn)(void *arg, const struct prelux_pending *row), void *arg);
+int prelux_journal_count(struct prelux_journal *j, uint64_t *ret);
+
+/* Everything committed before the call is on the medium when it returns 0. */
+int prelux_journal_durable(struct prelux_journal *j);
+
+#endif
