@@ -1,0 +1,193 @@
+"""What a stand-in worker keeps: the under store that it reads, metadata, pages.
+
+The under store is a local folder with a name of its own: `root` is what Alluxio calls it ("file:///tmp/ufs", "s3://bucket"),
+`folder` is where the bytes are.  A name that is not UTF-8, or that has a `?`, does not exist for Alluxio.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .text import file_id, human, split_uri
+
+
+@dataclass
+class Status:
+    """Of one path: rel is relative to the root and begins with a slash."""
+    rel: str
+    folder: bool
+    length: int
+    mtime_ms: int
+    raw: str = ""  # as the under store spells it, where that differs: with a backslash
+
+    @property
+    def name(self):
+        return self.rel.rpartition("/")[2]
+
+    @property
+    def etag(self):
+        return f"(len:{self.length}, modtime:{self.mtime_ms})"
+
+
+class UnderStore:
+    def __init__(self, root, folder):
+        self.root, self.folder = root.rstrip("/"), os.fsencode(folder)
+        self.plain_root = split_uri(root)[1].rstrip("/")  # as the local under store names it in its own errors
+
+    def uri(self, rel):
+        return self.root + (rel if rel != "/" else "")
+
+    def local(self, rel):
+        return self.folder + rel.encode("utf-8", "surrogateescape")
+
+    def stat(self, rel):
+        """Status or None."""
+        if "?" in rel or "\0" in rel:
+            return None
+        try:
+            return self._status(rel, os.stat(self.local(rel)))
+        except (OSError, UnicodeError):
+            return None
+
+    @staticmethod
+    def _status(rel, found, raw=""):
+        folder = os.path.stat.S_ISDIR(found.st_mode)
+        return Status(rel, folder, 0 if folder else found.st_size, found.st_mtime_ns // 1_000_000, raw)
+
+    def listing(self, rel):
+        """[Status] by name; None when it is not there or no folder."""
+        try:
+            names = os.listdir(self.local(rel))
+        except (OSError, UnicodeError):
+            return None
+        rows = []
+        for name in names:
+            try:
+                text = name.decode()
+                found = os.stat(self.local(rel) + b"/" + name)
+            except (OSError, UnicodeError):
+                continue
+            if "?" not in text:
+                base = rel.rstrip("/") + "/"
+                rows.append(self._status(base + text.replace("\\", "/"), found, base + text if "\\" in text else ""))
+        return sorted(rows, key=lambda status: status.rel)
+
+    def info(self, status):
+        """The FileInfo of the HTTP port, before Gson."""
+        return {"mType": "directory" if status.folder else "file", "mName": status.name, "mPath": status.rel,
+                "mUfsPath": self.uri(status.raw or status.rel), "mLastModificationTimeMs": status.mtime_ms,
+                "mLength": status.length, "mHumanReadableFileSize": human(status.length)}
+
+
+class PageStore:
+    """Pages as files, so that they are sent without a copy and outlive the worker."""
+
+    def __init__(self, folder, page_size):
+        self.folder, self.page_size = Path(folder), page_size
+        self._pages = {}  # id -> {number: length}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in self.folder.glob("*/id"):
+            rows = {int(path.name): path.stat().st_size for path in name.parent.iterdir() if path.name.isdigit()}
+            self._pages[name.read_text()] = rows
+
+    def _folder(self, ident):
+        return f"{self.folder}/{hashlib.sha256(ident.encode('utf-8', 'surrogateescape')).hexdigest()[:40]}"
+
+    def path(self, ident, number):
+        return f"{self._folder(ident)}/{number}"
+
+    def length(self, ident, number):
+        """Bytes that are there, None for a miss."""
+        return self._pages.get(ident, {}).get(number)
+
+    def put(self, ident, number, data):
+        if ident not in self._pages:
+            os.makedirs(self._folder(ident), exist_ok=True)
+            Path(self._folder(ident), "id").write_text(ident)
+            self._pages[ident] = {}
+        with open(self.path(ident, number) + ".new", "wb") as out:
+            out.write(data)
+        os.replace(self.path(ident, number) + ".new", self.path(ident, number))
+        self._pages[ident][number] = len(data)
+
+    def get(self, ident, number, offset, length):
+        with open(self.path(ident, number), "rb", buffering=0) as page:
+            return os.pread(page.fileno(), length, offset)
+
+    def drop(self, ident):
+        if self._pages.pop(ident, None) is not None:
+            shutil.rmtree(self._folder(ident), ignore_errors=True)
+
+    def drop_all(self):
+        for ident in list(self._pages):
+            self.drop(ident)
+
+    def counts(self):
+        return {ident: dict(pages) for ident, pages in self._pages.items()}
+
+
+class Metadata:
+    """What the owner of a path knows of it.  Kept for ever unless `interval` (seconds; negative: for ever; 0: never) says
+    otherwise, and over restarts; listings are kept as long, also of what is not there, but die with the worker."""
+
+    def __init__(self, under, pages, folder, interval):
+        self.under, self.pages, self.interval = under, pages, interval
+        self._known = {}     # rel -> (Status, time)
+        self._listings = {}  # rel -> ([Status] or None, time)
+        self._journal = Path(folder) / "metastore"
+        if self._journal.exists():
+            for line in self._journal.read_text("utf-8", "surrogatepass").splitlines():
+                row = json.loads(line)
+                if "gone" in row:
+                    self._known.pop(row["gone"], None)
+                else:
+                    self._known[row["rel"]] = (Status(**row), 0.0)
+
+    def _fresh(self, since):
+        return self.interval < 0 or self.interval > 0 and time.time() - since < self.interval
+
+    def status(self, rel):
+        known = self._known.get(rel)
+        if known and self._fresh(known[1]):
+            return known[0]
+        status = self.under.stat(rel)
+        if known and (status is None or known[0] != status):
+            self.pages.drop(file_id(self.under.uri(rel)))
+        self._remember(rel, status, known)
+        return status
+
+    def _remember(self, rel, status, known):
+        if status is None:
+            if self._known.pop(rel, None):
+                self._write({"gone": rel})
+            return
+        self._known[rel] = (status, time.time())
+        if self.interval and (not known or known[0] != status):
+            self._write(asdict(status))
+
+    def _write(self, row):
+        with open(self._journal, "a", encoding="utf-8", errors="surrogatepass") as out:
+            out.write(json.dumps(row) + "\n")
+
+    def listing(self, rel):
+        known = self._listings.get(rel)
+        if known and self._fresh(known[1]):
+            return known[0]
+        rows = self.under.listing(rel)
+        self._listings[rel] = (rows, time.time())
+        return rows
+
+    def changed(self, rel):
+        """Alluxio itself changed it: what was known, its pages and its folder's listing are void."""
+        if self._known.pop(rel, None):
+            self._write({"gone": rel})
+        self.pages.drop(file_id(self.under.uri(rel)))
+        while True:
+            self._listings.pop(rel, None)
+            if rel == "/":
+                return
+            rel = rel.rpartition("/")[0] or "/"
