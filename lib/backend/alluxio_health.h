@@ -29,6 +29,8 @@ enum prelux_alluxio_door { PRELUX_ALLUXIO_HTTP, PRELUX_ALLUXIO_S3, PRELUX_ALLUXI
 #define PRELUX_ALLUXIO_PROBE_MS 15000            /* a caller let through who has not reported by now is forgotten */
 #define PRELUX_ALLUXIO_PATIENTS_MAX 4096         /* beyond: those in no view are dropped, the longest unused first */
 
+extern int64_t (*prelux_alluxio_clock_ms)(void); /* CLOCK_MONOTONIC, unless a test has set it */
+
 int prelux_alluxio_health_create(struct prelux_alluxio_health **ret); /* 0 or -ENOMEM */
 void prelux_alluxio_health_free(struct prelux_alluxio_health *h);     /* after all views are put */
 
@@ -52,7 +54,7 @@ void prelux_alluxio_health_reborn(struct prelux_alluxio_patient *p);
 /* Where bytes of reads came from. */
 enum prelux_alluxio_source { PRELUX_ALLUXIO_FROM_PAGES, PRELUX_ALLUXIO_FROM_S3, PRELUX_ALLUXIO_FROM_UNDER, PRELUX_ALLUXIO_SOURCES };
 void prelux_alluxio_count(struct prelux_alluxio_health *h, enum prelux_alluxio_source source, uint64_t bytes);
-uint64_t prelux_alluxio_counted(const struct prelux_alluxio_health *h, enum prelux_alluxio_source source, uint64_t *ret_bytes);
+uint64_t prelux_alluxio_counted(struct prelux_alluxio_health *h, enum prelux_alluxio_source source, uint64_t *ret_bytes);
 
 /* The under store instead of the workers. When none of the workers asked is usable it is the only way: then the bound is how
  * many calls run at once. When workers are there but slow or failing, each call costs a token as well, so that a slow cluster does not

@@ -16,8 +16,7 @@ enum prelux_alluxio_membership { PRELUX_ALLUXIO_ETCD, PRELUX_ALLUXIO_LIST, PRELU
 
 struct prelux_alluxio_options {
   char *name;                   /* of the backend, for texts */
-  char *root;                   /* UFS root as AlluxioURI prints it: "s3://data/x", "file:///data", "/data"; no slash at the end but "/" itself,
-                                 * "file:///", "s3://data" */
+  char *root;                   /* UFS root without its last slash: "s3://data/x", "s3://data", "file:///data", "file://", "/data", "" */
   enum prelux_alluxio_membership membership;
   char **places;                /* ETCD: URLs without slash at the end; LIST: "host" or "host:port", IPv6 in brackets; DNS: the one name */
   size_t n_places;
