@@ -160,7 +160,7 @@ static int take_account(struct prelux_conf_loader *l, const struct account *a, s
   else if (a->value[KEY])
     add_value(b, "account_key", a->value[KEY], 0);
   else if (cred)
-    add_value(b, "managed_identity", "true", 1);
+    add_value(b, "default_credential", "true", 1);
   return prelux_conf_section_defaults(l, PRELUX_AT_BACKEND, "azure", b->values, &b->n_values);
 }
 

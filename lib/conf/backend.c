@@ -188,7 +188,7 @@ static int check_s3(const struct checked *c)
 
 static int check_azure(const struct checked *c)
 {
-  static const char *const sources[] = {"account_key", "sas_token", "bearer", "managed_identity", NULL};
+  static const char *const sources[] = {"account_key", "sas_token", "bearer", "managed_identity", "default_credential", NULL};
   return one_of(c, sources, false);
 }
 

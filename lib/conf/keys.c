@@ -9,6 +9,12 @@
 #define AT_MAPPING .where = PRELUX_AT_MAPPING
 #define AT_BACKEND(t) .where = PRELUX_AT_BACKEND, .backend = t
 
+/* Keys and tokens of the account, then what finds an identity, then where the servers are. */
+static const char *const azure_env[] = {
+    "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE", "IDENTITY_ENDPOINT", "IDENTITY_HEADER",
+    "AZURE_STORAGE_BLOB_ENDPOINT", "AZURE_AUTHORITY_HOST", "AZURE_POD_IDENTITY_AUTHORITY_HOST", NULL};
+
 const struct prelux_conf_kind prelux_conf_kinds[] = {
     {.type = "file", .help = "A folder of this machine, or of a network file system mounted on it."},
     {.type = "http", .help = "A web server: files by GET with ranges, folders by the server's index pages."},
@@ -16,7 +22,7 @@ const struct prelux_conf_kind prelux_conf_kinds[] = {
     {.type = "alluxio", .later = true, .help = "Workers of an Alluxio 3.x cluster (Dora), addressed by their hash ring."},
     {.type = "alluxio-ee", .later = true, .help = "Workers of Alluxio Enterprise AI."},
     {.type = "s3", .later = true, .help = "S3 and what speaks it (MinIO, Ceph, Alibaba OSS, ...)."},
-    {.type = "azure", .later = true, .help = "Azure Blob Storage."},
+    {.type = "azure", .env = azure_env, .help = "Azure Blob Storage: one container of a storage account."},
     {.type = NULL},
 };
 #define KINDS "file|http|alluxio-proxy|alluxio|alluxio-ee|s3|azure"
@@ -220,17 +226,22 @@ const struct prelux_conf_key prelux_conf_keys[] = {
     {AT_BACKEND("azure"), .name = "account", .type = PRELUX_T_STRING, .required = true, .sample = "myaccount",
      .help = "Storage account."},
     {AT_BACKEND("azure"), .name = "container", .type = PRELUX_T_STRING, .required = true, .sample = "data",
-     .help = "Container."},
+     .help = "Container; $root and $web too."},
+    {AT_BACKEND("azure"), .name = "prefix", .type = PRELUX_T_STRING, .sample = "team/a", .help = "Only blobs below this folder."},
     {AT_BACKEND("azure"), .name = "endpoint", .type = PRELUX_T_URL, .sample = "\"http://127.0.0.1:10000/myaccount\"",
-     .help = "Server. Default: https://ACCOUNT.blob.core.windows.net."},
+     .help = "URL of the account. Default: AZURE_STORAGE_BLOB_ENDPOINT, else https://ACCOUNT.blob.core.windows.net."},
     {AT_BACKEND("azure"), .name = "account_key", .type = PRELUX_T_SECRET, .hidden = true, .sample = "file:~/.azure-key",
-     .help = "Account key (base64). At most one of this and the next three."},
+     .help = "Account key (base64). At most one of this and the next four; with none the environment is looked at (docs/BACKENDS.md)."},
     {AT_BACKEND("azure"), .name = "sas_token", .type = PRELUX_T_SECRET, .hidden = true, .sample = "\"${SAS_TOKEN}\"",
-     .help = "Shared access signature, with or without `?`."},
+     .help = "Shared access signature, with or without `?`; sp=rl is needed."},
     {AT_BACKEND("azure"), .name = "bearer", .type = PRELUX_T_SECRET, .hidden = true, .sample = "\"${AZURE_TOKEN}\"",
      .help = "OAuth token."},
     {AT_BACKEND("azure"), .name = "managed_identity", .type = PRELUX_T_BOOL, .fallback = "false",
-     .help = "true: the identity of the machine."},
+     .help = "true: the identity of the machine or the app service."},
+    {AT_BACKEND("azure"), .name = "default_credential", .type = PRELUX_T_BOOL, .fallback = "false",
+     .help = "true: the first of service principal and workload identity (environment) and managed identity."},
+    {AT_BACKEND("azure"), .name = "client_id", .type = PRELUX_T_STRING, .sample = "00000000-0000-0000-0000-000000000000",
+     .help = "Which of the machine's identities. Default: AZURE_CLIENT_ID, else its own."},
     {.name = NULL},
 };
 

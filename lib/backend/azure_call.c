@@ -1,0 +1,146 @@
+/* One request to Azure Storage, and what its refusals mean. Error codes come in the x-ms-error-code header, which HEAD has too. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lib/backend/azure.h"
+
+#define RETRIES 3
+#define HEADERS_MAX 8
+
+int prelux_azure_failed(int rc)
+{
+  return rc == -EPROTO || rc == -ENOMEM || rc == -EACCES ? rc : -EIO;
+}
+
+/* Sends it with a pass. The URL that carries a SAS stays in here. */
+static int send_it(struct prelux_azure *z, const struct prelux_azure_call *call, const char **headers, size_t n,
+                   const struct prelux_azure_pass *pass, struct prelux_net_answer *ret, struct prelux_problem *why)
+{
+  char *url = NULL;
+  headers[n] = pass->header;
+  headers[n + 1] = NULL;
+  if (pass->query && asprintf(&url, "%s%c%s", call->url, strchr(call->url, '?') ? '&' : '?', pass->query) < 0)
+    return prelux_problem(why, ENOMEM, "no memory for a URL");
+  struct prelux_net_request req = {
+      .method = call->method,
+      .url = url ? url : call->url,
+      .headers = headers,
+      .tls = &z->tls,
+      .max_body = call->max_body,
+      .retries = RETRIES,
+      .sink = call->sink,
+      .arg = call->arg,
+  };
+  int rc = prelux_net_call(z->net, &req, ret, why);
+  if (url)
+    explicit_bzero(url, strlen(url));
+  free(url);
+  return rc;
+}
+
+int prelux_azure_call(struct prelux_azure *z, const struct prelux_azure_call *call, struct prelux_net_answer *ret,
+                      struct prelux_problem *why)
+{
+  char date[64] = "x-ms-date: ", range[80], match[PRELUX_VERSION_MAX + 16];
+  const char *headers[HEADERS_MAX] = {"x-ms-version: " PRELUX_AZURE_VERSION, date};
+  size_t n = 2;
+  *ret = (struct prelux_net_answer){.content_length = UINT64_MAX};
+  if (call->len)
+  {
+    snprintf(range, sizeof(range), "x-ms-range: bytes=%" PRIu64 "-%" PRIu64, call->off, call->off + call->len - 1);
+    headers[n++] = range;
+  }
+  if (call->etag)
+  {
+    snprintf(match, sizeof(match), "If-Match: \"%s\"", call->etag);
+    headers[n++] = match;
+  }
+  for (int tries = 0;; tries++)
+  {
+    struct prelux_azure_pass pass;
+    headers[n] = NULL;
+    prelux_http_date_format(date + strlen("x-ms-date: "), sizeof(date) - strlen("x-ms-date: "), (int64_t)time(NULL) * 1000000000);
+    int rc = prelux_azure_cred_pass(z->cred, call->method, call->url, headers, &pass, why);
+    if (rc < 0)
+      return rc;
+    rc = send_it(z, call, headers, n, &pass, ret, why);
+    bool again = rc == 0 && ret->status == 401 && tries == 0 && prelux_azure_cred_reject(z->cred, &pass);
+    prelux_azure_pass_release(&pass);
+    if (!again)
+      return rc;
+    prelux_net_answer_free(ret);
+  }
+}
+
+#define SET_TIER "it is in the archive tier: rehydrate it (az storage blob set-tier --tier Hot) and wait until that is done"
+#define MAY_READ "the credential does not allow this: reading and listing are needed (SAS: sp=rl; role: Storage Blob Data Reader)"
+
+/* The first row whose status and code (NULL: any) are the answer's counts. advice NULL: the credential knows one. */
+static const struct refusal {
+  int status;
+  const char *code;
+  int err;
+  const char *advice;
+} refusals[] = {
+    {400, "InvalidUri", EOPNOTSUPP, ""},
+    {400, "InvalidResourceName", EOPNOTSUPP, ""},
+    {400, "OutOfRangeInput", EOPNOTSUPP, ""},
+    {400, "RequestUrlFailedToParse", EOPNOTSUPP, ""},
+    {400, "InvalidAuthenticationInfo", EACCES, NULL},
+    {401, NULL, EACCES, NULL},
+    {403, "AuthorizationPermissionMismatch", EACCES, MAY_READ},
+    {403, "AuthorizationResourceTypeMismatch", EACCES, "the SAS is of another kind of resource: srt=co, or sr=c, is needed"},
+    {403, "AuthorizationServiceMismatch", EACCES, "the SAS is not for blobs (ss=b)"},
+    {403, "AuthorizationProtocolMismatch", EACCES, "the SAS is for https only"},
+    {403, "AuthorizationSourceIPMismatch", EACCES, "the SAS does not allow this machine's address"},
+    {403, "InsufficientAccountPermissions", EACCES, MAY_READ},
+    {403, "KeyBasedAuthenticationNotPermitted", EACCES, "the account allows no keys: use an identity"},
+    {403, "AccountIsDisabled", EACCES, "the account is disabled"},
+    {403, NULL, EACCES, NULL},
+    {407, NULL, EACCES, "a proxy wants to know who asks"},
+    {404, "ContainerNotFound", EIO, "there is no such container: check `container` and `account`"},
+    {404, NULL, ENOENT, ""},
+    {409, "PublicAccessNotPermitted", EACCES, NULL},
+    {409, "BlobArchived", EIO, SET_TIER},
+    {409, "BlobBeingRehydrated", EIO, SET_TIER},
+    {409, "ContainerBeingDeleted", EIO, "the container is being deleted"},
+    {412, NULL, ESTALE, ""},
+    {405, NULL, EOPNOTSUPP, ""},
+    {414, NULL, EOPNOTSUPP, ""},
+    {501, NULL, EOPNOTSUPP, ""},
+};
+
+/* The x-ms-error-code, letters only. */
+static void error_code(const struct prelux_net_answer *a, char *out, size_t cap)
+{
+  if (prelux_net_header(a, "x-ms-error-code", out, cap) < 0)
+    out[0] = 0;
+  out[strspn(out, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")] = 0;
+}
+
+int prelux_azure_refused(struct prelux_azure *z, const struct prelux_net_answer *a, const char *method, const char *url,
+                         struct prelux_problem *why)
+{
+  char shown[200], code[96];
+  static const struct refusal other = {.err = EIO, .advice = ""}, lie = {.err = EPROTO, .advice = ""},
+                              hidden = {.err = EACCES, .advice = NULL};
+  const struct refusal *r = a->status >= 200 && a->status < 300 ? &lie : &other;
+  error_code(a, code, sizeof(code));
+  for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]) && r == &other; i++)
+    if (refusals[i].status == a->status && (!refusals[i].code || strcmp(refusals[i].code, code) == 0))
+      r = &refusals[i];
+  /* To strangers Azure says of a private container that it is not there. */
+  if (a->status == 404 && strcmp(code, "ResourceNotFound") == 0 && prelux_azure_cred_none(z->cred))
+    r = &hidden;
+  prelux_url_show(shown, sizeof(shown), url);
+  int rc = prelux_problem(why, r->err, "%s %s: HTTP %d%s%s", method, shown, a->status, code[0] ? " " : "", code);
+  if (why && r->advice)
+    snprintf(why->advice, sizeof(why->advice), "%s", r->advice);
+  else if (why)
+    prelux_azure_cred_advice(z->cred, prelux_http_date(a->date), why->advice, sizeof(why->advice));
+  return rc;
+}
