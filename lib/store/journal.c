@@ -65,6 +65,7 @@ struct prelux_journal
 
   pthread_mutex_t sync_lock; /* inside nothing; one sync at a time */
   uint64_t synced;           /* changes that are on the medium */
+  int sync_err;              /* a sync that failed once: the kernel forgets what it could not write, so a later one proves nothing */
 };
 
 void prelux_pending_release(struct prelux_pending *p)
@@ -373,14 +374,14 @@ int prelux_journal_durable(struct prelux_journal *j)
   uint64_t mine = j->committed;
   pthread_mutex_unlock(&j->lock);
   pthread_mutex_lock(&j->sync_lock);
-  int err = 0;
-  if (j->synced < mine) /* else whoever had the lock before has synced ours too */
+  int err = j->sync_err;
+  if (err == 0 && j->synced < mine) /* else whoever had the lock before has synced ours too */
   {
     pthread_mutex_lock(&j->lock);
     uint64_t now = j->committed;
     pthread_mutex_unlock(&j->lock);
     if (prelux_os.fdatasync(j->wal_fd) < 0)
-      err = -errno;
+      err = j->sync_err = -errno;
     else
       j->synced = now;
   }

@@ -76,7 +76,8 @@ int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *ed
 int prelux_journal_each(struct prelux_journal *j, int (*fn)(void *arg, const struct prelux_pending *row), void *arg);
 int prelux_journal_count(struct prelux_journal *j, uint64_t *ret);
 
-/* Everything committed before the call is on the medium when it returns 0. */
+/* Everything committed before the call is on the medium when it returns 0. Once it has failed it fails until the journal is opened
+ * anew. */
 int prelux_journal_durable(struct prelux_journal *j);
 
 #endif
