@@ -1,4 +1,4 @@
-/* A backend: how one kind of remote is read. One file each, ending in one const ops struct; a row in
+/* A backend: how one kind of remote is read and written. One file each, ending in one const ops struct; a row in
  * registry.c makes it known. Every op may block (it runs on a pool thread), must be thread-safe, and
  * must return within its own time-outs. Paths are object paths below the backend's root: no slash at
  * either end, "" for the root, arbitrary bytes but NUL, never "." or ".." components.
@@ -45,8 +45,27 @@ enum prelux_backend_caps {
   PRELUX_CAP_RANGE = 0x1,      /* read() of a part is as cheap as its bytes */
   PRELUX_CAP_LIST_EXACT = 0x2, /* list gives exact size, mtime and version: no stat needed */
   PRELUX_CAP_CONDITIONAL = 0x4, /* read() itself fails with -ESTALE when the version changed */
-  PRELUX_CAP_LIST_ALL = 0x8     /* a name that list lacks is not there. Not so: web servers leave out names that begin with a
+  PRELUX_CAP_LIST_ALL = 0x8,    /* a name that list lacks is not there. Not so: web servers leave out names that begin with a
                                  * dot; Alluxio shows an empty folder when one name in the under store is not UTF-8 */
+  /* What its `write` ops can do; the bits of a type are the most, prelux_able of one remote is what holds there. */
+  PRELUX_CAP_WRITE = 0x100,             /* put and remove */
+  PRELUX_CAP_PUT_ABSENT = 0x200,        /* put, complete, copy: PRELUX_MUST_BE_ABSENT, tested and done in one step by the remote */
+  PRELUX_CAP_PUT_VERSION = 0x400,       /* the same for PRELUX_MUST_BE_VERSION */
+  PRELUX_CAP_REMOVE_VERSION = 0x800,    /* remove and set_attr with PRELUX_MUST_BE_VERSION */
+  PRELUX_CAP_MULTIPART = 0x1000,        /* begin, part, complete, abort, uploads */
+  PRELUX_CAP_RENAME_FILE = 0x2000,      /* rename of a file */
+  PRELUX_CAP_RENAME_DIR = 0x4000,       /* rename of a folder with all below it, in one step */
+  PRELUX_CAP_RENAME_ATOMIC = 0x8000,    /* rename of a file is one step. Without it: a copy, then the old name is removed, so both
+                                         * may be seen for a while, and be left by a failure; never neither */
+  PRELUX_CAP_RENAME_NOREPLACE = 0x10000, /* PRELUX_RENAME_NOREPLACE, in one step */
+  PRELUX_CAP_RENAME_EXCHANGE = 0x20000, /* PRELUX_RENAME_EXCHANGE, in one step */
+  PRELUX_CAP_MKDIR = 0x40000,           /* folders are things of their own: mkdir, rmdir; nothing is made in a folder that is not there */
+  PRELUX_CAP_MKDIR_MARKER = 0x80000,    /* a folder is what keys begin with; mkdir makes an empty object that marks one; put makes
+                                         * the folders above by itself */
+  PRELUX_CAP_KEEP_MODE = 0x100000,      /* put, complete, copy keep the mode they are given ... */
+  PRELUX_CAP_KEEP_MTIME = 0x200000,     /* ... and the mtime, to the nanosecond or as docs/BACKENDS.md says */
+  PRELUX_CAP_SET_ATTR = 0x400000,       /* set_attr changes what is kept without sending the bytes again */
+  PRELUX_CAP_COPY = 0x800000            /* copy within the remote: no byte passes through this node */
 };
 
 /* A load job: the remote reads a path into its own caches. */
@@ -62,6 +81,133 @@ struct prelux_load {
   uint64_t bytes_done, bytes_total, files_failed; /* 0 where the remote does not say */
   char job[64];
   char text[1024];              /* the remote's own words */
+};
+
+/* ---- Writing ------------------------------------------------------------------------------------------------------
+ * One table more, so that a backend which only reads has one NULL. Each op is optional (NULL: -EOPNOTSUPP); the bits of
+ * prelux_able say which will work, and what they do not promise is refused with -EOPNOTSUPP before anything is changed:
+ * never tried in two steps where one was asked for.
+ *
+ * Blocking and threads as above: every op may block, none waits for ever, any number may run at once. Paths as above; "" (the
+ * root) can be neither made, removed, renamed nor changed: -EBUSY (put: -EISDIR). Descriptors are borrowed, read by pread from
+ * as many threads as the backend likes, and their offset is not touched; the bytes must not change during the call.
+ *
+ * Atomic: a reader of the remote sees the old object or the new one, whole, with its attributes. Durable: 0 means that the
+ * remote has it for good, as far as the remote can say that. What fails leaves nothing behind that a reader could see; what it
+ * leaves that no reader sees (parts, temporary names) `clean` removes.
+ *
+ * Errors besides those above (which keep their meaning: -ENOENT, also of the folder that should hold a new name; -ENOTDIR a
+ * name on the way is no folder; -EISDIR / -ENOTDIR the target is a folder / none; -EACCES; -EIO; -EOPNOTSUPP also a name that
+ * the remote cannot carry):
+ *   -EEXIST         it exists, and must not (PRELUX_MUST_BE_ABSENT, NOREPLACE, mkdir); or what the remote does not show as an
+ *                   object (a device, a dangling link) is in the way
+ *   -ESTALE         the object is not of the version that was to be replaced, or is gone
+ *   -ENOTEMPTY      rmdir, rename over a folder
+ *   -EXDEV          rename or complete would have to send the bytes again: another store below one root
+ *   -ENOSPC -EDQUOT -EFBIG   no room, or larger than the remote takes
+ *   -EROFS          the remote is read-only
+ *   -EBUSY          somebody holds it: a lock, a lease, an upload into the folder to be removed
+ *   -ENAMETOOLONG   the remote could not keep the name
+ *   -EINVAL         a part or condition that cannot be; the descriptor ended early; a folder into itself
+ *   -ENXIO          no such upload: it was completed, aborted or has expired
+ *   -PRELUX_EUNKNOWN  the request was sent (or done) and its answer is lost: it may have happened, may happen yet, or not.
+ *                   Never retried inside for what is not harmless when done twice. The caller must stat and compare before it
+ *                   does anything else: the version that was there before: not done yet (send it again only with a condition on
+ *                   that version: then a request that arrives late loses or makes this one lose); gone (remove), or size and
+ *                   bytes are those that were sent (md5 where offered, else by reading): done; else somebody else was later.
+ * Every other error: nothing has changed. */
+enum {
+  PRELUX_EUNKNOWN = 121, /* EREMOTEIO; never shown to a program */
+  PRELUX_TOKEN_MAX = 1536,
+  PRELUX_TAG_MAX = 80
+};
+
+enum prelux_must { PRELUX_MUST_NOTHING, PRELUX_MUST_BE_ABSENT, PRELUX_MUST_BE_VERSION };
+struct prelux_condition {
+  enum prelux_must must;
+  char version[PRELUX_VERSION_MAX]; /* of PRELUX_MUST_BE_VERSION: as prelux_object's; "" is -EINVAL */
+};
+
+enum prelux_attr_bits { PRELUX_SET_MODE = 0x1, PRELUX_SET_MTIME = 0x2 };
+struct prelux_set {
+  unsigned which;   /* enum prelux_attr_bits. What a put does not name: the mode of the object replaced, else 0644; the time it is done */
+  uint32_t mode;    /* 07777 */
+  int64_t mtime_ns;
+};
+
+/* How an object is to be stored. */
+struct prelux_put {
+  struct prelux_condition cond;
+  struct prelux_set set; /* ignored where CAP_KEEP_MODE, CAP_KEEP_MTIME lack: the result says what the remote has */
+  /* Called now and then with the bytes sent so far, on any thread, if set; -errno stops the put, which then returns it (or
+   * -PRELUX_EUNKNOWN when it came too late). */
+  int (*progress)(void *arg, uint64_t done);
+  void *arg;
+};
+
+struct prelux_part {
+  unsigned n;               /* from 0, without holes */
+  char tag[PRELUX_TAG_MAX]; /* what part() gave */
+};
+
+enum prelux_rename_flags { PRELUX_RENAME_NOREPLACE = 0x1, PRELUX_RENAME_EXCHANGE = 0x2 };
+
+/* What one remote can do. */
+struct prelux_able {
+  unsigned caps;                /* enum prelux_backend_caps, the bits of writing only; 0: read-only */
+  uint64_t put_max;             /* largest put; UINT64_MAX: no limit known */
+  uint64_t part_min, part_max;  /* part sizes that begin takes (the last part may be shorter) */
+  uint64_t parts_max;
+};
+
+/* One unfinished upload; 0 to go on, -errno to stop. `path` and `token` are for abort: path is the object's, or its folder
+ * where the remote keeps no more. */
+typedef int (*prelux_upload_fn)(void *arg, const char *path, const char *token, uint64_t idle_s);
+
+struct prelux_backend_write {
+  /* What this remote can do. May ask it, once: the answer is remembered, an error is not. A remote that cannot be asked:
+   * what is certain. */
+  int (*able)(struct prelux_backend *b, struct prelux_able *ret, struct prelux_problem *why);
+
+  /* Stores the first `size` bytes of fd as `path`, whole, in one step. ret (never NULL; filled on 0): the object as the
+   * remote now has it; its version is that of the bytes sent, or "" when the remote does not say it or somebody changed the
+   * object since: stat tells. */
+  int (*put)(struct prelux_backend *b, const char *path, int fd, uint64_t size, const struct prelux_put *how,
+             struct prelux_object *ret, struct prelux_problem *why);
+
+  /* The same in parts, in any order, several at once, over days and restarts: the token is all that need be kept. Part n holds
+   * the bytes from n * part_size, part_size of them, but the last may have fewer (not 0). Nothing is visible before complete.
+   * `set`: what is known of the attributes already (some remotes take them here only). The token is text without blanks. */
+  int (*begin)(struct prelux_backend *b, const char *path, uint64_t part_size, const struct prelux_set *set,
+               char token[PRELUX_TOKEN_MAX], struct prelux_problem *why);
+  /* [off, off+len) of fd becomes part n. 0: it is stored for good. Sent again it replaces what was sent as n; the tag of the
+   * last one counts. An unknown outcome is not an error here: it is sent again inside. */
+  int (*part)(struct prelux_backend *b, const char *path, const char *token, unsigned n, int fd, uint64_t off, uint64_t len,
+              char tag[PRELUX_TAG_MAX], struct prelux_problem *why);
+  /* As put. `parts` in order, at least one; `size` the sum of their lengths, which is checked where the remote can. On failure
+   * the upload stays as it was (but after -PRELUX_EUNKNOWN it may be gone: -ENXIO then means stat and compare, too). */
+  int (*complete)(struct prelux_backend *b, const char *path, const char *token, const struct prelux_part *parts, size_t n,
+                  uint64_t size, const struct prelux_put *how, struct prelux_object *ret, struct prelux_problem *why);
+  int (*abort)(struct prelux_backend *b, const char *path, const char *token, struct prelux_problem *why); /* 0 also when it is gone */
+  /* Uploads of the object `path`, or of all below the folder `path`, whoever began them, on whatever node. */
+  int (*uploads)(struct prelux_backend *b, const char *path, prelux_upload_fn add, void *arg, struct prelux_problem *why);
+  /* Removes what the dead have left at `path` and below: temporary names of puts whose process is gone; uploads into which
+   * nothing was sent for idle_s seconds. Returns how many things went. */
+  int (*clean)(struct prelux_backend *b, const char *path, uint64_t idle_s, struct prelux_problem *why);
+
+  /* A file. cond: any or version. -ENOENT when there was none (a remote that does not tell is asked before). */
+  int (*remove)(struct prelux_backend *b, const char *path, const struct prelux_condition *cond, struct prelux_problem *why);
+  /* A file replaces a file, a folder an empty folder, unless NOREPLACE. ret as of put. from == to: 0. flags: one or none. */
+  int (*rename)(struct prelux_backend *b, const char *from, const char *to, unsigned flags, struct prelux_object *ret,
+                struct prelux_problem *why);
+  int (*mkdir)(struct prelux_backend *b, const char *path, uint32_t mode, struct prelux_problem *why);
+  int (*rmdir)(struct prelux_backend *b, const char *path, struct prelux_problem *why);
+  /* A file or folder in place; cond: any or version. ret as of put: the version may be a new one, of the same bytes. */
+  int (*set_attr)(struct prelux_backend *b, const char *path, const struct prelux_condition *cond, const struct prelux_set *set,
+                  struct prelux_object *ret, struct prelux_problem *why);
+  /* A file. source_version "": any; else -ESTALE when `from` is of another. Never a mixture of two versions. how, ret as of put. */
+  int (*copy)(struct prelux_backend *b, const char *from, const char *source_version, const char *to,
+              const struct prelux_put *how, struct prelux_object *ret, struct prelux_problem *why);
 };
 
 struct cJSON;
@@ -94,6 +240,7 @@ struct prelux_backend_ops {
   void (*examine)(struct prelux_backend *b, struct cJSON *into);
   int (*load)(struct prelux_backend *b, const char *path, enum prelux_load_verb verb,
               const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why);
+  const struct prelux_backend_write *write; /* NULL: read-only */
 };
 
 /* First member of every backend's own struct. */

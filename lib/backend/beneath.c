@@ -239,13 +239,17 @@ static int walk_names(struct walk *w)
   return rc;
 }
 
-static int walk_open(int root, const char *root_path, const char *path, struct prelux_problem *why)
+/* ret_real, if set: the path from the root without links. */
+static int walk_open(int root, const char *root_path, const char *path, char ret_real[PATH_MAX],
+                     struct prelux_problem *why)
 {
   struct walk *w = calloc(1, sizeof(*w)); /* 12 KiB: too much for a pool thread's stack to hold lightly */
   if (!w)
     return -ENOMEM;
   *w = (struct walk){.root = root, .root_path = root_path, .path = path, .why = why, .fd = -1};
   int rc = walk_names(w);
+  if (rc == 0 && ret_real)
+    memcpy(ret_real, w->real, sizeof(w->real));
   if (rc == 0)
     rc = w->fd;
   else if (w->fd >= 0)
@@ -261,6 +265,41 @@ int prelux_beneath_open(int root, const char *root_path, const char *path, struc
                          .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
   long rc = prelux_sys(SYS_openat2, root, path[0] ? path : ".", &how, sizeof(how));
   if (rc == -ELOOP || rc == -EXDEV || rc == -ENOSYS || rc == -EPERM || rc == -EAGAIN)
-    return walk_open(root, root_path, path, why);
+    return walk_open(root, root_path, path, NULL, why);
   return (int)rc;
+}
+
+static int open_parent(int root, const char *root_path, const char *path, char name[NAME_MAX + 1],
+                       struct prelux_problem *why)
+{
+  char folder[PATH_MAX];
+  const char *slash = strrchr(path, '/');
+  const char *last = slash ? slash + 1 : path;
+  size_t len = slash ? (size_t)(slash - path) : 0;
+  if (len >= sizeof(folder) || strlen(last) > NAME_MAX)
+    return -ENAMETOOLONG;
+  memcpy(folder, path, len);
+  folder[len] = 0;
+  int fd = prelux_beneath_open(root, root_path, folder, why);
+  if (fd >= 0)
+    strcpy(name, last);
+  return fd;
+}
+
+int prelux_beneath_parent(int root, const char *root_path, const char *path, bool follow, char name[NAME_MAX + 1],
+                          struct prelux_problem *why)
+{
+  char real[PATH_MAX];
+  struct stat st;
+  int fd = open_parent(root, root_path, path, name, why);
+  if (fd < 0 || !follow || prelux_os.fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISLNK(st.st_mode))
+    return fd;
+  int object = walk_open(root, root_path, path, real, why);
+  if (object == -ENOENT)
+    return fd; /* it dangles */
+  prelux_os.close(fd);
+  if (object < 0)
+    return object;
+  prelux_os.close(object);
+  return open_parent(root, root_path, real, name, why);
 }

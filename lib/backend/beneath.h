@@ -2,6 +2,9 @@
 #ifndef PRELUX_BACKEND_BENEATH_H
 #define PRELUX_BACKEND_BENEATH_H
 
+#include <limits.h>
+#include <stdbool.h>
+
 #include "lib/base/problem.h"
 
 /* Opens `path` (relative, "" for the root, no "." or "..") below the folder fd `root`, whose absolute path is `root_path`,
@@ -9,5 +12,11 @@
  * The fd, or -ENOENT, -ENOTDIR, -ENAMETOOLONG, ...; -EACCES with a text when a link leaves the root or leads back to a folder
  * that `path` already went through (else walking the tree would never end). */
 int prelux_beneath_open(int root, const char *root_path, const char *path, struct prelux_problem *why);
+
+/* The folder in which `path` (not "") has its last name, opened as above, with that name. follow: where the name is a link
+ * to something that is there, folder and name are those of what it leads to in the end; else the link's own. The name
+ * need not exist. What is done with it afterwards must not follow links: they may have changed. */
+int prelux_beneath_parent(int root, const char *root_path, const char *path, bool follow, char name[NAME_MAX + 1],
+                          struct prelux_problem *why);
 
 #endif

@@ -17,21 +17,16 @@
 
 #include "lib/backend/backends.h"
 #include "lib/backend/beneath.h"
+#include "lib/backend/file.h"
 #include "lib/base/os.h"
 #include "lib/conf/conf.h"
 
 #define READ_BYTES (256u * 1024)
-#define TICK_NS 10000000 /* the slowest kernels tick at 100 Hz */
+#define TICK_NS PRELUX_FILE_TICK_NS
 
-struct file_backend
+static struct prelux_file *self(struct prelux_backend *b)
 {
-  struct prelux_backend base;
-  char *root; /* absolute */
-};
-
-static struct file_backend *self(struct prelux_backend *b)
-{
-  return (struct file_backend *)b;
+  return (struct prelux_file *)b;
 }
 
 static int file_create(const struct prelux_conf_backend *conf, struct prelux_net *net, struct prelux_backend **ret,
@@ -40,7 +35,7 @@ static int file_create(const struct prelux_conf_backend *conf, struct prelux_net
   const char *root = prelux_conf_str(conf, "root");
   if (!root || root[0] != '/')
     return prelux_problem(why, EINVAL, "backend %s: root: an absolute folder is needed", conf->name);
-  struct file_backend *f = calloc(1, sizeof(*f));
+  struct prelux_file *f = calloc(1, sizeof(*f));
   if (!f)
     return -ENOMEM;
   f->base.ops = &prelux_backend_file;
@@ -67,7 +62,7 @@ static void file_free(struct prelux_backend *b)
 
 static int file_identity(const struct prelux_backend *b, char *buf, size_t cap)
 {
-  int n = snprintf(buf, cap, "file:%s", ((const struct file_backend *)b)->root);
+  int n = snprintf(buf, cap, "file:%s", ((const struct prelux_file *)b)->root);
   return n >= 0 && (size_t)n < cap ? 0 : -ENAMETOOLONG;
 }
 
@@ -101,7 +96,7 @@ static void forget(struct prelux_problem *why)
     *why = (struct prelux_problem){0};
 }
 
-static int open_root(const struct file_backend *f, struct prelux_problem *why)
+int prelux_file_open_root(const struct prelux_file *f, struct prelux_problem *why)
 {
   int fd = prelux_os.open(f->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (fd >= 0)
@@ -110,10 +105,18 @@ static int open_root(const struct file_backend *f, struct prelux_problem *why)
   return prelux_problem(why, err == EACCES ? EACCES : EIO, "root folder %s: %s", f->root, strerror(err));
 }
 
-/* O_PATH fd of the object and its attributes; -ENOENT for what is neither file nor folder. */
-static int open_object(const struct file_backend *f, const char *path, struct stat *ret_st, struct prelux_problem *why)
+bool prelux_file_is_hidden(const char *name)
 {
-  int root = open_root(f, why);
+  return strncmp(name, PRELUX_FILE_HIDDEN, sizeof(PRELUX_FILE_HIDDEN) - 1) == 0;
+}
+
+int prelux_file_open_object(const struct prelux_file *f, const char *path, struct stat *ret_st,
+                            struct prelux_problem *why)
+{
+  for (const char *name = path; name; name = strchr(name, '/') ? strchr(name, '/') + 1 : NULL)
+    if (prelux_file_is_hidden(name))
+      return prelux_problem(why, ENOENT, "%s/%s: an unfinished file", f->root, path);
+  int root = prelux_file_open_root(f, why);
   if (root < 0)
     return root;
   int fd = prelux_beneath_open(root, f->root, path, why);
@@ -134,8 +137,7 @@ static int open_object(const struct file_backend *f, const char *path, struct st
   return fd;
 }
 
-/* The same object for reading: an O_PATH fd can only be opened anew through /proc. */
-static int open_again(int fd, int flags)
+int prelux_file_open_again(int fd, int flags)
 {
   char name[32];
   snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
@@ -143,38 +145,38 @@ static int open_again(int fd, int flags)
   return again < 0 ? -errno : again;
 }
 
-static int64_t nanoseconds(struct timespec t)
+int64_t prelux_file_ns(struct timespec t)
 {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static void describe(const struct stat *st, struct prelux_object *ret)
+void prelux_file_describe(const struct stat *st, struct prelux_object *ret)
 {
   memset(ret, 0, sizeof(*ret));
   ret->type = S_ISDIR(st->st_mode) ? PRELUX_DIR : PRELUX_FILE;
   ret->mode = st->st_mode & 07777;
-  ret->mtime_ns = nanoseconds(st->st_mtim);
+  ret->mtime_ns = prelux_file_ns(st->st_mtim);
   if (ret->type == PRELUX_DIR)
     return;
   ret->size = (uint64_t)st->st_size;
   snprintf(ret->version, sizeof(ret->version), "%" PRIu64 "-%" PRId64 "-%" PRIu64 "-%" PRId64, ret->size, ret->mtime_ns,
-           (uint64_t)st->st_ino, nanoseconds(st->st_ctim));
+           (uint64_t)st->st_ino, prelux_file_ns(st->st_ctim));
 }
 
 static int file_stat(struct prelux_backend *b, const char *path, struct prelux_object *ret, struct prelux_problem *why)
 {
   struct stat st;
   forget(why);
-  int fd = open_object(self(b), path, &st, why);
+  int fd = prelux_file_open_object(self(b), path, &st, why);
   if (fd < 0)
     return fd;
   prelux_os.close(fd);
-  describe(&st, ret);
+  prelux_file_describe(&st, ret);
   return 0;
 }
 
 /* Attributes of one name of a folder; false: not shown. */
-static bool describe_name(const struct file_backend *f, int dir, const char *path, const char *name,
+static bool describe_name(const struct prelux_file *f, int dir, const char *path, const char *name,
                           struct prelux_object *ret)
 {
   struct stat st;
@@ -186,18 +188,18 @@ static bool describe_name(const struct file_backend *f, int dir, const char *pat
     int n = snprintf(full, sizeof(full), "%s%s%s", path, path[0] ? "/" : "", name);
     if ((size_t)n >= sizeof(full))
       return false;
-    int fd = open_object(f, full, &st, NULL);
+    int fd = prelux_file_open_object(f, full, &st, NULL);
     if (fd < 0)
       return false; /* dangling, endless, or out of the root: stat says which */
     prelux_os.close(fd);
   }
   if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
     return false;
-  describe(&st, ret);
+  prelux_file_describe(&st, ret);
   return true;
 }
 
-static int list_names(const struct file_backend *f, DIR *dir, const char *path, prelux_list_fn add, void *arg,
+static int list_names(const struct prelux_file *f, DIR *dir, const char *path, prelux_list_fn add, void *arg,
                       struct prelux_problem *why)
 {
   for (;;)
@@ -206,7 +208,7 @@ static int list_names(const struct file_backend *f, DIR *dir, const char *path, 
     struct dirent *e = readdir(dir);
     if (!e)
       return errno ? fail(why, -errno, f->root, path) : 0;
-    if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+    if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || prelux_file_is_hidden(e->d_name))
       continue;
     struct prelux_object obj;
     if (!describe_name(f, dirfd(dir), path, e->d_name, &obj))
@@ -220,13 +222,13 @@ static int list_names(const struct file_backend *f, DIR *dir, const char *path, 
 static int file_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg,
                      struct prelux_problem *why)
 {
-  struct file_backend *f = self(b);
+  struct prelux_file *f = self(b);
   struct stat st;
   forget(why);
-  int fd = open_object(f, path, &st, why);
+  int fd = prelux_file_open_object(f, path, &st, why);
   if (fd < 0)
     return fd;
-  int again = S_ISDIR(st.st_mode) ? open_again(fd, O_RDONLY | O_DIRECTORY) : -ENOTDIR;
+  int again = S_ISDIR(st.st_mode) ? prelux_file_open_again(fd, O_RDONLY | O_DIRECTORY) : -ENOTDIR;
   prelux_os.close(fd);
   if (again < 0)
     return fail(why, again, f->root, path);
@@ -243,30 +245,30 @@ static int file_list(struct prelux_backend *b, const char *path, prelux_list_fn 
 }
 
 /* Fails with -ESTALE unless the file behind fd still is of the version that `expect` names. */
-static int check_version(const struct file_backend *f, int fd, const char *path, const struct prelux_object *expect,
+static int check_version(const struct prelux_file *f, int fd, const char *path, const struct prelux_object *expect,
                          struct stat *ret_st, struct prelux_problem *why)
 {
   struct prelux_object now;
   if (prelux_os.fstat(fd, ret_st) < 0)
     return fail(why, -errno, f->root, path);
-  describe(ret_st, &now);
+  prelux_file_describe(ret_st, &now);
   if (expect->version[0] && strcmp(now.version, expect->version) != 0)
     return prelux_problem(why, ESTALE, "%s/%s: changed (was %s, is %s)", f->root, path, expect->version, now.version);
   return 0;
 }
 
-static void wait_for_tick(const struct stat *st)
+void prelux_file_wait_for_tick(const struct stat *st)
 {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  int64_t age = nanoseconds(now) - nanoseconds(st->st_ctim);
+  int64_t age = prelux_file_ns(now) - prelux_file_ns(st->st_ctim);
   if (age >= TICK_NS || age < -TICK_NS) /* a ctime from the future comes from another clock: waiting tells nothing */
     return;
   struct timespec pause = {.tv_nsec = TICK_NS - (age > 0 ? age : 0)};
   clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 }
 
-static int copy_out(const struct file_backend *f, int fd, const char *path, uint64_t off, uint64_t len,
+static int copy_out(const struct prelux_file *f, int fd, const char *path, uint64_t off, uint64_t len,
                     prelux_read_fn sink, void *arg, struct prelux_problem *why)
 {
   void *buf = malloc(READ_BYTES);
@@ -292,7 +294,7 @@ static int copy_out(const struct file_backend *f, int fd, const char *path, uint
   return rc;
 }
 
-static int read_open_file(const struct file_backend *f, int fd, const char *path, const struct prelux_object *expect,
+static int read_open_file(const struct prelux_file *f, int fd, const char *path, const struct prelux_object *expect,
                           uint64_t off, uint64_t len, prelux_read_fn sink, void *arg, struct prelux_problem *why)
 {
   struct stat first, last;
@@ -300,24 +302,24 @@ static int read_open_file(const struct file_backend *f, int fd, const char *path
   int rc = check_version(f, fd, path, expect, &first, why);
   if (rc < 0)
     return rc;
-  wait_for_tick(&first);
+  prelux_file_wait_for_tick(&first);
   rc = copy_out(f, fd, path, off, len, sink, arg, why);
   if (rc < 0)
     return rc;
-  describe(&first, &now);
+  prelux_file_describe(&first, &now);
   return check_version(f, fd, path, &now, &last, why);
 }
 
 static int file_read(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off,
                      uint64_t len, prelux_read_fn sink, void *arg, struct prelux_problem *why)
 {
-  struct file_backend *f = self(b);
+  struct prelux_file *f = self(b);
   struct stat st;
   forget(why);
-  int fd = open_object(f, path, &st, why);
+  int fd = prelux_file_open_object(f, path, &st, why);
   if (fd < 0)
     return fd;
-  int again = S_ISDIR(st.st_mode) ? -EISDIR : open_again(fd, O_RDONLY | O_NONBLOCK);
+  int again = S_ISDIR(st.st_mode) ? -EISDIR : prelux_file_open_again(fd, O_RDONLY | O_NONBLOCK);
   prelux_os.close(fd);
   if (again < 0)
     return fail(why, again, f->root, path);
@@ -328,11 +330,13 @@ static int file_read(struct prelux_backend *b, const char *path, const struct pr
 
 const struct prelux_backend_ops prelux_backend_file = {
     .type = "file",
-    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_LIST_ALL | PRELUX_CAP_CONDITIONAL,
+    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_LIST_ALL | PRELUX_CAP_CONDITIONAL |
+            PRELUX_FILE_WRITE_CAPS,
     .create = file_create,
     .free = file_free,
     .identity = file_identity,
     .stat = file_stat,
     .list = file_list,
     .read = file_read,
+    .write = &prelux_file_write,
 };

@@ -26,6 +26,7 @@ struct prelux_os {
   int (*mkdirat)(int dirfd, const char *path, mode_t mode);
   int (*rename)(const char *from, const char *to);
   int (*renameat)(int fromfd, const char *from, int tofd, const char *to);
+  int (*renameat2)(int fromfd, const char *from, int tofd, const char *to, unsigned flags);
   int (*linkat)(int fromfd, const char *from, int tofd, const char *to, int flags);
   int (*unlink)(const char *path);
   int (*unlinkat)(int dirfd, const char *path, int flags);
@@ -34,6 +35,9 @@ struct prelux_os {
   int (*fallocate)(int fd, int mode, off_t off, off_t len);
   int (*fchmod)(int fd, mode_t mode);
   int (*futimens)(int fd, const struct timespec ts[2]);
+  int (*fchmodat)(int dirfd, const char *path, mode_t mode, int flags);
+  int (*utimensat)(int dirfd, const char *path, const struct timespec ts[2], int flags);
+  ssize_t (*copy_file_range)(int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned flags);
   int (*fsync)(int fd);
   int (*fdatasync)(int fd);
   int (*syncfs)(int fd);
