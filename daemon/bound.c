@@ -113,7 +113,7 @@ int prelux_bound_key(const char *runtime, unsigned char ret[PRELUX_BOUND_KEY])
     if (getrandom(ret, PRELUX_BOUND_KEY, 0) != PRELUX_BOUND_KEY)
       err = -EIO;
     else
-      err = prelux_file_write(runtime, "key", ret, PRELUX_BOUND_KEY);
+      err = prelux_files_write(runtime, "key", ret, PRELUX_BOUND_KEY);
   }
   free(text);
   return err;

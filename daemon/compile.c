@@ -183,7 +183,7 @@ static int write_files(struct prelux_daemon *d, struct prelux_live_table *t, str
   bool there = err == 0 && len == t->table->bytes && memcmp(old, t->table, len) == 0;
   free(old);
   if (!there && (err == 0 || err == -ENOENT || err == -EFBIG))
-    err = prelux_file_write(d->tables_dir, t->hex, t->table, t->table->bytes);
+    err = prelux_files_write(d->tables_dir, t->hex, t->table, t->table->bytes);
   return err < 0 ? prelux_problem(why, -err, "%s cannot be written: %s", t->path, strerror(-err)) : 0;
 }
 

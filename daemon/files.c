@@ -81,7 +81,7 @@ int prelux_file_read(const char *path, size_t max, char **ret, size_t *ret_len, 
   return err;
 }
 
-int prelux_file_write(const char *dir, const char *name, const void *bytes, size_t len)
+int prelux_files_write(const char *dir, const char *name, const void *bytes, size_t len)
 {
   char tmp[4096], path[4096];
   if (snprintf(tmp, sizeof tmp, "%s/.%s.%ld", dir, name, (long)getpid()) >= (int)sizeof tmp ||

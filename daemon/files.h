@@ -10,7 +10,7 @@
  * 0 or -errno (-EFBIG). */
 int prelux_file_read(const char *path, size_t max, char **ret, size_t *ret_len, struct stat *st);
 /* Puts dir/name there whole, 0600, by rename. 0 or -errno. */
-int prelux_file_write(const char *dir, const char *name, const void *bytes, size_t len);
+int prelux_files_write(const char *dir, const char *name, const void *bytes, size_t len);
 /* The last `max` bytes of a file, from the start of a line on. malloc'd; an absent file is "". */
 int prelux_file_tail(const char *path, size_t max, char **ret, size_t *ret_len);
 /* Writes all of it to fd. 0 or -errno. */

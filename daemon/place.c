@@ -106,7 +106,7 @@ int prelux_place_write_pid(const char *runtime)
 {
   char text[32];
   int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-  return prelux_file_write(runtime, "pid", text, (size_t)n);
+  return prelux_files_write(runtime, "pid", text, (size_t)n);
 }
 
 int prelux_place_meet(int runtime_fd)

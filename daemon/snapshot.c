@@ -123,7 +123,7 @@ int prelux_snapshot_write(const struct prelux_snapshot *s, const char *dir, cons
       put(f, "text", s->files[i].text, s->files[i].len);
     }
   bool failed = ferror(f);
-  int ret = fclose(f) != 0 || failed ? -ENOMEM : prelux_file_write(dir, name, bytes, len);
+  int ret = fclose(f) != 0 || failed ? -ENOMEM : prelux_files_write(dir, name, bytes, len);
   free(bytes);
   return ret;
 }

@@ -87,14 +87,14 @@ static void damaged_snapshots(void **state)
   assert_int_equal(prelux_file_read(path, 1 << 20, &bytes, &len, NULL), 0);
   for (size_t cut = 0; cut < len; cut++)
   {
-    assert_int_equal(prelux_file_write(top, "y.conf", bytes, cut), 0);
+    assert_int_equal(prelux_files_write(top, "y.conf", bytes, cut), 0);
     char *y = in_top("y.conf");
     if (prelux_snapshot_read(y, &r) == 0)
       prelux_snapshot_release(&r);
     else if (cut == len)
       fail();
     bytes[cut] ^= 0x11;
-    assert_int_equal(prelux_file_write(top, "y.conf", bytes, len), 0);
+    assert_int_equal(prelux_files_write(top, "y.conf", bytes, len), 0);
     if (prelux_snapshot_read(y, &r) == 0)
       prelux_snapshot_release(&r);
     bytes[cut] ^= 0x11;
@@ -111,7 +111,7 @@ static void snapshot_knows_changes(void **state)
   struct stat st;
   char *path = in_top("conf.yaml"), *text, *absent = in_top("absent");
   size_t len;
-  assert_int_equal(prelux_file_write(top, "conf.yaml", "one", 3), 0);
+  assert_int_equal(prelux_files_write(top, "conf.yaml", "one", 3), 0);
   assert_int_equal(prelux_file_read(path, 100, &text, &len, &st), 0);
   prelux_snapshot_add_file(&s, strdup(path), text, len, 0, &st);
   prelux_snapshot_add_file(&s, strdup(absent), NULL, 0, -ENOENT, NULL);
@@ -123,7 +123,7 @@ static void snapshot_knows_changes(void **state)
   assert_false(prelux_snapshot_current(&s));
   stat(path, &s.files[0].st);
   assert_true(prelux_snapshot_current(&s));
-  assert_int_equal(prelux_file_write(top, "absent", "", 0), 0);
+  assert_int_equal(prelux_files_write(top, "absent", "", 0), 0);
   assert_false(prelux_snapshot_current(&s)); /* a file that was missing has come */
   prelux_snapshot_release(&s);
   free(path);
@@ -186,13 +186,13 @@ static void put_table(const char *dir, unsigned i, bool snapshot, long age)
   char name[80], path[200];
   struct timespec when[2] = {{time(NULL) - age, 0}, {time(NULL) - age, 0}};
   snprintf(name, sizeof name, "%032x", i);
-  assert_int_equal(prelux_file_write(dir, name, "t", 1), 0);
+  assert_int_equal(prelux_files_write(dir, name, "t", 1), 0);
   snprintf(path, sizeof path, "%s/%s", dir, name);
   utimensat(AT_FDCWD, path, when, 0);
   if (!snapshot)
     return;
   strcat(name, ".conf");
-  assert_int_equal(prelux_file_write(dir, name, "s", 1), 0);
+  assert_int_equal(prelux_files_write(dir, name, "s", 1), 0);
   snprintf(path, sizeof path, "%s/%s", dir, name);
   utimensat(AT_FDCWD, path, when, 0);
 }
@@ -213,8 +213,8 @@ static void old_tables_go(void **state)
     put_table(dir, i, i != 4, (long)(20 - i) * 86400);
   put_table(dir, 10, true, 10);
   put_table(dir, 11, true, 20);
-  assert_int_equal(prelux_file_write(dir, "notes", "mine", 4), 0);
-  assert_int_equal(prelux_file_write(dir, ".00000000000000000000000000000001.99", "cut off", 7), 0);
+  assert_int_equal(prelux_files_write(dir, "notes", "mine", 4), 0);
+  assert_int_equal(prelux_files_write(dir, ".00000000000000000000000000000001.99", "cut off", 7), 0);
   prelux_prune_tables(dir, 6);
   for (unsigned i = 0; i < 12; i++)
   {
@@ -237,7 +237,7 @@ static void tails(void **state)
   assert_int_equal(prelux_file_tail(path, 100, &text, &len), 0);
   assert_string_equal(text, "");
   free(text);
-  assert_int_equal(prelux_file_write(top, "tail", "first\nsecond\nthird\n", 19), 0);
+  assert_int_equal(prelux_files_write(top, "tail", "first\nsecond\nthird\n", 19), 0);
   assert_int_equal(prelux_file_tail(path, 8, &text, &len), 0);
   assert_string_equal(text, "third\n");
   assert_int_equal(len, 6);

@@ -128,7 +128,7 @@ static void write_config(const char *extra)
                    "version: 1\ncache: {dir: %s/cache}\nbackends: {b: {type: file, root: /fake}}\nmappings:\n"
                    "  - {local: /m, remote: 'b:/'}\n  - {local: /always, remote: 'b:/', freshness: always}\n%s",
                    top, extra);
-  assert_int_equal(prelux_file_write(top, "c.yaml", text, (size_t)n), 0);
+  assert_int_equal(prelux_files_write(top, "c.yaml", text, (size_t)n), 0);
 }
 
 static int start(void **state)
