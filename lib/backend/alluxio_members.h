@@ -11,10 +11,11 @@
 #include "lib/backend/alluxio_health.h"
 #include "lib/backend/alluxio_options.h"
 #include "lib/backend/alluxio_ring.h"
+#include "lib/backend/backend.h"
 #include "lib/net/net.h"
 
 #define PRELUX_ALLUXIO_FIRST_WAIT_MS 8000
-#define PRELUX_ALLUXIO_WORKERS_MAX 10000
+#define PRELUX_ALLUXIO_WORKERS_MAX 4096
 
 struct prelux_alluxio_worker {
   char *address;                /* "host:http_port", as `map` shows it; IPv6 in brackets */
@@ -72,13 +73,8 @@ void prelux_alluxio_members_stir(struct prelux_alluxio_members *m);
  * and what prelux_alluxio_health_report adds for the workers of the view. Never blocks, starts nothing. */
 void prelux_alluxio_members_report(struct prelux_alluxio_members *m, struct cJSON *into);
 
-/* alluxio_load.c: the op `load` (backend.h), asked of any healthy worker. ufs_path: of the file or folder, no slash at its end. */
-struct prelux_load;
-struct prelux_load_options;
-int prelux_alluxio_load(struct prelux_alluxio_members *m, struct prelux_net *net, const char *ufs_path, int verb,
+/* alluxio_load.c: the op `load` (backend.h) of backend alluxio, asked of any worker that is well. */
+int prelux_alluxio_load(struct prelux_backend *b, const char *path, enum prelux_load_verb verb,
                         const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why);
-
-/* Can the workers' HTTP port carry the name as the value of `path`? (PROTOCOLS 0.1, 2A.2: no blanks, = & ? %, nothing beyond ASCII.) */
-bool prelux_alluxio_http_name(const char *ufs_path);
 
 #endif

@@ -16,7 +16,7 @@
 /* Identity of a worker: version 1 is a UUID of 16 bytes, version 0 a big-endian long of 8. */
 struct prelux_alluxio_identity {
   uint8_t bytes[16];
-  uint8_t len; /* 8 or 16 */
+  uint32_t len; /* 8 or 16; no member leaves a gap: identities are compared as bytes */
   int32_t version;
 };
 
