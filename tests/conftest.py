@@ -17,7 +17,7 @@ LIMIT_SECONDS = 120
 # Files of tests/integration that also run with a sanitized daemon and CLI, besides tests marked `asan`.
 ASAN_FILES = ("test_cli.py", "test_freshness.py", "test_breakages.py", "test_daemon.py")
 # A time limit that is a promise; an index cut short under the daemon, which dies of it (and is started again).
-NOT_SANITIZED = ("test_thousand_processes_cold_one_daemon", "test_index_is_garbage")
+NOT_SANITIZED = ("test_thousand_processes_cold_one_daemon", "test_index_is_cut_short")
 
 
 def pytest_configure(config):

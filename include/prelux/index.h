@@ -41,7 +41,7 @@ _Static_assert(sizeof(struct prelux_index_slot) == 64, "one cache line");
 struct prelux_index {
   uint64_t magic;
   uint32_t major;
-  uint32_t mask;              /* slots - 1 */
+  uint32_t mask;              /* slots - 1; believed when the file is mapped, not later: its owner may write over it */
   uint64_t bytes;
   uint64_t seed;
   uint64_t generation;

@@ -38,63 +38,82 @@ static uint64_t now_ns(void)
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static int usable(const struct prelux_index *x, uint64_t bytes)
+/* A map in one word, so that threads exchange address and size together. The size that the file states later is not believed:
+ * whoever writes over it must not lead a program out of its map. */
+#define LOG_MASK 63u
+
+static const struct prelux_index *address(uintptr_t map)
 {
-  return bytes >= sizeof *x && x->magic == PRELUX_INDEX_MAGIC && x->major == PRELUX_INDEX_MAJOR && x->bytes == bytes &&
-         (x->mask & (x->mask + 1u)) == 0 && ((uint64_t)x->mask + 1) * sizeof(struct prelux_index_slot) <= bytes - sizeof *x;
+  return (const struct prelux_index *)(map & ~(uintptr_t)LOG_MASK);
 }
 
-static const struct prelux_index *map_file(const char *runtime)
+static uint64_t mask_of(uintptr_t map)
+{
+  return ((uint64_t)1 << (map & LOG_MASK)) - 1;
+}
+
+static void unmap(uintptr_t map)
+{
+  prelux_sys(SYS_munmap, address(map), sizeof(struct prelux_index) + (mask_of(map) + 1) * sizeof(struct prelux_index_slot));
+}
+
+static int usable(const struct prelux_index *x, uint64_t bytes, uint32_t mask)
+{
+  return x->magic == PRELUX_INDEX_MAGIC && x->major == PRELUX_INDEX_MAJOR && x->bytes == bytes && mask != 0 &&
+         (mask & (mask + 1u)) == 0 && ((uint64_t)mask + 1) * sizeof(struct prelux_index_slot) == bytes - sizeof *x;
+}
+
+static uintptr_t map_file(const char *runtime)
 {
   char path[1024];
   struct stat st;
   size_t n = strlen(runtime);
-  const struct prelux_index *x = NULL;
+  uintptr_t map = 0;
   if (n + sizeof "/index" > sizeof path)
-    return NULL;
+    return 0;
   memcpy(path, runtime, n);
   memcpy(path + n, "/index", sizeof "/index");
   int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
   if (fd < 0)
-    return NULL;
-  if (prelux_sys(SYS_fstat, fd, &st) == 0 && (size_t)st.st_size >= sizeof *x)
+    return 0;
+  if (prelux_sys(SYS_fstat, fd, &st) == 0 && (size_t)st.st_size > sizeof(struct prelux_index))
   {
     long at = prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (at > 0 || at < -4095)
     {
-      x = (const struct prelux_index *)at;
-      if (!usable(x, (uint64_t)st.st_size))
-      {
-        prelux_sys(SYS_munmap, x, st.st_size);
-        x = NULL;
-      }
+      const struct prelux_index *x = (const struct prelux_index *)at;
+      uint32_t mask = *(const volatile uint32_t *)&x->mask;
+      if (usable(x, (uint64_t)st.st_size, mask))
+        map = (uintptr_t)at | (uintptr_t)__builtin_popcount(mask);
+      else
+        prelux_sys(SYS_munmap, at, st.st_size);
     }
   }
   prelux_sys(SYS_close, fd);
-  return x;
+  return map;
 }
 
-/* The live map, exchanged when it was retired. A replaced map stays mapped: another thread may be reading it. */
-static const struct prelux_index *current(struct prelux_index_reader *r, const char *runtime)
+/* The live map, exchanged when it was retired, or 0. A replaced map stays mapped: another thread may be reading it. */
+static uintptr_t current(struct prelux_index_reader *r, const char *runtime)
 {
-  const struct prelux_index *x = atomic_load_explicit(&r->map, memory_order_acquire);
-  if (x && !atomic_load_explicit(&x->retired, memory_order_acquire))
-    return x;
+  uintptr_t map = atomic_load_explicit(&r->map, memory_order_acquire);
+  if (map && !atomic_load_explicit(&address(map)->retired, memory_order_acquire))
+    return map;
   uint64_t now = now_ns();
   if (now < atomic_load_explicit(&r->retry_ns, memory_order_relaxed))
-    return NULL;
-  const struct prelux_index *fresh = map_file(runtime);
-  if (!fresh || atomic_load_explicit(&fresh->retired, memory_order_acquire))
+    return 0;
+  uintptr_t fresh = map_file(runtime);
+  if (!fresh || atomic_load_explicit(&address(fresh)->retired, memory_order_acquire))
   {
     atomic_store_explicit(&r->retry_ns, now + RETRY_NS, memory_order_relaxed);
     if (fresh)
-      prelux_sys(SYS_munmap, fresh, fresh->bytes);
-    return NULL;
+      unmap(fresh);
+    return 0;
   }
-  if (!atomic_compare_exchange_strong(&r->map, &x, fresh))
+  if (!atomic_compare_exchange_strong(&r->map, &map, fresh))
   {
-    prelux_sys(SYS_munmap, fresh, fresh->bytes); /* another thread was first; nobody has seen ours */
-    return x;
+    unmap(fresh); /* another thread was first; nobody has seen ours */
+    return map;
   }
   return fresh;
 }
@@ -119,11 +138,13 @@ static int copy_slot(const struct prelux_index_slot *s, struct prelux_index_slot
   return 0;
 }
 
-static int find(const struct prelux_index *x, const uint64_t key[2], struct prelux_index_slot *out)
+static int find(uintptr_t map, const uint64_t key[2], struct prelux_index_slot *out)
 {
+  const struct prelux_index *x = address(map);
+  uint64_t mask = mask_of(map);
   for (uint32_t probe = 0; probe < PRELUX_INDEX_PROBES; probe++)
   {
-    const struct prelux_index_slot *s = &x->slots[(key[0] + probe) & x->mask];
+    const struct prelux_index_slot *s = &x->slots[(key[0] + probe) & mask];
     uint64_t lo = atomic_load_explicit(&s->key_lo, memory_order_relaxed);
     if (lo == 0 && atomic_load_explicit(&s->key_hi, memory_order_relaxed) == 0)
       return 0;
@@ -136,13 +157,13 @@ static int find(const struct prelux_index *x, const uint64_t key[2], struct prel
 int prelux_index_get(struct prelux_index_reader *r, const char *runtime, uint64_t tree_id, const char *object,
                      size_t object_len, struct prelux_attr *ret)
 {
-  const struct prelux_index *x = current(r, runtime);
+  uintptr_t map = current(r, runtime);
   struct prelux_index_slot s;
   uint64_t key[2];
-  if (!x)
+  if (!map)
     return 0;
-  prelux_index_key(x->seed, tree_id, object, object_len, key);
-  if (!find(x, key, &s))
+  prelux_index_key(address(map)->seed, tree_id, object, object_len, key);
+  if (!find(map, key, &s))
     return 0;
   uint64_t valid = s.valid_ns;
   if (valid == 0 || (valid != UINT64_MAX && valid < now_ns()))
@@ -162,13 +183,13 @@ int prelux_index_get(struct prelux_index_reader *r, const char *runtime, uint64_
 int prelux_index_get_inode(struct prelux_index_reader *r, const char *runtime, uint64_t dev, uint64_t ino,
                            struct prelux_attr *ret)
 {
-  const struct prelux_index *x = current(r, runtime);
+  uintptr_t map = current(r, runtime);
   struct prelux_index_slot s;
   uint64_t key[2];
-  if (!x)
+  if (!map)
     return 0;
-  prelux_index_inode_key(x->seed, dev, ino, key);
-  if (!find(x, key, &s))
+  prelux_index_inode_key(address(map)->seed, dev, ino, key);
+  if (!find(map, key, &s))
     return 0;
   uint32_t km = s.kind_mode;
   *ret = (struct prelux_attr){.type = (uint8_t)PRELUX_SLOT_TYPE(km),

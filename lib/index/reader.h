@@ -8,7 +8,7 @@
 #include "include/prelux/index.h"
 
 struct prelux_index_reader {
-  _Atomic(const struct prelux_index *) map; /* NULL: not mapped yet */
+  _Atomic uintptr_t map;                    /* address | log2 of the number of slots as it was then; 0: not mapped yet */
   _Atomic uint64_t retry_ns;                /* after a failure do not try to map before this */
 };
 

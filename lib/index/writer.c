@@ -3,7 +3,10 @@
  *
  * Growth: a new file with the same seed gets the entries that are still valid, is renamed over RUNTIME/index, then the old
  * header is marked retired, so that a reader who sees the mark always finds the newer file. At the limit an entry of the
- * probe window gives way; inode entries stay as long as there is an object entry to drop, because fstat has nobody to ask. */
+ * probe window gives way; inode entries stay as long as there is an object entry to drop, because fstat has nobody to ask.
+ *
+ * Programs of the user can write to the file. Nothing in it is believed that could lead out of it: its size, seed and generation
+ * are kept here. */
 #include "lib/index/writer.h"
 
 #include <errno.h>
@@ -28,6 +31,8 @@ struct prelux_index_writer
 {
   pthread_mutex_t lock;
   struct prelux_index *map;
+  uint32_t mask; /* of map: slots - 1 */
+  uint64_t generation;
   uint64_t seed; /* of every map this writer makes */
   uint32_t used; /* slots that are not empty (deleted ones count: they lengthen probes) */
   uint32_t max_slots;
@@ -46,9 +51,14 @@ static void retire(struct prelux_index *x)
   atomic_store_explicit(&x->retired, 1, memory_order_release);
 }
 
-static int make_file(struct prelux_index_writer *w, uint32_t slots, uint64_t seed, uint64_t generation, struct prelux_index **ret)
+static size_t bytes_of(uint32_t mask)
 {
-  size_t bytes = sizeof(struct prelux_index) + (size_t)slots * sizeof(struct prelux_index_slot);
+  return sizeof(struct prelux_index) + ((size_t)mask + 1) * sizeof(struct prelux_index_slot);
+}
+
+static int make_file(struct prelux_index_writer *w, uint32_t mask, uint64_t generation, struct prelux_index **ret)
+{
+  size_t bytes = bytes_of(mask);
   prelux_os.unlink(w->temp);
   int fd = prelux_os.open(w->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0)
@@ -68,9 +78,9 @@ static int make_file(struct prelux_index_writer *w, uint32_t slots, uint64_t see
     return -err;
   x->magic = PRELUX_INDEX_MAGIC;
   x->major = PRELUX_INDEX_MAJOR;
-  x->mask = slots - 1;
+  x->mask = mask;
   x->bytes = bytes;
-  x->seed = seed;
+  x->seed = w->seed;
   x->generation = generation;
   atomic_store(&x->writer_pid, (uint32_t)getpid());
   *ret = x;
@@ -112,8 +122,10 @@ int prelux_index_writer_create(const char *runtime, uint32_t slots, uint32_t max
       snprintf(w->temp, sizeof w->temp, "%s/index.new", runtime) < (int)sizeof w->temp)
     result = getrandom(random, sizeof random, 0) == (ssize_t)sizeof random ? 0 : -EIO;
   w->seed = random[0];
+  w->generation = random[1];
+  w->mask = slots - 1;
   if (result == 0)
-    result = make_file(w, slots, random[0], random[1], &w->map);
+    result = make_file(w, w->mask, w->generation, &w->map);
   if (result == 0)
   {
     /* The old file must be opened before the rename hides it, and marked after: see the top. */
@@ -139,7 +151,7 @@ void prelux_index_writer_free(struct prelux_index_writer *w)
   if (w->map)
   {
     retire(w->map);
-    prelux_os.munmap(w->map, w->map->bytes);
+    prelux_os.munmap(w->map, bytes_of(w->mask));
   }
   pthread_mutex_destroy(&w->lock);
   free(w);
@@ -163,7 +175,7 @@ struct words
 
 static void write_slot(struct prelux_index_slot *s, const struct words *v)
 {
-  uint32_t seq = atomic_load_explicit(&s->seq, memory_order_relaxed);
+  uint32_t seq = atomic_load_explicit(&s->seq, memory_order_relaxed) & ~1u;
   atomic_store_explicit(&s->seq, seq + 1, memory_order_relaxed);
   atomic_thread_fence(memory_order_release);
   atomic_store_explicit(&s->kind_mode, v->kind_mode, memory_order_relaxed);
@@ -188,11 +200,11 @@ static void read_slot(const struct prelux_index_slot *s, struct words *v)
                       .kind_mode = atomic_load_explicit(&s->kind_mode, memory_order_relaxed)};
 }
 
-static struct prelux_index_slot *find(struct prelux_index *x, const uint64_t key[2])
+static struct prelux_index_slot *find(const struct prelux_index_writer *w, const uint64_t key[2])
 {
   for (uint32_t probe = 0; probe < PRELUX_INDEX_PROBES; probe++)
   {
-    struct prelux_index_slot *s = &x->slots[(key[0] + probe) & x->mask];
+    struct prelux_index_slot *s = &w->map->slots[(key[0] + probe) & w->mask];
     if (get(&s->key_lo) == key[0] && get(&s->key_hi) == key[1])
       return s;
     if (get(&s->key_lo) == 0 && get(&s->key_hi) == 0)
@@ -202,11 +214,11 @@ static struct prelux_index_slot *find(struct prelux_index *x, const uint64_t key
 }
 
 /* An empty or deleted slot for the key, or NULL. */
-static struct prelux_index_slot *vacant(struct prelux_index *x, const uint64_t key[2])
+static struct prelux_index_slot *vacant(struct prelux_index *x, uint32_t mask, const uint64_t key[2])
 {
   for (uint32_t probe = 0; probe < PRELUX_INDEX_PROBES; probe++)
   {
-    struct prelux_index_slot *s = &x->slots[(key[0] + probe) & x->mask];
+    struct prelux_index_slot *s = &x->slots[(key[0] + probe) & mask];
     if (get(&s->key_lo) == 0)
       return s;
   }
@@ -218,20 +230,20 @@ static bool worth_keeping(const struct words *v, uint64_t now)
   return v->key[0] != 0 && (v->valid_ns == UINT64_MAX || v->valid_ns > now);
 }
 
-/* A new file of `slots` with what is still valid. Entries that find no place are dropped: they will be asked for again. */
-static int rebuild(struct prelux_index_writer *w, uint32_t slots)
+/* A new file with what is still valid. Entries that find no place are dropped: they will be asked for again. */
+static int rebuild(struct prelux_index_writer *w, uint32_t mask)
 {
   struct prelux_index *old = w->map, *x;
   uint64_t now = now_ns();
   uint32_t used = 0;
-  int ret = make_file(w, slots, old->seed, old->generation + 1, &x);
+  int ret = make_file(w, mask, w->generation + 1, &x);
   if (ret < 0)
     return ret;
-  for (uint32_t i = 0; i <= old->mask; i++)
+  for (uint32_t i = 0; i <= w->mask; i++)
   {
     struct words v;
     read_slot(&old->slots[i], &v);
-    struct prelux_index_slot *to = worth_keeping(&v, now) ? vacant(x, v.key) : NULL;
+    struct prelux_index_slot *to = worth_keeping(&v, now) ? vacant(x, mask, v.key) : NULL;
     if (to)
     {
       write_slot(to, &v);
@@ -241,24 +253,26 @@ static int rebuild(struct prelux_index_writer *w, uint32_t slots)
   if (prelux_os.rename(w->temp, w->path) < 0)
   {
     ret = -errno;
-    prelux_os.munmap(x, x->bytes);
+    prelux_os.munmap(x, bytes_of(mask));
     return ret;
   }
-  w->map = x;
-  w->used = used;
   retire(old);
-  prelux_os.munmap(old, old->bytes);
+  prelux_os.munmap(old, bytes_of(w->mask));
+  w->map = x;
+  w->mask = mask;
+  w->generation++;
+  w->used = used;
   return 0;
 }
 
 /* The slot of the probe window that is easiest to do without. */
-static struct prelux_index_slot *victim(struct prelux_index *x, const uint64_t key[2])
+static struct prelux_index_slot *victim(const struct prelux_index_writer *w, const uint64_t key[2])
 {
   struct prelux_index_slot *best = NULL;
   uint64_t best_valid = 0, now = now_ns();
   for (uint32_t probe = 0; probe < PRELUX_INDEX_PROBES; probe++)
   {
-    struct prelux_index_slot *s = &x->slots[(key[0] + probe) & x->mask];
+    struct prelux_index_slot *s = &w->map->slots[(key[0] + probe) & w->mask];
     bool inode = atomic_load_explicit(&s->kind_mode, memory_order_relaxed) & FLAG_INODE;
     uint64_t valid = get(&s->valid_ns);
     if (!inode && valid <= now)
@@ -269,23 +283,23 @@ static struct prelux_index_slot *victim(struct prelux_index *x, const uint64_t k
       best_valid = valid;
     }
   }
-  return best ? best : &x->slots[key[0] & x->mask];
+  return best ? best : &w->map->slots[key[0] & w->mask];
 }
 
 static void put(struct prelux_index_writer *w, const struct words *v)
 {
-  struct prelux_index_slot *s = find(w->map, v->key);
+  struct prelux_index_slot *s = find(w, v->key);
   if (!s)
   {
-    s = vacant(w->map, v->key);
-    if (!s || w->used > w->map->mask / 8 * 5)
+    s = vacant(w->map, w->mask, v->key);
+    if (!s || w->used > w->mask / 8 * 5)
     {
-      uint32_t slots = w->map->mask + 1;
-      if (slots * 2 <= w->max_slots && rebuild(w, slots * 2) == 0)
-        s = vacant(w->map, v->key);
+      uint32_t slots = w->mask + 1;
+      if (slots <= w->max_slots / 2 && rebuild(w, slots * 2 - 1) == 0)
+        s = vacant(w->map, w->mask, v->key);
     }
     if (!s)
-      s = victim(w->map, v->key);
+      s = victim(w, v->key);
     else if (get(&s->key_hi) == 0)
       w->used++;
   }
@@ -296,7 +310,7 @@ static void drop(struct prelux_index_writer *w, const uint64_t key[2])
 {
   static const struct words deleted = {.key = {0, 1}};
   pthread_mutex_lock(&w->lock);
-  struct prelux_index_slot *s = find(w->map, key);
+  struct prelux_index_slot *s = find(w, key);
   if (s)
     write_slot(s, &deleted);
   pthread_mutex_unlock(&w->lock);

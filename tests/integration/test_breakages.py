@@ -2,10 +2,14 @@
 under the real prefix (I12)."""
 
 import os
+import shutil
 import socket
 import stat
+from pathlib import Path
 
 import pytest
+
+from tests.harness import wait_for
 
 PROBE = """
 import errno, os, sys
@@ -185,7 +189,18 @@ def test_hung_daemon(world):
 
 
 def test_index_is_garbage(world):
-    """A damaged index is no index: the daemon is asked, and the file is right."""
+    """A damaged index is no index: the daemon, the same one, is asked, and the file is right."""
+    table = table_of(world)
+    pid = world.daemon_pid()
+    index = world.runtime / "index"
+    with open(index, "r+b") as f:
+        f.write(b"\xff" * index.stat().st_size)
+    for _ in range(2):
+        assert world.run(["cat", world.prefix / "f"], **under_table(world, table)).stdout == "remote"
+    assert world.daemon_pid() == pid
+
+
+def test_index_is_cut_short(world):
     table = table_of(world)
     (world.runtime / "index").write_bytes(b"\xff" * 70000)
     assert world.run(["cat", world.prefix / "f"], **under_table(world, table)).stdout == "remote"
@@ -205,3 +220,189 @@ def test_prefix_stays_absent(prelux):
                f"cp /etc/passwd {prefix}/; python3 -c \"import os; os.makedirs('{prefix}/x/y')\"; rm -rf {prefix}; true")
     assert not (prelux.tmp / "absent").exists()
     assert stat.S_ISDIR(os.stat(source).st_mode) and os.listdir(source) == []
+
+
+# ---- the table goes: PRELUX_PREFIXES (lib/map/prefixes.h)
+
+NOBODY = "/nonexistent/preluxd"  # PRELUX_DAEMON: no daemon can be started
+
+
+def variables_of(world, **more):
+    """What `prelux env` says, as options of run(): a child that is started later."""
+    said = world.cli("env", "--json")
+    return dict(bare=True, config=said["PRELUX_CONFIG"], env={"PRELUX_PREFIXES": said["PRELUX_PREFIXES"], **more})
+
+
+def clear_runtime(world):
+    world.kill_daemon()
+    shutil.rmtree(world.runtime)
+
+
+def test_runtime_folder_is_removed_and_no_daemon(world):
+    later = variables_of(world, PRELUX_DAEMON=NOBODY)
+    clear_runtime(world)
+    check_closed(world, probe(world, **later))
+
+
+def test_runtime_folder_is_removed_inside_the_run(world):
+    """`prelux run` itself gives its children what they need."""
+    done = world.run("cat $P/f; kill -9 $PID; rm -rf $PRELUX_RUNTIME_DIR; export PRELUX_DAEMON=$NOBODY; cat $P/f; env -i /bin/cat $P/f; "
+                     "perl -e 'exec {\"/bin/cat\"} \"cat\", \"$ENV{P}/f\"'; cat $PLAIN", check=False,
+                     env={"P": world.prefix, "PID": pid_of(world), "NOBODY": NOBODY, "PLAIN": world.tmp / "plain"})
+    assert done.stdout == "remoteplain" and done.stderr.count("Input/output error") == 3, done
+
+
+def pid_of(world):
+    world.run(["true"])
+    return world.daemon_pid()
+
+
+def test_children_of_a_bare_program_know_as_much(world):
+    """It was started with the YAML file, so nobody had set PRELUX_PREFIXES; its children get it, also by exec without an environment."""
+    done = world.run(["python3", "-c", """
+import os, shutil, signal, subprocess, sys
+prefix, pid = sys.argv[1], int(sys.argv[2])
+assert open(prefix + "/f").read() == "remote" and "PRELUX_PREFIXES" not in os.environ
+os.kill(pid, signal.SIGKILL)
+shutil.rmtree(os.environ["PRELUX_RUNTIME_DIR"])
+os.environ["PRELUX_DAEMON"] = "/nonexistent/preluxd"
+for env in (None, {"PRELUX_DAEMON": os.environ["PRELUX_DAEMON"]}):
+    done = subprocess.run(["sh", "-c", "cat $0/f; /usr/bin/env -i PRELUX_DAEMON=$PRELUX_DAEMON /bin/cat $0/f", prefix], env=env,
+                          capture_output=True, text=True)
+    print(done.stdout, done.stderr.count("Input/output error"))
+""", world.prefix, pid_of(world)], bare=True)
+    assert done.stdout.split() == ["2", "2"], done
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut", "empty", "garbage", "folder"])
+def test_table_file_goes(world, damage):
+    later = variables_of(world, PRELUX_DAEMON=NOBODY)
+    table = Path(later["config"])
+    size = table.stat().st_size
+    world.kill_daemon()
+    if damage == "cut":
+        os.truncate(table, size - 10)
+    else:
+        table.unlink()
+    if damage in ("empty", "garbage"):
+        table.write_bytes(b"\xff" * size if damage == "garbage" else b"")
+    if damage == "folder":
+        table.mkdir()
+    check_closed(world, probe(world, **later))
+
+
+def test_it_heals(world):
+    """With a daemon to be had the source is compiled again: at once, or when the daemon without a folder has let the cache go."""
+    later = variables_of(world)
+    shutil.rmtree(world.runtime)
+
+    def read():
+        done = world.run(["cat", world.prefix / "f"], check=False, **later)
+        assert done.stdout in ("", "remote") and (done.returncode == 0 or "Input/output error" in done.stderr), done
+        return done.stdout == "remote"
+    wait_for(read, 30, "the table to be made again")
+    assert world.run(["printenv", "PRELUX_CONFIG"], **later).stdout.strip() == later["config"]
+
+
+def test_a_running_program_heals(world):
+    child = world.popen(["python3", "-c", """
+import sys, time
+assert open(sys.argv[1] + "/f").read() == "remote"
+print("up", flush=True)
+for _ in range(300):
+    sys.stdin.readline()
+    try:
+        print(open(sys.argv[1] + "/later").read(), flush=True)
+    except OSError as e:
+        print(e.errno, flush=True)
+""", world.prefix], stdin=-1, stdout=-1, text=True)
+    assert child.stdout.readline() == "up\n"
+    (world.source / "later").write_text("later")
+    world.kill_daemon()
+    shutil.rmtree(world.runtime)
+
+    def read():
+        child.stdin.write("\n")
+        child.stdin.flush()
+        said = child.stdout.readline().strip()
+        assert said in ("later", "5")
+        return said == "later"
+    wait_for(read, 30, "the program to be served again")
+
+
+def test_source_with_other_prefixes_does_not_open_the_old_ones(world):
+    later = variables_of(world)
+    world.kill_daemon()
+    shutil.rmtree(world.runtime)
+    world.file_mapping(world.source, world.tmp / "elsewhere")
+    check_closed(world, probe(world, **later))
+
+
+@pytest.mark.parametrize("name", ["co:lon", "per%cent%3a", "new\nline", "blank and\ttab", "quote'\"", "#hash", "plus+", b"byte\xff", "ünicode"])
+def test_prefixes_of_any_letters(world, name):
+    prefix = world.tmp / os.fsdecode(name)
+    prefix.mkdir()
+    (prefix / "f").write_text("decoy")
+    beside = world.tmp / os.fsdecode(name)[:-1]
+    beside.mkdir()
+    (beside / "f").write_text("beside")
+    said = "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\x{b:02x}" for b in os.fsencode(prefix))
+    if not os.fsencode(name).isascii():
+        if name == b"byte\xff":
+            pytest.skip("YAML has no such bytes")
+        said = str(prefix)
+    world.config(f'version: 1\nbackends: {{src: {{type: file, root: {world.source}}}}}\n'
+                 f'mappings: [{{local: "{said}", remote: "src:/"}}]\ncache: {{dir: {world.cache}}}\n', raw=True)
+    later = variables_of(world, PRELUX_DAEMON=NOBODY)
+    assert world.run(["cat", prefix / "f"], **later).stdout == "remote"
+    clear_runtime(world)
+    world.prefix = prefix
+    check_closed(world, probe(world, **later))
+    assert world.run(["cat", beside / "f"], **later).stdout == "beside"
+
+
+@pytest.mark.parametrize("count, form", [(60, ":/"), (1000, ":#"), (20000, ":+")])
+def test_many_prefixes(world, count, form):
+    """Past some KiB their hashes are carried, past all bounds only the source, which is read then as well as can be."""
+    mappings = [{"local": str(world.prefix)}] + [{"local": str(world.tmp / f"mappings/of/some/length/number-{i}")} for i in range(count - 1)]
+    world.config({"version": 1, "backends": {"src": {"type": "file", "root": str(world.source)}},
+                  "mappings": [{**m, "remote": "src:/"} for m in mappings]})
+    later = variables_of(world, PRELUX_DAEMON=NOBODY)
+    value = later["env"]["PRELUX_PREFIXES"]
+    assert form in value and len(value) < 100000
+    clear_runtime(world)
+    for name in (0, count // 2, count - 2):
+        folder = world.tmp / f"mappings/of/some/length/number-{name}"
+        folder.mkdir(parents=True)
+        (folder / "f").write_text("decoy")
+        done = world.run(["cat", folder / "f"], check=False, **later)
+        assert done.stdout == "" and "Input/output error" in done.stderr
+    other = world.tmp / f"mappings/of/some/length/number-{count}"
+    other.mkdir()
+    (other / "f").write_text("mine")
+    assert world.run(["cat", other / "f"], **later).stdout == "mine"
+    check_closed(world, probe(world, **later))
+
+
+def test_words_about_another_table_are_not_believed(world):
+    """A program sets another PRELUX_CONFIG and leaves PRELUX_PREFIXES as it was."""
+    later = variables_of(world)
+    other = world.tmp / "other"
+    other.mkdir()
+    (other / "f").write_text("real")
+    gone = world.runtime / "tables" / ("0" * 32)
+    assert world.run(["cat", other / "f"], bare=True, config=gone, env=later["env"]).stdout == "real"
+    assert world.run(["cat", world.prefix / "f"], bare=True, env=later["env"]).stdout == "remote"
+    world.file_mapping(world.source, other)
+    assert world.run(["cat", other / "f"], env=later["env"]).stdout == "remote"
+    for nonsense in ("", "x", "0" * 32, Path(later["config"]).name, Path(later["config"]).name + ":", Path(later["config"]).name + ":/a%zz:/",
+                     Path(later["config"]).name + ":/a:/b:#12345", Path(later["config"]).name + ":/a:/b:#" + "\x01" * 6):
+        assert world.run(["cat", world.tmp / "plain"], bare=True, config=later["config"], env={"PRELUX_PREFIXES": nonsense}).stdout == "plain"
+
+
+def test_set_up_by_env_for_a_shell(world):
+    """`eval "$(prelux env)"`: the words survive the shell."""
+    said = world.cli("env")
+    clear_runtime(world)
+    done = world.plain(f'{said}\nexport PRELUX_DAEMON={NOBODY}\ncat "{world.prefix}/f"; cat "{world.tmp}/plain"', check=False)
+    assert done.stdout == "plain" and "Input/output error" in done.stderr
