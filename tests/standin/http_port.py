@@ -152,10 +152,7 @@ class Connection:
     async def _files(self, given):
         rel = await self._rel(given)
         rows = await self.worker.listing(self.view, rel)
-        if rows is None:
-            status = await self.worker.status(self.view, rel)
-            rows = [status] if status else []
-        return gson([self.worker.under.info(status) for status in rows]).encode()
+        return gson([self.worker.under.info(status) for status in rows or []]).encode()
 
     # Pages
 

@@ -178,6 +178,9 @@ class Metadata:
         if known and self._fresh(known[1]):
             return known[0]
         rows = self.under.listing(rel)
+        if rows is None:  # a file's listing is itself
+            itself = self.under.stat(rel)
+            rows = [itself] if itself and not itself.folder else None
         self._listings[rel] = (rows, time.time())
         return rows
 
