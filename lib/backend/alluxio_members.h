@@ -73,8 +73,9 @@ void prelux_alluxio_members_stir(struct prelux_alluxio_members *m);
  * and what prelux_alluxio_health_report adds for the workers of the view. Never blocks, starts nothing. */
 void prelux_alluxio_members_report(struct prelux_alluxio_members *m, struct cJSON *into);
 
-/* alluxio_load.c: the op `load` (backend.h) of backend alluxio, asked of any worker that is well. */
-int prelux_alluxio_load(struct prelux_backend *b, const char *path, enum prelux_load_verb verb,
+/* alluxio_load.c: a load job, asked of any worker that is well. ufs_path: of the file or folder, no slash at its end; a name
+ * that the HTTP port carries. -EIO, -EINVAL as the op `load` says (backend.h). */
+int prelux_alluxio_load(struct prelux_alluxio_members *m, struct prelux_net *net, const char *ufs_path, enum prelux_load_verb verb,
                         const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why);
 
 #endif
