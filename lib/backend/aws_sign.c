@@ -2,9 +2,10 @@
  *
  *   METHOD \n PATH \n QUERY \n name:value \n ... \n \n NAMES \n PAYLOAD
  *
- * PATH is taken as it stands in the URL: S3 encodes a key once and never folds dots or slashes, and our other calls have
- * the path "/". QUERY is sorted by name, then value, with a '=' each; header names are lower-case and sorted, values are
- * without blanks at the ends and with single ones inside. The signature of its hash, date and scope is a chain of HMACs. */
+ * PATH is taken as it stands in the URL: S3 encodes a key once and never folds dots or slashes, and our other calls
+ * have the path "/". QUERY is sorted by name, then value, with a '=' each; header names are lower-case and sorted,
+ * values are without blanks at the ends and with single ones inside. The signature of its hash, date and scope is a
+ * chain of HMACs. */
 #include "lib/backend/aws_sign.h"
 
 #include <errno.h>
@@ -240,7 +241,8 @@ static int canonical(const struct signing *s, const struct prelux_url *u, char o
 static int hmac(unsigned char key[32], size_t key_len, const char *text, unsigned char out[32])
 {
   unsigned n = 0;
-  return HMAC(EVP_sha256(), key, (int)key_len, (const unsigned char *)text, strlen(text), out, &n) && n == 32 ? 0 : -ENOMEM;
+  return HMAC(EVP_sha256(), key, (int)key_len, (const unsigned char *)text, strlen(text), out, &n) && n == 32 ? 0
+                                                                                                              : -ENOMEM;
 }
 
 static int derive(const struct signing *s, const char *day, unsigned char key[32])

@@ -18,7 +18,7 @@ struct prelux_aws_keys
 struct prelux_aws_request
 {
   const char *method;
-  const char *url;            /* as it is sent: its path is the canonical one, names and values of its query are encoded */
+  const char *url; /* as it is sent: its path is the canonical one, names and values of its query are encoded */
   const char *const *headers; /* "Name: value", to be signed beside host and ours; NULL-terminated, may be NULL */
   const char *payload;        /* hex SHA-256 of the body, or PRELUX_AWS_UNSIGNED; NULL: there is no body */
   const char *region, *service;

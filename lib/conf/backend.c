@@ -177,13 +177,54 @@ static int check_alluxio_proxy(const struct checked *c)
   return -EINVAL;
 }
 
+/* A bucket's name goes into host names and paths as it is. */
+static int bucket(const struct checked *c)
+{
+  const struct prelux_conf_value *v = given(c, "bucket");
+  char q[PRELUX_CONF_QUOTED];
+  if (!v || (v->text[0] && v->text[strspn(v->text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")] == 0 &&
+             strcmp(v->text, ".") != 0 && strcmp(v->text, "..") != 0))
+    return 0;
+  prelux_conf_complain(c->l, at_value(c, v), "`bucket`: %s is no name of a bucket", prelux_conf_quote(q, v->text));
+  return -EINVAL;
+}
+
+/* "." and ".." in a URL are folded away by whatever stands between us and the server. */
+static int no_dots(const struct checked *c, const char *name)
+{
+  const struct prelux_conf_value *v = given(c, name);
+  for (const char *p = v ? v->text : ""; *p; p += strcspn(p, "/"), p += *p == '/')
+  {
+    size_t n = strcspn(p, "/");
+    if ((n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
+    {
+      prelux_conf_complain(c->l, at_value(c, v), "`%s` must not have . or .. in it", name);
+      return -EINVAL;
+    }
+  }
+  return 0;
+}
+
+/* It is shown and part of the cache's identity. */
+static int no_user(const struct checked *c, const char *name)
+{
+  const struct prelux_conf_value *v = given(c, name);
+  const char *host = v ? strstr(v->text, "://") : NULL;
+  if (!host || !memchr(host + 3, '@', strcspn(host + 3, "/")))
+    return 0;
+  prelux_conf_complain(c->l, at_value(c, v), "`%s` must not have a user in it", name);
+  return -EINVAL;
+}
+
 static int check_s3(const struct checked *c)
 {
   static const char *const sources[] = {"access_key", "profile", "anonymous", NULL};
   int bad = one_of(c, sources, false);
   bad = first_of(bad, needs(c, "access_key", "secret_key"));
   bad = first_of(bad, needs(c, "secret_key", "access_key"));
-  return first_of(bad, needs(c, "session_token", "access_key"));
+  bad = first_of(bad, needs(c, "session_token", "access_key"));
+  bad = first_of(bad, first_of(bucket(c), no_dots(c, "prefix")));
+  return first_of(bad, no_user(c, "endpoint"));
 }
 
 static int check_azure(const struct checked *c)

@@ -15,13 +15,21 @@ static const char *const azure_env[] = {
     "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE", "IDENTITY_ENDPOINT", "IDENTITY_HEADER",
     "AZURE_STORAGE_BLOB_ENDPOINT", "AZURE_AUTHORITY_HOST", "AZURE_POD_IDENTITY_AUTHORITY_HOST", NULL};
 
+/* Keys, then what finds keys, then where the servers are. lib/backend/aws_credentials.h gives the order. */
+static const char *const s3_env[] = {
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE",
+    "HOME", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_SESSION_NAME", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_EC2_METADATA_DISABLED", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS", NULL};
+
 const struct prelux_conf_kind prelux_conf_kinds[] = {
     {.type = "file", .help = "A folder of this machine, or of a network file system mounted on it."},
     {.type = "http", .help = "A web server: files by GET with ranges, folders by the server's index pages."},
     {.type = "alluxio-proxy", .help = "The REST API of an Alluxio proxy (2.x; 3.x with the S3 v2 servlet switched off)."},
     {.type = "alluxio", .later = true, .help = "Workers of an Alluxio 3.x cluster (Dora), addressed by their hash ring."},
     {.type = "alluxio-ee", .later = true, .help = "Workers of Alluxio Enterprise AI."},
-    {.type = "s3", .later = true, .help = "S3 and what speaks it (MinIO, Ceph, Alibaba OSS, ...)."},
+    {.type = "s3", .env = s3_env, .help = "One bucket of S3 or of what speaks it (MinIO, Ceph, Alibaba OSS, ...)."},
     {.type = "azure", .env = azure_env, .help = "Azure Blob Storage: one container of a storage account."},
     {.type = NULL},
 };
@@ -205,23 +213,25 @@ const struct prelux_conf_key prelux_conf_keys[] = {
      .help = "Another backend, which is read when no worker can help."},
 
     {AT_BACKEND("s3"), .name = "bucket", .type = PRELUX_T_STRING, .required = true, .sample = "data", .help = "The bucket."},
-    {AT_BACKEND("s3"), .name = "prefix", .type = PRELUX_T_STRING, .sample = "team/a", .help = "Only keys below this one."},
+    {AT_BACKEND("s3"), .name = "prefix", .type = PRELUX_T_STRING, .sample = "team/a", .help = "Only keys below this folder."},
     {AT_BACKEND("s3"), .name = "endpoint", .type = PRELUX_T_URL, .sample = "\"https://s3.example.org\"",
-     .help = "Server. Default: that of AWS for the region."},
+     .help = "Server. Default: that of environment (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL) or profile, else AWS's own for the region."},
     {AT_BACKEND("s3"), .name = "region", .type = PRELUX_T_STRING, .sample = "us-east-1",
-     .help = "Region of the signature. Default: that of environment or profile, else us-east-1."},
+     .help = "Region of the signature. Default: that of environment or profile, else us-east-1; a server that names another is believed."},
     {AT_BACKEND("s3"), .name = "path_style", .type = PRELUX_T_BOOL, .sample = "true",
-     .help = "The bucket in the path instead of the host name. Default: true with an `endpoint`."},
+     .help = "The bucket in the path instead of the host name. Default: true with an endpoint, or when no host can have the bucket's name."},
     {AT_BACKEND("s3"), .name = "access_key", .type = PRELUX_T_SECRET, .hidden = true, .sample = "\"${MY_ACCESS_KEY}\"",
-     .help = "Access key; with secret_key. Default: environment, files, web identity, instance, in this order."},
+     .help = "Access key; with secret_key. Default: environment, profile, web identity, container, instance, in this order (docs/BACKENDS.md)."},
     {AT_BACKEND("s3"), .name = "secret_key", .type = PRELUX_T_SECRET, .hidden = true, .sample = "\"${MY_SECRET_KEY}\"",
      .help = "Secret key."},
     {AT_BACKEND("s3"), .name = "session_token", .type = PRELUX_T_SECRET, .hidden = true, .sample = "\"${MY_TOKEN}\"",
      .help = "Token of temporary keys."},
     {AT_BACKEND("s3"), .name = "profile", .type = PRELUX_T_STRING, .sample = "work",
-     .help = "Profile in ~/.aws instead of keys."},
+     .help = "Profile in ~/.aws instead of keys; nothing else is looked at then."},
     {AT_BACKEND("s3"), .name = "anonymous", .type = PRELUX_T_BOOL, .fallback = "false",
      .help = "true: requests are not signed."},
+    {AT_BACKEND("s3"), .name = "etag_md5", .type = PRELUX_T_ENUM, .choices = "auto|off", .fallback = "auto",
+     .help = "auto: an ETag that has the form of an MD5 is checked against the bytes, unless the server says that it is encrypted otherwise."},
 
     {AT_BACKEND("azure"), .name = "account", .type = PRELUX_T_STRING, .required = true, .sample = "myaccount",
      .help = "Storage account."},

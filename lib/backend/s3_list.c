@@ -1,0 +1,524 @@
+/* Listings: ListObjectsV2 with delimiter=/, page by page. A page is taken apart while it comes and passed on when it is
+ * whole, so that one that breaks off can be asked for again.
+ *
+ * Names: the key without the folder's own. The key `dir/` is the folder itself and passed over. A folder whose name an
+ * object with bytes has too is left out: a look-up finds the object (s3.c). `a` and `a/` may stand on different pages,
+ * with names between them that all begin with `a`; so of each page only the names that are the beginning of its last
+ * one are carried over. Servers that encode no names (versitygw) put U+FFFD for what XML cannot carry: such names are
+ * left out, with a line.
+ *
+ * Paging is bounded, and a server that goes in circles is found out by Brent's method: token and keys of a page are
+ * compared with those of page 1, 2, 4, 8, ... A page that says there is more but not where is gone on from by
+ * start-after (and marker, for servers of the first version), as long as each page goes further. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "lib/backend/http.h"
+#include "lib/backend/http_version.h"
+#include "lib/backend/s3.h"
+#include "lib/base/log.h"
+
+#define PAGE_KEYS "1000"
+#define PAGE_BYTES (64u << 20)
+#define PAGES_MAX 100000u
+#define NAMES_MAX 5000000u
+#define EMPTY_PAGES_MAX 100u
+#define PAGE_TRIES 3
+#define REPLACED "\xEF\xBF\xBD"    /* U+FFFD */
+#define HIGHEST "\xF4\x8F\xBF\xBF" /* U+10FFFF: behind whatever follows a key */
+
+struct text
+{
+  char *s;
+  size_t len;
+};
+
+struct names /* sorted, borrowed from a page or own */
+{
+  struct text *items;
+  size_t n, cap;
+};
+
+struct listing
+{
+  struct prelux_s3 *s;
+  char *prefix; /* of the keys: "" or ending in a slash */
+  size_t prefix_len;
+  prelux_list_fn add;
+  void *arg;
+  struct prelux_problem *why;
+  char date[64]; /* of the page's answer */
+  size_t count, pages, empty_pages, hidden, unsaid;
+  bool any;           /* an entry came, if only the folder itself */
+  struct text last;   /* own: the greatest key so far */
+  bool last_prefix;   /* it is a common prefix */
+  struct names carry; /* own: of earlier pages */
+  char token[PRELUX_S3_TOKEN_MAX];
+  size_t power, since; /* Brent */
+  uint64_t mark_token, mark_keys;
+};
+
+static int lied(struct listing *l, const char *text)
+{
+  char shown[PRELUX_S3_SHOWN];
+  prelux_s3_show(l->s, l->prefix, shown);
+  return prelux_problem(l->why, EPROTO, "LIST %s: %s", shown, text);
+}
+
+/* One page. */
+
+static int on_bytes(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len)
+{
+  return prelux_s3_page_feed(arg, buf, len);
+}
+
+static int fetch_once(struct prelux_s3 *s, const char *key, const char *query, struct prelux_s3_page **ret,
+                      char date[64], bool *ret_again, struct prelux_problem *why)
+{
+  struct prelux_s3_page *page = prelux_s3_page_new();
+  struct prelux_net_answer a;
+  char shown[PRELUX_S3_SHOWN];
+  if (!page)
+    return prelux_problem(why, ENOMEM, "no memory for a listing");
+  struct prelux_s3_ask ask = {
+      .kind = PRELUX_S3_LISTS, .query = query, .max_body = PAGE_BYTES, .sink = on_bytes, .arg = page};
+  int rc = prelux_s3_call(s, &ask, &a, why), bad = prelux_s3_page_feed(page, "", 0);
+  *ret_again = rc < 0 && a.status == 200; /* it broke off */
+  if (rc == 0 && a.status != 200)
+  {
+    ask.key = key;
+    rc = prelux_s3_refused(s, &ask, &a, why);
+  }
+  else if (bad < 0 || (rc == 0 && (bad = prelux_s3_page_end(page)) < 0))
+  {
+    prelux_s3_show(s, key, shown);
+    rc = prelux_problem(why, -bad, "LIST %s: no listing, or one that cannot be read", shown);
+    *ret_again = true;
+  }
+  snprintf(date, 64, "%s", a.date);
+  prelux_net_answer_free(&a);
+  if (rc < 0)
+    prelux_s3_page_free(page);
+  else
+    *ret = page;
+  return rc;
+}
+
+static int fetch(struct prelux_s3 *s, const char *key, const char *query, struct prelux_s3_page **ret, char date[64],
+                 struct prelux_problem *why)
+{
+  for (int n = 0;; n++)
+  {
+    bool again;
+    int rc = fetch_once(s, key, query, ret, date, &again, why);
+    if (rc == 0 || !again || n + 1 == PAGE_TRIES || prelux_net_backoff(s->net, n) < 0)
+      return rc;
+  }
+}
+
+struct where
+{
+  const char *keys;                         /* how many at most */
+  const char *token, *start_after, *marker; /* NULL: not sent */
+};
+
+static int make_query(char query[PRELUX_URL_MAX], const char *prefix, const struct where *from,
+                      struct prelux_problem *why)
+{
+  const struct
+  {
+    const char *name, *value;
+  } rows[] = {
+      {"continuation-token", from->token},
+      {"delimiter", "/"},
+      {"encoding-type", "url"},
+      {"list-type", "2"},
+      {"marker", from->marker},
+      {"max-keys", from->keys},
+      {"prefix", prefix},
+      {"start-after", from->start_after},
+  };
+  query[0] = 0;
+  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+    if (rows[i].value &&
+        prelux_aws_query(query, PRELUX_URL_MAX - 512, rows[i].name, rows[i].value, strlen(rows[i].value)) < 0)
+      return prelux_problem(why, EOPNOTSUPP, "LIST: a query of more than %d bytes", PRELUX_URL_MAX - 512);
+  return 0;
+}
+
+/* Names of a page. */
+
+static int compare(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+  int c = memcmp(a, b, a_len < b_len ? a_len : b_len);
+  return c ? c : (a_len > b_len) - (a_len < b_len);
+}
+
+static int by_text(const void *a, const void *b)
+{
+  const struct text *x = a, *y = b;
+  return compare(x->s, x->len, y->s, y->len);
+}
+
+static int names_add(struct names *n, const char *s, size_t len)
+{
+  if (n->n == n->cap)
+  {
+    size_t cap = n->cap ? 2 * n->cap : 64;
+    struct text *grown = realloc(n->items, cap * sizeof(*grown));
+    if (!grown)
+      return -ENOMEM;
+    n->items = grown;
+    n->cap = cap;
+  }
+  n->items[n->n++] = (struct text){.s = (char *)s, .len = len};
+  return 0;
+}
+
+static bool names_have(const struct names *n, const char *s, size_t len)
+{
+  struct text key = {.s = (char *)s, .len = len};
+  return n->n && bsearch(&key, n->items, n->n, sizeof(key), by_text);
+}
+
+static void names_release(struct names *n, bool own)
+{
+  for (size_t i = 0; own && i < n->n; i++)
+    free(n->items[i].s);
+  free(n->items);
+  *n = (struct names){.n = 0};
+}
+
+/* The name of an entry below the listed folder; false: it is none (then *ret_rc is 0 or -errno). */
+static bool name_of(struct listing *l, const struct prelux_s3_page *page, const struct prelux_s3_entry *e,
+                    struct text *ret, int *ret_rc)
+{
+  *ret_rc = 0;
+  bool replaced = !prelux_s3_page_encoded(page) && memmem(e->key, e->key_len, REPLACED, 3);
+  if (e->key_len < l->prefix_len || memcmp(e->key, l->prefix, l->prefix_len) != 0)
+  {
+    *ret_rc = replaced ? 0 : lied(l, "a key that does not begin as asked for");
+    l->unsaid += replaced;
+    return false;
+  }
+  l->any = true;
+  ret->s = (char *)e->key + l->prefix_len;
+  ret->len = e->key_len - l->prefix_len;
+  if (e->prefix && (ret->len == 0 || ret->s[ret->len - 1] != '/'))
+    *ret_rc = lied(l, "a common prefix that is none");
+  else if (!e->prefix && ret->len && memchr(ret->s, '/', ret->len))
+    *ret_rc = lied(l, "the server ignores delimiter");
+  else if (!e->prefix && ret->len && e->size == UINT64_MAX)
+    *ret_rc = lied(l, "a key without a size");
+  ret->len -= *ret_rc == 0 && e->prefix;
+  if (replaced)
+    l->unsaid++;
+  return *ret_rc == 0 && !replaced && (e->prefix || ret->len);
+}
+
+static int pass_on(struct listing *l, const struct prelux_s3_entry *e, const struct text *name)
+{
+  struct prelux_object obj = {.type = PRELUX_DIR};
+  if (!e->prefix)
+  {
+    struct prelux_net_answer as_head = {.content_length = e->size};
+    snprintf(as_head.etag, sizeof(as_head.etag), "%s", e->etag);
+    snprintf(as_head.date, sizeof(as_head.date), "%s", l->date);
+    if (e->modified_s)
+      prelux_http_date_format(as_head.last_modified, sizeof(as_head.last_modified), e->modified_s * 1000000000);
+    prelux_s3_quote_etag(as_head.etag, sizeof(as_head.etag));
+    obj = (struct prelux_object){.type = PRELUX_FILE, .size = e->size, .mtime_ns = e->modified_s * 1000000000};
+    prelux_http_version(&as_head, e->size, obj.version);
+  }
+  if (++l->count > NAMES_MAX)
+    return lied(l, "more than 5000000 names");
+  return l->add(l->arg, name->s, name->len, &obj);
+}
+
+/* Keeps the greatest key; *ret_further: this page went beyond the pages before it. */
+static int advance(struct listing *l, const struct prelux_s3_page *page, bool *ret_further)
+{
+  struct prelux_s3_entry e, best = {.key = l->last.s, .key_len = l->last.len};
+  *ret_further = false;
+  for (size_t i = 0; i < prelux_s3_page_count(page); i++)
+  {
+    prelux_s3_page_entry(page, i, &e);
+    if (!best.key || compare(e.key, e.key_len, best.key, best.key_len) > 0)
+    {
+      best = e;
+      *ret_further = true;
+    }
+  }
+  if (!*ret_further)
+    return 0;
+  char *own = malloc(best.key_len + 1);
+  if (!own)
+    return prelux_problem(l->why, ENOMEM, "no memory for a listing");
+  memcpy(own, best.key, best.key_len);
+  own[best.key_len] = 0;
+  free(l->last.s);
+  l->last = (struct text){.s = own, .len = best.key_len};
+  l->last_prefix = best.prefix;
+  return 0;
+}
+
+/* Of the names with bytes, those that a later page may show as a folder, too. */
+static int carry_over(struct listing *l, const struct names *files)
+{
+  struct names kept = {.n = 0};
+  const char *last = l->last.s + (l->last.len < l->prefix_len ? l->last.len : l->prefix_len);
+  size_t last_len = strlen(last);
+  int rc = 0;
+  for (int round = 0; round < 2; round++)
+  {
+    const struct names *from = round ? files : &l->carry;
+    for (size_t i = 0; i < from->n && rc == 0; i++)
+    {
+      const struct text *t = &from->items[i];
+      if (t->len > last_len || memcmp(t->s, last, t->len) != 0)
+        continue;
+      char *own = strndup(t->s, t->len);
+      rc = own ? names_add(&kept, own, t->len) : -ENOMEM;
+      if (rc < 0)
+        free(own);
+    }
+  }
+  names_release(&l->carry, true);
+  l->carry = kept;
+  if (kept.n)
+    qsort(l->carry.items, l->carry.n, sizeof(*l->carry.items), by_text);
+  return rc < 0 ? prelux_problem(l->why, ENOMEM, "no memory for a listing") : 0;
+}
+
+static int files_of(struct listing *l, const struct prelux_s3_page *page, struct names *ret)
+{
+  struct prelux_s3_entry e;
+  int rc = 0;
+  for (size_t i = 0; i < prelux_s3_page_count(page) && rc == 0; i++)
+  {
+    prelux_s3_page_entry(page, i, &e);
+    if (!e.prefix && e.size && e.key_len > l->prefix_len)
+      rc = names_add(ret, e.key + l->prefix_len, e.key_len - l->prefix_len);
+  }
+  if (ret->n)
+    qsort(ret->items, ret->n, sizeof(*ret->items), by_text);
+  return rc < 0 ? prelux_problem(l->why, ENOMEM, "no memory for a listing") : 0;
+}
+
+static int take_page(struct listing *l, const struct prelux_s3_page *page, bool *ret_further)
+{
+  struct names files = {.n = 0};
+  struct prelux_s3_entry e;
+  struct text name;
+  int rc = files_of(l, page, &files);
+  for (size_t i = 0; i < prelux_s3_page_count(page) && rc == 0; i++)
+  {
+    prelux_s3_page_entry(page, i, &e);
+    if (!name_of(l, page, &e, &name, &rc))
+      continue;
+    if (e.prefix && (names_have(&files, name.s, name.len) || names_have(&l->carry, name.s, name.len)))
+      l->hidden++;
+    else
+      rc = pass_on(l, &e, &name);
+  }
+  if (rc == 0)
+    rc = advance(l, page, ret_further);
+  if (rc == 0 && prelux_s3_page_truncated(page) && l->last.s)
+    rc = carry_over(l, &files);
+  names_release(&files, false);
+  return rc;
+}
+
+/* Pages. */
+
+static uint64_t hash_keys(const struct prelux_s3_page *page)
+{
+  struct prelux_s3_entry e;
+  uint64_t h = 1;
+  for (size_t i = 0; i < prelux_s3_page_count(page); i++)
+  {
+    prelux_s3_page_entry(page, i, &e);
+    h = XXH3_64bits_withSeed(e.key, e.key_len, h);
+  }
+  return h;
+}
+
+/* This page, or its token, was here before. */
+static bool in_circles(struct listing *l, const struct prelux_s3_page *page)
+{
+  const char *token = prelux_s3_page_token(page);
+  uint64_t t = token[0] ? XXH3_64bits(token, strlen(token)) : 0, k = prelux_s3_page_count(page) ? hash_keys(page) : 0;
+  bool seen = l->power && ((t && t == l->mark_token) || (k && k == l->mark_keys));
+  if (l->since == l->power)
+  {
+    l->power = l->power ? 2 * l->power : 1;
+    l->since = 0;
+    l->mark_token = t;
+    l->mark_keys = k;
+  }
+  l->since++;
+  return seen;
+}
+
+/* Where the next page begins; 1: there is none. */
+static int next_page(struct listing *l, const struct prelux_s3_page *page, bool further, char **start_after)
+{
+  free(*start_after);
+  *start_after = NULL;
+  if (!prelux_s3_page_truncated(page))
+    return 1;
+  l->empty_pages = prelux_s3_page_count(page) ? 0 : l->empty_pages + 1;
+  if (in_circles(l, page))
+    return lied(l, "its pages repeat");
+  if (++l->pages > PAGES_MAX || l->empty_pages > EMPTY_PAGES_MAX)
+    return lied(l, "too many pages");
+  snprintf(l->token, sizeof(l->token), "%s", prelux_s3_page_token(page));
+  if (l->token[0])
+    return 0;
+  if (!further)
+    return lied(l, "there is more, but not where, and the pages do not advance");
+  if (asprintf(start_after, "%s%s", l->last.s, l->last_prefix ? HIGHEST : "") < 0)
+    return *start_after = NULL, prelux_problem(l->why, ENOMEM, "no memory for a listing");
+  return 0;
+}
+
+static int list_pages(struct listing *l)
+{
+  char *query = malloc(PRELUX_URL_MAX), *start_after = NULL;
+  int rc = query ? 0 : prelux_problem(l->why, ENOMEM, "no memory for a listing");
+  while (rc == 0)
+  {
+    struct prelux_s3_page *page = NULL;
+    bool further = false;
+    struct where from = {PAGE_KEYS, l->token[0] ? l->token : NULL, start_after, start_after};
+    rc = make_query(query, l->prefix, &from, l->why);
+    if (rc == 0)
+      rc = fetch(l->s, l->prefix, query, &page, l->date, l->why);
+    if (rc == 0)
+      rc = take_page(l, page, &further);
+    if (rc == 0)
+      rc = next_page(l, page, further, &start_after);
+    prelux_s3_page_free(page);
+  }
+  free(start_after);
+  free(query);
+  return rc < 0 ? rc : 0;
+}
+
+static void tell(const struct listing *l)
+{
+  char shown[PRELUX_S3_SHOWN];
+  prelux_s3_show(l->s, l->prefix, shown);
+  if (l->hidden)
+    prelux_warn("listing of %s: %zu folders left out, objects of the same names are shown", shown, l->hidden);
+  if (l->unsaid)
+    prelux_warn("listing of %s: %zu names left out, the server does not encode what XML cannot carry", shown,
+                l->unsaid);
+}
+
+/* Nothing is listed below `path`: an empty folder, a file, or nothing? */
+static int judge_nothing(struct prelux_backend *b, const char *path, struct prelux_problem *why)
+{
+  struct prelux_object obj;
+  int rc = b->ops->stat(b, path, &obj, why);
+  if (rc == 0 && obj.type == PRELUX_FILE)
+    rc = prelux_problem(why, ENOTDIR, "%.200s is an object, not a folder", path);
+  return rc;
+}
+
+int prelux_s3_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg,
+                   struct prelux_problem *why)
+{
+  struct prelux_s3 *s = (struct prelux_s3 *)b;
+  struct listing l = {.s = s, .add = add, .arg = arg, .why = why};
+  l.prefix = malloc(PRELUX_S3_KEY_MAX);
+  if (!l.prefix)
+    return prelux_problem(why, ENOMEM, "no memory for a listing");
+  long len = prelux_s3_key(s, path, true, l.prefix, why);
+  int rc = len < 0 ? (int)len : 0;
+  if (rc == 0)
+  {
+    l.prefix_len = (size_t)len;
+    rc = list_pages(&l);
+  }
+  if (rc == 0)
+    tell(&l);
+  names_release(&l.carry, true);
+  free(l.last.s);
+  free(l.prefix);
+  return rc == 0 && !l.any && path[0] ? judge_nothing(b, path, why) : rc;
+}
+
+/* Is there such a folder? */
+
+/* By its own line in the listing of the folder above, which shows empty folders of servers that keep files (MinIO,
+ * versitygw, rclone) as well: what comes after every key that goes on with '.' or less, at most one key. 1, 0, -errno;
+ * -EAGAIN: the server does not do as asked. */
+static int line_above(struct prelux_s3 *s, const char *key, char query[PRELUX_URL_MAX], struct prelux_problem *why)
+{
+  struct prelux_s3_page *page;
+  struct prelux_s3_entry e;
+  char *after, date[64];
+  size_t len = strlen(key);
+  if (asprintf(&after, "%s." HIGHEST, key) < 0)
+    return prelux_problem(why, ENOMEM, "no memory for a key");
+  int rc = make_query(query, key, &(struct where){.keys = "1", .start_after = after}, why);
+  if (rc == 0)
+    rc = fetch(s, key, query, &page, date, why);
+  if (rc < 0)
+  {
+    free(after);
+    return rc;
+  }
+  size_t n = prelux_s3_page_count(page);
+  int verdict = n == 0 ? (atomic_load(&s->knows_start_after) ? 0 : -EAGAIN) : 0;
+  for (size_t i = 0; i < n && verdict == 0; i++)
+  {
+    prelux_s3_page_entry(page, i, &e);
+    if (e.key_len == len + 1 && memcmp(e.key, key, len) == 0 && e.key[len] == '/')
+      verdict = 1;
+    else if (compare(e.key, e.key_len, after, strlen(after)) <= 0)
+      verdict = -EAGAIN;
+  }
+  if (verdict == 1)
+    atomic_store(&s->knows_start_after, true);
+  prelux_s3_page_free(page);
+  free(after);
+  return verdict;
+}
+
+/* By what lies in it. */
+static int keys_below(struct prelux_s3 *s, const char *key, char query[PRELUX_URL_MAX], struct prelux_problem *why)
+{
+  struct prelux_s3_page *page;
+  char date[64];
+  int rc = make_query(query, key, &(struct where){.keys = "1"}, why);
+  if (rc == 0)
+    rc = fetch(s, key, query, &page, date, why);
+  if (rc < 0)
+    return rc;
+  rc = prelux_s3_page_count(page) > 0;
+  prelux_s3_page_free(page);
+  return rc;
+}
+
+int prelux_s3_is_folder(struct prelux_s3 *s, const char *path, struct prelux_problem *why)
+{
+  char *key = malloc(PRELUX_S3_KEY_MAX + PRELUX_URL_MAX), *query = key + PRELUX_S3_KEY_MAX;
+  if (!key)
+    return prelux_problem(why, ENOMEM, "no memory for a key");
+  int rc = (int)prelux_s3_key(s, path, false, key, why);
+  if (rc > 0 && path[0])
+    rc = line_above(s, key, query, why);
+  else if (rc >= 0)
+    rc = -EAGAIN;
+  if (rc == -EAGAIN)
+    rc = (int)prelux_s3_key(s, path, true, key, why) < 0 ? -EOPNOTSUPP : keys_below(s, key, query, why);
+  free(key);
+  return rc;
+}
