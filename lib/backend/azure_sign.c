@@ -158,6 +158,8 @@ long prelux_azure_base64(const char *text, unsigned char *out, size_t cap)
     return -EINVAL;
   while (padding < 2 && text[len - 1 - padding] == '=')
     padding++;
+  if (strcspn(text, "=") < len - padding)
+    return -EINVAL;
   int n = EVP_DecodeBlock(out, (const unsigned char *)text, (int)len);
   return n < 0 ? -EINVAL : n - (long)padding;
 }
