@@ -1,0 +1,183 @@
+/* Reading ahead: while the caller passes one part on, a few threads fetch the next ones into memory.
+ *
+ * Each answer of the S3 port has a connection of its own, so one stream alone would wait for a connection, a look-up and the under
+ * store before each 8 MiB. The caller takes parts like everybody else, but straight to the sink; a helper's part waits in a
+ * buffer until its turn. At most WINDOW parts are ahead of the sink, at most HELPERS_MAX helpers run for one backend, so memory is
+ * bounded; without a helper the caller does all by itself. A failure stops everybody: what helpers have under way ends with their
+ * next byte. */
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/backend/alluxio_read.h"
+
+#define WINDOW 4
+#define HELPERS 3
+#define HELPERS_MAX 12u
+#define PARTS_MAX 64
+#define STACK (256u << 10)
+
+enum state { FREE, TAKEN, READY };
+
+struct piece
+{
+  enum state state;
+  uint64_t from, to;
+  char *buf;
+  int rc;
+  struct prelux_problem why;
+};
+
+struct crew
+{
+  struct prelux_alluxio_reading *r;
+  pthread_mutex_t lock; /* guards next, done and the states */
+  pthread_cond_t changed;
+  struct piece *pieces;
+  size_t n, next, done;
+};
+
+struct memory
+{
+  struct crew *crew;
+  struct piece *piece;
+};
+
+static int to_memory(void *arg, uint64_t off, const void *buf, size_t len)
+{
+  struct memory *m = arg;
+  if (atomic_load(&m->crew->r->stop))
+    return -ECANCELED;
+  memcpy(m->piece->buf + (off - m->piece->from), buf, len);
+  return 0;
+}
+
+static int fetch(struct crew *c, struct piece *p, prelux_read_fn sink, void *arg, struct prelux_problem *why)
+{
+  struct prelux_alluxio_part part = {
+      .name = c->r->name, .expect = c->r->expect, .pos = p->from, .end = p->to, .sink = sink, .arg = arg};
+  int rc = prelux_alluxio_fetch(c->r, &part, why);
+  return rc == 0 && part.pos != part.end ? prelux_problem(why, EPROTO, "/%s: a part is not whole", c->r->name->path) : rc;
+}
+
+static void *help(void *arg)
+{
+  struct crew *c = arg;
+  pthread_mutex_lock(&c->lock);
+  for (;;)
+  {
+    while (!atomic_load(&c->r->stop) && c->next < c->n && c->next >= c->done + WINDOW)
+      pthread_cond_wait(&c->changed, &c->lock);
+    if (atomic_load(&c->r->stop) || c->next >= c->n)
+      break;
+    struct piece *p = &c->pieces[c->next++];
+    p->state = TAKEN;
+    pthread_mutex_unlock(&c->lock);
+    struct memory m = {.crew = c, .piece = p};
+    p->buf = malloc((size_t)(p->to - p->from));
+    p->rc = p->buf ? fetch(c, p, to_memory, &m, &p->why) : prelux_problem(&p->why, ENOMEM, "no memory to read ahead");
+    pthread_mutex_lock(&c->lock);
+    p->state = READY;
+    pthread_cond_broadcast(&c->changed);
+  }
+  pthread_mutex_unlock(&c->lock);
+  return NULL;
+}
+
+/* The next part in order, to the sink. */
+static int deliver(struct crew *c, struct piece *p, prelux_read_fn sink, void *arg, struct prelux_problem *why)
+{
+  pthread_mutex_lock(&c->lock);
+  bool mine = p->state == FREE;
+  if (mine)
+  {
+    p->state = TAKEN;
+    c->next++;
+  }
+  while (!mine && p->state != READY)
+    pthread_cond_wait(&c->changed, &c->lock);
+  pthread_mutex_unlock(&c->lock);
+  if (mine)
+    return fetch(c, p, sink, arg, why);
+  if (p->rc < 0 && why)
+    *why = p->why;
+  return p->rc < 0 ? p->rc : sink(arg, p->from, p->buf, (size_t)(p->to - p->from));
+}
+
+static size_t hire(struct crew *c, pthread_t *threads)
+{
+  atomic_uint *count = &c->r->x->helpers;
+  pthread_attr_t attr;
+  size_t n = 0, want = c->n - 1 < HELPERS ? c->n - 1 : HELPERS;
+  pthread_attr_init(&attr);
+  pthread_attr_setstacksize(&attr, STACK > PTHREAD_STACK_MIN ? STACK : PTHREAD_STACK_MIN);
+  while (n < want)
+  {
+    if (atomic_fetch_add(count, 1) >= HELPERS_MAX || pthread_create(&threads[n], &attr, help, c) != 0)
+    {
+      atomic_fetch_sub(count, 1);
+      break;
+    }
+    n++;
+  }
+  pthread_attr_destroy(&attr);
+  return n;
+}
+
+static int run(struct crew *c, prelux_read_fn sink, void *arg, struct prelux_problem *why)
+{
+  pthread_t threads[HELPERS];
+  size_t helpers = hire(c, threads);
+  int rc = 0;
+  for (size_t i = 0; i < c->n && rc == 0; i++)
+  {
+    rc = deliver(c, &c->pieces[i], sink, arg, why);
+    pthread_mutex_lock(&c->lock);
+    free(c->pieces[i].buf);
+    c->pieces[i].buf = NULL;
+    c->done = i + 1;
+    atomic_store(&c->r->stop, rc < 0);
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+  }
+  for (size_t i = 0; i < helpers; i++)
+    pthread_join(threads[i], NULL);
+  atomic_fetch_sub(&c->r->x->helpers, (unsigned)helpers);
+  for (size_t i = 0; i < c->n; i++)
+    free(c->pieces[i].buf);
+  return rc;
+}
+
+/* One batch of parts; *ret_to: how far they go. */
+static int batch(struct prelux_alluxio_reading *r, uint64_t off, uint64_t end, uint64_t *ret_to, prelux_read_fn sink, void *arg,
+                 struct prelux_problem *why)
+{
+  uint64_t ends[PARTS_MAX];
+  struct crew c = {.r = r, .n = prelux_alluxio_cut(r, off, end, ends, PARTS_MAX)};
+  c.pieces = calloc(c.n, sizeof(*c.pieces));
+  if (!c.pieces)
+    return prelux_problem(why, ENOMEM, "no memory to read");
+  for (size_t i = 0; i < c.n; i++)
+  {
+    c.pieces[i].from = i ? ends[i - 1] : off;
+    c.pieces[i].to = ends[i];
+  }
+  pthread_mutex_init(&c.lock, NULL);
+  pthread_cond_init(&c.changed, NULL);
+  int rc = run(&c, sink, arg, why);
+  pthread_cond_destroy(&c.changed);
+  pthread_mutex_destroy(&c.lock);
+  free(c.pieces);
+  *ret_to = ends[c.n - 1];
+  return rc;
+}
+
+int prelux_alluxio_crew(struct prelux_alluxio_reading *r, uint64_t off, uint64_t end, prelux_read_fn sink, void *arg,
+                        struct prelux_problem *why)
+{
+  int rc = 0;
+  while (off < end && rc == 0)
+    rc = batch(r, off, end, &off, sink, arg, why);
+  return rc;
+}
