@@ -156,6 +156,21 @@ static int alluxio_owners(struct prelux_backend *b, const char *path, int (*add)
   return rc;
 }
 
+static int alluxio_load(struct prelux_backend *b, const char *path, enum prelux_load_verb verb,
+                        const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why)
+{
+  struct prelux_alluxio *x = self(b);
+  size_t cap = strlen(x->options.root) + strlen(path) + 8;
+  char *ufs = malloc(cap);
+  if (!ufs)
+    return prelux_problem(why, ENOMEM, "no memory for a path");
+  int rc = prelux_alluxio_ufs_path(&x->options, path, ufs, cap) < 0
+               ? prelux_problem(why, EOPNOTSUPP, "/%s: no path of Alluxio's", path)
+               : prelux_alluxio_load(x->members, x->net, ufs, verb, options, ret, why);
+  free(ufs);
+  return rc;
+}
+
 static void alluxio_report(struct prelux_backend *b, struct cJSON *into)
 {
   struct prelux_alluxio *x = self(b);
@@ -182,4 +197,5 @@ const struct prelux_backend_ops prelux_backend_alluxio = {
     .owners = alluxio_owners,
     .report = alluxio_report,
     .examine = prelux_alluxio_examine,
+    .load = alluxio_load,
 };

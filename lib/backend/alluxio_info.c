@@ -30,7 +30,7 @@ static bool whole_number(const cJSON *info, const char *name, double *ret)
 
 void prelux_alluxio_describe(const struct prelux_alluxio *x, bool folder, uint64_t size, int64_t mtime_ms, struct prelux_object *ret)
 {
-  if (x->whole_seconds)
+  if (x->whole_seconds || folder) /* HEAD knows a folder's time to the second only: it must not depend on who was asked */
     mtime_ms -= (mtime_ms % 1000 + 1000) % 1000;
   if (mtime_ms > INT64_MAX / 1000000 || mtime_ms < INT64_MIN / 1000000)
     mtime_ms = 0;
