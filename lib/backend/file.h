@@ -1,4 +1,5 @@
-/* What the files of backend `file` share: file.c reads, file_write.c, file_names.c and file_parts.c write. Private to them. */
+/* What the files of backend `file` share: file.c reads, file_write.c, file_names.c and file_parts.c write. Private to
+ * them. */
 #ifndef PRELUX_BACKEND_FILE_H
 #define PRELUX_BACKEND_FILE_H
 
@@ -50,8 +51,8 @@ struct prelux_file_place
 {
   const struct prelux_file *f; /* borrowed, as path */
   const char *path;
-  int dir;                  /* the folder that holds the name, opened for reading */
-  char name[NAME_MAX + 1];  /* its last name there; may not exist */
+  int dir;                 /* the folder that holds the name, opened for reading */
+  char name[NAME_MAX + 1]; /* its last name there; may not exist */
 };
 
 /* follow: where the last name is a link, the place is that of what it leads to (a dangling one: its own).
@@ -59,12 +60,12 @@ struct prelux_file_place
 int prelux_file_place_open(const struct prelux_file *f, const char *path, bool follow, struct prelux_file_place *ret,
                            struct prelux_problem *why);
 void prelux_file_place_close(struct prelux_file_place *p);
-/* Everything that changes a name of the folder holds its lock (flock of the folder itself) from the look to the change. Held
- * until unlock or close. -EBUSY: somebody held it all the time; -EOPNOTSUPP: its file system has no locks. */
+/* Everything that changes a name of the folder holds its lock (flock of the folder itself) from the look to the change.
+ * Held until unlock or close. -EBUSY: somebody held it all the time; -EOPNOTSUPP: its file system has no locks. */
 int prelux_file_place_lock(struct prelux_file_place *p, struct prelux_problem *why);
 void prelux_file_place_unlock(struct prelux_file_place *p);
-/* What a reader of the remote sees there: attributes of the file or folder (of what a link leads to). -ENOENT nothing at all;
- * -EEXIST something that readers are not shown. *ret_link: the name itself is a link. */
+/* What a reader of the remote sees there: attributes of the file or folder (of what a link leads to). -ENOENT nothing
+ * at all; -EEXIST something that readers are not shown. *ret_link: the name itself is a link. */
 int prelux_file_place_look(const struct prelux_file_place *p, struct stat *ret, bool *ret_link,
                            struct prelux_problem *why);
 /* 0, -ESTALE, -EEXIST or -EINVAL. seen: NULL, nothing is there. */

@@ -1,7 +1,7 @@
 /* Backend `file`, writing: names and attributes. How names are looked at and locked: file_place.c.
  *
- * A link is shown to readers as what it leads to, but its name is its own: remove, rmdir and rename act on the link, set_attr
- * on what it leads to. */
+ * A link is shown to readers as what it leads to, but its name is its own: remove, rmdir and rename act on the link,
+ * set_attr on what it leads to. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -68,8 +68,8 @@ int prelux_file_remove(struct prelux_backend *b, const char *path, const struct 
 
 /* Folders */
 
-/* A folder is empty to readers when it holds nothing but what the dead left, which goes. Its lock keeps sweepers from one
- * another. */
+/* A folder is empty to readers when it holds nothing but what the dead left, which goes. Its lock keeps sweepers from
+ * one another. */
 static int clear_out(struct prelux_file_place *p, struct prelux_problem *why)
 {
   struct prelux_file_place inside = {.f = p->f, .path = p->path};
@@ -159,7 +159,8 @@ int prelux_file_mkdir(struct prelux_backend *b, const char *path, uint32_t mode,
     return finish(&p, path, rc, why);
   int made = prelux_os.openat(p.dir, p.name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (made < 0 || prelux_os.fchmod(made, mode & 07777) < 0)
-    rc = prelux_problem(why, PRELUX_EUNKNOWN, "%s/%s: made, but without its mode: %s", self(b)->root, path, strerror(errno));
+    rc = prelux_problem(why, PRELUX_EUNKNOWN, "%s/%s: made, but without its mode: %s", self(b)->root, path,
+                        strerror(errno));
   if (made >= 0)
   {
     prelux_os.fsync(made); /* its mode; the name is what counts */

@@ -1,11 +1,11 @@
 /* Backend `file`, writing: uploads in parts.
  *
  * Theory of operation. An upload is a hidden file of the target's own folder, `.prelux~up-PARTSIZE-OBJECT-NUMBER`; what
- * follows the `~` is its token, so that nothing else need be remembered. OBJECT is a hash of the target's name: a token that
- * is used for another object is refused. Part n is written in place at n * part size and synced before
- * it is answered: an upload survives a power cut with every part that was acknowledged. complete cuts the file to its size and
- * names it as a put does. A part holds a shared lock on the file, complete and abort an exclusive one: nothing removes
- * what is in use, and no part is written into a file that has its name already. */
+ * follows the `~` is its token, so that nothing else need be remembered. OBJECT is a hash of the target's name: a token
+ * that is used for another object is refused. Part n is written in place at n * part size and synced before it is
+ * answered: an upload survives a power cut with every part that was acknowledged. complete cuts the file to its size
+ * and names it as a put does. A part holds a shared lock on the file, complete and abort an exclusive one: nothing
+ * removes what is in use, and no part is written into a file that has its name already. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -86,7 +86,8 @@ int prelux_file_begin(struct prelux_backend *b, const char *path, uint64_t part_
 static int read_token(const char *token, uint64_t *ret_part_size)
 {
   char *end;
-  if (strncmp(token, "up-", 3) != 0 || strspn(token + 3, "0123456789abcdef-") != strlen(token + 3) || strlen(token) > 64)
+  if (strncmp(token, "up-", 3) != 0 || strspn(token + 3, "0123456789abcdef-") != strlen(token + 3) ||
+      strlen(token) > 64)
     return -ENXIO;
   *ret_part_size = strtoull(token + 3, &end, 16);
   return *end == '-' && *ret_part_size >= PART_MIN && *ret_part_size <= PART_MAX ? 0 : -ENXIO;
@@ -186,7 +187,8 @@ static int check_parts(const struct prelux_file_place *p, const struct prelux_pa
     sum += len;
   }
   if (n == 0 || sum != size)
-    return prelux_problem(why, EINVAL, "%s/%s: the parts are %" PRIu64 " bytes, not %" PRIu64, p->f->root, p->path, sum, size);
+    return prelux_problem(why, EINVAL, "%s/%s: the parts are %" PRIu64 " bytes, not %" PRIu64, p->f->root, p->path, sum,
+                          size);
   return 0;
 }
 

@@ -1,18 +1,18 @@
 /* Where a name of backend `file` stands: its folder, opened and locked, and what is there.
  *
- * Theory of operation. Whatever changes a name (put, remove, rename, chmod) locks the folder that holds it (flock of the folder's
- * own inode, so nothing is left lying about), looks, compares with the condition, changes, and lets go. Two daemons of one
- * machine that both want to replace version V so do it one after the other, and the second sees another version. Data is
- * copied and made durable before the lock is taken, so that it is held for microseconds.
+ * Theory of operation. Whatever changes a name (put, remove, rename, chmod) locks the folder that holds it (flock of
+ * the folder's own inode, so nothing is left lying about), looks, compares with the condition, changes, and lets go.
+ * Two daemons of one machine that both want to replace version V so do it one after the other, and the second sees
+ * another version. Data is copied and made durable before the lock is taken, so that it is held for microseconds.
  *
  * What remains: programs that are not prelux take no lock. One that replaces, changes or removes the file between the
- * look and the rename (some microseconds) is overwritten unseen. On file systems of other machines flock does not reach the
- * other machines, or may not: conditions on a version are refused there (see prelux_file_able), while create-only stays exact
- * (link and rename without replacing are the server's).
+ * look and the rename (some microseconds) is overwritten unseen. On file systems of other machines flock does not reach
+ * the other machines, or may not: conditions on a version are refused there (see prelux_file_able), while create-only
+ * stays exact (link and rename without replacing are the server's).
  *
- * Versions are told apart by ctime among others (file.c), whose granularity is a tick, and inode numbers come back at once on
- * some file systems. So what takes the place of a file waits, under the lock, until the clock that ctimes are taken from
- * has left the old file's ctime behind: a version never comes back at a path. */
+ * Versions are told apart by ctime among others (file.c), whose granularity is a tick, and inode numbers come back at
+ * once on some file systems. So what takes the place of a file waits, under the lock, until the clock that ctimes are
+ * taken from has left the old file's ctime behind: a version never comes back at a path. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -70,7 +70,8 @@ static int check_path(const struct prelux_file *f, const char *path, struct prel
     return prelux_problem(why, EBUSY, "%s: the root of the backend cannot be changed", f->root);
   for (const char *name = path; name; name = strchr(name, '/') ? strchr(name, '/') + 1 : NULL)
     if (prelux_file_is_hidden(name))
-      return prelux_problem(why, EOPNOTSUPP, "%s/%s: names that begin with " PRELUX_FILE_HIDDEN " are kept for unfinished files",
+      return prelux_problem(why, EOPNOTSUPP,
+                            "%s/%s: names that begin with " PRELUX_FILE_HIDDEN " are kept for unfinished files",
                             f->root, path);
   return 0;
 }
@@ -120,10 +121,11 @@ int prelux_file_place_lock(struct prelux_file_place *p, struct prelux_problem *w
     if (errno == EINTR)
       continue;
     if (errno != EWOULDBLOCK)
-      return prelux_problem(why, EOPNOTSUPP, "%s/%s: the folder cannot be locked: %s", p->f->root, p->path, strerror(errno));
+      return prelux_problem(why, EOPNOTSUPP, "%s/%s: the folder cannot be locked: %s", p->f->root, p->path,
+                            strerror(errno));
     if (now.tv_sec >= until)
-      return prelux_problem(why, EBUSY, "%s/%s: another program has held the folder's lock for %d s", p->f->root, p->path,
-                            LOCK_SECONDS);
+      return prelux_problem(why, EBUSY, "%s/%s: another program has held the folder's lock for %d s", p->f->root,
+                            p->path, LOCK_SECONDS);
     pause_ns(pause);
     pause = 2 * pause < LOCK_PAUSE_MAX_NS ? 2 * pause : LOCK_PAUSE_MAX_NS;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -176,7 +178,8 @@ int prelux_file_place_check(const struct prelux_file_place *p, const struct prel
     return prelux_problem(why, ESTALE, "%s/%s: gone (was %s)", p->f->root, p->path, cond->version);
   prelux_file_describe(seen, &now);
   if (strcmp(now.version, cond->version) != 0)
-    return prelux_problem(why, ESTALE, "%s/%s: changed (was %s, is %s)", p->f->root, p->path, cond->version, now.version);
+    return prelux_problem(why, ESTALE, "%s/%s: changed (was %s, is %s)", p->f->root, p->path, cond->version,
+                          now.version);
   return 0;
 }
 
@@ -184,8 +187,8 @@ int prelux_file_place_sync(const struct prelux_file_place *p, struct prelux_prob
 {
   if (prelux_os.fsync(p->dir) == 0 || errno == EINVAL) /* EINVAL: a file system that has no need of it */
     return 0;
-  return prelux_problem(why, PRELUX_EUNKNOWN, "%s/%s: done, but the disk does not say that it is durable: %s", p->f->root,
-                        p->path, strerror(errno));
+  return prelux_problem(why, PRELUX_EUNKNOWN, "%s/%s: done, but the disk does not say that it is durable: %s",
+                        p->f->root, p->path, strerror(errno));
 }
 
 struct timespec prelux_file_timespec(int64_t ns)

@@ -1,9 +1,10 @@
 /* Backend `file`, writing: what unfinished work leaves behind, and how it goes.
  *
- * Theory of operation. Every unfinished file has a hidden name in the folder of its target (file_write.c, file_parts.c). One of a
- * put belongs to a living process as long as somebody holds its lock, or the folder's (the instant between link and rename);
- * so whoever holds the folder's lock and gets the file's may remove it, whatever its age. An upload belongs to nobody: it goes
- * when nothing was written to it for a time that the caller names (by ctime: mtime may have been set already). */
+ * Theory of operation. Every unfinished file has a hidden name in the folder of its target (file_write.c,
+ * file_parts.c). One of a put belongs to a living process as long as somebody holds its lock, or the folder's (the
+ * instant between link and rename); so whoever holds the folder's lock and gets the file's may remove it, whatever its
+ * age. An upload belongs to nobody: it goes when nothing was written to it for a time that the caller names (by ctime:
+ * mtime may have been set already). */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,10 +1,11 @@
 /* Backend `file`, writing: whole files.
  *
- * Theory of operation. The bytes go into a file without a name (O_TMPFILE) of the target's own folder, get their attributes and
- * an fsync, and are named under the folder's lock (file_place.c): by link, which never replaces, where nothing may be there; else
- * under a hidden name first and from there by rename. The folder is synced before the answer. A process that dies before
- * leaves nothing, but in the instant between link and rename one hidden name, which `clean` removes. Where the file system has
- * no O_TMPFILE the file has its hidden name from the beginning, and a lock (flock) that tells the living from the dead.
+ * Theory of operation. The bytes go into a file without a name (O_TMPFILE) of the target's own folder, get their
+ * attributes and an fsync, and are named under the folder's lock (file_place.c): by link, which never replaces, where
+ * nothing may be there; else under a hidden name first and from there by rename. The folder is synced before the
+ * answer. A process that dies before leaves nothing, but in the instant between link and rename one hidden name, which
+ * `clean` removes. Where the file system has no O_TMPFILE the file has its hidden name from the beginning, and a lock
+ * (flock) that tells the living from the dead.
  *
  * The version of the result is read from the open file after it was named (naming changes ctime), under the lock. When
  * size or mtime are no longer what we set, somebody has changed the file since, and "" is answered. */
@@ -75,7 +76,10 @@ static int file_able(struct prelux_backend *b, struct prelux_able *ret, struct p
     caps &= ~(unsigned)(PRELUX_CAP_PUT_VERSION | PRELUX_CAP_REMOVE_VERSION);
   if (fs.f_flags & 0x0001) /* ST_RDONLY */
     caps = 0;
-  *ret = (struct prelux_able){.caps = caps, .put_max = UINT64_MAX, .part_min = PRELUX_FILE_PART_MIN, .part_max = PRELUX_FILE_PART_MAX,
+  *ret = (struct prelux_able){.caps = caps,
+                              .put_max = UINT64_MAX,
+                              .part_min = PRELUX_FILE_PART_MIN,
+                              .part_max = PRELUX_FILE_PART_MAX,
                               .parts_max = UINT32_MAX};
   return 0;
 }
@@ -86,8 +90,10 @@ int prelux_file_place_exact(const struct prelux_file_place *p, const struct prel
   struct statfs fs;
   if (cond->must != PRELUX_MUST_BE_VERSION || prelux_os.fstatfs(p->dir, &fs) < 0 || !is_shared(&fs))
     return 0;
-  return prelux_problem(why, EOPNOTSUPP, "%s/%s: on a file system of another machine nobody can compare the version and write in one step",
-                        p->f->root, p->path);
+  return prelux_problem(
+      why, EOPNOTSUPP,
+      "%s/%s: on a file system of another machine nobody can compare the version and write in one step", p->f->root,
+      p->path);
 }
 
 /* Copying */
@@ -106,7 +112,8 @@ static int copy_by_hand(const struct prelux_file_place *p, int fd, uint64_t off,
     if (n < 0 && errno == EINTR)
       continue;
     if (n < 0)
-      rc = prelux_problem(why, EIO, "%s/%s: the file to be sent cannot be read: %s", p->f->root, p->path, strerror(errno));
+      rc = prelux_problem(why, EIO, "%s/%s: the file to be sent cannot be read: %s", p->f->root, p->path,
+                          strerror(errno));
     else if (n == 0)
       rc = prelux_problem(why, EINVAL, "%s/%s: the file to be sent ends after %" PRIu64 " bytes", p->f->root, p->path,
                           off + done);
@@ -337,8 +344,8 @@ int prelux_file_commit(struct prelux_file_place *p, struct prelux_file_temp *t, 
   if (rc == 0 && prelux_os.fstat(t->fd, &made) < 0)
     rc = -errno;
   if (rc == 0 && (uint64_t)made.st_size != size)
-    rc = prelux_problem(why, EIO, "%s/%s: %" PRIu64 " bytes were written, %" PRId64 " are there", p->f->root, p->path, size,
-                        (int64_t)made.st_size);
+    rc = prelux_problem(why, EIO, "%s/%s: %" PRIu64 " bytes were written, %" PRId64 " are there", p->f->root, p->path,
+                        size, (int64_t)made.st_size);
   if (rc == 0)
     rc = prelux_file_place_lock(p, why);
   if (rc == 0)

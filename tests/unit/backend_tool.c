@@ -6,10 +6,22 @@
  * percent-encoded in both directions, so that any byte can travel.
  *   {"op": "stat", "path": P}
  *   {"op": "list", "path": P, "stop_after": N (200000)?}    names, with attributes
- *   {"op": "read", "path": P, "out": FILE, "off": N?, "len": N?, "expect": {"size", "version"}?, "threads": N?,
+ *   {"op": "read", "path": P, "out": FILE, "off": N?, "len": N?, "expect": {"size", "version", "mtime_ns"}?, "threads": N?,
  *    "slow_ms": N?, "fail_at": N?, "meanwhile": P?}         without expect: a stat comes first; meanwhile: P is looked
  * at while the threads read ("meanwhile_ms")
- *   {"op": "identity"}   {"op": "caps"}
+ *   {"op": "identity"}   {"op": "caps"}   {"op": "owners", "path": P}   {"op": "report"}   {"op": "examine"}
+ * Writing; CONDITION is "absent": true or "if_version": V, SET is "mode": N and "mtime_ns": TEXT, both optional:
+ *   {"op": "able"}
+ *   {"op": "put", "path": P, "from": FILE, "size": N?, "stop_at": N?, CONDITION, SET}      stop_at: `progress` says no
+ *   {"op": "copy", "path": P, "to": P, "source_version": V?, CONDITION, SET}
+ *   {"op": "begin", "path": P, "part_size": N, SET}                                         gives "token"
+ *   {"op": "part", "path": P, "token": T, "n": N, "from": FILE, "off": N, "len": N}         gives "tag"
+ *   {"op": "complete", "path": P, "token": T, "tags": [T...], "size": N, CONDITION, SET}
+ *   {"op": "abort", "path": P, "token": T}   {"op": "uploads", "path": P}   {"op": "clean", "path": P, "idle_s": N}
+ *   {"op": "remove", "path": P, CONDITION}   {"op": "rename", "path": P, "to": P, "flags": N?}
+ *   {"op": "mkdir", "path": P, "mode": N?}   {"op": "rmdir", "path": P}   {"op": "set_attr", "path": P, CONDITION, SET}
+ *   {"op": "steps", "die_at": N?, "step_ms": N?, "no_tmpfile": B?, "fstype": N?}   from now on calls that change something are
+ *     counted: SIGKILL before the N-th, a pause before each; no O_TMPFILE; f_type of statfs; gives "steps" so far
  * The answer has "rc" (0 or -errno), "why", "advice", "ms" and what the op gives. A read checks that bytes come in
  * order, exactly once, and writes them to FILE (FILE.0, FILE.1, ... with threads). */
 #include <errno.h>
@@ -189,6 +201,7 @@ static int op_read(const cJSON *request, const char *path, cJSON *answer, struct
   {
     expect.size = (uint64_t)number_of(given, "size", 0);
     snprintf(expect.version, sizeof(expect.version), "%s", text_of(given, "version") ? text_of(given, "version") : "");
+    expect.mtime_ns = strtoll(text_of(given, "mtime_ns") ? text_of(given, "mtime_ns") : "0", NULL, 10);
   }
   else
   {
@@ -219,6 +232,8 @@ static int op_read(const cJSON *request, const char *path, cJSON *answer, struct
   return rc;
 }
 
+#include "tests/unit/backend_tool_write.h"
+
 /* Requests */
 
 static int op_stat(const char *path, cJSON *answer, struct prelux_problem *why)
@@ -228,6 +243,25 @@ static int op_stat(const char *path, cJSON *answer, struct prelux_problem *why)
   if (rc == 0)
     add_object(answer, &obj);
   return rc;
+}
+
+static int add_owner(void *arg, const char *owner)
+{
+  cJSON_AddItemToArray(arg, cJSON_CreateString(owner));
+  return 0;
+}
+
+/* What only some backends have: -ENOSYS elsewhere. */
+static int run_extra(const char *op, const char *path, cJSON *answer, struct prelux_problem *why)
+{
+  const struct prelux_backend_ops *ops = backend->ops;
+  if (strcmp(op, "owners") == 0)
+    return ops->owners ? ops->owners(backend, path, add_owner, cJSON_AddArrayToObject(answer, "owners"), why) : -ENOSYS;
+  void (*tell)(struct prelux_backend *b, struct cJSON *into) = strcmp(op, "report") == 0 ? ops->report : ops->examine;
+  if (!tell)
+    return -ENOSYS;
+  tell(backend, cJSON_AddObjectToObject(answer, "report"));
+  return 0;
 }
 
 static int run_op(const cJSON *request, cJSON *answer, struct prelux_problem *why)
@@ -247,6 +281,8 @@ static int run_op(const cJSON *request, cJSON *answer, struct prelux_problem *wh
     cJSON_AddNumberToObject(answer, "caps", backend->ops->caps);
     return 0;
   }
+  if (strcmp(op, "owners") == 0 || strcmp(op, "report") == 0 || strcmp(op, "examine") == 0)
+    return run_extra(op, path, answer, why);
   if (strcmp(op, "identity") == 0)
   {
     int rc = backend->ops->identity(backend, identity, sizeof(identity));
@@ -254,6 +290,9 @@ static int run_op(const cJSON *request, cJSON *answer, struct prelux_problem *wh
       cJSON_AddStringToObject(answer, "identity", identity);
     return rc;
   }
+  for (size_t i = 0; i < sizeof(write_ops) / sizeof(write_ops[0]); i++)
+    if (strcmp(op, write_ops[i].name) == 0)
+      return write_ops[i].run(request, path, answer, why);
   die("unknown op ", op);
   return 0;
 }
@@ -296,6 +335,7 @@ int main(int argc, char **argv)
     die("no such backend, or no network engine", NULL);
   if (ops->create(b, net, &backend, &why) < 0)
     die("create: ", why.text);
+  writes = ops->write;
   prelux_conf_free(conf); /* borrowed for create only: what it kept shows under a sanitizer */
   char *line = NULL;
   size_t cap = 0;
