@@ -21,7 +21,7 @@
 #include "lib/base/os.h"
 #include "lib/conf/conf.h"
 
-#define READ_BYTES (256u * 1024)
+#define READ_BYTES (2u << 20) /* what the store writes at once: nothing is copied between */
 #define TICK_NS PRELUX_FILE_TICK_NS
 
 static struct prelux_file *self(struct prelux_backend *b)
@@ -271,7 +271,7 @@ void prelux_file_wait_for_tick(const struct stat *st)
 static int copy_out(const struct prelux_file *f, int fd, const char *path, uint64_t off, uint64_t len,
                     prelux_read_fn sink, void *arg, struct prelux_problem *why)
 {
-  void *buf = malloc(READ_BYTES);
+  void *buf = malloc(len < READ_BYTES ? (size_t)len + 1 : READ_BYTES);
   if (!buf)
     return -ENOMEM;
   int rc = 0;

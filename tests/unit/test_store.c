@@ -544,6 +544,56 @@ static void test_views_share_what_is_learned(void **state)
   assert_int_equal(prelux_index_get(&reader, rig.dir, kept.id, "d/f", 3, &a), 0);
 }
 
+static unsigned n_writes, n_odd;
+
+static ssize_t counting_pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+  n_writes++;
+  n_odd += off % (2 << 20) != 0;
+  return pwrite(fd, buf, len, off);
+}
+
+/* However the bytes come, they are written in pieces that give the page cache large folios. */
+static void test_written_in_pieces(void **state)
+{
+  const struct {
+    size_t size, first;
+    unsigned writes;
+  } cases[] = {{5 << 20, 0, 3}, {(4 << 20) + 1, 100000, 3}, {100000, 0, 1}, {1 << 21, 65536, 1}, {8192, 0, 1}, {1, 0, 1}};
+  char name[16];
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+  {
+    snprintf(name, sizeof name, "f%zu", i);
+    fake_file(&rig.b, name, cases[i].size, (unsigned)i);
+    rig.b.cut_after = (long)cases[i].first; /* and asked for again from there */
+    n_writes = n_odd = 0;
+    prelux_os.pwrite = counting_pwrite;
+    int rc = rig_check(&rig, name);
+    prelux_os.pwrite = pwrite;
+    assert_int_equal(rc, 0);
+    assert_int_equal(n_writes, cases[i].writes);
+    assert_int_equal(n_odd, 0);
+  }
+}
+
+static ssize_t broken_pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+  errno = EIO;
+  return -1;
+}
+
+/* A disk of ours that fails is not asked again as a remote would be. */
+static void test_disk_fails_in_a_fill(void **state)
+{
+  fake_file(&rig.b, "f", 5 << 20, 1);
+  prelux_os.pwrite = broken_pwrite;
+  assert_int_equal(rig_check(&rig, "f"), -EIO);
+  prelux_os.pwrite = pwrite;
+  assert_int_equal(rig.b.reads, 1);
+  assert_non_null(strstr(rig.why.text, "cannot write"));
+  assert_int_equal(rig_check(&rig, "f"), 0);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -554,7 +604,7 @@ int main(void)
       T(test_skip_keeps_nothing), T(test_changed_while_read), T(test_liars), T(test_cached_only_never_asks),
       T(test_renewal_by_listing), T(test_single_flight), T(test_old_version_keeps_its_identity),
       T(test_fill_overtaken), T(test_index_is_warm_after_restart), T(test_evict_forgets_attributes),
-      T(test_listing_and_stat_agree),
+      T(test_listing_and_stat_agree), T(test_written_in_pieces), T(test_disk_fails_in_a_fill),
       T(test_views_share_what_is_learned),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
