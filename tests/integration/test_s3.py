@@ -61,6 +61,8 @@ def lake(request, prelux, served, tmp_path_factory):
         buckets.mkdir()
         server = start(request, kind, buckets)
         served[kind] = programs.make_data(buckets / "tree", portable=True), server
+        if kind == "rclone":  # which calls it by a picture of a tab
+            (buckets / "tree/names/tab\tin").unlink()
     root, server = served[kind]
     if kind == "rclone" and request.function is test_ten_thousand_names:
         pytest.skip("rclone reads its whole folder for each page")
