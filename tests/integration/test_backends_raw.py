@@ -32,6 +32,8 @@ OLD = time.time() - 1000
 class Tool:
     """One backend in a process of its own. Answers are dicts; paths str or bytes."""
 
+    launcher = ()  # words before the program's own
+
     def __init__(self, folder, **conf):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -39,7 +41,7 @@ class Tool:
         env = harness.clean_environment()
         env["UBSAN_OPTIONS"] = "halt_on_error=1:print_stacktrace=1"
         self.stderr = open(folder / "stderr", "wb+")
-        self.process = subprocess.Popen([TOOL, folder / "conf.yaml", "b"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([*self.launcher, TOOL, folder / "conf.yaml", "b"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=self.stderr, env=env)
 
     def __call__(self, op, path="", seconds=100, **more):
