@@ -109,6 +109,8 @@ static int add_prefix(struct build *b, uint32_t i)
     const char *end = p;
     while (*end && *end != '/')
       end++;
+    if (node >= 2 && b->nodes[node - 2].mapping >= 0 && (b->in->flags & PRELUX_TABLE_FIRST_MATCH))
+      return 0; /* never reached, so no listing must show it */
     int ret = step(b, node, p, (size_t)(end - p), &node);
     if (ret < 0)
       return ret;
