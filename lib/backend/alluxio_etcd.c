@@ -65,7 +65,7 @@ static int post(struct prelux_alluxio_etcd *e, const char *call, const cJSON *me
   {
     struct prelux_net_request req = {
         .method = "POST", .url = url, .headers = headers, .body = body, .body_len = strlen(body), .tls = &e->options->etcd_tls,
-        .connect_ms = PRELUX_ALLUXIO_ETCD_CONNECT_MS, .stall_s = PRELUX_ALLUXIO_ETCD_STALL_S};
+        .connect_ms = PRELUX_ALLUXIO_ETCD_CONNECT_MS, .stall_s = PRELUX_ALLUXIO_ETCD_STALL_S, .cancel = e->stop};
     err = prelux_net_call(e->net, &req, ret, why);
   }
   free(token);

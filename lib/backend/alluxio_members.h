@@ -49,7 +49,7 @@ struct prelux_alluxio_members;
 /* options, health and net are borrowed and must outlive it. Opens no connection, starts no thread. 0, -ENOMEM or -EINVAL. */
 int prelux_alluxio_members_create(const struct prelux_alluxio_options *options, struct prelux_alluxio_health *health,
                                   struct prelux_net *net, struct prelux_alluxio_members **ret, struct prelux_problem *why);
-/* Ends the thread: may take the few seconds of one request to etcd under way. Views are to be put before. NULL is allowed. */
+/* Ends the thread: a request under way is given up, within a quarter of a second. NULL is allowed. */
 void prelux_alluxio_members_free(struct prelux_alluxio_members *m);
 
 /* 0 and a view to be put, or -EIO (never a view and nobody to ask). */

@@ -14,6 +14,7 @@
 #define RETRY_WINDOW_MS 60000 /* no attempt begins later than this after the call */
 #define BACKOFF_MS 100
 #define BACKOFF_MAX_MS 10000
+#define CANCEL_MS 200 /* how often `cancel` is looked at */
 
 struct call
 {
@@ -167,6 +168,29 @@ static int check_length(struct call *c, struct prelux_net_transfer *t)
 
 /* One transfer. */
 
+/* Waits for a change, and looks at `cancel`. Lock held; released while the engine is told to stop. */
+static int await(struct call *c, struct prelux_net_transfer *t, int rc)
+{
+  struct timespec end;
+  if (!c->req->cancel || rc < 0)
+  {
+    pthread_cond_wait(&t->changed, &t->lock);
+    return rc;
+  }
+  clock_gettime(CLOCK_REALTIME, &end);
+  end.tv_nsec += CANCEL_MS * 1000000l;
+  end.tv_sec += end.tv_nsec / 1000000000;
+  end.tv_nsec %= 1000000000;
+  pthread_cond_timedwait(&t->changed, &t->lock, &end);
+  if (t->done || !atomic_load(c->req->cancel))
+    return 0;
+  t->stop = true;
+  pthread_mutex_unlock(&t->lock);
+  prelux_net_wish(c->net, t, PRELUX_NET_STOP);
+  pthread_mutex_lock(&t->lock);
+  return say(c, ECANCELED, "given up");
+}
+
 /* Feeds the sink until the transfer is done or the sink refuses. */
 static int pump(struct call *c, struct prelux_net_transfer *t)
 {
@@ -175,7 +199,7 @@ static int pump(struct call *c, struct prelux_net_transfer *t)
   for (;;)
   {
     while (!t->done && (!t->fill_len || rc < 0))
-      pthread_cond_wait(&t->changed, &t->lock);
+      rc = await(c, t, rc);
     if (!t->fill_len || rc < 0)
       break;
     char *data = t->fill;

@@ -8,6 +8,7 @@
 #ifndef PRELUX_NET_NET_H
 #define PRELUX_NET_NET_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,6 +35,7 @@ struct prelux_net_request {
   bool lone;                   /* on a connection of its own, closed afterwards */
   int64_t born_after_ms;       /* not on a connection made before this instant of CLOCK_MONOTONIC (to about 2 s); 0: any will do */
   unsigned connect_ms, stall_s; /* other time-outs than the above; 0: those */
+  const atomic_bool *cancel;   /* looked at five times a second: true ends the transfer with -ECANCELED; NULL: never */
   int max_redirects;           /* 0: a redirect is an answer like any other. GET and HEAD only, http and https only, never from
                                 * https to http; to another origin only Accept, Range and If-* headers go along */
   int retries;                 /* of connection errors and of answers that `again` names; with back-off 0.1 s * 2^n, Retry-After
