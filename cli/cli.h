@@ -92,6 +92,9 @@ int prelux_cli_library(const struct prelux_cli *cli, char *out, size_t cap);
 /* What LD_PRELOAD has to say: the library by a path that ld.so can read, then what was there. 0, or exit status. */
 int prelux_cli_preload(const struct prelux_cli *cli, char *out, size_t cap);
 
+/* Value of PRELUX_PREFIXES for the registered table, malloc'd; NULL: the table cannot be read. */
+char *prelux_cli_prefixes(const struct prelux_cli *cli);
+
 /* elf.c: what keeps a preload out of a program */
 struct prelux_cli_finding {
   bool ok;

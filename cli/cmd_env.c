@@ -1,9 +1,15 @@
 /* prelux env: what `prelux run` sets, for a shell that wants it for good. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
+#include "lib/map/match.h"
+#include "lib/map/prefixes.h"
 
 static void print_export(const char *name, const char *value)
 {
@@ -16,6 +22,27 @@ static void print_export(const char *name, const char *value)
   puts("'");
 }
 
+char *prelux_cli_prefixes(const struct prelux_cli *cli)
+{
+  struct stat st;
+  char *text = NULL;
+  int fd = open(cli->table_path, O_RDONLY | O_CLOEXEC);
+  void *map = fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+  if (fd >= 0)
+    close(fd);
+  if (map == MAP_FAILED)
+    return NULL;
+  if (prelux_table_check(map, (size_t)st.st_size) == 0)
+  {
+    size_t n = prelux_prefixes_format(map, NULL, 0);
+    text = malloc(n + 1);
+    if (text)
+      prelux_prefixes_format(map, text, n + 1);
+  }
+  munmap(map, (size_t)st.st_size);
+  return text;
+}
+
 int prelux_cmd_env(struct prelux_cli *cli)
 {
   char preload[PATH_MAX * 2];
@@ -24,16 +51,23 @@ int prelux_cmd_env(struct prelux_cli *cli)
     ret = prelux_cli_preload(cli, preload, sizeof preload);
   if (ret != 0)
     return ret;
+  char *prefixes = prelux_cli_prefixes(cli);
+  if (!prefixes)
+    return prelux_cli_fail("%s: cannot be read", cli->table_path);
   if (cli->json)
   {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "LD_PRELOAD", preload);
     cJSON_AddStringToObject(o, "PRELUX_CONFIG", cli->table_path);
+    cJSON_AddStringToObject(o, PRELUX_PREFIXES_ENV, prefixes);
     cJSON_AddStringToObject(o, "PRELUX_RUNTIME_DIR", cli->runtime);
     prelux_print_json(o);
+    free(prefixes);
     return 0;
   }
   print_export("PRELUX_CONFIG", cli->table_path);
+  print_export(PRELUX_PREFIXES_ENV, prefixes);
+  free(prefixes);
   print_export("PRELUX_RUNTIME_DIR", cli->runtime);
   print_export("LD_PRELOAD", preload);
   return 0;

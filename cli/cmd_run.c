@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "lib/map/prefixes.h"
 
 #define STATUS_NOT_EXECUTABLE 126
 #define STATUS_NOT_FOUND 127
@@ -141,8 +142,12 @@ int prelux_cmd_run(struct prelux_cli *cli)
     ret = prelux_cli_preload(cli, preload, sizeof preload);
   if (ret != 0)
     return ret;
-  if (setenv("LD_PRELOAD", preload, 1) < 0 || setenv("PRELUX_CONFIG", cli->table_path, 1) < 0)
+  char *prefixes = prelux_cli_prefixes(cli);
+  if (!prefixes)
+    return prelux_cli_fail("%s: cannot be read", cli->table_path);
+  if (setenv("LD_PRELOAD", preload, 1) < 0 || setenv("PRELUX_CONFIG", cli->table_path, 1) < 0 || setenv(PRELUX_PREFIXES_ENV, prefixes, 1) < 0)
     return prelux_cli_fail("environment: %s", strerror(errno));
+  free(prefixes);
   int session = open_session(cli);
   ret = start(cli);
   if (session >= 0)

@@ -12,6 +12,7 @@
 #include "lib/base/path.h"
 #include "lib/conf/conf.h"
 #include "lib/ipc/runtime.h"
+#include "lib/map/prefixes.h"
 
 #define TIMEOUT_MS 15000
 #define NEED_ROUNDS 4
@@ -105,7 +106,7 @@ static int build_request(const struct prelux_cli *cli, const struct registration
     prelux_msg_put_str(m, PRELUX_FIELD_HOME, home);
   for (size_t i = 0; cli->env[i]; i++)
     for (size_t k = 0; k < sizeof unasked / sizeof *unasked; k++)
-      if (strncmp(cli->env[i], unasked[k], strlen(unasked[k])) == 0)
+      if (strncmp(cli->env[i], unasked[k], strlen(unasked[k])) == 0 && strncmp(cli->env[i], PRELUX_PREFIXES_ENV "=", sizeof PRELUX_PREFIXES_ENV) != 0)
         prelux_msg_put_str(m, PRELUX_FIELD_ENV, cli->env[i]);
   for (size_t i = 0; i < r->n_needed; i++)
     put_needed(m, cli->env, r->needed[i]);

@@ -106,7 +106,8 @@ static int ask(const struct prelux_route *r, const char *call, enum prelux_op op
   int rc = PRELUX_STATUS_NO_TABLE;
   for (int i = 0; i < REGISTER_TRIES && rc == PRELUX_STATUS_NO_TABLE; i++) {
     head->op = 0;
-    if (i > 0 && (rc = prelux_register(NULL, t->hash, NULL, 0)) < 0) break;
+    if (i > 0 && (rc = prelux_register(NULL, NULL, t->hash, NULL, 0)) == -ENOENT) rc = prelux_register_again(t);
+    if (rc < 0 && i > 0) break;
     rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
   }
   return rc == 0 || (head->op == PRELUX_OP_REPLY && rc != PRELUX_STATUS_NO_TABLE) ? rc : unreachable(rc, r, call);

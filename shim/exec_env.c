@@ -3,6 +3,7 @@
  *
  *   LD_PRELOAD          ours first, whatever else stands there kept
  *   PRELUX_CONFIG       the compiled table, unless the program set another one
+ *   PRELUX_PREFIXES     what the table holds, for the case that it goes (lib/map/prefixes.h); when the table is ours
  *   PRELUX_RUNTIME_DIR  when this process was started with one
  *   ASAN_OPTIONS        verify_asan_link_order=0, for programs linked with shared libasan
  *
@@ -12,11 +13,12 @@
 #include "lib/ipc/runtime.h"
 #include "shim/init.h"
 
-enum entry { PRELOAD, CONFIG, RUNTIME, N_ENTRIES };
+enum entry { PRELOAD, CONFIG, PREFIXES, RUNTIME, N_ENTRIES };
 
 static const char *const entry_names[N_ENTRIES] = {
   [PRELOAD] = "LD_PRELOAD",
   [CONFIG] = "PRELUX_CONFIG",
+  [PREFIXES] = PRELUX_PREFIXES_ENV,
   [RUNTIME] = "PRELUX_RUNTIME_DIR",
 };
 
@@ -95,6 +97,7 @@ static const char *wanted(enum entry which)
 
   if (which == PRELOAD) value = self;
   if (which == CONFIG) value = *prelux_state.table_path ? prelux_state.table_path : start_config;
+  if (which == PREFIXES) value = prelux_state.prefixes; /* while there is no table: else it is made from that */
   if (which == RUNTIME) value = start_runtime;
   return value ? value : "";
 }
@@ -107,6 +110,16 @@ struct lack {
   size_t count;        /* entries of envp */
 };
 
+/* The child gets our table, and not what it must know of it. */
+static bool lacks_prefixes(char *const envp[])
+{
+  const char *config = prelux_env_get(envp, "PRELUX_CONFIG"), *value = prelux_env_get(envp, PRELUX_PREFIXES_ENV);
+
+  if (config && strcmp(config, wanted(CONFIG)) != 0) return false;
+  if (prelux_state.table) return !value || !prelux_prefixes_are_of(value, prelux_state.table);
+  return prelux_state.prefixes && (!value || strcmp(value, prelux_state.prefixes) != 0);
+}
+
 static void examine(char *const envp[], struct lack *l)
 {
   const char *off = prelux_env_get(envp, "PRELUX_OFF"), *list = prelux_env_get(envp, "LD_PRELOAD");
@@ -115,15 +128,29 @@ static void examine(char *const envp[], struct lack *l)
   while (envp && envp[l->count]) l->count++;
   if (off && *off && strcmp(off, "0") != 0) return;
   for (int i = 0; i < N_ENTRIES; i++) {
-    if (!*wanted(i)) continue;
-    l->missing[i] = i == PRELOAD ? !l->ours : !prelux_env_get(envp, entry_names[i]);
+    if (i == PREFIXES ? !lacks_prefixes(envp) : !*wanted(i)) continue;
+    l->missing[i] = i == PRELOAD ? !l->ours : i == PREFIXES || !prelux_env_get(envp, entry_names[i]);
     l->any |= l->missing[i];
   }
   if (list && l->missing[PRELOAD]) l->preload = list;
 }
 
+static char *make_prefixes(struct prelux_room *room)
+{
+  static const char head[] = PRELUX_PREFIXES_ENV "=";
+  const struct prelux_table *t = prelux_state.table;
+  size_t n = prelux_prefixes_format(t, NULL, 0);
+  char *text = prelux_room_take(room, sizeof(head) + n);
+
+  if (!text) return NULL;
+  memcpy(text, head, sizeof(head) - 1);
+  prelux_prefixes_format(t, text + sizeof(head) - 1, n + 1);
+  return text;
+}
+
 static char *make_entry(struct prelux_room *room, enum entry which, const char *others)
 {
+  if (which == PREFIXES && prelux_state.table) return make_prefixes(room);
   const char *name = entry_names[which], *value = wanted(which);
   size_t n = strlen(name), v = strlen(value), o = strlen(others);
   char *text = prelux_room_take(room, n + v + o + 3);
@@ -253,25 +280,40 @@ static bool put_quoted(char *out, size_t cap, size_t *at, const char *text)
   return true;
 }
 
+/* Appends NAME='value' and a blank. A list of libraries goes behind ours. */
+static bool put_export(char *out, size_t cap, size_t *at, const char *name, const char *value, const char *others)
+{
+  size_t n = strlen(name), start = *at;
+
+  if (start + n + 5 > cap) return false;
+  memcpy(out + start, name, n);
+  memcpy(out + start + n, "='", 2);
+  *at = start + n + 2;
+  bool ok = put_quoted(out, cap, at, value) && (!*others || (put_quoted(out, cap, at, ":") && put_quoted(out, cap, at, others)));
+  if (ok && *at + 3 <= cap) {
+    memcpy(out + *at, "' ", 3);
+    *at += 2;
+    return true;
+  }
+  *at = start;
+  return false;
+}
+
+/* What a table holds is worth no shell of its own, and is left out when it is long: the shell adds it for its children. */
 long prelux_exec_exports(char *const envp[], char *out, size_t cap)
 {
   struct lack l;
   size_t at = 0;
+  char text[PRELUX_PREFIXES_PLAIN + 1];
 
   examine(envp, &l);
   for (int i = 0; i < N_ENTRIES; i++) {
-    if (!l.missing[i]) continue;
-    size_t n = strlen(entry_names[i]);
-    if (at + n + 5 > cap) return -ENOMEM;
-    memcpy(out + at, entry_names[i], n);
-    memcpy(out + at + n, "='", 2);
-    at += n + 2;
-    if (!put_quoted(out, cap, &at, wanted(i))) return -ENOMEM;
-    if (i == PRELOAD && *l.preload && (!put_quoted(out, cap, &at, ":") || !put_quoted(out, cap, &at, l.preload)))
-      return -ENOMEM;
-    if (at + 3 > cap) return -ENOMEM;
-    memcpy(out + at, "' ", 3);
-    at += 2;
+    if (i == PREFIXES || !l.missing[i]) continue;
+    if (!put_export(out, cap, &at, entry_names[i], wanted(i), i == PRELOAD ? l.preload : "")) return -ENOMEM;
   }
+  if (at == 0 || !l.missing[PREFIXES]) return (long)at;
+  const char *value = prelux_state.table ? text : wanted(PREFIXES);
+  if (!prelux_state.table || prelux_prefixes_format(prelux_state.table, text, sizeof(text)) < sizeof(text))
+    put_export(out, cap, &at, entry_names[PREFIXES], value, "");
   return (long)at;
 }

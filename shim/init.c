@@ -95,9 +95,8 @@ static int map_table(long fd, const struct prelux_table **ret)
   return (int)rc;
 }
 
-/* 0 and the table, -ENOEXEC when the file is not a table (so: YAML), or -errno. Small ones are read: that is cheaper than
- * a map, whose page would have to be faulted in. */
-static PRELUX_AT_START int load_table(const char *path, const struct prelux_table **ret)
+/* Small ones are read: that is cheaper than a map, whose page would have to be faulted in. */
+PRELUX_AT_START int prelux_load_table(const char *path, const struct prelux_table **ret)
 {
   size_t at = (kept_len + 7) & ~(size_t)7;
   struct prelux_table *t = (struct prelux_table *)(kept + at);
@@ -116,9 +115,11 @@ static PRELUX_AT_START int load_table(const char *path, const struct prelux_tabl
   return rc;
 }
 
-static bool readable(const char *path)
+/* What cannot be looked at is taken, and fails later with its reason. */
+static bool is_there(const char *path)
 {
-  return prelux_sys(SYS_faccessat, AT_FDCWD, path, R_OK) == 0;
+  long rc = prelux_sys(SYS_faccessat, AT_FDCWD, path, F_OK);
+  return rc != -ENOENT && rc != -ENOTDIR;
 }
 
 /* Path of the configuration by the order of docs/CONFIGURATION, made absolute; NULL: there is none. */
@@ -135,8 +136,8 @@ static const char *find_config(char *const envp[], const char *cwd, char *out, s
     base = prelux_env_get(envp, "HOME");
     tail = ".config/prelux/config.yaml";
   }
-  if (base && *base == '/' && prelux_path_join(out, cap, base, tail) > 0 && readable(out)) return out;
-  if (prelux_path_join(out, cap, NULL, "/etc/prelux/config.yaml") > 0 && readable(out)) return out;
+  if (base && *base == '/' && prelux_path_join(out, cap, base, tail) > 0 && is_there(out)) return out;
+  if (prelux_path_join(out, cap, NULL, "/etc/prelux/config.yaml") > 0 && is_there(out)) return out;
   return NULL;
 }
 
@@ -154,7 +155,7 @@ static void put_needed(struct prelux_msg *m, const void *reply)
   }
 }
 
-int prelux_register(const char *config, const unsigned char *hash, char *path, size_t cap)
+int prelux_register(const char *config, const char *folder, const unsigned char *hash, char *path, size_t cap)
 {
   unsigned char msg[12288] __attribute__((aligned(8))), reply[8192] __attribute__((aligned(8)));
   char cwd[PATH_MAX];
@@ -164,7 +165,6 @@ int prelux_register(const char *config, const unsigned char *hash, char *path, s
     .envp = prelux_state.envp,
     .timeout_ms = prelux_state.table ? prelux_state.table->daemon_timeout_ms : 15000,
     .fd_cloexec = 1,
-
   };
   const char *home = prelux_env_get(prelux_state.envp, "HOME");
   if (prelux_sys(SYS_getcwd, cwd, sizeof(cwd)) < 0) memcpy(cwd, "/", 2);
@@ -175,9 +175,9 @@ int prelux_register(const char *config, const unsigned char *hash, char *path, s
     prelux_msg_begin(&m, msg, sizeof(msg), PRELUX_OP_REGISTER);
     if (config) prelux_msg_put_str(&m, PRELUX_FIELD_CONFIG, config);
     if (hash) prelux_msg_put(&m, PRELUX_FIELD_TABLE, hash, 16);
-    prelux_msg_put_str(&m, PRELUX_FIELD_CWD, cwd);
+    prelux_msg_put_str(&m, PRELUX_FIELD_CWD, folder ? folder : cwd);
     if (home) prelux_msg_put_str(&m, PRELUX_FIELD_HOME, home);
-    if (config) prelux_msg_put_u32(&m, PRELUX_FIELD_BARE, 1);
+    if (config && !folder) prelux_msg_put_u32(&m, PRELUX_FIELD_BARE, 1);
     if (round) put_needed(&m, reply);
     if (m.overflow) return -E2BIG;
     rc = prelux_client_call(&opts, &m, reply, sizeof(reply), NULL);
@@ -232,16 +232,22 @@ static enum prelux_phase configure(char **envp)
   const char *config = find_config(envp, cwd, found, sizeof(found));
   if (!config) return PRELUX_OFF;
   if (prelux_runtime_path(runtime_buf, sizeof(runtime_buf), envp) > 0) prelux_state.runtime = runtime_buf;
-  int rc = load_table(config, &prelux_state.table);
+  int rc = prelux_load_table(config, &prelux_state.table);
   if (rc == 0) {
     publish_table_path(envp, config);
     return PRELUX_ON;
   }
+  const char *why = NULL;
   table[0] = '\0';
+  if (prelux_heal(config, envp, table, sizeof(table), &why)) {
+    if (prelux_state.table) publish_table_path(envp, table);
+    prelux_state.lost_why = why;
+    return PRELUX_ON;
+  }
   if (rc == -ENOEXEC) {
-    rc = prelux_register(config, NULL, table, sizeof(table));
+    rc = prelux_register(config, NULL, NULL, table, sizeof(table));
     /* A broken configuration has a table too: it knows the prefixes and says why they are EIO. */
-    if (rc == 0 || table[0] == '/') rc = load_table(table, &prelux_state.table);
+    if (rc == 0 || table[0] == '/') rc = prelux_load_table(table, &prelux_state.table);
     if (rc == 0) {
       publish_table_path(envp, table);
       return PRELUX_ON;
@@ -250,7 +256,7 @@ static enum prelux_phase configure(char **envp)
   size_t n = strnlen(table, sizeof(text) - 1);
   memcpy(text, n ? table : why_not(rc), n ? n : strlen(why_not(rc)) + 1);
   prelux_state.lost_why = text;
-  prelux_state.lost = prelux_lost_prefixes(config, cwd, envp);
+  prelux_state.lost = prelux_lost_prefixes(config, cwd, false);
   if (prelux_state.lost) return PRELUX_ON;
   const struct prelux_error_record rec = {
     .err = EIO, .call = "start", .path = config, .cause = text, .advice = "see `prelux config check` and `prelux doctor`"};
@@ -262,7 +268,7 @@ static enum prelux_phase configure(char **envp)
 static PRELUX_AT_START bool take_table(char **envp)
 {
   const char *config = prelux_env_get(envp, "PRELUX_CONFIG");
-  if (!config || *config != '/' || load_table(config, &prelux_state.table) < 0) return false;
+  if (!config || *config != '/' || prelux_load_table(config, &prelux_state.table) < 0) return false;
   publish_table_path(envp, config);
   return true;
 }

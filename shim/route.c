@@ -71,15 +71,6 @@ static void note_end(const char *path, struct prelux_route *r)
 
 /* ---- matching */
 
-/* Without a table: a prefix that was read from the broken configuration. */
-static bool is_lost(const char *path)
-{
-  for (const char *p = prelux_state.lost; p && *p; p += strlen(p) + 1) {
-    if (prelux_path_below(path, p, NULL)) return true;
-  }
-  return false;
-}
-
 /* URI prefixes: programs write "s3://bucket/x", libraries make that "/where/they/are/s3:/bucket/x". So an absolute path
  * is looked at from each component that ends in a colon, unless there is a real thing of that name. */
 static bool match_uri(const char *path, struct prelux_match *m)
@@ -105,7 +96,7 @@ static enum prelux_match_kind match(const char *path, struct prelux_match *m)
   const struct prelux_table *t = prelux_state.table;
   if (!t) {
     memset(m, 0, sizeof(*m));
-    if (is_lost(path)) m->kind = PRELUX_MATCH_MAPPED;
+    if (prelux_state.lost && prelux_prefixes_have(prelux_state.lost, path)) m->kind = PRELUX_MATCH_MAPPED;
     return m->kind;
   }
   prelux_table_match(t, path, false, m);
@@ -451,9 +442,10 @@ int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route 
   prelux_route_plain(dirfd, path, r);
   if (no_path(path)) return PRELUX_UNMAPPED;
   int where = prelux_far(dirfd, path) ? PRELUX_UNMAPPED : locate(dirfd, path, how, r);
-  if (where != PRELUX_UNMAPPED || r->use != path || !t) return where;
-  /* A real folder stands behind a prefix, or would after the call: libc would succeed there through a link. */
-  bool covered = (t->flags & PRELUX_TABLE_COVERED) || ((how & PRELUX_CHANGE) && prelux_links_first(path));
+  if (where != PRELUX_UNMAPPED || r->use != path) return where;
+  /* A real folder stands behind a prefix, or would after the call: libc would succeed there through a link. Without a
+   * table it may. */
+  bool covered = !t || (t->flags & PRELUX_TABLE_COVERED) || ((how & PRELUX_CHANGE) && prelux_links_first(path));
   return covered ? find_links(dirfd, path, how, r) : where;
 }
 

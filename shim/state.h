@@ -5,6 +5,7 @@
 
 #include "include/prelux/table.h"
 #include "lib/base/sys.h"
+#include "lib/map/prefixes.h"
 #include "shim/real.h"
 
 enum prelux_phase {
@@ -20,8 +21,9 @@ struct prelux_state {
   int apart;                        /* atomic: some thread has a working directory or descriptors of its own */
   const struct prelux_table *table; /* NULL in OFF, and in ON while the configuration could not be had: then
                                      * `lost` names the prefixes, and each is EIO */
-  const char *lost;                 /* prefixes, one after another, each ended by NUL, the list by an empty one */
+  const struct prelux_prefixes *lost;
   const char *lost_why;             /* cause for the record */
+  const char *prefixes;             /* what PRELUX_PREFIXES must hold in children, while there is no table; NULL: nothing */
   const char *table_path;           /* what PRELUX_CONFIG must hold in children, "" when none */
   const char *runtime;              /* runtime folder */
   char *const *envp;                /* environment at start, for starting a daemon */

@@ -8,7 +8,7 @@ extern char **environ;
 
 int main(int argc, char **argv)
 {
-  static const char *const own[] = {"LD_PRELOAD=", "PRELUX_CONFIG=", "PRELUX_RUNTIME_DIR=", "PRELUX_SESSION="};
+  static const char *const own[] = {"LD_PRELOAD=", "PRELUX_CONFIG=", "PRELUX_PREFIXES=", "PRELUX_RUNTIME_DIR="};
   size_t entries = 0, bytes = 0;
 
   for (char **e = environ; e && *e; e++) {

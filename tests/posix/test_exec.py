@@ -111,7 +111,8 @@ def test_what_is_put_back(prelux, place):
     library = os.path.basename(prelux.library)
     child = _fetch_env(prelux, RUN_ENV.format(env="{}"))
     assert os.path.basename(child["LD_PRELOAD"]) == library and "/tables/" in child["PRELUX_CONFIG"]
-    assert child["PRELUX_RUNTIME_DIR"] == str(prelux.runtime) and len(child) == 3
+    assert child["PRELUX_RUNTIME_DIR"] == str(prelux.runtime) and len(child) == 4
+    assert child["PRELUX_PREFIXES"] == ":".join([os.path.basename(child["PRELUX_CONFIG"]), str(prelux.config_path), str(prelux.tmp), str(local)])
     # Others' libraries stay, ours comes first; one that lists ours is left as it is.
     child = _fetch_env(prelux, RUN_ENV.format(env="{'LD_PRELOAD': '/nowhere/a.so:/b.so'}"))
     assert child["LD_PRELOAD"].endswith(library + ":/nowhere/a.so:/b.so")
@@ -120,7 +121,9 @@ def test_what_is_put_back(prelux, place):
     assert child["LD_PRELOAD"] == given
     # A program may choose another configuration, and may switch prelux off.
     child = _fetch_env(prelux, RUN_ENV.format(env="{'PRELUX_CONFIG': '/other'}"))
-    assert child["PRELUX_CONFIG"] == "/other"
+    assert child["PRELUX_CONFIG"] == "/other" and "PRELUX_PREFIXES" not in child
+    child = _fetch_env(prelux, RUN_ENV.format(env="{'PRELUX_PREFIXES': 'of another table'}"))
+    assert child["PRELUX_PREFIXES"].startswith(os.path.basename(child["PRELUX_CONFIG"]) + ":")
     assert _fetch_env(prelux, RUN_ENV.format(env="{'PRELUX_OFF': '1'}")) == {"PRELUX_OFF": "1"}
 
 
