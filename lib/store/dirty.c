@@ -1,0 +1,128 @@
+/* The tables of files that are being written or wait to be sent: by inode and by path. stage.lock held throughout. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/store/stage.h"
+
+static size_t path_slot(const struct prelux_stage *g, const struct prelux_tree *t, const char *object)
+{
+  return prelux_store_hash(object, strlen(object), (uint64_t)t->id) & (g->slots - 1);
+}
+
+static size_t ino_slot(const struct prelux_stage *g, uint64_t ino)
+{
+  return prelux_store_hash(&ino, sizeof ino, 0) & (g->slots - 1);
+}
+
+struct prelux_dirty *prelux_dirty_by_ino(struct prelux_stage *g, uint64_t ino)
+{
+  struct prelux_dirty *d = g->by_ino[ino_slot(g, ino)];
+  while (d && d->row.ino != ino)
+    d = d->by_ino;
+  return d;
+}
+
+static size_t id_slot(const struct prelux_stage *g, int64_t id)
+{
+  return (size_t)id & (g->slots - 1);
+}
+
+struct prelux_dirty *prelux_dirty_by_id(struct prelux_stage *g, int64_t id)
+{
+  struct prelux_dirty *d = g->by_id[id_slot(g, id)];
+  while (d && d->row.id != id)
+    d = d->by_id;
+  return d;
+}
+
+struct prelux_dirty *prelux_dirty_by_path(struct prelux_stage *g, const struct prelux_tree *t, const char *object)
+{
+  struct prelux_dirty *d = g->by_path[path_slot(g, t, object)];
+  while (d && (d->tree != t || strcmp(d->row.path, object) != 0))
+    d = d->by_path;
+  return d;
+}
+
+void prelux_dirty_put(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  size_t slot = ino_slot(g, d->row.ino);
+  d->by_ino = g->by_ino[slot];
+  g->by_ino[slot] = d;
+  slot = id_slot(g, d->row.id);
+  d->by_id = g->by_id[slot];
+  g->by_id[slot] = d;
+  bool named = d->row.path && (d->row.state == PRELUX_PENDING_WRITING || d->row.state == PRELUX_PENDING_READY);
+  if (named)
+  {
+    slot = path_slot(g, d->tree, d->row.path);
+    d->by_path = g->by_path[slot];
+    g->by_path[slot] = d;
+  }
+  g->count++;
+}
+
+static void dirty_free(struct prelux_dirty *d)
+{
+  prelux_pending_release(&d->row);
+  free(d);
+}
+
+void prelux_dirty_hide(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  struct prelux_dirty **at = d->row.path ? &g->by_path[path_slot(g, d->tree, d->row.path)] : NULL;
+  while (at && *at && *at != d)
+    at = &(*at)->by_path;
+  if (at && *at)
+    *at = d->by_path;
+}
+
+void prelux_dirty_remove(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  struct prelux_dirty **at = &g->by_ino[ino_slot(g, d->row.ino)];
+  while (*at && *at != d)
+    at = &(*at)->by_ino;
+  if (*at)
+    *at = d->by_ino;
+  at = &g->by_id[id_slot(g, d->row.id)];
+  while (*at && *at != d)
+    at = &(*at)->by_id;
+  if (*at)
+    *at = d->by_id;
+  prelux_dirty_hide(g, d);
+  g->count--;
+  d->dead = true;
+  d->busy = false;
+  pthread_cond_broadcast(&g->changed);
+  if (d->waiters == 0)
+    dirty_free(d);
+}
+
+bool prelux_dirty_grab(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  d->waiters++;
+  while (d->busy && !d->dead)
+    pthread_cond_wait(&g->changed, &g->lock);
+  d->waiters--;
+  if (d->dead)
+  {
+    if (d->waiters == 0)
+      dirty_free(d);
+    return false;
+  }
+  d->busy = true;
+  return true;
+}
+
+void prelux_dirty_release(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  d->busy = false;
+  pthread_cond_broadcast(&g->changed);
+}
+
+void prelux_stage_name(uint64_t ino, char ret[24])
+{
+  snprintf(ret, 24, "%" PRIu64, ino);
+}

@@ -1,0 +1,464 @@
+/* Opening for writing, and what the last close means. See stage.h. */
+#include "lib/store/stage.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/base/os.h"
+#include "lib/index/writer.h"
+
+/* Flags of the program's open that matter to the file behind its name. */
+enum { FLAGS = O_ACCMODE | O_APPEND | O_TRUNC | O_DIRECT | O_SYNC | O_DSYNC | O_NONBLOCK | O_NOATIME };
+
+struct opening
+{
+  struct prelux_stage *g;
+  const struct prelux_view *v;
+  const struct prelux_write_rules *rules;
+  const char *object;
+  int flags;
+  uint32_t mode;
+  struct prelux_problem *why;
+};
+
+int prelux_stage_reopen(const struct prelux_stage *g, uint64_t ino, int flags)
+{
+  char name[24];
+  prelux_stage_name(ino, name);
+  int fd = prelux_os.openat(g->fd, name, flags | O_NOFOLLOW | O_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
+int prelux_stage_journal(struct prelux_stage *g, enum prelux_edit_kind kind, struct prelux_pending *row)
+{
+  struct prelux_edit edit = {.kind = kind, .row = row};
+  return prelux_journal_change(g->journal, &edit, 1);
+}
+
+/* A new row for the object; the caller fills in what is known of the file. NULL: no memory. */
+static struct prelux_dirty *dirty_new(const struct opening *o)
+{
+  struct prelux_dirty *d = calloc(1, sizeof *d);
+  if (!d || !(d->row.path = strdup(o->object)))
+  {
+    free(d);
+    return NULL;
+  }
+  d->tree = o->v->tree;
+  d->rules = *o->rules;
+  d->row.tree = o->v->tree->id;
+  d->row.intent = PRELUX_INTENT_PUT;
+  d->row.state = PRELUX_PENDING_WRITING;
+  d->row.made_ns = prelux_store_wall();
+  return d;
+}
+
+/* The row is in the journal; the file gets its staging name by `name_it`. On failure d is freed. */
+static int begin(const struct opening *o, struct prelux_dirty *d, int fd, int (*name_it)(const struct opening *, struct prelux_dirty *, int))
+{
+  int rc = prelux_stage_journal(o->g, PRELUX_EDIT_ADD, &d->row);
+  if (rc == 0 && (rc = name_it(o, d, fd)) < 0)
+    prelux_stage_journal(o->g, PRELUX_EDIT_DROP, &d->row);
+  if (rc == 0 && prelux_os.fstat(fd, &d->taken) < 0)
+    rc = -errno;
+  if (rc < 0)
+  {
+    prelux_pending_release(&d->row);
+    free(d);
+    return rc;
+  }
+  pthread_mutex_lock(&o->g->lock);
+  d->busy = true;
+  prelux_dirty_put(o->g, d);
+  pthread_mutex_unlock(&o->g->lock);
+  return 0;
+}
+
+/* The journal has it so: the row as others see it. */
+static void row_becomes(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_pending *next)
+{
+  pthread_mutex_lock(&g->lock);
+  d->row = *next;
+  pthread_mutex_unlock(&g->lock);
+}
+
+/* ---- a new file ---- */
+
+static int link_new(const struct opening *o, struct prelux_dirty *d, int fd)
+{
+  char link[40], name[24];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  prelux_stage_name(d->row.ino, name);
+  return prelux_os.linkat(AT_FDCWD, link, o->g->fd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+}
+
+static int make_new(const struct opening *o, uint32_t flags, const char *base)
+{
+  struct stat st;
+  struct prelux_dirty *d = dirty_new(o);
+  int fd = d ? prelux_os.openat(o->g->fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
+  int rc = !d ? -ENOMEM : fd < 0 || prelux_os.fstat(fd, &st) < 0 ? -errno : 0;
+  if (rc == 0)
+  {
+    d->row.ino = st.st_ino;
+    d->row.mode = o->mode & 07777;
+    d->row.flags = flags;
+    snprintf(d->row.base, sizeof d->row.base, "%s", base);
+    prelux_learn_lock(d->tree);
+    d->shown = prelux_learn_number(d->tree, o->object, strlen(o->object));
+    prelux_learn_unlock(d->tree);
+    rc = begin(o, d, fd, link_new);
+  }
+  else if (d)
+  {
+    prelux_pending_release(&d->row);
+    free(d);
+  }
+  if (fd >= 0)
+    prelux_os.close(fd);
+  return rc < 0 ? prelux_problem(o->why, -rc, "cannot make a staging file for %.200s: %s", o->object, strerror(-rc)) : 0;
+}
+
+/* ---- the clean file itself ---- */
+
+/* Out of the tree: the index forgets it before it is written to, the catalogue afterwards. */
+static int take_name(const struct opening *o, struct prelux_dirty *d, int fd)
+{
+  struct prelux_store *s = o->g->store;
+  struct stat st;
+  const char *base;
+  char name[24];
+  int dir, rc = prelux_disk_parent(d->tree, o->object, false, &dir, &base);
+  if (rc < 0)
+    return rc == -ENOENT ? -ESTALE : rc;
+  prelux_stage_name(d->row.ino, name);
+  if (prelux_os.fstatat(dir, base, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != d->row.ino)
+    rc = -ESTALE; /* somebody moved it: look again */
+  else if (prelux_os.fchmod(fd, (st.st_mode & 0111) | 0600) < 0)
+    rc = -errno;
+  else
+  {
+    pthread_mutex_lock(&s->lock);
+    prelux_tree_unpublish(d->tree, o->object, strlen(o->object));
+    if (s->index)
+      prelux_index_drop_inode(s->index, s->dev, d->row.ino);
+    prelux_memory_forget(d->tree, o->object, strlen(o->object));
+    pthread_mutex_unlock(&s->lock);
+    rc = prelux_os.renameat(dir, base, o->g->fd, name) < 0 ? -errno : 0;
+  }
+  prelux_os.close(dir);
+  uint64_t bytes;
+  if (rc == 0 && prelux_catalogue_del(s->cat, d->tree->id, o->object, &bytes) == 0)
+  {
+    pthread_mutex_lock(&s->lock);
+    prelux_store_account(s, (int64_t)bytes, -1);
+    pthread_mutex_unlock(&s->lock);
+  }
+  return rc;
+}
+
+/* fd is the whole clean file of version k. -ESTALE: it is not at its name any more. */
+static int take_clean(const struct opening *o, const struct prelux_known *k, int fd)
+{
+  struct prelux_dirty *d = dirty_new(o);
+  if (!d)
+    return prelux_problem(o->why, ENOMEM, "no memory");
+  d->row.ino = k->cache_ino;
+  d->row.mode = k->obj.mode;
+  d->row.size = k->obj.size;
+  d->row.mtime_ns = k->obj.mtime_ns;
+  snprintf(d->row.base, sizeof d->row.base, "%s", k->obj.version);
+  d->shown = k->ino;
+  int rc = prelux_catalogue_get(o->g->store->cat, d->tree->id, o->object, &d->clean);
+  if (rc < 0)
+  {
+    prelux_pending_release(&d->row);
+    free(d);
+    return -ESTALE;
+  }
+  rc = begin(o, d, fd, take_name);
+  return rc < 0 && rc != -ESTALE ? prelux_problem(o->why, -rc, "cannot stage the cached file of %.200s: %s", o->object, strerror(-rc)) : rc;
+}
+
+/* ---- deciding ---- */
+
+/* The folder that shall hold a new name. */
+static int check_parent(const struct opening *o)
+{
+  char parent[PRELUX_OBJECT_MAX + 1];
+  struct prelux_known k;
+  size_t len = prelux_object_parent(o->object, strlen(o->object));
+  memcpy(parent, o->object, len);
+  parent[len] = 0;
+  int rc = prelux_fresh_get(o->v, parent, 0, false, &k, o->why);
+  return rc < 0 ? rc : k.obj.type == PRELUX_DIR ? 0 : prelux_problem(o->why, ENOTDIR, "%.200s is no folder", parent);
+}
+
+/* What the remote has -> a staging file. The caller leads the object's fill flight. 0; -ESTALE: look again. */
+static int begin_from_remote(const struct opening *o)
+{
+  struct prelux_known k;
+  int fd = -1, rc = prelux_fresh_get(o->v, o->object, 0, true, &k, o->why);
+  bool over = o->flags & O_TRUNC;
+  if (rc == -ENOENT && (o->flags & O_CREAT))
+  {
+    rc = check_parent(o);
+    return rc < 0 ? rc : make_new(o, PRELUX_PENDING_MODE | (over ? PRELUX_PENDING_OVER : PRELUX_PENDING_NEW), "");
+  }
+  if (rc < 0)
+    return rc;
+  if ((o->flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
+    return prelux_problem(o->why, EEXIST, "%.200s exists", o->object);
+  if (k.obj.type != PRELUX_FILE)
+    return prelux_problem(o->why, EISDIR, "%.200s is a folder", o->object);
+  rc = prelux_open_cached(o->v, o->object, &k, true, &fd);
+  if (rc == -ENOENT && over)
+    return make_new(o, PRELUX_PENDING_OVER | (k.obj.mode ? PRELUX_PENDING_MODE : 0), k.obj.version);
+  if (rc == -ENOENT)
+    rc = prelux_fill(o->v, o->object, &k, true, &fd, o->why);
+  if (rc < 0)
+    return rc;
+  rc = take_clean(o, &k, fd);
+  prelux_os.close(fd);
+  return rc;
+}
+
+/* A descriptor for the program, of d, which is the caller's. */
+static int open_dirty(const struct opening *o, struct prelux_dirty *d, struct prelux_attr *ret, int *ret_fd)
+{
+  struct prelux_known k;
+  int rc = 0;
+  if (d->row.state == PRELUX_PENDING_READY || ((o->flags & O_TRUNC) && !(d->row.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_NEW))))
+  {
+    struct prelux_pending next = d->row;
+    next.state = PRELUX_PENDING_WRITING;
+    if ((o->flags & O_TRUNC) && !(next.flags & PRELUX_PENDING_NEW))
+      next.flags |= PRELUX_PENDING_OVER;
+    rc = prelux_stage_journal(o->g, PRELUX_EDIT_SET, &next);
+    if (rc == 0)
+      row_becomes(o->g, d, &next);
+  }
+  int fd = rc < 0 ? rc : prelux_stage_reopen(o->g, d->row.ino, o->flags & FLAGS);
+  if (fd < 0)
+    return prelux_problem(o->why, -fd, "staging file of %.200s: %s", o->object, strerror(-fd));
+  pthread_mutex_lock(&o->g->lock);
+  d->rules = *o->rules;
+  if (d->queued)
+    prelux_order_remove(o->g->order, d->row.id);
+  d->queued = false;
+  pthread_mutex_unlock(&o->g->lock);
+  prelux_stage_known(o->g, d->tree, o->object, &k);
+  prelux_view_attr(o->v, &k, ret);
+  *ret_fd = fd;
+  return 0;
+}
+
+/* The dirty file of the object, made the caller's; NULL: there is none. */
+static struct prelux_dirty *grab(struct prelux_stage *g, const struct prelux_tree *t, const char *object)
+{
+  struct prelux_dirty *d;
+  pthread_mutex_lock(&g->lock);
+  while ((d = prelux_dirty_by_path(g, t, object)) && !prelux_dirty_grab(g, d))
+    ;
+  pthread_mutex_unlock(&g->lock);
+  return d;
+}
+
+static void release(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  pthread_mutex_lock(&g->lock);
+  prelux_dirty_release(g, d);
+  pthread_mutex_unlock(&g->lock);
+}
+
+/* One round: 0 with a dirty file that is the caller's in *ret; -EAGAIN: look again. */
+static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
+{
+  struct prelux_flight flight;
+  struct prelux_problem mine = {0};
+  int rc;
+  if ((*ret = grab(o->g, o->v->tree, o->object)))
+  {
+    if ((o->flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL))
+      return 0;
+    release(o->g, *ret);
+    return prelux_problem(o->why, EEXIST, "%.200s exists", o->object);
+  }
+  if (!prelux_flight_begin(&flight, o->v, PRELUX_FLIGHT_FILL, o->object, &rc, &mine))
+    return -EAGAIN; /* whoever filled it, or began to write it, is done */
+  struct opening led = *o;
+  led.why = &mine;
+  pthread_mutex_lock(&o->g->lock);
+  *ret = prelux_dirty_by_path(o->g, o->v->tree, o->object);
+  bool full = o->g->count >= PRELUX_DIRTY_MAX;
+  pthread_mutex_unlock(&o->g->lock);
+  rc = *ret ? -EAGAIN : full ? prelux_problem(&mine, ENOSPC, "%u files wait to be sent", PRELUX_DIRTY_MAX) : begin_from_remote(&led);
+  if (rc == 0) /* busy since it was put there, so it cannot go */
+  {
+    pthread_mutex_lock(&o->g->lock);
+    *ret = prelux_dirty_by_path(o->g, o->v->tree, o->object);
+    pthread_mutex_unlock(&o->g->lock);
+  }
+  prelux_flight_end(o->g->store, &flight, rc == 0 || rc == -ESTALE ? -EAGAIN : rc, &mine);
+  if (rc < 0 && o->why)
+    *o->why = mine;
+  return rc == -ESTALE ? -EAGAIN : rc;
+}
+
+int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
+                      int flags, uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
+{
+  struct opening o = {.g = g, .v = v, .rules = rules, .object = object, .flags = flags, .mode = mode, .why = why};
+  struct prelux_dirty *d = NULL;
+  int rc = prelux_object_check(g->store, object, why);
+  if (rc == 0 && !v->backend->ops->write)
+    rc = prelux_problem(why, EROFS, "backends of type %s are read-only", v->backend->ops->type);
+  for (int again = 0; rc == 0 && !d; again++)
+  {
+    rc = find_or_begin(&o, &d);
+    if (rc < 0)
+      d = NULL;
+    if (rc == -EAGAIN && again < 1000)
+      rc = 0;
+  }
+  if (rc < 0)
+    return rc;
+  rc = open_dirty(&o, d, ret, ret_fd);
+  release(g, d);
+  return rc;
+}
+
+/* ---- closing ---- */
+
+static bool untouched(const struct prelux_dirty *d, const struct stat *st)
+{
+  return d->clean.ino && !(d->row.flags & PRELUX_PENDING_OVER) && st->st_size == d->taken.st_size &&
+         st->st_mtim.tv_sec == d->taken.st_mtim.tv_sec && st->st_mtim.tv_nsec == d->taken.st_mtim.tv_nsec &&
+         st->st_ctim.tv_sec == d->taken.st_ctim.tv_sec && st->st_ctim.tv_nsec == d->taken.st_ctim.tv_nsec;
+}
+
+/* 0: nobody can write any more, and who wants to waits until fd is closed; -EAGAIN: somebody still can. */
+static int last_writer_gone(int fd)
+{
+  prelux_os.fcntl(fd, F_SETSIG, SIGURG); /* does nothing by default */
+  if (prelux_os.fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
+    return 0;
+  return errno == EAGAIN || errno == EACCES || errno == EBUSY ? -EAGAIN : -errno;
+}
+
+static int make_ready(struct prelux_stage *g, struct prelux_dirty *d, int fd, const struct stat *st)
+{
+  struct prelux_pending next = d->row;
+  next.state = PRELUX_PENDING_READY;
+  next.size = (uint64_t)st->st_size;
+  next.mtime_ns = prelux_stat_mtime(st);
+  next.flags |= PRELUX_PENDING_MTIME;
+  next.tries = 0;
+  next.next_ns = 0;
+  int rc = d->rules.power && prelux_os.fsync(fd) < 0 ? -errno : prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
+  if (rc == 0)
+    row_becomes(g, d, &next);
+  return rc == 0 && d->rules.power ? prelux_journal_durable(g->journal) : rc;
+}
+
+int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  pthread_mutex_lock(&g->lock);
+  int rc = d->queued ? 0 : prelux_order_add(g->order, d->row.id, d->row.path, NULL);
+  d->queued = rc == 0 || d->queued;
+  pthread_mutex_unlock(&g->lock);
+  return rc;
+}
+
+/* d is the caller's, fd a readable descriptor under the lease. *ret_gone: d is out of the tables. */
+static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool *ret_gone, struct prelux_problem *why)
+{
+  struct stat st;
+  if (prelux_os.fstat(fd, &st) < 0)
+    return prelux_problem(why, errno, "staging file of %.200s: %s", d->row.path, strerror(errno));
+  if (untouched(d, &st))
+  {
+    struct prelux_object same = d->clean.obj;
+    int rc = prelux_stage_install(g, d, &same, why);
+    *ret_gone = rc == 0;
+    return rc;
+  }
+  int rc = make_ready(g, d, fd, &st);
+  if (rc < 0)
+    return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
+  if (d->rules.async)
+    return prelux_stage_enqueue(g, d);
+  rc = prelux_stage_send(g, d, why);
+  *ret_gone = rc == 0;
+  if (rc < 0 && d->row.state == PRELUX_PENDING_READY)
+    prelux_stage_enqueue(g, d); /* tried on in the background */
+  return rc;
+}
+
+int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why)
+{
+  struct prelux_dirty *d;
+  pthread_mutex_lock(&g->lock);
+  while ((d = prelux_dirty_by_ino(g, ino)) && !prelux_dirty_grab(g, d))
+    ;
+  pthread_mutex_unlock(&g->lock);
+  if (!d)
+    return 0;
+  if (d->row.state != PRELUX_PENDING_WRITING)
+  {
+    release(g, d);
+    return 0;
+  }
+  bool gone = false;
+  int fd = prelux_stage_reopen(g, ino, O_RDONLY | O_NONBLOCK), rc = fd < 0 ? fd : last_writer_gone(fd);
+  if (rc == 0)
+    rc = settle(g, d, fd, &gone, why);
+  else if (rc != -EAGAIN)
+    prelux_problem(why, -rc, "staging file of %.200s: %s", d->row.path ? d->row.path : "a file without a name", strerror(-rc));
+  if (fd >= 0)
+    prelux_os.close(fd); /* and with it the lease */
+  if (!gone)
+    release(g, d);
+  return rc;
+}
+
+/* ---- reading ---- */
+
+int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret)
+{
+  struct stat st;
+  char name[24];
+  pthread_mutex_lock(&g->lock);
+  const struct prelux_dirty *d = prelux_dirty_by_path(g, t, object);
+  if (d)
+  {
+    *ret = (struct prelux_known){.obj = {.type = PRELUX_FILE, .mode = d->row.mode, .size = d->row.size, .mtime_ns = d->row.mtime_ns},
+                                 .ino = d->shown, .cache_ino = d->row.ino};
+    prelux_stage_name(d->row.ino, name);
+  }
+  pthread_mutex_unlock(&g->lock);
+  if (!d)
+    return 0;
+  if (prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ret->cache_ino)
+  {
+    ret->obj.size = (uint64_t)st.st_size;
+    ret->obj.mtime_ns = prelux_stat_mtime(&st);
+  }
+  return 1;
+}
+
+int prelux_stage_read(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *k, int *ret_fd)
+{
+  if (!prelux_stage_known(g, t, object, k))
+    return -ENOENT;
+  int fd = prelux_stage_reopen(g, k->cache_ino, O_RDONLY);
+  if (fd >= 0)
+    *ret_fd = fd;
+  return fd < 0 ? fd : 0;
+}

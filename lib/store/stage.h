@@ -1,0 +1,103 @@
+/* Writing: files between the program that writes them and the remote.
+ *
+ * Theory of operation. A file that is open for writing is one inode, STORE/.prelux/staging/<its number>, which all its writers and
+ * later readers share, and readers who opened it before: the clean cache file itself is taken out of the tree. Each has a row in the
+ * journal from before it has its staging name until the remote has it.
+ *
+ *   open    (nothing, or a clean file) -> row WRITING -> staging/<ino> -> a descriptor of it, which is all the program gets
+ *   close   nobody has a writable descriptor or mapping any more (read lease) -> nothing changed: back into the tree, row gone
+ *                                                                              -> else row READY
+ *   send    put, on the condition that the remote still is what the writer began from -> catalogue -> name in the tree -> row gone
+ *
+ * One thread at a time works on a staging file (`busy`); opens wait while it is being sent. A daemon that dies leaves rows and files,
+ * which say where each was. What the remote refuses stays, as REFUSED, until a person decides.
+ *
+ * Locks: stage.lock is outside store.lock and never held over a call that may wait. */
+#ifndef PRELUX_STORE_STAGE_H
+#define PRELUX_STORE_STAGE_H
+
+#include "lib/store/journal.h"
+#include "lib/store/order.h"
+#include "lib/store/private.h"
+
+#define PRELUX_DIRTY_MAX 262144u        /* files being written or waiting to be sent; more: -ENOSPC */
+#define PRELUX_SEND_TRIES 5             /* of a close that waits for the remote; the row is tried on in the background */
+#define PRELUX_SEND_RETRY_NS 500000000ll /* before the second try; doubles */
+#define PRELUX_SEND_RETRY_MAX_NS 60000000000ll
+
+enum prelux_on_conflict { PRELUX_CONFLICT_FAIL, PRELUX_CONFLICT_OVERWRITE, PRELUX_CONFLICT_KEEP };
+
+struct prelux_write_rules { /* of a mapping */
+  bool async;      /* a close returns when the journal has it; else when the remote has */
+  bool power;      /* async: and when it would survive a power cut */
+  enum prelux_on_conflict on_conflict;
+};
+
+struct prelux_dirty {
+  struct prelux_dirty *by_ino, *by_path, *by_id; /* chains */
+  struct prelux_tree *tree;
+  struct prelux_pending row;
+  struct prelux_write_rules rules; /* of the last writer */
+  struct prelux_row clean;         /* the catalogue's row of the clean file that it was made of; ino 0: made anew */
+  struct stat taken;               /* of that file when it got its staging name: equal now means that nobody wrote */
+  uint64_t shown;                  /* st_ino that programs see */
+  bool busy;                       /* a thread works on it */
+  bool queued;                     /* in stage.order */
+  bool dead;                       /* out of the tables: whoever waited must look again */
+  unsigned waiters;
+};
+
+struct prelux_stage {
+  struct prelux_store *store;
+  int fd; /* staging/ */
+  struct prelux_journal *journal;
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  struct prelux_order *order; /* rows to be sent, by id */
+  struct prelux_dirty **by_ino, **by_path, **by_id;
+  size_t slots, count;
+  uint64_t sent, refused;     /* counters */
+};
+
+/* Opens journal and staging/ of a store. */
+int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struct prelux_problem *why);
+/* Takes up what a daemon before has left of a tree, which was opened just now: once for each tree. */
+int prelux_stage_take_up(struct prelux_stage *g, struct prelux_tree *t, struct prelux_problem *why);
+void prelux_stage_free(struct prelux_stage *g); /* NULL is allowed; no call is under way */
+
+/* A file for writing: flags are open's, mode that of a new file with the program's umask taken off. *ret_fd has the access mode, O_APPEND,
+ * O_DIRECT and so on of `flags`; it is the only reference of this process, to be passed on and closed. -EEXIST, -ENOENT, -EISDIR, -EROFS,
+ * -ENOTDIR, -ENOSPC, or what the remote says. */
+int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
+                      int flags, uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
+/* Somebody has closed a writable reference to the inode, or may have. 0: it was the last, and what the rules promise is done (or there is
+ * nothing to do); -EAGAIN: somebody still writes; else the error of sending, which close() gives. */
+int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why);
+/* What a program sees of an object that is here: 1 and *ret (size and mtime as they are now), 0: it is not. */
+int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret);
+/* A readable descriptor of it; -ENOENT: it is not here. */
+int prelux_stage_read(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *k, int *ret_fd);
+/* Sends one of those that wait. 1: done or put off, there may be more; 0: none can go now. *ret_next_ns: CLOCK_REALTIME at which the next
+ * retry is due, 0: none. */
+int prelux_stage_work(struct prelux_stage *g, int64_t *ret_next_ns);
+
+/* ---- inside (dirty.c, stage.c, stage_send.c, stage_recover.c) ---- */
+struct prelux_dirty *prelux_dirty_by_ino(struct prelux_stage *g, uint64_t ino);
+struct prelux_dirty *prelux_dirty_by_id(struct prelux_stage *g, int64_t id);
+struct prelux_dirty *prelux_dirty_by_path(struct prelux_stage *g, const struct prelux_tree *t, const char *object);
+void prelux_dirty_put(struct prelux_stage *g, struct prelux_dirty *d);    /* into the tables */
+void prelux_dirty_hide(struct prelux_stage *g, struct prelux_dirty *d);   /* its path shows the remote's object again */
+void prelux_dirty_remove(struct prelux_stage *g, struct prelux_dirty *d); /* out of the tables, wakes waiters, frees when nobody waits */
+/* Waits until nobody works on d and makes it the caller's. False: it died meanwhile. stage.lock held. */
+bool prelux_dirty_grab(struct prelux_stage *g, struct prelux_dirty *d);
+void prelux_dirty_release(struct prelux_stage *g, struct prelux_dirty *d);
+void prelux_stage_name(uint64_t ino, char ret[24]);
+int prelux_stage_journal(struct prelux_stage *g, enum prelux_edit_kind kind, struct prelux_pending *row); /* one change */
+int prelux_stage_reopen(const struct prelux_stage *g, uint64_t ino, int flags); /* a descriptor of staging/<ino>, or -errno */
+int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d);       /* READY: to be sent when its turn comes */
+/* Sends d, which is the caller's and READY. 0: the remote has it, d is gone. Else d stays, with the error in its row. */
+int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why);
+/* Gives staging/<ino> its name in the tree, as clean and of version obj. d is the caller's, and gone on success. */
+int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_problem *why);
+
+#endif

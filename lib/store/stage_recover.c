@@ -1,0 +1,208 @@
+/* Opening the write side of a store: what a daemon before has left.
+ *
+ *   row       staging file   else
+ *   WRITING   there          its writers may still live: as before. Their close tells; nobody left: as if the last had closed
+ *   WRITING   not there      it never got there, or had gone back into the tree: the row goes
+ *   READY     there          to be sent
+ *   READY     not there      it is in the tree (the row names its inode): the remote has it, the row goes
+ *   no row    there          made by nobody we know: moved to recovered/, never sent
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/base/os.h"
+#include "lib/store/stage.h"
+
+#define SLOTS 4096
+
+struct numbers { /* of inodes */
+  uint64_t *list;
+  size_t n, cap;
+};
+
+struct recovery {
+  struct prelux_stage *g;
+  struct prelux_tree *tree;
+  struct numbers closed; /* perhaps nobody writes to them any more */
+};
+
+static int numbers_add(struct numbers *m, uint64_t ino)
+{
+  if (m->n == m->cap)
+  {
+    size_t cap = m->cap ? m->cap * 2 : 64;
+    uint64_t *more = realloc(m->list, cap * sizeof *more);
+    if (!more)
+      return -ENOMEM;
+    m->list = more;
+    m->cap = cap;
+  }
+  m->list[m->n++] = ino;
+  return 0;
+}
+
+static int drop_row(struct prelux_stage *g, const struct prelux_pending *row)
+{
+  struct prelux_pending gone = {.id = row->id};
+  return prelux_stage_journal(g, PRELUX_EDIT_DROP, &gone);
+}
+
+static struct prelux_dirty *dirty_of(struct prelux_tree *t, const struct prelux_pending *row)
+{
+  struct prelux_dirty *d = calloc(1, sizeof *d);
+  if (!d)
+    return NULL;
+  d->tree = t;
+  d->row = *row;
+  d->row.path = row->path ? strdup(row->path) : NULL;
+  d->row.to = NULL;
+  d->row.upload = row->upload ? strdup(row->upload) : NULL;
+  d->row.cause = row->cause ? strdup(row->cause) : NULL;
+  d->rules.async = true;
+  if (row->path)
+  {
+    prelux_learn_lock(t);
+    d->shown = prelux_learn_number(t, row->path, strlen(row->path));
+    prelux_learn_unlock(t);
+  }
+  return d;
+}
+
+static int take_up(void *arg, const struct prelux_pending *row)
+{
+  struct recovery *r = arg;
+  struct prelux_stage *g = r->g;
+  char name[24];
+  struct stat st;
+  if (row->tree != r->tree->id)
+    return 0;
+  prelux_stage_name(row->ino, name);
+  bool there = prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == row->ino;
+  if (!there && (row->state == PRELUX_PENDING_WRITING || row->state == PRELUX_PENDING_READY))
+    return drop_row(g, row);
+  struct prelux_dirty *d = dirty_of(r->tree, row);
+  if (!d)
+    return -ENOMEM;
+  pthread_mutex_lock(&g->lock);
+  prelux_dirty_put(g, d);
+  pthread_mutex_unlock(&g->lock);
+  if (row->state == PRELUX_PENDING_READY)
+    return prelux_stage_enqueue(g, d);
+  return row->state == PRELUX_PENDING_WRITING ? numbers_add(&r->closed, row->ino) : 0;
+}
+
+int prelux_stage_take_up(struct prelux_stage *g, struct prelux_tree *t, struct prelux_problem *why)
+{
+  struct recovery r = {.g = g, .tree = t};
+  int rc = prelux_journal_each(g->journal, take_up, &r);
+  for (size_t i = 0; i < r.closed.n && rc == 0; i++)
+  {
+    struct prelux_problem mine = {0};
+    int err = prelux_stage_closed(g, r.closed.list[i], &mine);
+    if (err < 0 && err != -EAGAIN)
+      prelux_warn("%s", mine.text);
+  }
+  free(r.closed.list);
+  return rc < 0 ? prelux_problem(why, -rc, "cache folder %s: cannot take up what was being written: %s", g->store->dir, strerror(-rc)) : 0;
+}
+
+/* ---- files that no row names ---- */
+
+struct strays {
+  struct prelux_stage *g;
+  struct numbers known; /* sorted */
+};
+
+static int note(void *arg, const struct prelux_pending *row)
+{
+  return numbers_add(&((struct strays *)arg)->known, row->ino);
+}
+
+static int by_number(const void *a, const void *b)
+{
+  uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+static int put_aside(void *arg, int dirfd, const char *name)
+{
+  struct strays *w = arg;
+  struct prelux_store *s = w->g->store;
+  char to[48];
+  uint64_t ino = strtoull(name, NULL, 10);
+  if (ino && w->known.n && bsearch(&ino, w->known.list, w->known.n, sizeof ino, by_number))
+    return 0;
+  snprintf(to, sizeof to, "staging-%.24s", name);
+  if (prelux_os.renameat(dirfd, name, s->recovered_fd, to) == 0)
+    prelux_warn("%s/.prelux/staging/%s: nobody knows this file; moved to recovered/%s", s->dir, name, to);
+  return 0;
+}
+
+static int clear_strays(struct prelux_stage *g)
+{
+  struct strays w = {.g = g};
+  int rc = prelux_journal_each(g->journal, note, &w);
+  if (rc == 0 && w.known.n)
+    qsort(w.known.list, w.known.n, sizeof *w.known.list, by_number);
+  if (rc == 0)
+    rc = prelux_dir_each(g->fd, put_aside, &w);
+  free(w.known.list);
+  return rc;
+}
+
+int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struct prelux_problem *why)
+{
+  char path[4200];
+  struct prelux_stage *g = calloc(1, sizeof *g);
+  if (!g)
+    return prelux_problem(why, ENOMEM, "no memory");
+  pthread_mutex_init(&g->lock, NULL);
+  pthread_cond_init(&g->changed, NULL);
+  g->store = s;
+  g->slots = SLOTS;
+  g->by_ino = calloc(SLOTS, sizeof *g->by_ino);
+  g->by_path = calloc(SLOTS, sizeof *g->by_path);
+  g->by_id = calloc(SLOTS, sizeof *g->by_id);
+  g->fd = prelux_mkdir_at(s->meta_fd, "staging");
+  if (g->fd == 0)
+    g->fd = prelux_dir_open(s->meta_fd, "staging");
+  int rc = g->fd < 0 ? g->fd : !g->by_ino || !g->by_path || !g->by_id ? -ENOMEM : prelux_order_create(&g->order);
+  if (rc < 0)
+    prelux_problem(why, -rc, "cache folder %s: staging: %s", s->dir, strerror(-rc));
+  else
+  {
+    snprintf(path, sizeof path, "%s/.prelux/journal.db", s->dir);
+    rc = prelux_journal_open(path, &g->journal, why);
+    if (rc == 0 && (rc = clear_strays(g)) < 0)
+      prelux_problem(why, -rc, "cache folder %s: staging: %s", s->dir, strerror(-rc));
+  }
+  if (rc == 0)
+    *ret = g;
+  else
+    prelux_stage_free(g);
+  return rc;
+}
+
+void prelux_stage_free(struct prelux_stage *g)
+{
+  if (!g)
+    return;
+  for (size_t i = 0; g->by_ino && i < g->slots; i++)
+    while (g->by_ino[i])
+      prelux_dirty_remove(g, g->by_ino[i]);
+  prelux_journal_free(g->journal);
+  prelux_order_free(g->order);
+  if (g->fd >= 0)
+    prelux_os.close(g->fd);
+  free(g->by_ino);
+  free(g->by_path);
+  free(g->by_id);
+  pthread_cond_destroy(&g->changed);
+  pthread_mutex_destroy(&g->lock);
+  free(g);
+}

@@ -1,0 +1,357 @@
+/* Sending staging files to the remote, and giving them their name in the tree afterwards.
+ *
+ * What is sent is one state of the file: nobody can write while it is sent (`busy`, and a read lease). The condition of the put makes sure
+ * that nobody's change is lost: the remote must still be what the writer began from. A put whose answer is lost, and one refused because
+ * the remote has another version, end in a look at the remote: bytes equal to ours are ours, however they came there. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/base/os.h"
+#include "lib/store/stage.h"
+
+#define PIECE 65536u
+
+/* ---- is the remote's object ours? ---- */
+
+struct compare {
+  int fd;
+  bool differs;
+};
+
+static int compare_piece(void *arg, uint64_t off, const void *buf, size_t len)
+{
+  struct compare *c = arg;
+  const char *theirs = buf;
+  char ours[PIECE];
+  while (len)
+  {
+    ssize_t n = prelux_os.pread(c->fd, ours, len < sizeof ours ? len : sizeof ours, (off_t)off);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return -errno;
+    if (n == 0 || memcmp(ours, theirs, (size_t)n) != 0)
+    {
+      c->differs = true;
+      return -ECANCELED;
+    }
+    theirs += n;
+    off += (uint64_t)n;
+    len -= (size_t)n;
+  }
+  return 0;
+}
+
+/* 1: it is, *ret tells of it; 0: it is not, *ret tells of it (type NONE: nothing is there); or -errno: cannot be known now. */
+static int remote_is_ours(const struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why)
+{
+  struct prelux_backend *b = d->tree->backend;
+  *ret = (struct prelux_object){0};
+  int rc = b->ops->stat(b, d->row.path, ret, why);
+  if (rc == -ENOENT)
+    return 0;
+  if (rc < 0)
+    return rc;
+  if (ret->type != PRELUX_FILE || ret->size != d->row.size)
+    return 0;
+  struct compare c = {.fd = fd};
+  rc = ret->size ? b->ops->read(b, d->row.path, ret, 0, ret->size, compare_piece, &c, why) : 0;
+  return c.differs ? 0 : rc < 0 ? rc : 1;
+}
+
+/* ---- one put ---- */
+
+static void condition(const struct prelux_dirty *d, const struct prelux_able *able, struct prelux_condition *ret)
+{
+  *ret = (struct prelux_condition){.must = PRELUX_MUST_NOTHING};
+  if ((d->row.flags & PRELUX_PENDING_OVER) || d->rules.on_conflict == PRELUX_CONFLICT_OVERWRITE)
+    return;
+  if (d->row.flags & PRELUX_PENDING_NEW)
+    ret->must = able->caps & PRELUX_CAP_PUT_ABSENT ? PRELUX_MUST_BE_ABSENT : PRELUX_MUST_NOTHING;
+  else if (d->row.base[0] && (able->caps & PRELUX_CAP_PUT_VERSION))
+  {
+    ret->must = PRELUX_MUST_BE_VERSION;
+    memcpy(ret->version, d->row.base, sizeof ret->version);
+  }
+}
+
+/* A remote without conditions is looked at before: what changes between this look and the put is lost, as SEMANTICS says. */
+static int look_first(const struct prelux_dirty *d, const struct prelux_condition *cond, struct prelux_problem *why)
+{
+  struct prelux_object now = {0};
+  bool guarded = !(d->row.flags & PRELUX_PENDING_OVER) && d->rules.on_conflict != PRELUX_CONFLICT_OVERWRITE;
+  if (cond->must != PRELUX_MUST_NOTHING || !guarded)
+    return 0;
+  int rc = d->tree->backend->ops->stat(d->tree->backend, d->row.path, &now, why);
+  if (rc < 0 && rc != -ENOENT)
+    return rc;
+  bool there = rc == 0;
+  if (d->row.flags & PRELUX_PENDING_NEW)
+    return there ? prelux_problem(why, EEXIST, "%.200s: made by somebody else meanwhile", d->row.path) : 0;
+  if (!there || (d->row.base[0] && strcmp(now.version, d->row.base) != 0))
+    return prelux_problem(why, ESTALE, "%.200s: changed on the remote meanwhile", d->row.path);
+  return 0;
+}
+
+static int put_once(const struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why)
+{
+  struct prelux_backend *b = d->tree->backend;
+  const struct prelux_backend_write *w = b->ops->write;
+  struct prelux_able able = {0};
+  struct prelux_put how = {0};
+  int rc = w && w->able ? w->able(b, &able, why) : -EROFS;
+  if (rc == 0 && !(able.caps & PRELUX_CAP_WRITE))
+    rc = prelux_problem(why, EROFS, "%.200s: the remote is read-only", d->row.path);
+  if (rc == 0 && d->row.size > able.put_max)
+    rc = prelux_problem(why, EFBIG, "%.200s: the remote takes %llu bytes at most", d->row.path, (unsigned long long)able.put_max);
+  if (rc < 0)
+    return rc;
+  condition(d, &able, &how.cond);
+  rc = look_first(d, &how.cond, why);
+  if (rc < 0)
+    return rc;
+  if (d->row.flags & PRELUX_PENDING_MODE)
+    how.set.which |= PRELUX_SET_MODE;
+  if (d->row.flags & PRELUX_PENDING_MTIME)
+    how.set.which |= PRELUX_SET_MTIME;
+  how.set.mode = d->row.mode;
+  how.set.mtime_ns = d->row.mtime_ns;
+  rc = w->put(b, d->row.path, fd, d->row.size, &how, ret, why);
+  return rc;
+}
+
+/* The object as it now is, or what went wrong; -PRELUX_EUNKNOWN never. */
+static int put(const struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why)
+{
+  struct prelux_problem more = {0};
+  int rc = put_once(d, fd, ret, why);
+  if (rc != -PRELUX_EUNKNOWN && rc != -ESTALE && rc != -EEXIST)
+    return rc;
+  int ours = remote_is_ours(d, fd, ret, &more);
+  if (ours == 1)
+    return 0;
+  if (rc != -PRELUX_EUNKNOWN)
+    return ours < 0 && ours != -ESTALE ? prelux_problem(why, EIO, "%s; then: %s", why ? why->text : "refused", more.text) : rc;
+  return prelux_problem(why, EIO, "%.200s: the answer to a put was lost, and the remote does not have it%s%s", d->row.path,
+                        ours < 0 ? ", as far as it tells: " : "", ours < 0 ? more.text : "");
+}
+
+/* ---- the name in the tree ---- */
+
+static int rename_in(struct prelux_stage *g, struct prelux_dirty *d, int dir, const char *base)
+{
+  char name[24], held[32];
+  prelux_stage_name(d->row.ino, name);
+  prelux_hold(g->store, dir, base, held);
+  if (prelux_os.renameat(g->fd, name, dir, base) == 0)
+    return 0;
+  int rc = -errno;
+  prelux_hold_undo(g->store, held);
+  if (rc != -EISDIR && rc != -ENOTEMPTY && rc != -EEXIST)
+    return rc;
+  rc = prelux_adopt_aside(d->tree, dir, base, d->row.path);
+  return rc == 0 && prelux_os.renameat(g->fd, name, dir, base) < 0 ? -errno : rc;
+}
+
+static int fill_row(struct prelux_stage *g, const struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_row *ret)
+{
+  struct stat st;
+  int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY);
+  int rc = fd < 0 ? fd : prelux_os.fstat(fd, &st) < 0 ? -errno : 0;
+  if (rc == 0 && prelux_os.fchmod(fd, g->store->read_bits | (st.st_mode & 0111 ? g->store->exec_bits : 0)) < 0)
+    rc = -errno;
+  if (fd >= 0)
+    prelux_os.close(fd);
+  if (rc == 0)
+    *ret = (struct prelux_row){.obj = *obj, .ino = st.st_ino, .bytes = (uint64_t)st.st_blocks * 512,
+                               .file_mtime_ns = prelux_stat_mtime(&st), .used_ns = prelux_store_wall()};
+  return rc;
+}
+
+int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_problem *why)
+{
+  struct prelux_store *s = g->store;
+  struct prelux_row row;
+  const char *base;
+  int64_t old = -1;
+  int dir = -1, rc = fill_row(g, d, obj, &row);
+  if (rc == 0)
+    rc = prelux_disk_parent(d->tree, d->row.path, true, &dir, &base);
+  if (rc == 0)
+    rc = prelux_catalogue_begin(s->cat, d->tree->id, d->row.path, &row);
+  if (rc == 0 && (rc = rename_in(g, d, dir, base)) < 0)
+    prelux_catalogue_abort(s->cat, d->tree->id, d->row.path);
+  if (dir >= 0)
+    prelux_os.close(dir);
+  if (rc < 0)
+    return prelux_problem(why, -rc, "cannot put the written file %.200s into the cache: %s", d->row.path, strerror(-rc));
+  rc = prelux_catalogue_finish(s->cat, d->tree->id, d->row.path, &row, &old);
+  pthread_mutex_lock(&s->lock);
+  s->unsynced = true;
+  if (rc == 0)
+    prelux_store_account(s, old, (int64_t)row.bytes);
+  prelux_memory_forget(d->tree, d->row.path, strlen(d->row.path));
+  pthread_mutex_unlock(&s->lock);
+  rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &d->row);
+  if (rc < 0) /* the next start finds the file in the tree and drops the row */
+    prelux_warn("journal of %s: %s", s->dir, strerror(-rc));
+  pthread_mutex_lock(&g->lock);
+  if (d->queued)
+    prelux_order_remove(g->order, d->row.id);
+  prelux_dirty_remove(g, d);
+  pthread_mutex_unlock(&g->lock);
+  return 0;
+}
+
+/* ---- sending ---- */
+
+/* What another try will not change. */
+static bool final(int err)
+{
+  switch (err)
+  {
+  case -ESTALE:
+  case -EEXIST:
+  case -EACCES:
+  case -EROFS:
+  case -EFBIG:
+  case -EOPNOTSUPP:
+  case -ENAMETOOLONG:
+  case -EISDIR:
+  case -ENOTDIR:
+  case -ENOENT:
+  case -EINVAL:
+    return true;
+  default:
+    return false;
+  }
+}
+
+static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, const struct prelux_problem *why)
+{
+  struct prelux_pending next = d->row;
+  int64_t wait = PRELUX_SEND_RETRY_NS;
+  for (uint32_t i = 0; i < next.tries && wait < PRELUX_SEND_RETRY_MAX_NS; i++)
+    wait *= 2;
+  next.tries++;
+  next.err = -err;
+  next.cause = strdup(why ? why->text : "");
+  next.next_ns = prelux_store_wall() + (wait < PRELUX_SEND_RETRY_MAX_NS ? wait : PRELUX_SEND_RETRY_MAX_NS);
+  if (final(err))
+    next.state = PRELUX_PENDING_REFUSED;
+  if (prelux_stage_journal(g, PRELUX_EDIT_SET, &next) < 0)
+    prelux_warn("journal of %s cannot be written", g->store->dir); /* the row as it stands is right, too: READY */
+  pthread_mutex_lock(&g->lock);
+  free(d->row.cause);
+  d->row = next;
+  if (next.state == PRELUX_PENDING_REFUSED)
+  {
+    prelux_dirty_hide(g, d);
+    g->refused++;
+  }
+  pthread_mutex_unlock(&g->lock);
+}
+
+int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why)
+{
+  struct prelux_problem mine = {0};
+  struct prelux_object obj = {0};
+  int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY);
+  int rc = fd < 0 ? prelux_problem(&mine, -fd, "staging file of %.200s: %s", d->row.path, strerror(-fd)) : put(d, fd, &obj, &mine);
+  if (rc == 0 && !obj.version[0])
+    rc = d->tree->backend->ops->stat(d->tree->backend, d->row.path, &obj, &mine);
+  if (fd >= 0)
+    prelux_os.close(fd);
+  if (rc == 0)
+  {
+    obj.type = PRELUX_FILE;
+    obj.size = d->row.size;
+    obj.mtime_ns = d->row.mtime_ns;
+    rc = prelux_stage_install(g, d, &obj, &mine);
+    if (rc == 0)
+    {
+      pthread_mutex_lock(&g->lock);
+      g->sent++;
+      pthread_mutex_unlock(&g->lock);
+      return 0;
+    }
+  }
+  put_off(g, d, rc, &mine);
+  if (why)
+    *why = mine;
+  return rc == -EEXIST ? -ESTALE : rc;
+}
+
+enum outcome { SENT, REFUSED, LATER, AGAIN };
+
+/* d is the caller's; gone when SENT. */
+static enum outcome send_queued(struct prelux_stage *g, struct prelux_dirty *d, int64_t *next_ns)
+{
+  struct prelux_problem why = {0};
+  if (d->row.next_ns > prelux_store_wall())
+  {
+    *next_ns = !*next_ns || d->row.next_ns < *next_ns ? d->row.next_ns : *next_ns;
+    return LATER;
+  }
+  if (prelux_stage_send(g, d, &why) == 0)
+    return SENT;
+  prelux_warn("%s: %s", d->row.state == PRELUX_PENDING_READY ? "not sent yet" : "not sent", why.text);
+  return d->row.state == PRELUX_PENDING_READY ? AGAIN : REFUSED;
+}
+
+/* The next of the queue, made the caller's; NULL with *ret_id 0: there is none. */
+static struct prelux_dirty *next_queued(struct prelux_stage *g, int64_t *ret_id)
+{
+  struct prelux_dirty *d = NULL;
+  pthread_mutex_lock(&g->lock);
+  while ((*ret_id = prelux_order_take(g->order)) != 0 && !d)
+  {
+    int64_t id = *ret_id;
+    while ((d = prelux_dirty_by_id(g, id)) && !prelux_dirty_grab(g, d))
+      ;
+    if (d && !d->queued) /* somebody opened it again while we waited for it */
+    {
+      prelux_dirty_release(g, d);
+      d = NULL;
+    }
+    if (d)
+      break;
+  }
+  pthread_mutex_unlock(&g->lock);
+  return d;
+}
+
+int prelux_stage_work(struct prelux_stage *g, int64_t *ret_next_ns)
+{
+  *ret_next_ns = 0;
+  pthread_mutex_lock(&g->lock);
+  size_t left = prelux_order_count(g->order, NULL); /* each at most once: those put back come again */
+  pthread_mutex_unlock(&g->lock);
+  while (left-- > 0)
+  {
+    int64_t id;
+    struct prelux_dirty *d = next_queued(g, &id);
+    if (!d)
+      return 0;
+    enum outcome what = send_queued(g, d, ret_next_ns);
+    pthread_mutex_lock(&g->lock);
+    if (what == REFUSED)
+    {
+      prelux_order_remove(g->order, id);
+      d->queued = false;
+    }
+    else if (what != SENT)
+      prelux_order_back(g->order, id);
+    if (what != SENT)
+      prelux_dirty_release(g, d);
+    pthread_mutex_unlock(&g->lock);
+    if (what != LATER)
+      return 1;
+  }
+  return 0;
+}
