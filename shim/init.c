@@ -130,6 +130,9 @@ static const char *find_config(char *const envp[], const char *cwd, char *out, s
     const char *v = prelux_env_get(envp, named[i]);
     if (v && *v) return prelux_path_join(out, cap, cwd, v) < 0 ? NULL : out;
   }
+  bool given, wrong;
+  if (prelux_azfuse_switch(envp, &given, &wrong) != 0 && prelux_path_join(out, cap, cwd, "aux_data/configs/azfuse.yaml") > 0 && is_there(out))
+    return out;
   const char *base = prelux_env_get(envp, "XDG_CONFIG_HOME");
   const char *tail = "prelux/config.yaml";
   if (!base || *base != '/') {

@@ -418,3 +418,56 @@ def test_set_up_by_env_for_a_shell(world):
     clear_runtime(world)
     done = world.plain(f'{said}\nexport PRELUX_DAEMON={NOBODY}\ncat "{world.prefix}/f"; cat "{world.tmp}/plain"', check=False)
     assert done.stdout == "plain" and "Input/output error" in done.stderr
+
+
+# ---- no daemon at all: the library reads the file as well as can be (shim/lost.c)
+
+LIST = "- local: %(prefix)s\n  remote: a/b\n  cache: %(cache)s\n  storage_account: acc\n"
+
+
+def seen(world, text, config="prelux.yaml", **env):
+    """What a program under a bare preload sees at the prefix: "decoy", or "EIO"."""
+    world.config(text % {"prefix": world.prefix, "cache": world.cache, "tmp": world.tmp}, name=config, raw=True)
+    done = world.run(["cat", world.prefix / "f"], bare=True, check=False, env={"PRELUX_DAEMON": NOBODY, **env})
+    assert done.stdout == "decoy" or (done.stdout == "" and "Input/output error" in done.stderr), done
+    assert world.run(["cat", world.tmp / "plain"], bare=True, env={"PRELUX_DAEMON": NOBODY, **env}).stdout == "plain"
+    return done.stdout or "EIO"
+
+
+@pytest.mark.parametrize("env, what", [
+    ({}, "decoy"), ({"AZFUSE_USE_FUSE": "1"}, "EIO"), ({"QD_USE_FUSE": "0", "AZFUSE_USE_FUSE": "1"}, "decoy"),
+    ({"AZFUSE_TSV_USE_FUSE": "1"}, "EIO"), ({"QD_TSV_USE_FUSE": " +1_0\n"}, "EIO"), ({"AZFUSE_TSV_USE_FUSE": "0"}, "decoy"),
+    ({"AZFUSE_USE_FUSE": "1", "QD_TSV_USE_FUSE": "-1"}, "decoy"), ({"AZFUSE_USE_FUSE": "yes"}, "EIO"), ({"AZFUSE_USE_FUSE": ""}, "EIO"),
+], ids=str)
+def test_azfuse_switch_without_a_daemon(world, env, what):
+    """As lib/conf/azfuse.c: two switches are added up; one that makes no sense opens nothing."""
+    assert seen(world, LIST, **env) == what
+
+
+@pytest.mark.parametrize("head", ["", "---\n", "# a comment\n---\n", "\n  # blank lines\n\n", "\ufeff", "%%YAML 1.1\n--- # list\n", "\ufeff# x\n---\n\n"], ids=repr)
+def test_azfuse_list_is_known_for_one(world, head):
+    assert seen(world, head + LIST) == "decoy"
+    assert seen(world, head + LIST, AZFUSE_USE_FUSE="1") == "EIO"
+
+
+def test_azfuse_default_file(world):
+    name = "aux_data/configs/azfuse.yaml"
+    assert seen(world, LIST, config=name, PRELUX_CONFIG=None, AZFUSE_USE_FUSE="1") == "EIO"
+    assert seen(world, LIST, config=name, PRELUX_CONFIG=None, QD_TSV_USE_FUSE="1") == "EIO"
+    assert seen(world, LIST, config=name, PRELUX_CONFIG=None, AZFUSE_USE_FUSE="0") == "decoy"
+    assert seen(world, LIST, config=name, PRELUX_CONFIG=None) == "decoy"
+
+
+@pytest.mark.parametrize("line", [
+    "local: ${TMP_OF_TEST}/prefix", 'local: "${TMP_OF_TEST}/${NAME}"', "{local: ${TMP_OF_TEST}/prefix, remote: 'src:/'}", "local: ./prefix", "'local': prefix",
+    "local: '%(tmp)s/prefix' # here", "local:\n      %(tmp)s/prefix", "local: &a %(tmp)s/prefix", "local: !!str %(tmp)s/prefix", "{remote: 'src:/', local: prefix}",
+    '"local" : "%(tmp)s/pre\\x66ix"', "local: ~/../prefix", "local: %(tmp)s/prefix\r",
+])
+def test_native_forms_without_a_daemon(world, line):
+    env = {"TMP_OF_TEST": world.tmp, "NAME": "prefix"}
+    assert seen(world, f"version: 1\nmappings:\n  - {line}\n", **env) == "EIO"
+    assert seen(world, f"version: 1\nmappings:\n  # - {line}\n".replace("\n      ", " "), **env) == "decoy"
+
+
+def test_variable_that_is_not_set(world):
+    assert seen(world, "version: 1\nmappings:\n  - local: ${NOT_SET_AT_ALL}/x\n  - local: %(prefix)s\n") == "EIO"
