@@ -204,6 +204,8 @@ static void be_folder(struct prelux_object *ret)
 static void be_file(struct prelux_s3 *s, struct prelux_net_answer *a, uint64_t size, struct prelux_object *ret)
 {
   *ret = (struct prelux_object){.type = PRELUX_FILE, .size = size, .mtime_ns = prelux_http_date(a->last_modified)};
+  if (a->etag[0] && a->etag[0] != '"' && a->etag[0] != 'W')
+    atomic_store_explicit(&s->bare_etags, true, memory_order_relaxed);
   prelux_s3_quote_etag(a->etag, sizeof(a->etag));
   prelux_http_version(a, size, ret->version);
   if (!s->no_md5)

@@ -39,6 +39,7 @@ struct prelux_s3
   char region[PRELUX_S3_REGION_MAX]; /* guarded; what a server told us replaces what was configured */
   int64_t skew_s;                    /* guarded; the server's clock less ours */
   atomic_bool knows_start_after;     /* a server that has shown it: s3_list.c */
+  atomic_bool bare_etags;            /* it sends ETags without quotes: who knows how it would compare them */
   atomic_ullong counts[PRELUX_S3_COUNTS];
 };
 

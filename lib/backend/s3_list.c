@@ -456,6 +456,27 @@ int prelux_s3_list(struct prelux_backend *b, const char *path, prelux_list_fn ad
 
 /* Is there such a folder? */
 
+/* The first page with a key in it, of one key. */
+static int first_page(struct prelux_s3 *s, const char *prefix, const char *start_after, char query[PRELUX_URL_MAX],
+                      struct prelux_s3_page **ret, struct prelux_problem *why)
+{
+  struct where from = {.keys = "1", .start_after = start_after};
+  char token[PRELUX_S3_TOKEN_MAX], date[64];
+  for (size_t n = 0;; n++)
+  {
+    int rc = make_query(query, prefix, &from, why);
+    if (rc == 0)
+      rc = fetch(s, prefix, query, ret, date, why);
+    if (rc < 0 || prelux_s3_page_count(*ret) || !prelux_s3_page_truncated(*ret) || !prelux_s3_page_token(*ret)[0])
+      return rc;
+    snprintf(token, sizeof(token), "%s", prelux_s3_page_token(*ret));
+    from = (struct where){.keys = "1", .token = token};
+    prelux_s3_page_free(*ret);
+    if (n == EMPTY_PAGES_MAX)
+      return prelux_problem(why, EPROTO, "LIST: nothing but empty pages");
+  }
+}
+
 /* By its own line in the listing of the folder above, which shows empty folders of servers that keep files (MinIO,
  * versitygw, rclone) as well: what comes after every key that goes on with '.' or less, at most one key. 1, 0, -errno;
  * -EAGAIN: the server does not do as asked. */
@@ -463,20 +484,18 @@ static int line_above(struct prelux_s3 *s, const char *key, char query[PRELUX_UR
 {
   struct prelux_s3_page *page;
   struct prelux_s3_entry e;
-  char *after, date[64];
+  char *after;
   size_t len = strlen(key);
   if (asprintf(&after, "%s." HIGHEST, key) < 0)
     return prelux_problem(why, ENOMEM, "no memory for a key");
-  int rc = make_query(query, key, &(struct where){.keys = "1", .start_after = after}, why);
-  if (rc == 0)
-    rc = fetch(s, key, query, &page, date, why);
+  int rc = first_page(s, key, after, query, &page, why);
   if (rc < 0)
   {
     free(after);
     return rc;
   }
   size_t n = prelux_s3_page_count(page);
-  int verdict = n == 0 ? (atomic_load(&s->knows_start_after) ? 0 : -EAGAIN) : 0;
+  int verdict = n == 0 && !atomic_load(&s->knows_start_after) ? -EAGAIN : 0;
   for (size_t i = 0; i < n && verdict == 0; i++)
   {
     prelux_s3_page_entry(page, i, &e);
@@ -496,10 +515,7 @@ static int line_above(struct prelux_s3 *s, const char *key, char query[PRELUX_UR
 static int keys_below(struct prelux_s3 *s, const char *key, char query[PRELUX_URL_MAX], struct prelux_problem *why)
 {
   struct prelux_s3_page *page;
-  char date[64];
-  int rc = make_query(query, key, &(struct where){.keys = "1"}, why);
-  if (rc == 0)
-    rc = fetch(s, key, query, &page, date, why);
+  int rc = first_page(s, key, NULL, query, &page, why);
   if (rc < 0)
     return rc;
   rc = prelux_s3_page_count(page) > 0;

@@ -129,8 +129,8 @@ static int read_once(struct reading *r)
   char condition[PRELUX_VERSION_MAX + 32];
   /* If-Unmodified-Since would not do: servers over files compare it with a time that has fractions, and always refuse.
    */
-  bool conditional =
-      r->expect->version[0] == 'e' && prelux_http_version_condition(r->expect->version, condition, sizeof(condition));
+  bool conditional = r->expect->version[0] == 'e' && !atomic_load_explicit(&r->s->bare_etags, memory_order_relaxed) &&
+                     prelux_http_version_condition(r->expect->version, condition, sizeof(condition));
   struct prelux_s3_ask ask = {
       .kind = PRELUX_S3_GETS,
       .key = r->key,
