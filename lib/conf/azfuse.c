@@ -70,7 +70,8 @@ int prelux_conf_azfuse_switch(struct prelux_conf_loader *l, struct prelux_conf_a
   /* Noted even when off: a client that is asked for variables is asked for all of them at once. */
   const char *folder;
   char used[64];
-  return prelux_conf_azfuse_env(l, "STORAGE_ACCOUNT_CONFIG_FOLDER", &folder, used);
+  int err = prelux_conf_azfuse_env(l, "STORAGE_ACCOUNT_CONFIG_FOLDER", &folder, used);
+  return err < 0 ? err : prelux_conf_kind_env_use(l, "azure");
 }
 
 static const char *entry_text(struct prelux_conf_loader *l, struct prelux_conf_doc *d, yaml_node_t *n, const struct prelux_conf_map *m,

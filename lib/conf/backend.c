@@ -293,17 +293,33 @@ static int bind_env(struct prelux_conf_loader *l, struct prelux_conf_backend *b,
   return 0;
 }
 
+static const struct prelux_conf_kind *kind_of(const char *type)
+{
+  const struct prelux_conf_kind *k = prelux_conf_kinds;
+  while (k->type && strcmp(k->type, type) != 0)
+    k++;
+  return k->type ? k : NULL;
+}
+
+int prelux_conf_kind_env_use(struct prelux_conf_loader *l, const char *type)
+{
+  const struct prelux_conf_kind *k = kind_of(type);
+  const char *value;
+  int err = 0;
+  for (size_t i = 0; err == 0 && k && k->env && k->env[i]; i++)
+    err = prelux_conf_env_use(l, k->env[i], &value);
+  return err;
+}
+
 int prelux_conf_backends_bind(struct prelux_conf_loader *l)
 {
   struct prelux_conf *c = l->conf;
   for (size_t i = 0; i < c->n_backends; i++)
   {
     struct prelux_conf_backend *b = &c->backends[i];
-    const struct prelux_conf_kind *k = prelux_conf_kinds;
+    const struct prelux_conf_kind *k = b->type ? kind_of(b->type) : NULL;
     const char *under = b->type ? prelux_conf_str(b, "under_store") : NULL;
-    while (b->type && k->type && strcmp(k->type, b->type) != 0)
-      k++;
-    if (b->type && k->type && k->env && bind_env(l, b, k->env) < 0)
+    if (k && k->env && bind_env(l, b, k->env) < 0)
       return -ENOMEM;
     b->under = under ? prelux_conf_backend(c, under) : NULL;
   }

@@ -167,6 +167,8 @@ int prelux_conf_alluxio_fold(struct prelux_conf_loader *l, const struct prelux_c
 bool prelux_conf_is_place(const char *s, bool url);
 /* Sets env and under of every backend that has a type. 0 or -ENOMEM. */
 int prelux_conf_backends_bind(struct prelux_conf_loader *l);
+/* Notes the variables that backends of this type look at. */
+int prelux_conf_kind_env_use(struct prelux_conf_loader *l, const char *type);
 /* place.c */
 int prelux_conf_local(struct prelux_conf_loader *l, struct prelux_conf_at at, const char *text, char **ret);
 /* Slashes folded, none at either end; -EINVAL for "." and ".." and too long. */

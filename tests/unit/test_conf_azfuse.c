@@ -86,9 +86,9 @@ static void credentials(void **state)
   } rows[] = {
       {"account_key: k\nsas_token: s\n", "sas_token", "s"},       {"sas_token: '?s'\n", "sas_token", "s"},
       {"account_key: k\nsas_token:\n", "account_key", "k"},       {"account_key: k\nsas_token: ''\n", "account_key", "k"},
-      {"account_key: null\nuse_default_azure_cred: true\n", "managed_identity", "true"},
+      {"account_key: null\nuse_default_azure_cred: true\n", "default_credential", "true"},
       {"account_key: k\nuse_default_azure_cred: true\n", "account_key", "k"},
-      {"use_default_azure_cred: false\n", "managed_identity", "false"},
+      {"use_default_azure_cred: false\n", "default_credential", "false"},
   };
   static const char *const all[] = {"sas_token", "account_key", "bearer"};
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -248,11 +248,17 @@ static void the_switch(void **state)
   }
 }
 
-/* Whatever the first look says, all variables are named, so that a client is asked once. */
+/* Whatever the first look says, all variables are named, those of the accounts' servers too, so that a client is asked once. */
 static void all_variables_at_once(void **state)
 {
   static const char *const names[] = {"QD_USE_FUSE", "AZFUSE_USE_FUSE", "QD_TSV_USE_FUSE", "AZFUSE_TSV_USE_FUSE",
                                       "QD_STORAGE_ACCOUNT_CONFIG_FOLDER", "AZFUSE_STORAGE_ACCOUNT_CONFIG_FOLDER"};
+  const struct prelux_conf_kind *azure = prelux_conf_kinds;
+  size_t n = sizeof names / sizeof *names, more = 0;
+  while (strcmp(azure->type, "azure") != 0)
+    azure++;
+  while (azure->env[more])
+    more++;
   accounts();
   put_file("conf.yaml", ENTRY);
   for (int bare = 0; bare < 2; bare++)
@@ -261,9 +267,9 @@ static void all_variables_at_once(void **state)
     struct prelux_conf_input in = {.file = conf_file, .cwd = scratch, .env = no_env, .bare = bare};
     assert_int_equal(prelux_conf_load(&in, false, &c, NULL), 0);
     assert_int_equal(c->azfuse_off, bare);
-    assert_int_equal(c->n_used_env, sizeof names / sizeof *names);
+    assert_int_equal(c->n_used_env, n + more);
     for (size_t i = 0; i < c->n_used_env; i++)
-      assert_string_equal(c->used_env[i], names[i]);
+      assert_string_equal(c->used_env[i], i < n ? names[i] : azure->env[i - n]);
     prelux_conf_free(c);
   }
 }
