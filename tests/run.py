@@ -204,8 +204,10 @@ STAGES = {
     "unit-asan": lambda: unit("build-asan", *ASAN),
     "unit-tsan": lambda: unit("build-tsan", *TSAN, launcher=no_aslr()),
     "servers": servers,
+    "standin": lambda: stage_pytest("tests/standin", make_words=COVERAGE),
     "posix": lambda: stage_pytest("tests/posix", ("all", "tools"), make_words=COVERAGE),
     "integration": lambda: stage_pytest("tests/integration", ("all", "tools"), make_words=COVERAGE),
+    "interop": lambda: stage_pytest("tests/interop", ("all", "tools"), make_words=COVERAGE),
     "integration-asan": lambda: stage_pytest("tests/integration", ("all", "tools"), "build-asan", ASAN, ("-m", "asan")),
     "integration-tsan": integration_tsan,
 }
