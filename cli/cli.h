@@ -14,7 +14,7 @@
 /* Exit statuses. `run` gives the program's own instead. */
 enum { PRELUX_EXIT_OK = 0, PRELUX_EXIT_FAILED = 1, PRELUX_EXIT_USAGE = 2, PRELUX_EXIT_DEGRADED = 3 };
 
-#define PRELUX_CLI_OPTIONS 4
+#define PRELUX_CLI_OPTIONS 8
 
 struct prelux_cli_option {
   const char *name;  /* "from", without dashes; NULL ends the list */
@@ -125,6 +125,12 @@ struct prelux_print_table {
 void prelux_print_row(struct prelux_print_table *t, ...); /* `columns` strings */
 void prelux_print_table(struct prelux_print_table *t);    /* prints and releases */
 
+/* report.c: members of an object that a backend has made up, a line or more each, labels aligned: whatever they are. Leaves out those
+ * named in `skip` (NULL-terminated). */
+void prelux_print_report(const cJSON *o, const char *const *skip, const char *indent);
+/* The same value in one line: "state ok, bytes 3 MiB, http (ok 1)". malloc'd. */
+char *prelux_print_inline(const cJSON *value, const char *key);
+
 /* Members of an answer; `missing` where absent or of another type. */
 const char *prelux_json_str(const cJSON *o, const char *key, const char *missing);
 double prelux_json_num(const cJSON *o, const char *key, double missing);
@@ -143,6 +149,7 @@ int prelux_cmd_ls(struct prelux_cli *cli);
 int prelux_cmd_stat(struct prelux_cli *cli);
 int prelux_cmd_prefetch(struct prelux_cli *cli);
 int prelux_cmd_evict(struct prelux_cli *cli);
+int prelux_cmd_load(struct prelux_cli *cli);
 int prelux_cmd_daemon(struct prelux_cli *cli);
 int prelux_cmd_version(struct prelux_cli *cli);
 

@@ -129,6 +129,8 @@ static bool check_config(struct report *r)
     snprintf(text, sizeof text, "%s%s", path, compiled ? " (inherited from prelux run)" : "");
     add(r, "configuration", "ok", text, NULL);
   }
+  for (size_t i = 0; ret == 0 && conf && i < conf->n_warnings; i++)
+    add(r, "configuration", "info", conf->warnings[i], NULL);
   free(err.text);
   prelux_conf_free(conf);
   return ret == 0;
@@ -156,6 +158,33 @@ static bool check_daemon(struct report *r)
   return true;
 }
 
+/* What every backend found at its servers: a line a member, and one for what is wrong with it. */
+static void ask_backends(struct report *r, const cJSON *backends)
+{
+  static const char *const plain[] = {"name", "type", "ms", "trouble", "advice"};
+  const cJSON *b, *m;
+  cJSON_ArrayForEach(b, backends)
+  {
+    char name[80], text[2048];
+    const char *trouble = prelux_json_str(b, "trouble", NULL);
+    snprintf(name, sizeof name, "backend %.60s", prelux_json_str(b, "name", "?"));
+    if (trouble)
+      add(r, name, "warn", trouble, prelux_json_str(b, "advice", NULL));
+    cJSON_ArrayForEach(m, b)
+    {
+      size_t i = 0;
+      while (i < sizeof plain / sizeof *plain && strcmp(m->string, plain[i]) != 0)
+        i++;
+      if (i < sizeof plain / sizeof *plain)
+        continue;
+      char *value = prelux_print_inline(m, m->string);
+      snprintf(text, sizeof text, "%s: %s", m->string, value);
+      add(r, name, "info", text, NULL);
+      free(value);
+    }
+  }
+}
+
 /* The daemon tries every mapping. */
 static void ask_daemon(struct report *r)
 {
@@ -175,6 +204,7 @@ static void ask_daemon(struct report *r)
              cause && *cause ? ": " : "", cause ? cause : "");
     add(r, "mapping", ok ? "ok" : "fail", text, prelux_json_str(m, "advice", NULL));
   }
+  ask_backends(r, cJSON_GetObjectItemCaseSensitive(answer, "backends"));
   double nofile = prelux_json_num(answer, "nofile", 65536);
   if (nofile < 1024)
     add(r, "daemon", "warn", "it may open fewer than 1024 files", "raise the hard limit of open files (ulimit -Hn) and restart it");

@@ -19,11 +19,11 @@ static void print_field(const cJSON *answer, const char *key, const char *label)
     puts(text);
     free(text);
   }
-  else if (cJSON_IsArray(v))
+  else if (cJSON_IsArray(v)) /* the first, and then whoever comes next */
   {
     const cJSON *item;
-    cJSON_ArrayForEach(item, v) printf("%s ", cJSON_IsString(item) ? item->valuestring : "?");
-    puts("");
+    cJSON_ArrayForEach(item, v) printf("%s%s", cJSON_IsString(item) ? item->valuestring : "?", item->next ? ", then " : "");
+    puts(v->child ? "" : "-");
   }
   else
   {
@@ -60,9 +60,9 @@ int prelux_cmd_map(struct prelux_cli *cli)
     cJSON_Delete(answer);
     return PRELUX_EXIT_FAILED;
   }
-  static const char *const fields[] = {"mapping", "remote", "cache", "freshness", "state", "version", "owners"};
+  static const char *const fields[] = {"mapping", "remote", "cache", "freshness", "state", "version", "owners", "owners_cause"};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-    print_field(answer, fields[i], fields[i]);
+    print_field(answer, fields[i], strcmp(fields[i], "owners_cause") == 0 ? "" : fields[i]);
   cJSON_Delete(answer);
   return 0;
 }

@@ -29,6 +29,29 @@ static void print_cache(const cJSON *c)
   }
 }
 
+static const char *backend_state(const cJSON *b)
+{
+  if (!cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(b, "ok")))
+    return "ok";
+  return cJSON_GetObjectItemCaseSensitive(b, "trouble") ? "degraded" : "broken";
+}
+
+/* What backends say of themselves: workers, hits by source, where credentials come from. */
+static void print_reports(const cJSON *backends)
+{
+  static const char *const shown[] = {"name", "type", "identity", "ok", NULL};
+  const cJSON *b, *m;
+  cJSON_ArrayForEach(b, backends)
+  {
+    int n = 0;
+    cJSON_ArrayForEach(m, b) n++;
+    if (n < (int)(sizeof shown / sizeof *shown))
+      continue;
+    printf("\n%s:\n", prelux_json_str(b, "name", "?"));
+    prelux_print_report(b, shown, "  ");
+  }
+}
+
 static void print_backends(const cJSON *backends)
 {
   struct prelux_print_table t = {.columns = 4};
@@ -38,9 +61,10 @@ static void print_backends(const cJSON *backends)
   puts("");
   prelux_print_row(&t, "BACKEND", "TYPE", "STATE", "DATA");
   cJSON_ArrayForEach(b, backends)
-      prelux_print_row(&t, prelux_json_str(b, "name", "?"), prelux_json_str(b, "type", "?"),
-                       cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(b, "ok")) ? "broken" : "ok", prelux_json_str(b, "identity", "-"));
+      prelux_print_row(&t, prelux_json_str(b, "name", "?"), prelux_json_str(b, "type", "?"), backend_state(b),
+                       prelux_json_str(b, "identity", "-"));
   prelux_print_table(&t);
+  print_reports(backends);
 }
 
 static void print_mappings(const cJSON *mappings)

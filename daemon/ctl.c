@@ -29,6 +29,7 @@ static const struct prelux_verb verbs[] = {
     {.name = PRELUX_CTL_LOG, .max_args = 1, .run = prelux_ctl_log},
     {.name = PRELUX_CTL_DOCTOR, .crew = true, .run = prelux_ctl_doctor},
     {.name = PRELUX_CTL_TABLES, .run = prelux_ctl_tables},
+    {.name = PRELUX_CTL_LOAD, .table = true, .min_args = 2, .max_args = 7, .run = prelux_ctl_load},
 };
 
 bool prelux_ctl_fail(struct prelux_ctl *x, int status, const struct prelux_problem *why)
@@ -120,6 +121,17 @@ void prelux_json_text(cJSON *o, const char *key, const char *text)
   cJSON_AddStringToObject(o, key, out);
   add_hex(o, key, (const unsigned char *)text, n);
   free(out);
+}
+
+void prelux_json_move(cJSON *from, cJSON *to)
+{
+  for (cJSON *item; from && (item = from->child);)
+  {
+    char *key = strdup(item->string);
+    item = cJSON_DetachItemViaPointer(from, item);
+    cJSON_AddItemToObject(to, key ? key : "?", item);
+    free(key);
+  }
 }
 
 int prelux_ctl_target(struct prelux_ctl *x, const char *path, struct prelux_target *ret, bool *ret_below)

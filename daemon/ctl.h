@@ -42,6 +42,9 @@ bool prelux_ctl_fail(struct prelux_ctl *x, int status, const struct prelux_probl
  * added. */
 void prelux_json_text(cJSON *o, const char *key, const char *text);
 
+/* All members of an object to the end of another one. */
+void prelux_json_move(cJSON *from, cJSON *to);
+
 /* Where a logical path lies: 1 mapped (*ret is filled; caller releases it), 0 not, -errno. *ret_below (may be NULL):
  * there are mappings below it. */
 int prelux_ctl_target(struct prelux_ctl *x, const char *path, struct prelux_target *ret, bool *ret_below);
@@ -64,5 +67,6 @@ bool prelux_ctl_ls(struct prelux_ctl *x);
 bool prelux_ctl_evict(struct prelux_ctl *x);
 bool prelux_ctl_prefetch(struct prelux_ctl *x);
 bool prelux_ctl_doctor(struct prelux_ctl *x);
+bool prelux_ctl_load(struct prelux_ctl *x);
 
 #endif

@@ -1,4 +1,5 @@
-/* doctor: the root of every mapping is asked for at its remote, all at once, and the time taken. */
+/* doctor: the root of every mapping is asked for at its remote, and every backend says what it finds at its servers; all at
+ * once, and the time taken. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@
 struct probe {
   struct prelux_live_table *table; /* held */
   uint32_t mapping;
+  bool backend;                    /* of the mapping's backend, not of the mapping */
+  cJSON *found;                    /* by the backend */
   int err;
   uint64_t ms;
   struct prelux_problem why;
@@ -29,33 +32,47 @@ struct check {
   size_t n, next;
 };
 
+static const struct prelux_live_mapping *mapping_of(const struct probe *p)
+{
+  return &p->table->mappings[p->mapping];
+}
+
+static void add_probe_of(struct check *c, struct prelux_live_table *t, uint32_t i, bool backend)
+{
+  atomic_fetch_add(&t->refs, 1);
+  c->probes[c->n++] = (struct probe){.table = t, .mapping = i, .backend = backend};
+}
+
+static bool known(const struct check *c, const struct prelux_instance *instance)
+{
+  for (size_t i = 0; i < c->n; i++)
+    if (c->probes[i].backend && mapping_of(&c->probes[i])->instance == instance)
+      return true;
+  return false;
+}
+
 static void add_table(struct prelux_live_table *t, void *arg)
 {
   struct check *c = arg;
-  struct probe *more = realloc(c->probes, (c->n + t->n_mappings + 1) * sizeof *more);
+  struct probe *more = realloc(c->probes, (c->n + 2 * (t->n_mappings + 1)) * sizeof *more);
   if (!more)
     return;
   c->probes = more;
   for (uint32_t i = 0; i < t->n_mappings; i++)
   {
-    atomic_fetch_add(&t->refs, 1);
-    more[c->n++] = (struct probe){.table = t, .mapping = i};
+    add_probe_of(c, t, i, false);
+    if (!t->mappings[i].broken && !known(c, t->mappings[i].instance))
+      add_probe_of(c, t, i, true);
   }
 }
 
-static bool step(struct prelux_crew *crew)
+static void run(struct probe *p)
 {
-  struct check *c = (struct check *)crew;
   struct prelux_object object;
-  pthread_mutex_lock(&crew->lock);
-  size_t i = c->next < c->n ? c->next++ : c->n;
-  pthread_mutex_unlock(&crew->lock);
-  if (i == c->n || atomic_load(&c->x->flight->abandoned))
-    return false;
-  struct probe *p = &c->probes[i];
-  uint64_t start = prelux_clock_ms();
-  const struct prelux_live_mapping *m = &p->table->mappings[p->mapping];
-  if (!m->broken)
+  const struct prelux_live_mapping *m = mapping_of(p);
+  if (p->backend && (p->found = cJSON_CreateObject()))
+    prelux_instance_examine(m->instance, p->found);
+  else if (!m->broken)
     p->err = prelux_instance_stat(m->instance, m->root, &object, &p->why);
   else
   {
@@ -63,6 +80,19 @@ static bool step(struct prelux_crew *crew)
     prelux_problem(&p->why, -p->err, "%s", m->cause ? m->cause : "the configuration is broken");
     snprintf(p->why.advice, sizeof p->why.advice, "%s", m->advice ? m->advice : "");
   }
+}
+
+static bool step(struct prelux_crew *crew)
+{
+  struct check *c = (struct check *)crew;
+  pthread_mutex_lock(&crew->lock);
+  size_t i = c->next < c->n ? c->next++ : c->n;
+  pthread_mutex_unlock(&crew->lock);
+  if (i == c->n || atomic_load(&c->x->flight->abandoned))
+    return false;
+  struct probe *p = &c->probes[i];
+  uint64_t start = prelux_clock_ms();
+  run(p);
   p->ms = prelux_clock_ms() - start;
   return true;
 }
@@ -83,10 +113,27 @@ static void add_probe(cJSON *list, const struct probe *p)
   cJSON_AddItemToArray(list, o);
 }
 
+/* What the backend found, behind who it is. Only what has something to tell. */
+static void add_backend(cJSON *list, struct probe *p)
+{
+  const struct prelux_live_mapping *m = mapping_of(p);
+  if (!p->found || !p->found->child)
+    return;
+  cJSON *o = cJSON_CreateObject();
+  prelux_json_text(o, "name", m->backend);
+  prelux_json_text(o, "type", m->type ? m->type : "");
+  cJSON_AddNumberToObject(o, "ms", (double)p->ms);
+  prelux_json_move(p->found, o);
+  cJSON_AddItemToArray(list, o);
+}
+
 static void release(struct check *c)
 {
   for (size_t i = 0; i < c->n; i++)
+  {
+    cJSON_Delete(c->probes[i].found);
     prelux_live_table_drop(c->probes[i].table);
+  }
   free(c->probes);
   prelux_crew_release(&c->crew);
   free(c);
@@ -95,9 +142,13 @@ static void release(struct check *c)
 static void answer(struct check *c)
 {
   struct rlimit lim = {0};
-  cJSON *out = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(out, "mappings");
+  cJSON *out = cJSON_CreateObject(), *mappings = cJSON_AddArrayToObject(out, "mappings");
+  cJSON *backends = cJSON_AddArrayToObject(out, "backends");
   for (size_t i = 0; i < c->n; i++)
-    add_probe(list, &c->probes[i]);
+    if (c->probes[i].backend)
+      add_backend(backends, &c->probes[i]);
+    else
+      add_probe(mappings, &c->probes[i]);
   char *log = prelux_logfile_path(&c->x->d->log);
   prelux_json_text(out, "runtime", c->x->d->runtime);
   prelux_json_text(out, "log", log ? log : "");

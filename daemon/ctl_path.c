@@ -32,6 +32,30 @@ static void add_remote(cJSON *out, const char *remote, const char *rel)
   free(text);
 }
 
+/* The object below the backend's root; malloc'd. */
+static char *object_of(const struct prelux_live_mapping *m, const char *rel)
+{
+  char *out = NULL;
+  return asprintf(&out, "%s%s%s", m->root, m->root[0] && rel[0] ? "/" : "", rel) < 0 ? NULL : out;
+}
+
+static int add_owner(void *arg, const char *owner)
+{
+  cJSON_AddItemToArray(arg, cJSON_CreateString(owner));
+  return 0;
+}
+
+/* Which workers would be asked; who they are may have to be asked for first. */
+static void add_owners(cJSON *out, const struct prelux_live_mapping *m, const char *rel)
+{
+  struct prelux_problem why = {0};
+  cJSON *list = cJSON_AddArrayToObject(out, "owners");
+  char *object = m->broken ? NULL : object_of(m, rel);
+  if (object && prelux_instance_owners(m->instance, object, add_owner, list, &why) < 0)
+    prelux_json_text(out, "owners_cause", why.text);
+  free(object);
+}
+
 bool prelux_ctl_map(struct prelux_ctl *x)
 {
   struct prelux_target t;
@@ -60,7 +84,7 @@ bool prelux_ctl_map(struct prelux_ctl *x)
   cJSON_AddStringToObject(out, "freshness", prelux_freshness_name(tm->freshness));
   cJSON_AddStringToObject(out, "state", state_names[info.state]);
   prelux_json_text(out, "version", info.version);
-  cJSON_AddArrayToObject(out, "owners");
+  add_owners(out, m, t.rel);
   if (m->broken)
     prelux_json_text(out, "broken", m->cause ? m->cause : "the configuration is broken");
   free(cache);

@@ -110,16 +110,28 @@ struct collect {
   cJSON *backends, *mappings;
 };
 
-static bool has(const cJSON *list, const char *key, const char *value)
+static bool is(const cJSON *o, const char *key, const char *value)
 {
-  const cJSON *o;
-  cJSON_ArrayForEach(o, list)
-  {
-    const char *s = cJSON_GetStringValue(cJSON_GetObjectItem(o, key));
-    if (s && strcmp(s, value) == 0)
-      return true;
-  }
-  return false;
+  const char *s = cJSON_GetStringValue(cJSON_GetObjectItem(o, key));
+  return s && strcmp(s, value) == 0;
+}
+
+/* Two configurations may call different things by one name. */
+static void add_backend(const struct prelux_live_mapping *m, cJSON *list)
+{
+  const char *identity = m->instance ? prelux_instance_identity(m->instance) : "";
+  const cJSON *old;
+  cJSON_ArrayForEach(old, list) if (is(old, "name", m->backend) && is(old, "identity", identity)) return;
+  cJSON *o = cJSON_CreateObject(), *report = cJSON_CreateObject();
+  if (m->instance)
+    prelux_instance_report(m->instance, report);
+  prelux_json_text(o, "name", m->backend);
+  prelux_json_text(o, "type", m->type ? m->type : "");
+  prelux_json_text(o, "identity", identity);
+  cJSON_AddBoolToObject(o, "ok", !m->broken && !cJSON_GetObjectItemCaseSensitive(report, "trouble"));
+  prelux_json_move(report, o);
+  cJSON_Delete(report);
+  cJSON_AddItemToArray(list, o);
 }
 
 static void add_mapping(const struct prelux_live_table *t, uint32_t i, const struct collect *to)
@@ -135,14 +147,7 @@ static void add_mapping(const struct prelux_live_table *t, uint32_t i, const str
   cJSON_AddBoolToObject(o, "broken", m->broken);
   prelux_json_text(o, "cause", m->broken && m->cause ? m->cause : "");
   cJSON_AddItemToArray(to->mappings, o);
-  if (has(to->backends, "name", m->backend))
-    return;
-  o = cJSON_CreateObject();
-  prelux_json_text(o, "name", m->backend);
-  prelux_json_text(o, "type", m->type ? m->type : "");
-  prelux_json_text(o, "identity", m->instance ? prelux_instance_identity(m->instance) : "");
-  cJSON_AddBoolToObject(o, "ok", !m->broken);
-  cJSON_AddItemToArray(to->backends, o);
+  add_backend(m, to->backends);
 }
 
 static void collect_table(struct prelux_live_table *t, void *arg)

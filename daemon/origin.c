@@ -211,6 +211,34 @@ int prelux_instance_stat(struct prelux_instance *i, const char *path, struct pre
   return i->backend->ops->stat(i->backend, path, ret, why);
 }
 
+int prelux_instance_owners(struct prelux_instance *i, const char *path, int (*add)(void *arg, const char *owner), void *arg,
+                           struct prelux_problem *why)
+{
+  return i->backend->ops->owners ? i->backend->ops->owners(i->backend, path, add, arg, why) : 0;
+}
+
+int prelux_instance_load(struct prelux_instance *i, const char *path, enum prelux_load_verb verb,
+                         const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why)
+{
+  if (!i->backend->ops->load)
+    return prelux_problem(why, EOPNOTSUPP, "backends of type %s have no load jobs", i->backend->ops->type);
+  return i->backend->ops->load(i->backend, path, verb, options, ret, why);
+}
+
+void prelux_instance_report(struct prelux_instance *i, struct cJSON *into)
+{
+  if (i->backend->ops->report)
+    i->backend->ops->report(i->backend, into);
+}
+
+void prelux_instance_examine(struct prelux_instance *i, struct cJSON *into)
+{
+  if (i->backend->ops->examine)
+    i->backend->ops->examine(i->backend, into);
+  else
+    prelux_instance_report(i, into);
+}
+
 /* The instance for a call, held, and the path it knows. */
 static int enter(struct prelux_backend *b, const char *path, char *full, size_t cap, struct prelux_instance **ret,
                  struct prelux_problem *why)

@@ -34,6 +34,16 @@ uint32_t prelux_instance_number(const struct prelux_instance *i); /* unique in t
 int prelux_instance_stat(struct prelux_instance *i, const char *path, struct prelux_object *ret,
                          struct prelux_problem *why);
 
+/* The optional ops of its backend (backend.h). owners: none where the backend has no workers. load: -EOPNOTSUPP where it
+ * has no load jobs. */
+struct cJSON;
+int prelux_instance_owners(struct prelux_instance *i, const char *path, int (*add)(void *arg, const char *owner), void *arg,
+                           struct prelux_problem *why);
+int prelux_instance_load(struct prelux_instance *i, const char *path, enum prelux_load_verb verb,
+                         const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why);
+void prelux_instance_report(struct prelux_instance *i, struct cJSON *into);
+void prelux_instance_examine(struct prelux_instance *i, struct cJSON *into); /* may take long; as report where there is nothing to ask */
+
 /* A switch whose newest instance is `i` (held). prefix: object path, "" for none. */
 int prelux_switch_create(struct prelux_instance *i, const char *prefix, struct prelux_switch **ret);
 void prelux_switch_free(struct prelux_switch *s);

@@ -3,7 +3,7 @@
  * need. Strings are UTF-8: bytes that are not are taken for Latin-1, and KEY_hex then holds the true bytes. Sizes are bytes,
  * times seconds (`_s`) or milliseconds (`_ms`). Keys may be added, never changed.
  *
- *  status          [TABLE]   {pid, version, backends: [{name, type, identity, ok}],
+ *  status          [TABLE]   {pid, version, backends: [{name, type, identity, ok, trouble?, ...what the backend itself reports}],
  *                             mappings: [{local, remote, cache, freshness, broken, cause}],
  *                             cache: {dir, used_bytes, max_bytes, files, stores: [{dir, used_bytes, max_bytes, files, hits, fills,
  *                             filled_bytes, evictions, adopted, negatives, listings, remote_stats}]},
@@ -11,7 +11,8 @@
  *                            without TABLE: mappings and backends of all tables in use
  *  daemon-status             {pid, version, uptime_s, clients, pending_uploads: 0, runtime, sessions, tables, threads, queue, requests}
  *  daemon-stop               {pid}; the daemon stops listening once this is answered and ends when it has served what it has
- *  map PATH        TABLE     {path, mapping, remote, cache, freshness, state, version, owners: []}; mapping null when unmapped.
+ *  map PATH        TABLE     {path, mapping, remote, cache, freshness, state, version, owners: ["host:port"]}; mapping null when
+ *                            unmapped. owners: the workers that would be asked, the first first; owners_cause: why they are not known.
  *                            state: absent cached partial dirty pending negative directory
  *  stat PATH       TABLE     {path, type: file|directory, size, mtime (float s), mtime_ns, mode, ino, cached}
  *  ls PATH         TABLE     {path, entries: [{name, type, size, mtime, mtime_ns, mode, ino}]}; for an ancestor of mappings the
@@ -21,7 +22,12 @@
  *  errors [PATH]             {errors: [records, oldest first, at most the last 1000]}; PATH: at or below it
  *  log-level LEVEL           {level}: error warn info debug
  *  log [LINES]               {file, text}: tail of the daemon's log (default 100 lines, at most 60 KiB)
- *  doctor          [TABLE]   {mappings: [{local, remote, backend, ok, ms, errno, cause, advice}], runtime, log, nofile}
+ *  doctor          [TABLE]   {mappings: [{local, remote, backend, ok, ms, errno, cause, advice}], runtime, log, nofile,
+ *                            backends: [{name, type, ms, trouble?, ...what it reports after asking its servers}]}
+ *  load submit|progress|stop PATH [OPTION...]  TABLE
+ *                            {path, remote, backend, state: starting running done stopped failed unknown, attached, bytes_done,
+ *                            bytes_total, files_failed, job, text}. PATH: a logical path, or the remote's own URI below the root of
+ *                            a backend of TABLE. OPTION (submit): verify metadata-only skip-if-exists partial-listing bandwidth=BYTES
  *  tables                    {tables: [{hash, path, source, cwd, mappings, broken, uses}]}
  *
  * Status of the reply: 0; -EINVAL unknown verb or bad arguments; -ENOENT, -EIO, ... of a single PATH as STAT gives them;
@@ -42,5 +48,6 @@
 #define PRELUX_CTL_LOG "log"
 #define PRELUX_CTL_DOCTOR "doctor"
 #define PRELUX_CTL_TABLES "tables"
+#define PRELUX_CTL_LOAD "load"
 
 #endif

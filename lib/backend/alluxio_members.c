@@ -414,6 +414,21 @@ const struct prelux_alluxio_worker *prelux_alluxio_view_member(struct prelux_all
 
 /* Report. */
 
+/* What makes the whole backend degraded, "" when it is well. Lock held. */
+static const char *trouble(const struct prelux_alluxio_members *m)
+{
+  const struct prelux_alluxio_view *v = m->view;
+  if (!v)
+    return m->failures ? m->problem.text : "";
+  if (v->n == 0)
+    return "no worker is registered";
+  for (size_t i = 0; i < v->n; i++)
+    if (prelux_alluxio_health_well(v->workers[i].health, PRELUX_ALLUXIO_HTTP) ||
+        prelux_alluxio_health_well(v->workers[i].health, PRELUX_ALLUXIO_S3))
+      return "";
+  return "no worker can be asked";
+}
+
 void prelux_alluxio_members_report(struct prelux_alluxio_members *m, struct cJSON *into)
 {
   cJSON *o = cJSON_AddObjectToObject(into, "membership");
@@ -433,6 +448,9 @@ void prelux_alluxio_members_report(struct prelux_alluxio_members *m, struct cJSO
     cJSON_AddStringToObject(o, "error", m->problem.text);
     cJSON_AddNumberToObject(o, "error_age_s", (double)((now - m->failed_ms) / 1000));
   }
+  const char *wrong = trouble(m);
+  if (wrong[0])
+    cJSON_AddStringToObject(into, "trouble", wrong);
   pthread_mutex_unlock(&m->lock);
   struct prelux_alluxio_patient **list = calloc((v ? v->n : 0) + 1, sizeof *list);
   for (size_t i = 0; v && list && i < v->n; i++)

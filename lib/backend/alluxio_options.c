@@ -153,9 +153,27 @@ void prelux_alluxio_options_release(struct prelux_alluxio_options *o)
   *o = (struct prelux_alluxio_options){0};
 }
 
+static long full_path(const struct prelux_alluxio_options *o, const char *path, char *out, size_t cap)
+{
+  char *plain = NULL;
+  size_t len = strlen(o->root);
+  int err = normalise(path, &plain);
+  long n = err < 0 ? err : (long)strlen(plain);
+  if (n >= 0 && (strncmp(plain, o->root, len) != 0 || (plain[len] && plain[len] != '/')))
+    n = -EINVAL;
+  if (n >= 0 && (size_t)n >= cap)
+    n = -ENAMETOOLONG;
+  if (n >= 0)
+    memcpy(out, plain, (size_t)n + 1);
+  free(plain);
+  return n;
+}
+
 long prelux_alluxio_ufs_path(const struct prelux_alluxio_options *o, const char *path, char *out, size_t cap)
 {
   size_t len = strlen(o->root);
+  if (authority_length(path))
+    return full_path(o, path, out, cap);
   bool slash = path[0] || len == 0 || o->root[len - 1] == '/'; /* "/" and "file:///" are paths that end in their slash */
   int n = snprintf(out, cap, "%s%s%s", o->root, slash ? "/" : "", path);
   return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : n;

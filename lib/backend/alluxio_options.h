@@ -35,7 +35,8 @@ int prelux_alluxio_options_init(struct prelux_alluxio_options *o, const struct p
 void prelux_alluxio_options_release(struct prelux_alluxio_options *o);
 
 /* The full UFS path of an object path below the root, as AlluxioURI.toString() gives it: what the ring hashes, what file ids are made
- * of, what /v1 wants. Length; -ENAMETOOLONG. */
+ * of, what /v1 wants. "scheme://..." (no object path has two slashes) is a full path already: it is taken when it lies at or below
+ * the root. Length; -ENAMETOOLONG; -EINVAL: not below the root. */
 long prelux_alluxio_ufs_path(const struct prelux_alluxio_options *o, const char *path, char *out, size_t cap);
 
 #endif

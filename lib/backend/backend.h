@@ -234,10 +234,12 @@ struct prelux_backend_ops {
   /* `map`: the workers to be asked for an object, the first first, as "host:port". -errno of add ends it. */
   int (*owners)(struct prelux_backend *b, const char *path, int (*add)(void *arg, const char *owner), void *arg,
                 struct prelux_problem *why);
-  /* `status`: adds members to a JSON object: health of workers, hits by source, where credentials come from. Does not block. */
+  /* `status`: adds members to a JSON object: health of workers, hits by source, where credentials come from. Does not block.
+   * "trouble": text, says that the backend as a whole is degraded. */
   void (*report)(struct prelux_backend *b, struct cJSON *into);
   /* `doctor`: the same after asking the servers. */
   void (*examine)(struct prelux_backend *b, struct cJSON *into);
+  /* path: of an object or folder, or the remote's own URI ("s3://data/x"): -EOPNOTSUPP when that is none of this backend's. */
   int (*load)(struct prelux_backend *b, const char *path, enum prelux_load_verb verb,
               const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why);
   const struct prelux_backend_write *write; /* NULL: read-only */
