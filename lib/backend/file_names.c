@@ -272,7 +272,7 @@ static int rename_and_look(struct move *m, struct prelux_object *ret, struct pre
 int prelux_file_rename(struct prelux_backend *b, const char *from, const char *to, unsigned flags,
                        struct prelux_object *ret, struct prelux_problem *why)
 {
-  struct move m = {.flags = flags, .to = {.dir = -1}};
+  struct move m = {.flags = flags, .to = {.f = self(b), .dir = -1}};
   const char *path = from;
   int rc = prelux_file_place_open(self(b), from, false, &m.from, why);
   if (rc == 0)

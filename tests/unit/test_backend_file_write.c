@@ -1,0 +1,665 @@
+/* Backend file, writing: every call of the operating system failing once, threads, races with links. The promises
+ * themselves are tested by tests/integration/test_contract.py. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/backend/backend.h"
+#include "lib/base/os.h"
+#include "lib/conf/conf.h"
+
+#define BYTES 300000
+
+static char top[1024], root[1040];
+static struct prelux_backend *b;
+static const struct prelux_backend_write *w;
+static struct prelux_os real;
+static int source; /* BYTES of 's' */
+
+static const char *at(const char *name)
+{
+  static _Thread_local char paths[4][PATH_MAX];
+  static _Thread_local int n;
+  char *path = paths[n++ % 4];
+  snprintf(path, PATH_MAX, "%s/%s", root, name);
+  return path;
+}
+
+static void put_file(const char *path, const char *text)
+{
+  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0640);
+  assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+  close(fd);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+  return remove(path);
+}
+
+static int set_up(void **state)
+{
+  static const struct prelux_conf_key key = {.name = "root"};
+  struct prelux_conf_value value = {.key = &key, .text = root};
+  struct prelux_conf_backend conf = {.name = (char *)"b", .type = (char *)"file", .values = &value, .n_values = 1};
+  const char *tmp = getenv("TMPDIR");
+  real = prelux_os;
+  snprintf(top, sizeof(top), "%s/prelux-write-XXXXXX", tmp ? tmp : "/tmp");
+  if (!mkdtemp(top))
+    return -1;
+  snprintf(root, sizeof(root), "%s/root", top);
+  mkdir(root, 0755);
+  char path[PATH_MAX];
+  snprintf(path, sizeof(path), "%s/source", top);
+  source = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+  char *bytes = malloc(BYTES);
+  memset(bytes, 's', BYTES);
+  ssize_t n = write(source, bytes, BYTES);
+  free(bytes);
+  int rc = prelux_backend_find("file")->create(&conf, NULL, &b, NULL);
+  w = b->ops->write;
+  return n == BYTES ? rc : -1;
+}
+
+static int tear_down(void **state)
+{
+  prelux_os = real;
+  b->ops->free(b);
+  close(source);
+  return nftw(top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static int open_files(void)
+{
+  int n = 0;
+  DIR *dir = opendir("/proc/self/fd");
+  while (readdir(dir))
+    n++;
+  closedir(dir);
+  return n;
+}
+
+/* What lies in a folder, as one text: names, sizes and modes; hidden names are counted. */
+static int hidden;
+static void describe(const char *folder, char *out, size_t cap)
+{
+  struct dirent **names;
+  int n = scandir(folder, &names, NULL, alphasort);
+  for (int i = 0; i < n; i++)
+  {
+    char path[PATH_MAX];
+    struct stat st;
+    snprintf(path, sizeof(path), "%s/%s", folder, names[i]->d_name);
+    if (strncmp(names[i]->d_name, ".prelux~", 8) == 0)
+      hidden++;
+    else if (names[i]->d_name[0] != '.' && lstat(path, &st) == 0)
+    {
+      size_t len = strlen(out);
+      snprintf(out + len, cap - len, "%s %ld %o\n", path + strlen(root), S_ISDIR(st.st_mode) ? 0 : (long)st.st_size,
+               st.st_mode);
+      if (S_ISDIR(st.st_mode))
+        describe(path, out, cap);
+    }
+    free(names[i]);
+  }
+  free(names);
+}
+
+/* The N-th call of one member of prelux_os fails. */
+
+static int failing_at, failing_errno;
+static bool fails(void)
+{
+  if (!failing_at || --failing_at)
+    return false;
+  errno = failing_errno;
+  return true;
+}
+
+static int fail_openat(int dir, const char *path, int flags, ...)
+{
+  va_list ap;
+  va_start(ap, flags);
+  mode_t mode = flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(ap, mode_t) : 0;
+  va_end(ap);
+  return fails() ? -1 : openat(dir, path, flags, mode);
+}
+
+#define FAIL(type, name, parameters, arguments)                                                                        \
+  static type fail_##name parameters                                                                                   \
+  {                                                                                                                    \
+    return fails() ? -1 : name arguments;                                                                              \
+  }
+FAIL(int, fstat, (int fd, struct stat *st), (fd, st))
+FAIL(int, fstatat, (int dir, const char *path, struct stat *st, int flags), (dir, path, st, flags))
+FAIL(int, linkat, (int a, const char *f, int c, const char *t, int flags), (a, f, c, t, flags))
+FAIL(int, renameat, (int a, const char *f, int c, const char *t), (a, f, c, t))
+FAIL(int, renameat2, (int a, const char *f, int c, const char *t, unsigned flags), (a, f, c, t, flags))
+FAIL(int, unlinkat, (int dir, const char *path, int flags), (dir, path, flags))
+FAIL(int, mkdirat, (int dir, const char *path, mode_t mode), (dir, path, mode))
+FAIL(int, fchmod, (int fd, mode_t mode), (fd, mode))
+FAIL(int, fchmodat, (int dir, const char *path, mode_t mode, int flags), (dir, path, mode, flags))
+FAIL(int, utimensat, (int dir, const char *path, const struct timespec t[2], int flags), (dir, path, t, flags))
+FAIL(int, futimens, (int fd, const struct timespec t[2]), (fd, t))
+FAIL(int, fsync, (int fd), (fd))
+FAIL(int, fdatasync, (int fd), (fd))
+FAIL(int, ftruncate, (int fd, off_t len), (fd, len))
+FAIL(int, flock, (int fd, int op), (fd, op))
+FAIL(ssize_t, pread, (int fd, void *buf, size_t n, off_t off), (fd, buf, n, off))
+FAIL(ssize_t, pwrite, (int fd, const void *buf, size_t n, off_t off), (fd, buf, n, off))
+
+static DIR *null_fdopendir(int fd)
+{
+  return fails() ? NULL : fdopendir(fd);
+}
+
+static ssize_t no_copy(int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned flags)
+{
+  errno = EXDEV;
+  return -1;
+}
+
+static void hook(int which)
+{
+  prelux_os = real;
+  prelux_os.copy_file_range = no_copy; /* so that pread and pwrite are called */
+  switch (which)
+  {
+#define CASE(n, name)                                                                                                  \
+  case n:                                                                                                              \
+    prelux_os.name = fail_##name;                                                                                      \
+    break;
+    CASE(0, openat)
+    CASE(1, fstat)
+    CASE(2, fstatat)
+    CASE(3, linkat)
+    CASE(4, renameat)
+    CASE(5, renameat2)
+    CASE(6, unlinkat)
+    CASE(7, mkdirat)
+    CASE(8, fchmod)
+    CASE(9, fchmodat)
+    CASE(10, utimensat)
+    CASE(11, futimens)
+    CASE(12, fsync)
+    CASE(13, fdatasync)
+    CASE(14, ftruncate)
+    CASE(15, flock)
+    CASE(16, pread)
+    CASE(17, pwrite)
+  default:
+    prelux_os.fdopendir = null_fdopendir;
+  }
+}
+#define HOOKS 19
+
+/* Ops to be swept. */
+
+static struct prelux_object obj;
+static const struct prelux_set set = {.which = PRELUX_SET_MODE | PRELUX_SET_MTIME, .mode = 0600, .mtime_ns = 1};
+static const struct prelux_condition any;
+
+static int do_put(struct prelux_problem *why)
+{
+  struct prelux_put how = {.set = set};
+  return w->put(b, "f", source, BYTES, &how, &obj, why);
+}
+
+static int do_put_absent(struct prelux_problem *why)
+{
+  struct prelux_put how = {.set = set, .cond.must = PRELUX_MUST_BE_ABSENT};
+  return w->put(b, "n", source, BYTES, &how, &obj, why);
+}
+
+static int do_copy(struct prelux_problem *why)
+{
+  struct prelux_put how = {0};
+  return w->copy(b, "g", "", "f", &how, &obj, why);
+}
+
+static int do_upload(struct prelux_problem *why)
+{
+  struct prelux_put how = {.set = set};
+  struct prelux_part part = {0};
+  char token[PRELUX_TOKEN_MAX];
+  int rc = w->begin(b, "f", 1 << 20, &set, token, why);
+  if (rc == 0)
+    rc = w->part(b, "f", token, 0, source, 0, BYTES, part.tag, why);
+  if (rc == 0)
+    rc = w->part(b, "f", token, 0, source, 0, 9, part.tag, why); /* a shorter one: complete has to cut */
+  if (rc == 0)
+    rc = w->complete(b, "f", token, &part, 1, 9, &how, &obj, why);
+  return rc;
+}
+
+static int do_remove(struct prelux_problem *why)
+{
+  return w->remove(b, "f", &any, why);
+}
+
+static int do_rename(struct prelux_problem *why)
+{
+  return w->rename(b, "f", "d/g", 0, &obj, why);
+}
+
+static int do_rename_folder(struct prelux_problem *why)
+{
+  return w->rename(b, "d", "e", 0, &obj, why);
+}
+
+static int do_mkdir(struct prelux_problem *why)
+{
+  return w->mkdir(b, "n", 0700, why);
+}
+
+static int do_rmdir(struct prelux_problem *why)
+{
+  return w->rmdir(b, "e", why);
+}
+
+static int do_set_attr(struct prelux_problem *why)
+{
+  return w->set_attr(b, "f", &any, &set, &obj, why);
+}
+
+static int (*const ops[])(struct prelux_problem *why) = {do_put,    do_put_absent,    do_copy,  do_upload, do_remove,
+                                                         do_rename, do_rename_folder, do_mkdir, do_rmdir,  do_set_attr};
+
+static void furnish(void)
+{
+  static int trees;
+  char path[PATH_MAX];
+  prelux_os = real;
+  failing_at = 0;
+  snprintf(path, sizeof(path), "%s/old%d", top, trees++);
+  assert_int_equal(rename(root, path), 0);
+  mkdir(root, 0755);
+  mkdir(at("d"), 0755);
+  mkdir(at("e"), 0755);
+  put_file(at("e/.prelux~put-0123456789abcdef"), "left by the dead");
+  put_file(at("f"), "fff");
+  put_file(at("g"), "gggg");
+  put_file(at("d/g"), "ggg");
+}
+
+/* rc of the op whose N-th call fails, everything checked that must hold; 1: it did not come to the N-th call. */
+static int sweep_one(size_t op, int which, int n, const char *before, const char *after)
+{
+  struct prelux_problem why = {0};
+  char now[4096] = "";
+  furnish();
+  hook(which);
+  int files = open_files();
+  failing_at = n;
+  failing_errno = EIO;
+  int rc = ops[op](&why);
+  bool failed = failing_at == 0;
+  failing_at = 0;
+  prelux_os = real;
+  assert_int_equal(open_files(), files);
+  hidden = 0;
+  describe(root, now, sizeof(now));
+  if (rc == 0)
+    assert_string_equal(now, after);
+  else
+  {
+    assert_int_equal(why.err, -rc);
+    assert_true(why.text[0]);
+    bool same = strcmp(now, before) == 0, done = strcmp(now, after) == 0;
+    if (rc != -PRELUX_EUNKNOWN && !same)
+      fail_msg("op %zu, call %d of %d: %s (%s) but it is now\n%s", op, n, which, why.text, strerror(-rc), now);
+    if (rc == -PRELUX_EUNKNOWN && !same && !done && ops[op] != do_mkdir && ops[op] != do_set_attr)
+      fail_msg("op %zu, call %d of %d: neither before nor after:\n%s", op, n, which, now);
+  }
+  assert_true(w->clean(b, "", 0, NULL) >= 0);
+  hidden = 0;
+  describe(root, now, sizeof(now));
+  assert_int_equal(hidden, 0);
+  return failed ? rc : 1;
+}
+
+static void test_every_call_fails_once(void **state)
+{
+  int failures = 0, unknown = 0;
+  for (size_t op = 0; op < sizeof(ops) / sizeof(ops[0]); op++)
+  {
+    char before[4096] = "", after[4096] = "";
+    furnish();
+    describe(root, before, sizeof(before));
+    assert_int_equal(ops[op](NULL), 0);
+    describe(root, after, sizeof(after));
+    assert_string_not_equal(before, after);
+    for (int which = 0; which < HOOKS; which++)
+    {
+      int rc = 0;
+      for (int n = 1; n < 60 && rc <= 0; n++)
+      {
+        rc = sweep_one(op, which, n, before, after);
+        failures += rc < 0;
+        unknown += rc == -PRELUX_EUNKNOWN;
+      }
+      assert_int_equal(rc, 1);
+    }
+  }
+  assert_true(failures > 150);
+  assert_true(unknown > 5);
+}
+
+/* Odd answers of the kernel */
+
+static ssize_t short_copy(int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned flags)
+{
+  static int turn;
+  errno = turn % 2 ? EINTR : EINVAL;
+  return ++turn % 3 == 0 ? -1 : copy_file_range(in, in_off, out, out_off, n > 1000 ? 1000 : n, flags);
+}
+
+static ssize_t short_pread(int fd, void *buf, size_t n, off_t off)
+{
+  static int turn;
+  errno = EINTR;
+  return ++turn % 3 == 0 ? -1 : pread(fd, buf, n > 7001 ? 7001 : n, off);
+}
+
+static ssize_t short_pwrite(int fd, const void *buf, size_t n, off_t off)
+{
+  static int turn;
+  errno = EINTR;
+  return ++turn % 3 == 0 ? -1 : pwrite(fd, buf, n > 999 ? 999 : n, off);
+}
+
+static void expect_bytes(const char *name)
+{
+  char *bytes = malloc(BYTES + 1);
+  int fd = open(at(name), O_RDONLY);
+  assert_int_equal(read(fd, bytes, BYTES + 1), BYTES);
+  for (int i = 0; i < BYTES; i++)
+    assert_int_equal(bytes[i], 's');
+  close(fd);
+  free(bytes);
+}
+
+static void test_short_copies(void **state)
+{
+  furnish();
+  prelux_os.copy_file_range = short_copy;
+  prelux_os.pread = short_pread;
+  prelux_os.pwrite = short_pwrite;
+  assert_int_equal(do_put(NULL), 0);
+  expect_bytes("f");
+  prelux_os.copy_file_range = no_copy;
+  assert_int_equal(do_put_absent(NULL), 0);
+  expect_bytes("n");
+}
+
+static int refuse_tmpfile(int dir, const char *path, int flags, ...)
+{
+  va_list ap;
+  va_start(ap, flags);
+  mode_t mode = flags & O_CREAT ? va_arg(ap, mode_t) : 0;
+  va_end(ap);
+  errno = EOPNOTSUPP;
+  return (flags & O_TMPFILE) == O_TMPFILE ? -1 : openat(dir, path, flags, mode);
+}
+
+static int no_flags(int a, const char *f, int c, const char *t, unsigned flags)
+{
+  errno = EINVAL;
+  return flags ? -1 : renameat(a, f, c, t);
+}
+
+static int no_links(int a, const char *f, int c, const char *t, int flags)
+{
+  errno = EPERM;
+  return -1;
+}
+
+/* NFS: the link is made, the answer lost, and the second attempt says EEXIST. */
+static int link_twice(int a, const char *f, int c, const char *t, int flags)
+{
+  int rc = linkat(a, f, c, t, flags);
+  return rc < 0 ? rc : linkat(a, f, c, t, flags);
+}
+
+static void test_old_and_poor_file_systems(void **state)
+{
+  furnish();
+  prelux_os.openat = refuse_tmpfile;
+  prelux_os.renameat2 = no_flags;
+  assert_int_equal(do_put_absent(NULL), 0); /* by link */
+  assert_int_equal(do_put_absent(NULL), -EEXIST);
+  assert_int_equal(w->rename(b, "n", "f", PRELUX_RENAME_NOREPLACE, &obj, NULL), -EEXIST);
+  assert_int_equal(w->rename(b, "n", "m", PRELUX_RENAME_NOREPLACE, &obj, NULL), 0);
+  assert_int_equal(w->rename(b, "m", "f", PRELUX_RENAME_EXCHANGE, &obj, NULL), -EOPNOTSUPP);
+  assert_int_equal(w->rename(b, "d", "x", PRELUX_RENAME_NOREPLACE, &obj, NULL), -EINVAL);
+  expect_bytes("m");
+  prelux_os.linkat = no_links; /* and not even that: there is no exact way */
+  assert_int_equal(do_put_absent(NULL), -EOPNOTSUPP);
+  assert_int_equal(w->rename(b, "m", "k", PRELUX_RENAME_NOREPLACE, &obj, NULL), -EOPNOTSUPP);
+  assert_int_equal(do_put(NULL), 0);
+  prelux_os = real;
+  hidden = 0;
+  char now[4096] = "";
+  describe(root, now, sizeof(now));
+  assert_int_equal(hidden, 1); /* the one that furnish() made */
+}
+
+static void test_a_link_whose_answer_is_lost(void **state)
+{
+  furnish();
+  prelux_os.linkat = link_twice;
+  assert_int_equal(do_put_absent(NULL), 0);
+  assert_int_equal(do_put_absent(NULL), -EEXIST);
+  prelux_os.openat = refuse_tmpfile;
+  prelux_os.renameat2 = no_flags;
+  struct prelux_put how = {.cond.must = PRELUX_MUST_BE_ABSENT};
+  assert_int_equal(w->put(b, "m", source, BYTES, &how, &obj, NULL), 0);
+  expect_bytes("m");
+}
+
+static int write_after_rename(int a, const char *f, int c, const char *t)
+{
+  int rc = renameat(a, f, c, t);
+  put_file(at("f"), "somebody");
+  return rc;
+}
+
+static void test_somebody_writes_at_once(void **state)
+{
+  furnish();
+  assert_int_equal(do_put(NULL), 0);
+  assert_string_not_equal(obj.version, "");
+  prelux_os.renameat = write_after_rename;
+  assert_int_equal(do_put(NULL), 0);
+  assert_string_equal(obj.version, ""); /* not a version of bytes that we never sent */
+}
+
+static void append_to_g(void)
+{
+  int fd = open(at("g"), O_WRONLY | O_APPEND);
+  assert_int_equal(write(fd, "x", 1), 1);
+  close(fd);
+}
+
+static ssize_t copy_and_append(int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned flags)
+{
+  append_to_g();
+  return copy_file_range(in, in_off, out, out_off, n, flags);
+}
+
+static void test_a_source_that_changes_while_it_is_copied(void **state)
+{
+  furnish();
+  prelux_os.copy_file_range = copy_and_append;
+  assert_int_equal(do_copy(NULL), -ESTALE);
+  struct stat st;
+  assert_true(stat(at("f"), &st) == 0 && st.st_size == 3);
+}
+
+/* Threads: a counter in a file, added to by whoever replaces the version read. Nothing may be lost. */
+
+#define THREADS 4
+#define ADDED 25
+
+static int take(void *arg, uint64_t off, const void *buf, size_t len)
+{
+  assert_true(off + len < 32);
+  memcpy((char *)arg + off, buf, len);
+  return 0;
+}
+
+static int add_one(int fd)
+{
+  char text[32] = "";
+  struct prelux_object seen;
+  struct prelux_put how = {.cond.must = PRELUX_MUST_BE_VERSION, .set = {.which = PRELUX_SET_MTIME}};
+  if (b->ops->stat(b, "f", &seen, NULL) < 0 || b->ops->read(b, "f", &seen, 0, seen.size, take, text, NULL) < 0)
+    return -ESTALE;
+  int n = snprintf(text, sizeof(text), "%09ld", atol(text) + 1);
+  if (pwrite(fd, text, (size_t)n, 0) != n)
+    return -EIO;
+  memcpy(how.cond.version, seen.version, sizeof(how.cond.version));
+  return w->put(b, "f", fd, (uint64_t)n, &how, &seen, NULL);
+}
+
+static void *count(void *arg)
+{
+  int fd = memfd_create("count", MFD_CLOEXEC);
+  for (int added = 0; added < ADDED;)
+  {
+    int rc = add_one(fd);
+    if (rc != 0 && rc != -ESTALE)
+      return "failed";
+    added += rc == 0;
+  }
+  close(fd);
+  return NULL;
+}
+
+static void test_threads_lose_nothing(void **state)
+{
+  pthread_t threads[THREADS];
+  furnish();
+  put_file(at("f"), "000000000");
+  for (int i = 0; i < THREADS; i++)
+    assert_int_equal(pthread_create(&threads[i], NULL, count, NULL), 0);
+  for (int i = 0; i < THREADS; i++)
+  {
+    void *failed;
+    pthread_join(threads[i], &failed);
+    assert_null(failed);
+  }
+  char text[32] = "";
+  int fd = open(at("f"), O_RDONLY);
+  assert_int_equal(read(fd, text, sizeof(text)), 9);
+  close(fd);
+  assert_int_equal(atoi(text), THREADS * ADDED);
+}
+
+/* Renames in both directions between two folders at once: nobody waits for ever, and nothing is lost. */
+static void *to_and_fro(void *arg)
+{
+  struct prelux_object moved;
+  const char *from = arg ? "d/a" : "e/b", *to = arg ? "e/a" : "d/b";
+  for (int i = 0; i < 100; i++)
+  {
+    int rc = w->rename(b, from, to, 0, &moved, NULL);
+    if (rc == 0)
+      rc = w->rename(b, to, from, 0, &moved, NULL);
+    if (rc < 0)
+      return "failed";
+  }
+  return NULL;
+}
+
+static void test_renames_against_each_other(void **state)
+{
+  pthread_t threads[2];
+  furnish();
+  put_file(at("d/a"), "a");
+  put_file(at("e/b"), "b");
+  for (int i = 0; i < 2; i++)
+    assert_int_equal(pthread_create(&threads[i], NULL, to_and_fro, i ? root : NULL), 0);
+  for (int i = 0; i < 2; i++)
+  {
+    void *failed;
+    pthread_join(threads[i], &failed);
+    assert_null(failed);
+  }
+  assert_true(access(at("d/a"), F_OK) == 0 && access(at("e/b"), F_OK) == 0);
+}
+
+/* A folder is swapped against a link that leads out, again and again, while others write below it. */
+static atomic_bool over;
+
+static void *swap_for_ever(void *arg)
+{
+  while (!atomic_load(&over))
+  {
+    rename(at("d"), at("aside"));
+    rename(at("link"), at("d"));
+    rename(at("d"), at("link"));
+    rename(at("aside"), at("d"));
+  }
+  return NULL;
+}
+
+static void test_a_race_never_writes_outside(void **state)
+{
+  char outside[PATH_MAX];
+  pthread_t thread;
+  furnish();
+  snprintf(outside, sizeof(outside), "%s/outside", top);
+  mkdir(outside, 0755);
+  assert_int_equal(symlink("../outside", at("link")), 0);
+  atomic_store(&over, false);
+  pthread_create(&thread, NULL, swap_for_ever, NULL);
+  int good = 0;
+  for (int i = 0; i < 600; i++)
+  {
+    struct prelux_put how = {0};
+    good += w->put(b, "d/f", source, 10, &how, &obj, NULL) == 0;
+    w->mkdir(b, "d/x", 0755, NULL);
+    w->rename(b, "d/f", "d/y", 0, &obj, NULL);
+    w->set_attr(b, "d", &any, &set, &obj, NULL);
+    w->remove(b, "d/y", &any, NULL);
+  }
+  atomic_store(&over, true);
+  pthread_join(thread, NULL);
+  struct stat st;
+  assert_true(good > 0);
+  assert_int_equal(rmdir(outside), 0);
+  assert_int_equal(mkdir(outside, 0755), 0);
+  assert_true(stat(outside, &st) == 0 && (st.st_mode & 0777) == 0755);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      T(test_every_call_fails_once),       T(test_short_copies),
+      T(test_old_and_poor_file_systems),   T(test_a_link_whose_answer_is_lost),
+      T(test_somebody_writes_at_once),     T(test_a_source_that_changes_while_it_is_copied),
+      T(test_threads_lose_nothing),        T(test_renames_against_each_other),
+      T(test_a_race_never_writes_outside),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
