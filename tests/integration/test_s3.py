@@ -3,14 +3,17 @@
 The programs are those of test_programs.py, collected here with a `lake` of their own.
 """
 
+import hashlib
+import json
 import os
 import shutil
+import subprocess
 
 import pytest
 
 from tests import trees
 from tests.integration import test_programs as programs
-from tests.s3client import S3Client
+from tests.s3client import S3Client, encode
 from tests.servers.base import ServerError
 from tests.servers.rclone_s3 import RcloneS3
 from tests.servers.versitygw import Versitygw
@@ -70,3 +73,127 @@ def lake(request, prelux, served, tmp_path_factory):
                    "mappings": [{"local": "/prelux-lake", "remote": "src:/"}]})
     prelux.lake, prelux.source, prelux.kind = "/prelux-lake", root, kind
     return prelux
+
+
+# Objects that come by PUT, with ETags; names as S3 has them
+
+AWKWARD = [b"plain", b"a b", b"a+b", b"100%", b"%41", b"a?b", b"a#b", b"a&b=c;d", b"q'uo\"te", b"<x>", b"back\\slash", b"new\nline", b"tab\t",
+           b"not-utf8-\xe9\xff", "é中🜚".encode(), b"\x01\x7f", b"a:b", b"~t", b"-", b"...", b" lead", b"trail ", b"*", b"k" * 255,
+           "日".encode() * 85, b".hidden", b"d/e/f g", b"x" * 200 + b"/" + b"y" * 200 + b"/" + b"z" * 200]
+
+READ_ALL = """
+import hashlib, os, sys
+root = os.fsencode(sys.argv[1])
+for folder, folders, files in os.walk(root):
+    for name in files:
+        path = os.path.join(folder, name)
+        print("listed", os.path.relpath(path, root).hex())
+for name in sys.argv[2:]:
+    try:
+        with open(os.path.join(root, bytes.fromhex(name)), "rb") as f:
+            print("read", name, hashlib.md5(f.read()).hexdigest())
+    except OSError as error:
+        print("failed", name, error.errno)
+"""
+
+
+@pytest.fixture(params=SERVERS)
+def bucket(request, prelux, served, tmp_path_factory):
+    """(server, client) with an empty bucket `data` on /prelux-lake."""
+    name = "put-" + request.param
+    if name not in served:
+        folder = tmp_path_factory.mktemp(name) / "buckets"
+        folder.mkdir()
+        served[name] = folder, start(request, request.param, folder)
+    folder, server = served[name]
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    (folder / "data").mkdir()
+    prelux.config({"version": 1, "backends": {"src": backend(server)},
+                   "mappings": [{"local": "/prelux-lake", "remote": "src:/", "freshness": "always"}]})
+    return server, S3Client(server.url, server.access_key, server.secret_key)
+
+
+def test_awkward_names(prelux, bucket):
+    """Each name the server took: the right bytes, or an errno with a record; and whatever is listed can be read."""
+    server, client = bucket
+    took = {}
+    for number, name in enumerate(AWKWARD):
+        body = name + b"\n" + trees.pattern(number * 111, number)
+        status, _, _ = client.request("PUT", "/data/" + encode(name, b"/"), body=body)
+        if status == 200 and client.head("data", name)[0] == 200:
+            took[name] = hashlib.md5(body).hexdigest()
+    assert len(took) > len(AWKWARD) - 6
+    out = prelux.run(["/usr/bin/python3", "-c", READ_ALL, "/prelux-lake", *(name.hex() for name in took)]).stdout.split("\n")
+    rows = [line.split() for line in out if line]
+    listed = {bytes.fromhex(row[1]) for row in rows if row[0] == "listed"}
+    read = {bytes.fromhex(row[1]): row[2] for row in rows if row[0] == "read"}
+    failed = {bytes.fromhex(row[1]): int(row[2]) for row in rows if row[0] == "failed"}
+    assert listed <= set(took) | {name for name in listed if server.name == "rclone-s3"}
+    assert read == {name: took[name] for name in read}
+    assert set(read) | set(failed) == set(took)
+    for name in failed:
+        assert any(os.fsdecode(name) in record["path"] for record in prelux.errors()), (name, failed[name], prelux.errors())
+    if server.name == "versitygw":
+        assert not failed, failed
+        assert set(took) - listed <= {b"not-utf8-\xe9\xff", b"\x01\x7f"}  # it does not encode names
+        assert "names left out" in prelux.log()
+
+
+def test_changed_objects(prelux, bucket):
+    server, client = bucket
+    for number in range(5):
+        body = trees.pattern(3_000_000, number)
+        client.put("data", "x", body)
+        assert prelux.run("md5sum < /prelux-lake/x").stdout.split()[0] == hashlib.md5(body).hexdigest()
+    status, _, _ = client.request("DELETE", "/data/x")
+    assert status == 204
+    assert prelux.run("cat /prelux-lake/x", check=False).returncode == 1
+
+
+def test_open_file_keeps_its_version(prelux, bucket):
+    server, client = bucket
+    client.put("data", "x", b"one" * 1000)
+    child = prelux.popen("exec 3< /prelux-lake/x; echo open; read go; cat <&3", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"open\n"
+    client.put("data", "x", b"two" * 1000)
+    assert prelux.run("cat /prelux-lake/x").stdout == "two" * 1000
+    assert child.communicate(b"go\n")[0] == b"one" * 1000
+
+
+@pytest.mark.parametrize("keys", [{"secret_key": "wrong"}, {"access_key": "nobody"}])
+def test_wrong_keys_are_eacces_with_a_record(prelux, bucket, keys):
+    server, client = bucket
+    client.put("data", "x", b"hello")
+    prelux.config({"version": 1, "backends": {"src": backend(server, **keys)}, "mappings": [{"local": "/prelux-lake", "remote": "src:/"}]})
+    for command in ("cat /prelux-lake/x", "ls /prelux-lake"):
+        done = prelux.run(command, check=False)
+        assert done.returncode != 0 and "Permission denied" in done.stderr, done.stderr
+    record = prelux.errors()[0]
+    assert record["errno"] == "EACCES" and "doctor" in record["advice"], record
+    assert server.secret_key not in json.dumps(prelux.errors()) + prelux.log()
+
+
+def test_keys_of_the_environment_in_which_run_starts(prelux, bucket):
+    server, client = bucket
+    client.put("data", "x", b"hello")
+    conf = backend(server)
+    keys = {"AWS_ACCESS_KEY_ID": conf.pop("access_key"), "AWS_SECRET_ACCESS_KEY": conf.pop("secret_key")}
+    prelux.config({"version": 1, "backends": {"src": conf}, "mappings": [{"local": "/prelux-lake", "remote": "src:/"}]})
+    off = {"AWS_EC2_METADATA_DISABLED": "true"}
+    done = prelux.run("cat /prelux-lake/x", env=off, check=False)
+    assert done.returncode != 0 and "Permission denied" in done.stderr
+    assert "no keys anywhere" in prelux.errors()[0]["cause"]
+    assert prelux.run("cat /prelux-lake/x", env={**off, **keys}).stdout == "hello"
+
+
+def test_missing_bucket_is_eio_with_advice(prelux, bucket):
+    server, _ = bucket
+    prelux.config({"version": 1, "backends": {"src": backend(server, "no-such-bucket")},
+                   "mappings": [{"local": "/prelux-lake", "remote": "src:/"}]})
+    done = prelux.run("ls /prelux-lake", check=False)
+    assert done.returncode != 0 and "Input/output error" in done.stderr
+    assert "bucket" in prelux.errors()[0]["advice"]
+
+
+def test_empty_bucket_and_root(prelux, bucket):
+    assert prelux.run("ls -A /prelux-lake; cd /prelux-lake && pwd; test -d /prelux-lake && echo folder").stdout == "/prelux-lake\nfolder\n"
