@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from email.utils import formatdate, parsedate_to_datetime
 
 import pytest
@@ -24,6 +25,7 @@ from tests.integration import test_programs as programs
 from tests.integration.test_backends_raw import Tool
 from tests.servers import azurite
 from tests.servers.base import ServerError
+from tests.servers.faultproxy import FaultProxy
 from tests.servers.threads import ThreadServer, head_fields
 
 ENOENT, EIO, EACCES, ENOTDIR, EPROTO, EOPNOTSUPP, ESTALE = 2, 5, 13, 20, 71, 95, 116
@@ -379,3 +381,466 @@ def test_azfuse_cache_of_before_is_adopted(azfuse, account):
     (old / "abc.txt").write_text("abc")
     (old / "sub/d.txt").write_text("x")
     assert azfuse.run("cat data/abc.txt data/sub/d.txt").stdout == "abcd"
+
+
+# Folders, names and changes, by the backend alone and by programs.
+
+@pytest.fixture
+def tool(tmp_path):
+    made = []
+
+    def make(**conf):
+        made.append(Tool(tmp_path / f"tool{len(made)}", **conf))
+        return made[-1]
+
+    make.made = made
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_folders(account, tool):
+    account.make_container("folders")
+    for name, head in [("made/by/name", {}), ("marked/", {}), ("both", {}), ("both/x", {}), ("full", {}), ("full/y", {}),
+                       ("hdi", {"x-ms-meta-hdi_isfolder": "true"}), ("Hdi2", {"x-ms-meta-Hdi_isfolder": "true"}), ("hdi3/z", {}),
+                       ("hdi3", {"x-ms-meta-hdi_isfolder": "true"}), ("file", {}), ("file-1", {}), ("file.1", {})]:
+        account.put_blob("folders", name, b"" if name in ("both", "hdi", "Hdi2", "hdi3", "marked/") else b"x", **head)
+    one = tool(**backend(account, "folders"))
+    folders = ["made", "made/by", "marked", "both", "hdi", "Hdi2", "hdi3"]
+    assert {path: one("stat", path).get("type") for path in folders} == {path: "dir" for path in folders}
+    for path in ("file", "file-1", "made/by/name"):
+        assert one("stat", path)["type"] == "file"
+    listed = {}
+    for row in one("list", "")["names"]:  # a name may come twice: the store keeps the folder
+        listed.setdefault(row["name"], set()).add(row["type"])
+    assert {name for name, types in listed.items() if "dir" in types} == {"made", "marked", "both", "hdi", "Hdi2", "hdi3", "full"}
+    assert listed["file"] == {"file"}
+    assert one.names("marked") == one.names("hdi") == {} and set(one.names("made")) == {b"by"}
+    assert one("list", "file")["rc"] == -ENOTDIR
+    assert one("list", "nothing")["rc"] == one("stat", "nothing")["rc"] == one("stat", "made/b")["rc"] == -ENOENT
+    assert one("caps")["caps"] == 15
+
+
+def test_listing_and_stat_say_the_same(account, tool, lake_data):
+    one = tool(**backend(account, "tree"))
+    rows = one.names("names")
+    assert len(rows) > 40
+    for name, row in rows.items():
+        if row["type"] == "file":
+            stat = one("stat", b"names/" + name)
+            assert {key: stat[key] for key in row if key != "name"} == {key: row[key] for key in row if key != "name"}, name
+            assert row["version"].startswith("e:0x") and len(row["md5"]) == 32
+            rc, data, _ = one.read(b"names/" + name)
+            assert rc == 0 and data == (lake_data / "names" / os.fsdecode(name)).read_bytes()
+
+
+def test_names_that_azure_cannot_carry(account, tool):
+    account.make_container("cannot")
+    one = tool(**backend(account, "cannot"))
+    for name in (b"a\\b", b"latin-\xe9", b"\xed\xa0\x80", b"dir/\xff", b"\xc0\xaf", b"x" * 5000):
+        answer = one("stat", name)
+        assert answer["rc"] in (-EOPNOTSUPP, -ENOENT if len(name) > 1000 else -EOPNOTSUPP), (name, answer)
+
+
+@pytest.mark.limit(240)
+def test_pages(account, tool):
+    """More names than a page of Azurite (5000) holds."""
+    if account.request("HEAD", "/scale", {"restype": "container"})[0] != 200:
+        account.make_container("scale")
+        put_one = Uploader(account, "scale")
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda n: put_one(f"ten-thousand/name-{n:05}", str(n).encode()), range(SCALE)))
+    one = tool(**backend(account, "scale"))
+    assert set(one.names("ten-thousand")) == {b"name-%05d" % n for n in range(SCALE)}
+    assert one("list", "ten-thousand", stop_after=7)["rc"] < 0
+
+
+def test_changed_blob(account, tool):
+    put(account, "changes", a=trees.pattern(3 << 20, 1))
+    one = tool(**backend(account, "changes"))
+    before = one("stat", "a")
+    expect = {"size": before["size"], "version": before["version"]}
+    assert one.read("a", expect=expect, off=1000, len=5)[1] == trees.pattern(3 << 20, 1)[1000:1005]
+    account.put_blob("changes", "a", trees.pattern(3 << 20, 2))
+    for part in ({}, {"off": 1000, "len": 5}, {"off": (3 << 20) - 5, "len": 5}):
+        assert one.read("a", expect=expect, **part)[0] == -ESTALE
+    account.put_blob("changes", "a", b"short")
+    assert one.read("a", expect=expect)[0] == -ESTALE
+    account.request("DELETE", "/changes/a")
+    assert one.read("a", expect=expect)[0] in (-ENOENT, -ESTALE) and one("stat", "a")["rc"] == -ENOENT
+
+
+def test_ends_of_ranges(account, tool):
+    data = trees.pattern(100_000, 3)
+    put(account, "ranges", a=data, empty=b"")
+    one = tool(**backend(account, "ranges"))
+    for off, length in [(0, 1), (0, 100_000), (1, 99_999), (99_999, 1), (4095, 2), (50_000, 50_000)]:
+        assert one.read("a", off=off, len=length)[1] == data[off:off + length]
+    assert one.read("empty")[1] == b""
+    assert one.read("a", off=99_999, len=2)[0] == -ESTALE
+
+
+def test_changes_are_seen_by_programs(prelux, account):
+    put(account, "seen", a=b"one")
+    prelux.config({"version": 1, "backends": {"src": backend(account, "seen")},
+                   "mappings": [{"local": "/prelux-lake", "remote": "src:/", "freshness": "always"}]})
+    assert prelux.run("cat /prelux-lake/a; ls /prelux-lake").stdout == "onea\n"
+    account.put_blob("seen", "a", b"second")
+    account.put_blob("seen", "b/c", b"new")
+    assert prelux.run("cat /prelux-lake/a; stat -c %s /prelux-lake/a; ls /prelux-lake; cat /prelux-lake/b/c").stdout == "second6\na\nb\nnew"
+    account.request("DELETE", "/seen/a")
+    assert prelux.run("cat /prelux-lake/a; ls /prelux-lake", check=False).stdout == "b\n"
+
+
+def test_a_blob_hidden_by_a_folder(prelux, account):
+    """Blobs `a` (empty) and `a/b`: a folder by listing and by name."""
+    account.make_container("hidden")
+    account.put_blob("hidden", "a", b"")
+    account.put_blob("hidden", "a/b", b"below")
+    map_it(prelux, account, "hidden")
+    check = "stat -c %F /prelux-lake/a; cat /prelux-lake/a/b; ls -R /prelux-lake; stat -c %F /prelux-lake/a"
+    assert prelux.run(check).stdout == "directory\nbelow/prelux-lake:\na\n\n/prelux-lake/a:\nb\ndirectory\n"
+
+
+def test_number_of_requests(prelux, account):
+    """A cold file: one to find it, one to read it; after a listing: one."""
+    put(account, "count", **{f"f{number}": b"%d" % number for number in range(10)}, **{"d/e": b"deep"})
+    with FaultProxy(account.url) as proxy:
+        more = {"account_key": account.key}
+        conf = {**backend(account, "count", **more), "endpoint": f"{proxy.url}/{account.account}"}
+        prelux.config({"version": 1, "backends": {"src": conf}, "mappings": [{"local": "/prelux-lake", "remote": "src:/"}]})
+        assert prelux.run(["cat", "/prelux-lake/f3"]).stdout == "3"
+        assert [seen.method for seen in proxy.requests()] == ["HEAD", "GET"]
+        proxy.forget_requests()
+        assert prelux.run("ls /prelux-lake >/dev/null; cat /prelux-lake/f*").stdout == "0123456789"
+        assert len(proxy.requests()) == 1 + 9
+        proxy.forget_requests()
+        assert prelux.run("cat /prelux-lake/f*; test -e /prelux-lake/nothing || echo no").stdout == "0123456789no\n"
+        assert proxy.requests() == []
+        assert prelux.run(["cat", "/prelux-lake/d/e"]).stdout == "deep"
+        assert len(proxy.requests()) == 2
+        assert proxy.accepted < 8
+
+
+def test_broken_connections(account, tool):
+    data = trees.pattern(2 << 20, 9)
+    put(account, "broken", a=data)
+    with FaultProxy(account.url) as proxy:
+        one = tool(**{**backend(account, "broken", account_key=account.key), "endpoint": f"{proxy.url}/{account.account}"})
+        path = f"/{account.account}/broken/a"
+        for fault in ({"reset_after": 300_000, "times": 2}, {"close_after": 1_000_000, "times": 1}):
+            proxy.fault(path, **fault)
+            rc, got, answer = one.read("a")
+            assert rc == 0 and got == data, answer
+
+
+# Stand-ins: a server whose answers a test makes up.
+
+class StandIn(ThreadServer):
+    """answer(method, target, fields, body) -> (status, fields, body bytes)"""
+
+    name = "stand-in"
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+        self.bodies = []
+
+    def serve(self, connection):
+        while head := connection.read_until(b"\r\n\r\n"):
+            method, target = head.decode("latin-1").split(" ")[:2]
+            fields = head_fields(head)
+            body = b""
+            while len(body) < int(fields.get("content-length", 0)):
+                body += connection.receive()
+            with self.lock:
+                self.bodies.append((method, target, fields, body))
+            status, more, data = self.answer(method, target, fields, body)
+            more = {"Content-Length": str(len(data)), "Date": formatdate(usegmt=True), **more}
+            lines = [f"HTTP/1.1 {status} X"] + [f"{name}: {value}" for name, value in more.items() if value is not None]
+            connection.send("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == "HEAD" else data))
+
+
+DATA = trees.pattern(1000, 4)
+BLOB = {"ETag": '"0x8D1"', "Last-Modified": "Sat, 21 Nov 2026 10:00:00 GMT"}
+
+
+def blob_stand_in(valid=lambda fields: True, **changes):
+    """A container with one blob `a`; valid(fields): does the server like the request's credential?"""
+
+    def answer(method, target, fields, body):
+        if not valid(fields):
+            return 401, {"x-ms-error-code": "InvalidAuthenticationInfo"}, b""
+        if "comp=list" in target:
+            return 200, {}, changes.get("page", b"<EnumerationResults><Blobs/></EnumerationResults>")
+        if not target.endswith("/box/a"):
+            return 404, {"x-ms-error-code": "BlobNotFound"}, b""
+        part = fields.get("x-ms-range")
+        head, status, data = {**BLOB, **changes.get("head", {})}, 200, DATA
+        if method == "GET" and part:
+            first, last = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", part).groups())
+            head["Content-Range"], status, data = f"bytes {first}-{last}/{len(DATA)}", 206, DATA[first:last + 1]
+        if method == "GET":
+            head = {**head, **changes.get("get", {})}
+            status, data = changes.get("status", status), changes.get("data", data)
+        return status, head, data
+
+    return StandIn(answer)
+
+
+def stand_in_conf(server, **more):
+    return {"type": "azure", "account": "acct", "container": "box", "endpoint": f"{server.url}/acct", **more}
+
+
+def test_the_stand_in_is_read(tool):
+    with blob_stand_in() as server:
+        one = tool(**stand_in_conf(server))
+        assert one.read("a")[1] == DATA and one.read("a", off=10, len=20)[1] == DATA[10:30]
+        assert one("stat", "b")["rc"] == -ENOENT
+
+
+LIES = {
+    "another etag": ({"get": {"ETag": '"0x8D2"'}}, ESTALE),
+    "no etag": ({"head": {"ETag": None}}, EPROTO),
+    "etag with a line": ({"head": {"ETag": '"a b"'}}, EPROTO),
+    "no etag when read": ({"get": {"ETag": None}}, EPROTO),
+    "200 to a range": ({"status": 200, "get": {"Content-Range": None}, "data": DATA}, EPROTO),
+    "another range": ({"get": {"Content-Range": "bytes 11-30/1000"}}, EPROTO),
+    "another length": ({"get": {"Content-Range": "bytes 10-29/999"}}, EPROTO),
+    "no content-range": ({"get": {"Content-Range": None}}, EPROTO),
+    "short": ({"data": DATA[10:20]}, EPROTO),
+    "long": ({"data": DATA[10:40]}, EPROTO),
+    "empty": ({"data": b""}, EPROTO),
+    "archived": ({"status": 409, "get": {"x-ms-error-code": "BlobArchived"}, "data": b""}, EIO),
+    "a name that is too much": ({"status": 400, "get": {"x-ms-error-code": "OutOfRangeInput"}, "data": b""}, EOPNOTSUPP),
+    "changed": ({"status": 412, "get": {"x-ms-error-code": "ConditionNotMet"}, "data": b""}, ESTALE),
+    "gone": ({"status": 404, "get": {"x-ms-error-code": "BlobNotFound"}, "data": b""}, ENOENT),
+    "a page": ({"status": 302, "get": {"Location": "/login"}, "data": b"log in"}, EIO),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_lies(tool, name):
+    changes, errno = LIES[name]
+    with blob_stand_in(**changes) as server:
+        rc, _, answer = tool(**stand_in_conf(server)).read("a", off=10, len=20)
+        assert rc == -errno, answer
+        assert name != "archived" or "rehydrate" in answer["advice"]
+
+
+def page_of(names, marker=""):
+    blobs = "".join(f"<Blob><Name>{name}</Name><Properties><Content-Length>1</Content-Length><Etag>0x1</Etag></Properties></Blob>"
+                    for name in names)
+    return f"<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker>{marker}</NextMarker></EnumerationResults>".encode()
+
+
+PAGES = {
+    "the same marker": lambda marker: page_of(["a"], "again"),
+    "a circle": lambda marker: page_of([], {"": "1", "1": "2", "2": "3", "3": "1"}[marker]),
+    "no xml": lambda marker: b"<html>log in</html>",
+    "json": lambda marker: b"{}",
+    "cut": lambda marker: page_of(["a", "b"])[:-10],
+    "nothing": lambda marker: b"",
+    "bomb": lambda marker: b'<!DOCTYPE r [<!ENTITY a "aaaa">]><EnumerationResults>&a;</EnumerationResults>',
+    "other names": lambda marker: page_of(["elsewhere"]),
+    "no etag": lambda marker: page_of(["dir/a"]).replace(b"<Etag>0x1</Etag>", b""),
+    "a long name": lambda marker: page_of(["dir/" + "n" * 20000]),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_lists_that_lie(tool, name):
+    def answer(method, target, fields, body):
+        marker = urllib.parse.parse_qs(target.partition("?")[2]).get("marker", [""])[0]
+        return 200, {}, PAGES[name](marker)
+
+    with StandIn(answer) as server:
+        assert tool(**stand_in_conf(server))("list", "dir" if name not in ("the same marker", "a circle") else "")["rc"] == -EPROTO
+
+
+def test_empty_pages_are_not_the_end(tool):
+    pages = {"": page_of([], "1"), "1": page_of([], "2&amp;"), "2&": page_of(["a b"], ""), "x": b""}
+
+    def answer(method, target, fields, body):
+        query = urllib.parse.parse_qs(target.partition("?")[2])
+        if method == "HEAD":
+            return 404, {"x-ms-error-code": "BlobNotFound"}, b""
+        return 200, {}, pages[query.get("marker", [""])[0]].replace(b"a b", query["prefix"][0].encode() + b"x" if "prefix" in query else b"a b")
+
+    with StandIn(answer) as server:
+        one = tool(**stand_in_conf(server))
+        assert set(one.names()) == {b"a b"}
+        assert one("stat", "folder")["type"] == "dir"
+
+
+def test_busy_server_is_asked_again(tool):
+    count = iter(range(100))
+
+    def answer(method, target, fields, body):
+        if next(count) < 2:
+            return 503, {"x-ms-error-code": "ServerBusy", "Retry-After": "0"}, b""
+        return 200, BLOB, DATA
+
+    with StandIn(answer) as server:
+        assert tool(**stand_in_conf(server))("stat", "a")["rc"] == 0
+
+
+@pytest.mark.parametrize("shift, word", [(3600, "behind"), (-3600, "ahead")])
+def test_clock_skew_is_named(tool, shift, word):
+    def answer(method, target, fields, body):
+        return 403, {"x-ms-error-code": "AuthenticationFailed", "Date": formatdate(time.time() + shift, usegmt=True)}, b""
+
+    with StandIn(answer) as server:
+        answer = tool(**stand_in_conf(server, account_key="a2V5"))("stat", "a")
+        assert answer["rc"] == -EACCES and word in answer["advice"] and "36" in answer["advice"]
+
+
+# Tokens: stand-ins for the token servers (Azurite takes tokens by TLS only), and one for the store.
+
+class Tokens:
+    """What the stand-in token servers gave out. life: seconds a token lives; down: they refuse."""
+
+    def __init__(self, life=3600):
+        self.life, self.down, self.given, self.asked = life, None, [], []
+        self.valid = set()
+        self.lock = threading.Lock()
+
+    def answer(self, method, target, fields, body):
+        with self.lock:
+            self.asked.append((method, target, fields, body.decode()))
+            if self.down:
+                return self.down, {}, b'{"error": "invalid_client", "error_description": "AADSTS7000215 secret text"}'
+            self.given.append(f"token-{len(self.given)}-{os.urandom(8).hex()}")
+            self.valid.add(self.given[-1])
+            life = self.life if len(self.given) % 2 else str(self.life)  # some servers say it as text
+            return 200, {}, json.dumps({"token_type": "Bearer", "access_token": self.given[-1], "expires_in": life}).encode()
+
+    def likes(self, fields):
+        return fields.get("authorization", "").removeprefix("Bearer ") in self.valid
+
+
+GRANTS = {
+    "service principal": ({}, lambda url, file: {"AZURE_TENANT_ID": "ten/ant", "AZURE_CLIENT_ID": "me", "AZURE_CLIENT_SECRET": "s3/cr&t=",
+                                                 "AZURE_AUTHORITY_HOST": url + "/"}),
+    "default": ({"default_credential": True}, lambda url, file: {"AZURE_TENANT_ID": "ten/ant", "AZURE_CLIENT_ID": "me",
+                                                                 "AZURE_CLIENT_SECRET": "s3/cr&t=", "AZURE_AUTHORITY_HOST": url}),
+    "workload": ({}, lambda url, file: {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "me", "AZURE_FEDERATED_TOKEN_FILE": file,
+                                        "AZURE_AUTHORITY_HOST": url}),
+    "app service": ({}, lambda url, file: {"IDENTITY_ENDPOINT": f"{url}/msi/token", "IDENTITY_HEADER": "s3/cr&t="}),
+    "machine": ({"managed_identity": True, "client_id": "who/is"}, lambda url, file: {"AZURE_POD_IDENTITY_AUTHORITY_HOST": url}),
+    "machine by default": ({"default_credential": True}, lambda url, file: {"AZURE_POD_IDENTITY_AUTHORITY_HOST": url}),
+}
+
+
+@pytest.fixture
+def grant(prelux):
+    """grant(name, tokens, ...): prelux on a stand-in store that likes tokens of a stand-in token server; returns the store."""
+    with ExitStack() as stack:
+        def make(name, tokens, **changes):
+            prelux.tokens = stack.enter_context(StandIn(tokens.answer))
+            store = stack.enter_context(blob_stand_in(tokens.likes, **changes))
+            federated = prelux.tmp / "federated"
+            federated.write_text("s3/cr&t=\n")
+            conf, env = GRANTS[name][0], GRANTS[name][1](prelux.tokens.url, str(federated))
+            prelux.env.update(env)
+            prelux.config({"version": 1, "backends": {"src": stand_in_conf(store, **conf)},
+                           "mappings": [{"local": "/prelux-lake", "remote": "src:/", "freshness": "always"}]})
+            return store
+
+        yield make
+
+
+READ = "cat /prelux-lake/a | md5sum | cut -c1-32"
+SUM = hashlib.md5(DATA).hexdigest() + "\n"
+
+
+@pytest.mark.parametrize("name", GRANTS)
+def test_tokens(prelux, grant, name):
+    tokens = Tokens()
+    grant(name, tokens)
+    assert prelux.run(f"{READ}; {READ}").stdout == 2 * SUM
+    (method, target, fields, body), = tokens.asked
+    form, query = urllib.parse.parse_qs(body), urllib.parse.parse_qs(target.partition("?")[2])
+    if name in ("service principal", "default", "workload"):
+        assert method == "POST" and target.endswith("/oauth2/v2.0/token")
+        assert form["scope"] == ["https://storage.azure.com/.default"] and form["client_id"] == ["me"]
+        assert form["grant_type"] == ["client_credentials"]
+        assert form["client_assertion" if name == "workload" else "client_secret"] == ["s3/cr&t="]
+    else:
+        assert method == "GET" and query["resource"] == ["https://storage.azure.com/"] and query["api-version"]
+        assert fields.get("metadata") == "true" or fields.get("x-identity-header") == "s3/cr&t="
+        assert query.get("client_id") == (["who/is"] if name == "machine" else None)
+    assert not leaked(prelux, tokens.given[0], "s3/cr&t=")
+
+
+def test_token_is_renewed_before_it_ends(prelux, grant):
+    """Tokens of 4 s are renewed in their last second; nobody ever waits for one that is still good, and none is refused."""
+    tokens = Tokens(life=4)
+    store = grant("machine", tokens)
+    assert prelux.run(f"for i in 1 2 3 4 5 6 7 8 9 10 11 12; do {READ}; sleep 0.5; done").stdout == 12 * SUM
+    assert 2 <= len(tokens.given) <= 4
+    assert not [1 for _, _, fields, _ in store.bodies if not tokens.likes(fields)]
+
+
+def test_renewal_that_fails_leaves_the_old_token(prelux, grant):
+    tokens = Tokens(life=8)
+    grant("service principal", tokens)
+    assert prelux.run(READ).stdout == SUM
+    tokens.down = 500
+    time.sleep(6.2)  # in its last quarter
+    assert prelux.run(f"{READ}; {READ}").stdout == 2 * SUM and len(tokens.given) == 1
+    asked = len(tokens.asked)
+    assert 1 < asked <= 5
+    time.sleep(2)
+    assert "Input/output error" in prelux.run(["cat", "/prelux-lake/a"], check=False).stderr
+
+
+def test_refused_token_is_renewed_once(prelux, grant):
+    tokens = Tokens()
+    grant("machine", tokens)
+    assert prelux.run(READ).stdout == SUM
+    tokens.valid.clear()  # revoked
+    time.sleep(5.1)       # one that is younger is not asked for anew
+    assert prelux.run(READ).stdout == SUM and len(tokens.given) == 2
+    tokens.valid.clear()
+    assert prelux.run(f"{READ}; {READ}", check=False).stdout != SUM and len(tokens.given) == 2
+
+
+def test_many_wait_for_one_token(prelux, grant):
+    tokens = Tokens()
+    grant("machine", tokens)
+    assert prelux.run(f"for i in $(seq 20); do cat /prelux-lake/a$i 2>/dev/null & done; {READ}; wait").stdout == SUM
+    assert len(tokens.given) == 1
+
+
+def test_token_server_that_refuses(prelux, grant):
+    tokens = Tokens()
+    tokens.down = 401
+    grant("service principal", tokens)
+    done = prelux.run("for i in 1 2 3 4 5 6; do cat /prelux-lake/a$i; done", check=False)
+    assert done.stderr.count("Permission denied") == 6 and len(tokens.asked) <= 2
+    assert "invalid_client" in prelux.story() and "tenant, client" in prelux.story()
+    assert not leaked(prelux, "s3/cr&t=", "secret text")
+
+
+def test_token_server_that_is_not_there(prelux, grant):
+    grant("machine", Tokens())
+    prelux.tokens.stop()
+    assert "Input/output error" in prelux.run(["cat", "/prelux-lake/a"], check=False).stderr
+    assert "Azure machine" in prelux.story()
+
+
+def test_tokens_and_secrets_need_tls(tool):
+    """To another machine neither a token nor a client's secret goes by plain http."""
+    conf = {"type": "azure", "account": "acct", "container": "box", "endpoint": "http://192.0.2.1/acct"}
+    for more in ({"bearer": "t"}, {"managed_identity": True}):
+        one = tool(**conf, **more)
+        assert one.process.wait(20) == 2 and "https is needed" in one.errors()
+        one.stderr.close()
+        tool.made.remove(one)
+
+
+def test_bearer_of_the_configuration(tool):
+    with blob_stand_in(lambda fields: fields.get("authorization") == "Bearer abc.def") as server:
+        assert tool(**stand_in_conf(server, bearer="abc.def")).read("a")[1] == DATA
+        assert tool(**stand_in_conf(server, bearer="other"))("stat", "a")["rc"] == -EACCES
