@@ -52,6 +52,7 @@ static void alluxio_free(struct prelux_backend *b)
   prelux_alluxio_options_release(&x->options);
   if (x->under)
     x->under->ops->free(x->under);
+  prelux_alluxio_ahead_release(&x->ahead);
   free(x->authorization);
   free(x);
 }
@@ -96,6 +97,7 @@ static int alluxio_create(const struct prelux_conf_backend *conf, struct prelux_
   if (!x)
     return prelux_problem(why, ENOMEM, "backend %s: no memory", conf->name);
   x->base.ops = &prelux_backend_alluxio;
+  prelux_alluxio_ahead_init(&x->ahead);
   x->net = net;
   int rc = prelux_alluxio_options_init(&x->options, conf, why);
   if (rc == 0)

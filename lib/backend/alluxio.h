@@ -17,6 +17,7 @@
 #define PRELUX_ALLUXIO_STALL_S 10        /* a cold range may take the under store seconds */
 #define PRELUX_ALLUXIO_META_STALL_S 5
 #define PRELUX_ALLUXIO_RANGE_MAX (8u << 20) /* above the JVM's direct memory a range poisons the worker */
+#define PRELUX_ALLUXIO_SPARES 4
 #define PRELUX_ALLUXIO_OWNERS 8          /* workers looked at for one object */
 #define PRELUX_ALLUXIO_PATIENCE_MS 40000 /* without an under store: a death is over after 28 s (PROTOCOLS 0.3) */
 
@@ -31,8 +32,15 @@ struct prelux_alluxio {
   bool whole_seconds;           /* times of the under store are not more precise than that */
   struct prelux_alluxio_pages *pages;
   atomic_ulong redirects, answered; /* ranges that a worker sent elsewhere, and served itself: does the ring agree? */
-  atomic_uint helpers;              /* threads that read ahead just now */
+  struct prelux_alluxio_ahead {
+    pthread_mutex_t lock; /* guards all */
+    unsigned reads;       /* under way, with their helpers: how many parts are fetched at once */
+    char *spares[PRELUX_ALLUXIO_SPARES];
+    unsigned n_spares;
+  } ahead; /* alluxio_crew.c */
 };
+void prelux_alluxio_ahead_init(struct prelux_alluxio_ahead *a);
+void prelux_alluxio_ahead_release(struct prelux_alluxio_ahead *a);
 
 /* One object that an op is about. Large: on the heap, or once on a stack. */
 struct prelux_alluxio_name {
@@ -112,6 +120,7 @@ struct prelux_alluxio_part {
   prelux_read_fn sink;
   void *arg;
   int stopped; /* what the sink said: final */
+  const atomic_bool *cancel; /* true: nobody wants it any more; NULL: never */
 };
 int prelux_alluxio_pass(struct prelux_alluxio_part *p, const void *buf, size_t len); /* to the sink */
 /* A range [part->pos, to), `to` at or behind part->end; what is behind end is read and dropped. OTHER with *ret_next: it sent us to

@@ -2,19 +2,21 @@
  *
  * Each answer of the S3 port has a connection of its own, so one stream alone would wait for a connection, a look-up and the under
  * store before each 8 MiB. The caller takes parts like everybody else, but straight to the sink; a helper's part waits in a
- * buffer until its turn. At most WINDOW parts are ahead of the sink, at most HELPERS_MAX helpers run for one backend, so memory is
- * bounded; without a helper the caller does all by itself. A failure stops everybody: what helpers have under way ends with their
- * next byte. */
+ * buffer until its turn. At most WINDOW parts are ahead of the sink. Helpers are hired only while fewer than AT_ONCE parts are being
+ * fetched for the backend: many readers need none, and memory is bounded; without a helper the caller does all by itself. Buffers are
+ * used again, for fresh memory costs a page fault each 4 KiB, and the kernel may take what lies idle (MADV_FREE). A failure stops
+ * everybody. */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "lib/backend/alluxio_read.h"
 
 #define WINDOW 4
 #define HELPERS 3
-#define HELPERS_MAX 12u
+#define AT_ONCE 4u
 #define PARTS_MAX 64
 #define STACK (256u << 10)
 
@@ -38,6 +40,43 @@ struct crew
   size_t n, next, done;
 };
 
+void prelux_alluxio_ahead_init(struct prelux_alluxio_ahead *a)
+{
+  pthread_mutex_init(&a->lock, NULL);
+}
+
+void prelux_alluxio_ahead_release(struct prelux_alluxio_ahead *a)
+{
+  while (a->n_spares)
+    munmap(a->spares[--a->n_spares], PRELUX_ALLUXIO_RANGE_MAX);
+  pthread_mutex_destroy(&a->lock);
+}
+
+static char *buffer_take(struct prelux_alluxio_ahead *a)
+{
+  pthread_mutex_lock(&a->lock);
+  char *buf = a->n_spares ? a->spares[--a->n_spares] : NULL;
+  pthread_mutex_unlock(&a->lock);
+  if (buf)
+    return buf;
+  void *fresh = mmap(NULL, PRELUX_ALLUXIO_RANGE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return fresh == MAP_FAILED ? NULL : fresh;
+}
+
+static void buffer_put(struct prelux_alluxio_ahead *a, char *buf)
+{
+  if (!buf)
+    return;
+  madvise(buf, PRELUX_ALLUXIO_RANGE_MAX, MADV_FREE);
+  pthread_mutex_lock(&a->lock);
+  bool keep = a->n_spares < PRELUX_ALLUXIO_SPARES;
+  if (keep)
+    a->spares[a->n_spares++] = buf;
+  pthread_mutex_unlock(&a->lock);
+  if (!keep)
+    munmap(buf, PRELUX_ALLUXIO_RANGE_MAX);
+}
+
 struct memory
 {
   struct crew *crew;
@@ -47,8 +86,6 @@ struct memory
 static int to_memory(void *arg, uint64_t off, const void *buf, size_t len)
 {
   struct memory *m = arg;
-  if (atomic_load(&m->crew->r->stop))
-    return -ECANCELED;
   memcpy(m->piece->buf + (off - m->piece->from), buf, len);
   return 0;
 }
@@ -56,7 +93,7 @@ static int to_memory(void *arg, uint64_t off, const void *buf, size_t len)
 static int fetch(struct crew *c, struct piece *p, prelux_read_fn sink, void *arg, struct prelux_problem *why)
 {
   struct prelux_alluxio_part part = {
-      .name = c->r->name, .expect = c->r->expect, .pos = p->from, .end = p->to, .sink = sink, .arg = arg};
+      .name = c->r->name, .expect = c->r->expect, .pos = p->from, .end = p->to, .sink = sink, .arg = arg, .cancel = &c->r->stop};
   int rc = prelux_alluxio_fetch(c->r, &part, why);
   return rc == 0 && part.pos != part.end ? prelux_problem(why, EPROTO, "/%s: a part is not whole", c->r->name->path) : rc;
 }
@@ -75,7 +112,7 @@ static void *help(void *arg)
     p->state = TAKEN;
     pthread_mutex_unlock(&c->lock);
     struct memory m = {.crew = c, .piece = p};
-    p->buf = malloc((size_t)(p->to - p->from));
+    p->buf = buffer_take(&c->r->x->ahead);
     p->rc = p->buf ? fetch(c, p, to_memory, &m, &p->why) : prelux_problem(&p->why, ENOMEM, "no memory to read ahead");
     pthread_mutex_lock(&c->lock);
     p->state = READY;
@@ -105,23 +142,35 @@ static int deliver(struct crew *c, struct piece *p, prelux_read_fn sink, void *a
   return p->rc < 0 ? p->rc : sink(arg, p->from, p->buf, (size_t)(p->to - p->from));
 }
 
+/* How many more parts may be fetched at once; the caller's own is counted in any case. */
+static size_t allowed(struct prelux_alluxio_ahead *a, size_t want)
+{
+  pthread_mutex_lock(&a->lock);
+  a->reads++;
+  size_t n = a->reads >= AT_ONCE ? 0 : AT_ONCE - a->reads;
+  n = n < want ? n : want;
+  a->reads += (unsigned)n;
+  pthread_mutex_unlock(&a->lock);
+  return n;
+}
+
+static void give_back(struct prelux_alluxio_ahead *a, size_t n)
+{
+  pthread_mutex_lock(&a->lock);
+  a->reads -= (unsigned)n;
+  pthread_mutex_unlock(&a->lock);
+}
+
 static size_t hire(struct crew *c, pthread_t *threads)
 {
-  atomic_uint *count = &c->r->x->helpers;
   pthread_attr_t attr;
-  size_t n = 0, want = c->n - 1 < HELPERS ? c->n - 1 : HELPERS;
+  size_t n = 0, want = allowed(&c->r->x->ahead, c->n - 1 < HELPERS ? c->n - 1 : HELPERS);
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, STACK > PTHREAD_STACK_MIN ? STACK : PTHREAD_STACK_MIN);
-  while (n < want)
-  {
-    if (atomic_fetch_add(count, 1) >= HELPERS_MAX || pthread_create(&threads[n], &attr, help, c) != 0)
-    {
-      atomic_fetch_sub(count, 1);
-      break;
-    }
+  while (n < want && pthread_create(&threads[n], &attr, help, c) == 0)
     n++;
-  }
   pthread_attr_destroy(&attr);
+  give_back(&c->r->x->ahead, want - n);
   return n;
 }
 
@@ -133,9 +182,9 @@ static int run(struct crew *c, prelux_read_fn sink, void *arg, struct prelux_pro
   for (size_t i = 0; i < c->n && rc == 0; i++)
   {
     rc = deliver(c, &c->pieces[i], sink, arg, why);
-    pthread_mutex_lock(&c->lock);
-    free(c->pieces[i].buf);
+    buffer_put(&c->r->x->ahead, c->pieces[i].buf);
     c->pieces[i].buf = NULL;
+    pthread_mutex_lock(&c->lock);
     c->done = i + 1;
     atomic_store(&c->r->stop, rc < 0);
     pthread_cond_broadcast(&c->changed);
@@ -143,9 +192,9 @@ static int run(struct crew *c, prelux_read_fn sink, void *arg, struct prelux_pro
   }
   for (size_t i = 0; i < helpers; i++)
     pthread_join(threads[i], NULL);
-  atomic_fetch_sub(&c->r->x->helpers, (unsigned)helpers);
+  give_back(&c->r->x->ahead, helpers + 1);
   for (size_t i = 0; i < c->n; i++)
-    free(c->pieces[i].buf);
+    buffer_put(&c->r->x->ahead, c->pieces[i].buf);
   return rc;
 }
 

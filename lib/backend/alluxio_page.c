@@ -94,6 +94,7 @@ int prelux_alluxio_page_get(struct prelux_alluxio *x, const struct prelux_alluxi
       .stall_s = PRELUX_ALLUXIO_META_STALL_S,
       .sink = on_bytes,
       .arg = &f,
+      .cancel = part->cancel,
   };
   int rc = prelux_net_call(x->net, &req, &a, why);
   enum prelux_alluxio_word word = weigh(w, &f, &a, rc, ret_rc, why);

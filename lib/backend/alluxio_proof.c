@@ -23,7 +23,8 @@
 #include "lib/backend/alluxio.h"
 #include "lib/base/log.h"
 
-#define TRY_AGAIN_MS 1000        /* after the first proof that did not work out; doubles */
+#define TRIES_FREE 8             /* many a file is too short to tell */
+#define TRY_AGAIN_MS 1000        /* after more; doubles */
 #define TRY_AGAIN_MAX_MS 300000
 #define SMALL (1u << 20)         /* no request more than needed for files up to this */
 #define LEAST 1024               /* bytes a page has; a first page shorter than that was cut */
@@ -361,8 +362,9 @@ static void conclude(struct prelux_alluxio_pages *p, struct known *k, uint64_t p
   k->at_work = false;
   k->proven = proven;
   k->proven_ms = now;
-  k->tries = proven ? 0 : k->tries < 20 ? k->tries + 1 : 20;
-  k->try_ms = proven ? 0 : now + (k->tries < 9 ? (int64_t)TRY_AGAIN_MS << k->tries : TRY_AGAIN_MAX_MS);
+  k->tries = proven ? 0 : k->tries + 1;
+  int over = k->tries - TRIES_FREE;
+  k->try_ms = over <= 0 ? 0 : now + (over < 9 ? (int64_t)TRY_AGAIN_MS << over : TRY_AGAIN_MAX_MS);
   if (proven)
   {
     p->size = proven;

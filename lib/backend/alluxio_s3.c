@@ -283,6 +283,7 @@ enum prelux_alluxio_word prelux_alluxio_range(struct prelux_alluxio *x, const st
       .stall_s = PRELUX_ALLUXIO_STALL_S,
       .sink = on_bytes,
       .arg = &t,
+      .cancel = part->cancel,
   };
   int rc = prelux_net_call(x->net, &req, &a, why);
   enum prelux_alluxio_word word = weigh(&t, r, w, &a, rc, ret_next, ret_rc);

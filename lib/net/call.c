@@ -81,6 +81,28 @@ static int64_t retry_after_ms(const struct prelux_net_answer *a)
   return ms > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : ms;
 }
 
+/* Buffers. */
+
+char *prelux_net_buffer_take(struct prelux_net *net)
+{
+  pthread_mutex_lock(&net->lock);
+  char *buffer = net->n_spares ? net->spares[--net->n_spares] : NULL;
+  pthread_mutex_unlock(&net->lock);
+  return buffer ? buffer : malloc(PRELUX_NET_BUFFER);
+}
+
+void prelux_net_buffer_put(struct prelux_net *net, char *buffer)
+{
+  pthread_mutex_lock(&net->lock);
+  if (buffer && net->n_spares < PRELUX_NET_SPARES)
+  {
+    net->spares[net->n_spares++] = buffer;
+    buffer = NULL;
+  }
+  pthread_mutex_unlock(&net->lock);
+  free(buffer);
+}
+
 /* Texts. */
 
 static int say(struct call *c, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -239,7 +261,7 @@ static int transfer(struct call *c, bool foreign)
   c->transient = false;
   prelux_net_head_reset(c->answer);
   count_by(&t, t.origin, sizeof(t.origin));
-  if (c->req->sink && !(t.fill = malloc(PRELUX_NET_BUFFER)))
+  if (c->req->sink && !(t.fill = prelux_net_buffer_take(c->net)))
     return say(c, ENOMEM, "no memory for a buffer");
   pthread_mutex_init(&t.lock, NULL);
   pthread_cond_init(&t.changed, NULL);
@@ -260,7 +282,7 @@ static int transfer(struct call *c, bool foreign)
   pthread_mutex_destroy(&t.lock);
   curl_easy_cleanup(t.easy);
   curl_slist_free_all(t.headers);
-  free(t.fill);
+  prelux_net_buffer_put(c->net, t.fill);
   return rc;
 }
 
@@ -375,7 +397,7 @@ int prelux_net_call(struct prelux_net *net, const struct prelux_net_request *req
   if (!enter(net))
     return prelux_problem(why, ECANCELED, "the daemon ends");
   struct call c = {.net = net, .req = req, .answer = ret, .why = why, .url = malloc(PRELUX_URL_MAX)};
-  c.drain = req->sink ? malloc(PRELUX_NET_BUFFER) : NULL;
+  c.drain = req->sink ? prelux_net_buffer_take(net) : NULL;
   int rc;
   if (!c.url || (req->sink && !c.drain))
     rc = prelux_problem(why, ENOMEM, "no memory for a call");
@@ -386,7 +408,7 @@ int prelux_net_call(struct prelux_net *net, const struct prelux_net_request *req
     free(ret->location); /* of an answer that is no redirect: it is ours to say where we are */
     ret->location = strdup(c.url);
   }
-  free(c.drain);
+  prelux_net_buffer_put(net, c.drain);
   free(c.url);
   leave(net);
   return rc;

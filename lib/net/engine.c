@@ -466,6 +466,8 @@ void prelux_net_free(struct prelux_net *net)
     pthread_cond_wait(&net->changed, &net->lock);
   pthread_mutex_unlock(&net->lock);
   curl_multi_cleanup(net->multi);
+  while (net->n_spares)
+    free(net->spares[--net->n_spares]);
   pthread_cond_destroy(&net->changed);
   pthread_mutex_destroy(&net->lock);
   free(net);

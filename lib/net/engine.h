@@ -12,6 +12,7 @@
 #include "lib/net/net.h"
 
 #define PRELUX_NET_BUFFER (1u << 20)      /* bytes between engine and sink, twice */
+#define PRELUX_NET_SPARES 8u              /* such buffers kept: fresh memory costs a page fault each 4 KiB */
 #define PRELUX_NET_HEADERS_MAX (64u << 10)
 #define PRELUX_NET_OTHER_BODY_MAX (64u << 10) /* kept of an answer that is not 2xx though a sink is there */
 #define PRELUX_NET_BODY_MAX (64u << 20)   /* default bound of an answer without a sink */
@@ -54,6 +55,8 @@ struct prelux_net {
   pthread_cond_t changed;          /* ending was set, or users reached 0 */
   bool ending;
   unsigned users;                  /* calls under way */
+  char *spares[PRELUX_NET_SPARES];
+  unsigned n_spares;
   struct prelux_net_transfer *inbox; /* transfers with wishes, the newest first */
   /* the engine's thread only */
   struct prelux_net_transfer *waiting, *active;
@@ -61,6 +64,10 @@ struct prelux_net {
 
 /* Asks the engine's thread for something. False: the engine ends, START was not taken. */
 bool prelux_net_wish(struct prelux_net *net, struct prelux_net_transfer *t, unsigned wish);
+
+/* A buffer of PRELUX_NET_BUFFER bytes, NULL: no memory; and back, when it is not needed any more (NULL is allowed). */
+char *prelux_net_buffer_take(struct prelux_net *net);
+void prelux_net_buffer_put(struct prelux_net *net, char *buffer);
 
 int64_t prelux_net_now_ms(void); /* CLOCK_MONOTONIC */
 
