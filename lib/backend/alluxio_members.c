@@ -296,6 +296,14 @@ int prelux_alluxio_view_get(struct prelux_alluxio_members *m, const struct prelu
   return err;
 }
 
+bool prelux_alluxio_members_known(struct prelux_alluxio_members *m)
+{
+  pthread_mutex_lock(&m->lock);
+  bool known = m->view != NULL;
+  pthread_mutex_unlock(&m->lock);
+  return known;
+}
+
 void prelux_alluxio_members_stir(struct prelux_alluxio_members *m)
 {
   pthread_mutex_lock(&m->lock);

@@ -54,7 +54,9 @@ int prelux_alluxio_wait(struct prelux_alluxio *x, struct prelux_alluxio_patience
   int64_t now = prelux_alluxio_now_ms();
   if (!p->since_ms)
     p->since_ms = now;
-  bool over = now - p->since_ms > (x->under ? PRELUX_ALLUXIO_PATIENCE_MS / 4 : PRELUX_ALLUXIO_PATIENCE_MS);
+  /* Who has never heard who the workers are has waited for that already. */
+  bool over = !prelux_alluxio_members_known(x->members) ||
+              now - p->since_ms > (x->under ? PRELUX_ALLUXIO_PATIENCE_MS / 4 : PRELUX_ALLUXIO_PATIENCE_MS);
   if (!over && prelux_net_backoff(x->net, p->rounds < 4 ? p->rounds++ : 4) == 0)
     return 0;
   prelux_problem(why, EIO, "%.330s; %s", cause.text,

@@ -14,7 +14,7 @@
 struct property {
   const char *name;
   const char *key;     /* the native key; NULL: none */
-  const char *choices; /* of the values that can be served, by '|'; NULL: any */
+  const char *choices; /* of the values that can be served, by '|'; NULL: any, the backend looks at it */
 };
 
 static const struct property properties[] = {
@@ -36,6 +36,7 @@ static const struct property properties[] = {
     {.name = "alluxio.user.worker.selection.policy.type", .choices = "CONSISTENT_HASH"},
     {.name = "alluxio.worker.membership.manager.type", .choices = "ETCD|STATIC|SERVICE_REGISTRY"},
     {.name = "alluxio.user.dynamic.consistent.hash.ring.enabled", .choices = "true"},
+    {.name = "alluxio.security.login.username"},
     {.name = NULL},
 };
 
@@ -195,7 +196,7 @@ static int fold_one(const struct folding *f, size_t i)
   const struct prelux_conf_key *key = p->key ? prelux_conf_row(PRELUX_AT_BACKEND, f->b->type, p->key) : NULL;
   if (!p->name || (p->key && !key))
     return warn_unknown(f, i);
-  if (!key && !among(p->choices, text))
+  if (!key && p->choices && !among(p->choices, text))
   {
     prelux_conf_complain(f->l, at_item(f, i), "`%s`: %s cannot be served; only %s", name, prelux_conf_quote(q, text), p->choices);
     return -EINVAL;

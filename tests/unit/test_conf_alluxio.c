@@ -32,7 +32,7 @@ static void properties_become_keys(void **state)
                                             "alluxio.worker.page.store.page.size: 4MB,\n"
                                             "alluxio.user.consistent.hash.virtual.node.count.per.worker: 2000,\n"
                                             "alluxio.user.worker.selection.policy: CONSISTENT,\n"
-                                            "alluxio.worker.membership.manager.type: ETCD,\n"
+                                            "alluxio.worker.membership.manager.type: ETCD, alluxio.security.login.username: somebody,\n"
                                             "alluxio.user.worker.list.refresh.interval: 2min}"),
                                     no_env);
   const struct prelux_conf_backend *b = only(c);
