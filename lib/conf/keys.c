@@ -27,7 +27,7 @@ const struct prelux_conf_kind prelux_conf_kinds[] = {
     {.type = "file", .help = "A folder of this machine, or of a network file system mounted on it."},
     {.type = "http", .help = "A web server: files by GET with ranges, folders by the server's index pages."},
     {.type = "alluxio-proxy", .help = "The REST API of an Alluxio proxy (2.x; 3.x with the S3 v2 servlet switched off)."},
-    {.type = "alluxio", .later = true, .help = "Workers of an Alluxio 3.x cluster (Dora), addressed by their hash ring."},
+    {.type = "alluxio", .help = "Workers of an Alluxio 3.x cluster (Dora), addressed by their hash ring."},
     {.type = "alluxio-ee", .later = true, .help = "Workers of Alluxio Enterprise AI."},
     {.type = "s3", .env = s3_env, .help = "One bucket of S3 or of what speaks it (MinIO, Ceph, Alibaba OSS, ...)."},
     {.type = "azure", .env = azure_env, .help = "Azure Blob Storage: one container of a storage account."},
