@@ -355,7 +355,9 @@ void prelux_aws_credentials_report(struct prelux_aws_credentials *c, cJSON *into
   if (h)
   {
     size_t n = strlen(h->set.access);
-    cJSON_AddStringToObject(into, "access_key", n > 8 ? h->set.access + n - 4 : "");
+    char shown[12];
+    snprintf(shown, sizeof(shown), "...%s", n > 8 ? h->set.access + n - 4 : "");
+    cJSON_AddStringToObject(into, "access_key", shown);
     cJSON_AddBoolToObject(into, "temporary", h->set.token != NULL);
     if (h->set.expires_s)
       cJSON_AddNumberToObject(into, "expires_in_s", (double)(h->set.expires_s - (int64_t)time(NULL)));

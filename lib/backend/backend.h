@@ -45,8 +45,9 @@ enum prelux_backend_caps {
   PRELUX_CAP_RANGE = 0x1,      /* read() of a part is as cheap as its bytes */
   PRELUX_CAP_LIST_EXACT = 0x2, /* list gives exact size, mtime and version: no stat needed */
   PRELUX_CAP_CONDITIONAL = 0x4, /* read() itself fails with -ESTALE when the version changed */
-  PRELUX_CAP_LIST_ALL = 0x8,    /* a name that list lacks is not there. Not so: web servers leave out names that begin with a
-                                 * dot; Alluxio shows an empty folder when one name in the under store is not UTF-8 */
+  PRELUX_CAP_LIST_ALL = 0x8,    /* a name that list lacks is not there, unless list passed on a name that no folder can hold (""
+                                 * stands for one that the server could not say). Not so: web servers leave out names that begin
+                                 * with a dot; Alluxio shows an empty folder when one name in the under store is not UTF-8 */
   /* What its `write` ops can do; the bits of a type are the most, prelux_able of one remote is what holds there. */
   PRELUX_CAP_WRITE = 0x100,             /* put and remove */
   PRELUX_CAP_PUT_ABSENT = 0x200,        /* put, complete, copy: PRELUX_MUST_BE_ABSENT, tested and done in one step by the remote */

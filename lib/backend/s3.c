@@ -348,7 +348,7 @@ static void s3_examine(struct prelux_backend *b, cJSON *into)
 
 const struct prelux_backend_ops prelux_backend_s3 = {
     .type = "s3",
-    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_CONDITIONAL,
+    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_LIST_ALL | PRELUX_CAP_CONDITIONAL,
     .create = s3_create,
     .free = s3_free,
     .identity = s3_identity,

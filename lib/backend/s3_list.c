@@ -319,8 +319,13 @@ static int take_page(struct listing *l, const struct prelux_s3_page *page, bool 
   for (size_t i = 0; i < prelux_s3_page_count(page) && rc == 0; i++)
   {
     prelux_s3_page_entry(page, i, &e);
+    size_t unsaid = l->unsaid;
     if (!name_of(l, page, &e, &name, &rc))
+    {
+      if (l->unsaid > unsaid && rc == 0) /* one name, of which nobody knows what it is */
+        rc = l->add(l->arg, "", 0, &(struct prelux_object){.type = PRELUX_FILE});
       continue;
+    }
     if (e.prefix && (names_have(&files, name.s, name.len) || names_have(&l->carry, name.s, name.len)))
       l->hidden++;
     else

@@ -207,7 +207,7 @@ static struct prelux_folder *pack(struct collect *c, uint64_t learned_ns)
   f->tree = c->v->tree;
   f->learned_ns = learned_ns;
   f->exact = c->exact;
-  f->all = c->exact && (c->v->backend->ops->caps & PRELUX_CAP_LIST_ALL);
+  f->all = c->exact && !c->dropped && (c->v->backend->ops->caps & PRELUX_CAP_LIST_ALL);
   f->path_len = (uint32_t)len;
   memcpy(f->path, c->object, len);
   f->blob = malloc(bytes);
