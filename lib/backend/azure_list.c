@@ -1,8 +1,11 @@
-/* Listings: List Blobs of the container with a prefix and the delimiter '/', page after page.
+/* Listings: List Blobs of the container with a prefix and the delimiter '/', page after page. A page is taken apart while it
+ * comes and passed on when it is whole, so that one that breaks off can be asked for again.
  *
  * A blob "dir/" makes a folder and has no name in it. A blob that stands for a folder (hdi_isfolder, or a directory of a
- * hierarchical namespace) is one. A blob and a prefix of one name are both passed on: the store shows the folder. Pages may be
- * empty and yet not the last; markers that go in circles end it. */
+ * hierarchical namespace) is one. Blobs `a` and `a/b`: an empty `a` is passed on beside the folder, which the store prefers; one
+ * with bytes wins, as it does in a look-up, and the folder is left out. Pages are sorted here: Azure mixes blobs and prefixes,
+ * Azurite does not. What lies between `a` and `a/` begins with `a`, so that of each page only blobs whose names begin its
+ * last name are remembered for the next. Pages may be empty and yet not the last; markers that go in circles end it. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,10 +13,24 @@
 
 #include "lib/backend/azure.h"
 #include "lib/backend/azure_xml.h"
+#include "lib/base/log.h"
 
 #define PAGE_MAX (64u << 20)
+#define PAGE_NAMES_MAX 20000u /* Azure sends 5000 at most */
+#define PAGE_TRIES 3
 #define NAMES_MAX 5000000u
 #define PAGES_MAX 1000000u
+
+struct item {
+  char *name; /* in the folder; a prefix without its slash */
+  bool prefix;
+  struct prelux_object obj;
+};
+
+struct items {
+  struct item *v;
+  size_t n, cap;
+};
 
 struct listing {
   struct prelux_azure *z;
@@ -22,10 +39,35 @@ struct listing {
   prelux_list_fn add;
   void *arg;
   size_t count; /* entries, the folder's own blob among them */
-  struct prelux_azure_xml *page;
-  int stopped;  /* what `add` said */
-  int failed;   /* what taking the page apart said */
+  struct prelux_azure_xml *xml;
+  struct items page, kept; /* kept: blobs with bytes that may yet meet a prefix of their name */
+  unsigned hidden;
+  int failed; /* what taking the page apart said */
 };
+
+static void drop(struct items *l)
+{
+  for (size_t i = 0; i < l->n; i++)
+    free(l->v[i].name);
+  free(l->v);
+  *l = (struct items){0};
+}
+
+static int append(struct items *l, const struct item *item, const char *name, size_t len)
+{
+  if (l->n == l->cap)
+  {
+    size_t cap = l->cap ? 2 * l->cap : 64;
+    struct item *grown = realloc(l->v, cap * sizeof(*grown));
+    if (!grown)
+      return -ENOMEM;
+    l->v = grown;
+    l->cap = cap;
+  }
+  l->v[l->n] = *item;
+  l->v[l->n].name = strndup(name, len);
+  return l->v[l->n].name ? (l->n++, 0) : -ENOMEM;
+}
 
 /* Circles of any length: a marker is compared with one that is kept, which is replaced at ever longer distances. */
 struct circle {
@@ -46,33 +88,30 @@ static int in_circle(struct circle *c, const char *marker)
   return c->kept ? 0 : -ENOMEM;
 }
 
-static int pass_on(void *arg, const struct prelux_azure_entry *e)
+static int on_entry(void *arg, const struct prelux_azure_entry *e)
 {
   struct listing *l = arg;
-  struct prelux_object obj = {.type = PRELUX_DIR};
+  struct item item = {.prefix = e->prefix, .obj = {.type = PRELUX_DIR}};
   size_t len = e->name_len;
-  if (len < l->base_len || memcmp(e->name, l->base, l->base_len) != 0 || ++l->count > NAMES_MAX)
+  if (len < l->base_len || memcmp(e->name, l->base, l->base_len) != 0 || l->page.n == PAGE_NAMES_MAX)
     return -EPROTO;
   if (e->prefix && (len == l->base_len || e->name[--len] != '/'))
     return -EPROTO;
-  if (!e->prefix && len == l->base_len)
-    return 0;
   if (!e->prefix && !e->folder)
   {
-    obj = (struct prelux_object){.type = PRELUX_FILE, .size = e->size, .mtime_ns = e->mtime_ns};
-    memcpy(obj.md5, e->md5, sizeof(obj.md5));
-    if (e->size == UINT64_MAX || !prelux_azure_version(e->etag, obj.version))
+    item.obj = (struct prelux_object){.type = PRELUX_FILE, .size = e->size, .mtime_ns = e->mtime_ns};
+    memcpy(item.obj.md5, e->md5, sizeof(item.obj.md5));
+    if (e->size == UINT64_MAX || !prelux_azure_version(e->etag, item.obj.version))
       return -EPROTO;
   }
-  l->stopped = l->add(l->arg, e->name + l->base_len, len - l->base_len, &obj);
-  return l->stopped;
+  return append(&l->page, &item, e->name + l->base_len, len - l->base_len);
 }
 
 static int on_bytes(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len)
 {
   struct listing *l = arg;
   if (head->status == 200)
-    l->failed = prelux_azure_xml_feed(l->page, buf, len);
+    l->failed = prelux_azure_xml_feed(l->xml, buf, len);
   return l->failed;
 }
 
@@ -82,6 +121,80 @@ static int explain(const struct listing *l, int rc, struct prelux_problem *why)
     return prelux_problem(why, EPROTO, "list %s of container %s: the answer is no listing of these names, cut, or too long",
                           l->base, l->z->container);
   return prelux_problem(why, -rc, "list %s: %s", l->base, strerror(-rc));
+}
+
+/* A page that is whole. */
+
+static int by_name(const void *a, const void *b)
+{
+  return strcmp(((const struct item *)a)->name, ((const struct item *)b)->name);
+}
+
+static bool has_bytes(const struct item *i)
+{
+  return i->obj.type == PRELUX_FILE && i->obj.size > 0;
+}
+
+/* A blob with bytes has this prefix's name: on the page (sorted) it stands beside it. */
+static bool is_taken(const struct listing *l, size_t i)
+{
+  const struct item *v = l->page.v;
+  for (size_t k = i; k-- > 0 && strcmp(v[k].name, v[i].name) == 0;)
+    if (has_bytes(&v[k]))
+      return true;
+  for (size_t k = i + 1; k < l->page.n && strcmp(v[k].name, v[i].name) == 0; k++)
+    if (has_bytes(&v[k]))
+      return true;
+  for (size_t k = 0; k < l->kept.n; k++)
+    if (strcmp(l->kept.v[k].name, v[i].name) == 0)
+      return true;
+  return false;
+}
+
+/* Which blobs the next page may still collide with. */
+static int keep_some(struct listing *l)
+{
+  const char *last = l->page.n ? l->page.v[l->page.n - 1].name : NULL;
+  struct items kept = {0};
+  const struct items *from[] = {&l->kept, &l->page};
+  int rc = 0;
+  for (size_t f = 0; last && f < 2; f++)
+    for (size_t i = 0; rc == 0 && i < from[f]->n; i++)
+    {
+      const struct item *item = &from[f]->v[i];
+      size_t len = strlen(item->name);
+      if (has_bytes(item) && strncmp(item->name, last, len) == 0)
+        rc = append(&kept, item, item->name, len);
+    }
+  if (last)
+  {
+    drop(&l->kept);
+    l->kept = kept;
+  }
+  return rc;
+}
+
+static int pass_on(struct listing *l)
+{
+  int rc = 0;
+  if (l->page.n)
+    qsort(l->page.v, l->page.n, sizeof(*l->page.v), by_name);
+  for (size_t i = 0; i < l->page.n && rc == 0; i++)
+  {
+    const struct item *item = &l->page.v[i];
+    if (++l->count > NAMES_MAX)
+      return -EPROTO;
+    if (!item->name[0] && !item->prefix)
+      continue; /* the folder's own blob */
+    if (item->prefix && is_taken(l, i))
+    {
+      if (l->hidden++ == 0)
+        prelux_warn("container %s: blob '%.200s%.200s' hides the folder of its name", l->z->container, l->base, item->name);
+      continue;
+    }
+    rc = l->add(l->arg, item->name, strlen(item->name), &item->obj);
+  }
+  return rc == 0 ? keep_some(l) : rc;
 }
 
 /* The URL of a page; malloc'd. max: 0 as many as the server likes. */
@@ -107,35 +220,51 @@ static char *page_url(const struct listing *l, bool folders, int max, const char
   return NULL;
 }
 
-/* One page; *marker is that of this page and becomes that of the next. */
-static int fetch_page(struct listing *l, const char *url, char **marker, struct prelux_problem *why)
+/* One try at a page. -EAGAIN: it broke off, *why says how. */
+static int try_page(struct listing *l, const char *url, char **ret_marker, struct prelux_problem *why)
 {
   struct prelux_net_answer a;
   struct prelux_azure_call call = {.method = "GET", .url = url, .max_body = PAGE_MAX, .sink = on_bytes, .arg = l};
-  l->page = prelux_azure_xml_create(pass_on, l);
-  if (!l->page)
+  l->xml = prelux_azure_xml_create(on_entry, l);
+  if (!l->xml)
     return prelux_problem(why, ENOMEM, "no memory for a listing");
   l->failed = 0;
   int rc = prelux_azure_call(l->z, &call, &a, why);
-  if (l->stopped < 0)
-    rc = l->stopped;
-  else if (l->failed < 0)
+  if (l->failed < 0)
     rc = explain(l, l->failed, why);
   else if (rc < 0)
-    rc = prelux_azure_failed(rc);
+    rc = a.received && a.status == 200 ? -EAGAIN : prelux_azure_failed(rc);
   else if (a.status != 200)
     rc = prelux_azure_refused(l->z, &a, "GET", url, why);
   else
   {
-    free(*marker);
-    *marker = NULL;
-    rc = prelux_azure_xml_end(l->page, marker);
+    rc = prelux_azure_xml_end(l->xml, ret_marker);
     rc = rc < 0 ? explain(l, rc, why) : 0;
   }
-  prelux_azure_xml_free(l->page);
-  l->page = NULL;
+  prelux_azure_xml_free(l->xml);
   prelux_net_answer_free(&a);
   return rc;
+}
+
+/* One page; *marker becomes that of the next. */
+static int fetch_page(struct listing *l, const char *url, char **marker, struct prelux_problem *why)
+{
+  char *next = NULL;
+  int rc = try_page(l, url, &next, why);
+  for (int tries = 1; rc == -EAGAIN && tries < PAGE_TRIES && prelux_net_backoff(l->z->net, tries) == 0; tries++)
+  {
+    drop(&l->page);
+    rc = try_page(l, url, &next, why);
+  }
+  if (rc == 0)
+  {
+    rc = pass_on(l);
+    rc = rc == -EPROTO || rc == -ENOMEM ? explain(l, rc, why) : rc;
+  }
+  drop(&l->page);
+  free(*marker);
+  *marker = next;
+  return rc == -EAGAIN ? -EIO : rc;
 }
 
 /* All pages, or, with `first`, those up to the first name. */
@@ -157,6 +286,7 @@ static int fetch_all(struct listing *l, bool first, struct prelux_problem *why)
   }
   free(circle.kept);
   free(marker);
+  drop(&l->kept);
   return rc;
 }
 

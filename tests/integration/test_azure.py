@@ -408,13 +408,13 @@ def test_folders(account, tool):
     one = tool(**backend(account, "folders"))
     folders = ["made", "made/by", "marked", "both", "hdi", "Hdi2", "hdi3"]
     assert {path: one("stat", path).get("type") for path in folders} == {path: "dir" for path in folders}
-    for path in ("file", "file-1", "made/by/name"):
+    for path in ("file", "file-1", "made/by/name", "full", "full/y"):
         assert one("stat", path)["type"] == "file"
     listed = {}
     for row in one("list", "")["names"]:  # a name may come twice: the store keeps the folder
         listed.setdefault(row["name"], set()).add(row["type"])
-    assert {name for name, types in listed.items() if "dir" in types} == {"made", "marked", "both", "hdi", "Hdi2", "hdi3", "full"}
-    assert listed["file"] == {"file"}
+    assert {name for name, types in listed.items() if "dir" in types} == {"made", "marked", "both", "hdi", "Hdi2", "hdi3"}
+    assert listed["file"] == listed["full"] == {"file"}
     assert one.names("marked") == one.names("hdi") == {} and set(one.names("made")) == {b"by"}
     assert one("list", "file")["rc"] == -ENOTDIR
     assert one("list", "nothing")["rc"] == one("stat", "nothing")["rc"] == one("stat", "made/b")["rc"] == -ENOENT
@@ -492,6 +492,15 @@ def test_changes_are_seen_by_programs(prelux, account):
     assert prelux.run("cat /prelux-lake/a; ls /prelux-lake", check=False).stdout == "b\n"
 
 
+def test_a_blob_hides_the_folder_of_its_name(prelux, account):
+    """Blobs `a` (with bytes) and `a/b`: a file by listing and by name, before and after a listing; the log says so."""
+    put(account, "hides", **{"a": b"bytes", "a/b": b"below", "a-": b"", "a.txt": b""})
+    map_it(prelux, account, "hides")
+    check = "stat -c %F /prelux-lake/a; cat /prelux-lake/a /prelux-lake/a/b; ls -RF /prelux-lake; stat -c %F /prelux-lake/a"
+    assert prelux.run(check).stdout == "regular file\nbytesbelow/prelux-lake:\na\na-\na.txt\nregular file\n"
+    assert "blob 'a' hides the folder" in prelux.log()
+
+
 def test_a_blob_hidden_by_a_folder(prelux, account):
     """Blobs `a` (empty) and `a/b`: a folder by listing and by name."""
     account.make_container("hidden")
@@ -532,6 +541,12 @@ def test_broken_connections(account, tool):
             proxy.fault(path, **fault)
             rc, got, answer = one.read("a")
             assert rc == 0 and got == data, answer
+        put(account, "broken2", **{f"name-{number}": b"" for number in range(50)})
+        one = tool(**{**backend(account, "broken2", account_key=account.key), "endpoint": f"{proxy.url}/{account.account}"})
+        proxy.fault(f"/{account.account}/broken2", reset_after=3000, times=2)
+        assert len(one.names()) == len(one("list")["names"]) == 50
+        proxy.fault(f"/{account.account}/broken2", reset_after=3000)
+        assert one("list")["rc"] == -EIO and one("list")["names"] == []
 
 
 # Stand-ins: a server whose answers a test makes up.
@@ -671,6 +686,22 @@ def test_empty_pages_are_not_the_end(tool):
         one = tool(**stand_in_conf(server))
         assert set(one.names()) == {b"a b"}
         assert one("stat", "folder")["type"] == "dir"
+
+
+def test_blob_and_folder_on_different_pages(tool):
+    prefix = b"<Blobs><BlobPrefix><Name>%s/</Name></BlobPrefix>"
+    pages = {"": page_of(["a", "a-x", "b"], "1"), "1": page_of(["ba", "c"], "2").replace(b"<Blobs>", prefix % b"b"),
+             "2": page_of(["c-", "c.", "c.d"], "3"), "3": page_of([], "4"), "4": page_of(["d"]).replace(b"<Blobs>", prefix % b"c")}
+
+    def answer(method, target, fields, body):
+        return 200, {}, pages[urllib.parse.parse_qs(target.partition("?")[2]).get("marker", [""])[0]]
+
+    with StandIn(answer) as server:
+        rows = tool(**stand_in_conf(server))("list")["names"]
+        assert sorted((row["name"], row["type"]) for row in rows) == [(name, "file") for name in
+                                                                      ("a", "a-x", "b", "ba", "c", "c-", "c.", "c.d", "d")]
+        pages[""] = pages[""].replace(b"<Content-Length>1", b"<Content-Length>0")
+        assert ("b", "dir") in [(row["name"], row["type"]) for row in tool(**stand_in_conf(server))("list")["names"]]
 
 
 def test_busy_server_is_asked_again(tool):
