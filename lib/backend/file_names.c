@@ -320,6 +320,8 @@ static int change_locked(struct prelux_file_place *p, int fd, const struct prelu
   struct stat before, after;
   if (prelux_os.fstatat(fd, "", &before, AT_EMPTY_PATH) < 0)
     return -errno;
+  if (!S_ISREG(before.st_mode) && !S_ISDIR(before.st_mode))
+    return -ENOENT; /* a link since the look */
   if (S_ISDIR(before.st_mode) && cond->must == PRELUX_MUST_BE_VERSION)
     return prelux_problem(why, EINVAL, "%s/%s: a folder has no version", p->f->root, p->path);
   int rc = prelux_file_place_check(p, cond, &before, why);

@@ -632,7 +632,7 @@ static void test_a_race_never_writes_outside(void **state)
   atomic_store(&over, false);
   pthread_create(&thread, NULL, swap_for_ever, NULL);
   int good = 0;
-  for (int i = 0; i < 600; i++)
+  for (int i = 0; i < 600 || (good < 20 && i < 1000000); i++) /* the other thread may sleep where every put fails */
   {
     struct prelux_put how = {0};
     good += w->put(b, "d/f", source, 10, &how, &obj, NULL) == 0;
@@ -645,9 +645,8 @@ static void test_a_race_never_writes_outside(void **state)
   pthread_join(thread, NULL);
   struct stat st;
   assert_true(good > 0);
-  assert_int_equal(rmdir(outside), 0);
-  assert_int_equal(mkdir(outside, 0755), 0);
   assert_true(stat(outside, &st) == 0 && (st.st_mode & 0777) == 0755);
+  assert_int_equal(rmdir(outside), 0); /* nothing is in it */
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
