@@ -24,7 +24,9 @@ static bool changes(int flags)
 static unsigned how_of(int flags)
 {
   bool made_only = (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
-  return ((flags & O_NOFOLLOW) || made_only ? PRELUX_NOFOLLOW : 0) | (changes(flags) ? PRELUX_CHANGE : 0);
+  if ((flags & O_NOFOLLOW) || made_only) return PRELUX_NOFOLLOW | (changes(flags) ? PRELUX_CHANGE : 0);
+  if (!changes(flags)) return 0;
+  return (flags & O_CREAT) || prelux_fd_ours_seen() ? PRELUX_CHANGE | PRELUX_WRITE : PRELUX_CHANGE;
 }
 
 /* Magic links and the names for them: /proc/self/fd/3, /dev/fd/3, /dev/stdin. */
@@ -33,6 +35,12 @@ static bool maybe_magic(const char *path)
   if ((intptr_t)path < 4096 || path[0] != '/') return false;
   while (path[0] == '/' && (path[1] == '/' || (path[1] == '.' && path[2] == '/'))) path += path[1] == '/' ? 1 : 2;
   return strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0;
+}
+
+/* A changing open of a far path that may come to a mapping all the same, and not fail. */
+static bool looks_first(int dirfd, const char *path, int flags)
+{
+  return prelux_links_first(path) || maybe_magic(path) || ((how_of(flags) & PRELUX_WRITE) && prelux_last_is_link(dirfd, path));
 }
 
 bool prelux_is_magic_to_ours(const char *path)
@@ -117,8 +125,7 @@ static int hook(int dirfd, const char *path, const char *call, int flags, mode_t
   /* Flags that the kernel refuses before it looks at the path. */
   if ((flags & O_TMPFILE) == O_TMPFILE && (flags & O_ACCMODE) == O_RDONLY && !(flags & O_PATH))
     return prelux_real.openat(dirfd, path, flags, mode);
-  if ((flags & O_DIRECTORY) || !prelux_far(dirfd, path) ||
-      (changes(flags) && (prelux_links_first(path) || maybe_magic(path))))
+  if ((flags & O_DIRECTORY) || !prelux_far(dirfd, path) || (changes(flags) && looks_first(dirfd, path, flags)))
     return open_near(dirfd, path, call, flags, mode);
   int fd = prelux_real.openat(dirfd, path, flags, mode);
   if (fd >= 0) prelux_fd_set(fd, PRELUX_CLASS_PLAIN, 0);
@@ -214,7 +221,7 @@ PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how
   if (prelux_idle() || !how || size < sizeof(*how) || !path) return real_openat2(dirfd, path, open_how, size);
   struct prelux_route r;
   int flags = (int)how->flags;
-  unsigned why = how_of(flags);
+  unsigned why = how_of(flags) & (how->resolve ? ~PRELUX_WRITE : ~0u);
   if (how->resolve & IN_ROOT) {
     while (*path == '/' && path[1]) path++;
   }

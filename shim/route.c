@@ -436,6 +436,13 @@ bool prelux_links_first(const char *path)
   return prelux_table_has_component(t, path + start, end - start);
 }
 
+bool prelux_last_is_link(int dirfd, const char *path)
+{
+  char letter;
+  if (no_path(path) || prelux_quiet() || (table_flags() & PRELUX_TABLE_LINKS_OFF)) return false;
+  return prelux_sys(SYS_readlinkat, dirfd, path, &letter, sizeof(letter)) >= 0;
+}
+
 int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route *r)
 {
   const struct prelux_table *t = prelux_state.table;
@@ -445,7 +452,8 @@ int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route 
   if (where != PRELUX_UNMAPPED || r->use != path) return where;
   /* A real folder stands behind a prefix, or would after the call: libc would succeed there through a link. Without a
    * table it may. */
-  bool covered = !t || (t->flags & PRELUX_TABLE_COVERED) || ((how & PRELUX_CHANGE) && prelux_links_first(path));
+  bool covered = !t || (t->flags & PRELUX_TABLE_COVERED) || ((how & PRELUX_CHANGE) && prelux_links_first(path)) ||
+                 ((how & PRELUX_WRITE) && prelux_last_is_link(dirfd, path));
   return covered ? find_links(dirfd, path, how, r) : where;
 }
 

@@ -27,6 +27,7 @@ enum prelux_where {
 /* How the call treats the path. */
 #define PRELUX_NOFOLLOW 0x1u /* the last component is not followed when it is a link */
 #define PRELUX_CHANGE 0x2u   /* the call may make or change something: links are looked for before libc is called */
+#define PRELUX_WRITE 0x4u    /* and it is an open that follows a link that is the last component */
 
 struct prelux_route {
   int where;          /* enum prelux_where */
@@ -73,6 +74,11 @@ bool prelux_far(int dirfd, const char *path);
 /* A changing call must look for links before libc is called: a real folder stands behind a prefix, or the call may put
  * one there (its last component is one of a prefix). Nanoseconds for all other paths. */
 bool prelux_links_first(const char *path);
+
+/* For an open with PRELUX_WRITE: the last component is a link. libc would make a missing prefix that it names, or write to the
+ * cache file behind a link of one's own to /proc/self/fd/N; neither fails, so neither is found by prelux_route_again(). One
+ * system call: so it is asked for opens that may make a file, and for others in processes that have had a file of ours. */
+bool prelux_last_is_link(int dirfd, const char *path);
 
 /* A real path of ours (cache tree, stand-in of a missing ancestor) as the program should see it: length written to
  * out, 0 when it is not ours, -ENAMETOOLONG. hint: mapping to prefer where several share a tree, or -1. */

@@ -25,7 +25,9 @@ static int flags_of(const char *mode)
 
 static unsigned how_of(int flags)
 {
-  return flags > 0 && ((flags & O_ACCMODE) != O_RDONLY) ? PRELUX_CHANGE : 0;
+  if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY) return 0;
+  bool made_only = (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
+  return !made_only && ((flags & O_CREAT) || prelux_fd_ours_seen()) ? PRELUX_CHANGE | PRELUX_WRITE : PRELUX_CHANGE;
 }
 
 /* "/proc/self/fd/N" */
