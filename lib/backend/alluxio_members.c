@@ -299,7 +299,7 @@ int prelux_alluxio_view_get(struct prelux_alluxio_members *m, const struct prelu
 bool prelux_alluxio_members_known(struct prelux_alluxio_members *m)
 {
   pthread_mutex_lock(&m->lock);
-  bool known = m->view != NULL;
+  bool known = m->view && (m->view->n || m->generation > 1);
   pthread_mutex_unlock(&m->lock);
   return known;
 }

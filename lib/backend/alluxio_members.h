@@ -56,7 +56,8 @@ void prelux_alluxio_members_free(struct prelux_alluxio_members *m);
 int prelux_alluxio_view_get(struct prelux_alluxio_members *m, const struct prelux_alluxio_view **ret, struct prelux_problem *why);
 void prelux_alluxio_view_put(const struct prelux_alluxio_view *v); /* NULL is allowed */
 
-bool prelux_alluxio_members_known(struct prelux_alluxio_members *m); /* has there ever been a view? Does not wait */
+/* Has there ever been a worker? Does not wait. */
+bool prelux_alluxio_members_known(struct prelux_alluxio_members *m);
 
 /* Workers for an object, the owner first; at most max, all distinct; sick ones are not left out. ufs_path as
  * prelux_alluxio_ufs_path gives it (a folder's listing: with a slash at the end). How many. */
