@@ -16,6 +16,7 @@ from tests.integration import test_programs as programs
 from tests.s3client import S3Client, encode
 from tests.servers.base import ServerError
 from tests.servers.rclone_s3 import RcloneS3
+from tests.servers.s3standin import S3Standin
 from tests.servers.versitygw import Versitygw
 
 # Collected here, in this order: pytest looks for their fixtures in this module first. A plain `git clone` makes hard links to
@@ -197,3 +198,29 @@ def test_missing_bucket_is_eio_with_advice(prelux, bucket):
 
 def test_empty_bucket_and_root(prelux, bucket):
     assert prelux.run("ls -A /prelux-lake; cd /prelux-lake && pwd; test -d /prelux-lake && echo folder").stdout == "/prelux-lake\nfolder\n"
+
+
+# Requests, counted by a stand-in
+
+@pytest.fixture
+def counted(prelux):
+    with S3Standin(bucket="data", keys={"AK": ("SK", None)}) as server:
+        for number in range(20):
+            server.put(f"d/f{number}", b"%d" % number * 1000)
+        prelux.config({"version": 1, "backends": {"src": {"type": "s3", "endpoint": server.url, "bucket": "data", "access_key": "AK",
+                                                          "secret_key": "SK"}},
+                       "mappings": [{"local": "/prelux-lake", "remote": "src:/"}]})
+        yield server
+
+
+def test_requests_of_cold_files(prelux, counted):
+    assert prelux.run("cat /prelux-lake/d/f3").stdout == "3" * 1000
+    assert [seen.method for seen in counted.requests()] == ["HEAD", "GET"]
+    prelux.run("ls /prelux-lake/d; ls -l /prelux-lake/d")
+    counted.forget_requests()
+    assert prelux.run("cat /prelux-lake/d/f5 /prelux-lake/d/f6").stdout == "5" * 1000 + "6" * 1000
+    assert [seen.path for seen in counted.requests()] == ["/data/d/f5", "/data/d/f6"]
+    counted.forget_requests()
+    prelux.run("cat /prelux-lake/d/f5; for i in 1 2 3; do test -e /prelux-lake/d/nothing$i && exit 1; done; exit 0")
+    assert not counted.requests()  # what a listing does not show is not there
+    assert counted.accepted <= 4

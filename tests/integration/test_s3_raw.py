@@ -9,7 +9,7 @@ import pytest
 
 from tests import harness
 from tests.integration.test_backends_raw import EACCES, EIO, ENOENT, ENOTDIR, EOPNOTSUPP, EPROTO, ESTALE, TOOL, Tool
-from tests.servers.s3standin import KeysStandin, S3Standin
+from tests.servers.s3standin import HttpStandin, KeysStandin, S3Standin
 
 pytestmark = [pytest.mark.asan,
               pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")]
@@ -333,6 +333,27 @@ def test_identity(s3, tool):
     assert identity(endpoint=None, region="cn-north-1") == "s3:https://s3.amazonaws.com.cn/data/"
 
 
+class Proxy(HttpStandin):
+    """Says no to whoever wants to be connected, and notes where to."""
+
+    def answer(self, request):
+        return 502, {}, b""
+
+
+@pytest.mark.parametrize("conf, host", [
+    ({}, "data.s3.us-east-1.amazonaws.com"), ({"region": "eu-west-1"}, "data.s3.eu-west-1.amazonaws.com"),
+    ({"path_style": True}, "s3.us-east-1.amazonaws.com"), ({"region": "cn-north-1"}, "data.s3.cn-north-1.amazonaws.com.cn"),
+    ({"bucket": "with.dots"}, "s3.us-east-1.amazonaws.com"), ({"bucket": "Upper_Case"}, "s3.us-east-1.amazonaws.com"),
+    ({"endpoint": "https://oss-cn-hangzhou.aliyuncs.com", "path_style": False}, "data.oss-cn-hangzhou.aliyuncs.com"),
+    ({"endpoint": "https://s3.example.org"}, "s3.example.org")])
+def test_hosts(tmp_path, conf, host):
+    with Proxy() as proxy:
+        one = S3Tool(tmp_path / "tool", {"https_proxy": proxy.url}, **{"bucket": "data", "access_key": "A", "secret_key": "S", **conf})
+        assert one("stat", "x")["rc"] == -EIO
+        assert {seen.target for seen in proxy.requests()} == {host + ":443"}
+        one.close()
+
+
 # Where keys come from
 
 def files(folder, credentials="", config=""):
@@ -450,6 +471,20 @@ def test_remote_keys_near_their_end(tool, tmp_path, kind):
         time.sleep(5.2)
         assert crowd(one, "x", 16) == 0  # the old ones are still good
         keys.broken = False
+
+
+def test_renewed_by_one_while_the_others_go_on(tool, tmp_path):
+    with S3Standin(keys=KEYS) as s3, KeysStandin(seconds=200) as keys:
+        s3.put("x", b"hello")
+        one = tool(s3, env=remote("container", keys, tmp_path))
+        seen = one("stat", "x")
+        time.sleep(5.2)
+        keys.delay, keys.seconds = 3.0, 3600
+        begin = time.monotonic()
+        assert crowd(one, "x", 16, expect={"size": 5, "version": seen["version"]}) == 0
+        assert keys.number == 2 and time.monotonic() - begin >= 2.9  # one of them waited for the new ones
+        tokens = [seen.fields["x-amz-security-token"] for seen in s3.requests() if seen.method == "GET"]
+        assert len(tokens) == 16 and tokens.count("TOKEN1") >= 15
 
 
 def test_many_threads_ask_once(tool, tmp_path):
