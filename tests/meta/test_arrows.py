@@ -20,11 +20,11 @@ ALLOWED = {
     "lib/store": {"lib/base", "lib/index", "lib/backend"},  # of lib/backend the contract only, see STORE_ONLY
     "lib/backend": {"lib/base", "lib/net", "lib/conf"},
     "daemon": {"lib/base", "lib/conf", "lib/map", "lib/index", "lib/ipc", "lib/net", "lib/store", "lib/backend"},
-    "cli": {"lib/base", "lib/conf", "lib/ipc"},
+    "cli": {"lib/base", "lib/conf", "lib/map", "lib/ipc"},
     "shim": {"lib/base", "lib/map", "lib/index", "lib/ipc"},
 }
 STORE_ONLY = {"lib/backend/backend.h"}
-SHIM_ONLY = {"lib/map/match.h", "lib/index/reader.h"}
+SHIM_ONLY = {"lib/map/match.h", "lib/map/prefixes.h", "lib/index/reader.h"}
 # System header -> folders that may include it.
 LIBRARIES = {
     "curl/": {"lib/net"},
