@@ -7,12 +7,14 @@ The test of the promise itself is not run there (`needs`).
 import errno as E
 import os
 import random
+import re
 import threading
 import time
 import urllib.parse
 
 import pytest
 
+from tests import harness
 from tests.integration import contract_remotes as r
 from tests.integration.contract_remotes import KINDS, NAMES, Missing
 from tests.integration.test_backends_raw import TOOL, Tool
@@ -144,6 +146,31 @@ def test_it_says_what_the_table_says(remote, client):
     assert client("caps")["caps"] & r.ALL & remote.caps == remote.caps
     if remote.caps & r.MULTIPART:
         assert able["part_min"] <= remote.part_size <= able["part_max"]
+
+
+def test_the_table_in_the_docs():
+    """Rows are the bits, columns the kinds; `caps` of each table in the code says the same."""
+    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in (harness.ROOT / "docs/BACKENDS.md").read_text().splitlines()
+            if line.startswith("| ") and "|" in line]
+    kinds = next(row[1:] for row in rows if "azure" in row)
+    table = {row[0].partition(":")[0]: row[1:] for row in rows if row[0].partition(":")[0].replace("_", "").isupper()}
+    header = (harness.ROOT / "lib/backend/backend.h").read_text()
+    bits = {name: int(value, 16) for name, value in re.findall(r"PRELUX_CAP_(\w+) = (0x[0-9a-f]+)", header)}
+    assert list(table) == list(bits) and {name: bits[name] for name in r.BITS} == r.BITS
+    code = {}
+    for path in (harness.ROOT / "lib/backend").glob("*.[ch]"):
+        text = path.read_text()
+        for kind, caps in re.findall(r'\.type = "([\w-]+)",\s*\.caps =([^;]*?),\n', text):
+            names = set(re.findall(r"PRELUX_CAP_(\w+)", caps))
+            for macro in re.findall(r"PRELUX_\w+_CAPS", caps):
+                body = next(re.search(macro + r"((?:.*\\\n)+.*)", other.read_text()) for other in path.parent.glob("*.h")
+                            if f"define {macro}" in other.read_text())
+                names |= set(re.findall(r"PRELUX_CAP_(\w+)", body.group(1)))
+            code[kind] = names
+    assert set(code) == set(kinds)
+    for column, kind in enumerate(kinds):
+        assert {name for name in table if table[name][column].startswith("yes")} == code[kind], kind
+    assert sum(bits[name] for name in code["file"] if name in r.BITS) == r.FILE
 
 
 def promises(client, remote):
