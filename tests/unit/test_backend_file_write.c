@@ -491,6 +491,117 @@ static void test_somebody_writes_at_once(void **state)
   assert_string_equal(obj.version, ""); /* not a version of bytes that we never sent */
 }
 
+/* Somebody without a lock makes the name after we have looked: it stays his. */
+
+static int link_too_late(int a, const char *f, int c, const char *t, int flags)
+{
+  if (t[0] != '.')
+    put_file(at(t), "foreign");
+  return linkat(a, f, c, t, flags);
+}
+
+static int rename_too_late(int a, const char *f, int c, const char *t, unsigned flags)
+{
+  put_file(at(t), "foreign");
+  return renameat2(a, f, c, t, flags);
+}
+
+static void expect_foreign(const char *name)
+{
+  char text[16] = "";
+  int fd = open(at(name), O_RDONLY);
+  assert_true(fd >= 0 && read(fd, text, sizeof(text) - 1) > 0);
+  assert_string_equal(text, "foreign");
+  close(fd);
+}
+
+static void test_create_only_is_exact_against_everybody(void **state)
+{
+  furnish();
+  prelux_os.linkat = link_too_late;
+  prelux_os.renameat2 = rename_too_late;
+  assert_int_equal(do_put_absent(NULL), -EEXIST);
+  expect_foreign("n");
+  assert_int_equal(w->rename(b, "f", "k", PRELUX_RENAME_NOREPLACE, &obj, NULL), -EEXIST);
+  expect_foreign("k");
+  assert_int_equal(unlink(at("n")), 0);
+  prelux_os.openat = refuse_tmpfile;
+  assert_int_equal(do_put_absent(NULL), -EEXIST);
+  expect_foreign("n");
+}
+
+/* What is done in which order: a power cut between any two steps leaves the old object or the new one. 'b' bytes of the
+ * file on disk, 'n' a name made or changed, 'f' names of the folder on disk. */
+
+static char order[64];
+static void note(char c)
+{
+  size_t len = strlen(order);
+  if (len + 1 < sizeof(order))
+    order[len] = c;
+}
+
+static int note_fsync(int fd)
+{
+  struct stat st;
+  note(fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? 'f' : 'b');
+  return fsync(fd);
+}
+
+static int note_fdatasync(int fd)
+{
+  note('b');
+  return fdatasync(fd);
+}
+
+static int note_linkat(int a, const char *f, int c, const char *t, int flags)
+{
+  if (t[0] != '.')
+    note('n');
+  return linkat(a, f, c, t, flags);
+}
+
+static int note_renameat(int a, const char *f, int c, const char *t)
+{
+  note('n');
+  return renameat(a, f, c, t);
+}
+
+static int note_renameat2(int a, const char *f, int c, const char *t, unsigned flags)
+{
+  note('n');
+  return renameat2(a, f, c, t, flags);
+}
+
+static int note_unlinkat(int dir, const char *path, int flags)
+{
+  note('n');
+  return unlinkat(dir, path, flags);
+}
+
+static void test_order_of_syncs(void **state)
+{
+  static const struct
+  {
+    int (*run)(struct prelux_problem *why);
+    const char *order;
+  } rows[] = {{do_put, "bnf"},   {do_put_absent, "bnf"}, {do_copy, "bnf"}, {do_upload, "fbbbnf"},
+              {do_remove, "nf"}, {do_rename, "nff"},     {do_mkdir, "ff"}, {do_set_attr, "b"}};
+  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+  {
+    furnish();
+    prelux_os.fsync = note_fsync;
+    prelux_os.fdatasync = note_fdatasync;
+    prelux_os.linkat = note_linkat;
+    prelux_os.renameat = note_renameat;
+    prelux_os.renameat2 = note_renameat2;
+    prelux_os.unlinkat = note_unlinkat;
+    memset(order, 0, sizeof(order));
+    assert_int_equal(rows[i].run(NULL), 0);
+    assert_string_equal(order, rows[i].order);
+  }
+}
+
 static void append_to_g(void)
 {
   int fd = open(at("g"), O_WRONLY | O_APPEND);
@@ -654,10 +765,16 @@ static void test_a_race_never_writes_outside(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      T(test_every_call_fails_once),       T(test_short_copies),
-      T(test_old_and_poor_file_systems),   T(test_a_link_whose_answer_is_lost),
-      T(test_somebody_writes_at_once),     T(test_a_source_that_changes_while_it_is_copied),
-      T(test_threads_lose_nothing),        T(test_renames_against_each_other),
+      T(test_every_call_fails_once),
+      T(test_short_copies),
+      T(test_old_and_poor_file_systems),
+      T(test_a_link_whose_answer_is_lost),
+      T(test_somebody_writes_at_once),
+      T(test_a_source_that_changes_while_it_is_copied),
+      T(test_create_only_is_exact_against_everybody),
+      T(test_order_of_syncs),
+      T(test_threads_lose_nothing),
+      T(test_renames_against_each_other),
       T(test_a_race_never_writes_outside),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
