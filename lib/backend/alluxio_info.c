@@ -55,6 +55,18 @@ bool prelux_alluxio_equal(const struct prelux_object *a, const struct prelux_obj
   return a->mtime_ns / 1000000 == b->mtime_ns / 1000000;
 }
 
+/* mPath is relative to the cluster's own root. Where that is another one than ours, HTTP works and the S3 port, whose bucket is the
+ * first name below the cluster's root, reads something else. */
+static bool rooted(const cJSON *info, const char *ufs, const char *root)
+{
+  const cJSON *path = cJSON_GetObjectItemCaseSensitive(info, "mPath");
+  size_t len = strlen(root);
+  if (!cJSON_IsString(path) || !ufs || strncmp(ufs, root, len) != 0)
+    return true; /* judged by the UFS path alone */
+  const char *ours = ufs + len, *theirs = path->valuestring;
+  return strcmp(ours + strspn(ours, "/"), theirs + strspn(theirs, "/")) == 0;
+}
+
 int prelux_alluxio_file_info(const struct prelux_alluxio *x, const struct cJSON *info, struct prelux_object *ret,
                              const char **ret_name, const char **ret_ufs)
 {
@@ -71,6 +83,8 @@ int prelux_alluxio_file_info(const struct prelux_alluxio *x, const struct cJSON 
   prelux_alluxio_describe(x, folder, folder ? 0 : (uint64_t)size, (int64_t)mtime, ret);
   *ret_name = name->valuestring;
   *ret_ufs = cJSON_IsString(ufs) ? ufs->valuestring : NULL;
+  if (!rooted(info, *ret_ufs, x->options.root))
+    *ret_ufs = "a path below another root";
   return 0;
 }
 
