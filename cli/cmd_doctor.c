@@ -177,10 +177,14 @@ static void ask_backends(struct report *r, const cJSON *backends)
         i++;
       if (i < sizeof plain / sizeof *plain)
         continue;
-      char *value = prelux_print_inline(m, m->string);
-      snprintf(text, sizeof text, "%s: %s", m->string, value);
-      add(r, name, "info", text, NULL);
-      free(value);
+      const cJSON *item = cJSON_IsArray(m) ? m->child : m; /* a list: a line each */
+      for (; item; item = item == m ? NULL : item->next)
+      {
+        char *value = prelux_print_inline(item, m->string);
+        snprintf(text, sizeof text, "%s: %s", m->string, value);
+        add(r, name, "info", text, NULL);
+        free(value);
+      }
     }
   }
 }

@@ -1,5 +1,5 @@
 /* What backends report is theirs to choose: JSON of any shape, shown as text without knowing what it means. Underscores in names
- * become blanks; names that end in "bytes" have sizes. */
+ * become blanks; names that end in "bytes" or "size" have sizes, those in _s and _ms times. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,27 +9,37 @@
 #define LABEL 12
 #define DEPTH_MAX 8
 
-static void put_words(const char *key, FILE *f)
-{
-  for (; *key; key++)
-    fputc(*key == '_' ? ' ' : *key, f);
-}
-
 static bool ends_in(const char *s, const char *end)
 {
   size_t n = strlen(s), m = strlen(end);
   return n >= m && strcmp(s + n - m, end) == 0;
 }
 
+/* "s" or "ms" behind the last underscore: of a time; else NULL. */
+static const char *unit_of(const char *key)
+{
+  return key && ends_in(key, "_s") ? "s" : key && ends_in(key, "_ms") ? "ms" : NULL;
+}
+
+static void put_words(const char *key, FILE *f)
+{
+  const char *unit = unit_of(key);
+  for (size_t n = strlen(key) - (unit ? strlen(unit) + 1 : 0); n > 0; n--, key++)
+    fputc(*key == '_' ? ' ' : *key, f);
+}
+
 static void put_number(double v, const char *key, FILE *f)
 {
   char size[24];
-  if (key && (ends_in(key, "bytes") || ends_in(key, "_size")) && v >= 0)
+  const char *unit = unit_of(key);
+  if (key && (ends_in(key, "bytes") || ends_in(key, "size")) && v >= 0)
     fputs(prelux_print_size(size, sizeof size, v), f);
   else if (v == (double)(int64_t)v)
     fprintf(f, "%.0f", v);
   else
     fprintf(f, "%g", v);
+  if (unit)
+    fprintf(f, " %s", unit);
 }
 
 static void put_value(const cJSON *v, const char *key, int depth, FILE *f);

@@ -181,6 +181,14 @@ bool prelux_alluxio_health_well(const struct prelux_alluxio_patient *p, enum pre
   return open;
 }
 
+bool prelux_alluxio_health_ill(const struct prelux_alluxio_patient *p, enum prelux_alluxio_door door)
+{
+  pthread_mutex_lock(&p->health->lock);
+  bool ill = p->doors[door].rest_until != 0;
+  pthread_mutex_unlock(&p->health->lock);
+  return ill;
+}
+
 void prelux_alluxio_health_ok(struct prelux_alluxio_patient *p, enum prelux_alluxio_door door)
 {
   struct door *d = &p->doors[door];

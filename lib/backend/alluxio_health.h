@@ -42,6 +42,8 @@ void prelux_alluxio_patient_drop(struct prelux_alluxio_patient *p);
 bool prelux_alluxio_health_usable(struct prelux_alluxio_patient *p, enum prelux_alluxio_door door);
 /* The same without going: no slot is taken, nothing is to be reported. For choosing an order, and for texts. */
 bool prelux_alluxio_health_well(const struct prelux_alluxio_patient *p, enum prelux_alluxio_door door);
+/* Has its last use gone wrong? Stays so until one goes well, also while it may be tried again. */
+bool prelux_alluxio_health_ill(const struct prelux_alluxio_patient *p, enum prelux_alluxio_door door);
 void prelux_alluxio_health_ok(struct prelux_alluxio_patient *p, enum prelux_alluxio_door door);
 void prelux_alluxio_health_done(struct prelux_alluxio_patient *p, enum prelux_alluxio_door door);
 /* why (may be NULL): what is shown by `status`. */

@@ -431,10 +431,10 @@ static const char *trouble(const struct prelux_alluxio_members *m)
   if (v->n == 0)
     return "no worker is registered";
   for (size_t i = 0; i < v->n; i++)
-    if (prelux_alluxio_health_well(v->workers[i].health, PRELUX_ALLUXIO_HTTP) ||
-        prelux_alluxio_health_well(v->workers[i].health, PRELUX_ALLUXIO_S3))
+    if (!prelux_alluxio_health_ill(v->workers[i].health, PRELUX_ALLUXIO_HTTP) ||
+        !prelux_alluxio_health_ill(v->workers[i].health, PRELUX_ALLUXIO_S3))
       return "";
-  return "no worker can be asked";
+  return "no worker answers";
 }
 
 void prelux_alluxio_members_report(struct prelux_alluxio_members *m, struct cJSON *into)

@@ -72,7 +72,7 @@ const struct prelux_alluxio_worker *prelux_alluxio_view_member(struct prelux_all
  * once a second. Does not wait. */
 void prelux_alluxio_members_stir(struct prelux_alluxio_members *m);
 
-/* Adds "trouble": text when no worker is known or none can be asked; "membership": {from: etcd|list|dns, workers, generation, age_s, ring: known|likely|guessed, virtual_nodes, error, error_age_s},
+/* Adds "trouble": text when no worker is known or none answers; "membership": {from: etcd|list|dns, workers, generation, age_s, ring: known|likely|guessed, virtual_nodes, error, error_age_s},
  * and what prelux_alluxio_health_report adds for the workers of the view. Never blocks, starts nothing. */
 void prelux_alluxio_members_report(struct prelux_alluxio_members *m, struct cJSON *into);
 

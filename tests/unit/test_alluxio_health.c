@@ -86,6 +86,8 @@ static void one_probe(void **state)
   (void)state;
   prelux_alluxio_health_failed(a, S3, NULL);
   pass(PRELUX_ALLUXIO_BACKOFF_MS * 2);
+  assert_true(prelux_alluxio_health_ill(a, S3));
+  assert_false(prelux_alluxio_health_ill(a, HTTP));
   assert_true(prelux_alluxio_health_usable(a, S3));
   assert_false(prelux_alluxio_health_usable(a, S3));
   assert_false(prelux_alluxio_health_well(a, S3));
@@ -95,6 +97,7 @@ static void one_probe(void **state)
   pass(PRELUX_ALLUXIO_PROBE_MS + 1); /* whoever was let in is lost */
   assert_true(prelux_alluxio_health_usable(a, S3));
   prelux_alluxio_health_ok(a, S3);
+  assert_false(prelux_alluxio_health_ill(a, S3));
   assert_true(prelux_alluxio_health_usable(a, S3));
   assert_true(prelux_alluxio_health_usable(a, S3));
 }
