@@ -232,7 +232,9 @@ int prelux_store_stat(const struct prelux_view *v, const char *object, unsigned 
   int rc = prelux_object_check(v->tree->store, object, why);
   if (rc == 0)
     rc = prelux_fresh_get(v, object, flags, false, &k, why);
-  if (rc == 0)
-    prelux_view_attr(v, &k, ret);
-  return rc;
+  if (rc < 0)
+    return rc;
+  prelux_list_publish_around(v, object, strlen(object));
+  prelux_view_attr(v, &k, ret);
+  return 0;
 }

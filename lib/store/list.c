@@ -17,7 +17,8 @@
 #include "lib/store/private.h"
 
 #define PUBLISH_CHUNK 1024u   /* names published in the index per hold of the lock */
-#define PUBLISH_MAX 262144u   /* names of one listing published at all; others are asked for */
+#define PUBLISH_MAX 262144u   /* names of one listing published when it comes; the rest as they are asked for */
+#define PUBLISH_AROUND 256u   /* ... so many at once: who walks through a folder asks for the next one soon */
 
 struct item {
   uint64_t size;
@@ -224,32 +225,56 @@ static struct prelux_folder *pack(struct collect *c, uint64_t learned_ns)
   return f;
 }
 
-/* Puts the children into the index, a chunk at a time, as long as this listing is the one that is known. */
-static void publish_children(const struct prelux_view *v, struct prelux_folder *f)
+/* Puts children into the index (store.lock held). */
+static void publish_range(const struct prelux_view *v, const struct prelux_folder *f, uint32_t from, uint32_t end)
 {
   char path[PRELUX_OBJECT_MAX + PRELUX_NAME_MAX + 2];
-  struct prelux_store *s = v->tree->store;
   size_t base = f->path_len;
-  uint32_t end = f->blob->count < PUBLISH_MAX ? f->blob->count : PUBLISH_MAX;
   memcpy(path, f->path, base);
   if (base)
     path[base++] = '/';
-  for (uint32_t i = 0; f->exact && s->index && i < end;)
+  for (uint32_t i = from; i < end; i++)
   {
-    uint32_t stop = end - i < PUBLISH_CHUNK ? end : i + PUBLISH_CHUNK;
+    struct prelux_known k;
+    const struct prelux_listing_entry *e = &f->blob->entries[i];
+    memcpy(path + base, (const char *)f->blob + e->name_off, e->name_len);
+    if (prelux_memory_get(v->tree, path, base + e->name_len, &k))
+      prelux_view_publish(v, path, base + e->name_len, &k);
+  }
+}
+
+/* The first children of a new listing, a chunk at a time, as long as it is the one that is known. */
+static void publish_children(const struct prelux_view *v, const struct prelux_folder *f)
+{
+  struct prelux_store *s = v->tree->store;
+  uint32_t end = f->blob->count < PUBLISH_MAX ? f->blob->count : PUBLISH_MAX;
+  for (uint32_t i = 0; f->exact && s->index && i < end; i += PUBLISH_CHUNK)
+  {
     pthread_mutex_lock(&s->lock);
     if (prelux_folder_find(v->tree, f->path, f->path_len) != f)
-      i = end;
-    for (; i < stop; i++)
-    {
-      struct prelux_known k;
-      const struct prelux_listing_entry *e = &f->blob->entries[i];
-      memcpy(path + base, (const char *)f->blob + e->name_off, e->name_len);
-      if (prelux_memory_get(v->tree, path, base + e->name_len, &k))
-        prelux_view_publish(v, path, base + e->name_len, &k);
-    }
+      end = i;
+    publish_range(v, f, i, end - i < PUBLISH_CHUNK ? end : i + PUBLISH_CHUNK);
     pthread_mutex_unlock(&s->lock);
   }
+}
+
+void prelux_list_publish_around(const struct prelux_view *v, const char *object, size_t len)
+{
+  struct prelux_store *s = v->tree->store;
+  size_t parent = prelux_object_parent(object, len), at = parent ? parent + 1 : 0;
+  struct prelux_known k = {.obj = {.type = PRELUX_DIR}};
+  if (!s->index || len == 0)
+    return;
+  pthread_mutex_lock(&s->lock);
+  const struct prelux_folder *f = prelux_folder_find(v->tree, object, parent);
+  long i = f && f->exact ? prelux_folder_child(f, object + at, len - at) : -1;
+  k.learned_ns = f ? f->learned_ns : 0;
+  if (i >= 0 && prelux_view_fresh(v, &k, prelux_store_now()))
+  {
+    uint32_t from = (uint32_t)i / PUBLISH_AROUND * PUBLISH_AROUND, left = f->blob->count - from;
+    publish_range(v, f, from, from + (left < PUBLISH_AROUND ? left : PUBLISH_AROUND));
+  }
+  pthread_mutex_unlock(&s->lock);
 }
 
 /* The caller keeps its reference. */

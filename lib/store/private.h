@@ -282,6 +282,8 @@ int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned f
                      struct prelux_problem *why);
 /* Asks the backend for a listing (one flight for all) and remembers it. ret (may be NULL) gets a reference. */
 int prelux_list_refresh(const struct prelux_view *v, const char *object, struct prelux_folder **ret, struct prelux_problem *why);
+/* Somebody had to ask for a name that a young listing has: publishes its neighbours with it. */
+void prelux_list_publish_around(const struct prelux_view *v, const char *object, size_t len);
 /* Remembers k as what lies at the cache path with cache_ino, and publishes it. Something learned later wins in memory, not in *k,
  * unless it is the same version. */
 void prelux_open_remember(const struct prelux_view *v, const char *object, struct prelux_known *k);

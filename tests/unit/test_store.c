@@ -544,6 +544,33 @@ static void test_views_share_what_is_learned(void **state)
   assert_int_equal(prelux_index_get(&reader, rig.dir, kept.id, "d/f", 3, &a), 0);
 }
 
+/* A view that did not list a folder itself asks for one name and has its neighbours, too. */
+static void test_neighbours_are_published(void **state)
+{
+  struct prelux_attr a;
+  char name[16];
+  rig_index(&rig);
+  fake_dir(&rig.b, "d");
+  for (int i = 0; i < 20; i++)
+  {
+    snprintf(name, sizeof name, "d/n%02d", i);
+    fake_file(&rig.b, name, 5, 1);
+  }
+  const struct prelux_listing *l = map_listing("d", &a);
+  munmap((void *)l, l->bytes);
+  view(PRELUX_FRESH_MAX_AGE, 50 * SECOND, SECOND);
+  memset(&reader, 0, sizeof reader);
+  assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "d/n19", 5, &a), 0);
+  assert_int_equal(stat_object("d/n07", &a), 0);
+  for (int i = 0; i < 20; i++)
+  {
+    int n = snprintf(name, sizeof name, "d/n%02d", i);
+    assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, name, (size_t)n, &a), 1);
+    assert_int_equal(a.size, 5);
+  }
+  assert_int_equal(rig.b.stats, 1);
+}
+
 static unsigned n_writes, n_odd;
 
 static ssize_t counting_pwrite(int fd, const void *buf, size_t len, off_t off)
@@ -604,7 +631,7 @@ int main(void)
       T(test_skip_keeps_nothing), T(test_changed_while_read), T(test_liars), T(test_cached_only_never_asks),
       T(test_renewal_by_listing), T(test_single_flight), T(test_old_version_keeps_its_identity),
       T(test_fill_overtaken), T(test_index_is_warm_after_restart), T(test_evict_forgets_attributes),
-      T(test_listing_and_stat_agree), T(test_written_in_pieces), T(test_disk_fails_in_a_fill),
+      T(test_listing_and_stat_agree), T(test_neighbours_are_published), T(test_written_in_pieces), T(test_disk_fails_in_a_fill),
       T(test_views_share_what_is_learned),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
