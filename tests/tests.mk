@@ -60,6 +60,9 @@ demo:  ## see it work: a folder and an HTTP server read by unmodified programs
 bench: all bench-programs  ## measure; JSON to build/bench.json
 	$(Q)$(PYTHON) tests/bench/bench.py --build $(BUILD) --json $(BUILD)/bench.json
 
+full: all tools  ## crowds at the promised sizes (1,000,000 names, 20,000,000 look-ups): some ten minutes, figures printed
+	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -s -p no:cacheprovider tests/integration/test_crowds.py -k "very_many or lookups"
+
 coverage: deps  ## line coverage of unit, posix and integration tests, by gcov
 	$(Q)$(MAKE) COVERAGE=1 all
 	$(Q)PRELUX_BUILD=build-cov $(PYTHON) tests/run.py --coverage meta unit posix integration
@@ -69,4 +72,4 @@ LINT_SRC := $(wildcard lib/*/*.c daemon/*.c cli/*.c shim/*.c)
 lint:  ## clang-tidy and cppcheck over lib/ daemon/ cli/ shim/
 	$(Q)PKG_CFLAGS="$(PKG_CFLAGS)" sh .ci/lint.sh $(LINT_SRC)
 
-.PHONY: check unit demo bench coverage lint unit-programs tools posix-programs bench-programs .FORCE
+.PHONY: check unit demo bench full coverage lint unit-programs tools posix-programs bench-programs .FORCE
