@@ -399,6 +399,7 @@ def tool(tmp_path):
         one.close()
 
 
+@pytest.mark.asan
 def test_folders(account, tool):
     account.make_container("folders")
     for name, head in [("made/by/name", {}), ("marked/", {}), ("both", {}), ("both/x", {}), ("full", {}), ("full/y", {}),
@@ -434,6 +435,7 @@ def test_listing_and_stat_say_the_same(account, tool, lake_data):
             assert rc == 0 and data == (lake_data / "names" / os.fsdecode(name)).read_bytes()
 
 
+@pytest.mark.asan
 def test_names_that_azure_cannot_carry(account, tool):
     account.make_container("cannot")
     one = tool(**backend(account, "cannot"))
@@ -455,6 +457,7 @@ def test_pages(account, tool):
     assert one("list", "ten-thousand", stop_after=7)["rc"] < 0
 
 
+@pytest.mark.asan
 def test_changed_blob(account, tool):
     put(account, "changes", a=trees.pattern(3 << 20, 1))
     one = tool(**backend(account, "changes"))
@@ -470,6 +473,7 @@ def test_changed_blob(account, tool):
     assert one.read("a", expect=expect)[0] in (-ENOENT, -ESTALE) and one("stat", "a")["rc"] == -ENOENT
 
 
+@pytest.mark.asan
 def test_ends_of_ranges(account, tool):
     data = trees.pattern(100_000, 3)
     put(account, "ranges", a=data, empty=b"")
@@ -531,6 +535,7 @@ def test_number_of_requests(prelux, account):
         assert proxy.accepted < 8
 
 
+@pytest.mark.asan
 def test_broken_connections(account, tool):
     data = trees.pattern(2 << 20, 9)
     put(account, "broken", a=data)
@@ -634,6 +639,7 @@ LIES = {
 }
 
 
+@pytest.mark.asan
 @pytest.mark.parametrize("name", LIES)
 def test_lies(tool, name):
     changes, errno = LIES[name]
@@ -663,6 +669,7 @@ PAGES = {
 }
 
 
+@pytest.mark.asan
 @pytest.mark.parametrize("name", PAGES)
 def test_lists_that_lie(tool, name):
     def answer(method, target, fields, body):
@@ -673,6 +680,7 @@ def test_lists_that_lie(tool, name):
         assert tool(**stand_in_conf(server))("list", "dir" if name not in ("the same marker", "a circle") else "")["rc"] == -EPROTO
 
 
+@pytest.mark.asan
 def test_empty_pages_are_not_the_end(tool):
     pages = {"": page_of([], "1"), "1": page_of([], "2&amp;"), "2&": page_of(["a b"], ""), "x": b""}
 
@@ -688,6 +696,7 @@ def test_empty_pages_are_not_the_end(tool):
         assert one("stat", "folder")["type"] == "dir"
 
 
+@pytest.mark.asan
 def test_blob_and_folder_on_different_pages(tool):
     prefix = b"<Blobs><BlobPrefix><Name>%s/</Name></BlobPrefix>"
     pages = {"": page_of(["a", "a-x", "b"], "1"), "1": page_of(["ba", "c"], "2").replace(b"<Blobs>", prefix % b"b"),
@@ -704,6 +713,7 @@ def test_blob_and_folder_on_different_pages(tool):
         assert ("b", "dir") in [(row["name"], row["type"]) for row in tool(**stand_in_conf(server))("list")["names"]]
 
 
+@pytest.mark.asan
 def test_busy_server_is_asked_again(tool):
     count = iter(range(100))
 
@@ -716,6 +726,7 @@ def test_busy_server_is_asked_again(tool):
         assert tool(**stand_in_conf(server))("stat", "a")["rc"] == 0
 
 
+@pytest.mark.asan
 @pytest.mark.parametrize("shift, word", [(3600, "behind"), (-3600, "ahead")])
 def test_clock_skew_is_named(tool, shift, word):
     def answer(method, target, fields, body):
@@ -785,6 +796,7 @@ READ = "cat /prelux-lake/a | md5sum | cut -c1-32"
 SUM = hashlib.md5(DATA).hexdigest() + "\n"
 
 
+@pytest.mark.asan
 @pytest.mark.parametrize("name", GRANTS)
 def test_tokens(prelux, grant, name):
     tokens = Tokens()
@@ -804,6 +816,7 @@ def test_tokens(prelux, grant, name):
     assert not leaked(prelux, tokens.given[0], "s3/cr&t=")
 
 
+@pytest.mark.asan
 def test_token_is_renewed_before_it_ends(prelux, grant):
     """Tokens of 4 s are renewed in their last second; nobody ever waits for one that is still good, and none is refused."""
     tokens = Tokens(life=4)
@@ -826,6 +839,7 @@ def test_renewal_that_fails_leaves_the_old_token(prelux, grant):
     assert "Input/output error" in prelux.run(["cat", "/prelux-lake/a"], check=False).stderr
 
 
+@pytest.mark.asan
 def test_refused_token_is_renewed_once(prelux, grant):
     tokens = Tokens()
     grant("machine", tokens)
@@ -837,6 +851,7 @@ def test_refused_token_is_renewed_once(prelux, grant):
     assert prelux.run(f"{READ}; {READ}", check=False).stdout != SUM and len(tokens.given) == 2
 
 
+@pytest.mark.asan
 def test_many_wait_for_one_token(prelux, grant):
     tokens = Tokens()
     grant("machine", tokens)
@@ -844,6 +859,7 @@ def test_many_wait_for_one_token(prelux, grant):
     assert len(tokens.given) == 1
 
 
+@pytest.mark.asan
 def test_token_server_that_refuses(prelux, grant):
     tokens = Tokens()
     tokens.down = 401
@@ -875,3 +891,18 @@ def test_bearer_of_the_configuration(tool):
     with blob_stand_in(lambda fields: fields.get("authorization") == "Bearer abc.def") as server:
         assert tool(**stand_in_conf(server, bearer="abc.def")).read("a")[1] == DATA
         assert tool(**stand_in_conf(server, bearer="other"))("stat", "a")["rc"] == -EACCES
+
+
+def test_status_and_doctor_name_the_source(prelux, grant):
+    tokens = Tokens()
+    store = grant("workload", tokens, page=page_of(["a"]))
+    assert prelux.run(READ).stdout == SUM
+    (shown,) = prelux.cli("status", "--json")["backends"]
+    assert shown["credentials"].startswith("workload identity") and 3000 < shown["credentials_valid_s"] <= 3600
+    assert shown["endpoint"] == f"{store.url}/acct/box"
+    text = prelux.cli("doctor", check=False).stdout
+    assert "workload identity" in text and "reachable: yes" in text
+    store.stop()
+    text = prelux.cli("doctor", check=False).stdout
+    assert "reachable: no" in text
+    assert not leaked(prelux, tokens.given[0], "s3/cr&t=")
