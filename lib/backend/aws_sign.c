@@ -187,7 +187,7 @@ static int by_parameter(const void *a, const void *b)
 
 static int put_query(FILE *f, const char *query)
 {
-  struct field parameters[PARAMETERS_MAX];
+  struct field parameters[PARAMETERS_MAX] = {{0}};
   size_t n = 0;
   while (query && *query)
   {

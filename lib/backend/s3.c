@@ -269,7 +269,7 @@ static int look(struct prelux_s3 *s, const char *key, struct prelux_object *ret,
 static int s3_stat(struct prelux_backend *b, const char *path, struct prelux_object *ret, struct prelux_problem *why)
 {
   struct prelux_s3 *s = self(b);
-  struct prelux_object found;
+  struct prelux_object found = {0};
   if (!path[0])
   {
     be_folder(ret);

@@ -247,7 +247,7 @@ static const struct refusal
     {.code = "InvalidToken", .err = EACCES, .advice = KEYS_ADVICE},
     {.code = "RequestTimeTooSkewed", .err = EACCES, .advice = "set the clock of this node"},
     {.code = "AccessDenied", .err = EACCES, .advice = LIST_ADVICE},
-    {.code = "InvalidObjectState", .err = EACCES, .advice = "the object is archived: restore it first"},
+    {.code = "InvalidObjectState", .err = EIO, .advice = "the object is archived: restore it first"},
     {.code = "KeyTooLongError", .err = EOPNOTSUPP},
     {.code = "InvalidURI", .err = EOPNOTSUPP, .advice = "the server does not take this name as a key"},
     {.code = "InvalidObjectName", .err = EOPNOTSUPP, .advice = "the server does not take this name as a key"},
