@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import time
 import urllib.request
 from dataclasses import dataclass, field
@@ -169,7 +168,6 @@ test_programs_lying_there = programs.test_programs_lying_there
 test_git_clone = programs.test_git_clone
 test_sqlite = programs.test_sqlite
 test_empty_file_and_ends = programs.test_empty_file_and_ends
-test_ten_thousand_names = programs.test_ten_thousand_names
 
 
 def test_every_byte_of_every_name(lake):
@@ -196,6 +194,9 @@ print(json.dumps(found))
 """
     done = lake.run(["/usr/bin/python3", "-c", program, lake.lake + "/names"], input=json.dumps(files), timeout=110)
     assert json.loads(done.stdout) == {name: (lake.source / "names" / name).read_bytes().hex() for name in files}
+
+
+test_ten_thousand_names = programs.test_ten_thousand_names  # the last: it fills the tree
 
 
 # Pages
@@ -344,10 +345,3 @@ def test_load_job(prelux, place):
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(place.page(name, 0) == (place.data / name).read_bytes() for name in names)
     assert prelux.cli("load", "submit", "/prelux-lake/load/none", check=False).returncode == 1
-
-
-def has(command):
-    """True when this build's CLI knows the command."""
-    from tests import harness
-    done = subprocess.run([harness.BUILD / "prelux", "help"], capture_output=True, text=True)
-    return f" {command}" in done.stdout + done.stderr

@@ -7,7 +7,6 @@ The under store is a local folder with a name of its own: `root` is what Alluxio
 import hashlib
 import json
 import os
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,21 +83,26 @@ class UnderStore:
 
 
 class PageStore:
-    """Pages as files, so that they are sent without a copy and outlive the worker."""
+    """Pages as files, so that they are sent without a copy and outlive the worker; `index` tells whose they are."""
 
     def __init__(self, folder, page_size):
         self.folder, self.page_size = Path(folder), page_size
         self._pages = {}  # id -> {number: length}
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in self.folder.glob("*/id"):
-            rows = {int(path.name): path.stat().st_size for path in name.parent.iterdir() if path.name.isdigit()}
-            self._pages[name.read_text()] = rows
+        self._index = open(self.folder / "index", "a+", encoding="utf-8", errors="surrogateescape")
+        self._index.seek(0)
+        names = {self._name(ident): ident for ident in self._index.read().splitlines()}
+        for path in self.folder.glob("*.[0-9]*"):
+            ident = names.get(path.stem)
+            if ident and path.suffix[1:].isdigit():
+                self._pages.setdefault(ident, {})[int(path.suffix[1:])] = path.stat().st_size
 
-    def _folder(self, ident):
-        return f"{self.folder}/{hashlib.sha256(ident.encode('utf-8', 'surrogateescape')).hexdigest()[:40]}"
+    @staticmethod
+    def _name(ident):
+        return hashlib.sha256(ident.encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
     def path(self, ident, number):
-        return f"{self._folder(ident)}/{number}"
+        return f"{self.folder}/{self._name(ident)}.{number}"
 
     def length(self, ident, number):
         """Bytes that are there, None for a miss."""
@@ -106,21 +110,17 @@ class PageStore:
 
     def put(self, ident, number, data):
         if ident not in self._pages:
-            os.makedirs(self._folder(ident), exist_ok=True)
-            Path(self._folder(ident), "id").write_text(ident)
+            self._index.write(ident + "\n")
+            self._index.flush()
             self._pages[ident] = {}
-        with open(self.path(ident, number) + ".new", "wb") as out:
+        with open(f"{self.folder}/new", "wb") as out:
             out.write(data)
-        os.replace(self.path(ident, number) + ".new", self.path(ident, number))
+        os.replace(f"{self.folder}/new", self.path(ident, number))
         self._pages[ident][number] = len(data)
 
-    def get(self, ident, number, offset, length):
-        with open(self.path(ident, number), "rb", buffering=0) as page:
-            return os.pread(page.fileno(), length, offset)
-
     def drop(self, ident):
-        if self._pages.pop(ident, None) is not None:
-            shutil.rmtree(self._folder(ident), ignore_errors=True)
+        for number in self._pages.pop(ident, {}):
+            os.unlink(self.path(ident, number))
 
     def drop_all(self):
         for ident in list(self._pages):
