@@ -281,6 +281,13 @@ static enum prelux_alluxio_word by_keys(struct prelux_alluxio *x, const struct p
   return word;
 }
 
+/* "a:b" is what the S3 API calls the folder /a/b. */
+static bool bucket_fits(const char *path)
+{
+  size_t len = strcspn(path, "/");
+  return len && !memchr(path, ':', len);
+}
+
 /* Both */
 
 static enum prelux_alluxio_word ask_round(struct prelux_alluxio *x, const struct prelux_alluxio_round *r,
@@ -297,7 +304,7 @@ static enum prelux_alluxio_word ask_round(struct prelux_alluxio *x, const struct
     if (word == PRELUX_ALLUXIO_OTHER || word == PRELUX_ALLUXIO_SILENT)
     {
       prelux_alluxio_members_stir(x->members);
-      if (n->path[0] && !strchr(n->path, ':') && prelux_alluxio_health_usable(w->health, PRELUX_ALLUXIO_S3))
+      if (bucket_fits(n->path) && prelux_alluxio_health_usable(w->health, PRELUX_ALLUXIO_S3))
         word = by_keys(x, w, n, l, ret_rc, why);
     }
     if (word == PRELUX_ALLUXIO_YES || word == PRELUX_ALLUXIO_FINAL)

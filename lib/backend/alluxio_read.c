@@ -33,11 +33,11 @@ static int drop(void *arg, uint64_t off, const void *buf, size_t len)
   return 0;
 }
 
-/* A page that no range of ours reaches the end of is loaded whole by a range of its last byte, before any other. */
+/* The page that a range ends within is loaded whole by a range of its last byte, before any other. */
 static void prime(struct prelux_alluxio_reading *r, const struct prelux_alluxio_round *round, const struct prelux_alluxio_worker *w,
                   const struct prelux_alluxio_part *part, uint64_t to)
 {
-  uint64_t page = r->page_size, n = part->pos / page, last = (n + 1) * page < r->expect->size ? (n + 1) * page : r->expect->size;
+  uint64_t page = r->page_size, n = (to - 1) / page, last = (n + 1) * page < r->expect->size ? (n + 1) * page : r->expect->size;
   const struct prelux_alluxio_worker *next;
   int rc;
   if (to >= last || to % page == 0)

@@ -211,7 +211,8 @@ static enum prelux_alluxio_word sent_on(struct prelux_alluxio *x, const struct p
   const struct prelux_alluxio_worker *next = NULL;
   prelux_alluxio_health_ok(w->health, PRELUX_ALLUXIO_S3);
   atomic_fetch_add_explicit(&x->redirects, 1, memory_order_relaxed);
-  prelux_alluxio_members_stir(x->members);
+  if (r->view->trust != PRELUX_ALLUXIO_RING_GUESSED) /* of a guessed order nothing else was to be expected */
+    prelux_alluxio_members_stir(x->members);
   if (a->location && prelux_url_parse(a->location, &u) == 0)
     next = prelux_alluxio_view_member(x->members, r->view, u.host, u.host_len, u.port);
   if (!next)
