@@ -10,6 +10,7 @@
 #include "daemon/files.h"
 #include "daemon/server.h"
 #include "include/prelux/ctl.h"
+#include "lib/base/io.h"
 #include "lib/base/os.h"
 #include "lib/base/path.h"
 #include "lib/map/match.h"
@@ -49,7 +50,7 @@ bool prelux_ctl_answer(struct prelux_ctl *x, cJSON *out)
   char *text = out ? cJSON_PrintUnformatted(out) : NULL;
   cJSON_Delete(out);
   int fd = text ? prelux_os.memfd_create("prelux-ctl", MFD_CLOEXEC) : -1;
-  int err = fd < 0 ? -ENOMEM : prelux_file_write_all(fd, text, strlen(text));
+  int err = fd < 0 ? -ENOMEM : prelux_write_all(fd, text, strlen(text));
   cJSON_free(text);
   if (err == 0 && lseek(fd, 0, SEEK_SET) == 0 && prelux_answer_begin(&x->flight->answer, 0))
   {

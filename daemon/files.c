@@ -7,23 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/base/io.h"
 #include "lib/base/os.h"
-
-int prelux_file_write_all(int fd, const void *bytes, size_t len)
-{
-  const char *p = bytes;
-  while (len)
-  {
-    ssize_t n = prelux_os.write(fd, p, len);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0)
-      return n < 0 ? -errno : -EIO;
-    p += n;
-    len -= (size_t)n;
-  }
-  return 0;
-}
 
 /* Up to `max` bytes from `off` on; more in the file than that is -EFBIG. */
 static int read_from(int fd, off_t off, size_t max, char **ret, size_t *ret_len)
@@ -91,7 +76,7 @@ int prelux_files_write(const char *dir, const char *name, const void *bytes, siz
   int fd = prelux_os.open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0)
     return -errno;
-  int ret = prelux_file_write_all(fd, bytes, len);
+  int ret = prelux_write_all(fd, bytes, len);
   if (prelux_os.close(fd) < 0 && ret == 0)
     ret = -errno;
   if (ret == 0 && prelux_os.rename(tmp, path) < 0)

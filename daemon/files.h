@@ -13,8 +13,6 @@ int prelux_file_read(const char *path, size_t max, char **ret, size_t *ret_len, 
 int prelux_files_write(const char *dir, const char *name, const void *bytes, size_t len);
 /* The last `max` bytes of a file, from the start of a line on. malloc'd; an absent file is "". */
 int prelux_file_tail(const char *path, size_t max, char **ret, size_t *ret_len);
-/* Writes all of it to fd. 0 or -errno. */
-int prelux_file_write_all(int fd, const void *bytes, size_t len);
 /* malloc'd "a/b", or NULL. b "": just a. a "": just b. */
 char *prelux_join(const char *a, const char *b);
 

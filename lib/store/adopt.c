@@ -95,18 +95,6 @@ static int adopt_row(const struct prelux_view *v, const char *object, const stru
   return 0;
 }
 
-/* Forgets the row of a file that is not there any more, or is not that file. */
-static void drop_row(struct prelux_tree *t, const char *object)
-{
-  struct prelux_store *s = t->store;
-  uint64_t bytes = 0;
-  if (prelux_catalogue_del(s->cat, t->id, object, &bytes) < 0)
-    return;
-  pthread_mutex_lock(&s->lock);
-  prelux_store_account(s, (int64_t)bytes, -1);
-  pthread_mutex_unlock(&s->lock);
-}
-
 /* Rows below a folder that goes away. */
 static void drop_rows_below(struct prelux_tree *t, const char *object)
 {
@@ -115,7 +103,7 @@ static void drop_rows_below(struct prelux_tree *t, const char *object)
   while ((n = prelux_catalogue_below(t->store->cat, t->id, object, NULL, rows, 16)) > 0)
     for (int i = 0; i < n; i++)
     {
-      drop_row(t, rows[i].path);
+      prelux_store_drop_row(t, rows[i].path);
       free(rows[i].path);
     }
 }
@@ -145,7 +133,7 @@ int prelux_adopt_aside(struct prelux_tree *t, int dirfd, const char *name, const
   prelux_entries_drop_below(t, object, strlen(object));
   prelux_folders_drop_below(t, object, strlen(object));
   pthread_mutex_unlock(&s->lock);
-  drop_row(t, object);
+  prelux_store_drop_row(t, object);
   if (!ours)
   {
     int rc = recover(t, dirfd, name, object);

@@ -66,7 +66,7 @@ static const char *const sql[STATEMENTS] = {
     [NEWEST] = VICTIM "objects WHERE tree=?1 ORDER BY used DESC LIMIT ?2",
     [BELOW] = VICTIM "objects WHERE tree=?1 AND path>=?2 AND path<?3 AND path>?4 ORDER BY path LIMIT ?5",
     [BELOW_FIRST] = VICTIM "objects WHERE tree=?1 AND path>?4 ORDER BY path LIMIT ?5",
-    [UNFINISHED] = VICTIM "fills LIMIT ?1",
+    [UNFINISHED] = VICTIM "fills WHERE tree>?1 LIMIT ?2",
     [LATER] = VICTIM "objects WHERE epoch>?1 LIMIT ?2",
     [PROMOTE] = "INSERT OR REPLACE INTO objects SELECT * FROM fills WHERE tree=?1 AND path=?2",
     [TOTALS] = "SELECT coalesce(sum(bytes),0),count(*),coalesce(max(epoch),0) FROM objects",
@@ -461,24 +461,35 @@ static int collect(struct prelux_catalogue *c, sqlite3_stmt *st, struct prelux_v
   return err;
 }
 
-int prelux_catalogue_oldest(struct prelux_catalogue *c, int64_t after_ns, struct prelux_victim *ret, int n)
+/* A VICTIM select of one number and a limit. */
+static int select_rows(struct prelux_catalogue *c, enum stmt which, int64_t number, struct prelux_victim *ret, int n)
 {
   pthread_mutex_lock(&c->lock);
-  sqlite3_bind_int64(c->stmts[OLDEST], 1, after_ns);
-  sqlite3_bind_int64(c->stmts[OLDEST], 2, n);
-  int count = collect(c, c->stmts[OLDEST], ret, n);
+  sqlite3_bind_int64(c->stmts[which], 1, number);
+  sqlite3_bind_int64(c->stmts[which], 2, n);
+  int count = collect(c, c->stmts[which], ret, n);
   pthread_mutex_unlock(&c->lock);
   return count;
 }
 
+int prelux_catalogue_oldest(struct prelux_catalogue *c, int64_t after_ns, struct prelux_victim *ret, int n)
+{
+  return select_rows(c, OLDEST, after_ns, ret, n);
+}
+
 int prelux_catalogue_newest(struct prelux_catalogue *c, int64_t tree, struct prelux_victim *ret, int n)
 {
-  pthread_mutex_lock(&c->lock);
-  sqlite3_bind_int64(c->stmts[NEWEST], 1, tree);
-  sqlite3_bind_int64(c->stmts[NEWEST], 2, n);
-  int count = collect(c, c->stmts[NEWEST], ret, n);
-  pthread_mutex_unlock(&c->lock);
-  return count;
+  return select_rows(c, NEWEST, tree, ret, n);
+}
+
+int prelux_catalogue_unfinished(struct prelux_catalogue *c, struct prelux_victim *ret, int n)
+{
+  return select_rows(c, UNFINISHED, 0, ret, n);
+}
+
+int prelux_catalogue_later(struct prelux_catalogue *c, uint64_t epoch, struct prelux_victim *ret, int n)
+{
+  return select_rows(c, LATER, (int64_t)epoch, ret, n);
 }
 
 int prelux_catalogue_below(struct prelux_catalogue *c, int64_t tree, const char *path, const char *after,
@@ -498,25 +509,6 @@ int prelux_catalogue_below(struct prelux_catalogue *c, int64_t tree, const char 
   sqlite3_bind_blob(st, 4, after ? after : "", after ? (int)strlen(after) : 0, SQLITE_STATIC);
   sqlite3_bind_int64(st, 5, n);
   int count = collect(c, st, ret, n);
-  pthread_mutex_unlock(&c->lock);
-  return count;
-}
-
-int prelux_catalogue_unfinished(struct prelux_catalogue *c, struct prelux_victim *ret, int n)
-{
-  pthread_mutex_lock(&c->lock);
-  sqlite3_bind_int64(c->stmts[UNFINISHED], 1, n);
-  int count = collect(c, c->stmts[UNFINISHED], ret, n);
-  pthread_mutex_unlock(&c->lock);
-  return count;
-}
-
-int prelux_catalogue_later(struct prelux_catalogue *c, uint64_t epoch, struct prelux_victim *ret, int n)
-{
-  pthread_mutex_lock(&c->lock);
-  sqlite3_bind_int64(c->stmts[LATER], 1, (int64_t)epoch);
-  sqlite3_bind_int64(c->stmts[LATER], 2, n);
-  int count = collect(c, c->stmts[LATER], ret, n);
   pthread_mutex_unlock(&c->lock);
   return count;
 }

@@ -142,19 +142,3 @@ int prelux_dir_each(int dirfd, int (*fn)(void *arg, int dirfd, const char *name)
   closedir(d);
   return ret < 0 ? ret : 0;
 }
-
-int prelux_write_all(int fd, const void *buf, size_t len)
-{
-  const char *p = buf;
-  while (len)
-  {
-    ssize_t n = prelux_os.write(fd, p, len);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0)
-      return n < 0 ? -errno : -EIO;
-    p += n;
-    len -= (size_t)n;
-  }
-  return 0;
-}

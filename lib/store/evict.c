@@ -116,18 +116,6 @@ void prelux_hold_sweep(struct prelux_store *s)
 
 /* ---- one file ---- */
 
-static void forget_row(struct prelux_tree *t, const char *object, uint64_t *ret_bytes)
-{
-  struct prelux_store *s = t->store;
-  uint64_t bytes = 0;
-  if (prelux_catalogue_del(s->cat, t->id, object, &bytes) < 0)
-    return;
-  pthread_mutex_lock(&s->lock);
-  prelux_store_account(s, (int64_t)bytes, -1);
-  pthread_mutex_unlock(&s->lock);
-  *ret_bytes = bytes;
-}
-
 static void hide(struct prelux_tree *t, const char *object)
 {
   size_t len = strlen(object);
@@ -182,7 +170,7 @@ static int evict_locked(struct prelux_tree *t, const char *object, uint64_t *ret
     if (rc == 0 || rc == -ENOENT || rc == -ENOTDIR || rc == -EISDIR || rc == -ENXIO)
     {
       hide(t, object);
-      forget_row(t, object, ret_bytes);
+      *ret_bytes = prelux_store_drop_row(t, object);
       return 0;
     }
     return rc;
@@ -196,7 +184,7 @@ static int evict_locked(struct prelux_tree *t, const char *object, uint64_t *ret
   rc = move_out(t, object, fd);
   if (rc < 0)
     return rc;
-  forget_row(t, object, ret_bytes);
+  *ret_bytes = prelux_store_drop_row(t, object);
   pthread_mutex_lock(&s->lock);
   s->stats.evictions++;
   pthread_mutex_unlock(&s->lock);

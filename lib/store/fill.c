@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/private.h"
@@ -33,22 +34,6 @@ struct fetch {
   bool ours; /* the error is our disk's, not the backend's */
 };
 
-static int write_at(int fd, const char *p, size_t len, uint64_t off)
-{
-  while (len)
-  {
-    ssize_t n = prelux_os.pwrite(fd, p, len, (off_t)off);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0)
-      return n < 0 ? -errno : -EIO;
-    p += n;
-    off += (uint64_t)n;
-    len -= (size_t)n;
-  }
-  return 0;
-}
-
 /* Takes n bytes at pos, which end at the end of their piece, of the file, or before: held back until then. */
 static int put(struct fetch *f, const char *p, size_t n)
 {
@@ -56,12 +41,12 @@ static int put(struct fetch *f, const char *p, size_t n)
   if (!f->piece && !ends)
     f->piece = malloc(f->size < PIECE ? f->size : PIECE);
   if (!f->piece || (f->held == 0 && ends))
-    return write_at(f->fd, p, n, f->pos);
+    return prelux_pwrite_all(f->fd, p, n, f->pos);
   memcpy(f->piece + f->held, p, n);
   f->held += n;
   if (!ends)
     return 0;
-  int rc = write_at(f->fd, f->piece, f->held, f->pos + n - f->held);
+  int rc = prelux_pwrite_all(f->fd, f->piece, f->held, f->pos + n - f->held);
   f->held = 0;
   return rc;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "include/prelux/version.h"
+#include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/private.h"

@@ -259,7 +259,6 @@ int prelux_mkdir_at(int dirfd, const char *name); /* 0 also when it is there */
 int prelux_dir_open(int dirfd, const char *name); /* fd or -errno; follows no link */
 /* Calls fn for each name but "." and ".."; stops at its first negative result. */
 int prelux_dir_each(int dirfd, int (*fn)(void *arg, int dirfd, const char *name), void *arg);
-int prelux_write_all(int fd, const void *buf, size_t len);
 
 /* ---- opening a store (place.c, lock.c, recover.c) ---- */
 
@@ -323,6 +322,8 @@ int prelux_evict_one(struct prelux_tree *t, const char *object, uint64_t *ret_by
 void prelux_evict_tick(struct prelux_store *s);
 /* A row came (+bytes) or went: keeps `used` and the number of files (store.lock held). old, bytes -1: there was, is none. */
 void prelux_store_account(struct prelux_store *s, int64_t old, int64_t bytes);
+/* Forgets the row of a cached file, when there is one. Its bytes. */
+uint64_t prelux_store_drop_row(struct prelux_tree *t, const char *object);
 
 /* ---- the structs ---- */
 

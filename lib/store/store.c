@@ -11,6 +11,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/private.h"
@@ -202,6 +203,18 @@ void prelux_store_account(struct prelux_store *s, int64_t old, int64_t bytes)
   s->used += bytes > 0 ? (uint64_t)bytes : 0;
   s->stats.files += bytes >= 0;
   s->stats.files -= old >= 0 && s->stats.files > 0;
+}
+
+uint64_t prelux_store_drop_row(struct prelux_tree *t, const char *object)
+{
+  struct prelux_store *s = t->store;
+  uint64_t bytes = 0;
+  if (prelux_catalogue_del(s->cat, t->id, object, &bytes) < 0)
+    return 0;
+  pthread_mutex_lock(&s->lock);
+  prelux_store_account(s, (int64_t)bytes, -1);
+  pthread_mutex_unlock(&s->lock);
+  return bytes;
 }
 
 const char *prelux_store_dir(const struct prelux_store *s)
