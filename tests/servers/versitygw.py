@@ -13,8 +13,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from . import s3client
-from .base import LOOPBACK, Server, ServerError, free_port, run_by_hand
+from tests.s3client import S3Client
+
+from .base import LOOPBACK, Server, free_port, run_by_hand
 from .gotools import GoTool
 
 TOOL = GoTool("versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0", seconds=900)
@@ -53,10 +54,11 @@ class Versitygw(Server):
 
     def put(self, bucket, key, data):
         """Put an object as a client does, so that it has an ETag; the ETag."""
-        status, head, body = s3client.request(self, "PUT", f"/{bucket}/{key}", body=data)
-        if status != 200:
-            raise ServerError(f"versitygw: PUT {key}: {status} {body[:300]!r}")
-        return head["ETag"]
+        client = S3Client(self.url, self.access_key, self.secret_key)
+        try:
+            return client.put(bucket, key, data)
+        finally:
+            client.connection.close()
 
     def configure(self):
         self.port = free_port()
