@@ -30,7 +30,9 @@ struct prelux_object {
   uint64_t size;    /* UINT64_MAX: unknown without stat (an HTML index shows rounded sizes) */
   int64_t mtime_ns; /* 0: unknown; with `mtime_rough` only right to the minute */
   bool mtime_rough;
-  char version[PRELUX_VERSION_MAX]; /* "" unknown without stat; else equal strings mean equal bytes */
+  char version[PRELUX_VERSION_MAX]; /* "" unknown without stat; else equal strings mean equal bytes. list and stat must agree in it.
+                                     * Unequal ones mean another file to programs (st_ino), except: what follows a '~' is random,
+                                     * "n:..." is all random, and "a:..." and "b:..." cannot be compared (http_version.c) */
   char md5[33];                     /* lower-case hex where the remote offers it, else "" */
 };
 

@@ -22,24 +22,32 @@
 
 #define FIRST_SLOTS 64u
 
-/* Low bits of a stamp: what it was made of. Stamps of different kinds say nothing about each other, but for folders. */
-enum { BY_SIZE = 1, BY_TIME, BY_MD5, BY_VERSION, FOLDER, KIND = 7 };
+/* Low bits of a stamp: what it was made of; of a version also which sort of version ("e:..." an ETag, "m:..." a time). Stamps of
+ * different kinds say nothing about each other, but for folders. */
+enum { BY_SIZE = 1, BY_TIME, BY_MD5, BY_VERSION, FOLDER, SORT = 3, KIND = 0x7ff };
+
+static uint64_t stamp(const void *data, size_t len, uint64_t seed, unsigned kind)
+{
+  return (prelux_store_hash(data, len, seed) & ~(uint64_t)KIND) | kind;
+}
 
 /* 0: nothing is known. */
 static uint64_t stamp_of(const struct prelux_tree *t, const struct prelux_object *o)
 {
   uint64_t words[2] = {o->size, (uint64_t)o->mtime_ns}, seed = t->key + o->size;
+  size_t len = strcspn(o->version, "~"); /* behind that it is a random number: made to be equal to none */
+  unsigned sort = len > 1 && o->version[1] == ':' ? (unsigned char)o->version[0] : 0;
   if (o->type == PRELUX_DIR)
     return FOLDER;
   if (o->type != PRELUX_FILE || o->size == UINT64_MAX)
     return 0;
-  if (o->version[0])
-    return (prelux_store_hash(o->version, strlen(o->version), seed) & ~(uint64_t)KIND) | BY_VERSION;
+  if (len && sort != 'n')
+    return stamp(o->version, len, seed, BY_VERSION | sort << SORT);
   if (o->md5[0])
-    return (prelux_store_hash(o->md5, strlen(o->md5), seed) & ~(uint64_t)KIND) | BY_MD5;
+    return stamp(o->md5, strlen(o->md5), seed, BY_MD5);
   if (o->mtime_ns && !o->mtime_rough)
-    return (prelux_store_hash(words, sizeof words, seed) & ~(uint64_t)KIND) | BY_TIME;
-  return (prelux_store_hash(words, sizeof words[0], seed) & ~(uint64_t)KIND) | BY_SIZE;
+    return stamp(words, sizeof words, seed, BY_TIME);
+  return stamp(words, sizeof words[0], seed, BY_SIZE);
 }
 
 static bool replaced(uint64_t was, uint64_t now)
@@ -195,11 +203,11 @@ uint64_t prelux_learn(struct prelux_tree *t, const char *object, size_t len, con
   int have = known_before(t, object, len, &was);
   if (have && was.learned_ns > now->learned_ns)
     return was.ino;
-  uint64_t base = base_of(t, object, len), before = have ? stamp_of(t, &was.obj) : 0, stamp = stamp_of(t, &now->obj);
+  uint64_t base = base_of(t, object, len), before = have ? stamp_of(t, &was.obj) : 0, present = stamp_of(t, &now->obj);
   const struct prelux_number *n = find(t, base);
-  struct prelux_number next = {.base = base, .generation = n ? n->generation : 0, .stamp = stamp};
-  uint64_t last = n && (n->stamp & KIND) == (stamp & KIND) ? n->stamp : before ? before : n ? n->stamp : 0;
-  if (replaced(last, stamp))
+  struct prelux_number next = {.base = base, .generation = n ? n->generation : 0, .stamp = present};
+  uint64_t last = n && (n->stamp & KIND) == (present & KIND) ? n->stamp : before ? before : n ? n->stamp : 0;
+  if (replaced(last, present))
   {
     uint64_t instant = (uint64_t)prelux_store_wall();
     next.generation = instant > next.generation ? instant : next.generation + 1;
@@ -217,11 +225,11 @@ void prelux_number_note(struct prelux_tree *t, const char *object, const struct 
 {
   size_t len = strlen(object);
   prelux_learn_lock(t);
-  uint64_t base = base_of(t, object, len), stamp = stamp_of(t, obj);
+  uint64_t base = base_of(t, object, len), present = stamp_of(t, obj);
   const struct prelux_number *n = find(t, base);
-  if (stamp && (!n || (n->stamp != stamp && !replaced(n->stamp, stamp))))
+  if (present && (!n || (n->stamp != present && !replaced(n->stamp, present))))
   {
-    set(t, &(struct prelux_number){.base = base, .generation = n ? n->generation : 0, .stamp = stamp});
+    set(t, &(struct prelux_number){.base = base, .generation = n ? n->generation : 0, .stamp = present});
     prelux_learn_save(t);
   }
   prelux_learn_unlock(t);

@@ -1,9 +1,11 @@
 """Programs that compare what stat said before with what it says now: cp, tar, git, make, find, rsync. What they see is the
 same over first use, caching, eviction and a new daemon."""
 
+import http.server
 import os
 import shutil
 import stat
+import threading
 import time
 
 import pytest
@@ -338,6 +340,58 @@ def test_numbers_with_an_html_index(prelux, tmp_path):
         second = numbers()
         assert second[0] != first[0] and second[1] == first[1]
         assert numbers() == second
+
+
+class WithoutValidators(http.server.BaseHTTPRequestHandler):
+    """Neither ETag nor Last-Modified: no two answers can be told to be of one version."""
+
+    body = b"nobody knows which version"
+
+    def do_HEAD(self):
+        self.send_response(200 if self.path == "/f" else 404)
+        self.send_header("Content-Length", str(len(self.body) if self.path == "/f" else 0))
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        if self.path == "/f":
+            self.wfile.write(self.body)
+
+    def log_message(self, *words):
+        pass
+
+
+def web(prelux, url):
+    prelux.config({"version": 1, "backends": {"w": {"type": "http", "url": url}},
+                   "mappings": [{"local": LAKE, "remote": "w:/", "freshness": "always"}]})
+
+
+def test_a_server_that_cannot_tell_versions(prelux):
+    """It is not another file at each look: cp, which compares stat with fstat, copies it."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), WithoutValidators)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        web(prelux, f"http://127.0.0.1:{server.server_port}")
+        for _ in range(3):
+            assert prelux.run(["cp", f"{LAKE}/f", prelux.tmp / "copy"]).stderr == ""
+            assert (prelux.tmp / "copy").read_bytes() == WithoutValidators.body
+        numbers = prelux.run(f"stat -c %i {LAKE}/f {LAKE}/f {LAKE}/f").stdout.split()
+        assert len(set(numbers)) == 1
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_file_changed_this_second(prelux, tmp_path):
+    """nginx's ETag is of whole seconds: within the second it is not trusted, but no other file at each look either."""
+    from tests.servers.nginx import Nginx
+    source = tmp_path / "web"
+    source.mkdir()
+    with Nginx(source) as server:
+        web(prelux, server.url)
+        (source / "f").write_text("just made")
+        assert prelux.run(["cp", f"{LAKE}/f", prelux.tmp / "copy"]).stderr == ""
+        assert (prelux.tmp / "copy").read_text() == "just made"
 
 
 def test_shown_attributes(own):

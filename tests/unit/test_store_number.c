@@ -127,8 +127,20 @@ static void test_in_doubt_it_stays(void **state)
   o->mtime_ns = 0;
   o->version[0] = 0;
   assert_int_equal(number("f"), first);
+  /* Versions made to be equal to none, and of different sorts. */
+  static const char *const same[] = {"n:1234", "n:5678", "e:\"x\"~12", "e:\"x\"~34", "e:\"x\"", "m:77-10", "e:\"x\""};
+  for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+  {
+    snprintf(o->version, sizeof o->version, "%s", same[i]);
+    assert_int_equal(number("f"), first);
+  }
+  snprintf(o->version, sizeof o->version, "e:\"y\"~56");
+  uint64_t second = number("f");
+  assert_int_not_equal(second, first);
+  o->version[0] = 0;
+  assert_int_equal(number("f"), second);
   o->size = 11;
-  assert_int_not_equal(number("f"), first);
+  assert_int_not_equal(number("f"), second);
 }
 
 static void test_gone_and_back(void **state)
