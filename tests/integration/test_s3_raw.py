@@ -156,7 +156,7 @@ def test_many_names_in_pages(s3, tool):
     assert s3.count("/data") >= 13
 
 
-@pytest.mark.parametrize("lie", ["no-token", "unsorted", "empty-pages", "no-start-after"])
+@pytest.mark.parametrize("lie", ["no-token", "unsorted", "empty-pages", "no-start-after", "start-after-nothing"])
 def test_odd_listings_are_whole(s3, tool, lie):
     for number in range(50):
         s3.put(f"f{number:02}", b"x")
@@ -391,7 +391,7 @@ def test_environment(s3, tool):
 def test_profiles(s3, tool, tmp_path):
     s3.put("x", b"hello")
     keys = "aws_access_key_id = AK\naws_secret_access_key = secret/+"
-    env = files(tmp_path / "one", f"# comment\n[other]\naws_access_key_id=NO\naws_secret_access_key=NO\n[work] ; comment\n{keys} # mine\n",
+    env = files(tmp_path / "one", f"# comment\n[other]\naws_access_key_id=NO\naws_secret_access_key=NO\n[work] ; comment\ns3 =\n  aws_access_key_id = NESTED\n{keys} # mine\n",
                 "[profile work]\nregion = eu-west-3\ns3 =\n  aws_access_key_id = NESTED\n[work]\nregion = no\n")
     one = tool(s3, env=env, profile="work")
     assert source_of(one) == "profile" and one("report")["report"]["region"] == "eu-west-3" or s3.region == "us-east-1"

@@ -3,7 +3,8 @@ container's agent, the instance's metadata).  Real servers do not expire tokens 
 
 S3Standin checks each signature with code of its own, from the request as it came.  `lie` is a set of words that tests put in:
 
-  listings  repeat-page loop-token no-token unsorted dtd cut foreign-key no-delimiter empty-pages no-start-after plain-names error-page
+  listings  repeat-page loop-token no-token unsorted dtd cut foreign-key no-delimiter empty-pages no-start-after start-after-nothing
+            plain-names error-page
   reads     range-200 wrong-range ignore-if-match
   answers   slow-down-N (the first N), redirect (307 to .elsewhere), deny-head
 """
@@ -170,8 +171,8 @@ class S3Standin(HttpStandin):
         if first >= len(thing.body):
             status, more, body = self.refusal(416, "InvalidRange")
             return status, {**more, "Content-Range": f"bytes */{len(thing.body)}"}, body
-        if "wrong-range" in self.lie:
-            first += 1
+        if "wrong-range" in self.lie:  # as many bytes, from beside
+            first, last = first + 1, last + 1
         fields["Content-Range"] = f"bytes {first}-{last}/{len(thing.body)}"
         return (200 if "range-200" in self.lie else 206), fields, thing.body[first:last + 1]
 
@@ -181,6 +182,8 @@ class S3Standin(HttpStandin):
         prefix, after = query.get("prefix", b""), query.get("start-after", b"")
         if "no-start-after" in self.lie:
             after = b""
+        if "start-after-nothing" in self.lie and after:
+            return 200, {}, self.page_xml([], {}, False, "")
         token = query.get("continuation-token", b"")
         after = max(after, bytes.fromhex(token.decode().partition(".")[0])) if token else after
         rows = {}
