@@ -254,7 +254,7 @@ def test_other_clusters_in_the_same_etcd(prelux, cluster):
     """Cluster X does not see the workers of X2; values that nobody can read are skipped."""
     lease = cluster.etcd.lease(60)
     value = json.dumps({"Identity": {"version": 1, "identifier": "00" * 16}, "WorkerNetAddress": {"Host": "192.0.2.1", "HttpServerPort": 1}})
-    for key, text in ((f"/ServiceDiscovery/{cluster.cluster}2/worker-x", value), (f"/ServiceDiscovery/{cluster.cluster}/worker-y", "{}"),
+    for key, text in (*((f"/ServiceDiscovery/{cluster.cluster}{more}/worker-x", value) for more in ("2", "0", "-b")), (f"/ServiceDiscovery/{cluster.cluster}/worker-y", "{}"),
                       (f"/ServiceDiscovery/{cluster.cluster}/worker-z", b"\xff\x00")):
         cluster.etcd.put(key, text, lease)
     try:

@@ -146,8 +146,22 @@ static void by_address(void **state)
   c = prelux_alluxio_patient_find(h, "a:3", 2);
   assert_false(prelux_alluxio_health_well(c, HTTP));
   prelux_alluxio_patient_drop(c);
-  /* Bounded: the longest unused goes. */
+  /* Bounded: the longest unused goes, and nobody else. */
   char name[32];
+  for (int i = 0; i < PRELUX_ALLUXIO_PATIENTS_MAX - 2; i++)
+  {
+    pass(1);
+    snprintf(name, sizeof name, "v%d:1", i);
+    struct prelux_alluxio_patient *v = prelux_alluxio_patient_find(h, name, 2);
+    if (i == 1)
+      prelux_alluxio_health_poisoned(v, NULL);
+    prelux_alluxio_patient_drop(v);
+  }
+  for (int i = 0; i < 2; i++) /* in place of a:3 and v0:1 */
+    prelux_alluxio_patient_drop(prelux_alluxio_patient_find(h, i ? "y:1" : "x:1", 2));
+  c = prelux_alluxio_patient_find(h, "v1:1", 2);
+  assert_false(prelux_alluxio_health_well(c, S3));
+  prelux_alluxio_patient_drop(c);
   for (int i = 0; i < 2 * PRELUX_ALLUXIO_PATIENTS_MAX; i++)
   {
     pass(1);

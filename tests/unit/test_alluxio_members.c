@@ -407,6 +407,37 @@ static void stirred(void **state)
   assert_in_range(atomic_load(&etcd.asked), 2, 3);
 }
 
+/* Stirred all the time: not asked all the time. */
+static void not_too_often(void **state)
+{
+  (void)state;
+  options.refresh_ms = 3600000;
+  begin();
+  prelux_alluxio_view_put(get());
+  for (int64_t end = now_ms() + 2500; now_ms() < end; usleep(5000))
+    prelux_alluxio_members_stir(members);
+  assert_in_range(atomic_load(&etcd.asked), 2, 4);
+}
+
+/* However long the thread is to rest after many failures: who needs a view makes it look again. */
+static void asked_for(void **state)
+{
+  (void)state;
+  unsigned port = etcd.port;
+  const struct prelux_alluxio_view *v = NULL;
+  options.refresh_ms = 3600000;
+  etcd_fake_stop(&etcd);
+  begin();
+  for (int i = 0; i < 4; i++) /* it rests 8 s after these */
+  {
+    assert_int_equal(prelux_alluxio_view_get(members, &v, NULL), -EIO);
+    usleep(1100000);
+  }
+  etcd_fake_start(&etcd, port);
+  assert_int_equal(prelux_alluxio_view_get(members, &v, NULL), 0);
+  prelux_alluxio_view_put(v);
+}
+
 static void *use_views(void *arg)
 {
   atomic_bool *ending = arg;
@@ -551,7 +582,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       TEST(from_etcd),      TEST(changes),          TEST(reborn),     TEST(last_known), TEST(down_at_start), TEST(silent_at_start),
       TEST(another_place),  TEST(tokens),           TEST(old_etcd),   TEST(odd_values), TEST(wrong_password), TEST(password_missing),
-      TEST(doubles),        TEST(nobody),           TEST(nobody_at_first), TEST(stirred), TEST(crowd),        TEST(ends),
+      TEST(doubles),        TEST(nobody),           TEST(nobody_at_first), TEST(stirred), TEST(not_too_often), TEST(asked_for), TEST(crowd),        TEST(ends),
       TEST(from_list),      TEST(aliases),          TEST(from_dns),   TEST(no_such_domain),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
