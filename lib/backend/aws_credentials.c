@@ -21,6 +21,7 @@
 #define LAST_S 60
 #define RETRY_MS 5000 /* after a failure, after a set that is nearly over, and between refusals */
 #define NOTES_MAX 1024
+#define ROLES_MAX 5 /* one taken by another */
 
 static int from_config(const struct prelux_aws_sources *s, struct prelux_aws_set *ret, struct prelux_problem *why)
 {
@@ -48,14 +49,62 @@ static const struct
   const char *setting, *text;
 } not_served[] = {
     {"credential_process", "credential_process is not run by the daemon"},
-    {"source_profile", "role_arn with source_profile is not supported"},
+    {"mfa_serial", "nobody is there to say a code (mfa_serial)"},
     {"credential_source", "role_arn with credential_source is not supported"},
     {"sso_session", "single sign-on is not supported"},
     {"sso_start_url", "single sign-on is not supported"},
 };
 
+static int refuse(const struct prelux_aws_profile *p, const char *name, struct prelux_problem *why)
+{
+  for (size_t i = 0; i < sizeof(not_served) / sizeof(not_served[0]); i++)
+    if (prelux_aws_profile_get(p, not_served[i].setting))
+    {
+      prelux_problem(why, EACCES, "profile %s: %s", name, not_served[i].text);
+      if (why)
+        snprintf(
+            why->advice, sizeof(why->advice),
+            "put keys into the environment: eval \"$(aws configure export-credentials --profile %.60s --format env)\"",
+            name);
+      return -EACCES;
+    }
+  return 0;
+}
+
 static int profile_keys(const struct prelux_aws_sources *s, const struct prelux_aws_profile *p, const char *name,
-                        struct prelux_aws_set *ret, struct prelux_problem *why)
+                        int depth, struct prelux_aws_set *ret, struct prelux_problem *why);
+
+/* A role that the keys of another profile may take; that one may be such a role itself. A profile that names itself
+ * means its own keys. */
+static int role_of_profile(const struct prelux_aws_sources *s, const struct prelux_aws_profile *p, const char *name,
+                           int depth, struct prelux_aws_set *ret, struct prelux_problem *why)
+{
+  const char *source = prelux_aws_profile_get(p, "source_profile");
+  struct prelux_aws_sources as = *s; /* shallow: another profile's files */
+  struct prelux_aws_profile other = {.n = 0};
+  struct prelux_aws_set set = {.expires_s = 0};
+  if (depth == ROLES_MAX)
+    return prelux_problem(why, EACCES, "profile %s: more than %d roles on the way, or in circles", name, ROLES_MAX);
+  as.profile = (char *)source;
+  int rc = strcmp(source, name) == 0 ? prelux_aws_set_make(&set, prelux_aws_profile_get(p, "aws_access_key_id"),
+                                                           prelux_aws_profile_get(p, "aws_secret_access_key"),
+                                                           prelux_aws_profile_get(p, "aws_session_token"), 0)
+                                     : prelux_aws_sources_profile(&as, &other, why);
+  if (rc == -EINVAL)
+    rc = prelux_problem(why, EACCES, "profile %s names itself and holds no keys", name);
+  if (rc == 0 && !set.access)
+    rc = profile_keys(s, &other, source, depth + 1, &set, why);
+  if (rc == 0)
+    rc = prelux_aws_assume_by_keys(s, p, &(struct prelux_aws_keys){set.access, set.secret, set.token}, ret, why);
+  prelux_aws_set_release(&set);
+  prelux_aws_profile_release(&other);
+  if (rc == -ENOENT && why)
+    why->err = EACCES;
+  return rc == -ENOENT ? -EACCES : rc;
+}
+
+static int profile_keys(const struct prelux_aws_sources *s, const struct prelux_aws_profile *p, const char *name,
+                        int depth, struct prelux_aws_set *ret, struct prelux_problem *why)
 {
   const char *role = prelux_aws_profile_get(p, "role_arn"),
              *file = prelux_aws_profile_get(p, "web_identity_token_file");
@@ -65,17 +114,10 @@ static int profile_keys(const struct prelux_aws_sources *s, const struct prelux_
     return prelux_aws_assume_by_token(s, role, file, prelux_aws_profile_get(p, "role_session_name"), ret, why);
   if (access && secret && !role)
     return prelux_aws_set_make(ret, access, secret, prelux_aws_profile_get(p, "aws_session_token"), 0);
-  for (size_t i = 0; i < sizeof(not_served) / sizeof(not_served[0]); i++)
-    if (prelux_aws_profile_get(p, not_served[i].setting))
-    {
-      prelux_problem(why, EACCES, "profile %s: %s", name, not_served[i].text);
-      if (why)
-        snprintf(why->advice, sizeof(why->advice),
-                 "put keys into the environment: eval \"$(aws configure export-credentials "
-                 "--profile %.60s --format env)\"",
-                 name);
-      return -EACCES;
-    }
+  if (refuse(p, name, why) < 0)
+    return -EACCES;
+  if (role && prelux_aws_profile_get(p, "source_profile"))
+    return role_of_profile(s, p, name, depth, ret, why);
   if (access || secret)
     return prelux_problem(why, EACCES, "profile %s: of aws_access_key_id and aws_secret_access_key only one is there",
                           name);
@@ -90,7 +132,7 @@ static int from_profile(const struct prelux_aws_sources *s, struct prelux_aws_se
   if (rc < 0)
     return rc;
   if (p.found)
-    rc = profile_keys(s, &p, name, ret, why);
+    rc = profile_keys(s, &p, name, 0, ret, why);
   else
     rc = prelux_problem(why, ENOENT, "there is no profile %s", name);
   prelux_aws_profile_release(&p);

@@ -180,57 +180,97 @@ static int sts_url(const struct prelux_aws_sources *s, char out[URL_BYTES])
   return n < 0 || n >= URL_BYTES ? -EINVAL : 0;
 }
 
-/* The form, as a query without its '?'. */
-static int sts_form(const char *role, const char *session, const char *token, size_t token_len, char **ret)
+/* One call; form is a query with its '?', and is wiped and freed here. by: signed with these keys; NULL: not signed. */
+static int sts_call(const struct prelux_aws_sources *s, char *form, const struct prelux_aws_keys *by,
+                    struct prelux_aws_set *ret, struct prelux_problem *why)
 {
-  size_t cap = 3 * (strlen(role) + strlen(session) + token_len) + 256;
+  char url[URL_BYTES], payload[65];
+  struct prelux_aws_headers signature = {{NULL}};
+  const char *headers[PRELUX_AWS_HEADERS + 2] = {"Content-Type: application/x-www-form-urlencoded; charset=utf-8"};
+  struct prelux_net_answer a;
+  size_t len = strlen(form);
+  int rc = sts_url(s, url) < 0 ? prelux_problem(why, EACCES, "STS: no URL") : 0;
+  struct prelux_aws_request to_sign = {.method = "POST",
+                                       .url = url,
+                                       .payload = payload,
+                                       .region = s->region ? s->region : "us-east-1",
+                                       .service = "sts",
+                                       .when_s = (int64_t)time(NULL)};
+  if (rc == 0 && by &&
+      (prelux_aws_payload(form + 1, len - 1, payload) < 0 || prelux_aws_sign(by, &to_sign, &signature) < 0))
+    rc = prelux_problem(why, EACCES, "STS: cannot sign");
+  for (size_t i = 0; i < PRELUX_AWS_HEADERS && signature.lines[i]; i++)
+    headers[i + 1] = signature.lines[i];
+  struct prelux_net_request req = {.method = "POST",
+                                   .url = url,
+                                   .headers = headers,
+                                   .body = form + 1,
+                                   .body_len = len - 1,
+                                   .connect_ms = 5000,
+                                   .stall_s = 15,
+                                   .retries = 2};
+  if (rc == 0 && call(s, &req, "STS", &a, why) < 0)
+    rc = -EACCES; /* configured, so its silence counts */
+  explicit_bzero(form, len);
+  free(form);
+  prelux_aws_headers_release(&signature);
+  if (rc < 0)
+    return rc;
+  rc = set_of_sts(&a, ret, why);
+  wipe_answer(&a);
+  return rc;
+}
+
+struct parameter
+{
+  const char *name, *value; /* NULL: left out */
+};
+
+/* NULL: no memory. `session`: NULL makes one. */
+static char *sts_form(const char *action, const char *session, const struct parameter *more, size_t n)
+{
+  char own[64];
+  snprintf(own, sizeof(own), "prelux-%lld", (long long)time(NULL));
+  session = session ? session : own;
+  size_t cap = 3 * strlen(session) + 256;
+  for (size_t i = 0; i < n; i++)
+    cap += more[i].value ? 3 * strlen(more[i].value) + 64 : 0;
   char *form = calloc(1, cap);
   if (!form)
-    return -ENOMEM;
-  prelux_aws_query(form, cap, "Action", "AssumeRoleWithWebIdentity", 25);
-  prelux_aws_query(form, cap, "RoleArn", role, strlen(role));
+    return NULL;
+  prelux_aws_query(form, cap, "Action", action, strlen(action));
   prelux_aws_query(form, cap, "RoleSessionName", session, strlen(session));
   prelux_aws_query(form, cap, "Version", "2011-06-15", 10);
-  prelux_aws_query(form, cap, "WebIdentityToken", token, token_len);
-  *ret = form;
-  return 0;
+  for (size_t i = 0; i < n; i++)
+    if (more[i].value)
+      prelux_aws_query(form, cap, more[i].name, more[i].value, strlen(more[i].value));
+  return form;
 }
 
 int prelux_aws_assume_by_token(const struct prelux_aws_sources *s, const char *role, const char *token_file,
                                const char *session, struct prelux_aws_set *ret, struct prelux_problem *why)
 {
-  char url[URL_BYTES], own[64], *token, *form = NULL;
+  char *token;
   size_t len;
   int rc = prelux_aws_read_file(token_file, TOKEN_FILE_MAX, &token, &len);
   if (rc < 0)
     return prelux_problem(why, EACCES, "web identity token %s: %s", token_file, strerror(-rc));
   trim_end(token, &len);
-  snprintf(own, sizeof(own), "prelux-%lld", (long long)time(NULL));
-  rc = sts_url(s, url) < 0 || sts_form(role, session ? session : own, token, len, &form) < 0
-           ? prelux_problem(why, EINVAL, "STS: no URL")
-           : 0;
+  const struct parameter more[] = {{"RoleArn", role}, {"WebIdentityToken", token}};
+  char *form = sts_form("AssumeRoleWithWebIdentity", session, more, 2);
   explicit_bzero(token, len);
   free(token);
-  if (rc < 0)
-    return rc;
-  static const char *const headers[] = {"Content-Type: application/x-www-form-urlencoded; charset=utf-8", NULL};
-  struct prelux_net_request req = {.method = "POST",
-                                   .url = url,
-                                   .headers = headers,
-                                   .body = form + 1,
-                                   .body_len = strlen(form + 1),
-                                   .connect_ms = 5000,
-                                   .stall_s = 15,
-                                   .retries = 2};
-  struct prelux_net_answer a;
-  rc = call(s, &req, "STS", &a, why);
-  explicit_bzero(form, strlen(form));
-  free(form);
-  if (rc < 0)
-    return -EACCES; /* configured, so its silence counts */
-  rc = set_of_sts(&a, ret, why);
-  wipe_answer(&a);
-  return rc;
+  return form ? sts_call(s, form, NULL, ret, why) : prelux_problem(why, ENOMEM, "STS: no memory");
+}
+
+int prelux_aws_assume_by_keys(const struct prelux_aws_sources *s, const struct prelux_aws_profile *p,
+                              const struct prelux_aws_keys *by, struct prelux_aws_set *ret, struct prelux_problem *why)
+{
+  const struct parameter more[] = {{"RoleArn", prelux_aws_profile_get(p, "role_arn")},
+                                   {"ExternalId", prelux_aws_profile_get(p, "external_id")},
+                                   {"DurationSeconds", prelux_aws_profile_get(p, "duration_seconds")}};
+  char *form = sts_form("AssumeRole", prelux_aws_profile_get(p, "role_session_name"), more, 3);
+  return form ? sts_call(s, form, by, ret, why) : prelux_problem(why, ENOMEM, "STS: no memory");
 }
 
 int prelux_aws_from_web_identity(const struct prelux_aws_sources *s, struct prelux_aws_set *ret,

@@ -58,6 +58,9 @@ int prelux_aws_from_instance(const struct prelux_aws_sources *s, struct prelux_a
 /* AssumeRoleWithWebIdentity: role, token file and session name as given (session NULL: one is made). */
 int prelux_aws_assume_by_token(const struct prelux_aws_sources *s, const char *role, const char *token_file,
                                const char *session, struct prelux_aws_set *ret, struct prelux_problem *why);
+/* AssumeRole, signed with `by`: role_arn, external_id, duration_seconds, role_session_name of the profile. */
+int prelux_aws_assume_by_keys(const struct prelux_aws_sources *s, const struct prelux_aws_profile *p,
+                              const struct prelux_aws_keys *by, struct prelux_aws_set *ret, struct prelux_problem *why);
 /* A host to which the SDKs send a container's authorization over plain http: loopback, ECS and EKS. */
 bool prelux_aws_container_url(const char *url);
 

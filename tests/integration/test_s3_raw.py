@@ -412,7 +412,7 @@ def test_profiles(s3, tool, tmp_path):
 
 
 @pytest.mark.parametrize("setting, text", [
-    ("credential_process = touch RAN", "credential_process"), ("role_arn = a\nsource_profile = b", "source_profile"),
+    ("credential_process = touch RAN", "credential_process"), ("role_arn = a\nsource_profile = b\nmfa_serial = c", "mfa_serial"),
     ("role_arn = a\ncredential_source = b", "credential_source"), ("sso_session = x", "sign-on")])
 def test_what_a_profile_names_and_is_not_done(s3, tool, tmp_path, setting, text):
     answer = tool(s3, env=files(tmp_path / "aws", "", f"[default]\n{setting}\n".replace("RAN", str(tmp_path / "ran"))))("stat", "x")
@@ -530,3 +530,24 @@ def test_web_identity_in_a_profile(tool, tmp_path):
         (tmp_path / "token").write_text("web-token")
         env = files(tmp_path / "aws", "", f"[profile w]\nrole_arn = arn:aws:iam::1:role/r\nweb_identity_token_file = {tmp_path}/token\n")
         assert source_of(tool(s3, env={**env, "AWS_ENDPOINT_URL_STS": keys.url + "/sts/"}, profile="w")) == "profile"
+
+
+def test_roles_of_profiles(tool, tmp_path):
+    with S3Standin(keys=KEYS) as s3, KeysStandin() as keys:
+        s3.put("x", b"hello")
+        s3.region = "eu-west-3"
+        env = {**files(tmp_path / "aws", "[base]\naws_access_key_id = AK\naws_secret_access_key = SK\n"
+                       "[own]\naws_access_key_id = AK\naws_secret_access_key = SK\n",
+                       "[profile one]\nrole_arn = r1\nsource_profile = base\nexternal_id = a&b\nregion = eu-west-3\n"
+                       "[profile two]\nrole_arn = r2\nsource_profile = one\nregion = eu-west-3\n"
+                       "[profile own]\nrole_arn = r3\nsource_profile = own\nregion = eu-west-3\n"
+                       "[profile loop]\nrole_arn = r4\nsource_profile = pool\n[profile pool]\nrole_arn = r5\nsource_profile = loop\n"
+                       "[profile lost]\nrole_arn = r6\nsource_profile = nobody\n"),
+               "AWS_ENDPOINT_URL_STS": keys.url + "/sts/"}
+        for profile, roles in (("one", [("r1", "a&b")]), ("two", [("r1", "a&b"), ("r2", "")]), ("own", [("r3", "")])):
+            keys.assumed.clear()
+            assert source_of(tool(s3, env=env, profile=profile)) == "profile"
+            assert keys.assumed == roles
+        for profile, text in (("loop", "circles"), ("lost", "nobody")):
+            answer = tool(s3, env=env, profile=profile)("stat", "x")
+            assert answer["rc"] == -EACCES and text in answer["why"], answer

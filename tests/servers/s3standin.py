@@ -246,6 +246,7 @@ class KeysStandin(HttpStandin):
         super().__init__()
         self.seconds, self.number, self.delay = seconds, 0, 0.0
         self.broken = False
+        self.assumed = []  # (role, external id)
         self.want = {}  # header fields a request must have
 
     def fresh(self):
@@ -256,6 +257,15 @@ class KeysStandin(HttpStandin):
         end = datetime.datetime.fromtimestamp(time.time() + self.seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         return f"KEY{number}", f"SECRET{number}", f"TOKEN{number}", end
 
+    def signed(self, request, form):
+        """An AssumeRole by keys that we know: AK, or a role that we gave."""
+        access = request.fields.get("authorization", "").partition("Credential=")[2].partition("/")[0]
+        secret, token = ("SK", None) if access == "AK" else (access.replace("KEY", "SECRET"), access.replace("KEY", "TOKEN"))
+        one = S3Standin(keys={access: (secret, token)}, region="eu-west-3")
+        request.fields.setdefault("x-amz-content-sha256", hashlib.sha256(request.body).hexdigest())
+        self.assumed.append((form["RoleArn"][0], form.get("ExternalId", [""])[0]))
+        return access and one.check(request) is None
+
     def answer(self, request):
         if self.broken:
             return 500, {}, b"out of order"
@@ -263,7 +273,9 @@ class KeysStandin(HttpStandin):
             return 401, {}, b"no"
         if request.path == "/sts/":
             form = urllib.parse.parse_qs(request.body.decode())
-            if form.get("Action") != ["AssumeRoleWithWebIdentity"] or form.get("WebIdentityToken") != ["web-token"] or \
+            if form.get("Action") == ["AssumeRole"] and self.signed(request, form):
+                pass
+            elif form.get("Action") != ["AssumeRoleWithWebIdentity"] or form.get("WebIdentityToken") != ["web-token"] or \
                     form.get("RoleArn") != ["arn:aws:iam::1:role/r"]:
                 return 403, {}, b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>not you</Message></Error></ErrorResponse>"
             access, secret, token, end = self.fresh()
