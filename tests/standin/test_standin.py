@@ -14,7 +14,8 @@ from tests.servers.base import port_open, wait_for
 from .cluster import AlluxioStandin
 
 MIB = 1 << 20
-FLOOR_MIB = 150  # an idle machine does 700
+FLOOR_MIB = 150   # an idle machine does 700
+SPEED_TRIES = 30  # others may want the machine, too
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +101,12 @@ def test_connection_close_is_ignored_by_s3_and_kept_by_http(cluster):
     assert at(cluster, cluster.owner(path), get(path, "Connection: close\r\n"), wait=0.5)[1] == "silent"
     data, end = at(cluster, 0, get("/v1/health", "Connection: close\r\n"), "http")
     assert b"connection: close" in data and end == "closed"
+
+
+def test_long_heads_are_closed(cluster):
+    assert at(cluster, 0, get("/v1/files?path=/" + "n" * 4090), "http") == (b"", "closed")
+    assert at(cluster, 0, get("/v1/health", f"X: {'y' * 8200}\r\n"), "http") == (b"", "closed")
+    assert at(cluster, 0, get("/v1/health", f"X: {'y' * 8000}\r\n"), "http", wait=0.5)[0].startswith(b"HTTP/1.1 200")
 
 
 # Freshness
@@ -317,7 +324,9 @@ def test_speed(cluster, how):
     path = put(cluster, named(cluster, 1, "speed"), os.urandom(8 * MIB))
     assert len(s3(cluster, path)[1]) == 8 * MIB
     place, best = cluster.workers[1], 0
-    for _ in range(5):
+    for _ in range(SPEED_TRIES):
+        if best > FLOOR_MIB:
+            break
         begin = time.monotonic()
         client = http.client.HTTPConnection(place.host, place.http_port, timeout=10)
         for number in range(8):

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 
 HEAD_LIMIT = 16384
+LINE_LIMIT = 4096    # Netty's, as are the fields'
+FIELDS_LIMIT = 8192
 BIG = 65536
 
 
@@ -37,6 +39,8 @@ async def read_request(reader):
         raise ValueError("head too long") from None
     lines = head.decode("latin-1").split("\r\n")
     words = lines[0].split(" ")
+    if len(lines[0]) > LINE_LIMIT or len(head) - len(lines[0]) > FIELDS_LIMIT:
+        raise ValueError("head too long")
     if len(words) != 3 or not words[2].startswith("HTTP/"):
         raise ValueError("request line")
     request = Request(*words)
