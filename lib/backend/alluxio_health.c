@@ -208,6 +208,14 @@ void prelux_alluxio_health_ok(struct prelux_alluxio_patient *p, enum prelux_allu
     prelux_info("worker %s: its %s port is well again", p->address, door_names[door]);
 }
 
+void prelux_alluxio_health_answered(struct prelux_alluxio_patient *p, enum prelux_alluxio_door door)
+{
+  pthread_mutex_lock(&p->health->lock);
+  bool poisoned = p->doors[door].poisoned;
+  pthread_mutex_unlock(&p->health->lock);
+  (poisoned ? prelux_alluxio_health_done : prelux_alluxio_health_ok)(p, door);
+}
+
 void prelux_alluxio_health_done(struct prelux_alluxio_patient *p, enum prelux_alluxio_door door)
 {
   struct door *d = &p->doors[door];

@@ -5,7 +5,7 @@
  * A worker has two doors: its HTTP port (metadata, pages, load jobs) and its S3 port. One can be shut while the other is open
  * (the S3 API is off by default). After a failure a door is left alone for a time that doubles with each further failure; when it
  * is over, one caller alone is let through, and what it reports decides. Reporting is the caller's duty: each use that `usable`
- * allowed ends in ok, failed or poisoned, or in done when it said nothing about the worker (a closed connection on /v1/info of a
+ * allowed ends in ok, answered, failed or poisoned, or in done when it said nothing about the worker (a closed connection on /v1/info of a
  * missing file, a page that is not there). */
 #ifndef PRELUX_BACKEND_ALLUXIO_HEALTH_H
 #define PRELUX_BACKEND_ALLUXIO_HEALTH_H
@@ -45,6 +45,8 @@ bool prelux_alluxio_health_well(const struct prelux_alluxio_patient *p, enum pre
 /* Has its last use gone wrong? Stays so until one goes well, also while it may be tried again. */
 bool prelux_alluxio_health_ill(const struct prelux_alluxio_patient *p, enum prelux_alluxio_door door);
 void prelux_alluxio_health_ok(struct prelux_alluxio_patient *p, enum prelux_alluxio_door door);
+/* It answered, but with no data of a file: a poisoned worker does that, too, so it is well only if it was not that. */
+void prelux_alluxio_health_answered(struct prelux_alluxio_patient *p, enum prelux_alluxio_door door);
 void prelux_alluxio_health_done(struct prelux_alluxio_patient *p, enum prelux_alluxio_door door);
 /* why (may be NULL): what is shown by `status`. */
 void prelux_alluxio_health_failed(struct prelux_alluxio_patient *p, enum prelux_alluxio_door door, const struct prelux_problem *why);

@@ -229,7 +229,7 @@ static enum prelux_alluxio_word one_page(struct prelux_alluxio *x, const struct 
   if (word == PRELUX_ALLUXIO_OTHER && rc != -ENOMEM && rc != -ECANCELED)
     prelux_alluxio_health_failed(w->health, PRELUX_ALLUXIO_S3, why);
   else
-    prelux_alluxio_health_ok(w->health, PRELUX_ALLUXIO_S3);
+    prelux_alluxio_health_answered(w->health, PRELUX_ALLUXIO_S3);
   prelux_net_answer_free(&a);
   free(url);
   return word;

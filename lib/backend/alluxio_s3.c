@@ -77,13 +77,13 @@ static enum prelux_alluxio_word refused(const struct prelux_alluxio_worker *w, c
     said[i] = a->body[i] < ' ' || a->body[i] > '~' ? '.' : a->body[i];
   if (a->status == 404)
   {
-    prelux_alluxio_health_ok(w->health, PRELUX_ALLUXIO_S3);
+    prelux_alluxio_health_answered(w->health, PRELUX_ALLUXIO_S3);
     *ret_rc = prelux_problem(why, ENOENT, "%s /%s: not there (worker %s)", method, n->path, w->address);
     return PRELUX_ALLUXIO_FINAL;
   }
   if (a->status == 401 || a->status == 403 || a->status == 400)
   { /* 400 is how a worker says that it does not like the user */
-    prelux_alluxio_health_ok(w->health, PRELUX_ALLUXIO_S3);
+    prelux_alluxio_health_answered(w->health, PRELUX_ALLUXIO_S3);
     *ret_rc = prelux_problem(why, EACCES, "%s /%s: worker %s: HTTP %d %s", method, n->path, w->address, a->status, said);
     return PRELUX_ALLUXIO_FINAL;
   }
@@ -135,7 +135,7 @@ enum prelux_alluxio_word prelux_alluxio_head(struct prelux_alluxio *x, const str
   {
     bool folder = slash || !n->key; /* a bucket is a folder */
     int64_t ms = time_of(&a, &rough);
-    prelux_alluxio_health_ok(w->health, PRELUX_ALLUXIO_S3);
+    prelux_alluxio_health_answered(w->health, PRELUX_ALLUXIO_S3);
     prelux_alluxio_describe(x, folder, folder ? 0 : a.content_length, ms == NO_VERSION ? 0 : ms, ret);
     word = PRELUX_ALLUXIO_YES;
   }
@@ -209,7 +209,7 @@ static enum prelux_alluxio_word sent_on(struct prelux_alluxio *x, const struct p
 {
   struct prelux_url u;
   const struct prelux_alluxio_worker *next = NULL;
-  prelux_alluxio_health_ok(w->health, PRELUX_ALLUXIO_S3);
+  prelux_alluxio_health_answered(w->health, PRELUX_ALLUXIO_S3);
   atomic_fetch_add_explicit(&x->redirects, 1, memory_order_relaxed);
   if (r->view->trust != PRELUX_ALLUXIO_RING_GUESSED) /* of a guessed order nothing else was to be expected */
     prelux_alluxio_members_stir(x->members);
@@ -245,7 +245,7 @@ static enum prelux_alluxio_word weigh(struct answer *t, const struct prelux_allu
     t->verdict = judge(t, a); /* not a byte: "bytes 0-0/size" is what a range behind the end gets */
   if (t->verdict == -ESTALE)
   {
-    prelux_alluxio_health_ok(w->health, PRELUX_ALLUXIO_S3);
+    prelux_alluxio_health_answered(w->health, PRELUX_ALLUXIO_S3);
     *ret_rc = -ESTALE;
     return PRELUX_ALLUXIO_FINAL;
   }

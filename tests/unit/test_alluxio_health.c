@@ -126,8 +126,18 @@ static void poison(void **state)
   assert_true(prelux_alluxio_health_usable(a, S3));
   prelux_alluxio_health_failed(a, S3, NULL); /* poisoned workers that fail otherwise are poisoned still */
   rests(S3, 4 * PRELUX_ALLUXIO_POISON_MS);
+  assert_true(prelux_alluxio_health_usable(a, S3));
+  prelux_alluxio_health_answered(a, S3); /* a HEAD: nothing is proven, the next may find out */
+  assert_true(prelux_alluxio_health_ill(a, S3));
+  assert_true(prelux_alluxio_health_usable(a, S3));
+  assert_false(prelux_alluxio_health_usable(a, S3));
   prelux_alluxio_health_poisoned(a, &why);
   assert_false(prelux_alluxio_health_usable(a, S3));
+  prelux_alluxio_health_failed(a, HTTP, &why);
+  pass(PRELUX_ALLUXIO_BACKOFF_MS * 2);
+  assert_true(prelux_alluxio_health_usable(a, HTTP));
+  prelux_alluxio_health_answered(a, HTTP);
+  assert_false(prelux_alluxio_health_ill(a, HTTP));
   prelux_alluxio_health_reborn(a);
   assert_true(prelux_alluxio_health_usable(a, S3));
   assert_true(prelux_alluxio_health_usable(a, S3));
@@ -153,13 +163,14 @@ static void by_address(void **state)
     pass(1);
     snprintf(name, sizeof name, "v%d:1", i);
     struct prelux_alluxio_patient *v = prelux_alluxio_patient_find(h, name, 2);
-    if (i == 1)
+    if (i == PRELUX_ALLUXIO_PATIENTS_MAX - 3)
       prelux_alluxio_health_poisoned(v, NULL);
     prelux_alluxio_patient_drop(v);
   }
   for (int i = 0; i < 2; i++) /* in place of a:3 and v0:1 */
     prelux_alluxio_patient_drop(prelux_alluxio_patient_find(h, i ? "y:1" : "x:1", 2));
-  c = prelux_alluxio_patient_find(h, "v1:1", 2);
+  snprintf(name, sizeof name, "v%d:1", PRELUX_ALLUXIO_PATIENTS_MAX - 3);
+  c = prelux_alluxio_patient_find(h, name, 2);
   assert_false(prelux_alluxio_health_well(c, S3));
   prelux_alluxio_patient_drop(c);
   for (int i = 0; i < 2 * PRELUX_ALLUXIO_PATIENTS_MAX; i++)
