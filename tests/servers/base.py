@@ -24,7 +24,7 @@ STOP_SECONDS = 5.0
 LOG_TAIL_BYTES = 4000
 PORT_ATTEMPTS = 3
 # What servers say when another program took the port between our look and their bind.
-PORT_TAKEN = (b"Address already in use", b"could not bind", b"BindException", b"Failed to bind")
+PORT_TAKEN = (b"Address already in use", b"address already in use", b"could not bind", b"BindException", b"Failed to bind")
 
 _running = weakref.WeakSet()
 

@@ -2,12 +2,13 @@
 
 import os
 import signal
+import socket
 import urllib.error
 import urllib.request
 
 import pytest
 
-from .base import port_open, wait_for
+from .base import LOOPBACK, free_port, port_open, wait_for
 from .etcd import VERSION, Etcd, EtcdError
 
 
@@ -19,6 +20,15 @@ def _installed():
 
 def test_version():
     assert Etcd.version().startswith(VERSION + ".")
+
+
+def test_a_taken_port_is_changed(tmp_path, monkeypatch):
+    with socket.create_server((LOOPBACK, 0)) as other:
+        taken = other.getsockname()[1]
+        ports = [taken]
+        monkeypatch.setattr("%s.free_port" % Etcd.__module__, lambda: ports.pop() if ports else free_port())
+        with Etcd(tmp_path) as etcd:
+            assert etcd.port != taken
 
 
 def test_keys_leases_and_a_restart(tmp_path):

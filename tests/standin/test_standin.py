@@ -11,6 +11,7 @@ import pytest
 
 from tests.servers.base import port_open, wait_for
 
+from . import cluster as cluster_module
 from .cluster import AlluxioStandin
 
 MIB = 1 << 20
@@ -84,6 +85,14 @@ def named(cluster, owner, stem="file"):
 def info(cluster, path, worker=0):
     with urllib.request.urlopen(f"{cluster.workers[worker].http}/v1/info?path={path}") as answer:
         return json.load(answer)[0]
+
+
+def test_a_taken_port_is_changed(monkeypatch):
+    with socket.create_server(("127.0.0.2", 0)) as other:
+        taken, find = [other.getsockname()[1]], cluster_module._port
+        monkeypatch.setattr(cluster_module, "_port", lambda hosts: taken.pop() if taken else find(hosts))
+        with AlluxioStandin(master=False) as one:
+            assert one.s3_port != other.getsockname()[1] and not taken
 
 
 # Connections
@@ -207,8 +216,7 @@ def test_death_and_return(cluster):
 def test_back_under_another_port(cluster):
     before = cluster.workers[1].http_port
     cluster.kill(1)
-    from .cluster import _port
-    cluster.restart(1, http_port=_port(["127.0.0.1", "127.0.0.2"]))
+    cluster.restart(1, http_port=cluster_module._port(["127.0.0.1", "127.0.0.2"]))
     prefix = f"/ServiceDiscovery/{cluster.cluster}/"
     after = cluster.workers[1].http_port
     assert after != before
