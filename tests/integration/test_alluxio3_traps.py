@@ -190,6 +190,9 @@ def test_a_file_in_the_root(standin, tmp_path, tools):
     assert tool("stat", "lonely")["size"] == 11
     assert tool.read("lonely")[:2] == (0, b"in the root")
     assert tool("stat", "lonelier")["rc"] == -ENOENT
+    (standin.ufs / "lonely one").write_bytes(b"not by HTTP")
+    assert tool("stat", "lonely one")["size"] == 11
+    assert tool.read("lonely one")[:2] == (0, b"not by HTTP")
 
 
 def test_a_root_that_is_not_the_clusters(standin, tmp_path, tools):
@@ -227,7 +230,9 @@ def test_pages_longer_than_a_range(own, tmp_path, tools):
     tools(tool)
     size = 45 * MIB + 3
     data = put(own, "f", trees.pattern(size, 8))
-    for _ in range(3):
+    assert tool.read("b/f")[1] == data
+    assert sum(own.state(index)["ufs_bytes"] for index in (0, 1)) <= size + 1000, "a page was loaded again and again, each time longer"
+    for _ in range(2):
         assert tool.read("b/f")[1] == data
     assert own.pages("/b/f") == {0: 20 * MIB, 1: 20 * MIB, 2: 5 * MIB + 3}
     fetched = sum(row.bytes for row in own.requests(kind="get"))
@@ -277,6 +282,20 @@ def test_page_size_differs(tmp_path_factory, tools, sized_clusters, theirs, ours
     assert len(lines) == (theirs != ours), lines
     assert verdict["configured"] == ours * MIB
     assert verdict["size"] == theirs * MIB and verdict["verdict"] == ("proven" if ours == theirs else "other"), verdict
+
+
+@pytest.mark.parametrize("theirs, ours", [(1, 4), (4, 1), (4, 2)])
+def test_page_size_and_files_of_zeros(tmp_path, tools, sized_clusters, theirs, ours):
+    """One length of the two fits, and all bytes: what is left is the other length. By name: at_least, at_most of alluxio_proof.c."""
+    cluster, cache = sized_clusters(theirs)
+    tool = Cluster(tmp_path / "tool", cluster, page_size=f"{ours}MiB", under=False)
+    tools(tool)
+    for end in (3 * MIB, 4 * MIB, 8 * MIB, 9 * MIB):
+        assert tool.read("b/zeros", off=0, len=end)[1] == cache["zeros"][:end]
+    for _ in range(2):
+        for name in FILES:
+            assert tool.read(f"b/{name}")[1] == cache[name], name
+    assert tool("report")["report"]["pages"]["size"] == theirs * MIB
 
 
 @pytest.fixture(scope="module")
@@ -357,21 +376,21 @@ def test_redirect_to_a_stranger(own, tmp_path, tools):
     assert heard == [] and tool("report")["report"]["ring"]["redirected"] > 0
 
 
-@with_options(identities=BALANCED)
+@with_options(identities=[*BALANCED, "33333333-3333-4333-8333-333333333333"], workers=3)
 def test_wrong_virtual_nodes(own, tmp_path, tools):
     """Redirects lead to the owner all the same, keys encoded anew; doctor counts and names the right number."""
-    tool = Cluster(tmp_path / "tool", own, virtual_nodes=2000, under=False)
+    tool = Cluster(tmp_path / "tool", own, virtual_nodes=2000)
     tools(tool)
     for number in range(30):
         put(own, f"v/a+b%41 {number}", trees.pattern(3000 + number, number))
     for number in range(30):
         assert tool.read(f"b/v/a+b%41 {number}")[1] == content(own, f"v/a+b%41 {number}")
+    assert sources(tool)["under_store"] == 0
     report = tool("examine")["report"]
     check = report["ring_check"]
     assert report["ring"]["redirected"] > 0 and check["agree"] < check["asked"] == 16
     assert check["text"] == f"{check['agree']} of 16 agree" and "virtual_nodes: 5" in check["advice"]
-    assert all(length == 3000 + int(number.rpartition(" ")[2]) for number, length in ((f"x {n}", own.pages(f"/b/v/a+b%41 {n}").get(0, 0))
-                                                                                    for n in range(30))), "doctor cut a page"
+    assert all(own.pages(f"/b/v/a+b%41 {number}") == {0: 3000 + number} for number in range(30)), "doctor cut a page"
 
 
 def test_right_virtual_nodes(standin, tool):
@@ -595,6 +614,7 @@ def part(first, last, size, body, fields="ETAG: (len:10, modtime:1000)\r\n", hea
 
 DATA_LIES = {
     "short": part(0, 9, 10, b"12345"), "nothing": part(0, 9, 10, b""), "other range": part(1, 9, 10, b"234567890"),
+    "moved range": part(1, 10, 10, b"2345678901"),
     "longer file": part(0, 9, 11, b"1234567890"), "other time": part(0, 9, 10, b"1234567890", "ETAG: (len:10, modtime:1001)\r\n"),
     "other length in the ETag": part(0, 9, 10, b"1234567890", "ETAG: (len:11, modtime:1000)\r\n"),
     "other second": part(0, 9, 10, b"1234567890", "Last-Modified: Thu, 01 Jan 1970 00:00:02 GMT\r\n"),
