@@ -13,7 +13,6 @@
 #define POLL_MS 1000
 #define FIRST_POLL_MS 100   /* small jobs are over soon; doubles */
 #define FAILURES_MAX 5      /* answers that fail in a row before waiting is given up */
-#define NEW_JOB_POLLS 8     /* a job just submitted may not be known yet everywhere */
 #define BAR 30
 
 struct job
@@ -120,12 +119,8 @@ static int wait_for(struct job *j)
   bool bar = isatty(2);
   int ret = 0, failures = 0;
   long pause = FIRST_POLL_MS;
-  for (int polls = 0;; polls++)
+  while (failures > 0 || status_of(state_of(j)) == PRELUX_EXIT_DEGRADED)
   {
-    const char *state = state_of(j);
-    bool late = strcmp(state, "unknown") == 0 && polls > 0 && polls < NEW_JOB_POLLS;
-    if (failures == 0 && status_of(state) != PRELUX_EXIT_DEGRADED && !late)
-      break;
     if (bar)
       draw(j);
     nanosleep(&(struct timespec){.tv_sec = pause / 1000, .tv_nsec = pause % 1000 * 1000000}, NULL);

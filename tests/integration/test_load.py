@@ -63,6 +63,10 @@ def all_loaded(cluster, folder):
     return all(cluster.pages(f"{rel}/file{number:02}") == {0: size} for number, size in enumerate(SIZES))
 
 
+def submits(cluster):
+    return sum("opType=submit" in row.target for row in cluster.requests())
+
+
 def test_submit_progress_done(prelux, cluster, folder, lake):
     assert load_json(prelux, "progress", lake) == (1, {**load_json(prelux, "progress", lake)[1], "state": "unknown"})
     status, job = load_json(prelux, "submit", lake)
@@ -90,8 +94,10 @@ def test_submit_attaches(prelux, cluster, folder, lake):
     cluster.load_delays(start=0.1, file=0.1)
     status, first = load_json(prelux, "submit", lake)
     assert status == 3 and not first["attached"]
+    cluster.forget_requests()
     status, again = load_json(prelux, "submit", lake)
     assert status == 3 and again["attached"] and again["state"] in ("starting", "running")
+    assert submits(cluster) == 1
     status, job = load_json(prelux, "submit", "--wait", lake)
     assert status == 0 and job["attached"] and job["state"] == "done"
     assert all_loaded(cluster, folder)
@@ -137,6 +143,19 @@ def test_by_the_remotes_own_uri(prelux, cluster, folder, lake):
     assert beside.returncode == 1 and "is in no mapping" in beside.stderr
 
 
+def test_uri_of_an_object_store(prelux, tmp_path):
+    with AlluxioStandin(root="s3://bucket/top", sync_interval=0, timeout=2, workers=1, folder=tmp_path / "standin") as it:
+        (it.ufs / "d").mkdir()
+        (it.ufs / "d" / "f").write_bytes(b"bytes")
+        prelux.config({"version": 1, "backends": {"lake": {"type": "alluxio", "root": it.root, "etcd": [it.etcd.endpoint],
+                                                           "s3_port": it.s3_port}},
+                       "mappings": [{"local": "/prelux-lake", "remote": "lake:"}]})
+        status, job = load_json(prelux, "submit", "--wait", "s3://bucket/top/d/")
+        assert status == 0 and it.pages("/d/f") == {0: 5}
+        assert load(prelux, "submit", "s3://bucket/topless/d").returncode == 1
+        assert prelux.run(["cat", "/prelux-lake/d/f"]).stdout == "bytes"
+
+
 def test_one_file(prelux, cluster, folder, lake):
     assert load_json(prelux, "submit", "--wait", f"{lake}/file03")[0] == 0
     assert cluster.pages(f"/jobs/{folder.name}/file03") == {0: SIZES[3]}
@@ -162,8 +181,10 @@ def test_bad_bandwidth(prelux, cluster, tmp_path, size):
 
 
 def test_refusals(prelux, cluster, folder, lake):
+    cluster.forget_requests()
     missing = load(prelux, "submit", f"{lake}/none")
     assert missing.returncode == 1 and "NOT_FOUND" in missing.stderr
+    assert submits(cluster) == 1  # no other worker knows better
     for name in ("with blank", "a=b", "héllo", "100%2Fx"):
         done = load(prelux, "submit", f"{lake}/{name}")
         assert done.returncode == 1 and "takes no load job for this name" in done.stderr, done.stderr
