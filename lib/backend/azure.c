@@ -3,7 +3,8 @@
  * What is a folder: what blobs below it make one (prefix "path/"), a blob "path/", and a blob that says so of itself:
  * hdi_isfolder, or a directory of a hierarchical namespace. stat asks for the blob; only when that is missing or empty does it
  * look for blobs below: an empty blob beside "path/..." is some tool's mark of a folder; one with bytes wins over the folder, and
- * what lies below it can still be opened by its name. So a file costs one request to find and one to read. azure_cred.c knows who we are, azure_call.c sends, azure_list.c lists, azure_read.c reads. */
+ * what lies below it can still be opened by its name. So a file costs one request to find and one to read.
+ * azure_cred.c knows who we are, azure_call.c sends, azure_list.c lists, azure_read.c reads. */
 #include "lib/backend/azure.h"
 
 #include <errno.h>

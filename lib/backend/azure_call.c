@@ -81,37 +81,35 @@ int prelux_azure_call(struct prelux_azure *z, const struct prelux_azure_call *ca
 
 /* The first row whose status and code (NULL: any) are the answer's counts. advice NULL: the credential knows one. */
 static const struct refusal {
-  int status;
-  const char *code;
-  int err;
-  const char *advice;
+  int status, err;
+  const char *code, *advice;
 } refusals[] = {
-    {400, "InvalidUri", EOPNOTSUPP, ""},
-    {400, "InvalidResourceName", EOPNOTSUPP, ""},
-    {400, "OutOfRangeInput", EOPNOTSUPP, ""},
-    {400, "RequestUrlFailedToParse", EOPNOTSUPP, ""},
-    {400, "InvalidAuthenticationInfo", EACCES, NULL},
-    {401, NULL, EACCES, NULL},
-    {403, "AuthorizationPermissionMismatch", EACCES, MAY_READ},
-    {403, "AuthorizationResourceTypeMismatch", EACCES, "the SAS is of another kind of resource: srt=co, or sr=c, is needed"},
-    {403, "AuthorizationServiceMismatch", EACCES, "the SAS is not for blobs (ss=b)"},
-    {403, "AuthorizationProtocolMismatch", EACCES, "the SAS is for https only"},
-    {403, "AuthorizationSourceIPMismatch", EACCES, "the SAS does not allow this machine's address"},
-    {403, "InsufficientAccountPermissions", EACCES, MAY_READ},
-    {403, "KeyBasedAuthenticationNotPermitted", EACCES, "the account allows no keys: use an identity"},
-    {403, "AccountIsDisabled", EACCES, "the account is disabled"},
-    {403, NULL, EACCES, NULL},
-    {407, NULL, EACCES, "a proxy wants to know who asks"},
-    {404, "ContainerNotFound", EIO, "there is no such container: check `container` and `account`"},
-    {404, NULL, ENOENT, ""},
-    {409, "PublicAccessNotPermitted", EACCES, NULL},
-    {409, "BlobArchived", EIO, SET_TIER},
-    {409, "BlobBeingRehydrated", EIO, SET_TIER},
-    {409, "ContainerBeingDeleted", EIO, "the container is being deleted"},
-    {412, NULL, ESTALE, ""},
-    {405, NULL, EOPNOTSUPP, ""},
-    {414, NULL, EOPNOTSUPP, ""},
-    {501, NULL, EOPNOTSUPP, ""},
+    {400, EOPNOTSUPP, "InvalidUri", ""},
+    {400, EOPNOTSUPP, "InvalidResourceName", ""},
+    {400, EOPNOTSUPP, "OutOfRangeInput", ""},
+    {400, EOPNOTSUPP, "RequestUrlFailedToParse", ""},
+    {400, EACCES, "InvalidAuthenticationInfo", NULL},
+    {401, EACCES, NULL, NULL},
+    {403, EACCES, "AuthorizationPermissionMismatch", MAY_READ},
+    {403, EACCES, "AuthorizationResourceTypeMismatch", "the SAS is of another kind of resource: srt=co, or sr=c, is needed"},
+    {403, EACCES, "AuthorizationServiceMismatch", "the SAS is not for blobs (ss=b)"},
+    {403, EACCES, "AuthorizationProtocolMismatch", "the SAS is for https only"},
+    {403, EACCES, "AuthorizationSourceIPMismatch", "the SAS does not allow this machine's address"},
+    {403, EACCES, "InsufficientAccountPermissions", MAY_READ},
+    {403, EACCES, "KeyBasedAuthenticationNotPermitted", "the account allows no keys: use an identity"},
+    {403, EACCES, "AccountIsDisabled", "the account is disabled"},
+    {403, EACCES, NULL, NULL},
+    {407, EACCES, NULL, "a proxy wants to know who asks"},
+    {404, EIO, "ContainerNotFound", "there is no such container: check `container` and `account`"},
+    {404, ENOENT, NULL, ""},
+    {409, EACCES, "PublicAccessNotPermitted", NULL},
+    {409, EIO, "BlobArchived", SET_TIER},
+    {409, EIO, "BlobBeingRehydrated", SET_TIER},
+    {409, EIO, "ContainerBeingDeleted", "the container is being deleted"},
+    {412, ESTALE, NULL, ""},
+    {405, EOPNOTSUPP, NULL, ""},
+    {414, EOPNOTSUPP, NULL, ""},
+    {501, EOPNOTSUPP, NULL, ""},
 };
 
 /* The x-ms-error-code, letters only. */

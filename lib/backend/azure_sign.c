@@ -48,7 +48,7 @@ static int by_name(const void *a, const void *b)
 
 static void put_own_headers(FILE *out, const char *const *headers)
 {
-  const char *own[LINES_MAX];
+  const char *own[LINES_MAX] = {NULL};
   size_t n = 0;
   for (; headers && *headers; headers++)
     if (strncasecmp(*headers, "x-ms-", 5) == 0 && n < LINES_MAX)
@@ -88,7 +88,7 @@ static char *parameter(const char *text, size_t len)
 
 static bool put_query(FILE *out, const char *query)
 {
-  char *lines[LINES_MAX];
+  char *lines[LINES_MAX] = {NULL};
   size_t n = 0;
   bool good = true;
   while (good && *query)
