@@ -2,8 +2,8 @@
  * memory file). synchronous=NORMAL: a commit survives SIGKILL; power loss may take the last commits, which the epochs
  * account for (recover.c). One connection, one mutex, statements prepared once.
  *
- * numbers: identity (number.c). objects: whole files at their cache paths. fills: files about to get their name; the row names the inode, so that after a
- * crash "is it there?" has a sure answer. Paths are blobs: any byte but NUL, compared by memcmp. */
+ * objects: whole files at their cache paths. fills: files about to get their name; the row names the inode, so that after a
+ * crash "is it there?" has a sure answer. numbers: identity (number.c). Paths are blobs: any byte but NUL, compared by memcmp. */
 #include "lib/store/private.h"
 
 #include <errno.h>
