@@ -52,6 +52,7 @@ struct prelux_file_place
   const struct prelux_file *f; /* borrowed, as path */
   const char *path;
   int dir;                 /* the folder that holds the name, opened for reading */
+  bool unlockable;         /* its file system has no locks: nothing can be promised for a version */
   char name[NAME_MAX + 1]; /* its last name there; may not exist */
 };
 
@@ -61,8 +62,11 @@ int prelux_file_place_open(const struct prelux_file *f, const char *path, bool f
                            struct prelux_problem *why);
 void prelux_file_place_close(struct prelux_file_place *p);
 /* Everything that changes a name of the folder holds its lock (flock of the folder itself) from the look to the change.
- * Held until unlock or close. -EBUSY: somebody held it all the time; -EOPNOTSUPP: its file system has no locks. */
+ * Held until unlock or close. -EBUSY: somebody held it all the time. Where there are no locks: 0, and no version passes
+ * the check. */
 int prelux_file_place_lock(struct prelux_file_place *p, struct prelux_problem *why);
+/* flock that does not wait: 0, -EBUSY held by somebody else, -ENOLCK not on this file system, other -errno. */
+int prelux_file_flock(int fd, int how);
 void prelux_file_place_unlock(struct prelux_file_place *p);
 /* What a reader of the remote sees there: attributes of the file or folder (of what a link leads to). -ENOENT nothing
  * at all; -EEXIST something that readers are not shown. *ret_link: the name itself is a link. */

@@ -177,6 +177,7 @@ struct move
 {
   struct prelux_file_place from, to;
   struct stat from_st, to_st;
+  ino_t from_folder; /* inode of the folder that holds `from` */
   bool to_there, same_folder;
   unsigned flags;
 };
@@ -187,6 +188,7 @@ static int lock_both(struct move *m, struct prelux_problem *why)
   struct stat from, to;
   if (prelux_os.fstat(m->from.dir, &from) < 0 || prelux_os.fstat(m->to.dir, &to) < 0)
     return -errno;
+  m->from_folder = from.st_ino;
   m->same_folder = from.st_dev == to.st_dev && from.st_ino == to.st_ino;
   if (m->same_folder)
     return prelux_file_place_lock(&m->from, why);
@@ -244,7 +246,7 @@ static int rename_locked(struct move *m, struct prelux_problem *why)
   if (m->to_there && !m->flags && !S_ISDIR(m->to_st.st_mode))
     prelux_file_outlive(&m->to_st);
   rc = rename_names(m);
-  if (rc != -ENOTEMPTY)
+  if (rc != -ENOTEMPTY || m->to_st.st_ino == m->from_folder) /* that one holds `from`, and we its lock */
     return rc;
   rc = clear_out(&m->to, why);
   return rc < 0 ? rc : rename_names(m);

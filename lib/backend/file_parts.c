@@ -117,11 +117,12 @@ static int open_upload(const struct prelux_file_place *p, const char *token, int
   if (ret->fd < 0)
     return errno == ENOENT ? -ENXIO : -errno;
   struct stat st;
-  if (prelux_os.flock(ret->fd, how | LOCK_NB) < 0)
-    rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
-  else if (prelux_os.fstat(ret->fd, &st) < 0)
+  rc = prelux_file_flock(ret->fd, how);
+  if (rc == -ENOLCK)
+    rc = 0;
+  if (rc == 0 && prelux_os.fstat(ret->fd, &st) < 0)
     rc = -errno;
-  else if (st.st_nlink == 0 || prelux_os.fstatat(p->dir, ret->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+  if (rc == 0 && (st.st_nlink == 0 || prelux_os.fstatat(p->dir, ret->name, &st, AT_SYMLINK_NOFOLLOW) < 0))
     rc = -ENXIO; /* completed or removed between open and lock */
   if (rc < 0)
   {

@@ -111,18 +111,36 @@ static void pause_ns(long ns)
   clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
 }
 
+int prelux_file_flock(int fd, int how)
+{
+  while (prelux_os.flock(fd, how | LOCK_NB) < 0)
+    switch (errno)
+    {
+    case EINTR:
+      continue;
+    case EWOULDBLOCK:
+      return -EBUSY;
+    case ENOLCK:
+    case ENOSYS:
+    case EOPNOTSUPP:
+    case EINVAL:
+    case EBADF: /* NFS: an exclusive lock of what is open for reading */
+      return -ENOLCK;
+    default:
+      return -errno;
+    }
+  return 0;
+}
+
 int prelux_file_place_lock(struct prelux_file_place *p, struct prelux_problem *why)
 {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   time_t until = now.tv_sec + LOCK_SECONDS;
-  for (long pause = LOCK_PAUSE_MIN_NS; prelux_os.flock(p->dir, LOCK_EX | LOCK_NB) < 0;)
+  long pause = LOCK_PAUSE_MIN_NS;
+  int rc;
+  while ((rc = prelux_file_flock(p->dir, LOCK_EX)) == -EBUSY)
   {
-    if (errno == EINTR)
-      continue;
-    if (errno != EWOULDBLOCK)
-      return prelux_problem(why, EOPNOTSUPP, "%s/%s: the folder cannot be locked: %s", p->f->root, p->path,
-                            strerror(errno));
     if (now.tv_sec >= until)
       return prelux_problem(why, EBUSY, "%s/%s: another program has held the folder's lock for %d s", p->f->root,
                             p->path, LOCK_SECONDS);
@@ -130,7 +148,8 @@ int prelux_file_place_lock(struct prelux_file_place *p, struct prelux_problem *w
     pause = 2 * pause < LOCK_PAUSE_MAX_NS ? 2 * pause : LOCK_PAUSE_MAX_NS;
     clock_gettime(CLOCK_MONOTONIC, &now);
   }
-  return 0;
+  p->unlockable = rc == -ENOLCK;
+  return p->unlockable ? 0 : rc;
 }
 
 void prelux_file_place_unlock(struct prelux_file_place *p)
@@ -172,6 +191,10 @@ int prelux_file_place_check(const struct prelux_file_place *p, const struct prel
   case PRELUX_MUST_BE_VERSION:
     break;
   }
+  if (p->unlockable)
+    return prelux_problem(why, EOPNOTSUPP,
+                          "%s/%s: a version cannot be compared and replaced in one step: the file system has no locks",
+                          p->f->root, p->path);
   if (!cond->version[0])
     return prelux_problem(why, EINVAL, "%s/%s: a condition without a version", p->f->root, p->path);
   if (!seen)

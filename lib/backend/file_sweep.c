@@ -17,7 +17,7 @@
 #include "lib/backend/file.h"
 #include "lib/base/os.h"
 
-#define UNREADABLE_DEAD_S 86400 /* one that we may not even open, and so not lock */
+#define UNKNOWN_DEAD_S 86400 /* one that we may not open, or that cannot be locked */
 
 static const struct prelux_file *self(const struct prelux_backend *b)
 {
@@ -46,8 +46,10 @@ static bool sweep_name(int dir, const char *name, uint64_t idle_s)
     return false;
   int fd = prelux_os.openat(dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0)
-    return errno == EACCES && idle_of(&st) >= UNREADABLE_DEAD_S && prelux_os.unlinkat(dir, name, 0) == 0;
-  bool gone = prelux_os.flock(fd, LOCK_EX | LOCK_NB) == 0 && prelux_os.unlinkat(dir, name, 0) == 0;
+    return errno == EACCES && idle_of(&st) >= UNKNOWN_DEAD_S && prelux_os.unlinkat(dir, name, 0) == 0;
+  int rc = prelux_file_flock(fd, LOCK_EX);
+  bool dead = rc == 0 || (rc == -ENOLCK && idle_of(&st) >= UNKNOWN_DEAD_S);
+  bool gone = dead && prelux_os.unlinkat(dir, name, 0) == 0;
   prelux_os.close(fd);
   return gone;
 }

@@ -199,7 +199,8 @@ static int make_named(int dir, struct prelux_file_temp *ret)
       continue;
     if (ret->fd < 0)
       return -errno;
-    if (prelux_os.flock(ret->fd, LOCK_EX | LOCK_NB) == 0 && prelux_os.fstat(ret->fd, &st) == 0 && st.st_nlink > 0)
+    int rc = prelux_file_flock(ret->fd, LOCK_EX);
+    if ((rc == 0 || rc == -ENOLCK) && prelux_os.fstat(ret->fd, &st) == 0 && st.st_nlink > 0)
       return 0;
     prelux_os.unlinkat(dir, ret->name, 0);
     prelux_os.close(ret->fd);

@@ -112,10 +112,10 @@ class SharedFileRemote(FileRemote):
 
 
 class Kind:
-    """name; caps promised; make(tmp): a context manager that gives a Remote, or raises Missing."""
+    """name; caps promised; make(tmp): a context manager that gives a Remote, or raises Missing. asan: also with a sanitized tool."""
 
-    def __init__(self, name, caps, make):
-        self.name, self.caps, self.make = name, caps, make
+    def __init__(self, name, caps, make, asan=True):
+        self.name, self.caps, self.make, self.asan = name, caps, make, asan
 
 
 class Missing(Exception):
@@ -151,7 +151,7 @@ def small_disk(tmp, size="24m", options=""):
 FILE = ALL & ~MKDIR_MARKER
 KINDS = [
     Kind("file", FILE, lambda tmp: contextlib.nullcontext(FileRemote(tmp))),
-    Kind("file-tmpfs", FILE, in_memory),
+    Kind("file-tmpfs", FILE, in_memory, asan=False),
     Kind("file-without-tmpfile", FILE, lambda tmp: contextlib.nullcontext(NamedFileRemote(tmp))),
-    Kind("file-shared", FILE & ~(PUT_VERSION | REMOVE_VERSION), lambda tmp: contextlib.nullcontext(SharedFileRemote(tmp))),
+    Kind("file-shared", FILE & ~(PUT_VERSION | REMOVE_VERSION), lambda tmp: contextlib.nullcontext(SharedFileRemote(tmp)), asan=False),
 ]

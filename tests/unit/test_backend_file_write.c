@@ -436,6 +436,32 @@ static int no_links(int a, const char *f, int c, const char *t, int flags)
   return -1;
 }
 
+static int no_locks(int fd, int op)
+{
+  errno = ENOLCK;
+  return -1;
+}
+
+static void test_no_locks(void **state)
+{
+  furnish();
+  prelux_os.flock = no_locks;
+  prelux_os.openat = refuse_tmpfile;
+  assert_int_equal(do_put(NULL), 0);
+  assert_int_equal(do_put_absent(NULL), 0);
+  assert_int_equal(do_put_absent(NULL), -EEXIST);
+  assert_int_equal(do_upload(NULL), 0);
+  assert_int_equal(b->ops->stat(b, "f", &obj, NULL), 0);
+  struct prelux_put how = {.cond.must = PRELUX_MUST_BE_VERSION};
+  memcpy(how.cond.version, obj.version, sizeof(how.cond.version));
+  assert_int_equal(w->put(b, "f", source, BYTES, &how, &obj, NULL), -EOPNOTSUPP);
+  assert_int_equal(w->remove(b, "f", &how.cond, NULL), -EOPNOTSUPP);
+  assert_int_equal(do_rename(NULL), 0);
+  assert_int_equal(w->clean(b, "", 0, NULL), 0); /* who knows who lives */
+  prelux_os = real;
+  assert_int_equal(w->clean(b, "", 0, NULL), 1); /* what furnish() left */
+}
+
 /* NFS: the link is made, the answer lost, and the second attempt says EEXIST. */
 static int link_twice(int a, const char *f, int c, const char *t, int flags)
 {
@@ -832,6 +858,7 @@ int main(void)
       T(test_every_call_fails_once),
       T(test_short_copies),
       T(test_old_and_poor_file_systems),
+      T(test_no_locks),
       T(test_a_link_whose_answer_is_lost),
       T(test_somebody_writes_at_once),
       T(test_a_source_that_changes_while_it_is_copied),
