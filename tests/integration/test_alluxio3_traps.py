@@ -284,18 +284,21 @@ def test_page_size_differs(tmp_path_factory, tools, sized_clusters, theirs, ours
     assert verdict["size"] == theirs * MIB and verdict["verdict"] == ("proven" if ours == theirs else "other"), verdict
 
 
-@pytest.mark.parametrize("theirs, ours", [(1, 4), (4, 1), (4, 2)])
-def test_page_size_and_files_of_zeros(tmp_path, tools, sized_clusters, theirs, ours):
+@pytest.mark.parametrize("own, ours", [({"workers": 1, "page_size": theirs * MIB}, ours) for theirs, ours in ((1, 4), (4, 1), (4, 2))],
+                         indirect=["own"])
+def test_page_size_and_files_of_zeros(own, tmp_path, tools, ours):
     """One length of the two fits, and all bytes: what is left is the other length. By name: at_least, at_most of alluxio_proof.c."""
-    cluster, cache = sized_clusters(theirs)
-    tool = Cluster(tmp_path / "tool", cluster, page_size=f"{ours}MiB", under=False)
+    tool = Cluster(tmp_path / "tool", own, page_size=f"{ours}MiB", under=False)
     tools(tool)
+    data = {"zeros": put(own, "zeros", bytes(9 * MIB)), "five": put(own, "five", trees.pattern(5 * MIB, 3))}
     for end in (3 * MIB, 4 * MIB, 8 * MIB, 9 * MIB):
-        assert tool.read("b/zeros", off=0, len=end)[1] == cache["zeros"][:end]
+        assert tool.read("b/zeros", off=0, len=end)[1] == data["zeros"][:end]
+        pages = tool("report")["report"]["pages"]
+        assert pages["verdict"] != "proven" and pages["size"] in (ours * MIB, own.page_size), pages
     for _ in range(2):
-        for name in FILES:
-            assert tool.read(f"b/{name}")[1] == cache[name], name
-    assert tool("report")["report"]["pages"]["size"] == theirs * MIB
+        for name in data:
+            assert tool.read(f"b/{name}")[1] == data[name], name
+    assert tool("report")["report"]["pages"]["size"] == own.page_size
 
 
 @pytest.fixture(scope="module")
