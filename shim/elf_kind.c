@@ -66,7 +66,7 @@ static uint64_t strings_at(const struct program *p, const Elf64_Ehdr *eh, uint64
   return UINT64_MAX;
 }
 
-static bool is_asan(const char *name)
+bool prelux_exec_is_asan(const char *name)
 {
   return strncmp(name, "libasan.so", 10) == 0 || strncmp(name, "libclang_rt.asan", 16) == 0;
 }
@@ -92,7 +92,7 @@ static bool needs_asan(const struct program *p, const Elf64_Ehdr *eh)
   }
   for (size_t i = 0; i < n && strings != UINT64_MAX; i++) {
     char name[17] = "";
-    if (take(p, strings + needed[i], name, sizeof(name) - 1) && is_asan(name)) return true;
+    if (take(p, strings + needed[i], name, sizeof(name) - 1) && prelux_exec_is_asan(name)) return true;
   }
   return false;
 }

@@ -72,5 +72,7 @@ void prelux_elf_fill(const struct prelux_route *r, const char *cache);
 #define PRELUX_ELF_DYNAMIC 0x2u /* has an ld.so, which reads LD_PRELOAD */
 #define PRELUX_ELF_ASAN 0x4u    /* linked with shared libasan, which wants to come first */
 unsigned prelux_exec_kind(int at, const char *path);
+/* Name of a library, without folders; more may follow it. */
+bool prelux_exec_is_asan(const char *name);
 
 #endif

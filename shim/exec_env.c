@@ -5,7 +5,7 @@
  *   PRELUX_CONFIG       the compiled table, unless the program set another one
  *   PRELUX_PREFIXES     what the table holds, for the case that it goes (lib/map/prefixes.h); when the table is ours
  *   PRELUX_RUNTIME_DIR  when this process was started with one
- *   ASAN_OPTIONS        verify_asan_link_order=0, for programs linked with shared libasan
+ *   ASAN_OPTIONS        verify_asan_link_order=0, for programs linked with shared libasan, or given it by LD_PRELOAD
  *
  * PRELUX_OFF=1 in the child's environment is an answer, too: then it stays as it is. */
 #include "shim/exec.h"
@@ -66,6 +66,17 @@ static bool lists_ours(const char *list)
   return false;
 }
 
+/* What ld.so loads of an environment: where a variable stands there twice, the last one. NULL: it is not set. */
+static PRELUX_AT_START const char *preload_of(char *const envp[])
+{
+  static const char name[] = "LD_PRELOAD=";
+  const char *found = NULL;
+
+  for (; envp && *envp; envp++)
+    if (equal(*envp, name, sizeof(name) - 1)) found = *envp + sizeof(name) - 1;
+  return found;
+}
+
 /* Loaded by a relative name, or by /etc/ld.so.preload. */
 __attribute__((noinline)) static void remember_path(void)
 {
@@ -78,7 +89,7 @@ __attribute__((noinline)) static void remember_path(void)
 /* The word that loaded us is kept as it was written: it may hold $LIB. */
 PRELUX_AT_START void prelux_exec_remember(char *const envp[])
 {
-  const char *list = prelux_env_get(envp, "LD_PRELOAD");
+  const char *list = preload_of(envp);
   size_t len;
 
   if (!*prelux_state.table_path) start_config = prelux_keep(prelux_env_get(envp, "PRELUX_CONFIG"), PATH_MAX);
@@ -122,7 +133,7 @@ static bool lacks_prefixes(char *const envp[])
 
 static void examine(char *const envp[], struct lack *l)
 {
-  const char *off = prelux_env_get(envp, "PRELUX_OFF"), *list = prelux_env_get(envp, "LD_PRELOAD");
+  const char *off = prelux_env_get(envp, "PRELUX_OFF"), *list = preload_of(envp);
 
   *l = (struct lack){.preload = "", .ours = list && lists_ours(list)};
   while (envp && envp[l->count]) l->count++;
@@ -133,6 +144,19 @@ static void examine(char *const envp[], struct lack *l)
     l->any |= l->missing[i];
   }
   if (list && l->missing[PRELOAD]) l->preload = list;
+}
+
+/* Programs that are not linked with it get libasan so. */
+static bool lists_asan(const char *list)
+{
+  size_t len;
+
+  for (const char *item; (item = next_item(&list, &len));) {
+    const char *name = item + len;
+    while (name > item && name[-1] != '/') name--;
+    if (prelux_exec_is_asan(name)) return true;
+  }
+  return false;
 }
 
 static char *make_prefixes(struct prelux_room *room)
@@ -217,6 +241,7 @@ static void change(struct changes *c, const char *name, char *text)
 static int collect(struct prelux_room *room, char *const envp[], struct lack *l, unsigned kind, struct changes *c)
 {
   bool foreign = (kind & PRELUX_ELF_FOREIGN) != 0;
+  const char *list = preload_of(envp);
   char *text;
 
   if (foreign) l->missing[PRELOAD] = false;
@@ -226,10 +251,11 @@ static int collect(struct prelux_room *room, char *const envp[], struct lack *l,
     change(c, entry_names[i], text);
   }
   if (foreign && (kind & PRELUX_ELF_DYNAMIC) && l->ours) {
-    if (!without_ours(room, prelux_env_get(envp, "LD_PRELOAD"), &text)) return -ENOMEM;
+    if (!without_ours(room, list, &text)) return -ENOMEM;
     change(c, "LD_PRELOAD", text);
   }
-  if (!(kind & PRELUX_ELF_ASAN) || !(l->ours || l->missing[PRELOAD])) return 0;
+  if (foreign || !(l->ours || l->missing[PRELOAD])) return 0;
+  if (!(kind & PRELUX_ELF_ASAN) && !(list && lists_asan(list))) return 0;
   const char *old = prelux_env_get(envp, "ASAN_OPTIONS");
   if (old && strstr(old, "verify_asan_link_order=")) return 0;
   if (!(text = bear_with_us(room, old ? old : ""))) return -ENOMEM;

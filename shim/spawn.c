@@ -98,7 +98,7 @@ PRELUX_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_f
   struct prelux_room room;
   char *const *env;
   prelux_room_init(&room);
-  int rc = -prelux_exec_env(&room, envp, AT_FDCWD, NULL, &env);
+  int rc = -prelux_exec_env(&room, envp, AT_FDCWD, find_in_path(file, name, true) > 0 ? name : NULL, &env);
   if (rc == 0) rc = prelux_real.posix_spawnp(pid, file, actions, attr, argv, env);
   prelux_room_release(&room);
   /* Found, but a script whose interpreter libc did not find: it may be mapped. */
