@@ -8,7 +8,7 @@ enum { FDS = 4096, CLASS_BITS = 3, CLASS_MASK = 7 };
 static uint32_t words[FDS];
 /* A vfork child made, copied or closed descriptors: in such a child the words are its parent's, not its own. */
 static int child_fds;
-static int ours_seen; /* some descriptor of this process is, or was, one of a cache tree */
+static int ours_seen; /* some descriptor of this process, or its directory, is or was one of a cache tree */
 
 /* ---- the working directory. `moves` counts changes; `word` is (moves << CLASS_BITS | class) of the moment it was
  * looked at. The path (only for classes other than FAR) is a seqlock, written by whoever looked. */
@@ -28,10 +28,15 @@ bool prelux_fd_ours_seen(void)
   return __atomic_load_n(&ours_seen, __ATOMIC_RELAXED) != 0;
 }
 
+static void note_ours(void)
+{
+  if (!prelux_fd_ours_seen()) __atomic_store_n(&ours_seen, 1, __ATOMIC_RELAXED);
+}
+
 void prelux_fd_set(int fd, enum prelux_class class, uint32_t hint)
 {
   uint32_t w = (uint32_t)class | hint << CLASS_BITS;
-  if (class == PRELUX_CLASS_SHADOW && !prelux_fd_ours_seen()) __atomic_store_n(&ours_seen, 1, __ATOMIC_RELAXED);
+  if (class == PRELUX_CLASS_SHADOW) note_ours();
   if (fd < 0 || fd >= FDS || __atomic_load_n(&words[fd], __ATOMIC_RELAXED) == w) return;
   if (prelux_in_shared_child()) {
     __atomic_store_n(&child_fds, 1, __ATOMIC_RELAXED);
@@ -90,6 +95,7 @@ static enum prelux_class classify(const char *real, bool plain, int hint, char *
   if (!plain) {
     long len = prelux_logical(real, hint, out, cap);
     *ret_len = len;
+    if (len != 0) note_ours();
     if (len != 0) return PRELUX_CLASS_SHADOW;
   }
   *ret_len = prelux_path_join(out, cap, NULL, real);
@@ -223,6 +229,7 @@ static void moved(uint32_t by)
 
 void prelux_cwd_mapped(uint32_t index)
 {
+  note_ours();
   moved(index);
 }
 

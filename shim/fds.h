@@ -19,7 +19,8 @@ enum prelux_class {
 /* hint: number of the mapping for SHADOW, else 0. Nothing happens in a vfork child. fd < 0 is allowed. */
 void prelux_fd_set(int fd, enum prelux_class class, uint32_t hint);
 enum prelux_class prelux_fd_get(int fd, uint32_t *ret_hint);
-/* SHADOW was set at some time. What was inherited from before exec does not count. */
+/* SHADOW was set at some time, or the working directory was looked at and is ours. Descriptors that were inherited from before
+ * exec do not count. */
 bool prelux_fd_ours_seen(void);
 void prelux_fd_copy(int from, int to);
 /* Forgets [first, last]. */

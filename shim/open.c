@@ -13,7 +13,7 @@
 struct how {
   uint64_t flags, mode, resolve;
 };
-enum { BENEATH = 0x08, IN_ROOT = 0x10, KNOWN = 0x3f };
+enum { NO_MAGICLINKS = 0x02, NO_SYMLINKS = 0x04, BENEATH = 0x08, IN_ROOT = 0x10, KNOWN = 0x3f };
 
 static bool changes(int flags)
 {
@@ -40,7 +40,9 @@ static bool maybe_magic(const char *path)
 /* A changing open of a far path that may come to a mapping all the same, and not fail. */
 static bool looks_first(int dirfd, const char *path, int flags)
 {
-  return prelux_links_first(path) || maybe_magic(path) || ((how_of(flags) & PRELUX_WRITE) && prelux_last_is_link(dirfd, path));
+  unsigned how = how_of(flags);
+  return prelux_links_first(path) || maybe_magic(path) || ((how & PRELUX_WRITE) && prelux_last_is_link(dirfd, path)) ||
+         prelux_passes_magic(dirfd, path, how);
 }
 
 bool prelux_is_magic_to_ours(const char *path)
@@ -222,6 +224,7 @@ PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how
   struct prelux_route r;
   int flags = (int)how->flags;
   unsigned why = how_of(flags) & (how->resolve ? ~PRELUX_WRITE : ~0u);
+  if (how->resolve & (NO_MAGICLINKS | NO_SYMLINKS | BENEATH | IN_ROOT)) why |= PRELUX_NO_MAGIC;
   if (how->resolve & IN_ROOT) {
     while (*path == '/' && path[1]) path++;
   }

@@ -14,7 +14,7 @@
 #ifndef SYS_openat2
 #define SYS_openat2 437
 #endif
-enum { NO_SYMLINKS = 0x04, LINKS_MAX = 40 };
+enum { NO_MAGICLINKS = 0x02, NO_SYMLINKS = 0x04, LINKS_MAX = 40 };
 
 static uint32_t table_flags(void)
 {
@@ -362,23 +362,23 @@ static int walk_to(int dirfd, const char *path, unsigned how, bool ours, struct 
 
 /* ---- links from outside */
 
-/* True when a link may lie on the way (or the kernel cannot tell). */
-static bool any_link(int dirfd, const char *path, unsigned how)
+/* True when a link (`resolve`: of which kind) may lie on the way, or nobody can tell: an old kernel, no descriptor to be had. */
+static bool any_link(int dirfd, const char *path, unsigned how, uint64_t resolve)
 {
   struct {
     uint64_t flags, mode, resolve;
-  } open_how = {O_PATH | O_CLOEXEC | (how & PRELUX_NOFOLLOW ? O_NOFOLLOW : 0), 0, NO_SYMLINKS};
+  } open_how = {O_PATH | O_CLOEXEC | (how & PRELUX_NOFOLLOW ? O_NOFOLLOW : 0), 0, resolve};
   long fd = prelux_sys(SYS_openat2, dirfd, path, &open_how, sizeof(open_how));
   if (fd >= 0) prelux_sys(SYS_close, fd);
-  return fd == -ELOOP || fd == -ENOSYS || fd == -EPERM || fd == -EINVAL || fd == -EXDEV;
+  return fd < 0 && fd != -ENOENT && fd != -ENOTDIR && fd != -EACCES && fd != -ENAMETOOLONG && fd != -EBADF && fd != -EFAULT;
 }
 
 static int find_links(int dirfd, const char *path, unsigned how, struct prelux_route *r)
 {
   prelux_route_plain(dirfd, path, r);
   bool dots = has_dotdot(path);
-  if (prelux_quiet() || (!dots && ((table_flags() & PRELUX_TABLE_LINKS_OFF) || !any_link(dirfd, path, how))))
-    return PRELUX_UNMAPPED;
+  if (prelux_quiet()) return PRELUX_UNMAPPED;
+  if (!dots && ((table_flags() & PRELUX_TABLE_LINKS_OFF) || !any_link(dirfd, path, how, NO_SYMLINKS))) return PRELUX_UNMAPPED;
   note_end(path, r);
   r->path[0] = '\0';
   if (path[0] != '/' && prelux_dir_real(dirfd, r->path, sizeof(r->path)) <= 0) return PRELUX_UNMAPPED;
@@ -443,6 +443,12 @@ bool prelux_last_is_link(int dirfd, const char *path)
   return prelux_sys(SYS_readlinkat, dirfd, path, &letter, sizeof(letter)) >= 0;
 }
 
+bool prelux_passes_magic(int dirfd, const char *path, unsigned how)
+{
+  if (!prelux_fd_ours_seen() || no_path(path) || prelux_quiet() || (table_flags() & PRELUX_TABLE_LINKS_OFF)) return false;
+  return any_link(dirfd, path, how, NO_MAGICLINKS);
+}
+
 int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route *r)
 {
   const struct prelux_table *t = prelux_state.table;
@@ -453,7 +459,8 @@ int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route 
   /* A real folder stands behind a prefix, or would after the call: libc would succeed there through a link. Without a
    * table it may. */
   bool covered = !t || (t->flags & PRELUX_TABLE_COVERED) || ((how & PRELUX_CHANGE) && prelux_links_first(path)) ||
-                 ((how & PRELUX_WRITE) && prelux_last_is_link(dirfd, path));
+                 ((how & PRELUX_WRITE) && prelux_last_is_link(dirfd, path)) ||
+                 ((how & PRELUX_CHANGE) && !(how & PRELUX_NO_MAGIC) && prelux_passes_magic(dirfd, path, how));
   return covered ? find_links(dirfd, path, how, r) : where;
 }
 

@@ -28,6 +28,7 @@ enum prelux_where {
 #define PRELUX_NOFOLLOW 0x1u /* the last component is not followed when it is a link */
 #define PRELUX_CHANGE 0x2u   /* the call may make or change something: links are looked for before libc is called */
 #define PRELUX_WRITE 0x4u    /* and it is an open that follows a link that is the last component */
+#define PRELUX_NO_MAGIC 0x8u /* the kernel will pass no link of /proc (openat2 with RESOLVE_BENEATH and its like) */
 
 struct prelux_route {
   int where;          /* enum prelux_where */
@@ -79,6 +80,10 @@ bool prelux_links_first(const char *path);
  * cache file behind a link of one's own to /proc/self/fd/N; neither fails, so neither is found by prelux_route_again(). One
  * system call: so it is asked for opens that may make a file, and for others in processes that have had a file of ours. */
 bool prelux_last_is_link(int dirfd, const char *path);
+
+/* For a changing call: some link on the way, of any name, leads to a link of /proc, and what this process has open there may be
+ * ours. libc would change the cache. One system call, in processes that have had a file or folder of ours. */
+bool prelux_passes_magic(int dirfd, const char *path, unsigned how);
 
 /* A real path of ours (cache tree, stand-in of a missing ancestor) as the program should see it: length written to
  * out, 0 when it is not ours, -ENAMETOOLONG. hint: mapping to prefer where several share a tree, or -1. */
