@@ -56,9 +56,15 @@ PRELUX_EXPORT int unshare(int flags)
   return prelux_real.unshare(flags);
 }
 
-void prelux_note_seccomp(void)
+bool prelux_note_seccomp(void)
 {
-  __atomic_store_n(&prelux_state.quiet, 1, __ATOMIC_RELAXED);
+  if (prelux_in_shared_child()) return false; /* the filter will be the child's, the memory is its parent's */
+  return __atomic_exchange_n(&prelux_state.quiet, 1, __ATOMIC_RELAXED) == 0;
+}
+
+void prelux_no_seccomp(bool noted)
+{
+  if (noted) __atomic_store_n(&prelux_state.quiet, 0, __ATOMIC_RELAXED);
 }
 
 /* Called by the assembler below, in the parent. */
@@ -129,6 +135,8 @@ PRELUX_EXPORT int prctl(int option, ...)
   unsigned long a = va_arg(ap, unsigned long), b = va_arg(ap, unsigned long);
   unsigned long c = va_arg(ap, unsigned long), d = va_arg(ap, unsigned long);
   va_end(ap);
-  if (!prelux_idle() && option == PR_SET_SECCOMP) prelux_note_seccomp();
-  return prelux_real.prctl(option, a, b, c, d);
+  bool noted = !prelux_idle() && option == PR_SET_SECCOMP && prelux_note_seccomp();
+  int rc = prelux_real.prctl(option, a, b, c, d);
+  prelux_no_seccomp(noted && rc < 0);
+  return rc;
 }

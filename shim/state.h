@@ -56,8 +56,10 @@ bool prelux_in_shared_child(void);
 void prelux_note_shared_child(void);
 /* To be called before unshare: after it, threads may differ in what the library remembers once a process. */
 void prelux_note_unshare(unsigned long flags);
-/* To be called when the program is about to get a seccomp filter. */
-void prelux_note_seccomp(void);
+/* To be called when the program is about to get a seccomp filter; and, with what that said, when it did not: programs ask in
+ * this way what the kernel can do. */
+bool prelux_note_seccomp(void);
+void prelux_no_seccomp(bool noted);
 
 /* The edge where -errno becomes errno. */
 static inline long prelux_ret(long rc)

@@ -23,6 +23,16 @@ static long kernel_getcwd(char *buf, size_t size)
   return cwd ? (long)strlen(cwd) + 1 : -1;
 }
 
+enum { SET_MODE_STRICT, SET_MODE_FILTER };
+
+static long with_seccomp(long n, bool sets, const long *a)
+{
+  bool noted = sets && prelux_note_seccomp();
+  long rc = prelux_sys(n, a[0], a[1], a[2], a[3], a[4]);
+  prelux_no_seccomp(noted && rc < 0);
+  return prelux_ret(rc);
+}
+
 /* X(name of the number, call of the hook with the arguments a[]). */
 #define EVERYWHERE(X)                                                                          \
   X(openat, openat(FD(0), PATH(1), INT(2), MODE(3)))                                           \
@@ -74,6 +84,8 @@ static long kernel_getcwd(char *buf, size_t size)
   X(umount2, umount2(PATH(0), INT(1)))                                                         \
   X(pivot_root, pivot_root(PATH(0), PATH(1)))                                                  \
   X(chroot, chroot(PATH(0)))                                                                   \
+  X(prctl, with_seccomp(n, a[0] == PR_SET_SECCOMP, a))                                         \
+  X(seccomp, with_seccomp(n, a[0] == SET_MODE_STRICT || a[0] == SET_MODE_FILTER, a))           \
   X(acct, acct(PATH(0)))                                                                       \
   X(swapon, swapon(PATH(0), INT(1)))                                                           \
   X(swapoff, swapoff(PATH(0)))                                                                 \
@@ -144,18 +156,14 @@ static long to_kernel(long n, long a0, long a1, long a2, long a3, long a4, long 
   return prelux_ret(prelux_sys(n, a0, a1, a2, a3, a4, a5));
 }
 
-/* Things that the hooks of clone, vfork and prctl take note of. */
+/* Things that the hooks of clone and vfork take note of. */
 static void take_note(long n, long a, long b)
 {
-  enum { SET_MODE_FILTER = 1 };
-
 #ifdef SYS_vfork
   if (n == SYS_vfork) prelux_note_shared_child();
 #endif
   if (n == SYS_clone && (a & CLONE_VM) && !(a & CLONE_THREAD)) prelux_note_shared_child();
   if (n == SYS_unshare) prelux_note_unshare((unsigned long)a);
-  if (n == SYS_seccomp && (a == 0 || a == SET_MODE_FILTER)) prelux_note_seccomp();
-  if (n == SYS_prctl && a == PR_SET_SECCOMP) prelux_note_seccomp();
 }
 
 /* clone3 tells its flags in memory. */
