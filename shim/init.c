@@ -300,11 +300,16 @@ static PRELUX_AT_START void start(char **envp, bool secure)
  * only be our own, as other threads do not exist before constructors have run. */
 static PRELUX_START_DATA int begun;
 
-/* The kernel's vector follows the environment that it made, which is what ld.so passes to constructors. Where ld.so has
- * struck out variables, for programs that are secure, NULL follows instead. */
+/* The kernel's vector follows the environment that it made, which is what ld.so passes to constructors, unless the library is
+ * loaded by dlopen into a program that has an environment of its own by then. Where ld.so has struck out variables, for
+ * programs that are secure, NULL follows instead. */
 __attribute__((constructor)) static PRELUX_AT_START void prelux_constructor(int argc, char **argv, char **envp)
 {
   if (__atomic_exchange_n(&begun, 1, __ATOMIC_ACQ_REL)) return;
+  if (envp != argv + argc + 1) {
+    start(envp, getauxval(AT_SECURE) != 0);
+    return;
+  }
   char **end = envp;
   while (*end) end++;
   const ElfW(auxv_t) *aux = (const ElfW(auxv_t) *)(end + 1);
