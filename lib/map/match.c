@@ -198,6 +198,10 @@ PRELUX_AT_START int prelux_table_check(const void *at, size_t bytes)
     if (!str_ok(t, m->local) || !str_ok(t, m->tree) || !str_ok(t, m->object) || !str_ok(t, m->remote))
       return -EINVAL;
   }
+  const struct prelux_table_root *roots = (const struct prelux_table_root *)((const char *)at + t->roots_off);
+  for (uint32_t i = 0; i < t->n_roots; i++)
+    if (roots[i].mapping >= t->n_mappings)
+      return -EINVAL;
   bool empty = false; /* a probe must end */
   for (uint32_t i = 0; i <= t->nodes_mask; i++)
   {

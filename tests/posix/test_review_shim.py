@@ -3,6 +3,7 @@ unmapped calls that went another way than without the library."""
 
 import os
 import shutil
+import struct
 import subprocess
 
 import pytest
@@ -251,3 +252,247 @@ def test_a_limit_on_file_sizes(place):
         print(open(sys.argv[1] + "/a.txt").read(), end="")
         """
     assert place.run(["python3", "-c", text, place.lake]).stdout == f"30\n{TEXT}"
+
+
+# ---- second review
+
+EXEC_TWICE = """
+#include <unistd.h>
+extern char **environ;
+int main(int argc, char **argv)
+{
+  char *env[1000];
+  int n = 0;
+  for (char **e = environ; *e && n < 990; e++) env[n++] = *e;
+  env[n++] = argv[1];
+  env[n] = 0;
+  execve(argv[2], argv + 2, env);
+  return 99;
+}
+"""
+
+
+@pytest.mark.parametrize("last", ["LD_PRELOAD=", "LD_PRELOAD=/nowhere/other.so"])
+def test_a_variable_that_stands_twice(place, last):
+    """ld.so takes the last one."""
+    prog = compiled(place.tmp, "twice", EXEC_TWICE)
+    done = place.run([prog, last, "/bin/cat", f"{place.lake}/a.txt"])
+    assert done.stdout == TEXT
+
+
+SPAWNP = """
+#include <spawn.h>
+#include <sys/wait.h>
+extern char **environ;
+int main(int argc, char **argv)
+{
+  pid_t pid;
+  int status = 0;
+  if (posix_spawnp(&pid, argv[1], 0, 0, argv + 1, environ)) return 99;
+  waitpid(pid, &status, 0);
+  return WEXITSTATUS(status);
+}
+"""
+
+
+def test_posix_spawnp_of_a_program_with_libasan(place, tmp_path_factory):
+    bin = tmp_path_factory.mktemp("bin")  # not above a prefix: that is looked through in another way
+    compiled(bin, "with-asan", "#include <stdio.h>\nint main(void) { return puts(\"ran\") < 0; }", "-fsanitize=address")
+    prog = compiled(place.tmp, "spawnp", SPAWNP)
+    done = place.run(["env", "-u", "ASAN_OPTIONS", f"PATH={bin}:{os.environ['PATH']}", prog, "with-asan"], check=False)
+    assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
+
+
+def test_libasan_by_preload(place):
+    """Set by a program for its child, as the tests of extension modules do: ours comes before it."""
+    asan = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
+    done = place.run(["env", "-u", "ASAN_OPTIONS", f"LD_PRELOAD={asan}", "cat", f"{place.lake}/a.txt"], check=False)
+    assert (done.returncode, done.stdout) == (0, TEXT), done.stderr
+
+
+BY_OWN_LINKS = """if 1:
+    import errno, os, sys
+    lake, links = sys.argv[1:]
+    fd = os.open(lake + "/a.txt", os.O_RDONLY)
+    os.chdir(lake)
+    os.symlink(f"/proc/self/fd/{fd}", links + "/file")
+    os.symlink("file", links + "/chain")
+    os.symlink("/proc/self/cwd", links + "/cwd")
+    os.symlink("cwd/a.txt", links + "/below")
+    def say(name, call, *args, **more):
+        try:
+            call(*args, **more)
+            print(name, args[0], "done")
+        except OSError as e:
+            if e.errno != errno.EROFS: print(name, args[0], errno.errorcode[e.errno])
+    for link in ("file", "chain", "cwd/a.txt", "below"):
+        path = f"{links}/{link}"
+        say("truncate", os.truncate, path, 3)
+        say("chmod", os.chmod, path, 0o600)
+        say("utime", os.utime, path, (1, 1))
+        say("chown", os.chown, path, os.getuid(), os.getgid())
+        say("setxattr", os.setxattr, path, "user.x", b"1")
+        say("open", os.open, path, os.O_WRONLY)
+        say("creat", os.open, path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        say("fopen", open, path, "r+")
+    for call in ("mkdir", "mkfifo", "rmdir", "unlink"):
+        say(call, getattr(os, call), links + ("/cwd/a.txt" if call == "unlink" else "/cwd/b" if call == "rmdir" else "/cwd/new"))
+    say("creat", os.open, links + "/cwd/new", os.O_WRONLY | os.O_CREAT)
+    say("excl", os.open, links + "/cwd/new", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    say("rename", os.rename, links + "/cwd/a.txt", links + "/cwd/b.txt")
+    say("symlink", lambda to: os.symlink("x", to), links + "/cwd/new")
+    print("end")
+    """
+
+
+def test_nothing_is_changed_through_links_of_ones_own_to_proc(place):
+    links = place.tmp / "links"
+    links.mkdir()
+    (place.source / "b").mkdir()
+    cached = lambda: sorted((str(p), p.stat().st_size, p.stat().st_mode, p.stat().st_mtime_ns) for p in (place.tmp / "cache").rglob("data/**/*"))
+    place.run(f"cat {place.lake}/a.txt; cd {place.lake}/b")
+    before = cached()
+    assert len(before) == 2
+    assert place.run(["python3", "-c", BY_OWN_LINKS, place.lake, links]).stdout == "end\n"
+    assert cached() == before
+
+
+OWN_ROOT = """if 1:
+    import ctypes, errno, os, sys
+    lake, root = sys.argv[1:]
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(lake + "/a.txt", os.O_RDONLY)
+    os.symlink(f"/proc/self/fd/{fd}", root + "/link")
+    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    for resolve in (0x10, 0x08, 0x04, 0x02):
+        how = (ctypes.c_uint64 * 3)(os.O_WRONLY, 0, resolve)
+        print(libc.syscall(437, at, b"link", how, 24), errno.errorcode[ctypes.get_errno()])
+    """
+
+
+def test_openat2_in_a_root_passes_no_link_of_proc(place):
+    def answers(run, lake, name):
+        (place.tmp / name).mkdir()
+        return run(["python3", "-c", OWN_ROOT, lake, place.tmp / name]).stdout
+    assert answers(place.run, place.lake, "ours") == answers(place.plain, place.source, "theirs")
+
+
+NO_DESCRIPTOR = """if 1:
+    import os, resource, sys
+    resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+    try:
+        while True: os.open("/dev/null", os.O_RDONLY)
+    except OSError:
+        pass
+    for call, *args in ((os.mkdir,), (os.mkfifo,), (lambda to: os.symlink("/usr", to),)):
+        try:
+            call(sys.argv[1])
+            print("done")
+        except OSError as e:
+            pass
+    print("end")
+    """
+
+
+def test_links_are_seen_without_a_free_descriptor(place):
+    assert place.run(["python3", "-c", NO_DESCRIPTOR, place.base / "ln/lake"]).stdout == "end\n"
+    assert sorted(os.listdir(place.base / "mnt")) == ["side"]
+
+
+LATE = """
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+extern char **environ;
+int main(int argc, char **argv)
+{
+  char *page = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  munmap(page + 4096, 4096);
+  environ = (char **)(page + 4096) - 2;
+  environ[0] = "A=b";
+  environ[1] = NULL;
+  puts(dlopen(argv[1], RTLD_NOW) ? "loaded" : dlerror());
+  return 0;
+}
+"""
+
+
+def test_loaded_late_into_a_program_with_its_own_environment(place):
+    """No vector of the kernel's follows that, perhaps no memory at all."""
+    assert place.plain([compiled(place.tmp, "late", LATE), place.library]).stdout == "loaded\n"
+
+
+SECCOMP = """
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+  struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  struct sock_fprog all = {1, &allow};
+  int rc = 0;
+  switch (argv[1][0]) {
+  case 'p': rc = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL); break;
+  case 's': rc = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, NULL); break;
+  case 'y': rc = syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL); break;
+  case 'v':
+    if (vfork() == 0) {
+      prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+      _exit(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) != 0);
+    }
+    wait(&rc);
+    errno = EFAULT;
+    if (rc == 0) rc = -1;
+    break;
+  case 'f': /* one that stays */
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    rc = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &all);
+    break;
+  }
+  printf("%d %d ", rc, rc ? errno : 0);
+  printf("%d\\n", open(argv[2], O_RDONLY) >= 0);
+  return 0;
+}
+"""
+
+
+def test_asking_for_seccomp_is_not_having_it(place):
+    """A filter with NULL is how programs learn what the kernel can do; one in a vfork child is the child's."""
+    prog = compiled(place.tmp, "seccomp", SECCOMP)
+    for way in ("prctl", "seccomp", "y-syscall-prctl", "vfork"):
+        (place.source / way).write_text("cold")
+        assert place.run([prog, way, place.lake / way]).stdout == "-1 14 1\n", way
+    (place.source / "filter").write_text("cold")
+    assert place.run([prog, "filter", place.lake / "filter"]).stdout == "0 0 0\n", "no socket where there is a filter"
+
+
+@pytest.mark.parametrize("log", ["below/log", "../below/log", "{}/log", "log"])
+def test_libasan_makes_folders_for_its_log(place, log):
+    """Before its own string functions, which stand in the place of libc's, can be called."""
+    prog = compiled(place.tmp, "with-asan", "#include <stdio.h>\nint main(void) { return puts(\"ran\") < 0; }", "-fsanitize=address")
+    far = place.tmp.parent / "far" / place.tmp.name
+    far.mkdir(parents=True)
+    done = place.run(["env", f"ASAN_OPTIONS=log_path={log.format(place.base)}", prog], cwd=far)
+    assert done.stdout == "ran\n"
+
+
+def test_a_table_whose_roots_name_no_mapping(place):
+    place.lake.mkdir()
+    (place.tmp / "to-lake").symlink_to(place.lake)
+    table = place.run(["printenv", "PRELUX_CONFIG"]).stdout.strip()
+    with open(table, "rb") as f:
+        data = bytearray(f.read())
+    count, offset = struct.unpack_from("<II", data, 72)
+    assert count == 1
+    struct.pack_into("<I", data, offset + 16, 0x7fffff)
+    (place.tmp / "table").write_bytes(data)
+    code = "import os, sys; fd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY); print(os.fstat(fd).st_size > 0)"
+    done = place.run(["python3", "-c", code, place.tmp / "to-lake"], bare=True, config=place.tmp / "table", check=False)
+    assert done.stdout == "True\n", done
