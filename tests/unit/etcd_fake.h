@@ -45,13 +45,12 @@ static inline void fake_answer(struct etcd_fake *e, int fd, int status, const ch
   fake_send(fd, head, (size_t)n);
   if (atomic_load(&e->mood) == ETCD_CUT)
     len /= 2;
-  for (size_t i = 0; atomic_load(&e->mood) == ETCD_SLOW && i < len && !atomic_load(&e->ending); i++, body++)
+  for (; atomic_load(&e->mood) == ETCD_SLOW && len > 0 && !atomic_load(&e->ending); len--, body++)
   {
     fake_send(fd, body, 1);
     usleep(100000);
   }
-  if (atomic_load(&e->mood) != ETCD_SLOW)
-    fake_send(fd, body, len);
+  fake_send(fd, body, len);
 }
 
 /* The request, head and body. */
