@@ -47,10 +47,21 @@ bool prelux_far(int dirfd, const char *path)
   return prelux_fd_get(dirfd, &hint) == PRELUX_CLASS_FAR;
 }
 
+/* Eight letters at a time: most paths have few dots. */
 static bool has_dotdot(const char *path)
 {
-  for (const char *p = path; (p = strstr(p, "..")); p += 2) {
-    if ((p == path || p[-1] == '/') && (p[2] == '/' || p[2] == '\0')) return true;
+  const uint64_t ones = 0x0101010101010101, dots = ones * '.';
+  size_t n = strlen(path);
+  for (size_t i = 0; i + 1 < n; i++) {
+    uint64_t word;
+    while (i + sizeof(word) <= n) {
+      __builtin_memcpy(&word, path + i, sizeof(word));
+      word ^= dots;
+      if ((word - ones) & ~word & ones << 7) break; /* a dot is among them */
+      i += sizeof(word);
+    }
+    if (path[i] != '.' || path[i + 1] != '.' || (i > 0 && path[i - 1] != '/')) continue;
+    if (path[i + 2] == '/' || path[i + 2] == '\0') return true;
   }
   return false;
 }
