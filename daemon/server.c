@@ -301,11 +301,17 @@ static void end_if_idle(struct prelux_server *s, uint64_t now)
   prelux_server_stop(s);
 }
 
-/* Somebody has removed the runtime folder: nobody can find us, and we keep cache folders locked. */
+/* Somebody has removed the runtime folder, or given it another name: nobody can find us, and we keep cache folders locked. */
 static bool homeless(struct prelux_server *s)
 {
-  struct stat st;
-  return prelux_os.fstat(s->d->lock_fd, &st) == 0 && st.st_nlink == 0;
+  struct stat st, named;
+  if (prelux_os.fstat(s->d->lock_fd, &st) == 0 && st.st_nlink == 0)
+    return true;
+  if (prelux_os.fstat(s->d->runtime_fd, &st) < 0)
+    return false;
+  if (prelux_os.stat(s->d->runtime, &named) < 0)
+    return errno == ENOENT || errno == ENOTDIR;
+  return named.st_dev != st.st_dev || named.st_ino != st.st_ino;
 }
 
 /* What lies in our folders may be taken from under us (a cleaner of /tmp, rm -r): then the next daemon begins anew. */
@@ -315,7 +321,7 @@ static void end_if_robbed(struct prelux_server *s)
     return;
   s->homeless = homeless(s); /* what stands there now is another daemon's */
   if (s->homeless)
-    prelux_error("runtime folder %s was removed: ending", s->d->runtime);
+    prelux_error("runtime folder %s was removed or renamed: ending", s->d->runtime);
   bool unseen = !s->homeless && !prelux_place_seen(s->d->runtime_fd);
   if (unseen)
     prelux_error("the socket in %s was removed: ending", s->d->runtime);

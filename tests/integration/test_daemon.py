@@ -235,6 +235,14 @@ def test_removed_runtime_folder_ends_it(prelux):
     wait_for(lambda: prelux.daemon_pid() == second.pid, 10, "the second daemon serves, and keeps its socket")
 
 
+def test_renamed_runtime_folder_ends_it(prelux):
+    child = start(prelux)
+    prelux.runtime.rename(prelux.runtime.with_name("elsewhere"))
+    second = start(prelux, wait=False)
+    assert child.wait(15) == 0
+    wait_for(lambda: prelux.daemon_pid() == second.pid, 10, "the second daemon serves")
+
+
 # The socket
 
 

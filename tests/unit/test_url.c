@@ -239,9 +239,11 @@ static void test_head_refuses(void **state)
   {
     const char *const lines[] = {bad[i], NULL};
     assert_int_equal(head(&a, lines), -EPROTO);
+    prelux_net_answer_free(&a);
   }
   const char *const two[] = {"HTTP/1.1 200 OK", "Content-Length: 5", "Content-Length: 6", NULL};
   assert_int_equal(head(&a, two), -EPROTO);
+  prelux_net_answer_free(&a);
 }
 
 static void test_a_field_too_long_counts_as_not_sent(void **state)
@@ -254,6 +256,12 @@ static void test_a_field_too_long_counts_as_not_sent(void **state)
   const char *const lines[] = {"HTTP/1.1 200 OK", line, NULL};
   assert_int_equal(head(&a, lines), 0);
   assert_string_equal(a.etag, "");
+  char whole[400];
+  assert_int_equal(prelux_net_header(&a, "etag", whole, sizeof(whole)), strlen(line) - 6);
+  assert_string_equal(whole, line + 6);
+  assert_int_equal(prelux_net_header(&a, "ETag", whole, 20), -ENAMETOOLONG);
+  assert_int_equal(prelux_net_header(&a, "E", whole, sizeof(whole)), -ENOENT);
+  prelux_net_answer_free(&a);
 }
 
 int main(void)
