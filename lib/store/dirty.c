@@ -7,9 +7,9 @@
 
 #include "lib/store/stage.h"
 
-static size_t path_slot(const struct prelux_stage *g, const struct prelux_tree *t, const char *object)
+static size_t path_slot(const struct prelux_stage *g, const struct prelux_tree *t, const char *object, size_t len)
 {
-  return prelux_store_hash(object, strlen(object), (uint64_t)t->id) & (g->slots - 1);
+  return prelux_store_hash(object, len, (uint64_t)t->id) & (g->slots - 1);
 }
 
 static size_t ino_slot(const struct prelux_stage *g, uint64_t ino)
@@ -38,12 +38,28 @@ struct prelux_dirty *prelux_dirty_by_id(struct prelux_stage *g, int64_t id)
   return d;
 }
 
-struct prelux_dirty *prelux_dirty_by_path(struct prelux_stage *g, const struct prelux_tree *t, const char *object)
+static struct prelux_dirty *by_path(struct prelux_stage *g, const struct prelux_tree *t, const char *object, size_t len)
 {
-  struct prelux_dirty *d = g->by_path[path_slot(g, t, object)];
-  while (d && (d->tree != t || strcmp(d->row.path, object) != 0))
+  struct prelux_dirty *d = g->by_path[path_slot(g, t, object, len)];
+  while (d && (d->tree != t || strncmp(d->row.path, object, len) != 0 || d->row.path[len]))
     d = d->by_path;
   return d;
+}
+
+struct prelux_dirty *prelux_dirty_by_path(struct prelux_stage *g, const struct prelux_tree *t, const char *object)
+{
+  return by_path(g, t, object, strlen(object));
+}
+
+bool prelux_stage_has(const struct prelux_tree *t, const char *object, size_t len)
+{
+  struct prelux_stage *g = t->store->stage;
+  if (!g || g->count == 0)
+    return false;
+  pthread_mutex_lock(&g->lock);
+  bool there = by_path(g, t, object, len) != NULL;
+  pthread_mutex_unlock(&g->lock);
+  return there;
 }
 
 void prelux_dirty_put(struct prelux_stage *g, struct prelux_dirty *d)
@@ -57,7 +73,7 @@ void prelux_dirty_put(struct prelux_stage *g, struct prelux_dirty *d)
   bool named = d->row.path && (d->row.state == PRELUX_PENDING_WRITING || d->row.state == PRELUX_PENDING_READY);
   if (named)
   {
-    slot = path_slot(g, d->tree, d->row.path);
+    slot = path_slot(g, d->tree, d->row.path, strlen(d->row.path));
     d->by_path = g->by_path[slot];
     g->by_path[slot] = d;
   }
@@ -72,7 +88,7 @@ static void dirty_free(struct prelux_dirty *d)
 
 void prelux_dirty_hide(struct prelux_stage *g, struct prelux_dirty *d)
 {
-  struct prelux_dirty **at = d->row.path ? &g->by_path[path_slot(g, d->tree, d->row.path)] : NULL;
+  struct prelux_dirty **at = d->row.path ? &g->by_path[path_slot(g, d->tree, d->row.path, strlen(d->row.path))] : NULL;
   while (at && *at && *at != d)
     at = &(*at)->by_path;
   if (at && *at)

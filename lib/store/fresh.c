@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "lib/store/private.h"
+#include "lib/store/stage.h"
 
 static bool asks_always(const struct prelux_view *v)
 {
@@ -199,6 +199,8 @@ int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned f
   size_t len = strlen(object);
   struct prelux_known k;
   int rc = 1;
+  if (!force && v->tree->store->stage && prelux_stage_known(v->tree->store->stage, v->tree, object, ret))
+    return 0;
   for (int tries = 0; rc == 1 && tries < 3; tries++)
   {
     if (!force && from_memory(v, object, len, flags, &k))

@@ -15,7 +15,7 @@
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
-#include "lib/store/private.h"
+#include "lib/store/stage.h"
 
 #define PUBLISH_CHUNK 1024u   /* names published in the index per hold of the lock */
 #define PUBLISH_MAX 262144u   /* names of one listing published when it comes; the rest as they are asked for */
@@ -368,13 +368,13 @@ int prelux_list_refresh(const struct prelux_view *v, const char *object, struct 
 }
 
 /* The listing as a file that nobody can change. */
-static int seal(const struct prelux_folder *f, int *ret_fd)
+static int seal(const struct prelux_listing *l, int *ret_fd)
 {
   char path[32];
   int fd = prelux_os.memfd_create("prelux-listing", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0)
     return -errno;
-  int rc = prelux_write_all(fd, f->blob, f->blob->bytes);
+  int rc = prelux_write_all(fd, l, l->bytes);
   if (rc == 0 && prelux_os.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
     rc = -errno;
   if (rc < 0)
@@ -390,6 +390,18 @@ static int seal(const struct prelux_folder *f, int *ret_fd)
     prelux_os.close(fd);
   *ret_fd = ro;
   return 0;
+}
+
+/* What the remote lists and what is being written here. */
+static int pack_answer(const struct prelux_view *v, const char *object, const struct prelux_folder *f, int *ret_fd)
+{
+  struct prelux_listing *mixed = NULL;
+  struct prelux_stage *g = v->tree->store->stage;
+  int rc = g ? prelux_stage_list(g, v->tree, object, f->blob, &mixed) : 0;
+  if (rc == 0)
+    rc = seal(mixed ? mixed : f->blob, ret_fd);
+  free(mixed);
+  return rc;
 }
 
 int prelux_store_list(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret, int *ret_fd,
@@ -410,7 +422,7 @@ int prelux_store_list(const struct prelux_view *v, const char *object, unsigned 
     rc = prelux_list_refresh(v, object, &f, why);
   if (rc == 0)
     rc = prelux_open_folder(v, object, &k, NULL, why);
-  if (rc == 0 && (rc = seal(f, ret_fd)) < 0)
+  if (rc == 0 && (rc = pack_answer(v, object, f, ret_fd)) < 0)
     prelux_problem(why, -rc, "cannot pack the listing of %.200s: %s", object, strerror(-rc));
   if (rc == 0)
     prelux_view_attr(v, &k, ret);

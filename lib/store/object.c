@@ -129,6 +129,11 @@ void prelux_view_publish(const struct prelux_view *v, const char *object, size_t
   struct prelux_attr attr;
   if (!index || !view_indexed(v))
     return;
+  if (prelux_stage_has(v->tree, object, len)) /* what is known is of the remote's object: readers are to ask */
+  {
+    prelux_index_drop(index, v->id, object, len);
+    return;
+  }
   prelux_view_attr(v, k, &attr);
   /* A slot without validity is of use only for the inode key that comes with it. */
   if (attr.valid_ns || attr.cached)

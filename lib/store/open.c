@@ -10,7 +10,7 @@
 
 #include "lib/base/os.h"
 #include "lib/index/writer.h"
-#include "lib/store/private.h"
+#include "lib/store/stage.h"
 
 /* store.lock held. */
 static void note_use(struct prelux_tree *t, const char *object, size_t len)
@@ -206,12 +206,24 @@ static int open_file(const struct prelux_view *v, const char *object, struct pre
                        : 0;
 }
 
+static int hand_out(const struct prelux_view *v, const struct prelux_known *k, int fd, struct prelux_attr *ret, int *ret_fd)
+{
+  prelux_view_attr(v, k, ret);
+  if (ret_fd)
+    *ret_fd = fd;
+  else if (fd >= 0)
+    prelux_os.close(fd);
+  return 0;
+}
+
 int prelux_store_open_object(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret,
                              int *ret_fd, struct prelux_problem *why)
 {
   struct prelux_known k;
   int fd = -1, stale = 0, rc = prelux_object_check(v->tree->store, object, why);
   bool skip = v->freshness == PRELUX_FRESH_SKIP;
+  if (rc == 0 && v->tree->store->stage && prelux_stage_read(v->tree->store->stage, v->tree, object, &k, &fd) == 0)
+    return hand_out(v, &k, fd, ret, ret_fd);
   for (int again = 1; rc == 0 && again;)
   {
     rc = prelux_fresh_get(v, object, flags, stale > 0, &k, why);
@@ -241,10 +253,5 @@ int prelux_store_open_object(const struct prelux_view *v, const char *object, un
     return rc;
   if (skip && k.obj.type == PRELUX_FILE)
     k.cache_ino = 0;
-  prelux_view_attr(v, &k, ret);
-  if (ret_fd)
-    *ret_fd = fd;
-  else if (fd >= 0)
-    prelux_os.close(fd);
-  return 0;
+  return hand_out(v, &k, fd, ret, ret_fd);
 }

@@ -1,7 +1,7 @@
 /* Inside lib/store only.
  *
  * Locks, outermost first: a tree's learn lock (number.c) -> store.lock (memory: entries, folders, flights, views, counters) ->
- * catalogue's mutex -> index's mutex.
+ * catalogue's mutex -> index's mutex; stage.lock (stage.h) is inside store.lock, too.
  * store.lock is never held over a call that may wait for the disk or the network; pointers into entries and folders live
  * only while it is held (folders can be retained).
  *
@@ -325,6 +325,12 @@ void prelux_store_account(struct prelux_store *s, int64_t old, int64_t bytes);
 /* Forgets the row of a cached file, when there is one. Its bytes. */
 uint64_t prelux_store_drop_row(struct prelux_tree *t, const char *object);
 
+/* ---- writing, as the readers' side sees it (stage.c) ---- */
+
+struct prelux_stage;
+/* Is there a file of this path that is newer than the remote's? store.lock may be held. */
+bool prelux_stage_has(const struct prelux_tree *t, const char *object, size_t len);
+
 /* ---- the structs ---- */
 
 struct prelux_tree {
@@ -337,6 +343,7 @@ struct prelux_tree {
   struct prelux_backend *backend; /* given to views made from now on */
   uint64_t *views;
   size_t n_views;
+  bool taken_up; /* what was being written to it is known */
   struct prelux_numbers numbers;
 };
 
@@ -365,6 +372,8 @@ struct prelux_store {
   _Atomic uint64_t next_name; /* for files in fill/, held/, recovered/ */
   _Atomic unsigned held;
   pthread_mutex_t evict_lock; /* one evictor at a time; outside store.lock */
+  pthread_mutex_t stage_lock; /* while `stage` is made; outside store.lock */
+  struct prelux_stage *_Atomic stage; /* NULL: nothing was ever written here. Set once */
 };
 
 #endif

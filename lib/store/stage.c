@@ -88,6 +88,16 @@ static void row_becomes(struct prelux_stage *g, struct prelux_dirty *d, const st
   pthread_mutex_unlock(&g->lock);
 }
 
+/* What memory and index say of the remote's object is not what is to be seen. */
+static void forget(const struct opening *o)
+{
+  struct prelux_store *s = o->g->store;
+  pthread_mutex_lock(&s->lock);
+  prelux_tree_unpublish(o->v->tree, o->object, strlen(o->object));
+  prelux_memory_forget(o->v->tree, o->object, strlen(o->object));
+  pthread_mutex_unlock(&s->lock);
+}
+
 /* ---- a new file ---- */
 
 static int link_new(const struct opening *o, struct prelux_dirty *d, int fd)
@@ -114,6 +124,8 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base)
     d->shown = prelux_learn_number(d->tree, o->object, strlen(o->object));
     prelux_learn_unlock(d->tree);
     rc = begin(o, d, fd, link_new);
+    if (rc == 0)
+      forget(o); /* "not there" above all */
   }
   else if (d)
   {
@@ -430,35 +442,77 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, struct prelux_prob
 
 /* ---- reading ---- */
 
-int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret)
+/* 0: it is not here; else the number of its staging file. */
+static uint64_t look(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret)
 {
   struct stat st;
   char name[24];
+  uint64_t ino = 0;
   pthread_mutex_lock(&g->lock);
   const struct prelux_dirty *d = prelux_dirty_by_path(g, t, object);
   if (d)
   {
     *ret = (struct prelux_known){.obj = {.type = PRELUX_FILE, .mode = d->row.mode, .size = d->row.size, .mtime_ns = d->row.mtime_ns},
-                                 .ino = d->shown, .cache_ino = d->row.ino};
-    prelux_stage_name(d->row.ino, name);
+                                 .ino = d->shown};
+    ino = d->row.ino;
   }
   pthread_mutex_unlock(&g->lock);
-  if (!d)
+  if (!ino)
     return 0;
-  if (prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ret->cache_ino)
+  prelux_stage_name(ino, name);
+  if (prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ino)
   {
     ret->obj.size = (uint64_t)st.st_size;
     ret->obj.mtime_ns = prelux_stat_mtime(&st);
   }
-  return 1;
+  return ino;
+}
+
+int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret)
+{
+  return g->count && look(g, t, object, ret) != 0;
 }
 
 int prelux_stage_read(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *k, int *ret_fd)
 {
-  if (!prelux_stage_known(g, t, object, k))
-    return -ENOENT;
-  int fd = prelux_stage_reopen(g, k->cache_ino, O_RDONLY);
+  uint64_t ino = g->count ? look(g, t, object, k) : 0;
+  int fd = ino ? prelux_stage_reopen(g, ino, O_RDONLY) : -ENOENT;
   if (fd >= 0)
     *ret_fd = fd;
   return fd < 0 ? fd : 0;
+}
+
+/* ---- the store's own calls ---- */
+
+int prelux_store_writable(struct prelux_store *s, struct prelux_problem *why)
+{
+  int rc = 0;
+  pthread_mutex_lock(&s->stage_lock);
+  if (!s->stage)
+  {
+    struct prelux_stage *g;
+    rc = prelux_stage_create(s, &g, why);
+    if (rc == 0)
+      s->stage = g;
+  }
+  pthread_mutex_unlock(&s->stage_lock);
+  return rc;
+}
+
+int prelux_store_open_write(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, int flags,
+                            uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
+{
+  int rc = prelux_store_writable(v->tree->store, why);
+  return rc < 0 ? rc : prelux_stage_open(v->tree->store->stage, v, rules, object, flags, mode, ret, ret_fd, why);
+}
+
+int prelux_store_closed(struct prelux_store *s, uint64_t ino, struct prelux_problem *why)
+{
+  return s->stage ? prelux_stage_closed(s->stage, ino, why) : 0;
+}
+
+int prelux_store_send(struct prelux_store *s, int64_t *ret_next_ns)
+{
+  *ret_next_ns = 0;
+  return s->stage ? prelux_stage_work(s->stage, ret_next_ns) : 0;
 }

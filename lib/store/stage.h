@@ -12,7 +12,10 @@
  * One thread at a time works on a staging file (`busy`); opens wait while it is being sent. A daemon that dies leaves rows and files,
  * which say where each was. What the remote refuses stays, as REFUSED, until a person decides.
  *
- * Locks: stage.lock is outside store.lock and never held over a call that may wait. */
+ * Readers see a dirty file before all else: attributes as they are now, its name in listings, and never what index or memory say of the
+ * remote's object.
+ *
+ * Locks: stage.lock is inside store.lock, and never held over a call that may wait. */
 #ifndef PRELUX_STORE_STAGE_H
 #define PRELUX_STORE_STAGE_H
 
@@ -24,14 +27,6 @@
 #define PRELUX_SEND_TRIES 5             /* of a close that waits for the remote; the row is tried on in the background */
 #define PRELUX_SEND_RETRY_NS 500000000ll /* before the second try; doubles */
 #define PRELUX_SEND_RETRY_MAX_NS 60000000000ll
-
-enum prelux_on_conflict { PRELUX_CONFLICT_FAIL, PRELUX_CONFLICT_OVERWRITE, PRELUX_CONFLICT_KEEP };
-
-struct prelux_write_rules { /* of a mapping */
-  bool async;      /* a close returns when the journal has it; else when the remote has */
-  bool power;      /* async: and when it would survive a power cut */
-  enum prelux_on_conflict on_conflict;
-};
 
 struct prelux_dirty {
   struct prelux_dirty *by_ino, *by_path, *by_id; /* chains */
@@ -55,7 +50,8 @@ struct prelux_stage {
   pthread_cond_t changed;
   struct prelux_order *order; /* rows to be sent, by id */
   struct prelux_dirty **by_ino, **by_path, **by_id;
-  size_t slots, count;
+  size_t slots;
+  _Atomic size_t count;
   uint64_t sent, refused;     /* counters */
 };
 
@@ -77,11 +73,14 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, struct prelux_prob
 int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret);
 /* A readable descriptor of it; -ENOENT: it is not here. */
 int prelux_stage_read(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *k, int *ret_fd);
+/* The folder's listing with the dirty files in it: malloc'd; NULL with 0: none of them is in this folder, `l` is right as it is. */
+int prelux_stage_list(struct prelux_stage *g, const struct prelux_tree *t, const char *folder, const struct prelux_listing *l,
+                      struct prelux_listing **ret);
 /* Sends one of those that wait. 1: done or put off, there may be more; 0: none can go now. *ret_next_ns: CLOCK_REALTIME at which the next
  * retry is due, 0: none. */
 int prelux_stage_work(struct prelux_stage *g, int64_t *ret_next_ns);
 
-/* ---- inside (dirty.c, stage.c, stage_send.c, stage_recover.c) ---- */
+/* ---- inside (dirty.c, stage.c, stage_list.c, stage_send.c, stage_recover.c) ---- */
 struct prelux_dirty *prelux_dirty_by_ino(struct prelux_stage *g, uint64_t ino);
 struct prelux_dirty *prelux_dirty_by_id(struct prelux_stage *g, int64_t id);
 struct prelux_dirty *prelux_dirty_by_path(struct prelux_stage *g, const struct prelux_tree *t, const char *object);

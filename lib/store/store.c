@@ -15,6 +15,7 @@
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/private.h"
+#include "lib/store/stage.h"
 
 /* st_dev of trees: device majors that Linux assigns to nobody (dynamic ones end at 511, and 2032 up is unused). */
 #define DEV_MAJOR 0x7f0u
@@ -135,6 +136,7 @@ static int open_once(const struct prelux_store_opts *opts, struct prelux_index_w
   s->dir_fd = s->meta_fd = s->fill_fd = s->held_fd = s->recovered_fd = s->lock_fd = -1;
   pthread_mutex_init(&s->lock, NULL);
   pthread_mutex_init(&s->evict_lock, NULL);
+  pthread_mutex_init(&s->stage_lock, NULL);
   int result = 0;
   if (getrandom(&s->seed, sizeof s->seed, 0) != sizeof s->seed || getrandom(&first, sizeof first, 0) != sizeof first)
     result = prelux_problem(why, EIO, "no random numbers");
@@ -147,6 +149,8 @@ static int open_once(const struct prelux_store_opts *opts, struct prelux_index_w
     result = open_state(s, why);
   if (result == 0)
     result = set_limits(s, why);
+  if (result == 0 && faccessat(s->meta_fd, "journal.db", F_OK, 0) == 0)
+    result = prelux_store_writable(s, why);
   s->epoch_ns = prelux_store_now();
   s->opened = result == 0;
   if (result == 0)
@@ -171,6 +175,7 @@ void prelux_store_close(struct prelux_store *s)
     return;
   if (s->opened)
     prelux_recover_closed(s);
+  prelux_stage_free(s->stage);
   for (struct prelux_tree *t = s->trees; t; t = next)
   {
     next = t->next;
@@ -192,6 +197,7 @@ void prelux_store_close(struct prelux_store *s)
   close_fd(s->dir_fd);
   pthread_mutex_destroy(&s->lock);
   pthread_mutex_destroy(&s->evict_lock);
+  pthread_mutex_destroy(&s->stage_lock);
   free(s->dir);
   free(s);
 }
@@ -380,10 +386,12 @@ int prelux_tree_open(struct prelux_store *s, const char *identity, struct prelux
   }
   if (backend)
     t->backend = backend;
+  bool fresh = !t->taken_up;
+  t->taken_up = true;
   pthread_mutex_unlock(&s->lock);
   tree_free(made);
   *ret = t;
-  return 0;
+  return fresh && s->stage ? prelux_stage_take_up(s->stage, t, why) : 0;
 }
 
 const char *prelux_tree_root(const struct prelux_tree *t)

@@ -99,6 +99,27 @@ struct prelux_object_info {
 /* What is known now, without asking anybody. */
 int prelux_store_info(const struct prelux_view *v, const char *object, struct prelux_object_info *ret);
 
+/* ---- writing (stage.h says how it works) ---- */
+
+enum prelux_on_conflict { PRELUX_CONFLICT_FAIL, PRELUX_CONFLICT_OVERWRITE, PRELUX_CONFLICT_KEEP };
+struct prelux_write_rules { /* of a mapping */
+  bool async; /* a close returns when the journal has it; else when the remote has */
+  bool power; /* async: and when it would survive a power cut */
+  enum prelux_on_conflict on_conflict;
+};
+
+/* Opens the store's journal, once; a store that has one from before opens it by itself. A store without takes no writes. */
+int prelux_store_writable(struct prelux_store *s, struct prelux_problem *why);
+/* A file for writing. flags: open's; mode: of a new file, the program's umask taken off. *ret_fd: with the access mode and status flags
+ * asked for; to be passed on and closed. -EROFS, -ENOENT, -EEXIST, -EISDIR, -ENOTDIR, -ENOSPC, or what the remote says. */
+int prelux_store_open_write(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, int flags,
+                            uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
+/* Somebody has closed a writable descriptor of this inode, or may have. 0: it was the last, and what the rules promise is done (or
+ * there is nothing to do); -EAGAIN: somebody can still write; else the error that close() is to give. */
+int prelux_store_closed(struct prelux_store *s, uint64_t ino, struct prelux_problem *why);
+/* Sends one file that waits. 1: there may be more; 0: none can go now. *ret_next_ns: CLOCK_REALTIME of the next retry, 0: none. */
+int prelux_store_send(struct prelux_store *s, int64_t *ret_next_ns);
+
 struct prelux_store_stats {
   uint64_t used_bytes, max_bytes, files, hits_opens, fills, filled_bytes, evictions, adopted, negatives, listings, remote_stats;
 };

@@ -1,4 +1,6 @@
 /* lib/store/stage: one inode for all writers, what a close promises, conflicts, lost answers, restarts. */
+#include <sys/mman.h>
+
 #include "tests/unit/stage_rig.h"
 
 static void test_create_write_close(void **state)
@@ -90,6 +92,59 @@ static void test_nothing_written_nothing_sent(void **state)
   fd = wopen("f", O_WRONLY | O_TRUNC); /* which is a change, though nobody writes */
   assert_int_equal(wclose(fd), 0);
   assert_string_equal(remote_text("f"), "");
+}
+
+/* "name size, name size" of a folder, as readers get it. */
+static const char *listed(const char *folder)
+{
+  static char text[1000];
+  struct prelux_attr attr;
+  struct stat st;
+  int fd = -1;
+  text[0] = 0;
+  assert_int_equal(prelux_store_list(&rig.v, folder, 0, &attr, &fd, &rig.why), 0);
+  fstat(fd, &st);
+  const struct prelux_listing *l = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+  assert_true(l != MAP_FAILED && (uint64_t)st.st_size == l->bytes);
+  for (uint32_t i = 0; i < l->count; i++)
+  {
+    const char *name = (const char *)l + l->entries[i].name_off;
+    assert_int_equal(strlen(name), l->entries[i].name_len);
+    sprintf(text + strlen(text), "%s%s %d", i ? ", " : "", name, (int)l->entries[i].size);
+  }
+  munmap((void *)l, (size_t)st.st_size);
+  close(fd);
+  return text;
+}
+
+static void test_readers_see_what_is_written(void **state)
+{
+  struct prelux_attr attr, again;
+  put_text("b", "bb");
+  put_text("d", "dd");
+  mkdir(strcat(strcpy((char[600]){0}, rig.remote), "/sub"), 0755);
+  assert_int_equal(prelux_store_stat(&rig.v, "c", 0, &attr, &rig.why), -ENOENT); /* known for seconds */
+  assert_string_equal(listed(""), "b 2, d 2, sub 0");
+  int c = wopen("c", O_WRONLY | O_CREAT), d = wopen("d", O_WRONLY | O_APPEND), a = wopen("a", O_WRONLY | O_CREAT);
+  assert_int_equal(prelux_store_stat(&rig.v, "c", 0, &attr, &rig.why), 0);
+  assert_true(attr.size == 0 && attr.type == PRELUX_FILE && attr.mode == 0640 && attr.cached == 0 && attr.valid_ns == 0);
+  say(c, "ccc");
+  say(d, "+++");
+  assert_int_equal(prelux_store_stat(&rig.v, "c", 0, &again, &rig.why), 0);
+  assert_true(again.size == 3 && again.ino == attr.ino && again.mtime_ns >= attr.mtime_ns);
+  assert_string_equal(listed(""), "a 0, b 2, c 3, d 5, sub 0");
+  assert_string_equal(read_text("d"), "dd+++");
+  assert_int_equal(prelux_store_stat(&rig.v, "d", PRELUX_STORE_CACHED_ONLY, &again, &rig.why), 0);
+  assert_int_equal(again.size, 5);
+  assert_int_equal(wclose(c) | wclose(d) | wclose(a), 0);
+  assert_string_equal(listed(""), "a 0, b 2, c 3, d 5, sub 0");
+  assert_int_equal(prelux_store_stat(&rig.v, "c", 0, &again, &rig.why), 0);
+  assert_int_equal(again.size, 3);
+  assert_string_equal(listed("sub"), "");
+  int x = wopen("sub/x", O_WRONLY | O_CREAT);
+  assert_string_equal(listed("sub"), "x 0");
+  assert_int_equal(wclose(x), 0);
+  assert_string_equal(remote_text("sub/x"), "");
 }
 
 static void test_conflicts(void **state)
@@ -325,6 +380,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_flags, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_all_share_one_inode, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_nothing_written_nothing_sent, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_readers_see_what_is_written, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_conflicts, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_lost_answers, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_errors_of_the_remote, set_up, tear_down),
