@@ -233,6 +233,16 @@ static int64_t rest_ms(struct prelux_alluxio_health *h, unsigned streak, int64_t
   return ms + rand_r(&h->seed) % (ms / 4 + 1);
 }
 
+/* How long the door is left alone after this failure. Lock held. */
+static int64_t rest_of(struct prelux_alluxio_health *h, const struct door *d, bool silent)
+{
+  if (d->poisoned)
+    return rest_ms(h, d->streak, PRELUX_ALLUXIO_POISON_MS, PRELUX_ALLUXIO_POISON_MAX_MS);
+  if (silent)
+    return rest_ms(h, d->streak, PRELUX_ALLUXIO_SILENT_MS, PRELUX_ALLUXIO_SILENT_MAX_MS);
+  return rest_ms(h, d->streak, PRELUX_ALLUXIO_BACKOFF_MS, PRELUX_ALLUXIO_BACKOFF_MAX_MS);
+}
+
 /* Those who were under way when it failed report the same failure: one step back for all of them. */
 static bool already_known(const struct door *d, int64_t now)
 {
@@ -264,8 +274,7 @@ static void fall_ill(struct prelux_alluxio_patient *p, enum prelux_alluxio_door 
       d->streak = 0;
     d->poisoned |= poison;
     d->streak++;
-    d->rest_until = now + (d->poisoned ? rest_ms(p->health, d->streak, PRELUX_ALLUXIO_POISON_MS, PRELUX_ALLUXIO_POISON_MAX_MS)
-                                       : rest_ms(p->health, d->streak, PRELUX_ALLUXIO_BACKOFF_MS, PRELUX_ALLUXIO_BACKOFF_MAX_MS));
+    d->rest_until = now + rest_of(p->health, d, why && why->err == ETIMEDOUT);
   }
   d->probe_until = 0;
   char cause[sizeof d->cause];

@@ -24,6 +24,8 @@ enum prelux_alluxio_door { PRELUX_ALLUXIO_HTTP, PRELUX_ALLUXIO_S3, PRELUX_ALLUXI
 
 #define PRELUX_ALLUXIO_BACKOFF_MS 500            /* after a first failure; doubles */
 #define PRELUX_ALLUXIO_BACKOFF_MAX_MS 30000
+#define PRELUX_ALLUXIO_SILENT_MS 15000           /* after a time-out, which cost its caller seconds. Doubles, too */
+#define PRELUX_ALLUXIO_SILENT_MAX_MS 60000
 #define PRELUX_ALLUXIO_POISON_MS 30000           /* after "206 and no bytes": only a restart heals it. Doubles, too */
 #define PRELUX_ALLUXIO_POISON_MAX_MS 600000
 #define PRELUX_ALLUXIO_PROBE_MS 15000            /* a caller let through who has not reported by now is forgotten */

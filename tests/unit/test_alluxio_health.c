@@ -80,6 +80,21 @@ static void doubling(void **state)
   rests(HTTP, PRELUX_ALLUXIO_BACKOFF_MS);
 }
 
+/* One that says nothing costs seconds each time, so it is asked less often than one that refuses. */
+static void silence(void **state)
+{
+  (void)state;
+  struct prelux_problem why = {.err = ETIMEDOUT, .text = "no answer"};
+  prelux_alluxio_health_failed(a, HTTP, &why);
+  rests(HTTP, PRELUX_ALLUXIO_SILENT_MS);
+  assert_true(prelux_alluxio_health_usable(a, HTTP));
+  prelux_alluxio_health_failed(a, HTTP, &why);
+  rests(HTTP, 2 * PRELUX_ALLUXIO_SILENT_MS);
+  assert_true(prelux_alluxio_health_usable(a, HTTP));
+  prelux_alluxio_health_failed(a, HTTP, &why);
+  rests(HTTP, PRELUX_ALLUXIO_SILENT_MAX_MS);
+}
+
 /* Afterwards one caller alone finds out. */
 static void one_probe(void **state)
 {
@@ -271,7 +286,7 @@ static void at_once(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-  const struct CMUnitTest tests[] = {TEST(doubling), TEST(one_probe), TEST(a_crowd_at_once), TEST(poison), TEST(by_address),
+  const struct CMUnitTest tests[] = {TEST(doubling), TEST(silence), TEST(one_probe), TEST(a_crowd_at_once), TEST(poison), TEST(by_address),
                                      TEST(report),   TEST(budget),    TEST(at_once)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
