@@ -41,6 +41,24 @@ static void break_mapping(struct prelux_daemon *d, const struct prelux_conf_mapp
   prelux_error_record(d->runtime, &rec);
 }
 
+/* How what is written below the mapping goes to the remote. An azfuse list says nothing of it: its way is to overwrite. */
+static void take_rules(const struct prelux_conf_mapping *m, struct prelux_write_rules *ret)
+{
+  static const char *const conflicts[] = {[PRELUX_CONFLICT_FAIL] = "fail", [PRELUX_CONFLICT_OVERWRITE] = "overwrite", [PRELUX_CONFLICT_KEEP] = "keep"};
+  *ret = (struct prelux_write_rules){.on_conflict = m->n_values ? PRELUX_CONFLICT_FAIL : PRELUX_CONFLICT_OVERWRITE};
+  for (size_t i = 0; i < m->n_values; i++)
+  {
+    const struct prelux_conf_value *v = &m->values[i];
+    if (strcmp(v->key->name, "write") == 0)
+      ret->async = strcmp(v->text, "async") == 0;
+    else if (strcmp(v->key->name, "async_durable") == 0)
+      ret->power = strcmp(v->text, "power") == 0;
+    for (unsigned k = 0; k < 3 && strcmp(v->key->name, "on_conflict") == 0; k++)
+      if (strcmp(v->text, conflicts[k]) == 0)
+        ret->on_conflict = (enum prelux_on_conflict)k;
+  }
+}
+
 static int open_mapping(struct prelux_daemon *d, const struct prelux_compile *in, const struct prelux_conf_mapping *m,
                         struct prelux_live_mapping *lm, const char **ret_object, struct prelux_problem *why)
 {
@@ -56,6 +74,7 @@ static int open_mapping(struct prelux_daemon *d, const struct prelux_compile *in
   if (err < 0)
     return err;
   prelux_view_init(&lm->view, tree, m->freshness, m->max_age_ns, m->negative_age_ns, m->file_mode, m->dir_mode);
+  take_rules(m, &lm->rules);
   lm->single = m->cache != NULL;
   lm->view.reader = prelux_instance_number(lm->instance); /* what fails with these credentials fails for these only */
   return 0;

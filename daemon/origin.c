@@ -298,6 +298,54 @@ static int switch_read(struct prelux_backend *b, const char *path, const struct 
   return err;
 }
 
+/* Writing: the same, by a table of its own. What the instance cannot do is refused here. */
+
+#define WRITE(i, op) ((i)->backend->ops->write->op)
+
+static int switch_able(struct prelux_backend *b, struct prelux_able *ret, struct prelux_problem *why)
+{
+  char full[OBJECT_MAX];
+  struct prelux_instance *i;
+  int err = enter(b, "", full, sizeof full, &i, why);
+  if (err < 0)
+    return err;
+  err = WRITE(i, able) ? WRITE(i, able)(i->backend, ret, why) : -EOPNOTSUPP;
+  prelux_instance_drop(i);
+  return err;
+}
+
+static int switch_put(struct prelux_backend *b, const char *path, int fd, uint64_t size, const struct prelux_put *how,
+                      struct prelux_object *ret, struct prelux_problem *why)
+{
+  char full[OBJECT_MAX];
+  struct prelux_instance *i;
+  int err = enter(b, path, full, sizeof full, &i, why);
+  if (err < 0)
+    return err;
+  err = WRITE(i, put) ? WRITE(i, put)(i->backend, full, fd, size, how, ret, why) : -EOPNOTSUPP;
+  prelux_instance_drop(i);
+  return err;
+}
+
+static int switch_remove(struct prelux_backend *b, const char *path, const struct prelux_condition *cond,
+                         struct prelux_problem *why)
+{
+  char full[OBJECT_MAX];
+  struct prelux_instance *i;
+  int err = enter(b, path, full, sizeof full, &i, why);
+  if (err < 0)
+    return err;
+  err = WRITE(i, remove) ? WRITE(i, remove)(i->backend, full, cond, why) : -EOPNOTSUPP;
+  prelux_instance_drop(i);
+  return err;
+}
+
+static const struct prelux_backend_write switch_write = {
+    .able = switch_able,
+    .put = switch_put,
+    .remove = switch_remove,
+};
+
 static int switch_identity(const struct prelux_backend *b, char *buf, size_t cap)
 {
   const struct prelux_switch *s = (const struct prelux_switch *)b;
@@ -333,6 +381,7 @@ int prelux_switch_create(struct prelux_instance *i, const char *prefix, struct p
       .stat = switch_stat,
       .list = switch_list,
       .read = switch_read,
+      .write = i->backend->ops->write ? &switch_write : NULL,
   };
   s->base.ops = &s->ops;
   s->origins = i->origins;

@@ -11,6 +11,7 @@
 #include "daemon/files.h"
 #include "daemon/register.h"
 #include "daemon/report.h"
+#include "daemon/request_write.h"
 #include "daemon/server.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
@@ -334,6 +335,10 @@ void prelux_request(struct prelux_conn *c, void *msg, size_t len)
     break;
   case PRELUX_OP_LIST:
     object_request(c, msg, PRELUX_ASK_LIST);
+    break;
+  case PRELUX_OP_WRITE:
+  case PRELUX_OP_CLOSED:
+    prelux_request_write(c, table_of(c, msg), msg);
     break;
   case PRELUX_OP_SESSION:
     session_request(c, msg);

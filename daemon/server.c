@@ -1,4 +1,5 @@
 #include "daemon/server.h"
+#include "daemon/request_write.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -232,6 +233,12 @@ void prelux_server_launch(struct prelux_server *s, struct prelux_conn *c, struct
   hand_out(s, f);
 }
 
+static void send_what_waits(struct prelux_store *store, void *arg)
+{
+  if (prelux_store_owes(store))
+    prelux_sender_kick(arg, store);
+}
+
 static void housekeeping(struct prelux_flight *f)
 {
   struct prelux_daemon *d = f->arg;
@@ -239,6 +246,7 @@ static void housekeeping(struct prelux_flight *f)
   prelux_logfile_rotate(&d->log);
   if (!prelux_stores_tick(d->stores))
     atomic_store(&d->lost, true);
+  prelux_stores_each(d->stores, send_what_waits, d);
   prelux_tables_restore(d);
 }
 

@@ -13,6 +13,7 @@ struct prelux_live_mapping {
   bool broken;
   bool single;                       /* its tree is its own cache folder, where the name .prelux is ours */
   struct prelux_view view;           /* unless broken */
+  struct prelux_write_rules rules;   /* unless broken */
   struct prelux_instance *instance;  /* unless broken */
   char *backend, *type;              /* names in the configuration */
   char *root;                        /* object path of the mapping's root below the backend's */

@@ -8,9 +8,9 @@ import socket
 import struct
 
 MAGIC, MAJOR = 0x584C, 1
-REPLY, PROGRESS, REGISTER, STAT, OPEN, LIST, SESSION, CTL = range(1, 9)
+REPLY, PROGRESS, REGISTER, STAT, OPEN, LIST, SESSION, CTL, WRITE, CLOSED = range(1, 11)
 (F_STATUS, F_TABLE, F_MAPPING, F_PATH, F_FLAGS, F_ATTR, F_TEXT, F_CONFIG, F_CWD, F_ENV, F_NEED, F_VERB, F_ARG, F_HOME,
- F_BARE) = range(1, 16)
+ F_BARE, F_MODE, F_INO) = range(1, 18)
 WANT_FD, RECHECK = 1, 2
 NO_TABLE = -1001
 HEADER, FIELD, ATTR = struct.Struct("=HHHHII"), struct.Struct("=HHI"), struct.Struct("=BBHIQqQQQQQ")
@@ -142,6 +142,14 @@ def open_object(runtime, table, mapping, path, flags=0, **more):
 
 def list_folder(runtime, table, mapping, path, flags=0):
     return ask(runtime, message(LIST, (F_TABLE, table), (F_MAPPING, mapping), (F_PATH, path), (F_FLAGS, flags)))
+
+
+def write_open(runtime, table, mapping, path, flags, mode=0o644, **more):
+    return ask(runtime, message(WRITE, (F_TABLE, table), (F_MAPPING, mapping), (F_PATH, path), (F_FLAGS, flags), (F_MODE, mode)), **more)
+
+
+def closed(runtime, table, mapping, path, ino, **more):
+    return ask(runtime, message(CLOSED, (F_TABLE, table), (F_MAPPING, mapping), (F_PATH, path), (F_INO, struct.pack("=Q", ino))), **more)
 
 
 def ctl(runtime, verb, *args, table=None):

@@ -36,6 +36,13 @@ enum prelux_op {
   PRELUX_OP_SESSION = 7,
   /* A command of the CLI (include/prelux/ctl.h). in: VERB, TABLE?, ARG*   out: fd of a memfd with JSON, or TEXT why not */
   PRELUX_OP_CTL = 8,
+  /* A file for writing. in: TABLE, MAPPING, PATH, FLAGS (open(2)'s), MODE (of a new file, the umask taken off)
+   * out: ATTR, fd with that access mode and those status flags; on an error TEXT says why. */
+  PRELUX_OP_WRITE = 9,
+  /* A writable descriptor of a file that WRITE gave was closed. in: TABLE, MAPPING, INO of it (fstat's, of the descriptor)
+   * out: STATUS, at once or when the remote has it: 0; -EAGAIN: somebody else can still write to it; else what close() is to
+   * give, and TEXT. */
+  PRELUX_OP_CLOSED = 10,
 };
 
 enum prelux_field {
@@ -54,6 +61,8 @@ enum prelux_field {
   PRELUX_FIELD_ARG = 13,    /* repeated */
   PRELUX_FIELD_HOME = 14,
   PRELUX_FIELD_BARE = 15,   /* u32 1: a bare LD_PRELOAD asks (azfuse's USE_FUSE defaults to off) */
+  PRELUX_FIELD_MODE = 16,   /* u32 */
+  PRELUX_FIELD_INO = 17,    /* u64 */
 };
 
 #define PRELUX_F_WANT_FD 0x1u  /* pass the fd: the cache path is of no use to the asker */

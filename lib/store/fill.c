@@ -22,7 +22,7 @@
 #include "lib/base/os.h"
 #include "lib/store/private.h"
 
-#define PIECE (2u << 20)
+#define PIECE (1u << 20)
 
 struct fetch {
   int fd;

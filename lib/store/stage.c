@@ -388,8 +388,18 @@ int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d)
   return rc;
 }
 
-/* d is the caller's, fd a readable descriptor under the lease. *ret_gone: d is out of the tables. */
-static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool *ret_gone, struct prelux_problem *why)
+/* The remote gets it now. *ret_gone: it has it, and d is out of the tables. */
+static int send_now(struct prelux_stage *g, struct prelux_dirty *d, bool *ret_gone, struct prelux_problem *why)
+{
+  int rc = prelux_stage_send(g, d, why);
+  *ret_gone = rc == 0;
+  if (rc < 0 && d->row.state == PRELUX_PENDING_READY)
+    prelux_stage_enqueue(g, d); /* tried on in the background */
+  return rc;
+}
+
+/* d is the caller's, fd a readable descriptor under the lease; async: nobody waits for the remote. */
+static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool async, bool *ret_gone, struct prelux_problem *why)
 {
   struct stat st;
   if (prelux_os.fstat(fd, &st) < 0)
@@ -404,40 +414,83 @@ static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool *
   int rc = make_ready(g, d, fd, &st);
   if (rc < 0)
     return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
-  if (d->rules.async)
-    return prelux_stage_enqueue(g, d);
-  rc = prelux_stage_send(g, d, why);
-  *ret_gone = rc == 0;
-  if (rc < 0 && d->row.state == PRELUX_PENDING_READY)
-    prelux_stage_enqueue(g, d); /* tried on in the background */
+  return async ? prelux_stage_enqueue(g, d) : send_now(g, d, ret_gone, why);
+}
+
+/* d is the caller's, and WRITING. */
+static int probe(struct prelux_stage *g, struct prelux_dirty *d, bool async, bool *ret_gone, struct prelux_problem *why)
+{
+  int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY | O_NONBLOCK), rc = fd < 0 ? fd : last_writer_gone(fd);
+  if (rc == 0)
+    rc = settle(g, d, fd, async, ret_gone, why);
+  else if (rc != -EAGAIN)
+    prelux_problem(why, -rc, "staging file of %.200s: %s", d->row.path ? d->row.path : "a file without a name", strerror(-rc));
+  if (fd >= 0)
+    prelux_os.close(fd); /* and with it the lease */
   return rc;
 }
 
-int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why)
+static struct prelux_dirty *grab_ino(struct prelux_stage *g, uint64_t ino)
 {
   struct prelux_dirty *d;
   pthread_mutex_lock(&g->lock);
   while ((d = prelux_dirty_by_ino(g, ino)) && !prelux_dirty_grab(g, d))
     ;
   pthread_mutex_unlock(&g->lock);
-  if (!d)
-    return 0;
-  if (d->row.state != PRELUX_PENDING_WRITING)
-  {
-    release(g, d);
-    return 0;
-  }
+  return d;
+}
+
+int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why)
+{
+  struct prelux_dirty *d = grab_ino(g, ino);
   bool gone = false;
-  int fd = prelux_stage_reopen(g, ino, O_RDONLY | O_NONBLOCK), rc = fd < 0 ? fd : last_writer_gone(fd);
-  if (rc == 0)
-    rc = settle(g, d, fd, &gone, why);
-  else if (rc != -EAGAIN)
-    prelux_problem(why, -rc, "staging file of %.200s: %s", d->row.path ? d->row.path : "a file without a name", strerror(-rc));
-  if (fd >= 0)
-    prelux_os.close(fd); /* and with it the lease */
+  int rc = 0;
+  if (!d)
+    return 0; /* sent already, or nothing was written */
+  if (d->row.state == PRELUX_PENDING_WRITING)
+    rc = probe(g, d, d->rules.async, &gone, why);
+  else if (d->row.state == PRELUX_PENDING_READY && !d->rules.async) /* prelux_stage_poll was faster */
+    rc = send_now(g, d, &gone, why);
+  else if (d->row.state == PRELUX_PENDING_REFUSED)
+    rc = prelux_problem(why, d->row.err, "%s", d->row.cause ? d->row.cause : "refused");
   if (!gone)
     release(g, d);
   return rc;
+}
+
+/* The inodes that somebody may be writing to; malloc'd. */
+static uint64_t *being_written(struct prelux_stage *g, size_t *ret_n)
+{
+  size_t n = 0;
+  pthread_mutex_lock(&g->lock);
+  uint64_t *list = g->count ? malloc(g->count * sizeof *list) : NULL;
+  for (size_t i = 0; i < g->slots && list; i++)
+    for (const struct prelux_dirty *d = g->by_ino[i]; d; d = d->by_ino)
+      if (d->row.state == PRELUX_PENDING_WRITING && !d->busy)
+        list[n++] = d->row.ino;
+  pthread_mutex_unlock(&g->lock);
+  *ret_n = n;
+  return list;
+}
+
+void prelux_stage_poll(struct prelux_stage *g)
+{
+  size_t n;
+  uint64_t *list = being_written(g, &n);
+  for (size_t i = 0; i < n; i++)
+  {
+    struct prelux_problem why = {0};
+    struct prelux_dirty *d = grab_ino(g, list[i]);
+    bool gone = false;
+    if (!d)
+      continue;
+    int rc = d->row.state == PRELUX_PENDING_WRITING ? probe(g, d, true, &gone, &why) : 0;
+    if (rc < 0 && rc != -EAGAIN)
+      prelux_warn("%s", why.text);
+    if (!gone)
+      release(g, d);
+  }
+  free(list);
 }
 
 /* ---- reading ---- */
@@ -509,6 +562,11 @@ int prelux_store_open_write(const struct prelux_view *v, const struct prelux_wri
 int prelux_store_closed(struct prelux_store *s, uint64_t ino, struct prelux_problem *why)
 {
   return s->stage ? prelux_stage_closed(s->stage, ino, why) : 0;
+}
+
+bool prelux_store_owes(struct prelux_store *s)
+{
+  return s->stage && s->stage->count > 0;
 }
 
 int prelux_store_send(struct prelux_store *s, int64_t *ret_next_ns)

@@ -69,6 +69,8 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
 /* Somebody has closed a writable reference to the inode, or may have. 0: it was the last, and what the rules promise is done (or there is
  * nothing to do); -EAGAIN: somebody still writes; else the error of sending, which close() gives. */
 int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why);
+/* Whose writers have gone without a word (killed, or out of our reach): settled as if the last had closed, sent in the background. */
+void prelux_stage_poll(struct prelux_stage *g);
 /* What a program sees of an object that is here: 1 and *ret (size and mtime as they are now), 0: it is not. */
 int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret);
 /* A readable descriptor of it; -ENOENT: it is not here. */

@@ -252,6 +252,8 @@ static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, con
   if (next.state == PRELUX_PENDING_REFUSED)
   {
     prelux_dirty_hide(g, d);
+    prelux_order_remove(g->order, next.id);
+    d->queued = false;
     g->refused++;
   }
   pthread_mutex_unlock(&g->lock);
@@ -340,12 +342,7 @@ int prelux_stage_work(struct prelux_stage *g, int64_t *ret_next_ns)
       return 0;
     enum outcome what = send_queued(g, d, ret_next_ns);
     pthread_mutex_lock(&g->lock);
-    if (what == REFUSED)
-    {
-      prelux_order_remove(g->order, id);
-      d->queued = false;
-    }
-    else if (what != SENT)
+    if (what == LATER || what == AGAIN)
       prelux_order_back(g->order, id);
     if (what != SENT)
       prelux_dirty_release(g, d);

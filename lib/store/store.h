@@ -117,6 +117,8 @@ int prelux_store_open_write(const struct prelux_view *v, const struct prelux_wri
 /* Somebody has closed a writable descriptor of this inode, or may have. 0: it was the last, and what the rules promise is done (or
  * there is nothing to do); -EAGAIN: somebody can still write; else the error that close() is to give. */
 int prelux_store_closed(struct prelux_store *s, uint64_t ino, struct prelux_problem *why);
+/* Is there anything that was written and is not on the remote, or may be written to just now? */
+bool prelux_store_owes(struct prelux_store *s);
 /* Sends one file that waits. 1: there may be more; 0: none can go now. *ret_next_ns: CLOCK_REALTIME of the next retry, 0: none. */
 int prelux_store_send(struct prelux_store *s, int64_t *ret_next_ns);
 

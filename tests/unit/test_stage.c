@@ -264,6 +264,41 @@ static void test_async(void **state)
   assert_int_equal(pending(), 0);
 }
 
+/* A writer that goes without a word; and a close that comes after the poll has seen it gone. */
+static void test_writers_that_just_go(void **state)
+{
+  struct stat st;
+  int64_t next;
+  int quiet = wopen("quiet", O_WRONLY | O_CREAT), still = wopen("still", O_WRONLY | O_CREAT), late = wopen("late", O_WRONLY | O_CREAT);
+  say(quiet, "q");
+  say(still, "s");
+  say(late, "l");
+  fstat(late, &st);
+  close(quiet);
+  close(late);
+  prelux_stage_poll(rig.g);
+  assert_null(remote_text("quiet")); /* nobody waits for it: it is sent in the background */
+  assert_int_equal(prelux_stage_closed(rig.g, st.st_ino, &rig.why), 0);
+  assert_string_equal(remote_text("late"), "l"); /* sync: close says 0 when the remote has it */
+  assert_int_equal(prelux_stage_work(rig.g, &next), 1);
+  assert_string_equal(remote_text("quiet"), "q");
+  assert_int_equal(prelux_stage_work(rig.g, &next), 0);
+  assert_int_equal(wclose(still), 0);
+  assert_string_equal(remote_text("still"), "s");
+
+  late = wopen("refused", O_WRONLY | O_CREAT);
+  say(late, "r");
+  fstat(late, &st);
+  close(late);
+  prelux_stage_poll(rig.g);
+  atomic_store(&faulty.times, 1);
+  atomic_store(&faulty.fault, FAIL_EACCES);
+  assert_int_equal(prelux_stage_work(rig.g, &next), 1);
+  assert_int_equal(prelux_stage_closed(rig.g, st.st_ino, &rig.why), -EACCES);
+  assert_int_equal(prelux_stage_work(rig.g, &next), 0);
+  assert_int_equal(pending(), 1);
+}
+
 /* Each file of staging/ and tree is where the journal says, whatever the instant at which the daemon died. */
 static void test_restarts(void **state)
 {
@@ -385,6 +420,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_lost_answers, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_errors_of_the_remote, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_async, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_writers_that_just_go, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_restarts, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_many_append, set_up, tear_down),
   };

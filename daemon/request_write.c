@@ -1,0 +1,173 @@
+#include "daemon/request_write.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/report.h"
+#include "daemon/server.h"
+#include "lib/base/log.h"
+
+#define SENDER_LANE 61u /* uploads in the background never take the threads that programs wait for */
+
+struct write_job {
+  struct prelux_daemon *d;
+  struct prelux_target target;
+  bool closed;
+  int flags;
+  uint32_t mode;
+  uint64_t ino;
+};
+
+static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_problem *why)
+{
+  const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
+  struct prelux_attr attr;
+  int fd = -1, err = prelux_store_open_write(&m->view, &m->rules, j->target.object, j->flags, j->mode, &attr, &fd, why);
+  if (err < 0)
+    return err;
+  if (prelux_answer_begin(a, 0))
+    prelux_msg_put(&a->msg, PRELUX_FIELD_ATTR, &attr, sizeof attr);
+  a->fd = fd;
+  return 0;
+}
+
+static int close_it(struct write_job *j, struct prelux_answer *a, struct prelux_problem *why)
+{
+  const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
+  struct prelux_store *store = prelux_tree_store(m->view.tree);
+  int err = prelux_store_closed(store, j->ino, why);
+  if (err == -EAGAIN)
+    prelux_answer_begin(a, err);
+  else if (err == 0)
+  {
+    prelux_answer_begin(a, 0);
+    if (m->rules.async)
+      prelux_sender_kick(j->d, store);
+  }
+  return err == -EAGAIN ? 0 : err;
+}
+
+static void work(struct prelux_flight *f)
+{
+  struct write_job *j = f->arg;
+  const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
+  struct prelux_problem why = {0};
+  prelux_origin_bind(m->instance);
+  int err = j->closed ? close_it(j, &f->answer, &why) : open_it(j, &f->answer, &why);
+  prelux_origin_bind(NULL);
+  if (err == 0)
+    return;
+  prelux_report(j->d, j->target.table, j->target.mapping, j->target.rel, j->closed ? "close" : "open", err, &why);
+  prelux_answer_fail(&f->answer, prelux_report_errno(err), &why);
+}
+
+static void drop(struct prelux_flight *f)
+{
+  struct write_job *j = f->arg;
+  prelux_target_release(&j->target);
+  free(j);
+}
+
+static void refuse(struct prelux_conn *c, int status, const struct prelux_problem *why)
+{
+  struct prelux_answer a;
+  prelux_answer_init(&a);
+  prelux_answer_fail(&a, status, why);
+  prelux_conn_answer(c, &a, true);
+  prelux_answer_release(&a);
+}
+
+/* Takes the table. 0, or why not. */
+static int make_job(struct prelux_conn *c, struct prelux_live_table *table, const void *msg, struct write_job **ret,
+                    struct prelux_problem *why)
+{
+  const char *rel = prelux_msg_str(msg, PRELUX_FIELD_PATH);
+  size_t pos = 0, len = 0;
+  const void *ino = prelux_msg_next(msg, PRELUX_FIELD_INO, &pos, &len);
+  bool closed = prelux_msg_op(msg) == PRELUX_OP_CLOSED;
+  struct write_job *j = calloc(1, sizeof *j);
+  int err = !j ? -ENOMEM : closed && (!ino || len != sizeof j->ino) ? -EINVAL : 0;
+  if (err == 0)
+    err = prelux_target_init(&j->target, table, prelux_msg_u32(msg, PRELUX_FIELD_MAPPING, UINT32_MAX), rel ? rel : "");
+  if (err < 0)
+  {
+    prelux_live_table_drop(table);
+    free(j);
+    return err;
+  }
+  if (prelux_target_mapping(&j->target)->broken)
+  {
+    err = prelux_problem(why, EIO, "%s", prelux_target_mapping(&j->target)->cause);
+    prelux_target_release(&j->target);
+    free(j);
+    return err;
+  }
+  j->d = prelux_server_daemon(c->server);
+  j->closed = closed;
+  j->flags = (int)prelux_msg_u32(msg, PRELUX_FIELD_FLAGS, O_RDONLY);
+  j->mode = prelux_msg_u32(msg, PRELUX_FIELD_MODE, 0600);
+  if (closed)
+    memcpy(&j->ino, ino, sizeof j->ino);
+  *ret = j;
+  return 0;
+}
+
+void prelux_request_write(struct prelux_conn *c, struct prelux_live_table *table, const void *msg)
+{
+  struct prelux_problem why = {0};
+  struct write_job *j = NULL;
+  if (!table)
+  {
+    refuse(c, PRELUX_STATUS_NO_TABLE, NULL);
+    return;
+  }
+  int err = make_job(c, table, msg, &j, &why);
+  struct prelux_flight *f = err == 0 ? prelux_flight_new(NULL, 0) : NULL; /* never joined: each asker gets what is its own */
+  if (!f)
+  {
+    if (err == 0)
+    {
+      prelux_target_release(&j->target);
+      free(j);
+    }
+    refuse(c, err < 0 ? err : -ENOMEM, &why);
+    return;
+  }
+  f->arg = j;
+  f->work = work;
+  f->drop = drop;
+  f->job.lane = 1 + prelux_instance_number(prelux_target_mapping(&j->target)->instance);
+  prelux_server_launch(c->server, c, f);
+}
+
+/* ---- sending in the background ---- */
+
+struct sender {
+  struct prelux_job job;
+  struct prelux_store *store;
+};
+
+static void send_all(struct prelux_job *job)
+{
+  struct sender *s = (struct sender *)job;
+  int64_t next;
+  while (prelux_store_send(s->store, &next) == 1)
+    ;
+}
+
+static void sender_free(struct prelux_job *job)
+{
+  free(job);
+}
+
+void prelux_sender_kick(struct prelux_daemon *d, struct prelux_store *store)
+{
+  struct sender *s = calloc(1, sizeof *s);
+  if (!s)
+    return; /* the next one, or housekeeping, sends it too */
+  *s = (struct sender){.job = {.run = send_all, .after = sender_free, .lane = SENDER_LANE}, .store = store};
+  if (prelux_pool_submit(d->pool, &s->job) < 0)
+    free(s);
+}

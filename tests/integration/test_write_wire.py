@@ -1,0 +1,136 @@
+"""Writing as the daemon does it: WRITE gives a descriptor, CLOSED says what a close is worth. Spoken over the wire: the library takes no
+writes yet."""
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests import wire
+from tests.harness import wait_for
+
+pytestmark = pytest.mark.asan
+
+ENOENT, EEXIST, EAGAIN, EROFS, ESTALE = 2, 17, 11, 30, 116
+
+
+class Node:
+    """A daemon, one table with a writable mapping, and what a program with the library would do."""
+
+    def __init__(self, prelux, source, how):
+        self.prelux, self.source = prelux, source
+        prelux.file_mapping(source, **how)
+        prelux.run("true")
+        answer = wire.register(prelux.runtime, prelux.config_path)
+        assert answer.status == 0, answer.texts
+        self.table = answer.table
+
+    def open(self, path, flags, mode=0o644):
+        """A descriptor, or the negative errno."""
+        with wire.write_open(self.prelux.runtime, self.table, 0, path, flags, mode) as answer:
+            return os.dup(answer.fd) if answer.status == 0 else answer.status
+
+    def close(self, path, fd):
+        ino = os.fstat(fd).st_ino
+        os.close(fd)
+        return wire.closed(self.prelux.runtime, self.table, 0, path, ino).status
+
+    def write(self, path, data, flags=os.O_WRONLY | os.O_CREAT | os.O_TRUNC):
+        fd = self.open(path, flags)
+        os.write(fd, data)
+        return self.close(path, fd)
+
+    def read(self, path):
+        with wire.open_object(self.prelux.runtime, self.table, 0, path, wire.WANT_FD) as answer:
+            return os.pread(answer.fd, 1 << 20, 0) if answer.status == 0 else answer.status
+
+    def size(self, path):
+        answer = wire.stat(self.prelux.runtime, self.table, 0, path)
+        return answer.attr["size"] if answer.status == 0 else answer.status
+
+
+@pytest.fixture
+def node(prelux):
+    def make(**how):
+        source = prelux.tmp / "remote"
+        source.mkdir()
+        (source / "old").write_bytes(b"old")
+        return Node(prelux, source, how)
+    return make
+
+
+def test_close_is_worth_the_remote(node):
+    node = node()
+    assert node.write("new", b"12345") == 0
+    assert (node.source / "new").read_bytes() == b"12345" == node.read("new")
+    fd = node.open("old", os.O_RDWR | os.O_APPEND)
+    assert os.pread(fd, 9, 0) == b"old"
+    os.write(fd, b"+1")
+    assert node.size("old") == 5 and node.read("old") == b"old+1"
+    assert (node.source / "old").read_bytes() == b"old", "nothing is half visible"
+    again = node.open("old", os.O_WRONLY | os.O_APPEND)
+    os.write(again, b"+2")
+    assert node.close("old", fd) == -EAGAIN
+    assert node.close("old", again) == 0
+    assert (node.source / "old").read_bytes() == b"old+1+2"
+    assert node.open("old", os.O_WRONLY | os.O_CREAT | os.O_EXCL) == -EEXIST
+    assert node.open("none/x", os.O_WRONLY | os.O_CREAT) == -ENOENT
+    fd = node.open("old", os.O_WRONLY | os.O_APPEND)
+    os.write(fd, b"!")
+    (node.source / "old").write_bytes(b"theirs")
+    assert node.close("old", fd) == -ESTALE
+    assert (node.source / "old").read_bytes() == b"theirs"
+
+
+def test_async_goes_in_the_background(node):
+    node = node(write="async")
+    names = [f"f{n}" for n in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda name: node.write(name, name.encode()), names)) == {0}
+    wait_for(lambda: all((node.source / name).exists() for name in names), 20, "all are sent")
+    assert [(node.source / name).read_text() for name in names] == names
+
+
+def test_a_writer_that_is_killed_is_noticed(node):
+    node = node()
+    fd = node.open("victim", os.O_WRONLY | os.O_CREAT)
+    child = subprocess.Popen([sys.executable, "-c", "import os, time; os.write(0, b'half'); print(flush=True); time.sleep(99)"],
+                             stdin=fd, stdout=subprocess.PIPE)
+    os.close(fd)
+    child.stdout.readline()
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    wait_for(lambda: (node.source / "victim").exists(), 30, "housekeeping sees that nobody writes any more")
+    assert (node.source / "victim").read_bytes() == b"half"
+
+
+@pytest.mark.parametrize("how", [{}, {"write": "async"}], ids=["sync", "async"])
+def test_daemon_killed_while_files_are_open(node, how):
+    node = node(**how)
+    fds = {name: node.open(name, os.O_WRONLY | os.O_CREAT) for name in ("a", "b")}
+    old = node.open("old", os.O_WRONLY | os.O_APPEND)
+    for name, fd in fds.items():
+        os.write(fd, name.encode())
+    node.prelux.kill_daemon()
+    os.write(old, b"+after")
+    os.write(fds["a"], b"+after")
+    os.close(fds["b"])  # while no daemon is there: nobody can be told
+    node.prelux.run("true")
+    assert wire.register(node.prelux.runtime, node.prelux.config_path, table=node.table).status == 0
+    assert node.read("a") == b"a+after" and node.read("old") == b"old+after"
+    assert node.close("a", fds["a"]) == 0 and node.close("old", old) == 0
+    wait_for(lambda: (node.source / "b").exists() and (node.source / "a").exists(), 20, "all are sent")
+    wait_for(lambda: (node.source / "old").read_bytes() == b"old+after", 20, "old is sent")
+    assert (node.source / "a").read_bytes() == b"a+after" and (node.source / "b").read_bytes() == b"b"
+
+
+def test_a_backend_that_reads_only(prelux):
+    prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": "http://127.0.0.1:9/"}},
+                   "mappings": [{"local": "/prelux-test", "remote": "web:/"}]})
+    prelux.run("true")
+    table = wire.register(prelux.runtime, prelux.config_path).table
+    assert wire.write_open(prelux.runtime, table, 0, "x", os.O_WRONLY | os.O_CREAT).status == -EROFS
