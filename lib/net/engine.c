@@ -132,14 +132,19 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
   else if (t->fill_len + n > PRELUX_NET_BUFFER)
   {
     t->paused = true;
+    pthread_cond_signal(&t->changed);
     ret = CURL_WRITEFUNC_PAUSE;
   }
   else
   {
+    /* The caller sees the first bytes at once, for they tell what the answer is; later ones in large pieces, or it would be
+     * woken for each 64 KiB. What is left it finds when the transfer is done. */
+    bool first = t->received == 0;
     memcpy(t->fill + t->fill_len, data, n);
     t->fill_len += n;
     t->received += n;
-    pthread_cond_signal(&t->changed);
+    if (first || t->fill_len >= PRELUX_NET_WAKE)
+      pthread_cond_signal(&t->changed);
   }
   pthread_mutex_unlock(&t->lock);
   return ret;

@@ -12,6 +12,7 @@
 #include "lib/net/net.h"
 
 #define PRELUX_NET_BUFFER (1u << 20)      /* bytes between engine and sink, twice */
+#define PRELUX_NET_WAKE (PRELUX_NET_BUFFER / 2) /* so many wake the caller */
 #define PRELUX_NET_SPARES 8u              /* such buffers kept: fresh memory costs a page fault each 4 KiB */
 #define PRELUX_NET_HEADERS_MAX (64u << 10)
 #define PRELUX_NET_OTHER_BODY_MAX (64u << 10) /* kept of an answer that is not 2xx though a sink is there */

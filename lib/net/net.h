@@ -43,7 +43,8 @@ struct prelux_net_request {
   bool (*again)(const struct prelux_net_answer *answer); /* NULL: 408, 429 and 5xx but 501 and 505 */
   /* Body of a 2xx answer as it comes, if set; others' bodies are kept in the answer (their first 64 KiB). Called on the
    * thread that called prelux_net_call, without locks, so a slow one holds up nobody else. -errno stops the transfer.
-   * `status` and headers of `head` are known, `received` and `body` not. */
+   * `status` and headers of `head` are known, `received` and `body` not. The first bytes come at once, the
+   * others gathered (up to 1 MiB), or when the transfer is over. */
   int (*sink)(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len);
   void *arg;
 };

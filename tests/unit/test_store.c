@@ -576,7 +576,7 @@ static unsigned n_writes, n_odd;
 static ssize_t counting_pwrite(int fd, const void *buf, size_t len, off_t off)
 {
   n_writes++;
-  n_odd += off % (2 << 20) != 0;
+  n_odd += off % (1 << 20) != 0;
   return pwrite(fd, buf, len, off);
 }
 
@@ -586,7 +586,7 @@ static void test_written_in_pieces(void **state)
   const struct {
     size_t size, first;
     unsigned writes;
-  } cases[] = {{5 << 20, 0, 3}, {(4 << 20) + 1, 100000, 3}, {100000, 0, 1}, {1 << 21, 65536, 1}, {8192, 0, 1}, {1, 0, 1}};
+  } cases[] = {{5 << 19, 0, 3}, {(2 << 20) + 1, 100000, 3}, {100000, 0, 1}, {1 << 20, 65536, 1}, {8192, 0, 1}, {1, 0, 1}};
   char name[16];
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
   {
