@@ -18,6 +18,7 @@
 #define XML_MAX (64u << 20) /* of one page */
 #define KEYS_A_PAGE 10000
 #define PAGES_MAX 2000
+#define EMPTY_PAGES_MAX 100
 
 struct listing
 {
@@ -181,6 +182,26 @@ static int on_key(void *arg, const struct prelux_alluxio_key *key)
   return rc;
 }
 
+/* Pages whose tokens were there before, at ever longer distances: circles of any length. */
+struct circle
+{
+  char *kept;
+  unsigned steps, limit;
+};
+
+static bool in_circle(struct circle *c, const char *token)
+{
+  if (c->kept && strcmp(c->kept, token) == 0)
+    return true;
+  if (c->kept && ++c->steps < c->limit)
+    return false;
+  free(c->kept);
+  c->kept = strdup(token); /* NULL: the number of pages is bounded, too */
+  c->steps = 0;
+  c->limit = c->limit ? 2 * c->limit : 1;
+  return false;
+}
+
 /* One page of the listing; *token goes on from it, NULL at the end. */
 static enum prelux_alluxio_word one_page(struct prelux_alluxio *x, const struct prelux_alluxio_worker *w, struct keys *k,
                                          char **token, int *ret_rc, struct prelux_problem *why)
@@ -258,16 +279,21 @@ static enum prelux_alluxio_word by_keys(struct prelux_alluxio *x, const struct p
   if (asprintf(&prefix, "%s%s", slash ? slash + 1 : "", slash ? "/" : "") < 0)
     prefix = NULL;
   struct keys k = {.l = l, .prefix = prefix, .prefix_len = prefix ? strlen(prefix) : 0};
+  struct circle circle = {0};
+  unsigned empty = 0;
   k.base = prefix ? list_base(n, prefix) : NULL;
   l->failed = 0;
   *ret_rc = -ENOMEM;
-  for (int i = 0; k.base && i < PAGES_MAX; i++)
+  for (int i = 0; k.base && i < PAGES_MAX && empty < EMPTY_PAGES_MAX; i++)
   {
+    size_t before = l->count;
     word = i == 0 || prelux_alluxio_health_usable(w->health, PRELUX_ALLUXIO_S3) ? one_page(x, w, &k, &token, ret_rc, why)
                                                                               : PRELUX_ALLUXIO_OTHER;
-    if (word != PRELUX_ALLUXIO_YES || !token)
+    if (word != PRELUX_ALLUXIO_YES || !token || in_circle(&circle, token))
       break;
+    empty = l->count == before ? empty + 1 : 0;
   }
+  free(circle.kept);
   if (!k.base)
     prelux_alluxio_health_done(w->health, PRELUX_ALLUXIO_S3);
   if (word == PRELUX_ALLUXIO_YES && token)

@@ -20,6 +20,7 @@
 #define PAGE_TRIES 3
 #define NAMES_MAX 5000000u
 #define PAGES_MAX 1000000u
+#define EMPTY_PAGES_MAX 1000u /* in a row: a partition's end makes one, or what was deleted and is kept */
 
 struct item {
   char *name; /* in the folder; a prefix without its slash */
@@ -272,17 +273,20 @@ static int fetch_all(struct listing *l, bool first, struct prelux_problem *why)
 {
   struct circle circle = {0};
   char *marker = NULL;
+  unsigned empty = 0;
   int rc = 0;
   for (unsigned pages = 0; rc == 0; pages++)
   {
+    size_t before = l->count;
     char *url = page_url(l, !first, first ? 1 : 0, marker);
     rc = url ? fetch_page(l, url, &marker, why) : prelux_problem(why, EOPNOTSUPP, "list: a URL that is too long");
     free(url);
     if (rc < 0 || !marker || (first && l->count))
       break;
-    rc = pages < PAGES_MAX ? in_circle(&circle, marker) : -EPROTO;
+    empty = l->count == before ? empty + 1 : 0;
+    rc = pages < PAGES_MAX && empty < EMPTY_PAGES_MAX ? in_circle(&circle, marker) : -EPROTO;
     if (rc < 0)
-      rc = prelux_problem(why, -rc, "list %s of container %s: the pages go in circles", l->base, l->z->container);
+      rc = prelux_problem(why, -rc, "list %s of container %s: the pages go in circles, or on without a name", l->base, l->z->container);
   }
   free(circle.kept);
   free(marker);
