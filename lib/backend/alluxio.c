@@ -8,7 +8,7 @@
  *   alluxio_read     read: parts, whom to ask for each, the look afterwards; _crew fetches several parts at once
  *   alluxio_s3       HEAD and ranges of the S3 port, which loads what is not cached
  *   alluxio_page     pages of the HTTP port; _proof: only once the cluster's page size is proven
- *   alluxio_under    the under store, when no worker can help
+ *   alluxio_under    the under store, when no worker can help; _doubt: or when the cluster's metadata are old
  *   alluxio_doctor   `doctor`: do ring and redirects agree, is the S3 API on
  *
  * A version is length and time of change, in milliseconds: all that every source can tell. */
@@ -53,6 +53,7 @@ static void alluxio_free(struct prelux_backend *b)
   if (x->under)
     x->under->ops->free(x->under);
   prelux_alluxio_ahead_release(&x->ahead);
+  prelux_alluxio_doubts_release(&x->doubts);
   free(x->authorization);
   free(x);
 }
@@ -98,6 +99,7 @@ static int alluxio_create(const struct prelux_conf_backend *conf, struct prelux_
     return prelux_problem(why, ENOMEM, "backend %s: no memory", conf->name);
   x->base.ops = &prelux_backend_alluxio;
   prelux_alluxio_ahead_init(&x->ahead);
+  prelux_alluxio_doubts_init(&x->doubts);
   x->net = net;
   int rc = prelux_alluxio_options_init(&x->options, conf, why);
   if (rc == 0)

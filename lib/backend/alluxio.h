@@ -21,6 +21,8 @@
 #define PRELUX_ALLUXIO_OWNERS 8          /* workers looked at for one object */
 #define PRELUX_ALLUXIO_PATIENCE_MS 40000 /* without an under store: a death is over after 28 s (PROTOCOLS 0.3) */
 
+#define PRELUX_ALLUXIO_DOUBTS 256        /* paths remembered */
+
 struct prelux_alluxio {
   struct prelux_backend base;
   struct prelux_net *net; /* borrowed */
@@ -32,6 +34,15 @@ struct prelux_alluxio {
   bool whole_seconds;           /* times of the under store are not more precise than that */
   struct prelux_alluxio_pages *pages;
   atomic_ulong redirects, answered; /* ranges that a worker sent elsewhere, and served itself: does the ring agree? */
+  struct prelux_alluxio_doubts {
+    pthread_mutex_t lock; /* guards rows */
+    atomic_bool any;
+    atomic_llong rest_until_ms;
+    struct {
+      uint64_t hash;
+      int64_t until_ms;
+    } rows[PRELUX_ALLUXIO_DOUBTS];
+  } doubts; /* alluxio_doubt.c */
   struct prelux_alluxio_ahead {
     pthread_mutex_t lock; /* guards all */
     unsigned reads;       /* under way, with their helpers: how many parts are fetched at once */
@@ -41,6 +52,13 @@ struct prelux_alluxio {
 };
 void prelux_alluxio_ahead_init(struct prelux_alluxio_ahead *a);
 void prelux_alluxio_ahead_release(struct prelux_alluxio_ahead *a);
+
+void prelux_alluxio_doubts_init(struct prelux_alluxio_doubts *d);
+void prelux_alluxio_doubts_release(struct prelux_alluxio_doubts *d);
+/* Is the cluster to be passed over for this path? */
+bool prelux_alluxio_doubted(struct prelux_alluxio *x, const char *path);
+/* Has the under store, if it can be asked, the file that the cluster tells of? No: the path is doubted from now on. */
+bool prelux_alluxio_under_agrees(struct prelux_alluxio *x, const char *path, const struct prelux_object *expect);
 
 /* One object that an op is about. Large: on the heap, or once on a stack. */
 struct prelux_alluxio_name {

@@ -321,7 +321,8 @@ int prelux_alluxio_stat(struct prelux_backend *b, const char *path, struct prelu
   }
   struct prelux_alluxio_patience patience = {0};
   int rc = prelux_alluxio_name_init(x, &n, path, why);
-  while (rc == 0)
+  bool done = rc == 0 && prelux_alluxio_doubted(x, path) && prelux_alluxio_under_stat(x, path, PRELUX_ALLUXIO_NO_WORKER, ret, NULL) == 0;
+  while (rc == 0 && !done)
   {
     struct prelux_alluxio_round r;
     struct prelux_object obj;

@@ -6,7 +6,7 @@
  * Several parts are on their way at once (alluxio_crew.c); the sink gets them in order, on the calling thread.
  *
  * The version that an answer tells is that of its beginning, and pages tell none. So a read of more than one page is
- * followed by a look at the object: -ESTALE when it is another one by now. Bytes that could not be verified are never left
+ * followed by a look at the object, by the cluster and by the under store (alluxio_doubt.c): -ESTALE when it is another one by now. Bytes that could not be verified are never left
  * standing behind an -EIO, after which the caller would go on from where it is. */
 #include "lib/backend/alluxio_read.h"
 
@@ -130,6 +130,11 @@ static int fetch_once(struct prelux_alluxio_reading *r, struct prelux_alluxio_pa
 {
   struct prelux_alluxio_round round;
   enum prelux_alluxio_word word = PRELUX_ALLUXIO_OTHER;
+  if (prelux_alluxio_doubted(r->x, r->name->path))
+  {
+    atomic_store(&r->strayed, true);
+    return prelux_alluxio_under_read(r->x, p, PRELUX_ALLUXIO_NO_WORKER, why);
+  }
   int rc = prelux_alluxio_round_init(r->x, &round, r->name->ufs, why);
   if (rc == 0 && atomic_load(&r->pages))
     word = by_pages(r, &round, p, &rc, why);
@@ -214,7 +219,10 @@ static int verify(struct prelux_alluxio_reading *r, struct prelux_problem *why)
   if (rc < 0)
     return prelux_problem(why, ESTALE, "/%s: whether it changed while it was read cannot be told: %.300s", r->name->path, mine.text);
   if (now.type == PRELUX_FILE && prelux_alluxio_equal(&now, expect))
-    return 0;
+    return prelux_alluxio_under_agrees(r->x, r->name->path, expect)
+               ? 0
+               : prelux_problem(why, ESTALE, "/%s: the under store has another file than the cluster tells of (%s): its bytes may be of both",
+                                r->name->path, expect->version);
   return prelux_problem(why, ESTALE, "/%s: changed while it was read: %s, expected %s", r->name->path, now.version, expect->version);
 }
 

@@ -486,24 +486,6 @@ def test_a_change_in_the_middle_is_noticed(own, tmp_path, tools):
     thread.join()
 
 
-@with_options(sync_interval=-1)
-def test_stale_for_ever(own, tmp_path, tools):
-    """The cluster goes on with the old length, and so does what is read: one version, the old one. When it dies the under store's
-    file is another: said so, not mixed."""
-    tool = Cluster(tmp_path / "tool", own)
-    tools(tool)
-    old = put(own, "stale", trees.pattern(3 * MIB, 1))
-    assert tool.read("b/stale")[1] == old
-    seen = tool("stat", "b/stale")
-    new = put(own, "stale", trees.pattern(3 * MIB + 1, 2))
-    assert tool.read("b/stale")[1] == old
-    for index in (0, 1):
-        own.kill(index)
-    expect = {key: seen[key] for key in ("size", "version", "mtime_ns")}
-    assert tool("read", "b/stale", out="/dev/null", expect=expect)["rc"] == -ESTALE
-    assert tool.read("b/stale")[1] == new
-
-
 def test_an_under_store_that_lies_elsewhere(own, tmp_path, tools):
     """Same names, other files."""
     elsewhere = tmp_path / "elsewhere" / "b"

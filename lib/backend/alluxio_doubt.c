@@ -1,0 +1,77 @@
+/* A cluster may know a file by what it was long ago (its metadata are renewed seldom, by default never), keep some of its pages, and
+ * load the others from what lies in the under store now. Its answers then tell the old version over bytes of both. The
+ * workers cannot tell; the under store can: after a read of more than one page its length and time must be those that the cluster
+ * tells. Where they are not, the cluster is passed over for that path, for a time: look-ups and reads go to the under store.
+ *
+ * An under store that cannot be asked says nothing against the cluster, and is left alone for a while. */
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/backend/alluxio.h"
+#include "lib/base/log.h"
+
+#define DOUBT_MS 600000
+#define UNDER_REST_MS 30000 /* after it could not be asked */
+
+void prelux_alluxio_doubts_init(struct prelux_alluxio_doubts *d)
+{
+  pthread_mutex_init(&d->lock, NULL);
+}
+
+void prelux_alluxio_doubts_release(struct prelux_alluxio_doubts *d)
+{
+  pthread_mutex_destroy(&d->lock);
+}
+
+bool prelux_alluxio_doubted(struct prelux_alluxio *x, const char *path)
+{
+  struct prelux_alluxio_doubts *d = &x->doubts;
+  bool ret = false;
+  if (!x->under || !atomic_load_explicit(&d->any, memory_order_relaxed))
+    return false;
+  uint64_t hash = XXH3_64bits(path, strlen(path));
+  int64_t now = prelux_alluxio_now_ms();
+  pthread_mutex_lock(&d->lock);
+  for (size_t i = 0; i < PRELUX_ALLUXIO_DOUBTS && !ret; i++)
+    ret = d->rows[i].until_ms > now && d->rows[i].hash == hash;
+  pthread_mutex_unlock(&d->lock);
+  return ret;
+}
+
+/* In the place of the one that ends first. */
+static void doubt(struct prelux_alluxio *x, const char *path)
+{
+  struct prelux_alluxio_doubts *d = &x->doubts;
+  size_t at = 0;
+  pthread_mutex_lock(&d->lock);
+  for (size_t i = 1; i < PRELUX_ALLUXIO_DOUBTS; i++)
+    at = d->rows[i].until_ms < d->rows[at].until_ms ? i : at;
+  d->rows[at].hash = XXH3_64bits(path, strlen(path));
+  d->rows[at].until_ms = prelux_alluxio_now_ms() + DOUBT_MS;
+  bool first = !atomic_exchange(&d->any, true);
+  pthread_mutex_unlock(&d->lock);
+  if (first)
+    prelux_warn("backend %s: /%s is another file in the under store than the cluster knows: its metadata are old, and such files are read "
+                "from the under store (see alluxio.user.file.metadata.sync.interval)",
+                x->options.name, path);
+}
+
+bool prelux_alluxio_under_agrees(struct prelux_alluxio *x, const char *path, const struct prelux_object *expect)
+{
+  struct prelux_object now;
+  struct prelux_alluxio_doubts *d = &x->doubts;
+  if (!x->under || prelux_alluxio_now_ms() < atomic_load(&d->rest_until_ms))
+    return true;
+  int rc = x->under->ops->stat(x->under, path, &now, NULL);
+  if (rc < 0 && rc != -ENOENT)
+    atomic_store(&d->rest_until_ms, prelux_alluxio_now_ms() + UNDER_REST_MS);
+  if (rc < 0 || now.mtime_ns == 0 || now.mtime_rough || now.size == UINT64_MAX)
+    return true;
+  if (now.type == PRELUX_FILE && prelux_alluxio_equal(&now, expect))
+    return true;
+  doubt(x, path);
+  return false;
+}
