@@ -30,6 +30,7 @@
 #define LEAST 1024               /* bytes a page has; a first page shorter than that was cut */
 #define LUCK_MAX 16
 #define LUCK_FIRST 4
+#define KNOWN_MAX 4096           /* workers; beyond: the one whose proof is oldest gives way */
 #define EVERY 8                  /* out of luck: pages are tried in one read of so many */
 
 struct known
@@ -49,6 +50,7 @@ struct prelux_alluxio_pages
   const char *backend;
   uint64_t configured, size, larger; /* larger: the cluster's pages are at least that long */
   struct known *workers;
+  size_t n_workers;
   bool said;
   int luck;
   unsigned turn;
@@ -89,6 +91,22 @@ uint64_t prelux_alluxio_page_size(struct prelux_alluxio_pages *p)
   return size;
 }
 
+/* Lock held. Addresses come and go with the pods of a cluster. */
+static void forget_one(struct prelux_alluxio_pages *p)
+{
+  struct known **oldest = NULL;
+  for (struct known **at = &p->workers; *at; at = &(*at)->next)
+    if (!(*at)->at_work && (!oldest || (*at)->proven_ms < (*oldest)->proven_ms))
+      oldest = at;
+  if (!oldest)
+    return;
+  struct known *gone = *oldest;
+  *oldest = gone->next;
+  p->n_workers--;
+  free(gone->address);
+  free(gone);
+}
+
 /* Lock held. NULL: no memory. A worker that has registered anew is a new one. */
 static struct known *find(struct prelux_alluxio_pages *p, const struct prelux_alluxio_worker *w)
 {
@@ -102,6 +120,8 @@ static struct known *find(struct prelux_alluxio_pages *p, const struct prelux_al
     k->tries = 0;
     k->try_ms = 0;
   }
+  if (!k && p->n_workers >= KNOWN_MAX)
+    forget_one(p);
   if (k || !(k = calloc(1, sizeof(*k))))
     return k;
   k->birth = w->birth;
@@ -113,6 +133,7 @@ static struct known *find(struct prelux_alluxio_pages *p, const struct prelux_al
   }
   k->next = p->workers;
   p->workers = k;
+  p->n_workers++;
   return k;
 }
 
@@ -355,10 +376,13 @@ static void say(struct prelux_alluxio_pages *p, uint64_t exact, uint64_t larger)
                 p->backend, theirs, ours);
 }
 
-static void conclude(struct prelux_alluxio_pages *p, struct known *k, uint64_t proven, uint64_t larger)
+/* birth: of the life that was asked about. A worker that has started anew meanwhile has proven nothing. */
+static void conclude(struct prelux_alluxio_pages *p, struct known *k, int64_t birth, uint64_t proven, uint64_t larger)
 {
   int64_t now = prelux_alluxio_now_ms();
   pthread_mutex_lock(&p->lock);
+  if (k->birth != birth)
+    proven = larger = 0;
   k->at_work = false;
   k->proven = proven;
   k->proven_ms = now;
@@ -412,5 +436,5 @@ void prelux_alluxio_proof_end(struct prelux_alluxio *x, const struct prelux_allu
         larger = length;
     }
   }
-  conclude(x->pages, p->known, proven, larger);
+  conclude(x->pages, p->known, r->n ? r->workers[0]->birth : 0, proven, larger);
 }

@@ -160,6 +160,18 @@ def test_a_sick_worker(prelux, breakable, fault):
     assert time.monotonic() - begin < 60
 
 
+@pytest.mark.parametrize("breakable", [{"sync_interval": -1}], indirect=True)
+def test_old_metadata(prelux, breakable):
+    """Half of a file is cached in the cluster when it changes: a program gets the new one, whole, and no error."""
+    breakable.put("old/file", b"o" * (6 * MIB))
+    path = map_with_under_store(prelux, breakable) + "/old/file"
+    breakable.s3("old/file", 0, 2 * MIB - 1)
+    time.sleep(0.02)
+    breakable.put("old/file", b"n" * (6 * MIB))
+    assert prelux.run(["md5sum", path]).stdout.split()[0] == prelux.plain(["md5sum", breakable.data / "old/file"]).stdout.split()[0]
+    assert prelux.errors() == []
+
+
 # Counters
 
 def test_many_processes_one_cold_object(prelux, place):
