@@ -32,7 +32,7 @@ $(UNIT_BIN): $(BUILD)/tests/unit/%: tests/unit/%.c $(UNIT_LIB)
 	$(Q)$(CC) $(BASE) $(CFLAGS) $(SAN) $(PKG_CFLAGS) $(UNIT_CFLAGS) -pthread -MMD -MP -MF $@.d -o $@ $< $(UNIT_LIB) -lcmocka $(PKG_LIBS) -ldl
 
 # Programs that run on a plain folder and below a mapping: no sanitizer, nothing of prelux in them.
-$(POSIX_BIN) $(filter-out %/route,$(BENCH_BIN)): $(BUILD)/%: %.c
+$(POSIX_BIN) $(filter-out %/route %/fetch,$(BENCH_BIN)): $(BUILD)/%: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(BASE) -O1 -g -MMD -MP -MF $@.d -o $@ $< -pthread -ldl -lrt
 
@@ -40,6 +40,10 @@ $(POSIX_BIN) $(filter-out %/route,$(BENCH_BIN)): $(BUILD)/%: %.c
 $(BUILD)/tests/bench/route: tests/bench/route.c $(SHIM_OBJ)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out -D_FILE_OFFSET_BITS=64,$(BASE)) -O2 -g -o $@ $^ -ldl
+
+$(BUILD)/tests/bench/fetch: tests/bench/fetch.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) -O2 -g -MMD -MP -MF $@.d -o $@ $< -pthread $(shell pkg-config --cflags --libs libcurl)
 
 unit-programs: $(UNIT_BIN)
 tools: $(filter-out $(BUILD)/tests/unit/test_%,$(UNIT_BIN)) $(POSIX_BIN)

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.bench import throughput  # noqa: E402
 from tests.harness import Prelux  # noqa: E402
 
 BEGIN, END = "<!-- bench table -->", "<!-- end of bench table -->"
@@ -73,6 +74,24 @@ def collect(build):
             prelux.close()
 
 
+def stream_line(row):
+    if "missing" in row:
+        return f"| {row['name']} | not measured: {row['missing']} | | | | |"
+    curl = f", curl {row['curl_mb_s']:.0f}" if "curl_mb_s" in row else ""
+    return (f"| {row['name']} | {row['prelux_mb_s']:.0f} | {row['bare_mb_s']:.0f}{curl} | {row['ratio']:.2f} "
+            f"({row['ratio_low']:.2f} to {row['ratio_high']:.2f}) | {row['requests']} | {row['load']} |")
+
+
+def stream_table(result):
+    lines = ["| row | prelux MB/s | bare libcurl MB/s | ratio (lowest to highest) | requests | load |", "|---|---|---|---|---|---|"]
+    lines += [stream_line(row) for row in result["streams"]]
+    lines += ["", "| row | cold | after a listing |", "|---|---|---|"]
+    for row in result["small"]:
+        cold, listed = (f"{len(row[key])}: {', '.join(row[key])}" for key in ("cold", "listed"))
+        lines.append(f"| {row['name']} | {cold} | {listed} |")
+    return "\n".join(lines)
+
+
 def table(result):
     lines = ["| row | prelux ns | plain ns | ratio (10th to 90th percentile) |", "|---|---|---|---|"]
     for row in result["calls"]:
@@ -91,8 +110,11 @@ def main():
     parser.add_argument("--json")
     parser.add_argument("--markdown")
     args = parser.parse_args()
-    result = collect(Path(args.build).resolve())
-    text = table(result)
+    build = Path(args.build).resolve()
+    result = collect(build)
+    with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
+        result.update(throughput.collect(build, Path(tmp)))
+    text = f"{table(result)}\n\n{stream_table(result)}"
     print(text)
     print(f"\nmachine: {result['machine']}")
     if args.json:
