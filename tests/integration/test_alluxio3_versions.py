@@ -1,11 +1,12 @@
 """Backend alluxio on a cluster whose metadata are old (sync interval -1, Alluxio's default): workers tell the old version for ever, keep the
 pages that they have, and load the others from what the under store has by now."""
 
+import threading
 import time
 
 import pytest
 
-from tests import trees
+from tests import harness, trees
 from tests.integration.test_alluxio3_traps import MIB, TOOL, AlluxioStandin, Cluster, own, put, tools, with_options  # noqa: F401
 
 pytestmark = [pytest.mark.asan,
@@ -64,3 +65,49 @@ def test_a_file_that_did_not_change_stays_with_the_workers(own, tmp_path, tools)
     for _ in range(2):
         assert tool.read("b/same")[1] == data
     assert tool("report")["report"]["reads"]["under_store"]["reads"] == 0
+
+
+# The ring changes
+
+@pytest.mark.parametrize("what", ["death", "birth"])
+def test_ring_changes_between_two_parts(own, tmp_path, tools, what):
+    """The owner of an object dies, or a worker comes that owns it, while its parts are on their way."""
+    tool = Cluster(tmp_path / "tool", own, refresh="1s")
+    tools(tool)
+    owner = 1
+    name = next(name for number in range(100) if own.owner("/b/" + (name := f"ring{number}")) == owner)
+    data = put(own, name, trees.pattern(40 * MIB, 4))
+    if what == "birth":
+        own.kill(owner)
+        own.wait_members(1)
+    assert tool("stat", f"b/{name}")["rc"] == 0
+    own.fault(rate=5 * MIB)  # some seconds
+    change = threading.Timer(0.7, lambda: own.kill(owner) if what == "death" else own.restart(owner, wait=False))
+    change.start()
+    rc, got, answer = tool.read(f"b/{name}")
+    change.join()
+    assert rc == 0 and got == data, answer
+
+
+def test_connections_of_the_old_ring_are_dropped(own, tmp_path, tools):
+    """A worker goes on to answer by the ring that a connection began with."""
+    tool = Cluster(tmp_path / "tool", own, refresh="1s")
+    tools(tool)
+    names = [name for number in range(100) if own.owner("/b/" + (name := f"old{number}")) == 0][:6]
+    for name in names:
+        put(own, name, b"x")
+
+    def connections(part):
+        own.forget_requests()
+        for name in part:
+            assert tool("stat", f"b/{name}")["rc"] == 0
+        return {row.connection for row in own.requests() if row.worker == 0 and row.port == "http" and row.kind != "closed"}
+
+    def generation():
+        return tool("report")["report"]["membership"]["generation"]
+    first, before = connections(names[:3]), generation()
+    assert len(first) == 1
+    own.kill(1)
+    harness.wait_for(lambda: generation() > before, 20, "the new ring")
+    second = connections(names[3:])
+    assert second and not first & second
