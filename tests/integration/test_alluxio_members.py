@@ -220,6 +220,8 @@ def test_dead_and_silent_later(prelux, breakable):
     assert time.monotonic() - begin < 5
     breakable.etcd.thaw()
     harness.wait_for(lambda: "error" not in report(prelux)["membership"], 20, "etcd is heard again")
+    breakable.wait_members(2)  # leases may have ended while it was silent: the workers register again
+    harness.wait_for(lambda: report(prelux)["membership"]["workers"] == 2, 20, "both are known again")
     breakable.etcd.kill()
     harness.wait_for(lambda: "error" in report(prelux)["membership"], 20, "the death is noticed")
     read_fresh(prelux, breakable)

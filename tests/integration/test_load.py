@@ -221,7 +221,10 @@ def test_any_worker_will_do(prelux, cluster, folder, lake):
 
 def on_terminal(prelux, *words, seconds=30):
     """(exit status, all that was drawn) of a command whose standard streams are a terminal."""
-    pid, terminal = pty.fork()
+    try:
+        pid, terminal = pty.fork()
+    except OSError as why:  # a root without /dev/pts
+        pytest.skip(f"no terminals here: {why}")
     if pid == 0:
         os.execve(prelux.exe, [str(prelux.exe), *words, "--config", str(prelux.config_path)], {**prelux.env, "TERM": "xterm"})
     drawn, end = b"", time.monotonic() + seconds
