@@ -71,7 +71,7 @@ def failed_build():
 
 def run_program(path, launcher):
     tally = Tally()
-    with tempfile.TemporaryDirectory(prefix="prelux-unit-") as folder:
+    with tempfile.TemporaryDirectory(prefix="prelux-unit-", ignore_cleanup_errors=True) as folder:
         env = {**os.environ, **SANITIZER_ENV, "TMPDIR": folder, "HOME": folder, "PRELUX_RUNTIME_DIR": folder + "/runtime"}
         begin = time.monotonic()
         try:
@@ -134,7 +134,7 @@ def pytest(folder, build, *words, launcher=()):
     words = list(words) + shlex.split(os.environ.get("TESTS", ""))
     if os.environ.get("QUICK"):
         words += ["-m", "not slow"]
-    with tempfile.TemporaryDirectory(prefix="prelux-pytest-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="prelux-pytest-", ignore_cleanup_errors=True) as scratch:
         report = Path(scratch, "report.xml")
         argv = [*launcher, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT / "tests"), "--tb=short",
                 "--durations=8", "--durations-min=5", f"--basetemp={scratch}/tmp", f"--junitxml={report}", *words, folder]
