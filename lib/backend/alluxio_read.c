@@ -5,9 +5,10 @@
  *
  * Several parts are on their way at once (alluxio_crew.c); the sink gets them in order, on the calling thread.
  *
- * The version that an answer tells is that of its beginning, and pages tell none. So a read of more than one page is
- * followed by a look at the object, by the cluster and by the under store (alluxio_doubt.c): -ESTALE when it is another one by now. Bytes that could not be verified are never left
- * standing behind an -EIO, after which the caller would go on from where it is. */
+ * The version that an answer tells is that of its beginning, and pages tell none. So a read of an object of more than one page
+ * is followed by a look at the object, by the cluster and by the under store (alluxio_doubt.c): -ESTALE when it is another one
+ * by now. Bytes that could not be verified are never left standing behind an -EIO, after which the caller would go on from
+ * where it is. */
 #include "lib/backend/alluxio_read.h"
 
 #include <errno.h>
@@ -85,7 +86,9 @@ static enum prelux_alluxio_word one_range(struct prelux_alluxio_reading *r, cons
   if (!prelux_alluxio_health_usable(w->health, PRELUX_ALLUXIO_S3))
     return PRELUX_ALLUXIO_OTHER;
   enum prelux_alluxio_word word = prelux_alluxio_range(r->x, round, w, p, to, ret_next, ret_rc, why);
-  if (p->pos > before && (p->pos - before > VERIFY_ABOVE || atomic_load(&r->some)))
+  /* Of an object longer than a page others may have, or will, come of another version. */
+  uint64_t at_once = r->page_size < VERIFY_ABOVE ? r->page_size : VERIFY_ABOVE;
+  if (p->pos > before && (r->expect->size > at_once || atomic_load(&r->some)))
     atomic_store(&r->unverified, true);
   if (p->pos > before)
     atomic_store(&r->some, true);

@@ -41,6 +41,20 @@ def test_half_of_it_is_cached_when_it_changes(own, tmp_path, tools, warm):
 
 
 @with_options(sync_interval=-1)
+def test_the_last_page_alone(own, tmp_path, tools):
+    """A fill's last part may be shorter than a page: what came before it was of the old version."""
+    tool = Cluster(tmp_path / "tool", own)
+    tools(tool)
+    put(own, "last", b"o" * (3 * MIB))
+    seen = tool("stat", "b/last")
+    expect = {key: seen[key] for key in ("size", "version", "mtime_ns")}
+    assert tool("read", "b/last", out="/dev/null", off=0, len=2 * MIB, expect=expect)["rc"] == 0
+    time.sleep(0.02)
+    put(own, "last", b"n" * (3 * MIB))
+    assert tool("read", "b/last", out="/dev/null", off=2 * MIB, len=MIB, expect=expect)["rc"] == -ESTALE
+
+
+@with_options(sync_interval=-1)
 def test_stale_for_ever(own, tmp_path, tools):
     """A file that has grown: never the old length over new bytes."""
     tool = Cluster(tmp_path / "tool", own)
