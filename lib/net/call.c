@@ -172,6 +172,8 @@ static int judge(struct call *c, struct prelux_net_transfer *t)
   case CURLE_WRITE_ERROR: /* chunks that cannot be read, and our own refusals, which were handled above */
     return say(c, EPROTO, "%s", text);
   case CURLE_OUT_OF_MEMORY:
+    if (t->received == 0) /* what libcurl says of a header line above its limit, too: by far the likelier */
+      return say(c, EPROTO, "a header line too long");
     return say(c, ENOMEM, "%s", text);
   default:
     return say(c, EIO, "%s", text);

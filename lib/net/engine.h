@@ -31,7 +31,7 @@ struct prelux_net_transfer {
   char curl_text[CURL_ERROR_SIZE];
   size_t header_bytes;
   size_t body_cap;
-  bool head_done, trailers, body_cut;
+  bool trailers, body_cut;
   uint64_t received;
   int err;                         /* our own verdict, negative; 0: curl's counts */
   const char *err_text;
