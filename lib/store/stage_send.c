@@ -177,7 +177,7 @@ int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const s
 {
   struct prelux_store *s = g->store;
   struct prelux_row row;
-  const char *base;
+  const char *base = NULL;
   int64_t old = -1;
   int dir = -1, rc = fill_row(g, d, obj, &row);
   if (rc == 0)
