@@ -38,6 +38,7 @@ struct prelux_dirty {
   uint64_t shown;                  /* st_ino that programs see */
   bool busy;                       /* a thread works on it */
   bool queued;                     /* in stage.order */
+  bool resumed;                    /* a daemon before may have sent it, and died before it wrote that down */
   bool dead;                       /* out of the tables: whoever waited must look again */
   unsigned waiters;
 };

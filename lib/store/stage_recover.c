@@ -64,6 +64,7 @@ static struct prelux_dirty *dirty_of(struct prelux_tree *t, const struct prelux_
   d->row.upload = row->upload ? strdup(row->upload) : NULL;
   d->row.cause = row->cause ? strdup(row->cause) : NULL;
   d->rules.async = true;
+  d->resumed = true;
   if (row->path)
   {
     prelux_learn_lock(t);

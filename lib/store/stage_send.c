@@ -2,7 +2,7 @@
  *
  * What is sent is one state of the file: nobody can write while it is sent (`busy`, and a read lease). The condition of the put makes sure
  * that nobody's change is lost: the remote must still be what the writer began from. A put whose answer is lost, and one refused because
- * the remote has another version, end in a look at the remote: bytes equal to ours are ours, however they came there. */
+ * the remote has another version when an earlier one may have arrived, end in a look at the remote: bytes equal to ours are ours. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -130,7 +130,9 @@ static int put(const struct prelux_dirty *d, int fd, struct prelux_object *ret, 
 {
   struct prelux_problem more = {0};
   int rc = put_once(d, fd, ret, why);
-  if (rc != -PRELUX_EUNKNOWN && rc != -ESTALE && rc != -EEXIST)
+  /* A condition that fails at the first try is somebody else's change, were it the same bytes: two nodes that make one lock file. */
+  bool maybe_ours = rc == -PRELUX_EUNKNOWN || ((rc == -ESTALE || rc == -EEXIST) && (d->row.tries > 0 || d->resumed));
+  if (!maybe_ours)
     return rc;
   int ours = remote_is_ours(d, fd, ret, &more);
   if (ours == 1)

@@ -174,6 +174,10 @@ static void test_conflicts(void **state)
   assert_int_equal(wclose(fd), -ESTALE);
   assert_string_equal(remote_text("n"), "somebody else's");
 
+  fd = wopen("lock", O_WRONLY | O_CREAT | O_EXCL); /* two nodes make one lock file: one of them has it, though both are empty */
+  put_text("lock", "");
+  assert_int_equal(wclose(fd), -ESTALE);
+
   rig.rules.on_conflict = PRELUX_CONFLICT_OVERWRITE;
   fd = wopen("f", O_WRONLY | O_APPEND);
   say(fd, "!");
@@ -262,6 +266,23 @@ static void test_async(void **state)
   assert_string_equal(remote_text("f3"), "f3x");
   assert_string_equal(remote_text("f19"), "f19");
   assert_int_equal(pending(), 0);
+}
+
+/* The daemon dies between a put and the word of it in the journal: the next one sees that the remote has it. */
+static void test_sent_but_not_written_down(void **state)
+{
+  int64_t next;
+  rig.rules.async = true;
+  int fd = wopen("a", O_WRONLY | O_CREAT);
+  say(fd, "abc");
+  assert_int_equal(wclose(fd), 0);
+  rig_close();
+  put_text("a", "abc");
+  assert_int_equal(rig_open(), 0);
+  assert_int_equal(prelux_stage_work(rig.g, &next), 1);
+  assert_int_equal(pending(), 0);
+  assert_int_equal(rig.g->refused, 0);
+  assert_string_equal(read_text("a"), "abc");
 }
 
 /* A writer that goes without a word; and a close that comes after the poll has seen it gone. */
@@ -420,6 +441,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_lost_answers, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_errors_of_the_remote, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_async, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_sent_but_not_written_down, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_writers_that_just_go, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_restarts, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_many_append, set_up, tear_down),
