@@ -15,6 +15,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/store/sql.h"
 
 #define SCHEMA_VERSION "1"
 #define BUSY_MS 10000
@@ -89,26 +90,14 @@ struct prelux_catalogue {
 /* -EUCLEAN: the file is damaged; who owns the store closes it and opens it anew. */
 static int fault(struct prelux_catalogue *c, int rc)
 {
-  switch (rc & 0xff)
-  {
-  case SQLITE_OK:
-  case SQLITE_DONE:
-  case SQLITE_ROW:
-    return 0;
-  case SQLITE_FULL:
-    return -ENOSPC;
-  case SQLITE_NOMEM:
-    return -ENOMEM;
-  case SQLITE_CORRUPT:
-  case SQLITE_NOTADB:
-    if (!c->corrupt)
-      prelux_error("cache catalogue %s: %s", c->path, sqlite3_errmsg(c->db));
+  int err = prelux_sql_error(rc);
+  if (err == -EUCLEAN && !c->corrupt)
+    prelux_error("cache catalogue %s: %s", c->path, sqlite3_errmsg(c->db));
+  if (err == -EUCLEAN)
     c->corrupt = true;
-    return -EUCLEAN;
-  default:
+  else if (err < 0 && err != -ENOSPC && err != -ENOMEM)
     prelux_error("cache catalogue: %s", sqlite3_errmsg(c->db));
-    return -EIO;
-  }
+  return err;
 }
 
 /* One statement with its parameters bound: b = blob path, i = integer, s = string. Lock held. */

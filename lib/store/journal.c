@@ -14,6 +14,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/store/sql.h"
 
 #define SCHEMA_VERSION "1"
 #define BUSY_MS 10000
@@ -79,24 +80,10 @@ void prelux_pending_release(struct prelux_pending *p)
 
 static int fault(struct prelux_journal *j, int rc)
 {
-  switch (rc & 0xff)
-  {
-  case SQLITE_OK:
-  case SQLITE_DONE:
-  case SQLITE_ROW:
-    return 0;
-  case SQLITE_FULL:
-    return -ENOSPC;
-  case SQLITE_NOMEM:
-    return -ENOMEM;
-  case SQLITE_CORRUPT:
-  case SQLITE_NOTADB:
+  int err = prelux_sql_error(rc);
+  if (err < 0 && err != -ENOSPC && err != -ENOMEM)
     prelux_error("journal %s: %s", j->path, sqlite3_errmsg(j->db));
-    return -EUCLEAN;
-  default:
-    prelux_error("journal %s: %s", j->path, sqlite3_errmsg(j->db));
-    return -EIO;
-  }
+  return err;
 }
 
 static int run(struct prelux_journal *j, sqlite3_stmt *st)
@@ -146,24 +133,6 @@ static int open_wal(struct prelux_journal *j)
   return j->wal_fd < 0 ? -errno : 0;
 }
 
-static int open_error(int rc)
-{
-  switch (rc & 0xff)
-  {
-  case SQLITE_CORRUPT:
-  case SQLITE_NOTADB:
-    return -EUCLEAN;
-  case SQLITE_FULL:
-    return -ENOSPC;
-  case SQLITE_NOMEM:
-    return -ENOMEM;
-  case SQLITE_BUSY:
-    return -EBUSY;
-  default:
-    return -EIO;
-  }
-}
-
 int prelux_journal_open(const char *path, struct prelux_journal **ret, struct prelux_problem *why)
 {
   struct prelux_journal *j = calloc(1, sizeof *j);
@@ -173,7 +142,7 @@ int prelux_journal_open(const char *path, struct prelux_journal **ret, struct pr
   pthread_mutex_init(&j->sync_lock, NULL);
   j->wal_fd = -1;
   int rc = (j->path = strdup(path)) ? open_db(j) : SQLITE_NOMEM;
-  int err = rc == SQLITE_OK ? check_version(j) : open_error(rc);
+  int err = rc == SQLITE_OK ? check_version(j) : prelux_sql_error(rc);
   if (err == 0)
     err = open_wal(j);
   if (err == 0)
