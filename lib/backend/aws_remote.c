@@ -1,5 +1,6 @@
 /* Sources of keys that are servers: STS, the container's agent, the instance's metadata. All are asked with short
- * time-outs; answers are small. Redirects are not followed. */
+ * time-outs; answers are small. Redirects are not followed. Agent and metadata are the machine's own: no proxy reaches them, and
+ * none is to see their keys. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <expat.h>
@@ -348,8 +349,9 @@ int prelux_aws_from_container(const struct prelux_aws_sources *s, struct prelux_
   if (rc < 0)
     return rc;
   const char *const headers[] = {"Accept: application/json", header, NULL};
+  bool near = strncmp(url, "https:", 6) != 0; /* by plain HTTP only the machine itself is asked; what TLS leads to may be anywhere */
   struct prelux_net_request req = {
-      .method = "GET", .url = url, .headers = headers, .connect_ms = 2000, .stall_s = 5, .retries = 2};
+      .method = "GET", .url = url, .headers = headers, .direct = near, .connect_ms = 2000, .stall_s = 5, .retries = 2};
   struct prelux_net_answer a;
   rc = call(s, &req, "container", &a, why);
   if (header)
@@ -371,7 +373,7 @@ static int instance_get(const struct prelux_aws_sources *s, const char *base, co
   const char *const headers[] = {token, NULL};
   snprintf(url, sizeof(url), "%s/latest/meta-data/iam/security-credentials/%s", base, path);
   struct prelux_net_request req = {
-      .method = "GET", .url = url, .headers = headers, .connect_ms = 1000, .stall_s = 2, .retries = 1};
+      .method = "GET", .url = url, .headers = headers, .direct = true, .connect_ms = 1000, .stall_s = 2, .retries = 1};
   int rc = call(s, &req, "instance", ret, why);
   if (rc < 0 && ret->status == 404)
     rc = prelux_problem(why, ENOENT, "the instance has no role");
@@ -384,7 +386,7 @@ static int instance_token(const struct prelux_aws_sources *s, const char *base, 
   char url[URL_BYTES];
   snprintf(url, sizeof(url), "%s/latest/api/token", base);
   struct prelux_net_request req = {
-      .method = "PUT", .url = url, .headers = headers, .connect_ms = 1000, .stall_s = 2, .again = no_retry};
+      .method = "PUT", .url = url, .headers = headers, .direct = true, .connect_ms = 1000, .stall_s = 2, .again = no_retry};
   struct prelux_net_answer a;
   int rc = call(s, &req, "instance", &a, why);
   if (rc < 0)

@@ -304,7 +304,7 @@ static int ask_identity(struct prelux_azure_token *t, char **ret_token, int64_t 
     return prelux_problem(why, ENOMEM, "no memory");
   if (app)
     headers[0] = secret;
-  struct prelux_net_request req = {.method = "GET", .url = url, .headers = headers, .connect_ms = CONNECT_MS};
+  struct prelux_net_request req = {.method = "GET", .url = url, .headers = headers, .direct = true, .connect_ms = CONNECT_MS};
   int rc = ask(t, &req, "the identity service", ret_token, ret_life_s, why);
   wipe(secret);
   if (rc == -EIO && why && !app)

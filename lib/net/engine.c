@@ -230,6 +230,8 @@ static void set_connection(struct prelux_net_transfer *t)
   const struct prelux_net_request *r = t->req;
   curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, r->connect_ms ? (long)r->connect_ms : CONNECT_MS);
   curl_easy_setopt(t->easy, CURLOPT_LOW_SPEED_TIME, r->stall_s ? (long)r->stall_s : STALL_SECONDS);
+  if (r->direct)
+    curl_easy_setopt(t->easy, CURLOPT_PROXY, "");
   if (r->lone)
   {
     curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);

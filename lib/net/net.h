@@ -33,6 +33,7 @@ struct prelux_net_request {
   uint64_t off, len;           /* len > 0: Range: bytes=off-(off+len-1) is sent */
   uint64_t max_body;           /* more than this is an error (-EPROTO), 0: 64 MiB without a sink */
   bool lone;                   /* on a connection of its own, closed afterwards */
+  bool direct;                 /* by no proxy, whatever http_proxy says: the server is this machine's own */
   int64_t born_after_ms;       /* not on a connection made before this instant of CLOCK_MONOTONIC (to about 2 s); 0: any will do */
   unsigned connect_ms, stall_s; /* other time-outs than the above; 0: those */
   const atomic_bool *cancel;   /* looked at five times a second: true ends the transfer with -ECANCELED; NULL: never */

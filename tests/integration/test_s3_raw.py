@@ -459,6 +459,26 @@ def test_remote_keys_are_kept_and_renewed(tool, tmp_path, kind):
         assert keys.number == 2
 
 
+@pytest.mark.parametrize("kind", ["container", "instance"])
+def test_keys_of_the_machine_are_fetched_by_no_proxy(tool, tmp_path, kind):
+    """A proxy could not reach them, and what it sees are secrets."""
+    with S3Standin(keys=KEYS) as s3, KeysStandin(seconds=3600) as keys, Proxy() as proxy:
+        s3.put("x", b"hello")
+        env = {**remote(kind, keys, tmp_path), "http_proxy": proxy.url, "all_proxy": proxy.url, "no_proxy": "localhost"}
+        one = tool(s3, env=env, endpoint=s3.url.replace("127.0.0.1", "localhost"), path_style=True)
+        assert one.read("x")[1] == b"hello" and source_of(one) == kind
+        assert proxy.requests() == [] and keys.number == 1
+
+
+def test_a_token_server_is_asked_by_the_proxy(tool, tmp_path):
+    """The same set-up, where the proxy is to be used: it would be seen."""
+    with S3Standin(keys=KEYS) as s3, KeysStandin(seconds=3600) as keys, Proxy() as proxy:
+        env = {**remote("web identity", keys, tmp_path), "http_proxy": proxy.url, "no_proxy": "localhost"}
+        one = tool(s3, env=env, endpoint=s3.url.replace("127.0.0.1", "localhost"), path_style=True)
+        assert one("stat", "x")["rc"] == -EACCES
+        assert len(proxy.requests()) >= 1 and keys.number == 0
+
+
 @pytest.mark.parametrize("kind", REMOTES)
 def test_remote_keys_near_their_end(tool, tmp_path, kind):
     """With 200 s left: used, and renewed by one of many."""
