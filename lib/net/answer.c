@@ -32,10 +32,11 @@ static const struct field fields[] = {
 void prelux_net_head_reset(struct prelux_net_answer *a)
 {
   int redirects = a->redirects;
+  bool sent = a->sent;
   free(a->location);
   free(a->body);
   free(a->head);
-  *a = (struct prelux_net_answer){.content_length = UINT64_MAX, .redirects = redirects};
+  *a = (struct prelux_net_answer){.content_length = UINT64_MAX, .redirects = redirects, .sent = sent};
 }
 
 void prelux_net_answer_free(struct prelux_net_answer *a)

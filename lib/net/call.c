@@ -14,7 +14,7 @@
 #define RETRY_WINDOW_MS 60000 /* no attempt begins later than this after the call */
 #define BACKOFF_MS 100
 #define BACKOFF_MAX_MS 10000
-#define CANCEL_MS 200 /* how often `cancel` is looked at */
+#define LOOK_MS 200 /* how often `cancel` is looked at, and progress told */
 
 struct call
 {
@@ -24,6 +24,7 @@ struct call
   struct prelux_problem *why;
   char *drain;    /* the other buffer, when there is a sink */
   bool sunk;      /* a byte has reached the sink */
+  int64_t told_ms;
   bool transient; /* the last failure may be gone next time */
   char *url;      /* of PRELUX_URL_MAX bytes: where we are after redirects */
 };
@@ -192,27 +193,65 @@ static int check_length(struct call *c, struct prelux_net_transfer *t)
 
 /* One transfer. */
 
+/* Lock held; released while the engine is told. */
+static void give_up(struct call *c, struct prelux_net_transfer *t)
+{
+  t->stop = true;
+  pthread_mutex_unlock(&t->lock);
+  prelux_net_wish(c->net, t, PRELUX_NET_STOP);
+  pthread_mutex_lock(&t->lock);
+}
+
+/* Tells how far the body is, now and then: 1, or 0 when it is not time yet, or -errno. Lock held, not meanwhile. */
+static int tell(struct call *c, struct prelux_net_transfer *t)
+{
+  const struct prelux_net_upload *u = c->req->upload;
+  int64_t now = prelux_net_now_ms();
+  uint64_t done = t->read_at;
+  if (!u || !u->progress || now < c->told_ms + LOOK_MS)
+    return 0;
+  c->told_ms = now;
+  pthread_mutex_unlock(&t->lock);
+  int rc = u->progress(u->arg, done);
+  pthread_mutex_lock(&t->lock);
+  return rc < 0 ? say(c, -rc, "given up") : 1;
+}
+
 /* Waits for a change, and looks at `cancel`. Lock held; released while the engine is told to stop. */
 static int await(struct call *c, struct prelux_net_transfer *t, int rc)
 {
   struct timespec end;
-  if (!c->req->cancel || rc < 0)
+  if ((!c->req->cancel && !(c->req->upload && c->req->upload->progress)) || rc < 0)
   {
     pthread_cond_wait(&t->changed, &t->lock);
     return rc;
   }
   clock_gettime(CLOCK_REALTIME, &end);
-  end.tv_nsec += CANCEL_MS * 1000000l;
+  end.tv_nsec += LOOK_MS * 1000000l;
   end.tv_sec += end.tv_nsec / 1000000000;
   end.tv_nsec %= 1000000000;
   pthread_cond_timedwait(&t->changed, &t->lock, &end);
-  if (t->done || !atomic_load(c->req->cancel))
+  if (t->done || !c->req->cancel || !atomic_load(c->req->cancel))
     return 0;
-  t->stop = true;
-  pthread_mutex_unlock(&t->lock);
-  prelux_net_wish(c->net, t, PRELUX_NET_STOP);
-  pthread_mutex_lock(&t->lock);
+  give_up(c, t);
   return say(c, ECANCELED, "given up");
+}
+
+/* Gives the engine more of the body, or waits. As await. */
+static int feed(struct call *c, struct prelux_net_transfer *t, int rc)
+{
+  if (!c->req->upload || rc < 0)
+    return await(c, t, rc);
+  int fed = prelux_net_supply_more(c->net, t);
+  if (fed < 0)
+    rc = say(c, -fed, fed == -EINVAL ? "the file to be sent ended early" : "cannot read what is to be sent");
+  else
+    rc = tell(c, t);
+  if (rc < 0)
+    give_up(c, t);
+  if (rc != 0 || fed != 0) /* the lock was let go: what is waited for may have come */
+    return rc < 0 ? rc : 0;
+  return await(c, t, 0);
 }
 
 /* Feeds the sink until the transfer is done or the sink refuses. */
@@ -223,7 +262,7 @@ static int pump(struct call *c, struct prelux_net_transfer *t)
   for (;;)
   {
     while (!t->done && (!t->fill_len || rc < 0))
-      rc = await(c, t, rc);
+      rc = feed(c, t, rc);
     if (!t->fill_len || rc < 0)
       break;
     char *data = t->fill;
@@ -265,6 +304,12 @@ static int transfer(struct call *c, bool foreign)
   count_by(&t, t.origin, sizeof(t.origin));
   if (c->req->sink && !(t.fill = prelux_net_buffer_take(c->net)))
     return say(c, ENOMEM, "no memory for a buffer");
+  if (prelux_net_supply_open(c->net, &t) < 0)
+  {
+    prelux_net_supply_close(c->net, &t);
+    prelux_net_buffer_put(c->net, t.fill);
+    return say(c, ENOMEM, "no memory for a buffer");
+  }
   pthread_mutex_init(&t.lock, NULL);
   pthread_cond_init(&t.changed, NULL);
   if (prelux_net_wish(c->net, &t, PRELUX_NET_START))
@@ -285,6 +330,7 @@ static int transfer(struct call *c, bool foreign)
   curl_easy_cleanup(t.easy);
   curl_slist_free_all(t.headers);
   prelux_net_buffer_put(c->net, t.fill);
+  prelux_net_supply_close(c->net, &t);
   return rc;
 }
 
@@ -348,9 +394,11 @@ static bool worth_again(const struct call *c, int rc)
 {
   int s = c->answer->status;
   if (rc < 0)
-    return c->transient && !c->sunk;
+    return c->transient && !c->sunk && !(c->req->once && c->answer->sent);
   if (c->req->again)
     return c->req->again(c->answer);
+  if (c->req->once)
+    return s == 408 || s == 429 || s == 503;
   return s == 408 || s == 429 || (s >= 500 && s != 501 && s != 505);
 }
 

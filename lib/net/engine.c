@@ -2,7 +2,7 @@
  *
  * Theory of operation. A calling thread makes a transfer, puts a wish in the inbox and wakes the thread by
  * curl_multi_wakeup; the thread adds the transfer to curl as soon as fewer than PER_ORIGIN others of its kind (with or
- * without a sink) run to its origin. Body bytes for a sink go into the transfer's buffer; when that is full the
+ * without much to move) run to its origin. Body bytes for a sink go into the transfer's buffer; when that is full the
  * transfer is paused (so TCP's window closes and nothing piles up) until the caller, whose own thread runs the sink,
  * has swapped the buffer for an empty one and wishes RESUME. So a slow disk under one sink delays nobody else. The
  * thread never waits for a caller: it only takes the two locks for moments, the engine's before a transfer's. */
@@ -150,6 +150,21 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
   return ret;
 }
 
+/* The connection is there, the request goes out next. curl does that by itself a second time when a connection that was idle
+ * breaks before an answer: the server may have closed it, or have done what was asked and died. */
+static int on_request(void *arg, char *to_ip, char *from_ip, int to_port, int from_port)
+{
+  struct prelux_net_transfer *t = arg;
+  if (t->req->once && t->requests)
+  {
+    refuse(t, -EIO, "the connection broke before an answer");
+    return CURL_PREREQFUNC_ABORT;
+  }
+  t->requests++;
+  t->answer->sent = true;
+  return CURL_PREREQFUNC_OK;
+}
+
 /* Making a curl handle of a transfer. */
 
 /* Header fields that may go to another origin than the request's own: those that hold no secret. */
@@ -176,7 +191,9 @@ static int set_headers(struct prelux_net_transfer *t)
 {
   int rc = add_header(t, "Accept-Encoding: identity");
   if (rc == 0)
-    rc = add_header(t, "Expect:"); /* no wait for 100-continue */
+    rc = add_header(t, t->req->expect ? "Expect: 100-continue" : "Expect:"); /* the latter: no wait */
+  if (rc == 0 && strcmp(t->req->method, "PUT") == 0)
+    rc = add_header(t, "Content-Type:"); /* none, unless the caller's headers have one; not curl's own of a form */
   for (const char *const *h = t->req->headers; h && *h && rc == 0; h++)
     if (!t->foreign || harmless(*h))
       rc = add_header(t, *h);
@@ -198,6 +215,17 @@ static void set_method(struct prelux_net_transfer *t)
   if (strcmp(method, "HEAD") == 0)
   {
     curl_easy_setopt(t->easy, CURLOPT_NOBODY, 1L);
+  }
+  else if (t->req->upload)
+  {
+    curl_easy_setopt(t->easy, CURLOPT_UPLOAD, 1L);
+    curl_easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, method);
+    curl_easy_setopt(t->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)t->req->upload->len);
+    curl_easy_setopt(t->easy, CURLOPT_UPLOAD_BUFFERSIZE, CURL_BUFFER);
+    curl_easy_setopt(t->easy, CURLOPT_READFUNCTION, prelux_net_supply_read);
+    curl_easy_setopt(t->easy, CURLOPT_READDATA, t);
+    curl_easy_setopt(t->easy, CURLOPT_SEEKFUNCTION, prelux_net_supply_seek);
+    curl_easy_setopt(t->easy, CURLOPT_SEEKDATA, t);
   }
   else if (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0)
   {
@@ -247,6 +275,11 @@ static void set_connection(struct prelux_net_transfer *t)
   }
 }
 
+static bool is_large(const struct prelux_net_transfer *t)
+{
+  return t->req->sink || t->req->upload;
+}
+
 static int set_up(struct prelux_net_transfer *t)
 {
   CURL *e = t->easy = curl_easy_init();
@@ -262,7 +295,7 @@ static int set_up(struct prelux_net_transfer *t)
   curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES);
   set_connection(t);
-  if (!t->req->sink)
+  if (!is_large(t))
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, WHOLE_ANSWER_MS);
   curl_easy_setopt(e, CURLOPT_BUFFERSIZE, CURL_BUFFER);
   curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -272,6 +305,8 @@ static int set_up(struct prelux_net_transfer *t)
   curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
   curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
+  curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
+  curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
   set_method(t);
   set_tls(t);
   return set_headers(t);
@@ -324,7 +359,7 @@ static bool has_room(const struct prelux_net *net, const struct prelux_net_trans
 {
   unsigned n = 0;
   for (const struct prelux_net_transfer *a = net->active; a; a = a->next)
-    n += !a->req->sink == !t->req->sink && strcmp(a->origin, t->origin) == 0;
+    n += is_large(a) == is_large(t) && strcmp(a->origin, t->origin) == 0;
   return n < PER_ORIGIN;
 }
 

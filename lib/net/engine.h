@@ -33,6 +33,7 @@ struct prelux_net_transfer {
   size_t body_cap;
   bool trailers, body_cut;
   uint64_t received;
+  unsigned requests;               /* times that it went out */
   int err;                         /* our own verdict, negative; 0: curl's counts */
   const char *err_text;
   /* engine's lists */
@@ -47,6 +48,12 @@ struct prelux_net_transfer {
   char *fill;                      /* of PRELUX_NET_BUFFER bytes, made by the caller when there is a sink */
   size_t fill_len;
   CURLcode result;
+  /* a body out of a file */
+  char *supply;                    /* of PRELUX_NET_BUFFER bytes, the engine's: [supply_at, supply_at + supply_len) of the body */
+  size_t supply_len;
+  uint64_t supply_at, read_at;     /* read_at: what curl asks for next */
+  bool starving;                   /* paused, for that is not there */
+  struct { char *buffer; size_t len; uint64_t at; } ahead; /* the caller's: what it has read already */
 };
 
 struct prelux_net {
@@ -71,6 +78,15 @@ char *prelux_net_buffer_take(struct prelux_net *net);
 void prelux_net_buffer_put(struct prelux_net *net, char *buffer);
 
 int64_t prelux_net_now_ms(void); /* CLOCK_MONOTONIC */
+
+/* upload.c, the engine's half: what curl calls. */
+size_t prelux_net_supply_read(char *out, size_t size, size_t count, void *transfer);
+int prelux_net_supply_seek(void *transfer, curl_off_t to, int whence);
+/* The caller's half, t->lock held (and let go while it reads). 1: something was done, look again; 0: nothing to be done but to
+ * wait; or -errno of the file, -EINVAL: it ended early. */
+int prelux_net_supply_more(struct prelux_net *net, struct prelux_net_transfer *t);
+int prelux_net_supply_open(struct prelux_net *net, struct prelux_net_transfer *t); /* -ENOMEM */
+void prelux_net_supply_close(struct prelux_net *net, struct prelux_net_transfer *t);
 
 /* answer.c */
 void prelux_net_head_reset(struct prelux_net_answer *a);

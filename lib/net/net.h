@@ -23,12 +23,30 @@ void prelux_net_free(struct prelux_net *net); /* calls under way end with -ECANC
 
 struct prelux_net_tls { const char *ca_file; int insecure; };
 
+/* A body out of a file: [off, off+len) of fd, read by pread in the calling thread as the connection takes it; Content-Length is
+ * len. Bytes that change meanwhile are sent as they are found. */
+struct prelux_net_upload {
+  int fd;                      /* borrowed */
+  uint64_t off, len;
+  /* Called about five times a second, on the calling thread, without locks: bytes handed to the connection so far (fewer than
+   * before when they have to be sent again). -errno stops the call, which returns it. NULL: nobody wants to know. */
+  int (*progress)(void *arg, uint64_t done);
+  void *arg;
+};
+
 struct prelux_net_request {
   const char *method;          /* "GET", "HEAD", "POST", "PUT", "DELETE" */
   const char *url;             /* already percent-encoded */
   const char *const *headers;  /* "Name: value", NULL-terminated; may be NULL */
   const void *body;            /* POST, PUT */
   size_t body_len;
+  const struct prelux_net_upload *upload; /* POST, PUT: the body instead of `body`; NULL: that one. Has no time-out for the
+                                           * whole answer; the rule for stalls counts bytes sent, too. A file that ends early is
+                                           * -EINVAL, one that cannot be read its errno */
+  bool expect;                 /* "Expect: 100-continue": a refusal comes before the body is sent (or one second is lost) */
+  bool once;                   /* not harmless when done twice: what may have reached the server and had no answer is never sent
+                                * again, not even after the server closed an idle connection. With it `again` must name
+                                * only answers that mean "not done"; NULL: 408, 429 and 503 */
   const struct prelux_net_tls *tls;
   uint64_t off, len;           /* len > 0: Range: bytes=off-(off+len-1) is sent */
   uint64_t max_body;           /* more than this is an error (-EPROTO), 0: 64 MiB without a sink */
@@ -52,6 +70,8 @@ struct prelux_net_request {
 
 struct prelux_net_answer {
   int status;               /* HTTP status, 0: no answer */
+  bool sent;                /* it, or a beginning of it, may have reached a server at some attempt. After a failure false means that
+                             * surely nothing was done; true is -PRELUX_EUNKNOWN for what changes something */
   int redirects;            /* followed; `location` then is where the answer came from */
   char *body;               /* NUL-terminated behind body_len bytes; NULL with sink or HEAD */
   size_t body_len;
