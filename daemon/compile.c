@@ -42,7 +42,7 @@ static void break_mapping(struct prelux_daemon *d, const struct prelux_conf_mapp
 }
 
 /* How what is written below the mapping goes to the remote. An azfuse list says nothing of it: its way is to overwrite. */
-static void take_rules(const struct prelux_conf_mapping *m, struct prelux_write_rules *ret)
+static void take_rules(const struct prelux_conf_mapping *m, bool able, struct prelux_write_rules *ret)
 {
   static const char *const conflicts[] = {[PRELUX_CONFLICT_FAIL] = "fail", [PRELUX_CONFLICT_OVERWRITE] = "overwrite", [PRELUX_CONFLICT_KEEP] = "keep"};
   *ret = (struct prelux_write_rules){.on_conflict = m->n_values ? PRELUX_CONFLICT_FAIL : PRELUX_CONFLICT_OVERWRITE};
@@ -50,13 +50,17 @@ static void take_rules(const struct prelux_conf_mapping *m, struct prelux_write_
   {
     const struct prelux_conf_value *v = &m->values[i];
     if (strcmp(v->key->name, "write") == 0)
+    {
+      ret->off = strcmp(v->text, "off") == 0;
       ret->async = strcmp(v->text, "async") == 0;
+    }
     else if (strcmp(v->key->name, "async_durable") == 0)
       ret->power = strcmp(v->text, "power") == 0;
     for (unsigned k = 0; k < 3 && strcmp(v->key->name, "on_conflict") == 0; k++)
       if (strcmp(v->text, conflicts[k]) == 0)
         ret->on_conflict = (enum prelux_on_conflict)k;
   }
+  ret->off |= !able;
 }
 
 static int open_mapping(struct prelux_daemon *d, const struct prelux_compile *in, const struct prelux_conf_mapping *m,
@@ -74,7 +78,7 @@ static int open_mapping(struct prelux_daemon *d, const struct prelux_compile *in
   if (err < 0)
     return err;
   prelux_view_init(&lm->view, tree, m->freshness, m->max_age_ns, m->negative_age_ns, m->file_mode, m->dir_mode);
-  take_rules(m, &lm->rules);
+  take_rules(m, lm->view.backend->ops->write != NULL, &lm->rules);
   lm->single = m->cache != NULL;
   lm->view.reader = prelux_instance_number(lm->instance); /* what fails with these credentials fails for these only */
   return 0;
@@ -112,6 +116,11 @@ static void open_one(struct prelux_daemon *d, const struct prelux_compile *in, c
   {
     bm->tree = prelux_tree_root(lm->view.tree);
     bm->tree_id = lm->view.id;
+    if (!lm->rules.off)
+    {
+      bm->flags |= PRELUX_MAPPING_WRITE;
+      bm->staging = prelux_store_staging(prelux_tree_store(lm->view.tree));
+    }
     bm->dev = prelux_tree_dev(lm->view.tree);
   }
 }

@@ -62,7 +62,7 @@ class Answer:
 
     @property
     def attr(self):
-        keys = "type cached reserved mode size mtime_ns ino cache_ino cache_dev valid_ns parent_gen".split()
+        keys = "type cached flags mode size mtime_ns ino cache_ino cache_dev valid_ns owner".split()
         return dict(zip(keys, ATTR.unpack(self.all(F_ATTR)[0])))
 
     def json(self):

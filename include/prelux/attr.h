@@ -8,13 +8,19 @@ enum prelux_type {
   PRELUX_NONE = 0, /* known not to exist */
   PRELUX_FILE = 1,
   PRELUX_DIR = 2,
+  PRELUX_LINK = 3, /* a symbolic link that this node keeps for the remote; size: length of its target */
 };
+
+/* Flags of attributes. */
+#define PRELUX_ATTR_LIVE 0x1u  /* written on this node and not sent yet: the file is STAGING/<cache_ino> (struct prelux_table_mapping),
+                                * its size and mtime are what fstat says of that file, not the ones here; `cached` is 0 */
+#define PRELUX_ATTR_OWNED 0x2u /* `owner` says whose it is; else it is the table's uid and gid */
 
 /* Fixed layout (it crosses process borders): 64 bytes, native endian. */
 struct prelux_attr {
   uint8_t type;       /* enum prelux_type */
   uint8_t cached;     /* 1: a complete file lies at the cache path; cache_* below are valid */
-  uint16_t reserved;
+  uint16_t flags;     /* PRELUX_ATTR_* */
   uint32_t mode;      /* permission bits only (07777); 0: the remote has none */
   uint64_t size;      /* bytes; 0 for folders */
   int64_t mtime_ns;   /* since the epoch; 0: the remote has none */
@@ -23,7 +29,7 @@ struct prelux_attr {
   uint64_t cache_dev;
   uint64_t valid_ns;  /* CLOCK_MONOTONIC instant until which this may be used without asking;
                        * 0: only for the call at hand, UINT64_MAX: for ever (immutable) */
-  uint64_t parent_gen; /* reserved, 0 */
+  uint64_t owner;     /* OWNED: uid, and gid << 32; else 0 */
 };
 _Static_assert(sizeof(struct prelux_attr) == 64, "crosses process borders");
 

@@ -34,6 +34,8 @@ struct prelux_index_slot {
 };
 _Static_assert(sizeof(struct prelux_index_slot) == 64, "one cache line");
 
+#define PRELUX_SLOT_LIVE 0x10u  /* flags of kind_mode: as PRELUX_ATTR_LIVE; in an inode key, too */
+#define PRELUX_SLOT_OWNED 0x20u /* as PRELUX_ATTR_OWNED: there is no room for `owner`, STAT tells */
 #define PRELUX_SLOT_TYPE(km) ((km) & 0xfu)
 #define PRELUX_SLOT_MODE(km) (((km) >> 8) & 07777u)
 #define PRELUX_SLOT_KM(type, mode) ((uint32_t)(type) | ((uint32_t)(mode) << 8))
@@ -47,7 +49,9 @@ struct prelux_index {
   uint64_t generation;
   _Atomic uint32_t retired;   /* 1: map RUNTIME/index again */
   _Atomic uint32_t writer_pid;
-  uint64_t reserved[2];
+  _Atomic uint64_t links;     /* how many symbolic links this node keeps, in all trees. Each has a slot (of type LINK) that is never
+                               * stale, so with 0 here, or without such a slot, no name on a path is a link */
+  uint64_t reserved;
   struct prelux_index_slot slots[];
 };
 _Static_assert(sizeof(struct prelux_index) == 64, "slots start on a cache line");

@@ -43,6 +43,21 @@ enum prelux_op {
    * out: STATUS, at once or when the remote has it: 0; -EAGAIN: somebody else can still write to it; else what close() is to
    * give, and TEXT. */
   PRELUX_OP_CLOSED = 10,
+  /* A name is made, changed or removed. in: TABLE, MAPPING, PATH, VERB32, and by VERB32 (enum prelux_name_verb):
+   *   UNLINK, RMDIR   nothing more
+   *   MKDIR           MODE (the umask taken off)
+   *   RENAME          TO_MAPPING, TO, FLAGS (renameat2's)
+   *   LINK            INO of a staging file without a name (O_TMPFILE), which gets the name PATH
+   *   SYMLINK         TEXT: the target, as given
+   * out: STATUS: 0 when it is done, on the remote too (or, asynchronously, in the journal); else as the system call, and TEXT. */
+  PRELUX_OP_NAME = 11,
+  /* Attributes. in: TABLE, MAPPING, PATH or INO (of a staging file, also one without a name), SET; out: STATUS, ATTR as they are now, TEXT */
+  PRELUX_OP_SETATTR = 12,
+  /* in: TABLE, MAPPING, PATH                        out: STATUS, TEXT: the target of the link. -EINVAL: it is none */
+  PRELUX_OP_READLINK = 13,
+  /* What is known of a staging file. in: TABLE, MAPPING (any of its store), INO.   out: STATUS (-ENOENT: none), ATTR, and, where it
+   * has a name, MAPPING and PATH: those of the request's mapping when it holds the name, else of another one of TABLE. */
+  PRELUX_OP_WHOSE = 14,
 };
 
 enum prelux_field {
@@ -63,6 +78,33 @@ enum prelux_field {
   PRELUX_FIELD_BARE = 15,   /* u32 1: a bare LD_PRELOAD asks (azfuse's USE_FUSE defaults to off) */
   PRELUX_FIELD_MODE = 16,   /* u32 */
   PRELUX_FIELD_INO = 17,    /* u64 */
+  PRELUX_FIELD_VERB32 = 18, /* u32: enum prelux_name_verb */
+  PRELUX_FIELD_TO_MAPPING = 19, /* u32 */
+  PRELUX_FIELD_TO = 20,     /* as PATH, of TO_MAPPING */
+  PRELUX_FIELD_SET = 21,    /* struct prelux_setattr */
+};
+
+enum prelux_name_verb {
+  PRELUX_NAME_UNLINK = 1, /* a file or link: -EISDIR */
+  PRELUX_NAME_RMDIR,
+  PRELUX_NAME_MKDIR,
+  PRELUX_NAME_RENAME,
+  PRELUX_NAME_LINK,
+  PRELUX_NAME_SYMLINK,
+};
+
+enum prelux_setattr_bits {
+  PRELUX_SETATTR_MODE = 0x1,
+  PRELUX_SETATTR_MTIME = 0x2,
+  PRELUX_SETATTR_UID = 0x4,
+  PRELUX_SETATTR_GID = 0x8,
+  PRELUX_SETATTR_LINK = 0x10, /* of a link itself, not of what it leads to */
+};
+struct prelux_setattr {
+  uint32_t which; /* enum prelux_setattr_bits */
+  uint32_t mode;  /* 07777 */
+  uint32_t uid, gid;
+  int64_t mtime_ns;
 };
 
 #define PRELUX_F_WANT_FD 0x1u  /* pass the fd: the cache path is of no use to the asker */

@@ -28,6 +28,7 @@ enum prelux_freshness {
 /* Mapping flags. */
 #define PRELUX_MAPPING_EXEC 0x1u    /* exec: auto */
 #define PRELUX_MAPPING_BROKEN 0x2u  /* its backend or cache folder could not be set up: EIO */
+#define PRELUX_MAPPING_WRITE 0x4u   /* it can be written to; without it what changes anything is EROFS */
 
 struct prelux_str {
   uint32_t off;
@@ -39,6 +40,8 @@ struct prelux_table_mapping {
   struct prelux_str tree;   /* real absolute path of the cache folder that mirrors `local` */
   struct prelux_str object; /* object path of the mapping root in its tree: "" or "a/b", no slash at either end */
   struct prelux_str remote; /* as configured, for messages */
+  struct prelux_str staging; /* real absolute path of the folder of files that are being written or wait to be sent, each named by
+                              * its inode number; "" when the mapping cannot be written to */
   uint64_t tree_id;         /* names the tree in index keys and requests */
   uint64_t dev;             /* st_dev that programs see */
   uint64_t max_age_ns;

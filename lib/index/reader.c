@@ -154,6 +154,11 @@ static int find(uintptr_t map, const uint64_t key[2], struct prelux_index_slot *
   return 0;
 }
 
+static uint16_t flags_of(uint32_t km)
+{
+  return (uint16_t)((km & PRELUX_SLOT_LIVE ? PRELUX_ATTR_LIVE : 0) | (km & PRELUX_SLOT_OWNED ? PRELUX_ATTR_OWNED : 0));
+}
+
 int prelux_index_get(struct prelux_index_reader *r, const char *runtime, uint64_t tree_id, const char *object,
                      size_t object_len, struct prelux_attr *ret)
 {
@@ -170,7 +175,8 @@ int prelux_index_get(struct prelux_index_reader *r, const char *runtime, uint64_
     return 0;
   uint32_t km = s.kind_mode;
   *ret = (struct prelux_attr){.type = (uint8_t)PRELUX_SLOT_TYPE(km),
-                              .cached = s.cache_ino != 0,
+                              .flags = flags_of(km),
+                              .cached = s.cache_ino != 0 && !(km & PRELUX_SLOT_LIVE),
                               .mode = PRELUX_SLOT_MODE(km),
                               .size = s.size,
                               .mtime_ns = (int64_t)s.mtime_ns,
@@ -193,7 +199,8 @@ int prelux_index_get_inode(struct prelux_index_reader *r, const char *runtime, u
     return 0;
   uint32_t km = s.kind_mode;
   *ret = (struct prelux_attr){.type = (uint8_t)PRELUX_SLOT_TYPE(km),
-                              .cached = 1,
+                              .flags = flags_of(km),
+                              .cached = !(km & PRELUX_SLOT_LIVE),
                               .mode = PRELUX_SLOT_MODE(km),
                               .size = s.size,
                               .mtime_ns = (int64_t)s.mtime_ns,

@@ -25,7 +25,7 @@
 #include "lib/base/os.h"
 #include "lib/index/reader.h"
 
-#define FLAG_INODE 0x10u /* kind_mode: an inode entry */
+#define FLAG_INODE 0x80u /* kind_mode: an inode entry */
 
 struct prelux_index_writer
 {
@@ -322,9 +322,10 @@ void prelux_index_put(struct prelux_index_writer *w, uint64_t tree_id, const cha
   struct words v = {.size = attr->size,
                     .mtime_ns = (uint64_t)attr->mtime_ns,
                     .ino = attr->ino,
-                    .cache_ino = attr->cached ? attr->cache_ino : 0,
+                    .cache_ino = attr->cached || (attr->flags & PRELUX_ATTR_LIVE) ? attr->cache_ino : 0,
                     .valid_ns = attr->valid_ns,
-                    .kind_mode = PRELUX_SLOT_KM(attr->type, attr->mode)};
+                    .kind_mode = PRELUX_SLOT_KM(attr->type, attr->mode) | (attr->flags & PRELUX_ATTR_LIVE ? PRELUX_SLOT_LIVE : 0) |
+                                 (attr->flags & PRELUX_ATTR_OWNED ? PRELUX_SLOT_OWNED : 0)};
   struct words inode = v;
   prelux_index_key(w->seed, tree_id, object, len, v.key);
   pthread_mutex_lock(&w->lock);

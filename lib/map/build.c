@@ -180,7 +180,8 @@ static int collect_mapping(struct build *b, uint32_t i)
                                        .dir_mode = m->dir_mode};
   const char *local = strcmp(m->local, "/") == 0 ? "" : m->local;
   if (add_text(b, local, &out->local) < 0 || add_tree(b, m, &out->tree) < 0 ||
-      add_text(b, m->object, &out->object) < 0 || add_text(b, m->remote, &out->remote) < 0)
+      add_text(b, m->object, &out->object) < 0 || add_text(b, m->remote, &out->remote) < 0 ||
+      add_text(b, m->staging ? m->staging : "", &out->staging) < 0)
     return -ENOMEM;
   return add_prefix(b, i);
 }
@@ -260,6 +261,7 @@ static int layout(struct build *b, struct prelux_table **ret)
     move(&m->tree, (uint32_t)strings_off);
     move(&m->object, (uint32_t)strings_off);
     move(&m->remote, (uint32_t)strings_off);
+    move(&m->staging, (uint32_t)strings_off);
   }
   if (in->n_mappings)
     memcpy((char *)t + mappings_off, b->mappings, in->n_mappings * sizeof *b->mappings);

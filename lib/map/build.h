@@ -11,6 +11,7 @@ struct prelux_build_mapping {
   const char *tree; /* root of the tree; the table's is the folder of `object` in it */
   const char *object;
   const char *remote;
+  const char *staging; /* NULL: it cannot be written to */
   uint64_t tree_id, dev, max_age_ns, negative_age_ns;
   uint32_t freshness, flags, file_mode, dir_mode;
 };

@@ -348,7 +348,7 @@ struct prelux_tree {
 };
 
 struct prelux_store {
-  char *dir;
+  char *dir, *staging;
   struct prelux_store_opts opts;
   int dir_fd, meta_fd, fill_fd, held_fd, recovered_fd, lock_fd;
   uint64_t dev; /* st_dev of its files */

@@ -331,6 +331,8 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
   int rc = prelux_object_check(g->store, object, why);
   if (rc == 0 && !v->backend->ops->write)
     rc = prelux_problem(why, EROFS, "backends of type %s are read-only", v->backend->ops->type);
+  if (rc == 0 && rules->off)
+    rc = prelux_problem(why, EROFS, "the mapping is read-only: its configuration does not say write: sync or async");
   for (int again = 0; rc == 0 && !d; again++)
   {
     rc = find_or_begin(&o, &d);

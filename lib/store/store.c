@@ -49,7 +49,9 @@ static int set_path(struct prelux_store *s, int fd, const char *dir)
   else if (!realpath(dir, path))
     return -errno;
   s->dir = strdup(path);
-  return s->dir ? 0 : -ENOMEM;
+  if (asprintf(&s->staging, "%s/.prelux/staging", path) < 0)
+    s->staging = NULL;
+  return s->dir && s->staging ? 0 : -ENOMEM;
 }
 
 static int open_sub(struct prelux_store *s, int at, const char *name, int *ret_fd, struct prelux_problem *why)
@@ -199,6 +201,7 @@ void prelux_store_close(struct prelux_store *s)
   pthread_mutex_destroy(&s->evict_lock);
   pthread_mutex_destroy(&s->stage_lock);
   free(s->dir);
+  free(s->staging);
   free(s);
 }
 
@@ -226,6 +229,11 @@ uint64_t prelux_store_drop_row(struct prelux_tree *t, const char *object)
 const char *prelux_store_dir(const struct prelux_store *s)
 {
   return s->dir;
+}
+
+const char *prelux_store_staging(const struct prelux_store *s)
+{
+  return s->staging;
 }
 
 void prelux_store_stats(struct prelux_store *s, struct prelux_store_stats *ret)

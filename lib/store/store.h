@@ -103,6 +103,7 @@ int prelux_store_info(const struct prelux_view *v, const char *object, struct pr
 
 enum prelux_on_conflict { PRELUX_CONFLICT_FAIL, PRELUX_CONFLICT_OVERWRITE, PRELUX_CONFLICT_KEEP };
 struct prelux_write_rules { /* of a mapping */
+  bool off;   /* read-only: every change is -EROFS */
   bool async; /* a close returns when the journal has it; else when the remote has */
   bool power; /* async: and when it would survive a power cut */
   enum prelux_on_conflict on_conflict;
@@ -127,6 +128,8 @@ struct prelux_store_stats {
 };
 void prelux_store_stats(struct prelux_store *s, struct prelux_store_stats *ret);
 const char *prelux_store_dir(const struct prelux_store *s);
+/* The folder of staging files, real and absolute; it is there once prelux_store_writable() has returned 0. */
+const char *prelux_store_staging(const struct prelux_store *s);
 /* True: its folder, or a part without which it cannot go on, was removed or moved from under it (somebody's `rm -r`). Nothing can
  * be kept any more: close it; opened anew it begins with what is there. */
 bool prelux_store_lost(struct prelux_store *s);

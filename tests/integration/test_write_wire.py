@@ -22,7 +22,7 @@ class Node:
 
     def __init__(self, prelux, source, how):
         self.prelux, self.source = prelux, source
-        prelux.file_mapping(source, **how)
+        prelux.file_mapping(source, **{"write": "sync", **how})
         prelux.run("true")
         answer = wire.register(prelux.runtime, prelux.config_path)
         assert answer.status == 0, answer.texts
@@ -108,7 +108,7 @@ def test_a_writer_that_is_killed_is_noticed(node):
     assert (node.source / "victim").read_bytes() == b"half"
 
 
-@pytest.mark.parametrize("how", [{}, {"write": "async"}], ids=["sync", "async"])
+@pytest.mark.parametrize("how", [{"write": "sync"}, {"write": "async"}], ids=["sync", "async"])
 def test_daemon_killed_while_files_are_open(node, how):
     node = node(**how)
     fds = {name: node.open(name, os.O_WRONLY | os.O_CREAT) for name in ("a", "b")}

@@ -272,7 +272,7 @@ static void mistakes_of_a_whole_file(void **state)
            "8:3: \"odd name\" is no name for a backend\n"
            "9:8: the backend \"none\" must be a map\n"
            "11:64: must be a time with its unit such as 60s, not \"60\"\n"
-           "11:76: must be one of sync, async, not \"maybe\"\n"
+           "11:76: must be one of off, sync, async, not \"maybe\"\n"
            "12:13: never reached: `local` \"/mnt/lake\" is that of line 11 already\n"
            "12:33: no backend \"bukket\"; did you mean bucket?\n"
            "12:53: variable NOPE is not set\n"
