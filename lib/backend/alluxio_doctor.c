@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "lib/backend/alluxio.h"
+#include "lib/backend/alluxio_roster.h"
 
 #define SAMPLE 16      /* files */
 #define FOLDERS_MAX 24 /* listed to find them */
@@ -22,19 +23,11 @@ static const unsigned usual_nodes[] = {5, 2000};
 
 static const char *http_state(struct prelux_alluxio *x, const struct prelux_alluxio_worker *w)
 {
-  struct prelux_net_answer a;
-  struct prelux_problem why = {0};
-  char *url;
-  if (asprintf(&url, "%s/v1/health", w->http) < 0)
-    return "unknown";
-  struct prelux_net_request req = {
-      .method = "GET", .url = url, .max_body = 65536, .lone = true, .connect_ms = PRELUX_ALLUXIO_CONNECT_MS, .stall_s = 3};
-  int rc = prelux_net_call(x->net, &req, &a, &why);
-  /* Before 313 there is no health call: an unknown one closes the connection, which only something alive can do. */
-  const char *ret = rc == 0 && a.status == 200 ? "ok" : rc == -EIO && a.status == 0 ? "closes" : "unreachable";
-  prelux_net_answer_free(&a);
-  free(url);
-  return ret;
+  static const char *const words[] = {[PRELUX_ALLUXIO_PULSE_NONE] = "unreachable",
+                                      [PRELUX_ALLUXIO_PULSE_OK] = "ok",
+                                      [PRELUX_ALLUXIO_PULSE_CLOSES] = "closes",
+                                      [PRELUX_ALLUXIO_PULSE_UNKNOWN] = "unknown"};
+  return words[prelux_alluxio_pulse(x->net, w, PRELUX_ALLUXIO_CONNECT_MS, 3, NULL)];
 }
 
 /* HEAD of a bucket that nobody has: never of "/", which would plant an empty listing for two days. */
@@ -61,6 +54,22 @@ static const char *s3_state(struct prelux_alluxio *x, const struct prelux_alluxi
   return ret;
 }
 
+/* NULL: all is well. */
+static const char *advice_for(const char *http, const char *s3)
+{
+  bool dumb = strcmp(http, "unreachable") == 0;
+  if (strcmp(s3, "ok") == 0)
+    return dumb ? "its HTTP port does not answer: is http_port the cluster's alluxio.worker.http.server.port?" : NULL;
+  if (strcmp(s3, "refuses") == 0)
+    return "name a user by options: alluxio.security.login.username";
+  if (strcmp(s3, "unreachable") == 0 && dumb)
+    return "neither port answers: is the worker dead, or a firewall between? Others, and the under store, serve its files";
+  if (strcmp(s3, "unreachable") == 0)
+    return "is alluxio.worker.s3.api.enabled=true there, and s3_port its alluxio.worker.rest.port? Nothing uncached can be read "
+           "without it";
+  return "its S3 API fails: the worker's log says why";
+}
+
 static void examine_workers(struct prelux_alluxio *x, const struct prelux_alluxio_view *v, cJSON *into)
 {
   cJSON *list = cJSON_AddArrayToObject(into, "asked");
@@ -68,15 +77,12 @@ static void examine_workers(struct prelux_alluxio *x, const struct prelux_alluxi
   {
     const struct prelux_alluxio_worker *w = &v->workers[i];
     cJSON *o = cJSON_CreateObject();
-    const char *s3 = s3_state(x, w);
+    const char *s3 = s3_state(x, w), *http = http_state(x, w), *advice = advice_for(http, s3);
     cJSON_AddStringToObject(o, "worker", w->address);
-    cJSON_AddStringToObject(o, "http", http_state(x, w));
+    cJSON_AddStringToObject(o, "http", http);
     cJSON_AddStringToObject(o, "s3", s3);
-    if (strcmp(s3, "ok") != 0)
-      cJSON_AddStringToObject(o, "advice",
-                              strcmp(s3, "refuses") == 0
-                                  ? "name a user by options: alluxio.security.login.username"
-                                  : "is alluxio.worker.s3.api.enabled=true there? Nothing uncached can be read without it");
+    if (advice)
+      cJSON_AddStringToObject(o, "advice", advice);
     cJSON_AddItemToArray(list, o);
   }
 }

@@ -16,6 +16,10 @@
 #define AGAIN_MS 1000        /* nobody is asked more often than that */
 #define EMPTY_BELIEVED 3     /* "nobody is registered", after there were some, is believed the third time: an etcd that comes back
                               * with an empty disk knows nobody until the workers have noticed */
+#define RETURN_MS 15000      /* etcd has been silent: so long a worker that it lost, and that answers, may take to register again */
+#define UNSEEN_MS 5000       /* the same when we have not asked for longer than a lease lives, so that it may have been silent */
+#define LEASE_MS 2000        /* the shortest there are (PROTOCOLS 2D.1) */
+#define SLOW_MS 1000         /* an answer that took so long is one of an etcd that was silent */
 #define ALIASES_MAX 256
 #define ALIAS_MS 60000
 
@@ -34,6 +38,9 @@ struct prelux_alluxio_members
   struct prelux_net *net;
   struct prelux_alluxio_etcd etcd; /* the thread's */
   atomic_bool stop;
+  int64_t asked_ms;           /* the thread's, as are the next two: when the last attempt began */
+  int64_t silent_ms;          /* when etcd was heard again, or slowly; 0: it has always been well */
+  int64_t absent_until_ms;    /* workers it lost, and that answer, stay until then; 0: nobody is missing */
 
   pthread_mutex_t lock; /* guards the rest */
   pthread_cond_t changed;
@@ -44,6 +51,7 @@ struct prelux_alluxio_members
   int64_t learned_ms;            /* last time somebody told us; 0: never */
   int64_t ended_ms;              /* of the last attempt */
   unsigned failures, empties;    /* in a row */
+  size_t absent;                 /* workers of the view that etcd tells nothing of, and that answer */
   int64_t failed_ms;
   struct prelux_problem problem; /* of the last attempt, when it failed */
   struct alias *aliases;
@@ -118,7 +126,32 @@ static int ask_dns(struct prelux_alluxio_members *m, struct prelux_alluxio_roste
   return err < 0 ? prelux_problem(why, -err, "membership from DNS: %s", strerror(-err)) : 0;
 }
 
-static int ask(struct prelux_alluxio_members *m, struct prelux_alluxio_view **ret, struct prelux_problem *why)
+/* Between two looks etcd may be silent unseen where they are further apart than a lease lives. */
+static int64_t unseen_ms(const struct prelux_alluxio_members *m)
+{
+  int64_t half = m->options->refresh_ms / 2;
+  return m->options->membership != PRELUX_ALLUXIO_ETCD || m->options->refresh_ms <= LEASE_MS ? 0 : half < UNSEEN_MS ? half : UNSEEN_MS;
+}
+
+/* Whom etcd has lost and who is there (alluxio_absent.c): for how long is it not believed? The view and failures are changed by this
+ * thread alone, so it may look at them without the lock. */
+static int keep_absent(struct prelux_alluxio_members *m, struct prelux_alluxio_roster *roster, size_t *ret_kept)
+{
+  int64_t now = prelux_alluxio_clock_ms();
+  size_t missing = prelux_alluxio_absent_count(m->view, roster);
+  *ret_kept = 0;
+  if (m->failures || now - m->asked_ms >= SLOW_MS)
+    m->silent_ms = now;
+  if (m->failures || !missing)
+    m->absent_until_ms = 0; /* what it said before the silence does not count */
+  if (!missing)
+    return 0;
+  if (!m->absent_until_ms)
+    m->absent_until_ms = now + (m->silent_ms && now - m->silent_ms < RETURN_MS ? RETURN_MS : unseen_ms(m));
+  return now < m->absent_until_ms ? prelux_alluxio_absent_keep(m->net, m->view, &m->stop, roster, ret_kept) : 0;
+}
+
+static int ask(struct prelux_alluxio_members *m, struct prelux_alluxio_view **ret, size_t *ret_absent, struct prelux_problem *why)
 {
   static const enum prelux_alluxio_trust worth[] = {[PRELUX_ALLUXIO_ETCD] = PRELUX_ALLUXIO_RING_KNOWN,
                                                     [PRELUX_ALLUXIO_LIST] = PRELUX_ALLUXIO_RING_LIKELY,
@@ -128,10 +161,22 @@ static int ask(struct prelux_alluxio_members *m, struct prelux_alluxio_view **re
   int err = how == PRELUX_ALLUXIO_ETCD   ? prelux_alluxio_etcd_fetch(&m->etcd, &roster, why)
             : how == PRELUX_ALLUXIO_LIST ? prelux_alluxio_roster_list(m->options, &roster)
                                          : ask_dns(m, &roster, why);
+  *ret_absent = 0;
+  if (err == 0 && how == PRELUX_ALLUXIO_ETCD && (err = keep_absent(m, &roster, ret_absent)) < 0)
+    prelux_problem(why, -err, "membership: %s", strerror(-err));
   if (err == 0 && (err = prelux_alluxio_view_make(m->options, m->health, worth[how], &roster, ret)) < 0)
     prelux_problem(why, -err, "membership: %s", strerror(-err));
   prelux_alluxio_roster_release(&roster);
   return err;
+}
+
+static void note_absent(struct prelux_alluxio_members *m, size_t n)
+{
+  if (n && !m->absent)
+    prelux_warn("backend %s: etcd has lost %zu workers that answer: they stay until they have registered again, or for %lld s",
+                m->options->name, n, (long long)(m->absent_until_ms - prelux_alluxio_clock_ms() + 999) / 1000);
+  m->absent = n;
+  m->stirred |= n > 0;
 }
 
 /* One attempt. Lock held, released meanwhile. */
@@ -139,10 +184,12 @@ static void attempt(struct prelux_alluxio_members *m)
 {
   struct prelux_alluxio_view *fresh = NULL;
   struct prelux_problem why = {0};
+  size_t absent;
   m->asking = true;
   m->stirred = false;
   pthread_mutex_unlock(&m->lock);
-  int err = ask(m, &fresh, &why);
+  m->asked_ms = prelux_alluxio_clock_ms();
+  int err = ask(m, &fresh, &absent, &why);
   pthread_mutex_lock(&m->lock);
   m->asking = false;
   m->ended_ms = prelux_alluxio_clock_ms();
@@ -156,6 +203,7 @@ static void attempt(struct prelux_alluxio_members *m)
       prelux_info("backend %s: membership from %s is known again", m->options->name, sources[m->options->membership]);
     m->failures = 0;
     m->problem = (struct prelux_problem){0};
+    note_absent(m, absent);
     learn(m, fresh);
   }
   pthread_cond_broadcast(&m->changed);
@@ -164,7 +212,8 @@ static void attempt(struct prelux_alluxio_members *m)
 static int64_t pause_ms(const struct prelux_alluxio_members *m)
 {
   int64_t ms = AGAIN_MS << (m->failures > 10 ? 9 : m->failures ? m->failures - 1 : 0);
-  return m->failures == 0 || ms > m->options->refresh_ms ? m->options->refresh_ms : ms;
+  int64_t longest = m->options->refresh_ms - unseen_ms(m); /* so that a removal counts within the refresh, doubts and all */
+  return m->failures == 0 || ms > longest ? longest : ms;
 }
 
 static void wait_until(struct prelux_alluxio_members *m, int64_t at_ms)
@@ -224,7 +273,8 @@ int prelux_alluxio_members_create(const struct prelux_alluxio_options *options, 
   pthread_cond_init(&m->changed, &attr);
   pthread_condattr_destroy(&attr);
   pthread_mutex_init(&m->lock, NULL);
-  if (options->membership == PRELUX_ALLUXIO_LIST && (err = ask(m, &m->view, why)) == 0)
+  size_t absent;
+  if (options->membership == PRELUX_ALLUXIO_LIST && (err = ask(m, &m->view, &absent, why)) == 0)
   {
     m->view->generation = ++m->generation;
     m->learned_ms = prelux_alluxio_clock_ms();
@@ -451,6 +501,8 @@ void prelux_alluxio_members_report(struct prelux_alluxio_members *m, struct cJSO
   if (v)
     cJSON_AddStringToObject(o, "ring", trusts[v->trust]);
   cJSON_AddNumberToObject(o, "virtual_nodes", m->options->virtual_nodes);
+  if (m->absent)
+    cJSON_AddNumberToObject(o, "lost_by_etcd", (double)m->absent);
   if (m->failures)
   {
     cJSON_AddStringToObject(o, "error", m->problem.text);

@@ -2,7 +2,8 @@
  *
  * Theory of operation. A view is an immutable snapshot {workers, ring}, reference counted. The first prelux_alluxio_view_get starts
  * a thread that fetches the membership, publishes a view when it differs from the one before, and goes on doing so every
- * `refresh_ms`; requests never wait for it but for the first view. When etcd cannot be asked the last view stays. Without any
+ * `refresh_ms`; requests never wait for it but for the first view. When etcd cannot be asked the last view stays, and so do, for
+ * some seconds after a silence, workers it has lost and that answer (alluxio_absent.c). Without any
  * view a get fails with -EIO that names etcd, after PRELUX_ALLUXIO_FIRST_WAIT_MS at most and at once while the thread is backing
  * off; the thread goes on trying, so it heals by itself. A fixed list needs no thread. */
 #ifndef PRELUX_BACKEND_ALLUXIO_MEMBERS_H
@@ -72,7 +73,8 @@ const struct prelux_alluxio_worker *prelux_alluxio_view_member(struct prelux_all
  * once a second. Does not wait. */
 void prelux_alluxio_members_stir(struct prelux_alluxio_members *m);
 
-/* Adds "trouble": text when no worker is known or none answers; "membership": {from: etcd|list|dns, workers, generation, age_s, ring: known|likely|guessed, virtual_nodes, error, error_age_s},
+/* Adds "trouble": text when no worker is known or none answers; "membership": {from: etcd|list|dns, workers, generation, age_s, ring: known|likely|guessed, virtual_nodes, lost_by_etcd, error,
+ * error_age_s},
  * and what prelux_alluxio_health_report adds for the workers of the view. Never blocks, starts nothing. */
 void prelux_alluxio_members_report(struct prelux_alluxio_members *m, struct cJSON *into);
 

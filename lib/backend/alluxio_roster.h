@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "lib/backend/alluxio_members.h"
 #include "lib/backend/alluxio_options.h"
 #include "lib/backend/alluxio_ring.h"
 
@@ -44,6 +45,21 @@ struct prelux_alluxio_etcd {
 /* All live workers. 0, -EIO with why naming the end points, -ENOMEM; *ret is to be released in any case. */
 int prelux_alluxio_etcd_fetch(struct prelux_alluxio_etcd *e, struct prelux_alluxio_roster *ret, struct prelux_problem *why);
 void prelux_alluxio_etcd_release(struct prelux_alluxio_etcd *e);
+
+/* alluxio_absent.c: workers of the view that etcd does not tell of any more. */
+enum prelux_alluxio_pulse
+{
+  PRELUX_ALLUXIO_PULSE_NONE,   /* nobody there, or silent */
+  PRELUX_ALLUXIO_PULSE_OK,
+  PRELUX_ALLUXIO_PULSE_CLOSES, /* closes the connection, which only something alive can do: no health call is known there */
+  PRELUX_ALLUXIO_PULSE_UNKNOWN /* could not be asked */
+};
+enum prelux_alluxio_pulse prelux_alluxio_pulse(struct prelux_net *net, const struct prelux_alluxio_worker *w, unsigned connect_ms,
+                                               unsigned stall_s, const atomic_bool *cancel);
+size_t prelux_alluxio_absent_count(const struct prelux_alluxio_view *known, const struct prelux_alluxio_roster *r); /* NULL: no view */
+/* Adds those to *r that answer; takes some seconds at most. 0, -ENOMEM or -E2BIG. */
+int prelux_alluxio_absent_keep(struct prelux_net *net, const struct prelux_alluxio_view *known, const atomic_bool *stop,
+                               struct prelux_alluxio_roster *r, size_t *ret_kept);
 
 /* alluxio_dns.c: getaddrinfo with an end. */
 #define PRELUX_ALLUXIO_DNS_MS 5000
