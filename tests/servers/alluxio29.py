@@ -27,7 +27,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from .base import LOOPBACK, Server, ServerError, free_port, port_open, run_by_hand
+from .base import LOOPBACK, Server, ServerError, free_port, installing, port_open, run_by_hand
 
 VERSION = "2.9.6"
 ARTIFACTS = ("alluxio-core-server-master", "alluxio-core-server-worker", "alluxio-core-server-proxy",
@@ -73,11 +73,16 @@ def installed():
 def install():
     """Fetch the jars once.  Maven's own store is kept inside the cache until the end, so a broken download goes on
     where it stopped, and is removed then: it is a second copy of everything."""
+    if not installed():
+        with installing(CACHE):
+            _install()
+
+
+def _install():
     if installed():
         return
     if not shutil.which("mvn"):
         raise ServerError("mvn is not installed (Debian: apt-get install maven)")
-    CACHE.mkdir(parents=True, exist_ok=True)
     (CACHE / "pom.xml").write_text(_pom())
     store, lib, log = CACHE / "m2", CACHE / "lib", CACHE / "install.log"
     shutil.rmtree(lib, ignore_errors=True)

@@ -25,7 +25,7 @@ import urllib.request
 from email.utils import formatdate
 from pathlib import Path
 
-from .base import LOOPBACK, Server, ServerError, free_port, run_by_hand
+from .base import LOOPBACK, Server, ServerError, free_port, installing, run_by_hand
 
 VERSION = "3.37.0"
 API_VERSION = "2021-12-02"
@@ -42,11 +42,16 @@ def installed():
 
 def install():
     """npm i, once; npm's registry and proxies are the machine's own affair."""
+    if not installed():
+        with installing(CACHE):
+            _install()
+
+
+def _install():
     if installed():
         return
     if not shutil.which("npm"):
         raise ServerError("npm is not installed (Debian: apt-get install npm)")
-    CACHE.mkdir(parents=True, exist_ok=True)
     (CACHE / "package.json").write_text(json.dumps({"private": True, "dependencies": {"azurite": VERSION}}))
     log = CACHE / "install.log"
     argv = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--omit=dev"]

@@ -7,6 +7,8 @@ dies without calling stop(), even by SIGKILL.  A JVM left behind by an interrupt
 """
 
 import atexit
+import contextlib
+import fcntl
 import os
 import random
 import shutil
@@ -66,6 +68,24 @@ def wait_for(condition, seconds, what="condition"):
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not true within {seconds:g} s")
         time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def installing(folder):
+    """Programs that install into a folder at the same time do so one after another, and look again whether there is still need.
+    A run of all tests installs before it begins and sets PRELUX_TEST_NO_INSTALL: what failed then is not tried by each file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    failed = folder / "failed"
+    if os.environ.get("PRELUX_TEST_NO_INSTALL"):
+        raise ServerError(failed.read_text() if failed.exists() else f"{folder} was not tried")
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            failed.unlink(missing_ok=True)
+            yield
+        except (ServerError, subprocess.TimeoutExpired) as error:
+            failed.write_text(str(error))
+            raise ServerError(str(error)) from None
 
 
 class Process:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .base import ServerError
+from .base import ServerError, installing
 
 CACHE = Path(__file__).resolve().parent / ".cache"
 NEEDED = (1, 25)
@@ -35,9 +35,13 @@ class GoTool:
 
     def install(self):
         """Build it unless this version is there; ServerError with the end of Go's words when that fails."""
+        if not self.installed():
+            with installing(self.folder):
+                self._install()
+
+    def _install(self):
         if self.installed():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         log = self.folder / "install.log"
         # CGO off: no C compiler's headers are needed, and the program runs everywhere.
         env = {**os.environ, "GOBIN": str(self.folder / "bin"), "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
