@@ -210,3 +210,9 @@ int prelux_index_get_inode(struct prelux_index_reader *r, const char *runtime, u
                               .valid_ns = s.valid_ns};
   return 1;
 }
+
+uint64_t prelux_index_links(struct prelux_index_reader *r, const char *runtime)
+{
+  uintptr_t map = current(r, runtime);
+  return map ? atomic_load_explicit(&address(map)->links, memory_order_acquire) : 0;
+}
