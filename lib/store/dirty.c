@@ -38,7 +38,7 @@ struct prelux_dirty *prelux_dirty_by_id(struct prelux_stage *g, int64_t id)
   return d;
 }
 
-static struct prelux_dirty *by_path(struct prelux_stage *g, const struct prelux_tree *t, const char *object, size_t len)
+struct prelux_dirty *prelux_dirty_find(struct prelux_stage *g, const struct prelux_tree *t, const char *object, size_t len)
 {
   struct prelux_dirty *d = g->by_path[path_slot(g, t, object, len)];
   while (d && (d->tree != t || strncmp(d->row.path, object, len) != 0 || d->row.path[len]))
@@ -48,7 +48,7 @@ static struct prelux_dirty *by_path(struct prelux_stage *g, const struct prelux_
 
 struct prelux_dirty *prelux_dirty_by_path(struct prelux_stage *g, const struct prelux_tree *t, const char *object)
 {
-  return by_path(g, t, object, strlen(object));
+  return prelux_dirty_find(g, t, object, strlen(object));
 }
 
 bool prelux_stage_has(const struct prelux_tree *t, const char *object, size_t len)
@@ -57,7 +57,7 @@ bool prelux_stage_has(const struct prelux_tree *t, const char *object, size_t le
   if (!g || g->count == 0)
     return false;
   pthread_mutex_lock(&g->lock);
-  bool there = by_path(g, t, object, len) != NULL;
+  bool there = prelux_dirty_find(g, t, object, len) != NULL;
   pthread_mutex_unlock(&g->lock);
   return there;
 }
@@ -70,14 +70,18 @@ void prelux_dirty_put(struct prelux_stage *g, struct prelux_dirty *d)
   slot = id_slot(g, d->row.id);
   d->by_id = g->by_id[slot];
   g->by_id[slot] = d;
-  bool named = d->row.path && (d->row.state == PRELUX_PENDING_WRITING || d->row.state == PRELUX_PENDING_READY);
-  if (named)
-  {
-    slot = path_slot(g, d->tree, d->row.path, strlen(d->row.path));
-    d->by_path = g->by_path[slot];
-    g->by_path[slot] = d;
-  }
+  if (d->row.path && (d->row.state == PRELUX_PENDING_WRITING || d->row.state == PRELUX_PENDING_READY))
+    prelux_dirty_unhide(g, d);
   g->count++;
+}
+
+void prelux_dirty_unhide(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  size_t slot = d->row.path ? path_slot(g, d->tree, d->row.path, strlen(d->row.path)) : 0;
+  if (!d->row.path)
+    return;
+  d->by_path = g->by_path[slot];
+  g->by_path[slot] = d;
 }
 
 static void dirty_free(struct prelux_dirty *d)

@@ -104,21 +104,22 @@ void prelux_view_attr(const struct prelux_view *v, const struct prelux_known *k,
   bool file = k->obj.type == PRELUX_FILE;
   *ret = (struct prelux_attr){
       .type = k->obj.type,
-      .cached = k->cache_ino != 0,
+      .cached = k->cache_ino != 0 && !k->live,
+      .flags = k->live ? PRELUX_ATTR_LIVE : 0,
       .mode = k->obj.mode ? k->obj.mode & 07777 : (file ? v->file_mode : v->dir_mode),
       .size = file ? k->obj.size : 0,
       .mtime_ns = k->obj.mtime_ns,
       .ino = k->ino ? k->ino : 1,
       .cache_ino = k->cache_ino,
       .cache_dev = k->cache_ino ? v->tree->store->dev : 0,
-      .valid_ns = valid_until(v, k),
+      .valid_ns = k->live ? UINT64_MAX : valid_until(v, k),
   };
 }
 
 static bool view_indexed(const struct prelux_view *v)
 {
   for (size_t i = 0; i < v->tree->n_views; i++)
-    if (v->tree->views[i] == v->id)
+    if (v->tree->views[i].id == v->id)
       return true;
   return false;
 }
@@ -129,11 +130,8 @@ void prelux_view_publish(const struct prelux_view *v, const char *object, size_t
   struct prelux_attr attr;
   if (!index || !view_indexed(v))
     return;
-  if (prelux_stage_has(v->tree, object, len)) /* what is known is of the remote's object: readers are to ask */
-  {
-    prelux_index_drop(index, v->id, object, len);
+  if (prelux_stage_publish(v, object, len)) /* what is known is of the remote's object */
     return;
-  }
   prelux_view_attr(v, k, &attr);
   /* A slot without validity is of use only for the inode key that comes with it. */
   if (attr.valid_ns || attr.cached)
@@ -147,5 +145,5 @@ void prelux_tree_unpublish(const struct prelux_tree *t, const char *object, size
   if (!t->store->index)
     return;
   for (size_t i = 0; i < t->n_views; i++)
-    prelux_index_drop(t->store->index, t->views[i], object, len);
+    prelux_index_drop(t->store->index, t->views[i].id, object, len);
 }

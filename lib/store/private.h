@@ -46,6 +46,7 @@ struct prelux_known {
   uint64_t learned_ns;      /* CLOCK_MONOTONIC before the remote was asked; 0: a catalogue row, not asked in this life */
   uint64_t cache_ino;       /* what lies at the cache path is whole, of this version, and was seen in this life; 0: unknown */
   uint64_t ino;             /* st_ino of this version (number.c); 0 only for what is not there */
+  bool live;                /* written here and not sent yet: cache_ino is that of its staging file */
 };
 
 uint64_t prelux_store_now(void);  /* CLOCK_MONOTONIC, ns */
@@ -69,7 +70,8 @@ void prelux_tree_unpublish(const struct prelux_tree *t, const char *object, size
 struct prelux_number {
   uint64_t base;       /* hash of the path: the number itself while generation is 0 */
   uint64_t generation; /* CLOCK_REALTIME ns at which a replacement was seen, 0: never */
-  uint64_t stamp;      /* of the version it belongs to */
+  uint64_t stamp;      /* of the version it belongs to; 0: whichever comes next */
+  uint64_t ino;        /* not 0: the number, whatever the others say: the object was written here, or renamed */
 };
 struct prelux_numbers {
   pthread_mutex_t learn; /* outermost of all locks: held from looking at what was known until the new is remembered */
@@ -91,6 +93,18 @@ uint64_t prelux_learn_number(const struct prelux_tree *t, const char *object, si
 void prelux_number_note(struct prelux_tree *t, const char *object, const struct prelux_object *obj);
 /* The number of a version that the catalogue has; 0: the object was seen replaced since. */
 uint64_t prelux_number_of(struct prelux_tree *t, const char *object, const struct prelux_object *obj);
+/* The number of a file that is made here: nobody has it, and none is noted: whoever knows staging inode and made_ns (the journal's row,
+ * PRELUX_PENDING_FRESH) finds it again. No lock. */
+uint64_t prelux_number_fresh(const struct prelux_tree *t, uint64_t staging_ino, int64_t made_ns);
+/* These take the learn lock, and save. */
+/* The object's version obj (NULL: whichever the remote shows next) has the number `ino`: carried along by a rename. */
+void prelux_number_set(struct prelux_tree *t, const char *object, uint64_t ino, const struct prelux_object *obj);
+/* The object was removed here: what comes next at this path has another number. */
+void prelux_number_end(struct prelux_tree *t, const char *object);
+/* A file written here is on the remote as obj, as the remote tells it. To be called before obj gets into memory or catalogue: its number
+ * stays `ino`, and as long as the remote has that version readers see the mode (0: the remote's) and the mtime_ns it has here. */
+void prelux_learn_written(struct prelux_tree *t, const char *object, uint64_t ino, const struct prelux_object *obj, uint32_t mode,
+                          int64_t mtime_ns);
 
 /* ---- catalogue (catalogue.c): durable; own mutex ---- */
 
@@ -330,6 +344,10 @@ uint64_t prelux_store_drop_row(struct prelux_tree *t, const char *object);
 struct prelux_stage;
 /* Is there a file of this path that is newer than the remote's? store.lock may be held. */
 bool prelux_stage_has(const struct prelux_tree *t, const char *object, size_t len);
+/* If there is: puts its LIVE slot into the index, for this view (store.lock held). */
+bool prelux_stage_publish(const struct prelux_view *v, const char *object, size_t len);
+/* A view of a tree is used for the first time. */
+void prelux_live_begin(struct prelux_view *v);
 
 /* ---- the structs ---- */
 
@@ -341,7 +359,7 @@ struct prelux_tree {
   int fd; /* its data folder */
   uint64_t dev, key, base_id;
   struct prelux_backend *backend; /* given to views made from now on */
-  uint64_t *views;
+  struct prelux_view *views; /* those that the index has slots of; their `backend` means nothing */
   size_t n_views;
   bool taken_up; /* what was being written to it is known */
   struct prelux_numbers numbers;

@@ -11,7 +11,6 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
-#include "lib/index/writer.h"
 
 /* Flags of the program's open that matter to the file behind its name. */
 enum { FLAGS = O_ACCMODE | O_APPEND | O_TRUNC | O_DIRECT | O_SYNC | O_DSYNC | O_NONBLOCK | O_NOATIME };
@@ -77,6 +76,7 @@ static int begin(const struct opening *o, struct prelux_dirty *d, int fd, int (*
   d->busy = true;
   prelux_dirty_put(o->g, d);
   pthread_mutex_unlock(&o->g->lock);
+  prelux_live_show(d->tree, o->object);
   return 0;
 }
 
@@ -86,16 +86,6 @@ static void row_becomes(struct prelux_stage *g, struct prelux_dirty *d, const st
   pthread_mutex_lock(&g->lock);
   d->row = *next;
   pthread_mutex_unlock(&g->lock);
-}
-
-/* What memory and index say of the remote's object is not what is to be seen. */
-static void forget(const struct opening *o)
-{
-  struct prelux_store *s = o->g->store;
-  pthread_mutex_lock(&s->lock);
-  prelux_tree_unpublish(o->v->tree, o->object, strlen(o->object));
-  prelux_memory_forget(o->v->tree, o->object, strlen(o->object));
-  pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- a new file ---- */
@@ -124,8 +114,6 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base)
     d->shown = prelux_learn_number(d->tree, o->object, strlen(o->object));
     prelux_learn_unlock(d->tree);
     rc = begin(o, d, fd, link_new);
-    if (rc == 0)
-      forget(o); /* "not there" above all */
   }
   else if (d)
   {
@@ -139,7 +127,8 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base)
 
 /* ---- the clean file itself ---- */
 
-/* Out of the tree: the index forgets it before it is written to, the catalogue afterwards. */
+/* Out of the tree: the index forgets its name before it is written to, the catalogue afterwards. Who has it open goes on to be told what it is:
+ * its inode's slot becomes a LIVE one. */
 static int take_name(const struct opening *o, struct prelux_dirty *d, int fd)
 {
   struct prelux_store *s = o->g->store;
@@ -158,9 +147,7 @@ static int take_name(const struct opening *o, struct prelux_dirty *d, int fd)
   {
     pthread_mutex_lock(&s->lock);
     prelux_tree_unpublish(d->tree, o->object, strlen(o->object));
-    if (s->index)
-      prelux_index_drop_inode(s->index, s->dev, d->row.ino);
-    prelux_memory_forget(d->tree, o->object, strlen(o->object));
+    prelux_entry_drop(d->tree, o->object, strlen(o->object));
     pthread_mutex_unlock(&s->lock);
     rc = prelux_os.renameat(dir, base, o->g->fd, name) < 0 ? -errno : 0;
   }
@@ -508,7 +495,7 @@ static uint64_t look(struct prelux_stage *g, const struct prelux_tree *t, const 
   if (d)
   {
     *ret = (struct prelux_known){.obj = {.type = PRELUX_FILE, .mode = d->row.mode, .size = d->row.size, .mtime_ns = d->row.mtime_ns},
-                                 .ino = d->shown};
+                                 .cache_ino = d->row.ino, .live = true, .ino = d->shown};
     ino = d->row.ino;
   }
   pthread_mutex_unlock(&g->lock);

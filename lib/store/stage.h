@@ -93,6 +93,15 @@ void prelux_dirty_remove(struct prelux_stage *g, struct prelux_dirty *d); /* out
 /* Waits until nobody works on d and makes it the caller's. False: it died meanwhile. stage.lock held. */
 bool prelux_dirty_grab(struct prelux_stage *g, struct prelux_dirty *d);
 void prelux_dirty_release(struct prelux_stage *g, struct prelux_dirty *d);
+void prelux_dirty_unhide(struct prelux_stage *g, struct prelux_dirty *d); /* undoes that */
+struct prelux_dirty *prelux_dirty_find(struct prelux_stage *g, const struct prelux_tree *t, const char *object, size_t len);
+/* Live files (stage_live.c). None of them with a lock held. */
+void prelux_live_attr(const struct prelux_dirty *d, const struct prelux_view *v, struct prelux_attr *ret); /* but this: stage.lock */
+void prelux_live_show(struct prelux_tree *t, const char *object); /* slots of all views, as the tables say now */
+/* The path shows the remote's object again, and what was known of that is forgotten. d stays in the other tables. */
+void prelux_live_end(struct prelux_stage *g, struct prelux_dirty *d);
+void prelux_live_again(struct prelux_stage *g, struct prelux_dirty *d); /* undoes that */
+void prelux_live_clean(struct prelux_dirty *d, const struct prelux_object *obj); /* its file is the cache file of obj now */
 void prelux_stage_name(uint64_t ino, char ret[24]);
 int prelux_stage_journal(struct prelux_stage *g, enum prelux_edit_kind kind, struct prelux_pending *row); /* one change */
 int prelux_stage_reopen(const struct prelux_stage *g, uint64_t ino, int flags); /* a descriptor of staging/<ino>, or -errno */

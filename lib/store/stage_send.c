@@ -175,7 +175,9 @@ static int fill_row(struct prelux_stage *g, const struct prelux_dirty *d, const 
   return rc;
 }
 
-int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_problem *why)
+/* The name moves from staging into the tree. Readers who still see the LIVE slot find no staging file and look again; who asks meanwhile
+ * waits for the flight. */
+static int move_in(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj)
 {
   struct prelux_store *s = g->store;
   struct prelux_row row;
@@ -186,19 +188,42 @@ int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const s
     rc = prelux_disk_parent(d->tree, d->row.path, true, &dir, &base);
   if (rc == 0)
     rc = prelux_catalogue_begin(s->cat, d->tree->id, d->row.path, &row);
-  if (rc == 0 && (rc = rename_in(g, d, dir, base)) < 0)
-    prelux_catalogue_abort(s->cat, d->tree->id, d->row.path);
+  if (rc == 0)
+  {
+    prelux_live_end(g, d);
+    rc = rename_in(g, d, dir, base);
+    if (rc < 0)
+    {
+      prelux_catalogue_abort(s->cat, d->tree->id, d->row.path);
+      prelux_live_again(g, d);
+    }
+  }
   if (dir >= 0)
     prelux_os.close(dir);
   if (rc < 0)
-    return prelux_problem(why, -rc, "cannot put the written file %.200s into the cache: %s", d->row.path, strerror(-rc));
+    return rc;
   rc = prelux_catalogue_finish(s->cat, d->tree->id, d->row.path, &row, &old);
   pthread_mutex_lock(&s->lock);
   s->unsynced = true;
   if (rc == 0)
     prelux_store_account(s, old, (int64_t)row.bytes);
-  prelux_memory_forget(d->tree, d->row.path, strlen(d->row.path));
   pthread_mutex_unlock(&s->lock);
+  prelux_live_clean(d, obj);
+  return 0;
+}
+
+int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_problem *why)
+{
+  struct prelux_store *s = g->store;
+  const struct prelux_view v = {.tree = d->tree, .backend = d->tree->backend};
+  struct prelux_flight flight;
+  int rc;
+  while (!prelux_flight_begin(&flight, &v, PRELUX_FLIGHT_FILL, d->row.path, &rc, NULL))
+    ; /* whoever looked at the path is done: he waits for nobody who works on a staging file */
+  rc = move_in(g, d, obj);
+  prelux_flight_end(s, &flight, 0, NULL);
+  if (rc < 0)
+    return prelux_problem(why, -rc, "cannot put the written file %.200s into the cache: %s", d->row.path, strerror(-rc));
   rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &d->row);
   if (rc < 0) /* the next start finds the file in the tree and drops the row */
     prelux_warn("journal of %s: %s", s->dir, strerror(-rc));
@@ -253,12 +278,13 @@ static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, con
   d->row = next;
   if (next.state == PRELUX_PENDING_REFUSED)
   {
-    prelux_dirty_hide(g, d);
     prelux_order_remove(g->order, next.id);
     d->queued = false;
     g->refused++;
   }
   pthread_mutex_unlock(&g->lock);
+  if (next.state == PRELUX_PENDING_REFUSED)
+    prelux_live_end(g, d);
 }
 
 int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why)

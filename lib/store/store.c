@@ -420,20 +420,20 @@ uint64_t prelux_tree_dev(const struct prelux_tree *t)
 }
 
 /* True: seen for the first time. */
-static bool add_view(struct prelux_tree *t, uint64_t id)
+static bool add_view(struct prelux_tree *t, const struct prelux_view *v)
 {
   for (size_t i = 0; i < t->n_views; i++)
-    if (t->views[i] == id)
+    if (t->views[i].id == v->id)
       return false;
   if (t->n_views == PRELUX_VIEWS_MAX)
   {
     prelux_warn("%s: more than %u ways to see one tree; this one is served without the index", t->identity, PRELUX_VIEWS_MAX);
     return false;
   }
-  uint64_t *grown = realloc(t->views, (t->n_views + 1) * sizeof *grown);
+  struct prelux_view *grown = realloc(t->views, (t->n_views + 1) * sizeof *grown);
   if (!grown)
     return false;
-  grown[t->n_views++] = id;
+  grown[t->n_views++] = *v;
   t->views = grown;
   return true;
 }
@@ -453,8 +453,11 @@ void prelux_view_init(struct prelux_view *v, struct prelux_tree *t, uint32_t fre
       .file_mode = file_mode & 07777,
       .dir_mode = dir_mode & 07777,
   };
-  bool first = add_view(t, v->id);
+  bool first = add_view(t, v);
   pthread_mutex_unlock(&t->store->lock);
   if (first && t->store->index)
+  {
     prelux_open_warm(v);
+    prelux_live_begin(v);
+  }
 }

@@ -22,6 +22,8 @@
 #include "include/prelux/table.h"
 #include "lib/base/os.h"
 #include "lib/conf/conf.h"
+#include "lib/index/reader.h"
+#include "lib/index/writer.h"
 #include "lib/store/stage.h"
 
 enum fault { NO_FAULT, FAIL_EIO, FAIL_EACCES, LOSE_BEFORE, LOSE_AFTER, CHANGE_BEFORE };
@@ -38,6 +40,8 @@ static struct faulty {
 
 static struct {
   char top[200], remote[220], cache[220];
+  struct prelux_index_writer *index;
+  struct prelux_index_reader reader;
   struct prelux_store *s;
   struct prelux_tree *t;
   struct prelux_view v;
@@ -110,7 +114,9 @@ static inline int faulty_put(struct prelux_backend *b, const char *path, int fd,
 static inline int rig_open(void)
 {
   struct prelux_store_opts opts = {.dir = rig.cache, .max_size = 64 << 20, .high = 0.9, .low = 0.7};
-  int rc = prelux_store_open(&opts, NULL, &rig.s, &rig.why);
+  int rc = prelux_index_writer_create(rig.top, 1u << 10, 1u << 12, &rig.index);
+  if (rc == 0)
+    rc = prelux_store_open(&opts, rig.index, &rig.s, &rig.why);
   if (rc == 0)
     rc = prelux_store_writable(rig.s, &rig.why);
   if (rc == 0)
@@ -126,6 +132,8 @@ static inline int rig_open(void)
 static inline void rig_close(void)
 {
   prelux_store_close(rig.s);
+  prelux_index_writer_free(rig.index);
+  rig.index = NULL;
   rig.g = NULL;
   rig.s = NULL;
 }

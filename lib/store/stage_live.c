@@ -1,0 +1,101 @@
+/* Live files in the index: what is being written, or waits to be sent, can be looked at and opened without asking the daemon.
+ *
+ * For each view of the tree a live file has a slot that says LIVE and names its staging file; it is valid for ever, because the
+ * kernel knows size and time. Slots and tables change together, under store.lock: a path has a LIVE slot only while its file is in the
+ * tables, and what is known of the remote's object is never published over it (prelux_view_publish comes here first). */
+#include <string.h>
+
+#include "lib/index/writer.h"
+#include "lib/store/stage.h"
+
+void prelux_live_attr(const struct prelux_dirty *d, const struct prelux_view *v, struct prelux_attr *ret)
+{
+  const struct prelux_known k = {.obj = {.type = PRELUX_FILE, .mode = d->row.mode, .size = d->row.size, .mtime_ns = d->row.mtime_ns},
+                                 .cache_ino = d->row.ino, .live = true, .ino = d->shown};
+  prelux_view_attr(v, &k, ret);
+}
+
+bool prelux_stage_publish(const struct prelux_view *v, const char *object, size_t len)
+{
+  struct prelux_tree *t = v->tree;
+  struct prelux_stage *g = t->store->stage;
+  struct prelux_attr attr;
+  if (!g || g->count == 0)
+    return false;
+  pthread_mutex_lock(&g->lock);
+  const struct prelux_dirty *d = prelux_dirty_find(g, t, object, len);
+  if (d)
+    prelux_live_attr(d, v, &attr);
+  pthread_mutex_unlock(&g->lock);
+  if (d)
+    prelux_index_put(t->store->index, v->id, object, len, &attr, t->dev);
+  return d != NULL;
+}
+
+void prelux_live_show(struct prelux_tree *t, const char *object)
+{
+  struct prelux_store *s = t->store;
+  size_t len = strlen(object);
+  pthread_mutex_lock(&s->lock);
+  for (size_t i = 0; s->index && i < t->n_views; i++)
+    if (!prelux_stage_publish(&t->views[i], object, len))
+      prelux_index_drop(s->index, t->views[i].id, object, len);
+  pthread_mutex_unlock(&s->lock);
+}
+
+void prelux_live_begin(struct prelux_view *v)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_stage *g = s->stage;
+  struct prelux_attr attr;
+  if (!g || g->count == 0 || !s->index)
+    return;
+  pthread_mutex_lock(&s->lock);
+  pthread_mutex_lock(&g->lock);
+  for (size_t i = 0; i < g->slots; i++)
+    for (const struct prelux_dirty *d = g->by_path[i]; d; d = d->by_path)
+      if (d->tree == v->tree)
+      {
+        prelux_live_attr(d, v, &attr);
+        prelux_index_put(s->index, v->id, d->row.path, strlen(d->row.path), &attr, v->tree->dev);
+      }
+  pthread_mutex_unlock(&g->lock);
+  pthread_mutex_unlock(&s->lock);
+}
+
+void prelux_live_end(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  struct prelux_store *s = g->store;
+  pthread_mutex_lock(&s->lock);
+  pthread_mutex_lock(&g->lock);
+  prelux_dirty_hide(g, d);
+  pthread_mutex_unlock(&g->lock);
+  if (d->row.path)
+  {
+    prelux_tree_unpublish(d->tree, d->row.path, strlen(d->row.path));
+    prelux_memory_forget(d->tree, d->row.path, strlen(d->row.path));
+  }
+  pthread_mutex_unlock(&s->lock);
+}
+
+void prelux_live_again(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  pthread_mutex_lock(&g->lock);
+  prelux_dirty_unhide(g, d);
+  pthread_mutex_unlock(&g->lock);
+  if (d->row.path)
+    prelux_live_show(d->tree, d->row.path);
+}
+
+void prelux_live_clean(struct prelux_dirty *d, const struct prelux_object *obj)
+{
+  struct prelux_tree *t = d->tree;
+  struct prelux_store *s = t->store;
+  size_t len = strlen(d->row.path);
+  struct prelux_known k = {.obj = *obj, .learned_ns = prelux_store_now(), .cache_ino = d->row.ino, .ino = d->shown};
+  pthread_mutex_lock(&s->lock);
+  prelux_entry_put(t, d->row.path, len, &k);
+  for (size_t i = 0; i < t->n_views; i++)
+    prelux_view_publish(&t->views[i], d->row.path, len, &k);
+  pthread_mutex_unlock(&s->lock);
+}

@@ -1,0 +1,181 @@
+/* Live files in the index: while a file is being written or waits to be sent, every view has a slot that names its staging file. */
+#include "tests/unit/stage_rig.h"
+
+enum { NOTHING, CLEAN, LIVE };
+
+static struct prelux_attr slot;
+
+static int indexed_in(const struct prelux_view *v, const char *object)
+{
+  if (!prelux_index_get(&rig.reader, rig.top, v->id, object, strlen(object), &slot))
+    return NOTHING;
+  return slot.flags & PRELUX_ATTR_LIVE ? LIVE : CLEAN;
+}
+
+static int indexed(const char *object)
+{
+  return indexed_in(&rig.v, object);
+}
+
+static uint64_t number_of(int fd)
+{
+  struct stat st;
+  assert_int_equal(fstat(fd, &st), 0);
+  return st.st_ino;
+}
+
+/* What the library does with a LIVE slot: the staging file by its number. */
+static bool in_staging(uint64_t ino)
+{
+  struct stat st;
+  char path[600];
+  snprintf(path, sizeof path, "%s/%llu", prelux_store_staging(rig.s), (unsigned long long)ino);
+  return lstat(path, &st) == 0 && st.st_ino == ino;
+}
+
+static void test_new_file(void **state)
+{
+  struct prelux_attr inode;
+  struct prelux_view other;
+  prelux_view_init(&other, rig.t, PRELUX_FRESH_ALWAYS, 0, 0, 0600, 0700);
+  int fd = wopen("new", O_WRONLY | O_CREAT);
+  uint64_t ino = number_of(fd);
+  assert_int_equal(indexed("new"), LIVE);
+  assert_true(slot.cache_ino == ino && slot.type == PRELUX_FILE && slot.mode == 0640 && slot.cached == 0 && slot.ino != 0);
+  uint64_t shown = slot.ino;
+  assert_int_equal(indexed_in(&other, "new"), LIVE); /* also where nothing is believed for longer than a call */
+  assert_true(slot.ino == shown && in_staging(slot.cache_ino));
+  assert_int_equal(prelux_index_get_inode(&rig.reader, rig.top, rig.s->dev, ino, &inode), 1);
+  assert_true(inode.flags & PRELUX_ATTR_LIVE);
+  assert_int_equal(inode.ino, shown);
+  struct prelux_view late;
+  prelux_view_init(&late, rig.t, PRELUX_FRESH_IMMUTABLE, 0, 0, 0604, 0705);
+  assert_int_equal(indexed_in(&late, "new"), LIVE); /* and in a view that came later */
+  say(fd, "hello");
+  assert_int_equal(wclose(fd), 0);
+  assert_int_equal(indexed("new"), CLEAN);
+  assert_true(slot.cached && slot.cache_ino == ino && slot.ino == shown && slot.size == 5);
+  assert_int_not_equal(indexed_in(&other, "new"), LIVE);
+  assert_int_equal(indexed_in(&late, "new"), CLEAN);
+  assert_false(in_staging(ino));
+  assert_int_equal(prelux_index_get_inode(&rig.reader, rig.top, rig.s->dev, ino, &inode), 1);
+  assert_false(inode.flags & PRELUX_ATTR_LIVE);
+}
+
+static void test_clean_file(void **state)
+{
+  struct prelux_attr inode;
+  put_text("old", "abc");
+  assert_string_equal(read_text("old"), "abc");
+  assert_int_equal(indexed("old"), CLEAN);
+  uint64_t ino = slot.cache_ino, shown = slot.ino;
+  int fd = wopen("old", O_WRONLY | O_APPEND);
+  assert_int_equal(indexed("old"), LIVE);
+  assert_true(slot.cache_ino == ino && slot.ino == shown && slot.mode == 0644);
+  assert_int_equal(prelux_index_get_inode(&rig.reader, rig.top, rig.s->dev, ino, &inode), 1);
+  assert_true((inode.flags & PRELUX_ATTR_LIVE) && inode.ino == shown);
+  /* What readers learn of the remote's object meanwhile is not shown. */
+  struct prelux_known k = {.obj = {.type = PRELUX_FILE, .size = 77, .version = "x"}, .learned_ns = prelux_store_now(), .ino = 5};
+  pthread_mutex_lock(&rig.s->lock);
+  prelux_view_publish(&rig.v, "old", 3, &k);
+  pthread_mutex_unlock(&rig.s->lock);
+  assert_int_equal(indexed("old"), LIVE);
+  assert_int_equal(wclose(fd), 0); /* nothing was written */
+  assert_int_equal(indexed("old"), CLEAN);
+  assert_true(slot.cache_ino == ino && slot.ino == shown && slot.size == 3);
+}
+
+static void test_waiting_and_refused(void **state)
+{
+  int64_t next;
+  rig.rules.async = true;
+  int fd = wopen("f", O_WRONLY | O_CREAT);
+  say(fd, "1");
+  assert_int_equal(wclose(fd), 0);
+  assert_int_equal(indexed("f"), LIVE); /* until the remote has it */
+  while (prelux_stage_work(rig.g, &next) == 1)
+    ;
+  assert_int_equal(indexed("f"), CLEAN);
+  fd = wopen("g", O_WRONLY | O_CREAT);
+  say(fd, "mine");
+  put_text("g", "theirs");
+  assert_int_equal(wclose(fd), 0);
+  while (prelux_stage_work(rig.g, &next) == 1)
+    ;
+  assert_int_equal(pending(), 1);
+  assert_int_not_equal(indexed("g"), LIVE); /* refused: the path shows the remote's */
+  assert_string_equal(read_text("g"), "theirs");
+}
+
+static void test_restart(void **state)
+{
+  int fd = wopen("f", O_WRONLY | O_CREAT);
+  uint64_t ino = number_of(fd);
+  say(fd, "1");
+  rig_close();
+  memset(&rig.reader, 0, sizeof rig.reader);
+  assert_int_equal(rig_open(), 0);
+  assert_int_equal(indexed("f"), LIVE);
+  assert_int_equal(slot.cache_ino, ino);
+  assert_int_equal(wclose(fd), 0);
+  while (pending())
+    prelux_stage_work(rig.g, &(int64_t){0});
+  assert_int_equal(indexed("f"), CLEAN);
+}
+
+/* A reader as the library is: slot, staging file or cache file, else it asks; never finds anything but the one inode, or nothing. */
+static void *look_all_the_time(void *arg)
+{
+  atomic_bool *end = arg;
+  struct prelux_index_reader reader = {0};
+  unsigned lost = 0;
+  while (!atomic_load(end))
+  {
+    struct prelux_attr a;
+    if (!prelux_index_get(&reader, rig.top, rig.v.id, "f", 1, &a))
+    {
+      struct prelux_problem why;
+      lost += prelux_store_stat(&rig.v, "f", 0, &a, &why) == -ENOENT;
+    }
+    else
+      lost += a.type == PRELUX_NONE;
+  }
+  return (void *)(uintptr_t)lost;
+}
+
+static void test_name_is_never_gone(void **state)
+{
+  pthread_t readers[2];
+  atomic_bool end = false;
+  int first = wopen("f", O_WRONLY | O_CREAT);
+  say(first, "x");
+  assert_int_equal(wclose(first), 0);
+  for (int i = 0; i < 2; i++)
+    pthread_create(&readers[i], NULL, look_all_the_time, &end);
+  for (int i = 0; i < 300; i++)
+  {
+    int fd = wopen("f", O_WRONLY | (i % 2 ? O_APPEND : O_TRUNC));
+    assert_true(fd >= 0);
+    say(fd, "y");
+    assert_int_equal(wclose(fd), 0);
+  }
+  atomic_store(&end, true);
+  for (int i = 0; i < 2; i++)
+  {
+    void *lost;
+    pthread_join(readers[i], &lost);
+    assert_int_equal((uintptr_t)lost, 0);
+  }
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_new_file, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_clean_file, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_waiting_and_refused, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_restart, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_name_is_never_gone, set_up, tear_down),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
