@@ -17,7 +17,7 @@
 #include "lib/base/os.h"
 #include "lib/store/sql.h"
 
-#define SCHEMA_VERSION "1"
+#define SCHEMA_VERSION "2"
 #define BUSY_MS 10000
 #define ROW "size,mtime,mode,version,md5,ino,bytes,file_mtime,used,epoch"
 #define COLUMNS                                                                                                           \
@@ -38,8 +38,19 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS recovered(name TEXT PRIMARY KEY, tree INTEGER NOT NULL, path BLOB NOT NULL,"
     " at INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS numbers(tree INTEGER NOT NULL, base INTEGER NOT NULL, generation INTEGER NOT NULL,"
-    " stamp INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY(tree, base)) WITHOUT ROWID;"
+    " stamp INTEGER NOT NULL, at INTEGER NOT NULL, ino INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(tree, base)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS attrs(tree INTEGER NOT NULL, path BLOB NOT NULL, stamp INTEGER NOT NULL, which INTEGER NOT NULL,"
+    " mode INTEGER NOT NULL, mtime INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL, at INTEGER NOT NULL,"
+    " PRIMARY KEY(tree, path)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS links(tree INTEGER NOT NULL, path BLOB NOT NULL, target BLOB NOT NULL, ino INTEGER NOT NULL,"
+    " mtime INTEGER NOT NULL, PRIMARY KEY(tree, path)) WITHOUT ROWID;"
     "INSERT OR IGNORE INTO meta VALUES('schema','" SCHEMA_VERSION "');";
+
+/* What a catalogue of the version before lacks; new tables are made above. */
+static const char from_1[] = "BEGIN IMMEDIATE;"
+                             "ALTER TABLE numbers ADD COLUMN ino INTEGER NOT NULL DEFAULT 0;"
+                             "UPDATE meta SET value='2' WHERE key='schema';"
+                             "COMMIT;";
 
 enum stmt {
   BEGIN, COMMIT, ROLLBACK, META, SET_META, TREE, ADD_TREE, GET, FILL, FINISH, ABORT, DEL, BYTES, TOUCH,
@@ -71,10 +82,10 @@ static const char *const sql[STATEMENTS] = {
     [LATER] = VICTIM "objects WHERE epoch>?1 LIMIT ?2",
     [PROMOTE] = "INSERT OR REPLACE INTO objects SELECT * FROM fills WHERE tree=?1 AND path=?2",
     [TOTALS] = "SELECT coalesce(sum(bytes),0),count(*),coalesce(max(epoch),0) FROM objects",
-    [NUMBERS] = "SELECT base,generation,stamp FROM numbers WHERE tree=?1",
-    [SET_NUMBER] = "INSERT OR REPLACE INTO numbers VALUES(?1,?2,?3,?4,?5)",
+    [NUMBERS] = "SELECT base,generation,stamp,ino FROM numbers WHERE tree=?1",
+    [SET_NUMBER] = "INSERT OR REPLACE INTO numbers(tree,base,generation,stamp,at,ino) VALUES(?1,?2,?3,?4,?5,?6)",
     [PRUNE_NUMBERS] = "DELETE FROM numbers WHERE tree=?1 AND base NOT IN"
-                      " (SELECT base FROM numbers WHERE tree=?1 ORDER BY generation>0 DESC, at DESC LIMIT ?2)",
+                      " (SELECT base FROM numbers WHERE tree=?1 ORDER BY generation>0 OR ino>0 DESC, at DESC LIMIT ?2)",
     [RECOVERED] = "INSERT OR REPLACE INTO recovered VALUES(?1,?2,?3,?4)",
 };
 
@@ -138,10 +149,25 @@ static void column_text(sqlite3_stmt *st, int i, char *ret, size_t cap)
   snprintf(ret, cap, "%s", text ? text : "");
 }
 
+static int read_text(void *arg, int columns, char **values, char **names)
+{
+  snprintf(arg, 16, "%s", columns == 1 && values[0] ? values[0] : "");
+  return 0;
+}
+
+/* Brings the file up to our version; SQLITE_CORRUPT: it is of one that we do not know. */
+static int migrate(struct prelux_catalogue *c)
+{
+  char version[16] = "";
+  int rc = sqlite3_exec(c->db, "SELECT value FROM meta WHERE key='schema'", read_text, version, NULL);
+  if (rc == SQLITE_OK && strcmp(version, "1") == 0)
+    return sqlite3_exec(c->db, from_1, NULL, NULL, NULL);
+  return rc != SQLITE_OK || strcmp(version, SCHEMA_VERSION) == 0 ? rc : SQLITE_CORRUPT;
+}
+
 static int open_db(struct prelux_catalogue *c, const char *path)
 {
   static const char pragmas[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;";
-  char version[16] = "";
   int rc = sqlite3_open_v2(path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
   if (rc == SQLITE_OK)
   {
@@ -151,13 +177,11 @@ static int open_db(struct prelux_catalogue *c, const char *path)
   }
   if (rc == SQLITE_OK)
     rc = sqlite3_exec(c->db, schema, NULL, NULL, NULL);
+  if (rc == SQLITE_OK)
+    rc = migrate(c);
   for (int i = 0; rc == SQLITE_OK && i < STATEMENTS; i++)
     rc = sqlite3_prepare_v3(c->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &c->stmts[i], NULL);
-  if (rc != SQLITE_OK)
-    return rc;
-  return prelux_catalogue_meta(c, "schema", version, sizeof version) == 0 && strcmp(version, SCHEMA_VERSION) == 0
-             ? SQLITE_OK
-             : SQLITE_CORRUPT;
+  return rc;
 }
 
 static void close_db(struct prelux_catalogue *c)
@@ -570,7 +594,8 @@ int prelux_catalogue_numbers(struct prelux_catalogue *c, int64_t tree, int (*fn)
   {
     struct prelux_number n = {.base = (uint64_t)sqlite3_column_int64(st, 0),
                               .generation = (uint64_t)sqlite3_column_int64(st, 1),
-                              .stamp = (uint64_t)sqlite3_column_int64(st, 2)};
+                              .stamp = (uint64_t)sqlite3_column_int64(st, 2),
+                              .ino = (uint64_t)sqlite3_column_int64(st, 3)};
     ret = fn(arg, &n);
   }
   if (ret == 0)
@@ -593,6 +618,7 @@ int prelux_catalogue_set_numbers(struct prelux_catalogue *c, int64_t tree, const
     sqlite3_bind_int64(st, 3, (int64_t)rows[i].generation);
     sqlite3_bind_int64(st, 4, (int64_t)rows[i].stamp);
     sqlite3_bind_int64(st, 5, at);
+    sqlite3_bind_int64(st, 6, (int64_t)rows[i].ino);
     ret = run(c, st);
   }
   ret = end(c, ret);

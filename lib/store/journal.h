@@ -33,6 +33,7 @@ enum {
   PRELUX_PENDING_OVER = 0x2,  /* whatever the remote has is overwritten (O_TRUNC) */
   PRELUX_PENDING_MODE = 0x4,  /* mode is to be set on the remote */
   PRELUX_PENDING_MTIME = 0x8, /* so is mtime_ns */
+  PRELUX_PENDING_FRESH = 0x10 /* the file was made here: prelux_number_fresh() tells its number */
 };
 
 struct prelux_pending {

@@ -65,6 +65,8 @@ static uint64_t base_of(const struct prelux_tree *t, const char *object, size_t 
 static uint64_t shown(const struct prelux_tree *t, uint64_t base, const struct prelux_number *n)
 {
   uint64_t words[2] = {base, n ? n->generation : 0};
+  if (n && n->ino)
+    return n->ino;
   if (words[1] == 0)
     return base;
   uint64_t ino = prelux_store_hash(words, sizeof words, t->key) & INT64_MAX;
@@ -197,6 +199,12 @@ static int known_before(struct prelux_tree *t, const char *object, size_t len, s
   return have && ret->obj.type != PRELUX_NONE;
 }
 
+static uint64_t next_generation(const struct prelux_number *n)
+{
+  uint64_t instant = (uint64_t)prelux_store_wall();
+  return n && instant <= n->generation ? n->generation + 1 : instant;
+}
+
 uint64_t prelux_learn(struct prelux_tree *t, const char *object, size_t len, const struct prelux_known *now)
 {
   struct prelux_known was;
@@ -209,13 +217,13 @@ uint64_t prelux_learn(struct prelux_tree *t, const char *object, size_t len, con
   uint64_t last = n && (n->stamp & KIND) == (present & KIND) ? n->stamp : before ? before : n ? n->stamp : 0;
   if (replaced(last, present))
   {
-    uint64_t instant = (uint64_t)prelux_store_wall();
-    next.generation = instant > next.generation ? instant : next.generation + 1;
+    next.generation = next_generation(n);
     set(t, &next);
   }
   else if (now->obj.type == PRELUX_NONE && before && (!n || n->stamp != before))
   {
     next.stamp = before;
+    next.ino = n ? n->ino : 0;
     set(t, &next);
   }
   return shown(t, base, find(t, base));
@@ -229,7 +237,7 @@ void prelux_number_note(struct prelux_tree *t, const char *object, const struct 
   const struct prelux_number *n = find(t, base);
   if (present && (!n || (n->stamp != present && !replaced(n->stamp, present))))
   {
-    set(t, &(struct prelux_number){.base = base, .generation = n ? n->generation : 0, .stamp = present});
+    set(t, &(struct prelux_number){.base = base, .generation = n ? n->generation : 0, .stamp = present, .ino = n ? n->ino : 0});
     prelux_learn_save(t);
   }
   prelux_learn_unlock(t);
@@ -243,4 +251,43 @@ uint64_t prelux_number_of(struct prelux_tree *t, const char *object, const struc
   uint64_t ino = n && replaced(n->stamp, stamp_of(t, obj)) ? 0 : shown(t, base, n);
   prelux_learn_unlock(t);
   return ino;
+}
+
+/* ---- what is made, removed and renamed here ---- */
+
+uint64_t prelux_number_fresh(const struct prelux_tree *t, uint64_t staging_ino, int64_t made_ns)
+{
+  uint64_t words[3] = {staging_ino, (uint64_t)made_ns, 0x66726573};
+  uint64_t ino = prelux_store_hash(words, sizeof words, t->key) & INT64_MAX;
+  return ino ? ino : 1;
+}
+
+static void assign(struct prelux_tree *t, const char *object, uint64_t ino, uint64_t stamp_)
+{
+  uint64_t base = base_of(t, object, strlen(object));
+  const struct prelux_number *n = find(t, base);
+  set(t, &(struct prelux_number){.base = base, .generation = n ? n->generation : 0, .stamp = stamp_, .ino = ino});
+}
+
+void prelux_number_set(struct prelux_tree *t, const char *object, uint64_t ino, const struct prelux_object *obj)
+{
+  prelux_learn_lock(t);
+  assign(t, object, ino, obj ? stamp_of(t, obj) : 0);
+  prelux_learn_save(t);
+  prelux_learn_unlock(t);
+}
+
+void prelux_number_end(struct prelux_tree *t, const char *object)
+{
+  uint64_t base = base_of(t, object, strlen(object));
+  prelux_learn_lock(t);
+  set(t, &(struct prelux_number){.base = base, .generation = next_generation(find(t, base))});
+  prelux_learn_save(t);
+  prelux_learn_unlock(t);
+}
+
+void prelux_learn_written(struct prelux_tree *t, const char *object, uint64_t ino, const struct prelux_object *obj, uint32_t mode,
+                          int64_t mtime_ns)
+{
+  prelux_number_set(t, object, ino, obj);
 }
