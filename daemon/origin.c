@@ -300,50 +300,180 @@ static int switch_read(struct prelux_backend *b, const char *path, const struct 
 
 /* Writing: the same, by a table of its own. What the instance cannot do is refused here. */
 
-#define WRITE(i, op) ((i)->backend->ops->write->op)
+struct call { /* of one write op */
+  struct prelux_instance *instance;
+  struct prelux_backend *b; /* its backend */
+  const struct prelux_backend_write *write;
+  char path[OBJECT_MAX], to[OBJECT_MAX];
+};
+
+static int join(const struct prelux_switch *s, const char *path, char *full, struct prelux_problem *why)
+{
+  int n = snprintf(full, OBJECT_MAX, "%s%s%s", s->prefix, s->prefix[0] && path[0] ? "/" : "", path);
+  return n < 0 || n >= OBJECT_MAX ? prelux_problem(why, ENAMETOOLONG, "object path longer than %d bytes", OBJECT_MAX - 1) : 0;
+}
+
+/* to: NULL where an op has one path. The caller gives `instance` back by leave(). */
+static int begin(struct prelux_backend *b, const char *path, const char *to, struct call *c, struct prelux_problem *why)
+{
+  int err = to ? join((struct prelux_switch *)b, to, c->to, why) : 0;
+  if (err == 0)
+    err = enter(b, path, c->path, sizeof c->path, &c->instance, why);
+  if (err < 0)
+    return err;
+  c->b = c->instance->backend;
+  c->write = c->b->ops->write;
+  return 0;
+}
+
+static int leave(struct call *c, int err, struct prelux_problem *why)
+{
+  if (err == -EOPNOTSUPP && why && !why->text[0])
+    prelux_problem(why, EOPNOTSUPP, "backends of type %s cannot do this", c->b->ops->type);
+  prelux_instance_drop(c->instance);
+  return err;
+}
+
+#define CALL(op, ...) (c.write && c.write->op ? c.write->op(c.b, __VA_ARGS__) : -EOPNOTSUPP)
 
 static int switch_able(struct prelux_backend *b, struct prelux_able *ret, struct prelux_problem *why)
 {
-  char full[OBJECT_MAX];
-  struct prelux_instance *i;
-  int err = enter(b, "", full, sizeof full, &i, why);
-  if (err < 0)
-    return err;
-  err = WRITE(i, able) ? WRITE(i, able)(i->backend, ret, why) : -EOPNOTSUPP;
-  prelux_instance_drop(i);
-  return err;
+  struct call c;
+  int err = begin(b, "", NULL, &c, why);
+  return err < 0 ? err : leave(&c, CALL(able, ret, why), why);
 }
 
 static int switch_put(struct prelux_backend *b, const char *path, int fd, uint64_t size, const struct prelux_put *how,
                       struct prelux_object *ret, struct prelux_problem *why)
 {
-  char full[OBJECT_MAX];
-  struct prelux_instance *i;
-  int err = enter(b, path, full, sizeof full, &i, why);
-  if (err < 0)
-    return err;
-  err = WRITE(i, put) ? WRITE(i, put)(i->backend, full, fd, size, how, ret, why) : -EOPNOTSUPP;
-  prelux_instance_drop(i);
-  return err;
+  struct call c;
+  int err = begin(b, path, NULL, &c, why);
+  return err < 0 ? err : leave(&c, CALL(put, c.path, fd, size, how, ret, why), why);
+}
+
+static int switch_begin(struct prelux_backend *b, const char *path, uint64_t part_size, const struct prelux_set *set,
+                        char token[PRELUX_TOKEN_MAX], struct prelux_problem *why)
+{
+  struct call c;
+  int err = begin(b, path, NULL, &c, why);
+  return err < 0 ? err : leave(&c, CALL(begin, c.path, part_size, set, token, why), why);
+}
+
+static int switch_part(struct prelux_backend *b, const char *path, const char *token, unsigned n, int fd, uint64_t off, uint64_t len,
+                       char tag[PRELUX_TAG_MAX], struct prelux_problem *why)
+{
+  struct call c;
+  int err = begin(b, path, NULL, &c, why);
+  return err < 0 ? err : leave(&c, CALL(part, c.path, token, n, fd, off, len, tag, why), why);
+}
+
+static int switch_complete(struct prelux_backend *b, const char *path, const char *token, const struct prelux_part *parts, size_t n,
+                           uint64_t size, const struct prelux_put *how, struct prelux_object *ret, struct prelux_problem *why)
+{
+  struct call c;
+  int err = begin(b, path, NULL, &c, why);
+  return err < 0 ? err : leave(&c, CALL(complete, c.path, token, parts, n, size, how, ret, why), why);
+}
+
+static int switch_abort(struct prelux_backend *b, const char *path, const char *token, struct prelux_problem *why)
+{
+  struct call c;
+  int err = begin(b, path, NULL, &c, why);
+  return err < 0 ? err : leave(&c, CALL(abort, c.path, token, why), why);
+}
+
+/* The instance tells paths below its own root; those of uploads outside the prefix are nobody's here. */
+struct uploads {
+  prelux_upload_fn add;
+  void *arg;
+  const char *prefix;
+};
+
+static int add_upload(void *arg, const char *path, const char *token, uint64_t idle_s)
+{
+  const struct uploads *u = arg;
+  size_t len = strlen(u->prefix);
+  if (len && (strncmp(path, u->prefix, len) != 0 || (path[len] && path[len] != '/')))
+    return 0;
+  return u->add(u->arg, path + len + (len && path[len]), token, idle_s);
+}
+
+static int switch_uploads(struct prelux_backend *b, const char *path, prelux_upload_fn add, void *arg, struct prelux_problem *why)
+{
+  struct uploads u = {.add = add, .arg = arg, .prefix = ((struct prelux_switch *)b)->prefix};
+  struct call c;
+  int err = begin(b, path, NULL, &c, why);
+  return err < 0 ? err : leave(&c, CALL(uploads, c.path, add_upload, &u, why), why);
+}
+
+static int switch_clean(struct prelux_backend *b, const char *path, uint64_t idle_s, struct prelux_problem *why)
+{
+  struct call c;
+  int err = begin(b, path, NULL, &c, why);
+  return err < 0 ? err : leave(&c, CALL(clean, c.path, idle_s, why), why);
 }
 
 static int switch_remove(struct prelux_backend *b, const char *path, const struct prelux_condition *cond,
                          struct prelux_problem *why)
 {
-  char full[OBJECT_MAX];
-  struct prelux_instance *i;
-  int err = enter(b, path, full, sizeof full, &i, why);
-  if (err < 0)
-    return err;
-  err = WRITE(i, remove) ? WRITE(i, remove)(i->backend, full, cond, why) : -EOPNOTSUPP;
-  prelux_instance_drop(i);
-  return err;
+  struct call c;
+  int err = begin(b, path, NULL, &c, why);
+  return err < 0 ? err : leave(&c, CALL(remove, c.path, cond, why), why);
+}
+
+static int switch_rename(struct prelux_backend *b, const char *from, const char *to, unsigned flags, struct prelux_object *ret,
+                         struct prelux_problem *why)
+{
+  struct call c;
+  int err = begin(b, from, to, &c, why);
+  return err < 0 ? err : leave(&c, CALL(rename, c.path, c.to, flags, ret, why), why);
+}
+
+static int switch_mkdir(struct prelux_backend *b, const char *path, uint32_t mode, struct prelux_problem *why)
+{
+  struct call c;
+  int err = begin(b, path, NULL, &c, why);
+  return err < 0 ? err : leave(&c, CALL(mkdir, c.path, mode, why), why);
+}
+
+static int switch_rmdir(struct prelux_backend *b, const char *path, struct prelux_problem *why)
+{
+  struct call c;
+  int err = begin(b, path, NULL, &c, why);
+  return err < 0 ? err : leave(&c, CALL(rmdir, c.path, why), why);
+}
+
+static int switch_set_attr(struct prelux_backend *b, const char *path, const struct prelux_condition *cond, const struct prelux_set *set,
+                           struct prelux_object *ret, struct prelux_problem *why)
+{
+  struct call c;
+  int err = begin(b, path, NULL, &c, why);
+  return err < 0 ? err : leave(&c, CALL(set_attr, c.path, cond, set, ret, why), why);
+}
+
+static int switch_copy(struct prelux_backend *b, const char *from, const char *source_version, const char *to, const struct prelux_put *how,
+                       struct prelux_object *ret, struct prelux_problem *why)
+{
+  struct call c;
+  int err = begin(b, from, to, &c, why);
+  return err < 0 ? err : leave(&c, CALL(copy, c.path, source_version, c.to, how, ret, why), why);
 }
 
 static const struct prelux_backend_write switch_write = {
     .able = switch_able,
     .put = switch_put,
+    .begin = switch_begin,
+    .part = switch_part,
+    .complete = switch_complete,
+    .abort = switch_abort,
+    .uploads = switch_uploads,
+    .clean = switch_clean,
     .remove = switch_remove,
+    .rename = switch_rename,
+    .mkdir = switch_mkdir,
+    .rmdir = switch_rmdir,
+    .set_attr = switch_set_attr,
+    .copy = switch_copy,
 };
 
 static int switch_identity(const struct prelux_backend *b, char *buf, size_t cap)
