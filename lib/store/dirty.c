@@ -84,6 +84,11 @@ void prelux_dirty_unhide(struct prelux_stage *g, struct prelux_dirty *d)
   g->by_path[slot] = d;
 }
 
+const char *prelux_dirty_name(const struct prelux_dirty *d)
+{
+  return d->row.path ? d->row.path : "a file without a name";
+}
+
 static void dirty_free(struct prelux_dirty *d)
 {
   prelux_pending_release(&d->row);
@@ -134,6 +139,50 @@ bool prelux_dirty_grab(struct prelux_stage *g, struct prelux_dirty *d)
   }
   d->busy = true;
   return true;
+}
+
+struct prelux_dirty *prelux_dirty_take(struct prelux_stage *g, const struct prelux_tree *t, const char *object)
+{
+  struct prelux_dirty *d;
+  pthread_mutex_lock(&g->lock);
+  while ((d = prelux_dirty_by_path(g, t, object)) && !prelux_dirty_grab(g, d))
+    ;
+  pthread_mutex_unlock(&g->lock);
+  return d;
+}
+
+struct prelux_dirty *prelux_dirty_take_ino(struct prelux_stage *g, uint64_t ino)
+{
+  struct prelux_dirty *d;
+  pthread_mutex_lock(&g->lock);
+  while ((d = prelux_dirty_by_ino(g, ino)) && !prelux_dirty_grab(g, d))
+    ;
+  pthread_mutex_unlock(&g->lock);
+  return d;
+}
+
+struct prelux_dirty *prelux_dirty_take_id(struct prelux_stage *g, int64_t id)
+{
+  struct prelux_dirty *d;
+  pthread_mutex_lock(&g->lock);
+  while ((d = prelux_dirty_by_id(g, id)) && !prelux_dirty_grab(g, d))
+    ;
+  pthread_mutex_unlock(&g->lock);
+  return d;
+}
+
+void prelux_dirty_give(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  pthread_mutex_lock(&g->lock);
+  prelux_dirty_release(g, d);
+  pthread_mutex_unlock(&g->lock);
+}
+
+void prelux_dirty_becomes(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_pending *next)
+{
+  pthread_mutex_lock(&g->lock);
+  d->row = *next;
+  pthread_mutex_unlock(&g->lock);
 }
 
 void prelux_dirty_release(struct prelux_stage *g, struct prelux_dirty *d)

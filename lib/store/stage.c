@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +19,7 @@ struct opening
   struct prelux_stage *g;
   const struct prelux_view *v;
   const struct prelux_write_rules *rules;
-  const char *object;
+  const char *object; /* NULL: O_TMPFILE */
   int flags;
   uint32_t mode;
   struct prelux_problem *why;
@@ -44,7 +43,7 @@ int prelux_stage_journal(struct prelux_stage *g, enum prelux_edit_kind kind, str
 static struct prelux_dirty *dirty_new(const struct opening *o)
 {
   struct prelux_dirty *d = calloc(1, sizeof *d);
-  if (!d || !(d->row.path = strdup(o->object)))
+  if (!d || (o->object && !(d->row.path = strdup(o->object))))
   {
     free(d);
     return NULL;
@@ -76,16 +75,8 @@ static int begin(const struct opening *o, struct prelux_dirty *d, int fd, int (*
   d->busy = true;
   prelux_dirty_put(o->g, d);
   pthread_mutex_unlock(&o->g->lock);
-  prelux_live_show(d->tree, o->object);
+  prelux_live_start(o->g, d);
   return 0;
-}
-
-/* The journal has it so: the row as others see it. */
-static void row_becomes(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_pending *next)
-{
-  pthread_mutex_lock(&g->lock);
-  d->row = *next;
-  pthread_mutex_unlock(&g->lock);
 }
 
 /* ---- a new file ---- */
@@ -98,7 +89,8 @@ static int link_new(const struct opening *o, struct prelux_dirty *d, int fd)
   return prelux_os.linkat(AT_FDCWD, link, o->g->fd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 }
 
-static int make_new(const struct opening *o, uint32_t flags, const char *base)
+/* shown: the st_ino of what it replaces; 0: it is a new file. */
+static int make_new(const struct opening *o, uint32_t flags, const char *base, uint64_t shown, struct prelux_dirty **ret)
 {
   struct stat st;
   struct prelux_dirty *d = dirty_new(o);
@@ -108,12 +100,11 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base)
   {
     d->row.ino = st.st_ino;
     d->row.mode = o->mode & 07777;
-    d->row.flags = flags;
+    d->row.flags = flags | (shown ? 0 : PRELUX_PENDING_FRESH);
     snprintf(d->row.base, sizeof d->row.base, "%s", base);
-    prelux_learn_lock(d->tree);
-    d->shown = prelux_learn_number(d->tree, o->object, strlen(o->object));
-    prelux_learn_unlock(d->tree);
+    d->shown = shown ? shown : prelux_number_fresh(d->tree, d->row.ino, d->row.made_ns);
     rc = begin(o, d, fd, link_new);
+    *ret = d;
   }
   else if (d)
   {
@@ -122,7 +113,7 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base)
   }
   if (fd >= 0)
     prelux_os.close(fd);
-  return rc < 0 ? prelux_problem(o->why, -rc, "cannot make a staging file for %.200s: %s", o->object, strerror(-rc)) : 0;
+  return rc < 0 ? prelux_problem(o->why, -rc, "cannot make a staging file for %.200s: %s", o->object ? o->object : "O_TMPFILE", strerror(-rc)) : 0;
 }
 
 /* ---- the clean file itself ---- */
@@ -205,10 +196,11 @@ static int begin_from_remote(const struct opening *o)
   struct prelux_known k;
   int fd = -1, rc = prelux_fresh_get(o->v, o->object, 0, true, &k, o->why);
   bool over = o->flags & O_TRUNC;
+  struct prelux_dirty *d;
   if (rc == -ENOENT && (o->flags & O_CREAT))
   {
     rc = check_parent(o);
-    return rc < 0 ? rc : make_new(o, PRELUX_PENDING_MODE | (over ? PRELUX_PENDING_OVER : PRELUX_PENDING_NEW), "");
+    return rc < 0 ? rc : make_new(o, PRELUX_PENDING_MODE | (over ? PRELUX_PENDING_OVER : PRELUX_PENDING_NEW), "", 0, &d);
   }
   if (rc < 0)
     return rc;
@@ -218,7 +210,7 @@ static int begin_from_remote(const struct opening *o)
     return prelux_problem(o->why, EISDIR, "%.200s is a folder", o->object);
   rc = prelux_open_cached(o->v, o->object, &k, true, &fd);
   if (rc == -ENOENT && over)
-    return make_new(o, PRELUX_PENDING_OVER | (k.obj.mode ? PRELUX_PENDING_MODE : 0), k.obj.version);
+    return make_new(o, PRELUX_PENDING_OVER | (k.obj.mode ? PRELUX_PENDING_MODE : 0), k.obj.version, k.ino, &d);
   if (rc == -ENOENT)
     rc = prelux_fill(o->v, o->object, &k, true, &fd, o->why);
   if (rc < 0)
@@ -231,7 +223,7 @@ static int begin_from_remote(const struct opening *o)
 /* A descriptor for the program, of d, which is the caller's. */
 static int open_dirty(const struct opening *o, struct prelux_dirty *d, struct prelux_attr *ret, int *ret_fd)
 {
-  struct prelux_known k;
+  struct stat st;
   int rc = 0;
   if (d->row.state == PRELUX_PENDING_READY || ((o->flags & O_TRUNC) && !(d->row.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_NEW))))
   {
@@ -241,39 +233,27 @@ static int open_dirty(const struct opening *o, struct prelux_dirty *d, struct pr
       next.flags |= PRELUX_PENDING_OVER;
     rc = prelux_stage_journal(o->g, PRELUX_EDIT_SET, &next);
     if (rc == 0)
-      row_becomes(o->g, d, &next);
+      prelux_dirty_becomes(o->g, d, &next);
   }
   int fd = rc < 0 ? rc : prelux_stage_reopen(o->g, d->row.ino, o->flags & FLAGS);
-  if (fd < 0)
-    return prelux_problem(o->why, -fd, "staging file of %.200s: %s", o->object, strerror(-fd));
+  if (fd < 0 || prelux_os.fstat(fd, &st) < 0)
+  {
+    rc = fd < 0 ? fd : -errno;
+    if (fd >= 0)
+      prelux_os.close(fd);
+    return prelux_problem(o->why, -rc, "staging file of %.200s: %s", o->object ? o->object : "O_TMPFILE", strerror(-rc));
+  }
   pthread_mutex_lock(&o->g->lock);
   d->rules = *o->rules;
   if (d->queued)
     prelux_order_remove(o->g->order, d->row.id);
   d->queued = false;
+  prelux_live_attr(d, o->v, ret);
   pthread_mutex_unlock(&o->g->lock);
-  prelux_stage_known(o->g, d->tree, o->object, &k);
-  prelux_view_attr(o->v, &k, ret);
+  ret->size = (uint64_t)st.st_size;
+  ret->mtime_ns = prelux_stat_mtime(&st);
   *ret_fd = fd;
   return 0;
-}
-
-/* The dirty file of the object, made the caller's; NULL: there is none. */
-static struct prelux_dirty *grab(struct prelux_stage *g, const struct prelux_tree *t, const char *object)
-{
-  struct prelux_dirty *d;
-  pthread_mutex_lock(&g->lock);
-  while ((d = prelux_dirty_by_path(g, t, object)) && !prelux_dirty_grab(g, d))
-    ;
-  pthread_mutex_unlock(&g->lock);
-  return d;
-}
-
-static void release(struct prelux_stage *g, struct prelux_dirty *d)
-{
-  pthread_mutex_lock(&g->lock);
-  prelux_dirty_release(g, d);
-  pthread_mutex_unlock(&g->lock);
 }
 
 /* One round: 0 with a dirty file that is the caller's in *ret; -EAGAIN: look again. */
@@ -282,11 +262,11 @@ static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
   struct prelux_flight flight;
   struct prelux_problem mine = {0};
   int rc;
-  if ((*ret = grab(o->g, o->v->tree, o->object)))
+  if ((*ret = prelux_dirty_take(o->g, o->v->tree, o->object)))
   {
     if ((o->flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL))
       return 0;
-    release(o->g, *ret);
+    prelux_dirty_give(o->g, *ret);
     return prelux_problem(o->why, EEXIST, "%.200s exists", o->object);
   }
   if (!prelux_flight_begin(&flight, o->v, PRELUX_FLIGHT_FILL, o->object, &rc, &mine))
@@ -310,6 +290,20 @@ static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
   return rc == -ESTALE ? -EAGAIN : rc;
 }
 
+/* A file without a name in the folder `object`. */
+static int open_nameless(struct opening *o, struct prelux_dirty **ret)
+{
+  struct prelux_known k;
+  const char *folder = o->object;
+  if ((o->flags & O_ACCMODE) == O_RDONLY)
+    return prelux_problem(o->why, EINVAL, "O_TMPFILE for reading only");
+  int rc = prelux_fresh_get(o->v, folder, 0, false, &k, o->why);
+  if (rc == 0 && k.obj.type != PRELUX_DIR)
+    rc = prelux_problem(o->why, ENOTDIR, "%.200s is no folder", folder);
+  o->object = NULL;
+  return rc < 0 ? rc : make_new(o, PRELUX_PENDING_MODE, "", 0, ret);
+}
+
 int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
                       int flags, uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
 {
@@ -320,6 +314,8 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
     rc = prelux_problem(why, EROFS, "backends of type %s are read-only", v->backend->ops->type);
   if (rc == 0 && rules->off)
     rc = prelux_problem(why, EROFS, "the mapping is read-only: its configuration does not say write: sync or async");
+  if (rc == 0 && (flags & O_TMPFILE) == O_TMPFILE)
+    rc = open_nameless(&o, &d);
   for (int again = 0; rc == 0 && !d; again++)
   {
     rc = find_or_begin(&o, &d);
@@ -331,155 +327,8 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
   if (rc < 0)
     return rc;
   rc = open_dirty(&o, d, ret, ret_fd);
-  release(g, d);
+  prelux_dirty_give(g, d);
   return rc;
-}
-
-/* ---- closing ---- */
-
-static bool untouched(const struct prelux_dirty *d, const struct stat *st)
-{
-  return d->clean.ino && !(d->row.flags & PRELUX_PENDING_OVER) && st->st_size == d->taken.st_size &&
-         st->st_mtim.tv_sec == d->taken.st_mtim.tv_sec && st->st_mtim.tv_nsec == d->taken.st_mtim.tv_nsec &&
-         st->st_ctim.tv_sec == d->taken.st_ctim.tv_sec && st->st_ctim.tv_nsec == d->taken.st_ctim.tv_nsec;
-}
-
-/* 0: nobody can write any more, and who wants to waits until fd is closed; -EAGAIN: somebody still can. */
-static int last_writer_gone(int fd)
-{
-  prelux_os.fcntl(fd, F_SETSIG, SIGURG); /* does nothing by default */
-  if (prelux_os.fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
-    return 0;
-  return errno == EAGAIN || errno == EACCES || errno == EBUSY ? -EAGAIN : -errno;
-}
-
-static int make_ready(struct prelux_stage *g, struct prelux_dirty *d, int fd, const struct stat *st)
-{
-  struct prelux_pending next = d->row;
-  next.state = PRELUX_PENDING_READY;
-  next.size = (uint64_t)st->st_size;
-  next.mtime_ns = prelux_stat_mtime(st);
-  next.flags |= PRELUX_PENDING_MTIME;
-  next.tries = 0;
-  next.next_ns = 0;
-  int rc = d->rules.power && prelux_os.fsync(fd) < 0 ? -errno : prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
-  if (rc == 0)
-    row_becomes(g, d, &next);
-  return rc == 0 && d->rules.power ? prelux_journal_durable(g->journal) : rc;
-}
-
-int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d)
-{
-  pthread_mutex_lock(&g->lock);
-  int rc = d->queued ? 0 : prelux_order_add(g->order, d->row.id, d->row.path, NULL);
-  d->queued = rc == 0 || d->queued;
-  pthread_mutex_unlock(&g->lock);
-  return rc;
-}
-
-/* The remote gets it now. *ret_gone: it has it, and d is out of the tables. */
-static int send_now(struct prelux_stage *g, struct prelux_dirty *d, bool *ret_gone, struct prelux_problem *why)
-{
-  int rc = prelux_stage_send(g, d, why);
-  *ret_gone = rc == 0;
-  if (rc < 0 && d->row.state == PRELUX_PENDING_READY)
-    prelux_stage_enqueue(g, d); /* tried on in the background */
-  return rc;
-}
-
-/* d is the caller's, fd a readable descriptor under the lease; async: nobody waits for the remote. */
-static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool async, bool *ret_gone, struct prelux_problem *why)
-{
-  struct stat st;
-  if (prelux_os.fstat(fd, &st) < 0)
-    return prelux_problem(why, errno, "staging file of %.200s: %s", d->row.path, strerror(errno));
-  if (untouched(d, &st))
-  {
-    struct prelux_object same = d->clean.obj;
-    int rc = prelux_stage_install(g, d, &same, why);
-    *ret_gone = rc == 0;
-    return rc;
-  }
-  int rc = make_ready(g, d, fd, &st);
-  if (rc < 0)
-    return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
-  return async ? prelux_stage_enqueue(g, d) : send_now(g, d, ret_gone, why);
-}
-
-/* d is the caller's, and WRITING. */
-static int probe(struct prelux_stage *g, struct prelux_dirty *d, bool async, bool *ret_gone, struct prelux_problem *why)
-{
-  int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY | O_NONBLOCK), rc = fd < 0 ? fd : last_writer_gone(fd);
-  if (rc == 0)
-    rc = settle(g, d, fd, async, ret_gone, why);
-  else if (rc != -EAGAIN)
-    prelux_problem(why, -rc, "staging file of %.200s: %s", d->row.path ? d->row.path : "a file without a name", strerror(-rc));
-  if (fd >= 0)
-    prelux_os.close(fd); /* and with it the lease */
-  return rc;
-}
-
-static struct prelux_dirty *grab_ino(struct prelux_stage *g, uint64_t ino)
-{
-  struct prelux_dirty *d;
-  pthread_mutex_lock(&g->lock);
-  while ((d = prelux_dirty_by_ino(g, ino)) && !prelux_dirty_grab(g, d))
-    ;
-  pthread_mutex_unlock(&g->lock);
-  return d;
-}
-
-int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why)
-{
-  struct prelux_dirty *d = grab_ino(g, ino);
-  bool gone = false;
-  int rc = 0;
-  if (!d)
-    return 0; /* sent already, or nothing was written */
-  if (d->row.state == PRELUX_PENDING_WRITING)
-    rc = probe(g, d, d->rules.async, &gone, why);
-  else if (d->row.state == PRELUX_PENDING_READY && !d->rules.async) /* prelux_stage_poll was faster */
-    rc = send_now(g, d, &gone, why);
-  else if (d->row.state == PRELUX_PENDING_REFUSED)
-    rc = prelux_problem(why, d->row.err, "%s", d->row.cause ? d->row.cause : "refused");
-  if (!gone)
-    release(g, d);
-  return rc;
-}
-
-/* The inodes that somebody may be writing to; malloc'd. */
-static uint64_t *being_written(struct prelux_stage *g, size_t *ret_n)
-{
-  size_t n = 0;
-  pthread_mutex_lock(&g->lock);
-  uint64_t *list = g->count ? malloc(g->count * sizeof *list) : NULL;
-  for (size_t i = 0; i < g->slots && list; i++)
-    for (const struct prelux_dirty *d = g->by_ino[i]; d; d = d->by_ino)
-      if (d->row.state == PRELUX_PENDING_WRITING && !d->busy)
-        list[n++] = d->row.ino;
-  pthread_mutex_unlock(&g->lock);
-  *ret_n = n;
-  return list;
-}
-
-void prelux_stage_poll(struct prelux_stage *g)
-{
-  size_t n;
-  uint64_t *list = being_written(g, &n);
-  for (size_t i = 0; i < n; i++)
-  {
-    struct prelux_problem why = {0};
-    struct prelux_dirty *d = grab_ino(g, list[i]);
-    bool gone = false;
-    if (!d)
-      continue;
-    int rc = d->row.state == PRELUX_PENDING_WRITING ? probe(g, d, true, &gone, &why) : 0;
-    if (rc < 0 && rc != -EAGAIN)
-      prelux_warn("%s", why.text);
-    if (!gone)
-      release(g, d);
-  }
-  free(list);
 }
 
 /* ---- reading ---- */

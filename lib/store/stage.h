@@ -72,6 +72,10 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
 int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why);
 /* Whose writers have gone without a word (killed, or out of our reach): settled as if the last had closed, sent in the background. */
 void prelux_stage_poll(struct prelux_stage *g);
+/* The same for one, when the kernel says that a writable descriptor of it was closed. */
+void prelux_stage_left(struct prelux_stage *g, uint64_t ino);
+/* A staging file without a name (O_TMPFILE) gets one. -ENOENT: there is no such file; -EPERM: it has a name; -EEXIST, and so on as open. */
+int prelux_stage_link(struct prelux_stage *g, const struct prelux_view *v, uint64_t ino, const char *object, struct prelux_problem *why);
 /* What a program sees of an object that is here: 1 and *ret (size and mtime as they are now), 0: it is not. */
 int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret);
 /* A readable descriptor of it; -ENOENT: it is not here. */
@@ -83,7 +87,7 @@ int prelux_stage_list(struct prelux_stage *g, const struct prelux_tree *t, const
  * retry is due, 0: none. */
 int prelux_stage_work(struct prelux_stage *g, int64_t *ret_next_ns);
 
-/* ---- inside (dirty.c, stage.c, stage_list.c, stage_send.c, stage_recover.c) ---- */
+/* ---- inside (dirty.c, stage.c, stage_close.c, stage_tmp.c, stage_live.c, stage_list.c, stage_send.c, stage_recover.c) ---- */
 struct prelux_dirty *prelux_dirty_by_ino(struct prelux_stage *g, uint64_t ino);
 struct prelux_dirty *prelux_dirty_by_id(struct prelux_stage *g, int64_t id);
 struct prelux_dirty *prelux_dirty_by_path(struct prelux_stage *g, const struct prelux_tree *t, const char *object);
@@ -93,6 +97,14 @@ void prelux_dirty_remove(struct prelux_stage *g, struct prelux_dirty *d); /* out
 /* Waits until nobody works on d and makes it the caller's. False: it died meanwhile. stage.lock held. */
 bool prelux_dirty_grab(struct prelux_stage *g, struct prelux_dirty *d);
 void prelux_dirty_release(struct prelux_stage *g, struct prelux_dirty *d);
+/* The same without the lock: the one found, made the caller's, NULL when there is none; given back. Whoever leads a fill flight takes none:
+ * who has one waits for flights. */
+struct prelux_dirty *prelux_dirty_take(struct prelux_stage *g, const struct prelux_tree *t, const char *object);
+struct prelux_dirty *prelux_dirty_take_ino(struct prelux_stage *g, uint64_t ino);
+struct prelux_dirty *prelux_dirty_take_id(struct prelux_stage *g, int64_t id);
+void prelux_dirty_give(struct prelux_stage *g, struct prelux_dirty *d);
+/* The journal has it so: the row as others see it. d is the caller's. */
+void prelux_dirty_becomes(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_pending *next);
 void prelux_dirty_unhide(struct prelux_stage *g, struct prelux_dirty *d); /* undoes that */
 struct prelux_dirty *prelux_dirty_find(struct prelux_stage *g, const struct prelux_tree *t, const char *object, size_t len);
 /* Live files (stage_live.c). None of them with a lock held. */
@@ -102,6 +114,11 @@ void prelux_live_show(struct prelux_tree *t, const char *object); /* slots of al
 void prelux_live_end(struct prelux_stage *g, struct prelux_dirty *d);
 void prelux_live_again(struct prelux_stage *g, struct prelux_dirty *d); /* undoes that */
 void prelux_live_clean(struct prelux_dirty *d, const struct prelux_object *obj); /* its file is the cache file of obj now */
+void prelux_live_start(struct prelux_stage *g, const struct prelux_dirty *d); /* it is in the tables just now; with a name or without */
+void prelux_live_named(struct prelux_stage *g, struct prelux_dirty *d, char *path); /* a nameless one has a name now; takes path */
+const char *prelux_dirty_name(const struct prelux_dirty *d); /* its path, or words for messages */
+/* Nobody wants d's bytes any more: row, staging name and slots go, who has it open keeps it. d is the caller's, and gone on success. */
+int prelux_stage_discard(struct prelux_stage *g, struct prelux_dirty *d);
 void prelux_stage_name(uint64_t ino, char ret[24]);
 int prelux_stage_journal(struct prelux_stage *g, enum prelux_edit_kind kind, struct prelux_pending *row); /* one change */
 int prelux_stage_reopen(const struct prelux_stage *g, uint64_t ino, int flags); /* a descriptor of staging/<ino>, or -errno */

@@ -3,6 +3,8 @@
  * For each view of the tree a live file has a slot that says LIVE and names its staging file; it is valid for ever, because the
  * kernel knows size and time. Slots and tables change together, under store.lock: a path has a LIVE slot only while its file is in the
  * tables, and what is known of the remote's object is never published over it (prelux_view_publish comes here first). */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/index/writer.h"
@@ -43,6 +45,41 @@ void prelux_live_show(struct prelux_tree *t, const char *object)
   pthread_mutex_unlock(&s->lock);
 }
 
+/* Who has it open can be told what it is by its inode alone; no object path begins with a slash. */
+static void nameless_key(uint64_t ino, char ret[40])
+{
+  snprintf(ret, 40, "/nameless/%" PRIu64, ino);
+}
+
+void prelux_live_start(struct prelux_stage *g, const struct prelux_dirty *d)
+{
+  struct prelux_store *s = g->store;
+  struct prelux_attr attr;
+  char key[40];
+  if (d->row.path)
+  {
+    prelux_live_show(d->tree, d->row.path);
+    return;
+  }
+  nameless_key(d->row.ino, key);
+  pthread_mutex_lock(&s->lock);
+  if (s->index && d->tree->n_views)
+  {
+    prelux_live_attr(d, &d->tree->views[0], &attr);
+    prelux_index_put(s->index, d->tree->views[0].id, key, strlen(key), &attr, d->tree->dev);
+  }
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* store.lock held. */
+static void nameless_end(struct prelux_store *s, const struct prelux_dirty *d)
+{
+  char key[40];
+  nameless_key(d->row.ino, key);
+  if (s->index && d->tree->n_views)
+    prelux_index_drop(s->index, d->tree->views[0].id, key, strlen(key));
+}
+
 void prelux_live_begin(struct prelux_view *v)
 {
   struct prelux_store *s = v->tree->store;
@@ -75,7 +112,22 @@ void prelux_live_end(struct prelux_stage *g, struct prelux_dirty *d)
     prelux_tree_unpublish(d->tree, d->row.path, strlen(d->row.path));
     prelux_memory_forget(d->tree, d->row.path, strlen(d->row.path));
   }
+  else
+    nameless_end(s, d);
   pthread_mutex_unlock(&s->lock);
+}
+
+void prelux_live_named(struct prelux_stage *g, struct prelux_dirty *d, char *path)
+{
+  struct prelux_store *s = g->store;
+  pthread_mutex_lock(&s->lock);
+  nameless_end(s, d);
+  pthread_mutex_lock(&g->lock);
+  d->row.path = path;
+  prelux_dirty_unhide(g, d);
+  pthread_mutex_unlock(&g->lock);
+  pthread_mutex_unlock(&s->lock);
+  prelux_live_show(d->tree, path);
 }
 
 void prelux_live_again(struct prelux_stage *g, struct prelux_dirty *d)

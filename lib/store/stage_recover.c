@@ -65,7 +65,9 @@ static struct prelux_dirty *dirty_of(struct prelux_tree *t, const struct prelux_
   d->row.cause = row->cause ? strdup(row->cause) : NULL;
   d->rules.async = true;
   d->resumed = true;
-  if (row->path)
+  if (row->flags & PRELUX_PENDING_FRESH)
+    d->shown = prelux_number_fresh(t, row->ino, row->made_ns);
+  else if (row->path)
   {
     prelux_learn_lock(t);
     d->shown = prelux_learn_number(t, row->path, strlen(row->path));

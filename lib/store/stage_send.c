@@ -301,6 +301,7 @@ int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct pre
   {
     obj.type = PRELUX_FILE;
     obj.size = d->row.size;
+    prelux_learn_written(d->tree, d->row.path, d->shown, &obj, d->row.mode, d->row.mtime_ns);
     obj.mtime_ns = d->row.mtime_ns;
     rc = prelux_stage_install(g, d, &obj, &mine);
     if (rc == 0)

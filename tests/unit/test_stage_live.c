@@ -123,6 +123,44 @@ static void test_restart(void **state)
   assert_int_equal(indexed("f"), CLEAN);
 }
 
+static void test_without_a_name(void **state)
+{
+  struct prelux_attr inode;
+  put_text("taken", "x");
+  assert_int_equal(wopen("taken", O_TMPFILE | O_RDWR), -ENOTDIR);
+  assert_int_equal(wopen("none", O_TMPFILE | O_RDWR), -ENOENT);
+  int fd = wopen("", O_TMPFILE | O_RDWR), named = wopen("", O_TMPFILE | O_WRONLY);
+  assert_true(fd >= 0 && named >= 0);
+  uint64_t ino = number_of(fd);
+  say(fd, "never sent");
+  say(named, "sent");
+  assert_int_equal(pending(), 2);
+  assert_int_equal(prelux_index_get_inode(&rig.reader, rig.top, rig.s->dev, ino, &inode), 1);
+  uint64_t shown = inode.ino;
+  assert_true((inode.flags & PRELUX_ATTR_LIVE) && shown != 0 && shown != ino);
+  assert_int_equal(prelux_stage_link(rig.g, &rig.v, number_of(named), "taken", &rig.why), -EEXIST);
+  assert_int_equal(prelux_stage_link(rig.g, &rig.v, number_of(named), "none/x", &rig.why), -ENOENT);
+  assert_int_equal(prelux_stage_link(rig.g, &rig.v, 12345, "named", &rig.why), -ENOENT);
+  assert_int_equal(prelux_stage_link(rig.g, &rig.v, number_of(named), "named", &rig.why), 0);
+  assert_int_equal(prelux_stage_link(rig.g, &rig.v, number_of(named), "again", &rig.why), -EPERM);
+  assert_int_equal(prelux_stage_link(rig.g, &rig.v, ino, "named", &rig.why), -EEXIST);
+  assert_int_equal(indexed("named"), LIVE);
+  assert_string_equal(read_text("named"), "sent");
+  /* A daemon that comes later knows both. */
+  rig_close();
+  memset(&rig.reader, 0, sizeof rig.reader);
+  assert_int_equal(rig_open(), 0);
+  assert_int_equal(pending(), 2);
+  assert_int_equal(wclose(named), 0);
+  while (prelux_stage_work(rig.g, &(int64_t){0}) == 1)
+    ;
+  assert_string_equal(remote_text("named"), "sent");
+  assert_true(in_staging(ino));
+  assert_int_equal(wclose(fd), 0);
+  assert_int_equal(pending(), 0);
+  assert_false(in_staging(ino));
+}
+
 /* A reader as the library is: slot, staging file or cache file, else it asks; never finds anything but the one inode, or nothing. */
 static void *look_all_the_time(void *arg)
 {
@@ -175,6 +213,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_clean_file, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_waiting_and_refused, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_restart, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_without_a_name, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_name_is_never_gone, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

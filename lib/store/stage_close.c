@@ -1,0 +1,167 @@
+/* What the last close means. See stage.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "lib/base/os.h"
+#include "lib/store/stage.h"
+
+static bool untouched(const struct prelux_dirty *d, const struct stat *st)
+{
+  return d->clean.ino && !(d->row.flags & PRELUX_PENDING_OVER) && st->st_size == d->taken.st_size &&
+         st->st_mtim.tv_sec == d->taken.st_mtim.tv_sec && st->st_mtim.tv_nsec == d->taken.st_mtim.tv_nsec &&
+         st->st_ctim.tv_sec == d->taken.st_ctim.tv_sec && st->st_ctim.tv_nsec == d->taken.st_ctim.tv_nsec;
+}
+
+/* 0: nobody can write any more, and who wants to waits until fd is closed; -EAGAIN: somebody still can. */
+static int last_writer_gone(int fd)
+{
+  prelux_os.fcntl(fd, F_SETSIG, SIGURG); /* does nothing by default */
+  if (prelux_os.fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
+    return 0;
+  return errno == EAGAIN || errno == EACCES || errno == EBUSY ? -EAGAIN : -errno;
+}
+
+static int make_ready(struct prelux_stage *g, struct prelux_dirty *d, int fd, const struct stat *st)
+{
+  struct prelux_pending next = d->row;
+  next.state = PRELUX_PENDING_READY;
+  next.size = (uint64_t)st->st_size;
+  next.mtime_ns = prelux_stat_mtime(st);
+  next.flags |= PRELUX_PENDING_MTIME;
+  next.tries = 0;
+  next.next_ns = 0;
+  int rc = d->rules.power && prelux_os.fsync(fd) < 0 ? -errno : prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
+  if (rc == 0)
+    prelux_dirty_becomes(g, d, &next);
+  return rc == 0 && d->rules.power ? prelux_journal_durable(g->journal) : rc;
+}
+
+int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  pthread_mutex_lock(&g->lock);
+  int rc = d->queued ? 0 : prelux_order_add(g->order, d->row.id, d->row.path, NULL);
+  d->queued = rc == 0 || d->queued;
+  pthread_mutex_unlock(&g->lock);
+  return rc;
+}
+
+/* The remote gets it now. *ret_gone: it has it, and d is out of the tables. */
+static int send_now(struct prelux_stage *g, struct prelux_dirty *d, bool *ret_gone, struct prelux_problem *why)
+{
+  int rc = prelux_stage_send(g, d, why);
+  *ret_gone = rc == 0;
+  if (rc < 0 && d->row.state == PRELUX_PENDING_READY)
+    prelux_stage_enqueue(g, d); /* tried on in the background */
+  return rc;
+}
+
+/* d is the caller's, fd a readable descriptor under the lease; async: nobody waits for the remote. */
+static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool async, bool *ret_gone, struct prelux_problem *why)
+{
+  struct stat st;
+  if (prelux_os.fstat(fd, &st) < 0)
+    return prelux_problem(why, errno, "staging file of %.200s: %s", prelux_dirty_name(d), strerror(errno));
+  if (!d->row.path) /* O_TMPFILE: nobody can give it a name any more */
+  {
+    int rc = prelux_stage_discard(g, d);
+    *ret_gone = rc == 0;
+    return rc < 0 ? prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc)) : 0;
+  }
+  if (untouched(d, &st))
+  {
+    struct prelux_object same = d->clean.obj;
+    int rc = prelux_stage_install(g, d, &same, why);
+    *ret_gone = rc == 0;
+    return rc;
+  }
+  int rc = make_ready(g, d, fd, &st);
+  if (rc < 0)
+    return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
+  return async ? prelux_stage_enqueue(g, d) : send_now(g, d, ret_gone, why);
+}
+
+/* d is the caller's, and WRITING. */
+static int probe(struct prelux_stage *g, struct prelux_dirty *d, bool async, bool *ret_gone, struct prelux_problem *why)
+{
+  int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY | O_NONBLOCK), rc = fd < 0 ? fd : last_writer_gone(fd);
+  if (rc == 0)
+    rc = settle(g, d, fd, async, ret_gone, why);
+  else if (rc != -EAGAIN)
+    prelux_problem(why, -rc, "staging file of %.200s: %s", prelux_dirty_name(d), strerror(-rc));
+  if (fd >= 0)
+    prelux_os.close(fd); /* and with it the lease */
+  return rc;
+}
+
+int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why)
+{
+  struct prelux_dirty *d = prelux_dirty_take_ino(g, ino);
+  bool gone = false;
+  int rc = 0;
+  if (!d)
+    return 0; /* sent already, or nothing was written */
+  if (d->row.state == PRELUX_PENDING_WRITING)
+    rc = probe(g, d, d->rules.async, &gone, why);
+  else if (d->row.state == PRELUX_PENDING_READY && !d->rules.async) /* prelux_stage_poll was faster */
+    rc = send_now(g, d, &gone, why);
+  else if (d->row.state == PRELUX_PENDING_REFUSED)
+    rc = prelux_problem(why, d->row.err, "%s", d->row.cause ? d->row.cause : "refused");
+  if (!gone)
+    prelux_dirty_give(g, d);
+  return rc;
+}
+
+/* ---- closes that nobody tells ---- */
+
+/* As if the last writer had told of his close, but nobody waits for the remote. */
+static void settle_quietly(struct prelux_stage *g, uint64_t ino)
+{
+  struct prelux_problem why = {0};
+  struct prelux_dirty *d = prelux_dirty_take_ino(g, ino);
+  bool gone = false;
+  if (!d)
+    return;
+  int rc = d->row.state == PRELUX_PENDING_WRITING ? probe(g, d, true, &gone, &why) : 0;
+  if (rc < 0 && rc != -EAGAIN)
+    prelux_warn("%s", why.text);
+  if (!gone)
+    prelux_dirty_give(g, d);
+}
+
+void prelux_stage_left(struct prelux_stage *g, uint64_t ino)
+{
+  pthread_mutex_lock(&g->lock);
+  const struct prelux_dirty *d = prelux_dirty_by_ino(g, ino);
+  bool written = d && d->row.state == PRELUX_PENDING_WRITING && !d->busy; /* who works on it finds out himself, or is asked again by the poll */
+  pthread_mutex_unlock(&g->lock);
+  if (written)
+    settle_quietly(g, ino);
+}
+
+/* The inodes that somebody may be writing to; malloc'd. */
+static uint64_t *being_written(struct prelux_stage *g, size_t *ret_n)
+{
+  size_t n = 0;
+  pthread_mutex_lock(&g->lock);
+  uint64_t *list = g->count ? malloc(g->count * sizeof *list) : NULL;
+  for (size_t i = 0; i < g->slots && list; i++)
+    for (const struct prelux_dirty *d = g->by_ino[i]; d; d = d->by_ino)
+      if (d->row.state == PRELUX_PENDING_WRITING && !d->busy)
+        list[n++] = d->row.ino;
+  pthread_mutex_unlock(&g->lock);
+  *ret_n = n;
+  return list;
+}
+
+void prelux_stage_poll(struct prelux_stage *g)
+{
+  size_t n;
+  uint64_t *list = being_written(g, &n);
+  for (size_t i = 0; i < n; i++)
+    settle_quietly(g, list[i]);
+  free(list);
+}
