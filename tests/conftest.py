@@ -28,12 +28,28 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "limit(seconds): time limit of this test instead of %d s" % LIMIT_SECONDS)
     config.addinivalue_line("markers", "asan: also run with a sanitized daemon and CLI")
     config.addinivalue_line("markers", "slow: takes more than 10 s; left out of `make check` with QUICK=1")
+    config.addinivalue_line("markers", "alone: measures time, or uses up what the machine has one of; nothing runs beside it")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--alone", choices=("only", "not"), help="tests that are marked `alone` only, or without them")
+    parser.addoption("--part", metavar="K/N", help="of a file's tests the K-th of N parts")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.name in ASAN_FILES and item.name not in NOT_SANITIZED:
             item.add_marker(pytest.mark.asan)
+    yield  # -m and -k choose
+    chosen = items
+    if config.getoption("--alone"):
+        chosen = [item for item in chosen if bool(item.get_closest_marker("alone")) == (config.getoption("--alone") == "only")]
+    if config.getoption("--part"):
+        part, parts = map(int, config.getoption("--part").split("/"))
+        chosen = chosen[len(chosen) * (part - 1) // parts:len(chosen) * part // parts]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,29 +1,36 @@
 #!/usr/bin/env python3
-"""Runs the tests, stage by stage, quick ones first; the last line is "N passed, N failed, N skipped".
+"""Runs the tests; the last line is "N passed, N failed, N skipped".
 
   tests/run.py [--list] [stage...]        exit status 1 when anything failed
   QUICK=1                                 leaves out tests marked slow
   TESTS="-k name"                         more words for pytest
+  JOBS=N                                  test programs and test files at once (default: two for each core)
 
-A stage that cannot be built, or a program that crashes or hangs, counts as one failed test: nothing disappears.
+Most tests wait most of their time, so files and programs of all stages run beside each other (tests/jobs.py) as soon as
+what they need is built. Those marked `alone` count what is there in the whole machine, or measure time: they run one by one
+at the end. A stage that cannot be built, or a program that crashes or hangs, counts as one failed test: nothing disappears.
 """
 
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.jobs import CORES, Job, Runner, Step, Tally, say  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = os.environ.get("PRELUX_BUILD", "build")
 UNIT_SECONDS = 240
-CORES = os.cpu_count() or 1
+FILE_SECONDS = 1500
 CMOCKA = re.compile(r"^\[  (PASSED |FAILED |SKIPPED) \] (\d+) test\(s\)", re.M)
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|&#(x[0-9a-fA-F]+|[0-9]+);")
 SANITIZER_ENV = {
@@ -31,40 +38,56 @@ SANITIZER_ENV = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=0:second_deadlock_stack=1",
 }
+COVERAGE = ("COVERAGE=1",) if "--coverage" in sys.argv else ()
+ASAN = ("SANITIZE=address,undefined",)
+TSAN = ("SANITIZE=thread",)
+MIXED = "build-tsan/mixed"
+# Seconds that files take, roughly, where that is more than half a minute: they begin first, in parts of about PART_SECONDS.
+LONG = {}
+PART_SECONDS = 60
 
 
-class Tally:
-    def __init__(self):
-        self.passed = self.failed = 0
-        self.skipped = []  # "test: reason"
+# Steps: what has to be there before tests can run. Each returns "" or what went wrong.
 
-    def add(self, other):
-        self.passed += other.passed
-        self.failed += other.failed
-        self.skipped += other.skipped
-
-    def __str__(self):
-        return f"{self.passed} passed, {self.failed} failed, {len(self.skipped)} skipped"
-
-
-def say(text):
-    print(text, flush=True)
-
-
-def make(*words):
-    """True when make succeeds; its output is shown when it does not."""
-    jobs = ["make", "--no-print-directory", f"-j{CORES}", *words]
+def run_make(*words):
+    jobs = ["nice", "make", "--no-print-directory", f"-j{CORES}", *words]
     env = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     done = subprocess.run(jobs, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        say(f"FAILED: {shlex.join(jobs)}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}")
-    return done.returncode == 0
+    return f"{shlex.join(jobs)}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}" if done.returncode else ""
 
 
-def failed_build():
-    tally = Tally()
-    tally.failed = 1
-    return tally
+def build_all(goals):
+    """goals: {(folder, make's words): set of goals}."""
+    for (folder, words), names in goals.items():
+        yield Step(folder, partial(run_make, f"BUILD={folder}", *words, *sorted(names)))
+
+
+def mix():
+    """preluxd under TSan; CLI and library are the plain ones (a program with TSan cannot live behind a preloaded library)."""
+    mixed = ROOT / MIXED
+    shutil.rmtree(mixed, ignore_errors=True)
+    mixed.mkdir(parents=True)
+    for path in (ROOT / BUILD / "prelux", ROOT / BUILD / "libprelux.so", ROOT / "build-tsan/preluxd"):
+        shutil.copy(path, mixed)
+    (mixed / "tests").symlink_to(ROOT / BUILD / "tests")
+    return ""
+
+
+def install_servers():
+    """What no package has (by Maven, go and npm), so that nothing is skipped for want of it. Tests do not try again."""
+    for name in ("alluxio29", "versitygw", "azurite"):
+        done = subprocess.run([sys.executable, "-m", f"tests.servers.{name}", "--install"], cwd=ROOT, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            say(f"{name} could not be installed; tests of it are skipped:\n{done.stderr[-2000:]}")
+    return ""
+
+
+def no_aslr():
+    """gcc 12's TSan cannot live with the address randomisation of newer kernels."""
+    if shutil.which("setarch") and subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode == 0:
+        return ["setarch", "-R"]
+    return []
 
 
 # cmocka programs
@@ -73,7 +96,6 @@ def run_program(path, launcher):
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="prelux-unit-", ignore_cleanup_errors=True) as folder:
         env = {**os.environ, **SANITIZER_ENV, "TMPDIR": folder, "HOME": folder, "PRELUX_RUNTIME_DIR": folder + "/runtime"}
-        begin = time.monotonic()
         try:
             done = subprocess.run([*launcher, str(path)], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True, errors="replace", timeout=UNIT_SECONDS)
@@ -92,59 +114,53 @@ def run_program(path, launcher):
         tally.failed = 1
     if status == 0 and not tally.passed and not tally.skipped and not tally.failed:
         tally.passed = 1  # a program of its own kind: its status is its result
-    if status != 0:
-        say(f"--- {path.name} (status {status})\n{output[-12000:]}")
-    seconds = time.monotonic() - begin
-    say(f"  {path.name:32} {seconds:6.1f} s  {tally}")
-    return tally
+    return tally, f"status {status}\n{output[-12000:]}" if status else ""
 
 
 # They bring an allocator of their own, which is what a sanitizer does, too.
 NOT_SANITIZED = ("test_conf_nomem",)
 
 
-def unit(build, *make_words, launcher=()):
-    sources = sorted((ROOT / "tests/unit").glob("test_*.c"))
-    if build.endswith(("-asan", "-tsan")):
-        sources = [source for source in sources if source.stem not in NOT_SANITIZED]
-    if not sources:
-        return Tally()
-    if not make(f"BUILD={build}", *make_words, "unit-programs"):
-        return failed_build()
-    total = Tally()
-    with ThreadPoolExecutor(CORES) as pool:
-        for tally in pool.map(lambda source: run_program(ROOT / build / "tests/unit" / source.stem, launcher), sources):
-            total.add(tally)
-    return total
+def unit(stage, build, launcher=()):
+    for source in sorted((ROOT / "tests/unit").glob("test_*.c")):
+        if not build.endswith(("-asan", "-tsan")) or source.stem not in NOT_SANITIZED:
+            program = ROOT / build / "tests/unit" / source.stem
+            yield Job(stage, source.stem, partial(run_program, program, launcher), (build,), LONG.get(source.stem, 5))
 
 
-def no_aslr():
-    """gcc 12's TSan cannot live with the address randomisation of newer kernels."""
-    if shutil.which("setarch") and subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode == 0:
-        return ["setarch", "-R"]
-    return []
+# pytest files
 
-
-# pytest folders
-
-def pytest(folder, build, *words, launcher=()):
+def run_pytest(target, build, launcher, words):
+    """A file of tests, or the tests of a folder that are marked `alone`."""
     tally = Tally()
-    if not any((ROOT / folder).glob("**/test_*.py")):
-        return tally
-    words = list(words) + shlex.split(os.environ.get("TESTS", ""))
-    if os.environ.get("QUICK"):
-        words += ["-m", "not slow"]
     with tempfile.TemporaryDirectory(prefix="prelux-pytest-", ignore_cleanup_errors=True) as scratch:
-        report = Path(scratch, "report.xml")
+        report, log = Path(scratch, "report.xml"), Path(scratch, "log")
         argv = [*launcher, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT / "tests"), "--tb=short",
-                "--durations=8", "--durations-min=5", f"--basetemp={scratch}/tmp", f"--junitxml={report}", *words, folder]
-        env = {**os.environ, "PRELUX_BUILD": build, "PYTHONDONTWRITEBYTECODE": "1"}
-        status = subprocess.run(argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
+                "--durations=5", "--durations-min=20", f"--basetemp={scratch}/tmp", f"--junitxml={report}", *words,
+                *shlex.split(os.environ.get("TESTS", "")), str(target)]
+        env = {**os.environ, "PRELUX_BUILD": build, "PYTHONDONTWRITEBYTECODE": "1", "PRELUX_TEST_NO_INSTALL": "1"}
+        with open(log, "wb") as out:
+            child = subprocess.Popen(argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            status = wait_for(child)
+        output = log.read_text("utf-8", "replace")
         if report.exists():
             read_report(report, tally)
     if status not in (0, 5) and not tally.failed:  # 5: nothing collected
         tally.failed = 1
-    return tally
+    durations = [line for line in output.splitlines() if re.match(r"[0-9.]+s (setup|call|teardown)", line)]
+    return tally, output if tally.failed else "\n".join(durations)
+
+
+def wait_for(child):
+    try:
+        return child.wait(FILE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGINT)  # pytest ends what the test has started
+    try:
+        return child.wait(60) or -1
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
 
 
 def read_report(path, tally):
@@ -161,65 +177,57 @@ def read_report(path, tally):
             tally.passed += 1
 
 
-def stage_pytest(folder, goals=("all",), build=BUILD, make_words=(), words=()):
-    if not make(f"BUILD={build}", *make_words, *goals):
-        return failed_build()
-    return pytest(folder, build, *words)
+def pytest(stage, build=BUILD, after=(BUILD,), marks=(), launcher=(), folder=None):
+    folder = folder or ROOT / "tests" / stage
+    marks = [*marks, *(["not slow"] if os.environ.get("QUICK") else [])]
+    words = ["-m", " and ".join(marks)] if marks else []
+    alone = False
+    for path in sorted(folder.glob("**/test_*.py")):
+        text = path.read_text()
+        alone = alone or "mark.alone" in text
+        seconds = LONG.get(path.stem, 10)
+        parts = max(1, round(seconds / PART_SECONDS))
+        for part in range(parts):
+            some = [f"--part={part + 1}/{parts}"] if parts > 1 else []
+            run = partial(run_pytest, path, build, launcher, [*words, "--alone=not", *some])
+            name = f"{path.stem} {part + 1}/{parts}" if some else path.stem
+            yield Job(stage, name, run, after, seconds / parts, heavy="alluxio29" in text or "alluxio_server" in text)
+    if alone:
+        yield Job(stage, "(alone)", partial(run_pytest, folder, build, launcher, [*words, "--alone=only"]), after, alone=True)
 
 
-def integration_tsan():
-    """preluxd under TSan; CLI and library are the plain ones (a program with TSan cannot live behind a preloaded library)."""
-    mixed = ROOT / "build-tsan/mixed"
-    launcher = no_aslr()
-    if not make(f"BUILD={BUILD}", "all", "tools") or not make("BUILD=build-tsan", *TSAN, "build-tsan/preluxd"):
-        return failed_build()
-    if not launcher:
+# Stages: (folder and words for make, its goals) they need, and their jobs
+
+def integration(stage, build, after):
+    launcher = no_aslr() if stage == "integration-tsan" else []
+    if stage == "integration-tsan" and not launcher:
         tally = Tally()
         tally.skipped = ["integration-tsan: address randomisation cannot be switched off here (setarch -R)"]
-        return tally
-    shutil.rmtree(mixed, ignore_errors=True)
-    mixed.mkdir(parents=True)
-    for path in (ROOT / BUILD / "prelux", ROOT / BUILD / "libprelux.so", ROOT / "build-tsan/preluxd"):
-        shutil.copy(path, mixed)
-    (mixed / "tests").symlink_to(ROOT / BUILD / "tests")
-    return pytest("tests/integration", str(mixed), "-m", "asan", launcher=launcher)
-
-
-COVERAGE = ["COVERAGE=1"] if "--coverage" in sys.argv else []
-ASAN = ("SANITIZE=address,undefined",)
-TSAN = ("SANITIZE=thread",)
-
-
-def servers():
-    """Installs what no package has (by Maven, go and npm) first, so that nothing is skipped for want of it."""
-    for name in ("alluxio29", "versitygw", "azurite"):
-        subprocess.run([sys.executable, "-m", f"tests.servers.{name}", "--install"], cwd=ROOT, stdin=subprocess.DEVNULL)
-    return stage_pytest("tests/servers", make_words=COVERAGE)
-
-
-STAGES = {
-    "lint": lambda: lint(),
-    "meta": lambda: stage_pytest("tests/meta", make_words=COVERAGE),
-    "unit": lambda: unit(BUILD, *COVERAGE),
-    "unit-asan": lambda: unit("build-asan", *ASAN),
-    "unit-tsan": lambda: unit("build-tsan", *TSAN, launcher=no_aslr()),
-    "servers": servers,
-    "standin": lambda: stage_pytest("tests/standin", make_words=COVERAGE),
-    "posix": lambda: stage_pytest("tests/posix", ("all", "tools"), make_words=COVERAGE),
-    "integration": lambda: stage_pytest("tests/integration", ("all", "tools"), make_words=COVERAGE),
-    "interop": lambda: stage_pytest("tests/interop", ("all", "tools"), make_words=COVERAGE),
-    "integration-asan": lambda: stage_pytest("tests/integration", ("all", "tools"), "build-asan", ASAN, ("-m", "asan")),
-    "integration-tsan": integration_tsan,
-}
+        return [Job(stage, "none", lambda: (tally, ""), ())]
+    return pytest(stage, build, after, [] if stage == "integration" else ["asan"], launcher, ROOT / "tests/integration")
 
 
 def lint():
-    tally = Tally()
-    if make("lint"):
-        tally.passed = 1
-    else:
-        tally.failed = 1
-    return tally
+    wrong = run_make("lint")
+    return Tally(failed=1) if wrong else Tally(passed=1), wrong
+
+
+PLAIN = (BUILD, COVERAGE)
+STAGES = {
+    "lint": ({}, lambda: [Job("lint", "lint", lint, (), 100)]),
+    "meta": ({PLAIN: {"all"}}, lambda: pytest("meta")),
+    "unit": ({PLAIN: {"unit-programs"}}, lambda: unit("unit", BUILD)),
+    "unit-asan": ({("build-asan", ASAN): {"unit-programs"}}, lambda: unit("unit-asan", "build-asan")),
+    "unit-tsan": ({("build-tsan", TSAN): {"unit-programs"}}, lambda: unit("unit-tsan", "build-tsan", no_aslr())),
+    "servers": ({PLAIN: {"all"}}, lambda: pytest("servers", after=("servers", BUILD))),
+    "standin": ({PLAIN: {"all"}}, lambda: pytest("standin")),
+    "posix": ({PLAIN: {"all", "tools"}}, lambda: pytest("posix")),
+    "integration": ({PLAIN: {"all", "tools"}}, lambda: integration("integration", BUILD, ("servers", BUILD))),
+    "interop": ({PLAIN: {"all", "tools"}}, lambda: pytest("interop")),
+    "integration-asan": ({("build-asan", ASAN): {"all", "tools"}}, lambda: integration("integration-asan", "build-asan", ("servers", "build-asan"))),
+    "integration-tsan": ({PLAIN: {"all", "tools"}, ("build-tsan", TSAN): {"build-tsan/preluxd"}},
+                         lambda: integration("integration-tsan", str(ROOT / MIXED), ("servers", "mixed"))),
+}
 
 
 def main(words):
@@ -232,20 +240,22 @@ def main(words):
         sys.exit(f"unknown stage {unknown[0]}; there are: {' '.join(STAGES)}")
     if not wanted:
         wanted = [name for name in STAGES if name != "lint" or os.environ.get("DEVELOPER") == "1"]
-    total = Tally()
-    rows = []
+    begin = time.monotonic()
+    goals, jobs = {}, []
     for name in wanted:
-        say(f"\n=== {name}")
-        begin = time.monotonic()
-        tally = STAGES[name]()
-        rows.append(f"{name:18} {time.monotonic() - begin:7.1f} s  {tally}")
-        say(f"=== {rows[-1]}")
-        total.add(tally)
-    say("")
-    for reason in total.skipped:
+        for folder, more in STAGES[name][0].items():
+            goals.setdefault(folder, set()).update(more)
+        jobs += STAGES[name][1]()
+    needed = {step for job in jobs for step in job.after}
+    lanes = [list(build_all(goals)), []]
+    if "mixed" in needed:
+        lanes[0].append(Step("mixed", mix, (BUILD, "build-tsan")))
+    if "servers" in needed:
+        lanes[1].append(Step("servers", install_servers))
+    total, skipped = Runner(wanted, lanes, jobs).run()
+    for reason in skipped:
         say(f"SKIP {reason}")
-    say("\n" + "\n".join(rows))
-    say(f"{total}")
+    say(f"\nin {time.monotonic() - begin:.0f} s\n{total}")
     return 1 if total.failed else 0
 
 

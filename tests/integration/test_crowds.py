@@ -32,6 +32,7 @@ def test_128_ranks_open_one_object(prelux, tmp_path):
     assert len(prelux.daemons()) == 1
 
 
+@pytest.mark.alone
 def test_inotify_instances_used_up(prelux):
     source = prelux.tmp / "source"
     source.mkdir()

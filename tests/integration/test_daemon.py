@@ -154,6 +154,7 @@ def make_caller(prelux, library, envp=None):
     return call
 
 
+@pytest.mark.alone
 @pytest.mark.limit(90)
 def test_thousand_processes_cold_one_daemon(prelux):
     source = data(prelux.tmp, one="1")
@@ -432,6 +433,7 @@ def test_told_to_end_it_finishes_what_is_under_way(prelux):
         assert not (prelux.runtime / "sock").exists()
 
 
+@pytest.mark.alone
 def test_dead_backend_leaves_room_for_others(prelux):
     """200 requests that hang in one backend do not keep another backend's from being answered."""
     with Slow(6) as server:

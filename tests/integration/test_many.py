@@ -32,6 +32,7 @@ def test_twenty_configurations_at_once(prelux):
     assert len(prelux.daemons()) == 1
 
 
+@pytest.mark.alone
 @pytest.mark.limit(180)
 def test_thousand_processes_cold(prelux):
     source = prelux.tmp / "source"

@@ -213,6 +213,7 @@ def test_proxy_faults_are_chosen_by_prefix_method_and_times(proxied):
     assert exchange(proxy.port, "/honest/small.txt", method="HEAD") == (b"", "closed")
 
 
+@pytest.mark.alone
 def test_proxy_delays_and_limits(proxied):
     _, proxy = proxied
     proxy.fault("/honest/small", delay=0.15)

@@ -1,0 +1,145 @@
+"""The jobs of a test run, several at once: which begins when, and what is said of it.
+
+A step (a build, an installation) goes before the jobs that name it; the steps of a lane go one after another. Of the jobs that
+can begin, the longest begins first; of those that start a large server no more than HEAVY run at once; those that have to be
+alone follow when all others have ended. A job is one line of output, and all of its output when it failed.
+"""
+
+import os
+import threading
+import time
+from collections import namedtuple
+from dataclasses import dataclass, field
+
+CORES = os.cpu_count() or 1
+HEAVY = 2
+
+# run() returns "" or what went wrong. after: names of earlier steps of the same lane.
+Step = namedtuple("Step", "name run after", defaults=((),))
+
+
+@dataclass
+class Tally:
+    passed: int = 0
+    failed: int = 0
+    skipped: list = field(default_factory=list)  # "test: reason"
+
+    def add(self, other):
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+    def __str__(self):
+        return f"{self.passed} passed, {self.failed} failed, {len(self.skipped)} skipped"
+
+
+@dataclass(eq=False)
+class Job:
+    """run() returns a Tally and what is to be shown."""
+    stage: str
+    name: str
+    run: object
+    after: tuple = ()
+    seconds: float = 10
+    heavy: bool = False
+    alone: bool = False
+
+
+def say(text):
+    print(text, flush=True)
+
+
+class Runner:
+    def __init__(self, stages, lanes, jobs):
+        self.lanes, self.waiting = lanes, list(jobs)
+        self.workers = int(os.environ.get("JOBS") or 2 * CORES)
+        self.tallies = {stage: Tally() for stage in stages}
+        self.seconds = {stage: 0.0 for stage in stages}
+        self.left = {stage: sum(job.stage == stage for job in jobs) for stage in stages}
+        self.done, self.broken = set(), set()  # names of steps
+        self.running = []
+        self.change = threading.Condition()
+
+    def run(self):
+        """The sum, and the reasons of what was skipped."""
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self.workers)]
+        threads += [threading.Thread(target=self._prepare, args=(lane,), daemon=True) for lane in self.lanes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        say("")
+        total = Tally()
+        for stage, tally in self.tallies.items():
+            say(f"{stage:18} {self.seconds[stage]:7.1f} s  {tally}")
+            total.add(tally)
+        return total, total.skipped
+
+    # Inside.
+
+    def _prepare(self, lane):
+        for step in lane:
+            begin = time.monotonic()
+            with self.change:
+                missing = [name for name in step.after if name not in self.done]
+            wrong = f"{missing[0]} is not there" if missing else step.run()
+            with self.change:
+                say(f"  {step.name:46} {time.monotonic() - begin:6.1f} s" + (f"  FAILED\n{wrong}" if wrong else ""))
+                (self.broken if wrong else self.done).add(step.name)
+                for job in [job for job in self.waiting if step.name in job.after and wrong]:
+                    self.waiting.remove(job)
+                    self.tallies[job.stage].failed = 1  # one for the stage
+                    self._ended(job, Tally(), 0)
+                self.change.notify_all()
+
+    def _work(self):
+        while True:
+            with self.change:
+                job = self._choose()
+                while job is None:
+                    if not self.waiting:
+                        return
+                    self.change.wait()
+                    job = self._choose()
+                self.waiting.remove(job)
+                self.running.append(job)
+            begin = time.monotonic()
+            try:
+                tally, output = job.run()
+            except Exception as error:  # of the runner itself
+                tally, output = Tally(failed=1), repr(error)
+            with self.change:
+                self.running.remove(job)
+                self._show(job, tally, output, time.monotonic() - begin)
+                self._ended(job, tally, time.monotonic() - begin)
+                self.change.notify_all()
+
+    def _choose(self):
+        if any(job.alone for job in self.running):
+            return None
+        ready = [job for job in self.waiting if set(job.after) <= self.done]
+        beside = [job for job in ready if not job.alone]
+        if sum(job.heavy for job in self.running) >= HEAVY:
+            beside = [job for job in beside if not job.heavy]
+        if beside:
+            return max(beside, key=lambda job: job.seconds)
+        if not self.running and ready and all(job.alone for job in self.waiting) and self._prepared():
+            return ready[0]
+        return None
+
+    def _prepared(self):
+        return all(step.name in self.done | self.broken for lane in self.lanes for step in lane)
+
+    def _show(self, job, tally, output, seconds):
+        say(f"  {job.stage + ' ' + job.name:46} {seconds:6.1f} s  {tally}")
+        if tally.failed:
+            say(f"--- {job.stage} {job.name}\n{output}\n---")
+        elif output:
+            say("\n".join("        " + line for line in output.splitlines()))
+
+    def _ended(self, job, tally, seconds):
+        self.tallies[job.stage].add(tally)
+        self.seconds[job.stage] += seconds
+        self.left[job.stage] -= 1
+        if not self.left[job.stage]:
+            say(f"=== {job.stage:18} {self.seconds[job.stage]:7.1f} s  {self.tallies[job.stage]}")
