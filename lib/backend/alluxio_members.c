@@ -77,6 +77,7 @@ static void take_view(struct prelux_alluxio_members *m, struct prelux_alluxio_vi
     return;
   }
   prelux_alluxio_view_reborn(old, fresh);
+  prelux_alluxio_view_inherit(fresh, old, m->health);
   prelux_alluxio_view_changes(old, fresh, changes, sizeof changes);
   prelux_info("backend %s: %zu workers now: %s", m->options->name, fresh->n, changes[0] ? changes : "some have registered anew");
   prelux_alluxio_view_put(old);
@@ -376,17 +377,25 @@ static void without_brackets(const char **host, size_t *len)
   }
 }
 
+static bool is_at(const struct prelux_alluxio_worker *w, const char *host, size_t len, unsigned s3_port)
+{
+  const char *own = w->host;
+  size_t own_len = strlen(own);
+  without_brackets(&own, &own_len);
+  return w->s3_port == s3_port && own_len == len && strncasecmp(own, host, len) == 0;
+}
+
+/* A member, or else one that was a member a moment ago. */
 static const struct prelux_alluxio_worker *by_name(const struct prelux_alluxio_view *v, const char *host, size_t len, unsigned s3_port)
 {
+  const struct prelux_alluxio_worker *gone;
   without_brackets(&host, &len);
   for (size_t i = 0; i < v->n; i++)
-  {
-    const char *own = v->workers[i].host;
-    size_t own_len = strlen(own);
-    without_brackets(&own, &own_len);
-    if (v->workers[i].s3_port == s3_port && own_len == len && strncasecmp(own, host, len) == 0)
+    if (is_at(&v->workers[i], host, len, s3_port))
       return &v->workers[i];
-  }
+  for (size_t i = 0; prelux_alluxio_view_gone(v, i, &gone); i++)
+    if (gone && is_at(gone, host, len, s3_port))
+      return gone;
   return NULL;
 }
 

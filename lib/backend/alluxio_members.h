@@ -64,8 +64,8 @@ bool prelux_alluxio_members_known(struct prelux_alluxio_members *m);
  * prelux_alluxio_ufs_path gives it (a folder's listing: with a slash at the end). How many. */
 size_t prelux_alluxio_view_owners(const struct prelux_alluxio_view *v, const char *ufs_path, size_t max,
                                   const struct prelux_alluxio_worker **out);
-/* The member that a redirect's host (brackets or not) and port mean, NULL: a stranger, whom nothing is to be sent. By name; and where
- * the membership has addresses and the redirect a name, by what the name resolves to (may block for DNS, remembered). */
+/* The member that a redirect's host (brackets or not) and port mean, NULL: a stranger, whom nothing is to be sent. By name, also of
+ * those who were members in the last two minutes, since workers hear of a change later than we do; and where the membership has addresses and the redirect a name, by what the name resolves to (may block for DNS, remembered). */
 const struct prelux_alluxio_worker *prelux_alluxio_view_member(struct prelux_alluxio_members *m, const struct prelux_alluxio_view *v,
                                                                const char *host, size_t host_len, unsigned s3_port);
 

@@ -6,11 +6,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define GONE_MAX 64
+
+struct gone
+{
+  struct prelux_alluxio_worker worker;
+  int64_t left_ms;
+};
+
 struct owned
 {
   struct prelux_alluxio_view view;
   atomic_uint refs;
   struct prelux_alluxio_worker *workers;
+  struct gone *gone; /* who was there before; not in the ring */
+  size_t n_gone;
 };
 
 static void worker_release(struct prelux_alluxio_worker *w)
@@ -26,6 +36,9 @@ static void owned_free(struct owned *o)
 {
   for (size_t i = 0; i < o->view.n; i++)
     worker_release(&o->workers[i]);
+  for (size_t i = 0; i < o->n_gone; i++)
+    worker_release(&o->gone[i].worker);
+  free(o->gone);
   free(o->workers);
   prelux_alluxio_ring_release(&o->view.ring);
   free(o);
@@ -182,6 +195,48 @@ void prelux_alluxio_view_reborn(const struct prelux_alluxio_view *old, const str
     if (!before || before->birth != fresh->workers[i].birth || !same_worker(before, &fresh->workers[i]))
       prelux_alluxio_health_reborn(fresh->workers[i].health);
   }
+}
+
+/* A worker that has left, of another view. Without memory it is forgotten. */
+static void remember(struct owned *o, const struct prelux_alluxio_worker *w, int64_t left_ms, struct prelux_alluxio_health *health)
+{
+  struct prelux_alluxio_worker copy = *w;
+  if (o->n_gone == GONE_MAX || at_address(&o->view, w->address))
+    return;
+  copy.address = strdup(w->address);
+  copy.host = strdup(w->host);
+  copy.http = strdup(w->http);
+  copy.s3 = strdup(w->s3);
+  copy.health = prelux_alluxio_patient_find(health, w->address, w->s3_port);
+  if (copy.address && copy.host && copy.http && copy.s3 && copy.health)
+    o->gone[o->n_gone++] = (struct gone){.worker = copy, .left_ms = left_ms};
+  else
+    worker_release(&copy);
+}
+
+void prelux_alluxio_view_inherit(struct prelux_alluxio_view *fresh, const struct prelux_alluxio_view *old,
+                                 struct prelux_alluxio_health *health)
+{
+  struct owned *o = (struct owned *)fresh;
+  const struct owned *before = (const struct owned *)old;
+  int64_t now = prelux_alluxio_clock_ms();
+  if (!(o->gone = calloc(GONE_MAX, sizeof *o->gone)))
+    return;
+  for (size_t i = 0; i < old->n; i++)
+    remember(o, &old->workers[i], now, health);
+  for (size_t i = 0; i < before->n_gone; i++)
+    if (now - before->gone[i].left_ms < PRELUX_ALLUXIO_GONE_MS)
+      remember(o, &before->gone[i].worker, before->gone[i].left_ms, health);
+}
+
+bool prelux_alluxio_view_gone(const struct prelux_alluxio_view *v, size_t i, const struct prelux_alluxio_worker **ret)
+{
+  const struct owned *o = (const struct owned *)v;
+  if (i >= o->n_gone)
+    return false;
+  bool young = prelux_alluxio_clock_ms() - o->gone[i].left_ms < PRELUX_ALLUXIO_GONE_MS;
+  *ret = young ? &o->gone[i].worker : NULL;
+  return true;
 }
 
 static size_t list_missing(const struct prelux_alluxio_view *of, const struct prelux_alluxio_view *in, char sign, char *out, size_t cap,

@@ -10,6 +10,7 @@ import pytest
 from tests import harness, trees
 from tests.servers.base import free_port
 from tests.servers.etcd import Etcd
+from tests.servers.faultproxy import FaultProxy
 from tests.standin.cluster import AlluxioStandin
 
 pytestmark = pytest.mark.skipif(bool(AlluxioStandin.missing()), reason=str(AlluxioStandin.missing()))
@@ -208,8 +209,9 @@ def test_silent_at_the_start(prelux, breakable):
     harness.wait_for(lambda: prelux.run(["cat", f"/prelux-lake/{NAMES[0]}"], check=False).returncode == 0, 20, "etcd is noticed")
 
 
+@pytest.mark.parametrize("breakable", [{"linger": 28}], indirect=True)  # as long as real workers' S3 ports know those who were there
 def test_dead_and_silent_later(prelux, breakable):
-    """The last known ring serves on, and no request waits for etcd."""
+    """The last known ring serves on, and no request waits for etcd. Leases end in the silence: who answers is not forgotten."""
     map_it(prelux, backend(breakable))
     read_all(prelux, breakable)
     breakable.etcd.freeze()
@@ -220,8 +222,6 @@ def test_dead_and_silent_later(prelux, breakable):
     assert time.monotonic() - begin < 5
     breakable.etcd.thaw()
     harness.wait_for(lambda: "error" not in report(prelux)["membership"], 20, "etcd is heard again")
-    breakable.wait_members(2)  # leases may have ended while it was silent: the workers register again
-    harness.wait_for(lambda: report(prelux)["membership"]["workers"] == 2, 20, "both are known again")
     breakable.etcd.kill()
     harness.wait_for(lambda: "error" in report(prelux)["membership"], 20, "the death is noticed")
     read_fresh(prelux, breakable)
@@ -229,6 +229,53 @@ def test_dead_and_silent_later(prelux, breakable):
     breakable.etcd.restart()
     harness.wait_for(lambda: "error" not in report(prelux)["membership"], 20, "etcd is back")
     assert prelux.errors() == []
+
+
+@pytest.mark.parametrize("breakable", [{"linger": 60}], indirect=True)
+def test_lost_by_etcd_alone(prelux, breakable):
+    """A worker whose lease ended while etcd was silent, who cannot register again, and answers: its files are read on, also when
+    etcd is dead for good. An etcd that goes on saying so is believed."""
+    with FaultProxy(breakable.etcd.url) as way:
+        breakable.kill(1)
+        breakable.restart(1, etcd=way.url)
+        breakable.wait_members(2)
+        map_it(prelux, backend(breakable))
+        read_all(prelux, breakable)
+        breakable.etcd.freeze()
+        harness.wait_for(lambda: "error" in report(prelux)["membership"], 20, "the silence is noticed")
+    breakable.etcd.thaw()
+    breakable.wait_members(1)
+    harness.wait_for(lambda: report(prelux)["membership"].get("lost_by_etcd") == 1, 5, "the loss is noticed")
+    assert report(prelux)["membership"]["workers"] == 2 and "lost by etcd 1" in prelux.cli("status")
+    begin = time.monotonic()
+    for _ in range(6):
+        read_fresh(prelux, breakable)
+    breakable.etcd.kill()
+    harness.wait_for(lambda: "error" in report(prelux)["membership"], 20, "the death is noticed")
+    for _ in range(6):
+        read_fresh(prelux, breakable)
+    assert time.monotonic() - begin < 10 and report(prelux)["membership"]["workers"] == 2
+    breakable.etcd.restart()
+    harness.wait_for(lambda: report(prelux)["membership"]["workers"] == 1, 25, "etcd is believed")
+    begin = time.monotonic()
+    for _ in range(6):  # the other worker's S3 port goes on sending us to the one that has left
+        read_fresh(prelux, breakable)
+    assert time.monotonic() - begin < 10
+    assert prelux.errors() == []
+
+
+@pytest.mark.parametrize("breakable", [{"linger": 60}], indirect=True)
+def test_removed_while_etcd_is_well(prelux, breakable):
+    """The same worker, of an etcd that has answered all the time: out of the ring within the refresh, though it answers."""
+    with FaultProxy(breakable.etcd.url) as way:
+        breakable.kill(1)
+        breakable.restart(1, etcd=way.url)
+        breakable.wait_members(2)
+        map_it(prelux, backend(breakable))
+        read_all(prelux, breakable)
+    breakable.wait_members(1)
+    harness.wait_for(lambda: report(prelux)["membership"]["workers"] == 1, 2, "the new ring")
+    assert "lost_by_etcd" not in report(prelux)["membership"]
 
 
 def test_new_owners_after_a_death_and_a_birth(prelux, breakable):

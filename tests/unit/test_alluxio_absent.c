@@ -11,6 +11,7 @@
 
 #include "lib/backend/alluxio_members.h"
 #include "lib/backend/alluxio_roster.h"
+#include "lib/backend/alluxio_view.h"
 #include "tests/unit/etcd_fake.h"
 
 #define FIRST_ID "11111111111141118111111111111111"
@@ -264,12 +265,70 @@ static void within_the_refresh(void **state)
   await_count(1, 6500);
 }
 
+static int64_t later_ms, (*real_clock)(void);
+
+static int64_t later_clock(void)
+{
+  return real_clock() + later_ms;
+}
+
+static struct prelux_alluxio_view *view_of(const char *host, const struct prelux_alluxio_view *before)
+{
+  struct prelux_alluxio_roster roster = {0};
+  struct prelux_alluxio_identity id;
+  struct prelux_alluxio_view *v = NULL;
+  assert_int_equal(prelux_alluxio_identity_of_host(host, &id), 0);
+  assert_int_equal(prelux_alluxio_roster_add(&roster, host, strlen(host), 1, &id, 1), 0);
+  assert_int_equal(prelux_alluxio_view_make(&options, health, PRELUX_ALLUXIO_RING_KNOWN, &roster, &v), 0);
+  prelux_alluxio_roster_release(&roster);
+  if (before)
+    prelux_alluxio_view_inherit(v, before, health);
+  return v;
+}
+
+static size_t count_gone(const struct prelux_alluxio_view *v, const char *host)
+{
+  const struct prelux_alluxio_worker *w;
+  size_t n = 0;
+  for (size_t i = 0; prelux_alluxio_view_gone(v, i, &w); i++)
+    n += w && strcmp(w->host, host) == 0;
+  return n;
+}
+
+/* Who has left is known for a while, over several changes, once; not when it is back. */
+static void left(void **state)
+{
+  (void)state;
+  later_ms = 0;
+  real_clock = prelux_alluxio_clock_ms;
+  prelux_alluxio_clock_ms = later_clock;
+  struct prelux_alluxio_view *a = view_of("a", NULL), *b = view_of("b", a), *c = view_of("c", b), *again = view_of("a", c);
+  assert_int_equal(count_gone(a, "a"), 0);
+  assert_int_equal(count_gone(b, "a"), 1);
+  assert_int_equal(count_gone(c, "a"), 1);
+  assert_int_equal(count_gone(c, "b"), 1);
+  assert_int_equal(count_gone(again, "a"), 0);
+  prelux_alluxio_view_put(a); /* they are copies */
+  prelux_alluxio_view_put(b);
+  assert_int_equal(count_gone(c, "a"), 1);
+  later_ms = PRELUX_ALLUXIO_GONE_MS + 1000;
+  assert_int_equal(count_gone(c, "a"), 0);
+  struct prelux_alluxio_view *d = view_of("d", c);
+  assert_int_equal(count_gone(d, "a") + count_gone(d, "b"), 0);
+  assert_int_equal(count_gone(d, "c"), 1);
+  prelux_alluxio_clock_ms = real_clock;
+  prelux_alluxio_view_put(c);
+  prelux_alluxio_view_put(again);
+  prelux_alluxio_view_put(d);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
   const struct CMUnitTest tests[] = {
       TEST(kept_after_a_silence), TEST(all_lost),         TEST(dead_after_a_silence), TEST(dies_later),
       TEST(moved),                TEST(believed_at_once), TEST(within_the_refresh),   TEST(believed_in_the_end),
+      TEST(left),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
