@@ -19,7 +19,7 @@
 
 #include "lib/net/net.h"
 
-#define FIELDS_MAX 24
+#define FIELDS_MAX 128 /* an object's metadata is signed when it is copied */
 #define PARAMETERS_MAX 32
 #define EMPTY_SHA256 "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

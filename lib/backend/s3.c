@@ -6,7 +6,7 @@
  * name. The key `dir/` is the folder itself, whatever bytes it holds. A HEAD that is refused has no text: it is asked
  * again as a GET of one byte, whose answer says why, or serves as well.
  *
- * s3_request.c signs and asks, s3_list.c lists, s3_read.c reads, aws_*.c is about keys. */
+ * s3_request.c signs and asks, s3_list.c lists, s3_read.c reads, aws_*.c is about keys; s3_write.h says what writes. */
 #include "lib/backend/s3.h"
 
 #include <cjson/cJSON.h>
@@ -101,6 +101,7 @@ static void s3_free(struct prelux_backend *b)
   struct prelux_s3 *s = self(b);
   prelux_aws_credentials_free(s->credentials);
   pthread_mutex_destroy(&s->lock);
+  pthread_mutex_destroy(&s->able_lock);
   free(s->bucket);
   free(s->prefix);
   free(s->endpoint);
@@ -117,6 +118,7 @@ static int s3_create(const struct prelux_conf_backend *conf, struct prelux_net *
   s->base.ops = &prelux_backend_s3;
   s->net = net;
   pthread_mutex_init(&s->lock, NULL);
+  pthread_mutex_init(&s->able_lock, NULL);
   const char *md5 = prelux_conf_str(conf, "etag_md5");
   s->no_md5 = md5 && strcmp(md5, "off") == 0;
   s->anonymous = prelux_conf_num(conf, "anonymous") != 0;
@@ -201,7 +203,7 @@ static void be_folder(struct prelux_object *ret)
   *ret = (struct prelux_object){.type = PRELUX_DIR};
 }
 
-static void be_file(struct prelux_s3 *s, struct prelux_net_answer *a, uint64_t size, struct prelux_object *ret)
+void prelux_s3_file_of(struct prelux_s3 *s, struct prelux_net_answer *a, uint64_t size, struct prelux_object *ret)
 {
   *ret = (struct prelux_object){.type = PRELUX_FILE, .size = size, .mtime_ns = prelux_http_date(a->last_modified)};
   if (a->etag[0] && a->etag[0] != '"' && a->etag[0] != 'W')
@@ -210,6 +212,17 @@ static void be_file(struct prelux_s3 *s, struct prelux_net_answer *a, uint64_t s
   prelux_http_version(a, size, ret->version);
   if (!s->no_md5)
     md5_of(a, ret->md5);
+}
+
+bool prelux_s3_hidden(const char *path)
+{
+  for (const char *name = path; name; name = strchr(name, '/'))
+  {
+    name += *name == '/';
+    if (strncmp(name, PRELUX_S3_HIDDEN, sizeof(PRELUX_S3_HIDDEN) - 1) == 0)
+      return true;
+  }
+  return false;
 }
 
 /* stat */
@@ -242,7 +255,7 @@ static int look_by_get(struct prelux_s3 *s, const char *key, struct prelux_objec
     rc = 0;
   bool good = a.status == 200 || a.status == 206 || a.status == 416;
   if (rc == 0 && good && size_of(&a) != UINT64_MAX)
-    be_file(s, &a, size_of(&a), ret);
+    prelux_s3_file_of(s, &a, size_of(&a), ret);
   else if (rc == 0 && good)
     rc = prelux_problem(why, EPROTO, "s3://%s: the server does not say how long an object is", s->bucket);
   else if (rc == 0)
@@ -259,7 +272,7 @@ static int look(struct prelux_s3 *s, const char *key, struct prelux_object *ret,
   int rc = prelux_s3_call(s, &ask, &a, why);
   bool clear = a.status == 404 || (a.status == 200 && a.content_length != UINT64_MAX) || a.status >= 500;
   if (rc == 0 && a.status == 200 && clear)
-    be_file(s, &a, a.content_length, ret);
+    prelux_s3_file_of(s, &a, a.content_length, ret);
   else if (rc == 0 && clear)
     rc = prelux_s3_refused(s, &ask, &a, why);
   prelux_net_answer_free(&a);
@@ -275,6 +288,8 @@ static int s3_stat(struct prelux_backend *b, const char *path, struct prelux_obj
     be_folder(ret);
     return 0;
   }
+  if (prelux_s3_hidden(path))
+    return prelux_problem(why, ENOENT, "%.200s: names that begin with " PRELUX_S3_HIDDEN " are nobody's", path);
   char *key = malloc(PRELUX_S3_KEY_MAX);
   if (!key)
     return prelux_problem(why, ENOMEM, "no memory for a key");
@@ -310,6 +325,9 @@ static void s3_report(struct prelux_backend *b, cJSON *into)
   static const char *const names[] = {[PRELUX_S3_HEADS] = "heads",
                                       [PRELUX_S3_GETS] = "gets",
                                       [PRELUX_S3_LISTS] = "lists",
+                                      [PRELUX_S3_PUTS] = "puts",
+                                      [PRELUX_S3_POSTS] = "posts",
+                                      [PRELUX_S3_DELETES] = "deletes",
                                       [PRELUX_S3_CORRECTED] = "corrected"};
   struct prelux_s3 *s = self(b);
   char region[PRELUX_S3_REGION_MAX];
@@ -348,7 +366,8 @@ static void s3_examine(struct prelux_backend *b, cJSON *into)
 
 const struct prelux_backend_ops prelux_backend_s3 = {
     .type = "s3",
-    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_LIST_ALL | PRELUX_CAP_CONDITIONAL,
+    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_LIST_ALL | PRELUX_CAP_CONDITIONAL |
+            PRELUX_S3_WRITE_CAPS,
     .create = s3_create,
     .free = s3_free,
     .identity = s3_identity,
@@ -357,4 +376,5 @@ const struct prelux_backend_ops prelux_backend_s3 = {
     .read = prelux_s3_read,
     .report = s3_report,
     .examine = s3_examine,
+    .write = &prelux_s3_write,
 };

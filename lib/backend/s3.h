@@ -14,11 +14,23 @@
 #define PRELUX_S3_KEY_MAX 8192
 #define PRELUX_S3_REGION_MAX 48
 
+/* Names that begin so are ours, and there for nobody: what `able` tries a server with (s3_able.c). */
+#define PRELUX_S3_HIDDEN ".prelux~"
+
+/* The most; prelux_able says what one server does. */
+#define PRELUX_S3_WRITE_CAPS                                                                                           \
+  (PRELUX_CAP_WRITE | PRELUX_CAP_PUT_ABSENT | PRELUX_CAP_PUT_VERSION | PRELUX_CAP_REMOVE_VERSION |                     \
+   PRELUX_CAP_MULTIPART | PRELUX_CAP_RENAME_FILE | PRELUX_CAP_RENAME_NOREPLACE | PRELUX_CAP_MKDIR_MARKER |             \
+   PRELUX_CAP_COPY)
+
 enum prelux_s3_count
 {
   PRELUX_S3_HEADS,
   PRELUX_S3_GETS,
   PRELUX_S3_LISTS,
+  PRELUX_S3_PUTS, /* of objects, parts and copies */
+  PRELUX_S3_POSTS,
+  PRELUX_S3_DELETES,
   PRELUX_S3_CORRECTED,
   PRELUX_S3_COUNTS
 };
@@ -40,23 +52,34 @@ struct prelux_s3
   int64_t skew_s;                    /* guarded; the server's clock less ours */
   atomic_bool knows_start_after;     /* a server that has shown it: s3_list.c */
   atomic_bool bare_etags;            /* it sends ETags without quotes: who knows how it would compare them */
+  atomic_bool plain_listings;        /* it does not encode what XML cannot carry */
   atomic_ullong counts[PRELUX_S3_COUNTS];
+  pthread_mutex_t able_lock;         /* held while the server is tried */
+  struct prelux_able able;           /* guarded by able_lock */
+  int64_t able_until_ms;             /* guarded: how long that is good, CLOCK_MONOTONIC; 0: nothing is known */
 };
 
 /* One request. */
 struct prelux_s3_ask
 {
-  enum prelux_s3_count kind; /* HEADS, GETS or LISTS */
+  enum prelux_s3_count kind; /* says the method */
   const char *key;           /* NULL: the bucket itself */
   const char *query;         /* of prelux_aws_query, beginning with '?'; NULL: none */
   const char *condition;     /* a header, not signed; NULL: none */
   uint64_t off, len;         /* as in struct prelux_net_request */
   uint64_t max_body;
+  const char *const *headers;              /* signed ones, "Name: value", NULL-terminated; NULL: none */
+  const char *body;                        /* text, of POSTS and PUTS; NULL: none */
+  const struct prelux_net_upload *upload;  /* of PUTS; NULL: no bytes */
+  const char *payload;                     /* hex SHA-256 of the upload, or PRELUX_AWS_UNSIGNED */
+  bool once;                               /* as in struct prelux_net_request */
+  unsigned stall_s;                        /* the same */
   int (*sink)(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len);
   void *arg;
 };
 
 /* s3_request.c */
+bool prelux_s3_https(const struct prelux_s3 *s);
 /* As prelux_net_call, signed. What the answer says is wrong with region, clock or keys is put right and asked again,
  * once each. 0: an answer came, whatever its status (free it in any case); else as the ops promise (a sink's -errno is
  * lost). */
@@ -76,6 +99,10 @@ long prelux_s3_key(const struct prelux_s3 *s, const char *path, bool slash, char
 /* Brings an answer's ETag into the form "..." whether or not the server quotes it, so that HEAD, GET and listing make
  * one version of it. */
 void prelux_s3_quote_etag(char *etag, size_t cap);
+/* The object of `size` bytes that an answer describes. */
+void prelux_s3_file_of(struct prelux_s3 *s, struct prelux_net_answer *a, uint64_t size, struct prelux_object *ret);
+/* Some component of the path is a name of ours. */
+bool prelux_s3_hidden(const char *path);
 
 /* s3_list.c */
 int prelux_s3_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg,
@@ -83,6 +110,12 @@ int prelux_s3_list(struct prelux_backend *b, const char *path, prelux_list_fn ad
 /* 1: there are keys below `path`, or the server calls it a folder; 0: not; or -errno. Of the root: 0 says that it is
  * empty. */
 int prelux_s3_is_folder(struct prelux_s3 *s, const char *path, struct prelux_problem *why);
+/* The first keys (a number, as text) that begin with `prefix`, those with a further slash as common prefixes. Free *ret. */
+int prelux_s3_first_keys(struct prelux_s3 *s, const char *prefix, const char *keys, struct prelux_s3_page **ret,
+                         struct prelux_problem *why);
+
+/* s3_write.c */
+extern const struct prelux_backend_write prelux_s3_write;
 
 /* s3_read.c */
 int prelux_s3_read(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off,

@@ -106,6 +106,8 @@ static int fetch_once(struct prelux_s3 *s, const char *key, const char *query, s
     prelux_s3_page_free(page);
   else
     *ret = page;
+  if (rc == 0 && prelux_s3_page_count(page))
+    atomic_store_explicit(&s->plain_listings, !prelux_s3_page_encoded(page), memory_order_relaxed);
   return rc;
 }
 
@@ -206,9 +208,11 @@ static bool name_of(struct listing *l, const struct prelux_s3_page *page, const 
     l->unsaid += replaced;
     return false;
   }
-  l->any = true;
   ret->s = (char *)e->key + l->prefix_len;
   ret->len = e->key_len - l->prefix_len;
+  if (ret->len >= sizeof(PRELUX_S3_HIDDEN) - 1 && memcmp(ret->s, PRELUX_S3_HIDDEN, sizeof(PRELUX_S3_HIDDEN) - 1) == 0)
+    return false;
+  l->any = true;
   if (e->prefix && (ret->len == 0 || ret->s[ret->len - 1] != '/'))
     *ret_rc = lied(l, "a common prefix that is none");
   else if (!e->prefix && ret->len && memchr(ret->s, '/', ret->len))
@@ -461,11 +465,11 @@ int prelux_s3_list(struct prelux_backend *b, const char *path, prelux_list_fn ad
 
 /* Is there such a folder? */
 
-/* The first page with a key in it, of one key. */
-static int first_page(struct prelux_s3 *s, const char *prefix, const char *start_after, char query[PRELUX_URL_MAX],
-                      struct prelux_s3_page **ret, struct prelux_problem *why)
+/* The first page with a key in it, of so many keys. */
+static int first_page(struct prelux_s3 *s, const char *prefix, const char *keys, const char *start_after,
+                      char query[PRELUX_URL_MAX], struct prelux_s3_page **ret, struct prelux_problem *why)
 {
-  struct where from = {.keys = "1", .start_after = start_after};
+  struct where from = {.keys = keys, .start_after = start_after};
   char token[PRELUX_S3_TOKEN_MAX], date[64];
   for (size_t n = 0;; n++)
   {
@@ -475,7 +479,7 @@ static int first_page(struct prelux_s3 *s, const char *prefix, const char *start
     if (rc < 0 || prelux_s3_page_count(*ret) || !prelux_s3_page_truncated(*ret) || !prelux_s3_page_token(*ret)[0])
       return rc;
     snprintf(token, sizeof(token), "%s", prelux_s3_page_token(*ret));
-    from = (struct where){.keys = "1", .token = token};
+    from = (struct where){.keys = keys, .token = token};
     prelux_s3_page_free(*ret);
     if (n == EMPTY_PAGES_MAX)
       return prelux_problem(why, EPROTO, "LIST: nothing but empty pages");
@@ -493,7 +497,7 @@ static int line_above(struct prelux_s3 *s, const char *key, char query[PRELUX_UR
   size_t len = strlen(key);
   if (asprintf(&after, "%s." HIGHEST, key) < 0)
     return prelux_problem(why, ENOMEM, "no memory for a key");
-  int rc = first_page(s, key, after, query, &page, why);
+  int rc = first_page(s, key, "1", after, query, &page, why);
   if (rc < 0)
   {
     free(after);
@@ -520,7 +524,7 @@ static int line_above(struct prelux_s3 *s, const char *key, char query[PRELUX_UR
 static int keys_below(struct prelux_s3 *s, const char *key, char query[PRELUX_URL_MAX], struct prelux_problem *why)
 {
   struct prelux_s3_page *page;
-  int rc = first_page(s, key, NULL, query, &page, why);
+  int rc = first_page(s, key, "1", NULL, query, &page, why);
   if (rc < 0)
     return rc;
   rc = prelux_s3_page_count(page) > 0;
@@ -541,5 +545,14 @@ int prelux_s3_is_folder(struct prelux_s3 *s, const char *path, struct prelux_pro
   if (rc == -EAGAIN)
     rc = (int)prelux_s3_key(s, path, true, key, why) < 0 ? -EOPNOTSUPP : keys_below(s, key, query, why);
   free(key);
+  return rc;
+}
+
+int prelux_s3_first_keys(struct prelux_s3 *s, const char *prefix, const char *keys, struct prelux_s3_page **ret,
+                         struct prelux_problem *why)
+{
+  char *query = malloc(PRELUX_URL_MAX);
+  int rc = query ? first_page(s, prefix, keys, NULL, query, ret, why) : prelux_problem(why, ENOMEM, "no memory for a query");
+  free(query);
   return rc;
 }

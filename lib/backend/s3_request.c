@@ -140,17 +140,35 @@ static bool correct(struct attempt *t, const struct prelux_net_answer *a)
 
 /* Asking. */
 
+static const struct
+{
+  const char *method, *verb; /* as sent, and as texts say it */
+} kinds[PRELUX_S3_COUNTS] = {
+    [PRELUX_S3_HEADS] = {"HEAD", "HEAD"}, [PRELUX_S3_GETS] = {"GET", "GET"},    [PRELUX_S3_LISTS] = {"GET", "LIST"},
+    [PRELUX_S3_PUTS] = {"PUT", "PUT"},    [PRELUX_S3_POSTS] = {"POST", "POST"}, [PRELUX_S3_DELETES] = {"DELETE", "DELETE"},
+};
+
+bool prelux_s3_https(const struct prelux_s3 *s)
+{
+  return !s->endpoint || strncmp(s->endpoint, "https:", 6) == 0;
+}
+
 static int sign(struct attempt *t, const char *url, struct prelux_aws_headers *ret, struct prelux_problem *why)
 {
+  char payload[65];
   struct prelux_aws_request r = {
-      .method = t->ask->kind == PRELUX_S3_HEADS ? "HEAD" : "GET",
+      .method = kinds[t->ask->kind].method,
       .url = url,
+      .headers = t->ask->headers,
+      .payload = t->ask->body ? payload : t->ask->payload,
       .region = t->region,
       .service = "s3",
       .when_s = (int64_t)time(NULL) + t->skew_s,
       .content_header = true,
   };
   int rc = prelux_aws_credentials_get(t->s->credentials, &t->lease, why);
+  if (rc == 0 && t->ask->body && prelux_aws_payload(t->ask->body, strlen(t->ask->body), payload) < 0)
+    rc = prelux_problem(why, ENOMEM, "cannot sign a request");
   if (rc < 0)
     return rc;
   rc = prelux_aws_sign(&t->lease->keys, &r, ret);
@@ -160,10 +178,18 @@ static int sign(struct attempt *t, const char *url, struct prelux_aws_headers *r
   return rc < 0 ? prelux_problem(why, -rc, "cannot sign a request") : 0;
 }
 
+#define OWN_HEADERS_MAX 120 /* what a caller may want signed */
+
+/* A failure of net. Those of a file to be sent are their own. */
+static int failed(const struct prelux_s3_ask *ask, int rc)
+{
+  return ask->upload && rc == -EINVAL ? rc : prelux_http_failed(rc); /* a sink remembers its own */
+}
+
 static int send_once(struct attempt *t, char *url, struct prelux_net_answer *ret, struct prelux_problem *why)
 {
   struct prelux_aws_headers signature = {{NULL}};
-  const char *headers[PRELUX_AWS_HEADERS + 2] = {NULL};
+  const char *headers[PRELUX_AWS_HEADERS + OWN_HEADERS_MAX + 2] = {NULL};
   size_t n = 0;
   pthread_mutex_lock(&t->s->lock);
   memcpy(t->region, t->s->region, sizeof(t->region));
@@ -176,10 +202,17 @@ static int send_once(struct attempt *t, char *url, struct prelux_net_answer *ret
     headers[n++] = signature.lines[i];
   if (t->ask->condition)
     headers[n++] = t->ask->condition;
+  for (size_t i = 0; t->ask->headers && t->ask->headers[i] && i < OWN_HEADERS_MAX; i++)
+    headers[n++] = t->ask->headers[i];
   struct prelux_net_request req = {
-      .method = t->ask->kind == PRELUX_S3_HEADS ? "HEAD" : "GET",
+      .method = kinds[t->ask->kind].method,
       .url = url,
       .headers = headers,
+      .body = t->ask->body,
+      .body_len = t->ask->body ? strlen(t->ask->body) : 0,
+      .upload = t->ask->upload,
+      .once = t->ask->once,
+      .stall_s = t->ask->stall_s,
       .tls = &t->s->tls,
       .off = t->ask->off,
       .len = t->ask->len,
@@ -193,7 +226,7 @@ static int send_once(struct attempt *t, char *url, struct prelux_net_answer *ret
     atomic_fetch_add_explicit(&t->s->counts[t->ask->kind], 1, memory_order_relaxed);
     rc = prelux_net_call(t->s->net, &req, ret, why);
     if (rc < 0)
-      rc = prelux_http_failed(rc); /* a sink remembers its own */
+      rc = failed(t->ask, rc);
   }
   prelux_aws_headers_release(&signature);
   return rc;
@@ -227,6 +260,8 @@ int prelux_s3_call(struct prelux_s3 *s, const struct prelux_s3_ask *ask, struct 
 /* Refusals. */
 
 #define LIST_ADVICE "without the right s3:ListBucket a missing object is refused (403) instead of missing (404)"
+#define WRITE_ADVICE "the keys may not write here: s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload are needed"
+#define FULL_ADVICE "the remote is full"
 #define KEYS_ADVICE "see `prelux doctor` for where the keys come from"
 
 /* A code says more than a status. */
@@ -253,6 +288,22 @@ static const struct refusal
     {.code = "InvalidObjectName", .err = EOPNOTSUPP, .advice = "the server does not take this name as a key"},
     {.code = "XMinioInvalidObjectName", .err = EOPNOTSUPP, .advice = "the server does not take this name as a key"},
     {.code = "PreconditionFailed", .err = ESTALE},
+    {.code = "ConditionalRequestConflict", .err = EBUSY, .advice = "others write this object all the time"},
+    {.code = "OperationAborted", .err = EBUSY, .advice = "others change this bucket or object all the time"},
+    {.code = "NoSuchUpload", .err = ENXIO},
+    {.code = "InvalidPart", .err = EINVAL},
+    {.code = "InvalidPartOrder", .err = EINVAL},
+    {.code = "EntityTooSmall", .err = EINVAL, .advice = "the server wants larger parts"},
+    {.code = "EntityTooLarge", .err = EFBIG},
+    {.code = "ObjectParentIsFile", .err = ENOTDIR},        /* versitygw */
+    {.code = "ExistingObjectIsDirectory", .err = EISDIR},  /* versitygw */
+    {.code = "XMinioParentIsObject", .err = ENOTDIR},      /* MinIO's */
+    {.code = "XMinioObjectExistsAsDirectory", .err = EISDIR},
+    {.code = "XMinioStorageFull", .err = ENOSPC, .advice = FULL_ADVICE},
+    {.code = "InsufficientStorage", .err = ENOSPC, .advice = FULL_ADVICE},
+    {.code = "QuotaExceeded", .err = EDQUOT, .advice = FULL_ADVICE}, /* Ceph's and versitygw's */
+    {.code = "XMinioAdminBucketQuotaExceeded", .err = EDQUOT, .advice = FULL_ADVICE},
+    {.code = "NotImplemented", .err = EOPNOTSUPP},
     {.code = "PermanentRedirect",
      .err = EIO,
      .advice = "the bucket is at another endpoint: see `endpoint` and `region`"},
@@ -269,6 +320,7 @@ static const struct refusal
     {.status = 405, .err = EOPNOTSUPP},
     {.status = 414, .err = EOPNOTSUPP},
     {.status = 501, .err = EOPNOTSUPP},
+    {.status = 507, .err = ENOSPC, .advice = FULL_ADVICE},
 };
 
 static const struct refusal *find_refusal(const char *code, int status)
@@ -285,16 +337,16 @@ static const struct refusal *find_refusal(const char *code, int status)
 int prelux_s3_refused(struct prelux_s3 *s, const struct prelux_s3_ask *ask, const struct prelux_net_answer *a,
                       struct prelux_problem *why)
 {
-  static const char *const verbs[] = {[PRELUX_S3_HEADS] = "HEAD", [PRELUX_S3_GETS] = "GET", [PRELUX_S3_LISTS] = "LIST"};
   struct prelux_s3_error e;
   char shown[PRELUX_S3_SHOWN];
   prelux_s3_error_parse(a->body, a->body ? a->body_len : 0, &e);
   const struct refusal *r = find_refusal(e.code, a->status);
   int err = r ? r->err : a->status >= 200 && a->status < 300 ? EPROTO : EIO;
   prelux_s3_show(s, ask->key ? ask->key : "", shown);
-  prelux_problem(why, err, "%s %s: HTTP %d%s%s%s%s", verbs[ask->kind], shown, a->status, e.code[0] ? " " : "", e.code,
+  prelux_problem(why, err, "%s %s: HTTP %d%s%s%s%s", kinds[ask->kind].verb, shown, a->status, e.code[0] ? " " : "", e.code,
                  e.message[0] ? ": " : "", e.message);
+  bool may_not = r && r->advice && strcmp(r->advice, LIST_ADVICE) == 0 && ask->kind >= PRELUX_S3_PUTS;
   if (why && r && r->advice)
-    snprintf(why->advice, sizeof(why->advice), "%s", r->advice);
+    snprintf(why->advice, sizeof(why->advice), "%s", may_not ? WRITE_ADVICE : r->advice);
   return -err;
 }

@@ -1,0 +1,89 @@
+/* Checksums of what is sent. Content-MD5 goes with every byte: each server checks it, and answers an ETag that is the same MD5
+ * (but for objects encrypted by a key service), which we check. What is signed of the bytes is their SHA-256 where everybody on
+ * the way could change them (http), and nothing where TLS has the same duty. Both are had from one pass over the file. */
+#include <errno.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/backend/s3_write.h"
+#include "lib/base/os.h"
+
+#define BUFFER (256u << 10)
+
+struct sums
+{
+  EVP_MD_CTX *md5, *sha;
+};
+
+static bool begin(struct sums *d, bool sha)
+{
+  d->md5 = EVP_MD_CTX_new();
+  d->sha = sha ? EVP_MD_CTX_new() : NULL;
+  return d->md5 && EVP_DigestInit_ex(d->md5, EVP_md5(), NULL) == 1 &&
+         (!sha || (d->sha && EVP_DigestInit_ex(d->sha, EVP_sha256(), NULL) == 1));
+}
+
+static int add(struct sums *d, const void *buf, size_t n)
+{
+  return EVP_DigestUpdate(d->md5, buf, n) == 1 && (!d->sha || EVP_DigestUpdate(d->sha, buf, n) == 1) ? 0 : -ENOMEM;
+}
+
+static int pass_over(struct sums *d, int fd, uint64_t off, uint64_t len, struct prelux_problem *why)
+{
+  char *buf = malloc(BUFFER);
+  int rc = buf ? 0 : -ENOMEM;
+  for (uint64_t done = 0; done < len && rc == 0;)
+  {
+    size_t want = len - done < BUFFER ? (size_t)(len - done) : BUFFER;
+    ssize_t n = prelux_os.pread(fd, buf, want, (off_t)(off + done));
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      rc = prelux_problem(why, EIO, "the file to be sent cannot be read: %s", strerror(errno));
+    else if (n == 0)
+      rc = prelux_problem(why, EINVAL, "the file to be sent ends after %llu bytes", (unsigned long long)(off + done));
+    else
+      rc = add(d, buf, (size_t)n);
+    done += n > 0 ? (uint64_t)n : 0;
+  }
+  free(buf);
+  return rc;
+}
+
+static int finish(struct sums *d, struct prelux_s3_digest *ret)
+{
+  unsigned char md5[EVP_MAX_MD_SIZE], sha[EVP_MAX_MD_SIZE];
+  unsigned n = 0;
+  if (EVP_DigestFinal_ex(d->md5, md5, &n) != 1 || n != 16)
+    return -ENOMEM;
+  for (int i = 0; i < 16; i++)
+    snprintf(ret->md5 + 2 * i, 3, "%02x", md5[i]);
+  strcpy(ret->header, "Content-MD5: ");
+  EVP_EncodeBlock((unsigned char *)ret->header + strlen(ret->header), md5, 16);
+  strcpy(ret->payload, PRELUX_AWS_UNSIGNED);
+  if (d->sha && (EVP_DigestFinal_ex(d->sha, sha, &n) != 1 || n != 32))
+    return -ENOMEM;
+  for (int i = 0; d->sha && i < 32; i++)
+    snprintf(ret->payload + 2 * i, 3, "%02x", sha[i]);
+  return 0;
+}
+
+int prelux_s3_digest(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, struct prelux_s3_digest *ret,
+                     struct prelux_problem *why)
+{
+  struct sums d = {NULL, NULL};
+  int rc = begin(&d, !prelux_s3_https(s)) ? pass_over(&d, fd, off, len, why) : -ENOMEM;
+  if (rc == 0)
+    rc = finish(&d, ret);
+  EVP_MD_CTX_free(d.md5);
+  EVP_MD_CTX_free(d.sha);
+  return rc == -ENOMEM ? prelux_problem(why, ENOMEM, "no memory for checksums") : rc;
+}
+
+bool prelux_s3_digest_agrees(const struct prelux_s3 *s, const struct prelux_s3_digest *d,
+                             const struct prelux_object *stored)
+{
+  return s->no_md5 || !stored->md5[0] || strcmp(stored->md5, d->md5) == 0;
+}

@@ -1,0 +1,310 @@
+/* Backend `s3`, writing: uploads in parts.
+ *
+ * The token of an upload is its id at the server, and a hash over id and key before it: a token of another object, or one that a
+ * journal spoiled, is refused here and not left to the server. A part's tag holds its number, its length and its ETag, so that
+ * `complete` can see that the parts fit together: all of one length but the last. The size of parts is not in the token: the
+ * listing of uploads could not say it, and the tokens of `begin` and `uploads` are to be equal.
+ *
+ * Each part goes with its Content-MD5 and comes back as its ETag. Sending a part, beginning and aborting are harmless when done
+ * twice, so lost answers are asked for again; an upload that was begun twice leaves one that `clean` finds. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "lib/backend/s3_fields.h"
+#include "lib/backend/s3_write.h"
+
+#define QUERY_BYTES (PRELUX_S3_UPLOAD_ID_MAX * 3 + 64)
+#define ETAG_BYTES 56 /* of a part, so that its tag holds it */
+
+/* Tokens */
+
+static uint64_t mark(const char *key, const char *id)
+{
+  return XXH3_64bits_withSeed(id, strlen(id), XXH3_64bits(key, strlen(key)));
+}
+
+int prelux_s3_token(const char *key, const char *id, char token[PRELUX_TOKEN_MAX], struct prelux_problem *why)
+{
+  for (const char *c = id; *c; c++)
+    if (*c <= ' ' || *c >= 0x7f)
+      return prelux_problem(why, EPROTO, "the id of an upload holds a blank or control character");
+  int n = snprintf(token, PRELUX_TOKEN_MAX, "%016" PRIx64 ".%s", mark(key, id), id);
+  return n < PRELUX_TOKEN_MAX && id[0] ? n : prelux_problem(why, EPROTO, "no id of an upload, or one that is too long");
+}
+
+/* The id, within the token. */
+static int read_token(const char *key, const char *token, const char **ret, struct prelux_problem *why)
+{
+  char own[PRELUX_TOKEN_MAX];
+  bool formed = strlen(token) < PRELUX_TOKEN_MAX && strspn(token, "0123456789abcdef") == 16 && token[16] == '.' && token[17];
+  if (!formed || prelux_s3_token(key, token + 17, own, NULL) < 0 || strcmp(own, token) != 0)
+    return prelux_problem(why, ENXIO, "no such upload of this object");
+  *ret = token + 17;
+  return 0;
+}
+
+int prelux_s3_upload_query(char *out, size_t cap, size_t number, const char *id, struct prelux_problem *why)
+{
+  char text[24];
+  snprintf(text, sizeof(text), "%zu", number);
+  out[0] = 0;
+  if ((number && prelux_aws_query(out, cap, "partNumber", text, strlen(text)) < 0) ||
+      prelux_aws_query(out, cap, "uploadId", id, strlen(id)) < 0)
+    return prelux_problem(why, EOPNOTSUPP, "the id of an upload is too long");
+  return 0;
+}
+
+/* Requests */
+
+int prelux_s3_upload_begin(struct prelux_s3 *s, const char *key, const char *const *headers,
+                           char id[PRELUX_S3_UPLOAD_ID_MAX], struct prelux_problem *why)
+{
+  static const char *const plain[] = {"Content-Type: application/octet-stream", NULL};
+  /* gofakes3 (rclone) calls its document otherwise than S3 */
+  static const char *const roots[] = {"InitiateMultipartUploadResult", "InitiateMultipartUpload"};
+  struct prelux_net_answer a;
+  struct prelux_s3_ask ask = {
+      .kind = PRELUX_S3_POSTS, .key = key, .query = "?uploads=", .headers = headers ? headers : plain};
+  int rc = prelux_s3_harmless(s, &ask, &a, why), found = -EPROTO;
+  for (size_t i = 0; rc == 0 && i < 2 && found < 0; i++)
+    found = prelux_s3_field(a.body, a.body_len, roots[i], "UploadId", id, PRELUX_S3_UPLOAD_ID_MAX);
+  if (rc == 0 && (found < 0 || !id[0]))
+    rc = prelux_problem(why, EPROTO, "an upload was begun and no id of it told");
+  prelux_net_answer_free(&a);
+  return rc;
+}
+
+int prelux_s3_upload_abort(struct prelux_s3 *s, const char *key, const char *id, struct prelux_problem *why)
+{
+  char query[QUERY_BYTES];
+  struct prelux_net_answer a;
+  struct prelux_s3_ask ask = {.kind = PRELUX_S3_DELETES, .key = key, .query = query};
+  int rc = prelux_s3_upload_query(query, sizeof(query), 0, id, why);
+  if (rc < 0)
+    return rc;
+  rc = prelux_s3_harmless(s, &ask, &a, why);
+  prelux_net_answer_free(&a);
+  return rc == -ENXIO || rc == -ENOENT ? 0 : rc;
+}
+
+static char *parts_document(const char *const *etags, size_t n)
+{
+  char *text = NULL;
+  size_t len = 0;
+  FILE *f = open_memstream(&text, &len);
+  if (!f)
+    return NULL;
+  fputs("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">", f);
+  for (size_t i = 0; i < n; i++)
+    fprintf(f, "<Part><PartNumber>%zu</PartNumber><ETag>&quot;%s&quot;</ETag></Part>", i + 1, etags[i]);
+  fputs("</CompleteMultipartUpload>", f);
+  if (fclose(f) != 0)
+  {
+    free(text);
+    return NULL;
+  }
+  return text;
+}
+
+int prelux_s3_upload_complete(struct prelux_s3 *s, const char *key, const char *id, const char *const *etags, size_t n,
+                              uint64_t size, const struct prelux_s3_guard *guard, struct prelux_object *ret,
+                              struct prelux_problem *why)
+{
+  char query[QUERY_BYTES], *body = parts_document(etags, n);
+  struct prelux_net_answer a = {0};
+  const char *headers[] = {"Content-Type: application/xml", guard->header[0] ? guard->header : NULL, NULL};
+  struct prelux_s3_ask ask = {.kind = PRELUX_S3_POSTS,
+                              .key = key,
+                              .query = query,
+                              .headers = headers,
+                              .body = body,
+                              .stall_s = PRELUX_S3_SLOW_S};
+  int rc = body ? prelux_s3_upload_query(query, sizeof(query), 0, id, why) : prelux_problem(why, ENOMEM, "no memory for parts");
+  if (rc == 0)
+    rc = prelux_s3_change(s, &ask, guard, &a, why);
+  if (rc == 0 && prelux_s3_etag_of(&a, "CompleteMultipartUploadResult") < 0)
+    rc = prelux_s3_unknown(s, key, "the server's answer to the end of an upload makes no sense", why);
+  if (rc == 0)
+    prelux_s3_made(s, &a, size, ret);
+  prelux_net_answer_free(&a);
+  free(body);
+  return rc;
+}
+
+/* Ops */
+
+int prelux_s3_begin(struct prelux_backend *b, const char *path, uint64_t part_size, const struct prelux_set *set,
+                    char token[PRELUX_TOKEN_MAX], struct prelux_problem *why)
+{
+  struct prelux_s3 *s = (struct prelux_s3 *)b;
+  const struct prelux_condition any = {.must = PRELUX_MUST_NOTHING};
+  char *key = malloc(PRELUX_S3_KEY_MAX), id[PRELUX_S3_UPLOAD_ID_MAX], own[PRELUX_TOKEN_MAX];
+  int rc = key ? prelux_s3_needs(s, PRELUX_CAP_WRITE | PRELUX_CAP_MULTIPART, "uploads in parts", why)
+               : prelux_problem(why, ENOMEM, "no memory for a key");
+  if (rc == 0 && !path[0])
+    rc = prelux_problem(why, EISDIR, "the root is a folder");
+  if (rc == 0 && (part_size < PRELUX_S3_PART_MIN || part_size > PRELUX_S3_PART_MAX))
+    rc = prelux_problem(why, EINVAL, "%.200s: parts of %" PRIu64 " bytes", path, part_size);
+  if (rc == 0)
+    rc = prelux_s3_writable(s, path, false, key, why);
+  if (rc == 0)
+    rc = prelux_s3_no_folder(s, path, &any, why);
+  if (rc == 0)
+    rc = prelux_s3_upload_begin(s, key, NULL, id, why);
+  if (rc == 0 && (rc = prelux_s3_token(key, id, own, why)) >= 0)
+  {
+    strcpy(token, own);
+    rc = 0;
+  }
+  free(key);
+  return rc;
+}
+
+/* The key of `path` and the id that its token names; free *ret_key in any case. */
+static int open_upload(struct prelux_s3 *s, const char *path, const char *token, char **ret_key, const char **ret_id,
+                       struct prelux_problem *why)
+{
+  *ret_key = malloc(PRELUX_S3_KEY_MAX);
+  if (!*ret_key)
+    return prelux_problem(why, ENOMEM, "no memory for a key");
+  long n = prelux_s3_key(s, path, false, *ret_key, why);
+  return n < 0 ? (int)n : read_token(*ret_key, token, ret_id, why);
+}
+
+/* 1: what arrived is not what was sent. */
+static int send_part(struct prelux_s3 *s, const struct prelux_s3_ask *base, struct prelux_net_upload *upload,
+                     char etag[PRELUX_S3_ETAG_MAX], struct prelux_problem *why)
+{
+  static const char *const damaged[] = {"BadDigest", "XAmzContentSHA256Mismatch", NULL};
+  struct prelux_s3_digest digest;
+  struct prelux_net_answer a;
+  struct prelux_object stored;
+  int rc = prelux_s3_digest(s, upload->fd, upload->off, upload->len, &digest, why);
+  if (rc < 0)
+    return rc;
+  const char *headers[] = {digest.header, NULL};
+  struct prelux_s3_ask ask = *base;
+  ask.headers = headers;
+  ask.upload = upload;
+  ask.payload = digest.payload;
+  rc = prelux_s3_harmless(s, &ask, &a, why);
+  if (rc < 0 && a.status == 400 && prelux_s3_says(&a, damaged))
+    rc = 1;
+  if (rc == 0)
+  {
+    prelux_s3_file_of(s, &a, upload->len, &stored); /* quotes the ETag */
+    size_t n = strlen(a.etag);
+    if (!prelux_s3_digest_agrees(s, &digest, &stored))
+      rc = 1;
+    else if (n < 3 || n - 2 > ETAG_BYTES || strpbrk(a.etag + 1, "<>& ") || a.etag[0] != '"')
+      rc = prelux_problem(why, EPROTO, "a part was taken and no ETag told that names it");
+    else
+      snprintf(etag, PRELUX_S3_ETAG_MAX, "%.*s", (int)(n - 2), a.etag + 1);
+  }
+  prelux_net_answer_free(&a);
+  return rc;
+}
+
+int prelux_s3_part(struct prelux_backend *b, const char *path, const char *token, unsigned n, int fd, uint64_t off,
+                   uint64_t len, char tag[PRELUX_TAG_MAX], struct prelux_problem *why)
+{
+  struct prelux_s3 *s = (struct prelux_s3 *)b;
+  struct prelux_net_upload upload = {.fd = fd, .off = off, .len = len};
+  char *key, query[QUERY_BYTES], etag[PRELUX_S3_ETAG_MAX];
+  const char *id;
+  struct prelux_s3_ask ask = {.kind = PRELUX_S3_PUTS, .query = query};
+  int rc = open_upload(s, path, token, &key, &id, why);
+  ask.key = key;
+  if (rc == 0 && (len == 0 || len > PRELUX_S3_PART_MAX || n >= PRELUX_S3_PARTS_MAX))
+    rc = prelux_problem(why, EINVAL, "%.200s: part %u of %" PRIu64 " bytes", path, n, len);
+  if (rc == 0)
+    rc = prelux_s3_upload_query(query, sizeof(query), n + 1, id, why);
+  for (int i = 0; rc == 0 && i < PRELUX_S3_TRIES; i++)
+  {
+    rc = send_part(s, &ask, &upload, etag, why);
+    if (rc == 0)
+    {
+      snprintf(tag, PRELUX_TAG_MAX, "%u-%" PRIx64 "-%.*s", n, len, ETAG_BYTES, etag);
+      break;
+    }
+    rc = rc == 1 && i + 1 < PRELUX_S3_TRIES ? 0 : rc;
+  }
+  if (rc == 1)
+    rc = prelux_problem(why, EIO, "%.200s: part %u does not arrive as it was sent, %d times", path, n, PRELUX_S3_TRIES);
+  free(key);
+  return rc == -ENOENT ? -ENXIO : rc;
+}
+
+/* Its ETag within the tag; 0, or -EINVAL: not the tag of part n. */
+static int read_tag(const struct prelux_part *part, size_t n, uint64_t *ret_len, const char **ret_etag)
+{
+  char *end;
+  if (part->n != n || strtoull(part->tag, &end, 10) != n || *end != '-' || end == part->tag)
+    return -EINVAL;
+  *ret_len = strtoull(end + 1, &end, 16);
+  *ret_etag = end + 1;
+  return *end == '-' && end[1] && *ret_len && !strpbrk(end, "<>&\" ") ? 0 : -EINVAL;
+}
+
+/* All of one length but the last, which may be shorter; together `size` bytes. */
+static int read_parts(const char *path, const struct prelux_part *parts, size_t n, uint64_t size, const char **etags,
+                      struct prelux_problem *why)
+{
+  uint64_t sum = 0, len = 0, first = 0;
+  for (size_t i = 0; i < n; i++)
+  {
+    int rc = read_tag(&parts[i], i, &len, &etags[i]);
+    first = i ? first : len;
+    if (rc < 0 || len > first || (i + 1 < n && len != first))
+      return prelux_problem(why, EINVAL, "%.200s: part %zu does not belong there", path, i);
+    sum += len;
+  }
+  if (n == 0 || n > PRELUX_S3_PARTS_MAX || sum != size)
+    return prelux_problem(why, EINVAL, "%.200s: %zu parts of %" PRIu64 " bytes, for %" PRIu64, path, n, sum, size);
+  return 0;
+}
+
+int prelux_s3_complete(struct prelux_backend *b, const char *path, const char *token, const struct prelux_part *parts,
+                       size_t n, uint64_t size, const struct prelux_put *how, struct prelux_object *ret,
+                       struct prelux_problem *why)
+{
+  struct prelux_s3 *s = (struct prelux_s3 *)b;
+  struct prelux_s3_guard guard;
+  struct prelux_object made = {0};
+  const char *id, **etags = malloc((n + 1) * sizeof(*etags));
+  char *key;
+  int rc = open_upload(s, path, token, &key, &id, why);
+  if (rc == 0 && !etags)
+    rc = prelux_problem(why, ENOMEM, "no memory for parts");
+  if (rc == 0)
+    rc = read_parts(path, parts, n, size, etags, why);
+  if (rc == 0)
+    rc = prelux_s3_guard(s, &how->cond, PRELUX_CAP_PUT_VERSION, &guard, why);
+  if (rc == 0)
+    rc = prelux_s3_no_folder(s, path, &how->cond, why);
+  if (rc == 0)
+    rc = prelux_s3_upload_complete(s, key, id, etags, n, size, &guard, &made, why);
+  if (rc == 0)
+    *ret = made;
+  free(etags);
+  free(key);
+  return rc;
+}
+
+int prelux_s3_abort(struct prelux_backend *b, const char *path, const char *token, struct prelux_problem *why)
+{
+  struct prelux_s3 *s = (struct prelux_s3 *)b;
+  const char *id;
+  char *key;
+  int rc = open_upload(s, path, token, &key, &id, why);
+  if (rc == 0)
+    rc = prelux_s3_upload_abort(s, key, id, why);
+  free(key);
+  return rc == -ENXIO ? 0 : rc;
+}
