@@ -8,6 +8,8 @@
 
 #include "daemon/clock.h"
 #include "daemon/files.h"
+#include "daemon/request_write.h"
+#include "daemon/watch.h"
 #include "lib/base/errlog.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
@@ -63,6 +65,18 @@ static void take_rules(const struct prelux_conf_mapping *m, bool able, struct pr
   ret->off |= !able;
 }
 
+/* What a daemon before has left is sent; a store that takes no writes now says why to who tries. */
+static void begin_writing(struct prelux_daemon *d, struct prelux_store *store)
+{
+  struct prelux_problem why = {0};
+  if (prelux_store_writable(store, &why) < 0)
+    prelux_error("%s", why.text);
+  else
+    prelux_watch_store(d->watch, store);
+  if (prelux_store_owes(store))
+    prelux_sender_kick(d, store);
+}
+
 static int open_mapping(struct prelux_daemon *d, const struct prelux_compile *in, const struct prelux_conf_mapping *m,
                         struct prelux_live_mapping *lm, const char **ret_object, struct prelux_problem *why)
 {
@@ -79,6 +93,8 @@ static int open_mapping(struct prelux_daemon *d, const struct prelux_compile *in
     return err;
   prelux_view_init(&lm->view, tree, m->freshness, m->max_age_ns, m->negative_age_ns, m->file_mode, m->dir_mode);
   take_rules(m, lm->view.backend->ops->write != NULL, &lm->rules);
+  if (!lm->rules.off)
+    begin_writing(d, prelux_tree_store(tree));
   lm->single = m->cache != NULL;
   lm->view.reader = prelux_instance_number(lm->instance); /* what fails with these credentials fails for these only */
   return 0;

@@ -19,6 +19,7 @@
 
 struct prelux_server;
 struct prelux_index_writer;
+struct prelux_watch;
 
 struct prelux_daemon {
   char *runtime;     /* absolute path of the runtime folder */
@@ -38,6 +39,8 @@ struct prelux_daemon {
   pthread_mutex_t compiling; /* configurations are compiled one after the other */
   struct prelux_pool *pool;
   struct prelux_server *server;
+  struct prelux_watch *watch;         /* the server's */
+  _Atomic int64_t send_due_ns;        /* CLOCK_REALTIME of the next retry of an upload, 0: none */
   atomic_bool lost; /* a cache folder was removed or damaged under us: the loop ends, the next daemon begins anew */
 };
 

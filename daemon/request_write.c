@@ -146,28 +146,40 @@ void prelux_request_write(struct prelux_conn *c, struct prelux_live_table *table
 
 struct sender {
   struct prelux_job job;
+  struct prelux_daemon *d;
   struct prelux_store *store;
 };
+
+/* The loop looks once a second whether a retry is due. */
+static void note_due(struct prelux_daemon *d, int64_t at_ns)
+{
+  int64_t due = atomic_load(&d->send_due_ns);
+  while (at_ns && (!due || at_ns < due) && !atomic_compare_exchange_weak(&d->send_due_ns, &due, at_ns))
+    ;
+}
 
 static void send_all(struct prelux_job *job)
 {
   struct sender *s = (struct sender *)job;
-  int64_t next;
-  while (prelux_store_send(s->store, &next) == 1)
-    ;
+  note_due(s->d, prelux_store_send_all(s->store));
 }
 
 static void sender_free(struct prelux_job *job)
 {
+  if (job->dropped)
+    prelux_store_no_sender(((struct sender *)job)->store);
   free(job);
 }
 
 void prelux_sender_kick(struct prelux_daemon *d, struct prelux_store *store)
 {
+  if (!prelux_store_wants_sender(store))
+    return;
   struct sender *s = calloc(1, sizeof *s);
-  if (!s)
-    return; /* the next one, or housekeeping, sends it too */
-  *s = (struct sender){.job = {.run = send_all, .after = sender_free, .lane = SENDER_LANE}, .store = store};
-  if (prelux_pool_submit(d->pool, &s->job) < 0)
-    free(s);
+  if (s)
+    *s = (struct sender){.job = {.run = send_all, .after = sender_free, .lane = SENDER_LANE}, .d = d, .store = store};
+  if (s && prelux_pool_submit(d->pool, &s->job) == 0)
+    return;
+  free(s);
+  prelux_store_no_sender(store); /* the next who asks, or housekeeping, gets one */
 }

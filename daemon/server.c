@@ -14,6 +14,7 @@
 #include "daemon/clock.h"
 #include "daemon/compile.h"
 #include "daemon/place.h"
+#include "daemon/watch.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 
@@ -239,6 +240,29 @@ static void send_what_waits(struct prelux_store *store, void *arg)
     prelux_sender_kick(arg, store);
 }
 
+static void send_again(struct prelux_flight *f)
+{
+  struct prelux_daemon *d = f->arg;
+  prelux_stores_each(d->stores, send_what_waits, d);
+}
+
+/* Uploads that failed and are to be tried again about now. */
+static void retry_uploads(struct prelux_server *s)
+{
+  struct timespec t;
+  int64_t due = atomic_load(&s->d->send_due_ns);
+  clock_gettime(CLOCK_REALTIME, &t);
+  if (!due || due > (int64_t)t.tv_sec * 1000000000 + t.tv_nsec)
+    return;
+  struct prelux_flight *f = prelux_flight_new(NULL, 0);
+  if (!f)
+    return;
+  atomic_store(&s->d->send_due_ns, 0);
+  f->work = send_again;
+  f->arg = s->d;
+  prelux_server_launch(s, NULL, f);
+}
+
 static void housekeeping(struct prelux_flight *f)
 {
   struct prelux_daemon *d = f->arg;
@@ -351,6 +375,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     prelux_conn_tick(c, now);
   }
   accept_more(s, s->stats.clients < s->max_clients);
+  retry_uploads(s);
   keep_house(s, now);
   end_if_robbed(s);
   end_if_idle(s, now);
@@ -474,6 +499,8 @@ int prelux_server_create(struct prelux_daemon *d, int listener, struct prelux_se
   int err = make_events(s);
   if (err == 0)
     err = make_pool(s);
+  if (err == 0)
+    err = prelux_watch_create(s, &d->watch);
   if (err < 0)
   {
     prelux_server_free(s);
@@ -498,6 +525,8 @@ void prelux_server_free(struct prelux_server *s)
 {
   struct event *const events[] = {s->accept_event, s->done_event, s->signal_event, s->tick, s->stop_step};
   drain_landed(s); /* nobody waits any more: frees them */
+  prelux_watch_free(s->d->watch);
+  s->d->watch = NULL;
   for (size_t i = 0; i < sizeof events / sizeof *events; i++)
     if (events[i])
       event_free(events[i]);

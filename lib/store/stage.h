@@ -24,7 +24,7 @@
 #include "lib/store/private.h"
 
 #define PRELUX_DIRTY_MAX 262144u        /* files being written or waiting to be sent; more: -ENOSPC */
-#define PRELUX_SEND_TRIES 5             /* of a close that waits for the remote; the row is tried on in the background */
+#define PRELUX_SENDERS_MAX 8u           /* files of one store that are sent at once in the background */
 #define PRELUX_SEND_RETRY_NS 500000000ll /* before the second try; doubles */
 #define PRELUX_SEND_RETRY_MAX_NS 60000000000ll
 
@@ -53,6 +53,8 @@ struct prelux_stage {
   struct prelux_dirty **by_ino, **by_path, **by_id;
   size_t slots;
   _Atomic size_t count;
+  unsigned senders;           /* threads that send in the background */
+  uint64_t kicks;             /* how often somebody asked for one */
   uint64_t sent, refused;     /* counters */
 };
 

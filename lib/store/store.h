@@ -118,10 +118,26 @@ int prelux_store_open_write(const struct prelux_view *v, const struct prelux_wri
 /* Somebody has closed a writable descriptor of this inode, or may have. 0: it was the last, and what the rules promise is done (or
  * there is nothing to do); -EAGAIN: somebody can still write; else the error that close() is to give. */
 int prelux_store_closed(struct prelux_store *s, uint64_t ino, struct prelux_problem *why);
+/* Names (name.h says how). Done on the remote and here when they return 0; errors as the system calls of these names have, or what the
+ * remote says; -EROFS as above. The root of the tree cannot be changed. */
+int prelux_store_unlink(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_problem *why);
+int prelux_store_rmdir(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_problem *why);
+/* mode: the program's umask taken off. */
+int prelux_store_mkdir(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, uint32_t mode,
+                       struct prelux_problem *why);
+/* Within one tree. flags: renameat2's; -EINVAL what the remote cannot do in one step. -EXDEV: a folder that the remote cannot rename. */
+int prelux_store_rename(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *from, const char *to, unsigned flags,
+                        struct prelux_problem *why);
 /* Is there anything that was written and is not on the remote, or may be written to just now? */
 bool prelux_store_owes(struct prelux_store *s);
-/* Sends one file that waits. 1: there may be more; 0: none can go now. *ret_next_ns: CLOCK_REALTIME of the next retry, 0: none. */
-int prelux_store_send(struct prelux_store *s, int64_t *ret_next_ns);
+/* Sending in the background: who gets true is to call prelux_store_send_all() on a thread that may wait (or, when it has none,
+ * prelux_store_no_sender()): it sends all that can go now. CLOCK_REALTIME of the next retry, 0: none. */
+bool prelux_store_wants_sender(struct prelux_store *s);
+void prelux_store_no_sender(struct prelux_store *s);
+int64_t prelux_store_send_all(struct prelux_store *s);
+/* The kernel says that a writable descriptor of this inode was closed; nobody has told of it. Settled, to be sent in the background. */
+void prelux_store_left(struct prelux_store *s, uint64_t ino);
+void prelux_store_poll(struct prelux_store *s); /* the same for all that nobody has open for writing any more */
 
 struct prelux_store_stats {
   uint64_t used_bytes, max_bytes, files, hits_opens, fills, filled_bytes, evictions, adopted, negatives, listings, remote_stats;

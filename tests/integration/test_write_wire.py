@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -94,18 +95,27 @@ def test_async_goes_in_the_background(node):
     assert [(node.source / name).read_text() for name in names] == names
 
 
-def test_a_writer_that_is_killed_is_noticed(node):
-    node = node()
-    fd = node.open("victim", os.O_WRONLY | os.O_CREAT)
-    child = subprocess.Popen([sys.executable, "-c", "import os, time; os.write(0, b'half'); print(flush=True); time.sleep(99)"],
+def killed_writer(node, name, data):
+    fd = node.open(name, os.O_WRONLY | os.O_CREAT)
+    child = subprocess.Popen([sys.executable, "-c", f"import os, time; os.write(0, {data!r}); print(flush=True); time.sleep(99)"],
                              stdin=fd, stdout=subprocess.PIPE)
     os.close(fd)
     child.stdout.readline()
     child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
-    wait_for(lambda: (node.source / "victim").exists(), 30, "housekeeping sees that nobody writes any more")
-    assert (node.source / "victim").read_bytes() == b"half"
+
+
+def test_a_writer_that_is_killed_is_noticed(node):
+    node = node()
+    took = []
+    for n in range(5):
+        killed_writer(node, f"victim{n}", b"half")
+        began = time.monotonic()
+        wait_for(lambda: (node.source / f"victim{n}").exists(), 30, "the kernel tells that nobody writes any more")
+        took.append(time.monotonic() - began)
+        assert (node.source / f"victim{n}").read_bytes() == b"half"
+    assert sorted(took)[3] < 1.5, f"housekeeping alone takes 2.5 s on average: {took}"
 
 
 @pytest.mark.parametrize("how", [{"write": "sync"}, {"write": "async"}], ids=["sync", "async"])

@@ -1,0 +1,88 @@
+/* Writing, as the store offers it: see store.h. */
+#include "lib/store/stage.h"
+
+int prelux_store_writable(struct prelux_store *s, struct prelux_problem *why)
+{
+  int rc = 0;
+  pthread_mutex_lock(&s->stage_lock);
+  if (!s->stage)
+  {
+    struct prelux_stage *g;
+    rc = prelux_stage_create(s, &g, why);
+    if (rc == 0)
+      s->stage = g;
+  }
+  pthread_mutex_unlock(&s->stage_lock);
+  return rc;
+}
+
+int prelux_store_open_write(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, int flags,
+                            uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
+{
+  int rc = prelux_store_writable(v->tree->store, why);
+  return rc < 0 ? rc : prelux_stage_open(v->tree->store->stage, v, rules, object, flags, mode, ret, ret_fd, why);
+}
+
+int prelux_store_closed(struct prelux_store *s, uint64_t ino, struct prelux_problem *why)
+{
+  return s->stage ? prelux_stage_closed(s->stage, ino, why) : 0;
+}
+
+void prelux_store_left(struct prelux_store *s, uint64_t ino)
+{
+  if (s->stage)
+    prelux_stage_left(s->stage, ino);
+}
+
+void prelux_store_poll(struct prelux_store *s)
+{
+  if (s->stage)
+    prelux_stage_poll(s->stage);
+}
+
+bool prelux_store_owes(struct prelux_store *s)
+{
+  return s->stage && s->stage->count > 0;
+}
+
+/* ---- senders ---- */
+
+bool prelux_store_wants_sender(struct prelux_store *s)
+{
+  struct prelux_stage *g = s->stage;
+  size_t blocked, all;
+  if (!g || g->count == 0)
+    return false;
+  pthread_mutex_lock(&g->lock);
+  g->kicks++;
+  all = prelux_order_count(g->order, &blocked);
+  bool more = g->senders < PRELUX_SENDERS_MAX && all - blocked > g->senders;
+  g->senders += more;
+  pthread_mutex_unlock(&g->lock);
+  return more;
+}
+
+void prelux_store_no_sender(struct prelux_store *s)
+{
+  pthread_mutex_lock(&s->stage->lock);
+  s->stage->senders--;
+  pthread_mutex_unlock(&s->stage->lock);
+}
+
+int64_t prelux_store_send_all(struct prelux_store *s)
+{
+  struct prelux_stage *g = s->stage;
+  int64_t next = 0;
+  pthread_mutex_lock(&g->lock);
+  for (uint64_t seen = g->kicks - 1; seen != g->kicks;) /* what came in behind the last look would wait for the next one who asks */
+  {
+    seen = g->kicks;
+    pthread_mutex_unlock(&g->lock);
+    while (prelux_stage_work(g, &next) == 1)
+      ;
+    pthread_mutex_lock(&g->lock);
+  }
+  g->senders--;
+  pthread_mutex_unlock(&g->lock);
+  return next;
+}
