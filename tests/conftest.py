@@ -33,7 +33,6 @@ def pytest_configure(config):
 
 def pytest_addoption(parser):
     parser.addoption("--alone", choices=("only", "not"), help="tests that are marked `alone` only, or without them")
-    parser.addoption("--part", metavar="K/N", help="of a file's tests the K-th of N parts")
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -42,14 +41,12 @@ def pytest_collection_modifyitems(config, items):
         if item.path.name in ASAN_FILES and item.name not in NOT_SANITIZED:
             item.add_marker(pytest.mark.asan)
     yield  # -m and -k choose
-    chosen = items
     if config.getoption("--alone"):
-        chosen = [item for item in chosen if bool(item.get_closest_marker("alone")) == (config.getoption("--alone") == "only")]
-    if config.getoption("--part"):
-        part, parts = map(int, config.getoption("--part").split("/"))
-        chosen = chosen[len(chosen) * (part - 1) // parts:len(chosen) * part // parts]
-    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = chosen
+        groups = {"only": [], "not": []}
+        for item in items:
+            groups["only" if item.get_closest_marker("alone") else "not"].append(item)
+        items[:] = groups.pop(config.getoption("--alone"))
+        config.hook.pytest_deselected(items=[*groups.values()][0])
 
 
 @pytest.hookimpl(hookwrapper=True)

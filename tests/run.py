@@ -42,9 +42,11 @@ COVERAGE = ("COVERAGE=1",) if "--coverage" in sys.argv else ()
 ASAN = ("SANITIZE=address,undefined",)
 TSAN = ("SANITIZE=thread",)
 MIXED = "build-tsan/mixed"
-# Seconds that files take, roughly, where that is more than half a minute: they begin first, in parts of about PART_SECONDS.
-LONG = {}
-PART_SECONDS = 60
+# Seconds that files take, roughly, where that is more than half a minute: they begin first, so that none is waited for at the end.
+LONG = {"test_alluxio3": 60, "test_alluxio3_liars": 60, "test_alluxio3_traps": 130, "test_alluxio_members": 30, "test_azure": 70,
+        "test_backends_raw": 150, "test_breakages": 50, "test_contract": 90, "test_contract_file": 60, "test_crowds": 60, "test_daemon": 60,
+        "test_folders": 40, "test_identity": 40, "test_kill_fill": 50, "test_liars": 95, "test_liars_stores": 140, "test_load": 30,
+        "test_programs": 60, "test_review_shim": 30, "test_s3": 60, "test_s3_raw": 50, "test_standin": 35}
 
 
 # Steps: what has to be there before tests can run. Each returns "" or what went wrong.
@@ -185,13 +187,8 @@ def pytest(stage, build=BUILD, after=(BUILD,), marks=(), launcher=(), folder=Non
     for path in sorted(folder.glob("**/test_*.py")):
         text = path.read_text()
         alone = alone or "mark.alone" in text
-        seconds = LONG.get(path.stem, 10)
-        parts = max(1, round(seconds / PART_SECONDS))
-        for part in range(parts):
-            some = [f"--part={part + 1}/{parts}"] if parts > 1 else []
-            run = partial(run_pytest, path, build, launcher, [*words, "--alone=not", *some])
-            name = f"{path.stem} {part + 1}/{parts}" if some else path.stem
-            yield Job(stage, name, run, after, seconds / parts, heavy="alluxio29" in text or "alluxio_server" in text)
+        run = partial(run_pytest, path, build, launcher, [*words, "--alone=not"])
+        yield Job(stage, path.stem, run, after, LONG.get(path.stem, 10), heavy="alluxio29" in text or "alluxio_server" in text)
     if alone:
         yield Job(stage, "(alone)", partial(run_pytest, folder, build, launcher, [*words, "--alone=only"]), after, alone=True)
 
