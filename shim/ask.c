@@ -11,7 +11,7 @@
 #include "shim/init.h"
 #include "shim/stats.h"
 
-enum { REQUEST_BYTES = PATH_MAX + 256, REPLY_BYTES = 4096, REGISTER_TRIES = 10 };
+enum { FIXED_BYTES = 256, REPLY_BYTES = PRELUX_REPLY_BYTES, REGISTER_TRIES = 10 };
 enum { DAEMONS = 8 }; /* so many successors of a killed daemon are told of the configuration */
 
 static struct prelux_index_reader prelux_reader;
@@ -60,8 +60,13 @@ bool prelux_index_look_inode(uint64_t dev, uint64_t ino, struct prelux_attr *ret
   return prelux_index_get_inode(&prelux_reader, prelux_state.runtime, dev, ino, ret) == 1;
 }
 
+bool prelux_links_kept(void)
+{
+  return prelux_index_links(&prelux_reader, prelux_state.runtime) != 0;
+}
+
 /* No reply came. What is wrong with the way to the daemon is no errno of the object. */
-static int unreachable(int rc, const struct prelux_route *r, const char *call)
+static int unreachable(int rc, const struct prelux_request *q)
 {
   const char *cause = "the daemon cannot be spoken to";
   switch (rc) {
@@ -76,16 +81,37 @@ static int unreachable(int rc, const struct prelux_route *r, const char *call)
   case PRELUX_STATUS_NO_TABLE: cause = "the daemon does not know this configuration any more"; break;
   default: break;
   }
-  return prelux_fail(EIO, call, r->logical, cause, "see `prelux daemon status` and `prelux doctor`");
+  return prelux_fail(EIO, q->call, q->logical, cause, "see `prelux daemon status` and `prelux doctor`");
 }
 
-/* One request; `reply` (REPLY_BYTES, aligned) holds the answer. 0 or -errno. */
-static int ask(const struct prelux_route *r, const char *call, enum prelux_op op, unsigned flags, void *reply,
-               int *ret_fd)
+static void put_request(struct prelux_msg *m, const struct prelux_request *q)
 {
   const struct prelux_table *t = prelux_state.table;
-  unsigned char buf[REQUEST_BYTES] __attribute__((aligned(8)));
+  prelux_msg_put(m, PRELUX_FIELD_TABLE, t->hash, sizeof(t->hash));
+  prelux_msg_put_u32(m, PRELUX_FIELD_MAPPING, q->mapping);
+  if (q->path) prelux_msg_put_str(m, PRELUX_FIELD_PATH, q->path);
+  if (q->flags) prelux_msg_put_u32(m, PRELUX_FIELD_FLAGS, q->flags);
+  if (q->has_mode) prelux_msg_put_u32(m, PRELUX_FIELD_MODE, q->mode);
+  if (q->ino) prelux_msg_put(m, PRELUX_FIELD_INO, &q->ino, sizeof(q->ino));
+  if (q->verb) prelux_msg_put_u32(m, PRELUX_FIELD_VERB32, q->verb);
+  if (q->to) prelux_msg_put_u32(m, PRELUX_FIELD_TO_MAPPING, q->to_mapping);
+  if (q->to) prelux_msg_put_str(m, PRELUX_FIELD_TO, q->to);
+  if (q->set) prelux_msg_put(m, PRELUX_FIELD_SET, q->set, sizeof(*q->set));
+  if (q->text) prelux_msg_put_str(m, PRELUX_FIELD_TEXT, q->text);
+}
+
+static size_t length(const char *s)
+{
+  return s ? strlen(s) : 0;
+}
+
+int prelux_ask(const struct prelux_request *q, void *reply, int *ret_fd)
+{
+  const struct prelux_table *t = prelux_state.table;
+  size_t bytes = FIXED_BYTES + length(q->path) + length(q->to) + length(q->text);
   if (prelux_quiet()) return -EIO;
+  if (bytes > 3 * PATH_MAX) return -ENAMETOOLONG;
+  unsigned char buf[bytes & ~(size_t)7] __attribute__((aligned(8)));
   const struct prelux_client_opts opts = {
     .runtime = prelux_state.runtime,
     .daemon = prelux_daemon_path(),
@@ -95,11 +121,8 @@ static int ask(const struct prelux_route *r, const char *call, enum prelux_op op
     .slot = &slot,
   };
   struct prelux_msg m;
-  prelux_msg_begin(&m, buf, sizeof(buf), op);
-  prelux_msg_put(&m, PRELUX_FIELD_TABLE, t->hash, sizeof(t->hash));
-  prelux_msg_put_u32(&m, PRELUX_FIELD_MAPPING, r->index);
-  prelux_msg_put_str(&m, PRELUX_FIELD_PATH, r->rel);
-  if (flags) prelux_msg_put_u32(&m, PRELUX_FIELD_FLAGS, flags);
+  prelux_msg_begin(&m, buf, sizeof(buf), q->op);
+  put_request(&m, q);
   if (m.overflow) return -ENAMETOOLONG;
   /* Each new daemon must be told the table again, and it may be killed just as the one before it. */
   struct prelux_msg_header *head = reply;
@@ -110,7 +133,7 @@ static int ask(const struct prelux_route *r, const char *call, enum prelux_op op
     if (rc < 0 && i > 0) break;
     rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
   }
-  return rc == 0 || (head->op == PRELUX_OP_REPLY && rc != PRELUX_STATUS_NO_TABLE) ? rc : unreachable(rc, r, call);
+  return rc == 0 || (head->op == PRELUX_OP_REPLY && rc != PRELUX_STATUS_NO_TABLE) ? rc : unreachable(rc, q);
 }
 
 static int checked(const struct prelux_route *r, const struct prelux_attr *attr)
@@ -119,30 +142,57 @@ static int checked(const struct prelux_route *r, const struct prelux_attr *attr)
   return attr->type != PRELUX_DIR && r->must_dir ? -ENOTDIR : 0;
 }
 
-static int ask_for_attr(const struct prelux_route *r, const char *call, enum prelux_op op, unsigned flags,
-                        struct prelux_attr *ret, int *ret_fd)
+int prelux_ask_for_attr(const struct prelux_request *q, struct prelux_attr *ret, int *ret_fd)
 {
   unsigned char reply[REPLY_BYTES] __attribute__((aligned(8)));
   int fd = -1;
-  int rc = ask(r, call, op, flags, reply, ret_fd ? &fd : NULL);
+  int rc = prelux_ask(q, reply, ret_fd ? &fd : NULL);
   if (rc == 0 && prelux_msg_attr(reply, ret) < 0)
-    rc = prelux_fail(EIO, call, r->logical, "the daemon's answer has no attributes", NULL);
-  if (rc == 0) rc = checked(r, ret);
+    rc = prelux_fail(EIO, q->call, q->logical, "the daemon's answer has no attributes", NULL);
   if (rc < 0 && fd >= 0) prelux_sys(SYS_close, fd);
   if (rc == 0 && ret_fd) *ret_fd = fd;
   return rc;
 }
 
+static int ask_about(const struct prelux_route *r, const char *call, enum prelux_op op, unsigned flags,
+                     struct prelux_attr *ret, int *ret_fd)
+{
+  const struct prelux_request q = {
+    .op = op, .call = call, .logical = r->logical, .mapping = r->index, .path = r->rel, .flags = flags};
+  int rc = prelux_ask_for_attr(&q, ret, ret_fd);
+  if (rc == 0 && (rc = checked(r, ret)) < 0 && ret_fd && *ret_fd >= 0) {
+    prelux_sys(SYS_close, *ret_fd);
+    *ret_fd = -1;
+  }
+  return rc;
+}
+
+/* A file that is being written here is as its staging file is now. False: there is none any more. */
+static bool take_live(const struct prelux_route *r, struct prelux_attr *attr)
+{
+  char path[PATH_MAX];
+  struct stat st;
+  if (!(attr->flags & PRELUX_ATTR_LIVE)) return true;
+  if (prelux_staging_path(r->mapping, attr->cache_ino, path, sizeof(path)) < 0 ||
+      prelux_sys(SYS_newfstatat, AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != attr->cache_ino)
+    return false;
+  attr->size = (uint64_t)st.st_size;
+  attr->mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
+  return true;
+}
+
 int prelux_ask_attr(const struct prelux_route *r, const char *call, struct prelux_attr *ret)
 {
-  if (prelux_index_look(r, ret)) return checked(r, ret);
-  return ask_for_attr(r, call, PRELUX_OP_STAT, 0, ret, NULL);
+  /* A second look: it may have been sent between the look at the index and that at the file. */
+  for (int i = 0; i < 2 && prelux_index_look(r, ret) && !(ret->flags & PRELUX_ATTR_OWNED); i++)
+    if (take_live(r, ret)) return checked(r, ret);
+  return ask_about(r, call, PRELUX_OP_STAT, 0, ret, NULL);
 }
 
 int prelux_ask_open(const struct prelux_route *r, const char *call, unsigned flags, struct prelux_attr *ret,
                     int *ret_fd)
 {
-  return ask_for_attr(r, call, PRELUX_OP_OPEN, flags, ret, ret_fd);
+  return ask_about(r, call, PRELUX_OP_OPEN, flags, ret, ret_fd);
 }
 
 static int map_listing(int fd, const struct prelux_listing **ret)
@@ -168,7 +218,9 @@ int prelux_ask_list(const struct prelux_route *r, const char *call, const struct
 {
   unsigned char reply[REPLY_BYTES] __attribute__((aligned(8)));
   int fd = -1;
-  int rc = ask(r, call, PRELUX_OP_LIST, 0, reply, &fd);
+  const struct prelux_request q = {
+    .op = PRELUX_OP_LIST, .call = call, .logical = r->logical, .mapping = r->index, .path = r->rel};
+  int rc = prelux_ask(&q, reply, &fd);
   if (rc < 0) return rc;
   if (fd < 0 || prelux_msg_attr(reply, ret_attr) < 0) rc = -EIO;
   if (rc == 0) rc = map_listing(fd, ret);

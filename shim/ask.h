@@ -14,6 +14,29 @@ int prelux_fail(int err, const char *call, const char *path, const char *cause, 
 /* -EROFS with its record: a call that would change something below a prefix. */
 int prelux_refuse(const char *call, const struct prelux_route *r);
 
+/* One request to the daemon. A member that is NULL or 0 is not sent. */
+struct prelux_request {
+  enum prelux_op op;
+  const char *call, *logical; /* for the record of an error */
+  uint32_t mapping;
+  const char *path; /* below the mapping's root */
+  uint32_t flags;
+  bool has_mode;
+  uint32_t mode;
+  uint64_t ino;
+  uint32_t verb;       /* enum prelux_name_verb */
+  const char *to;      /* sent with to_mapping */
+  uint32_t to_mapping;
+  const struct prelux_setattr *set;
+  const char *text;
+};
+#define PRELUX_REPLY_BYTES 4096
+/* 0 and the reply (PRELUX_REPLY_BYTES, 8-byte aligned), or -errno: the daemon's, or -EIO with a record when there is no way to it.
+ * ret_fd (may be NULL) gets the fd that came with it, close-on-exec, or -1. */
+int prelux_ask(const struct prelux_request *q, void *reply, int *ret_fd);
+/* The same for an answer that has attributes. */
+int prelux_ask_for_attr(const struct prelux_request *q, struct prelux_attr *ret, int *ret_fd);
+
 /* Attributes of the object: -ENOENT when there is none, -ENOTDIR when it is a file and r->must_dir. */
 int prelux_ask_attr(const struct prelux_route *r, const char *call, struct prelux_attr *ret);
 /* As prelux_ask_attr, and the file lies whole at its cache path (a folder: its cache folder exists). flags:
@@ -28,12 +51,14 @@ void prelux_listing_free(const struct prelux_listing *l);
 
 /* Path in the cache tree. Length or -ENAMETOOLONG. Says nothing about what lies there. */
 long prelux_cache_path(const struct prelux_route *r, char *out, size_t cap);
+/* Path of the staging file with this inode number. */
+long prelux_staging_path(const struct prelux_table_mapping *m, uint64_t ino, char *out, size_t cap);
 /* The root of the mapping's tree: unlike the folder of its object it is always there. `out` is room for it. */
 const char *prelux_cache_root(const struct prelux_table_mapping *m, char out[PATH_MAX]);
 
-/* Opens the object as open(2) would on a read-only mounted file system and gives the fd its class: fd or -errno. The
- * real open in it is libc's (a cancellation point). */
-int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags);
+/* Opens the object as open(2) would (below a mapping that is not writable: on a read-only mounted file system) and gives the fd
+ * its class: fd or -errno. The real open in it is libc's (a cancellation point). mode: as open's, with the umask still in it. */
+int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags, mode_t mode);
 
 /* For exec, dlopen, spawn: a file is filled and `out` names it in the cache tree; a folder exists there. The kernel
  * must then use that path. 0 or -errno. */

@@ -8,9 +8,11 @@
 #include "shim/ask.h"
 #include "shim/fds.h"
 #include "shim/stats.h"
+#include "shim/write.h"
 
 enum { FROM_KERNEL = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC };
 enum { WHERE_FLAGS = O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY };
+enum { NUMBER_BYTES = 24 }; /* of a decimal 64-bit number, with a slash and NUL */
 enum { STATUS_FLAGS = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME };
 
 static bool is_tmpfile(int flags)
@@ -22,6 +24,19 @@ static bool would_change(int flags)
 {
   if (flags & O_PATH) return false;
   return (flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC)) || is_tmpfile(flags);
+}
+
+long prelux_staging_path(const struct prelux_table_mapping *m, uint64_t ino, char *out, size_t cap)
+{
+  char digits[NUMBER_BYTES];
+  size_t n = m->staging.len, k = 0;
+  if (n == 0 || n + NUMBER_BYTES > cap) return -ENAMETOOLONG;
+  memcpy(out, prelux_table_str(prelux_state.table, m->staging), n);
+  out[n++] = '/';
+  for (; k == 0 || ino; ino /= 10) digits[k++] = (char)('0' + ino % 10);
+  while (k) out[n++] = digits[--k];
+  out[n] = '\0';
+  return (long)n;
 }
 
 long prelux_cache_path(const struct prelux_route *r, char *out, size_t cap)
@@ -82,13 +97,16 @@ static int refuse_open(const struct prelux_route *r, const char *call, int flags
   return attr.type == PRELUX_DIR ? -EISDIR : prelux_refuse(call, r);
 }
 
-/* Opens the cache path: fd (the inode is the promised one), or -errno. *ret_other: an fd on another inode, -1: none. */
+/* Opens the cache path, or the staging file: fd (the inode is the promised one), or -errno. *ret_other: an fd on another inode, -1:
+ * none. */
 static int open_cache(const struct prelux_route *r, int flags, const struct prelux_attr *attr, int *ret_other)
 {
   struct stat st;
-  size_t n = r->mapping->tree.len + r->rel_len + 2;
+  bool live = (attr->flags & PRELUX_ATTR_LIVE) != 0;
+  size_t n = live ? r->mapping->staging.len + NUMBER_BYTES : r->mapping->tree.len + r->rel_len + 2;
   char path[n];
-  prelux_cache_path(r, path, n);
+  if (live) prelux_staging_path(r->mapping, attr->cache_ino, path, n);
+  else prelux_cache_path(r, path, n);
   int saved = errno;
   int fd = prelux_real.openat(AT_FDCWD, path, flags & ~WHERE_FLAGS);
   if (fd < 0) {
@@ -145,7 +163,7 @@ static int open_object(const struct prelux_route *r, const char *call, int flags
   if (kept && prelux_index_look(r, &attr)) {
     int rc = wrong_type(r, flags, &attr);
     if (rc < 0) return rc;
-    if (attr.cached) {
+    if (attr.cached || (attr.flags & PRELUX_ATTR_LIVE)) {
       fd = open_cache(r, flags, &attr, &other);
       if (fd >= 0 || !gone(fd)) return fd;
       tried = true;
@@ -166,10 +184,12 @@ static int open_object(const struct prelux_route *r, const char *call, int flags
   return fd;
 }
 
-int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags)
+int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags, mode_t mode)
 {
   if (flags & O_PATH) flags &= FROM_KERNEL;
-  int rc = would_change(flags) ? refuse_open(r, call, flags) : 0;
+  bool change = would_change(flags);
+  if (change && prelux_writable(r)) return prelux_write_open(r, call, flags, mode);
+  int rc = change ? refuse_open(r, call, flags) : 0;
   if (rc < 0) return rc;
   int fd = open_object(r, call, flags);
   if (fd >= 0) prelux_fd_set(fd, PRELUX_CLASS_SHADOW, r->index);
@@ -178,14 +198,15 @@ int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags
 
 int prelux_real_path(const struct prelux_route *r, const char *call, char *out, size_t cap, struct prelux_attr *ret)
 {
-  long n = prelux_cache_path(r, out, cap);
-  if (n < 0) return (int)n;
   bool known = r->mapping->freshness != PRELUX_FRESH_SKIP && prelux_index_look(r, ret);
   if (known && ret->type == PRELUX_NONE) return -ENOENT;
   if (known && ret->type != PRELUX_DIR && r->must_dir) return -ENOTDIR;
   for (int round = 0; round < 3; round++) {
     struct stat st;
-    if (known && ret->cached && prelux_sys(SYS_newfstatat, AT_FDCWD, out, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+    bool live = known && (ret->flags & PRELUX_ATTR_LIVE);
+    long n = live ? prelux_staging_path(r->mapping, ret->cache_ino, out, cap) : prelux_cache_path(r, out, cap);
+    if (n < 0) return (int)n;
+    if (known && (ret->cached || live) && prelux_sys(SYS_newfstatat, AT_FDCWD, out, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
         (ret->cache_ino ? st.st_ino == ret->cache_ino : S_ISDIR(st.st_mode)))
       return 0;
     if (round == 2) break;

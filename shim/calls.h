@@ -112,6 +112,10 @@ CALL(FD, dup3, C_FD | C_MAKES, SETTLE, "copies the class")
 CALL(FD, close_range, C_FD, NATIVE, "forgets the classes")
 CALL(FD, closefrom, C_FD, NATIVE, "forgets the classes")
 
+/* ---- exit.c */
+CALL(EXIT, _exit, 0, NONE, "files that are still open for writing are closed, and the daemon is told, before the process is gone")
+CALL(EXIT, _Exit, 0, NONE, "as _exit")
+
 /* ---- proc.c: what changes how the rest must behave */
 CALL(PROC, vfork, 0, NONE, "the child shares memory: it must not write the library's state")
 CALL(PROC, clone, 0, NONE, "as vfork when the child shares memory without being a thread")

@@ -124,10 +124,8 @@ LEFT(__dup2, "libc's private name: nothing in the corpus imports it")
 LEFT(sendmsg, "a datagram to a named socket: there are no sockets below a prefix")
 
 /* ---- processes */
-LEFT(exit, "nothing is kept that must be written at the end")
-LEFT(_exit, "nothing is kept that must be written at the end")
-LEFT(_Exit, "nothing is kept that must be written at the end")
-LEFT(quick_exit, "nothing is kept that must be written at the end")
+LEFT(exit, "runs our destructor: shim/exit.c")
+LEFT(quick_exit, "calls libc's own _exit: the daemon sees that files it left open are closed")
 LEFT(fork, "the child has the parent's classes and working directory, as the kernel's copies")
 LEFT(_Fork, "the child has the parent's classes and working directory, as the kernel's copies")
 LEFT(clone3, "libc exports no such function; syscall() by number is watched")

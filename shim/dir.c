@@ -177,7 +177,7 @@ static uint64_t extra_ino(const char *folder, const struct extra *e, unsigned ch
   if (!extra_path(folder, e, path)) return ino;
   int where = prelux_route(AT_FDCWD, path, PRELUX_NOFOLLOW, &r);
   if (where == PRELUX_MAPPED && prelux_index_look(&r, &attr) && attr.type != PRELUX_NONE) {
-    if (attr.type == PRELUX_FILE) *ret_type = DT_REG;
+    if (attr.type != PRELUX_DIR) *ret_type = attr.type == PRELUX_LINK ? DT_LNK : DT_REG;
     return attr.ino;
   }
   if (where == PRELUX_ANCESTOR && prelux_sys(SYS_newfstatat, r.at, r.use, &st, 0) == 0) return st.st_ino;
@@ -222,7 +222,8 @@ static struct dirent *next_listed(struct stream *s)
   if (i - 2 < count) {
     const struct prelux_listing_entry *e = &s->list->entries[i - 2];
     if ((uint64_t)e->name_off + e->name_len >= s->list->bytes) return NULL;
-    return emit(s, (const char *)s->list + e->name_off, e->name_len, e->ino, e->type == PRELUX_DIR ? DT_DIR : DT_REG);
+    return emit(s, (const char *)s->list + e->name_off, e->name_len, e->ino,
+                e->type == PRELUX_DIR ? DT_DIR : e->type == PRELUX_LINK ? DT_LNK : DT_REG);
   }
   const struct extra *x = &s->extras[i - 2 - count];
   uint64_t ino = extra_ino(s->path, x, &type);
@@ -284,7 +285,7 @@ static DIR *opendir_mapped(const struct prelux_route *r)
   if (!s) return NULL;
   DIR *dir = prelux_cache_path(r, real, sizeof(real)) < 0 ? prelux_null(-ENAMETOOLONG) : prelux_real.opendir(real);
   if (!dir && (errno == ENOENT || errno == EACCES)) { /* evicted in between, or not to be seen from here: passed by the daemon */
-    int fd = prelux_open_mapped(r, "opendir", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = prelux_open_mapped(r, "opendir", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     dir = fd < 0 ? prelux_null(fd) : prelux_real.fdopendir(fd);
     if (!dir && fd >= 0) prelux_sys(SYS_close, fd);
   }

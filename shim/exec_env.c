@@ -5,6 +5,7 @@
  *   PRELUX_CONFIG       the compiled table, unless the program set another one
  *   PRELUX_PREFIXES     what the table holds, for the case that it goes (lib/map/prefixes.h); when the table is ours
  *   PRELUX_RUNTIME_DIR  when this process was started with one
+ *   PRELUX_WRITERS      1: it may inherit descriptors by which files of a mapping are written (shim/write.h)
  *   ASAN_OPTIONS        verify_asan_link_order=0, for programs linked with shared libasan, or given it by LD_PRELOAD
  *
  * PRELUX_OFF=1 in the child's environment is an answer, too: then it stays as it is. */
@@ -12,14 +13,16 @@
 
 #include "lib/ipc/runtime.h"
 #include "shim/init.h"
+#include "shim/write.h"
 
-enum entry { PRELOAD, CONFIG, PREFIXES, RUNTIME, N_ENTRIES };
+enum entry { PRELOAD, CONFIG, PREFIXES, RUNTIME, WRITERS, N_ENTRIES };
 
 static const char *const entry_names[N_ENTRIES] = {
   [PRELOAD] = "LD_PRELOAD",
   [CONFIG] = "PRELUX_CONFIG",
   [PREFIXES] = PRELUX_PREFIXES_ENV,
   [RUNTIME] = "PRELUX_RUNTIME_DIR",
+  [WRITERS] = PRELUX_WRITERS_ENV,
 };
 
 /* Copies, because programs write over the strings they were started with (setproctitle). NULL: none. Set at the start. */
@@ -110,6 +113,7 @@ static const char *wanted(enum entry which)
   if (which == CONFIG) value = *prelux_state.table_path ? prelux_state.table_path : start_config;
   if (which == PREFIXES) value = prelux_state.prefixes; /* while there is no table: else it is made from that */
   if (which == RUNTIME) value = start_runtime;
+  if (which == WRITERS && prelux_has_writers()) value = "1";
   return value ? value : "";
 }
 

@@ -1,13 +1,18 @@
-/* Descriptors come and go: their classes with them. Async-signal-safe, and harmless in vfork children. fcntl(F_DUPFD)
- * needs no hook: it gives a number that was free, whose class is unknown, which is looked up when it matters. */
+/* Descriptors come and go: their classes with them, and the daemon is told of the end of one by which a file was written.
+ * Async-signal-safe, and harmless in vfork children. fcntl(F_DUPFD) needs no hook: it gives a number that was free, whose class is
+ * unknown, which is looked up when it matters. */
 #include "shim/fds.h"
+#include "shim/write.h"
 
 PRELUX_EXPORT int close(int fd)
 {
-  bool idle = prelux_idle();
+  if (prelux_idle()) return prelux_real.close(fd);
+  struct prelux_leaving l;
   /* Before the number is free: afterwards another thread may have it again. */
-  if (!idle && fd >= 0) prelux_fd_forget((unsigned)fd, (unsigned)fd);
-  return prelux_real.close(fd);
+  prelux_leaving(fd, &l);
+  int rc = prelux_real.close(fd);
+  if (rc < 0 || !l.tell) return rc;
+  return (int)prelux_ret(prelux_left(&l, "close"));
 }
 
 PRELUX_EXPORT int dup(int fd)
@@ -18,33 +23,55 @@ PRELUX_EXPORT int dup(int fd)
   return to;
 }
 
+/* `to` is closed without a word of what went wrong, as the kernel does it. When nothing was closed it stays what it was. */
+static int copied(int rc, int from, int to, const struct prelux_leaving *l)
+{
+  if (rc < 0) {
+    if (l->tell) prelux_fd_set_writer(to, l->mapping);
+    return rc;
+  }
+  prelux_fd_copy(from, to);
+  prelux_left(l, "dup2");
+  return rc;
+}
+
 PRELUX_EXPORT int dup2(int from, int to)
 {
-  bool idle = prelux_idle();
-  if (!idle && from != to) prelux_fd_set(to, PRELUX_CLASS_UNKNOWN, 0);
-  int rc = prelux_real.dup2(from, to);
-  if (rc >= 0 && !idle && from != to) prelux_fd_copy(from, to);
-  return rc;
+  if (prelux_idle() || from == to) return prelux_real.dup2(from, to);
+  struct prelux_leaving l;
+  prelux_leaving(to, &l);
+  return copied(prelux_real.dup2(from, to), from, to, &l);
 }
 
 PRELUX_EXPORT int dup3(int from, int to, int flags)
 {
-  bool idle = prelux_idle();
-  if (!idle && from != to) prelux_fd_set(to, PRELUX_CLASS_UNKNOWN, 0);
-  int rc = prelux_real.dup3(from, to, flags);
-  if (rc >= 0 && !idle) prelux_fd_copy(from, to);
-  return rc;
+  if (prelux_idle() || from == to) return prelux_real.dup3(from, to, flags);
+  struct prelux_leaving l;
+  prelux_leaving(to, &l);
+  return copied(prelux_real.dup3(from, to, flags), from, to, &l);
+}
+
+static void end_writers(unsigned first, unsigned last)
+{
+  if (first > INT_MAX) return;
+  for (int fd = (int)first; (fd = prelux_fd_next_writer(fd)) >= 0 && (unsigned)fd <= last; fd++) close(fd);
 }
 
 PRELUX_EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
-  enum { ONLY_CLOEXEC = 4 };
-  if (!prelux_idle() && !(flags & ONLY_CLOEXEC)) prelux_fd_forget(first, last);
+  enum { UNSHARE = 2, ONLY_CLOEXEC = 4 };
+  if (!prelux_idle() && !(flags & ONLY_CLOEXEC)) {
+    if (first <= last && !(flags & UNSHARE)) end_writers(first, last);
+    prelux_fd_forget(first, last);
+  }
   return prelux_real.close_range(first, last, flags);
 }
 
 PRELUX_EXPORT void closefrom(int low)
 {
-  if (!prelux_idle()) prelux_fd_forget(low < 0 ? 0 : (unsigned)low, UINT32_MAX);
+  if (!prelux_idle()) {
+    end_writers(low < 0 ? 0 : (unsigned)low, UINT32_MAX);
+    prelux_fd_forget(low < 0 ? 0 : (unsigned)low, UINT32_MAX);
+  }
   prelux_real.closefrom(low);
 }

@@ -4,7 +4,7 @@
 #include "lib/ipc/runtime.h"
 
 /* ---- descriptors: one word each, class in the low bits, hint above. Larger numbers are always UNKNOWN. */
-enum { FDS = 4096, CLASS_BITS = 3, CLASS_MASK = 7 };
+enum { FDS = 4096, CLASS_BITS = 4, CLASS_MASK = 7, WRITER = 8 };
 static uint32_t words[FDS];
 /* A vfork child made, copied or closed descriptors: in such a child the words are its parent's, not its own. */
 static int child_fds;
@@ -33,16 +33,44 @@ static void note_ours(void)
   if (!prelux_fd_ours_seen()) __atomic_store_n(&ours_seen, 1, __ATOMIC_RELAXED);
 }
 
-void prelux_fd_set(int fd, enum prelux_class class, uint32_t hint)
+static void set_word(int fd, uint32_t w)
 {
-  uint32_t w = (uint32_t)class | hint << CLASS_BITS;
-  if (class == PRELUX_CLASS_SHADOW) note_ours();
   if (fd < 0 || fd >= FDS || __atomic_load_n(&words[fd], __ATOMIC_RELAXED) == w) return;
   if (prelux_in_shared_child()) {
     __atomic_store_n(&child_fds, 1, __ATOMIC_RELAXED);
     return;
   }
   __atomic_store_n(&words[fd], w, __ATOMIC_RELAXED);
+}
+
+void prelux_fd_set(int fd, enum prelux_class class, uint32_t hint)
+{
+  if (class == PRELUX_CLASS_SHADOW) note_ours();
+  set_word(fd, (uint32_t)class | hint << CLASS_BITS);
+}
+
+void prelux_fd_set_writer(int fd, uint32_t hint)
+{
+  note_ours();
+  if (!(prelux_writers() & PRELUX_WRITERS_SEEN) && !prelux_in_shared_child())
+    __atomic_fetch_or(&prelux_state.writers, PRELUX_WRITERS_SEEN, __ATOMIC_RELAXED);
+  set_word(fd, (uint32_t)PRELUX_CLASS_SHADOW | WRITER | hint << CLASS_BITS);
+}
+
+bool prelux_fd_is_writer(int fd, uint32_t *ret_hint)
+{
+  if (!(prelux_writers() & PRELUX_WRITERS_SEEN) || prelux_in_shared_child()) return false;
+  if (prelux_fd_get(fd, ret_hint) != PRELUX_CLASS_SHADOW) return false;
+  return (__atomic_load_n(&words[fd], __ATOMIC_RELAXED) & WRITER) != 0;
+}
+
+int prelux_fd_next_writer(int fd)
+{
+  uint32_t hint;
+  for (; fd >= 0 && fd < FDS; fd++) {
+    if ((__atomic_load_n(&words[fd], __ATOMIC_RELAXED) & WRITER) && prelux_fd_is_writer(fd, &hint)) return fd;
+  }
+  return -1;
 }
 
 enum prelux_class prelux_fd_get(int fd, uint32_t *ret_hint)
@@ -60,6 +88,10 @@ enum prelux_class prelux_fd_get(int fd, uint32_t *ret_hint)
 void prelux_fd_copy(int from, int to)
 {
   uint32_t hint;
+  if (prelux_fd_is_writer(from, &hint)) {
+    prelux_fd_set_writer(to, hint);
+    return;
+  }
   enum prelux_class class = prelux_fd_get(from, &hint);
   prelux_fd_set(to, class, hint);
 }

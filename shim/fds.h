@@ -16,6 +16,13 @@ enum prelux_class {
   PRELUX_CLASS_ANCESTOR,    /* folder above a mapping */
 };
 
+/* As SHADOW, of a descriptor by which a file of the mapping is written (or was made): shim/write.h. */
+void prelux_fd_set_writer(int fd, uint32_t hint);
+/* True: it was set so. Never in a vfork child. */
+bool prelux_fd_is_writer(int fd, uint32_t *ret_hint);
+/* The first writer from `fd` on, or -1. */
+int prelux_fd_next_writer(int fd);
+
 /* hint: number of the mapping for SHADOW, else 0. Nothing happens in a vfork child. fd < 0 is allowed. */
 void prelux_fd_set(int fd, enum prelux_class class, uint32_t hint);
 enum prelux_class prelux_fd_get(int fd, uint32_t *ret_hint);

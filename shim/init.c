@@ -17,6 +17,7 @@
 #include "lib/map/match.h"
 #include "shim/init.h"
 #include "shim/state.h"
+#include "shim/write.h"
 
 struct prelux_state prelux_state = {.table_path = "", .runtime = "", .lost_why = ""};
 
@@ -293,6 +294,7 @@ static PRELUX_AT_START void start(char **envp, bool secure)
   if (prelux_state.table && prelux_table_str(prelux_state.table, prelux_state.table->runtime)[0])
     prelux_state.runtime = prelux_table_str(prelux_state.table, prelux_state.table->runtime);
   if (phase == PRELUX_ON) prelux_exec_remember(envp);
+  if (phase == PRELUX_ON && prelux_env_get(envp, PRELUX_WRITERS_ENV)) prelux_state.writers = PRELUX_WRITERS_INHERITED;
   __atomic_store_n(&prelux_state.phase, phase, __ATOMIC_RELEASE);
 }
 

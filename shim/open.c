@@ -70,7 +70,7 @@ static int turn_root(int fd, int flags, const char *call)
   if (root < 0) return fd;
   prelux_sys(SYS_close, fd);
   prelux_route_root((uint32_t)root, &r);
-  return (int)prelux_ret(r.where < 0 ? r.where : prelux_open_mapped(&r, call, flags));
+  return (int)prelux_ret(r.where < 0 ? r.where : prelux_open_mapped(&r, call, flags, 0));
 }
 
 /* What is known of an fd that libc opened: a name right below a FAR folder, no link, is FAR itself (find and its like
@@ -88,7 +88,7 @@ static enum prelux_class class_of(const struct prelux_route *r, int flags)
 static int open_routed(struct prelux_route *r, const char *call, int flags, mode_t mode)
 {
   if (r->where < 0) return (int)prelux_ret(r->where);
-  if (r->where == PRELUX_MAPPED) return (int)prelux_ret(prelux_open_mapped(r, call, flags));
+  if (r->where == PRELUX_MAPPED) return (int)prelux_ret(prelux_open_mapped(r, call, flags, mode));
   if (changes(flags)) {
     if (r->where == PRELUX_ANCESTOR && r->missing && (flags & O_TMPFILE) == O_TMPFILE) {
       return (int)prelux_ret(prelux_refuse(call, r));
@@ -98,7 +98,8 @@ static int open_routed(struct prelux_route *r, const char *call, int flags, mode
   }
   int fd = prelux_real.openat(r->at, r->use, flags, mode);
   if (fd < 0) return fd;
-  prelux_fd_set(fd, class_of(r, flags), 0);
+  /* A magic link may lead to a file that is written here. */
+  prelux_fd_set(fd, changes(flags) && maybe_magic(r->use) ? PRELUX_CLASS_UNKNOWN : class_of(r, flags), 0);
   return flags & O_DIRECTORY ? turn_root(fd, flags, call) : fd;
 }
 
@@ -234,7 +235,7 @@ PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how
   int where = prelux_route(dirfd, path, why, &r);
   if (where < 0) return (int)prelux_ret(where);
   if (where == PRELUX_MAPPED && (how->resolve & BENEATH) && leaves(path)) return (int)prelux_ret(-EXDEV);
-  if (where == PRELUX_MAPPED) return (int)prelux_ret(prelux_open_mapped(&r, "openat2", flags));
+  if (where == PRELUX_MAPPED) return (int)prelux_ret(prelux_open_mapped(&r, "openat2", flags, (mode_t)how->mode));
   bool same = r.use == path;
   int fd = real_openat2(r.at, r.use, open_how, size);
   if (fd < 0 && same && !how->resolve && prelux_route_again(dirfd, path, why, &r))

@@ -18,6 +18,7 @@ struct prelux_state {
   int phase;                        /* atomic: enum prelux_phase */
   int quiet;                        /* atomic: a seccomp filter is on: no socket, no unusual system call */
   int shared_child;                 /* atomic: vfork or its like was called: prelux_in_shared_child() looks closer */
+  int writers;                      /* atomic: PRELUX_WRITERS_*: files of ours may be open for writing (shim/write.h) */
   int apart;                        /* atomic: some thread has a working directory or descriptors of its own */
   const struct prelux_table *table; /* NULL in OFF, and in ON while the configuration could not be had: then
                                      * `lost` names the prefixes, and each is EIO */
@@ -29,6 +30,13 @@ struct prelux_state {
   char *const *envp;                /* environment at start, for starting a daemon */
 };
 extern struct prelux_state prelux_state;
+
+enum { PRELUX_WRITERS_SEEN = 1, PRELUX_WRITERS_INHERITED = 2 };
+
+static inline int prelux_writers(void)
+{
+  return __atomic_load_n(&prelux_state.writers, __ATOMIC_RELAXED);
+}
 
 /* Sets the library up when a hook runs before the constructor; true: pass this call to libc. */
 bool prelux_idle_slow(void);

@@ -32,7 +32,7 @@ static void find_devs(void)
   __atomic_store_n(&devs_known, 1, __ATOMIC_RELEASE);
 }
 
-static bool is_tree_dev(uint64_t dev)
+bool prelux_is_tree_dev(uint64_t dev)
 {
   if (!__atomic_load_n(&devs_known, __ATOMIC_ACQUIRE)) find_devs();
   for (int i = 0; i < DEVS; i++) {
@@ -45,8 +45,14 @@ static bool is_tree_dev(uint64_t dev)
 
 uint32_t prelux_shown_mode(const struct prelux_table_mapping *m, const struct prelux_attr *attr)
 {
+  if (attr->type == PRELUX_LINK) return 0777;
   if (attr->mode) return attr->mode & 07777;
   return (attr->type == PRELUX_DIR ? m->dir_mode : m->file_mode) & 07777;
+}
+
+static mode_t kind_of(const struct prelux_attr *attr)
+{
+  return attr->type == PRELUX_DIR ? S_IFDIR : attr->type == PRELUX_LINK ? S_IFLNK : S_IFREG;
 }
 
 void prelux_fill_stat(const struct prelux_table_mapping *m, const struct prelux_attr *attr, struct stat *st)
@@ -60,10 +66,11 @@ void prelux_fill_stat(const struct prelux_table_mapping *m, const struct prelux_
   memset(st, 0, sizeof(*st));
   st->st_dev = m->dev;
   st->st_ino = attr->ino;
-  st->st_mode = prelux_shown_mode(m, attr) | (attr->type == PRELUX_DIR ? S_IFDIR : S_IFREG);
+  st->st_mode = prelux_shown_mode(m, attr) | kind_of(attr);
   st->st_nlink = 1;
-  st->st_uid = t->uid;
-  st->st_gid = t->gid;
+  bool owned = (attr->flags & PRELUX_ATTR_OWNED) != 0;
+  st->st_uid = owned ? (uid_t)attr->owner : t->uid;
+  st->st_gid = owned ? (gid_t)(attr->owner >> 32) : t->gid;
   uint64_t size = attr->type == PRELUX_DIR ? FOLDER : attr->size; /* `test -s` holds for every folder */
   st->st_size = (off_t)size;
   st->st_blksize = attr->type == PRELUX_DIR ? FOLDER : PREFERRED;
@@ -72,8 +79,7 @@ void prelux_fill_stat(const struct prelux_table_mapping *m, const struct prelux_
   st->st_mtim.tv_nsec = st->st_ctim.tv_nsec = st->st_atim.tv_nsec = ns;
 }
 
-/* A mapping that shows `dev`: prefers number `hint`. */
-static const struct prelux_table_mapping *by_dev(uint64_t dev, uint32_t hint)
+const struct prelux_table_mapping *prelux_mapping_of_dev(uint64_t dev, uint32_t hint)
 {
   const struct prelux_table *t = prelux_state.table;
   const struct prelux_table_mapping *m = prelux_table_mappings(t);
@@ -102,11 +108,12 @@ void prelux_patch_stat(int fd, struct stat *st)
   int root = S_ISDIR(st->st_mode) ? prelux_root_of(st->st_dev, st->st_ino) : -1;
   enum prelux_class class = prelux_fd_get(fd, &hint);
   if (root < 0 && (class == PRELUX_CLASS_PLAIN || class == PRELUX_CLASS_FAR)) return;
-  if (root < 0 && (!prelux_state.table || !is_tree_dev(st->st_dev))) return;
-  if (root < 0 && prelux_index_look_inode(st->st_dev, st->st_ino, &attr)) {
-    const struct prelux_table_mapping *m = by_dev(attr.cache_dev, hint);
+  if (root < 0 && (!prelux_state.table || !prelux_is_tree_dev(st->st_dev))) return;
+  if (root < 0 && prelux_index_look_inode(st->st_dev, st->st_ino, &attr) && !(attr.flags & PRELUX_ATTR_OWNED)) {
+    const struct prelux_table_mapping *m = prelux_mapping_of_dev(attr.cache_dev, hint);
     if (m) {
       if (attr.type != PRELUX_DIR) attr.size = (uint64_t)st->st_size;
+      if (attr.flags & PRELUX_ATTR_LIVE) attr.mtime_ns = st->st_mtim.tv_sec * 1000000000ll + st->st_mtim.tv_nsec;
       prelux_fill_stat(m, &attr, st);
       return;
     }

@@ -1,6 +1,7 @@
 /* Streams. libc opens the file inside fopen, so fopen itself is the hook; what the program gets is libc's own FILE. */
 #include "shim/ask.h"
 #include "shim/fds.h"
+#include "shim/write.h"
 
 typedef FILE *opener(const char *path, const char *mode);
 
@@ -41,6 +42,40 @@ static void proc_name(int fd, char out[32])
   out[at] = '\0';
 }
 
+enum { ALL_BITS = 0666 };
+
+/* A file that libc is to open by /proc/self/fd/N. An O_PATH fd may be closed again: no POSIX lock depends on it; one for writing
+ * makes the file and keeps it open for writing until libc has. */
+static int twice_flags(int flags)
+{
+  return ((flags & O_ACCMODE) == O_RDONLY ? O_PATH : flags) | O_CLOEXEC;
+}
+
+/* "x": it exists by now. */
+static const char *twice_mode(const char *mode, char *out, size_t cap)
+{
+  size_t n = 0;
+  if (strlen(mode) >= cap) return mode;
+  for (const char *p = mode; *p; p++)
+    if (*p != 'x' || strchr(mode, ',') < p) out[n++] = *p;
+  out[n] = '\0';
+  return out;
+}
+
+static void opened_twice(const struct prelux_route *r, int fd, FILE *f)
+{
+  uint32_t hint;
+  bool writer = prelux_fd_is_writer(fd, &hint);
+  if (f && writer) prelux_fd_set_writer(fileno(f), r->index);
+  else if (f) prelux_fd_set(fileno(f), PRELUX_CLASS_SHADOW, r->index);
+  if (f && writer) { /* the stream's is not the last: nobody need be told */
+    prelux_sys(SYS_close, fd);
+    prelux_fd_forget((unsigned)fd, (unsigned)fd);
+  } else {
+    close(fd);
+  }
+}
+
 static FILE *fopen_mapped(const struct prelux_route *r, const char *mode, opener *real)
 {
   int flags = flags_of(mode);
@@ -48,23 +83,19 @@ static FILE *fopen_mapped(const struct prelux_route *r, const char *mode, opener
     errno = EINVAL;
     return NULL;
   }
-  /* Only fopen itself understands ",ccs=". An O_PATH fd may be closed again: no POSIX lock depends on it. */
+  /* Only fopen itself understands ",ccs=". */
   bool coded = strchr(mode, ',') != NULL;
-  int fd = (int)prelux_ret(prelux_open_mapped(r, "fopen", coded ? O_PATH | O_CLOEXEC : flags));
+  int fd = (int)prelux_ret(prelux_open_mapped(r, "fopen", coded ? twice_flags(flags) : flags, ALL_BITS));
   if (fd < 0) return NULL;
   if (coded) {
-    char name[32];
+    char name[32], plain[32];
     proc_name(fd, name);
-    FILE *f = real(name, mode);
-    prelux_sys(SYS_close, fd);
-    prelux_fd_forget((unsigned)fd, (unsigned)fd);
+    FILE *f = real(name, twice_mode(mode, plain, sizeof(plain)));
+    opened_twice(r, fd, f);
     return f;
   }
   FILE *f = fdopen(fd, mode);
-  if (!f) {
-    prelux_sys(SYS_close, fd);
-    prelux_fd_forget((unsigned)fd, (unsigned)fd);
-  }
+  if (!f) close(fd);
   return f;
 }
 
@@ -123,16 +154,14 @@ static FILE *fail_closed(int err, const char *mode, FILE *stream, reopener *real
 
 static FILE *freopen_mapped(const struct prelux_route *r, const char *mode, FILE *stream, reopener *real)
 {
-  char name[32];
+  char name[32], plain[32];
   int flags = flags_of(mode);
   if (flags < 0) return real("/dev/null", mode, stream);
-  int fd = prelux_open_mapped(r, "freopen", (flags & O_ACCMODE) == O_RDONLY ? O_PATH | O_CLOEXEC : flags);
+  int fd = prelux_open_mapped(r, "freopen", twice_flags(flags), ALL_BITS);
   if (fd < 0) return fail_closed(-fd, mode, stream, real);
   proc_name(fd, name);
-  FILE *f = real(name, mode, stream);
-  prelux_sys(SYS_close, fd);
-  prelux_fd_forget((unsigned)fd, (unsigned)fd);
-  if (f) prelux_fd_set(fileno(f), PRELUX_CLASS_SHADOW, r->index);
+  FILE *f = real(name, twice_mode(mode, plain, sizeof(plain)), stream);
+  opened_twice(r, fd, f);
   return f;
 }
 
@@ -162,11 +191,25 @@ static FILE *freopen_any(const char *path, const char *mode, FILE *stream, reope
   return f;
 }
 
+/* The old file is closed without a word of what went wrong with it, as libc does it. */
+static FILE *freopen_told(const char *path, const char *mode, FILE *stream, reopener *real)
+{
+  struct prelux_leaving l;
+  int saved = errno;
+  prelux_leaving(fileno(stream), &l);
+  errno = saved;
+  FILE *f = freopen_any(path, mode, stream, real);
+  saved = errno;
+  prelux_left(&l, "freopen");
+  errno = saved;
+  return f;
+}
+
 #define FREOPEN(name)                                                                  \
   PRELUX_EXPORT FILE *name(const char *path, const char *mode, FILE *stream)           \
   {                                                                                    \
     if (prelux_idle()) return prelux_real.name(path, mode, stream);                    \
-    return freopen_any(path, mode, stream, prelux_real.name);                          \
+    return freopen_told(path, mode, stream, prelux_real.name);                         \
   }
 FREOPEN(freopen)
 FREOPEN(freopen64)
@@ -174,9 +217,14 @@ FREOPEN(freopen64)
 PRELUX_EXPORT int fclose(FILE *stream)
 {
   if (prelux_idle()) return prelux_real.fclose(stream);
+  struct prelux_leaving l;
   int saved = errno, fd = fileno(stream);
   errno = saved;
+  prelux_leaving(fd, &l);
   int rc = prelux_real.fclose(stream);
-  if (fd >= 0) prelux_fd_forget((unsigned)fd, (unsigned)fd);
-  return rc;
+  if (!l.tell) return rc;
+  saved = errno;
+  int err = prelux_left(&l, "fclose");
+  errno = rc == 0 && err < 0 ? -err : saved;
+  return rc == 0 && err < 0 ? EOF : rc;
 }

@@ -1,0 +1,10 @@
+/* The process's file mode creation mask. */
+#ifndef PRELUX_SHIM_UMASK_H
+#define PRELUX_SHIM_UMASK_H
+
+#include <sys/types.h>
+
+/* Of the calling thread, as the kernel has it; without /proc 022. Changes nothing, keeps no state; async-signal-safe. */
+mode_t prelux_umask(void);
+
+#endif

@@ -1,0 +1,144 @@
+#include "shim/write.h"
+
+#include "shim/ask.h"
+#include "shim/fds.h"
+#include "shim/stats.h"
+#include "shim/umask.h"
+
+/* What the daemon is told of open's flags. */
+enum { SENT = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NONBLOCK | O_DIRECT | O_SYNC | O_DSYNC | O_NOATIME | O_TMPFILE };
+
+static bool is_tmpfile(int flags)
+{
+  return (flags & O_TMPFILE) == O_TMPFILE;
+}
+
+bool prelux_writable(const struct prelux_route *r)
+{
+  return (r->mapping->flags & PRELUX_MAPPING_WRITE) != 0;
+}
+
+/* ---- opening */
+
+/* What open(2) says of the path before it makes or changes anything: -errno; 0 go on; 1 nothing is changed, so open it for reading. */
+static int judge(const struct prelux_route *r, const char *call, int flags)
+{
+  struct prelux_attr attr;
+  if (is_tmpfile(flags)) {
+    int rc = prelux_ask_attr(r, call, &attr);
+    return rc < 0 ? rc : attr.type == PRELUX_DIR ? 0 : -ENOTDIR;
+  }
+  if ((flags & O_CREAT) && (flags & O_DIRECTORY)) return -EINVAL;
+  if ((flags & O_CREAT) && r->slash) return -EISDIR;
+  int rc = prelux_ask_attr(r, call, &attr);
+  if (rc == -ENOENT && (flags & O_CREAT) && !r->must_dir) return 0;
+  if (rc < 0) return rc;
+  if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) return -EEXIST;
+  if (attr.type == PRELUX_DIR) return -EISDIR;
+  if (flags & O_DIRECTORY) return -ENOTDIR;
+  if ((flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC)) return 1;
+  if (!(attr.mode & 0222) && attr.mode && prelux_sys(SYS_geteuid) != 0) return -EACCES;
+  return 0;
+}
+
+static int ask_to_write(const struct prelux_route *r, const char *call, int flags, mode_t mode)
+{
+  struct prelux_attr attr;
+  struct stat st;
+  int fd = -1;
+  bool makes = (flags & O_CREAT) || is_tmpfile(flags);
+  const struct prelux_request q = {.op = PRELUX_OP_WRITE,
+                                   .call = call,
+                                   .logical = r->logical,
+                                   .mapping = r->index,
+                                   .path = r->rel,
+                                   .flags = (uint32_t)(flags & SENT),
+                                   .has_mode = makes,
+                                   .mode = makes ? mode & 07777 & ~prelux_umask() : 0};
+  int rc = prelux_ask_for_attr(&q, &attr, &fd);
+  if (rc < 0) return rc;
+  if (fd < 0) return prelux_fail(EIO, call, r->logical, "the daemon passed no file", NULL);
+  if (!(flags & O_CLOEXEC)) prelux_sys(SYS_fcntl, fd, F_SETFD, 0);
+  if (prelux_sys(SYS_fstat, fd, &st) == 0) prelux_tree_dev(st.st_dev);
+  prelux_fd_set_writer(fd, r->index);
+  return fd;
+}
+
+int prelux_write_open(const struct prelux_route *r, const char *call, int flags, mode_t mode)
+{
+  int rc = judge(r, call, flags);
+  if (rc < 0) return rc;
+  return rc ? prelux_open_mapped(r, call, flags & ~(O_CREAT | O_EXCL), 0) : ask_to_write(r, call, flags, mode);
+}
+
+/* ---- closing */
+
+static bool inherited(void)
+{
+  return (prelux_writers() & PRELUX_WRITERS_INHERITED) != 0;
+}
+
+bool prelux_has_writers(void)
+{
+  return inherited() || (prelux_writers() && prelux_fd_next_writer(0) >= 0);
+}
+
+/* A number that the library knows nothing of may be a copy of one that it knows. */
+static void look_at(int fd, struct prelux_leaving *l)
+{
+  struct stat st;
+  struct prelux_attr attr;
+  if (prelux_sys(SYS_fstat, fd, &st) < 0 || !S_ISREG(st.st_mode) || !prelux_is_tree_dev(st.st_dev)) return;
+  if (!prelux_index_look_inode(st.st_dev, st.st_ino, &attr) || !(attr.flags & PRELUX_ATTR_LIVE)) return;
+  long status = prelux_sys(SYS_fcntl, fd, F_GETFL);
+  const struct prelux_table_mapping *m = prelux_mapping_of_dev(attr.cache_dev, UINT32_MAX);
+  if (status < 0 || (status & O_PATH) || (status & O_ACCMODE) == O_RDONLY || !m) return;
+  *l = (struct prelux_leaving){
+    .tell = true, .mapping = (uint32_t)(m - prelux_table_mappings(prelux_state.table)), .ino = st.st_ino};
+}
+
+void prelux_leaving(int fd, struct prelux_leaving *l)
+{
+  uint32_t hint;
+  l->tell = false;
+  if (fd < 0) return;
+  if (prelux_writers() && !prelux_in_shared_child() && !prelux_quiet() && prelux_state.table) {
+    struct stat st;
+    if (prelux_fd_is_writer(fd, &hint)) {
+      if (prelux_sys(SYS_fstat, fd, &st) == 0) *l = (struct prelux_leaving){.tell = true, .mapping = hint, .ino = st.st_ino};
+    } else if (prelux_fd_get(fd, &hint) == PRELUX_CLASS_UNKNOWN) {
+      look_at(fd, l);
+    }
+  }
+  prelux_fd_forget((unsigned)fd, (unsigned)fd);
+}
+
+int prelux_left(const struct prelux_leaving *l, const char *call)
+{
+  unsigned char reply[PRELUX_REPLY_BYTES] __attribute__((aligned(8)));
+  if (!l->tell) return 0;
+  const struct prelux_request q = {.op = PRELUX_OP_CLOSED, .call = call, .logical = "", .mapping = l->mapping, .path = "", .ino = l->ino};
+  int rc = prelux_ask(&q, reply, NULL);
+  return rc == -EAGAIN ? 0 : rc;
+}
+
+/* ---- the end of the process */
+
+static void end_one(int fd)
+{
+  struct prelux_leaving l;
+  prelux_leaving(fd, &l);
+  if (!l.tell) return;
+  prelux_sys(SYS_close, fd);
+  prelux_left(&l, "exit");
+}
+
+/* Those that were inherited are among the numbers that shells give. */
+enum { INHERITED_FDS = 64 };
+
+void prelux_writers_end(void)
+{
+  if (prelux_idle() || prelux_in_shared_child() || !prelux_writers()) return;
+  for (int fd = 0; inherited() && fd < INHERITED_FDS; fd++) end_one(fd);
+  for (int fd = 0; (fd = prelux_fd_next_writer(fd)) >= 0; fd++) end_one(fd);
+}
