@@ -33,7 +33,9 @@ enum {
   PRELUX_PENDING_OVER = 0x2,  /* whatever the remote has is overwritten (O_TRUNC) */
   PRELUX_PENDING_MODE = 0x4,  /* mode is to be set on the remote */
   PRELUX_PENDING_MTIME = 0x8, /* so is mtime_ns */
-  PRELUX_PENDING_FRESH = 0x10 /* the file was made here: prelux_number_fresh() tells its number */
+  PRELUX_PENDING_FRESH = 0x10, /* the file was made here: prelux_number_fresh() tells its number */
+  PRELUX_PENDING_FORCE = 0x20, /* on_conflict: overwrite */
+  PRELUX_PENDING_KEEP = 0x40   /* on_conflict: keep */
 };
 
 struct prelux_pending {

@@ -201,7 +201,7 @@ struct prelux_folder {
   _Atomic unsigned refs;
   bool exact;      /* attributes may be believed (PRELUX_CAP_LIST_EXACT) */
   bool all;        /* and so may absence (PRELUX_CAP_LIST_ALL): Alluxio lists nothing of a folder with one name that is not UTF-8 */
-  bool outdated;   /* a child has been learned to have another number since: not to be sent any more */
+  bool outdated;   /* a child has been learned to have another number since, or was changed here: not to be sent any more */
   unsigned asked;  /* children asked for one by one since it expired */
   struct prelux_listing *blob; /* as it is sent */
   struct prelux_folder_extra *extra;
@@ -210,7 +210,9 @@ struct prelux_folder {
   uint32_t path_len;
   char path[];
 };
+#define PRELUX_CHANGED_SLOTS 4096u
 struct prelux_folders {
+  uint64_t changed[PRELUX_CHANGED_SLOTS]; /* by hash of the folder: when a name in it was changed here; many share one, so it may be later */
   struct prelux_folder **slots;
   size_t n_slots, count, bytes;
   struct prelux_folder *newest, *oldest;
@@ -224,6 +226,9 @@ void prelux_folder_put(struct prelux_folder *f);
 void prelux_folder_drop(struct prelux_tree *t, const char *object, size_t len);
 void prelux_folders_drop_below(struct prelux_tree *t, const char *object, size_t len);
 void prelux_folder_unref(struct prelux_folder *f); /* without store.lock too */
+/* The object was changed here: the listing of its folder, also one that is on its way, is not to be sent any more. What it says of
+ * other names stays, and of this one as long as there is no entry. */
+void prelux_folder_touch(struct prelux_tree *t, const char *object, size_t len);
 /* Index of a name, or -1. */
 long prelux_folder_child(const struct prelux_folder *f, const char *name, size_t len);
 void prelux_folder_known(const struct prelux_folder *f, uint32_t i, struct prelux_known *ret);
@@ -391,6 +396,8 @@ struct prelux_store {
   _Atomic unsigned held;
   pthread_mutex_t evict_lock; /* one evictor at a time; outside store.lock */
   pthread_mutex_t stage_lock; /* while `stage` is made; outside store.lock */
+  prelux_refused_fn refused_fn; /* set before the first file is written */
+  void *refused_arg;
   struct prelux_stage *_Atomic stage; /* NULL: nothing was ever written here. Set once */
 };
 

@@ -53,6 +53,9 @@ static struct prelux_dirty *dirty_new(const struct opening *o)
   d->row.tree = o->v->tree->id;
   d->row.intent = PRELUX_INTENT_PUT;
   d->row.state = PRELUX_PENDING_WRITING;
+  d->row.flags = o->rules->on_conflict == PRELUX_CONFLICT_OVERWRITE ? PRELUX_PENDING_FORCE
+                 : o->rules->on_conflict == PRELUX_CONFLICT_KEEP    ? PRELUX_PENDING_KEEP
+                                                                    : 0;
   d->row.made_ns = prelux_store_wall();
   return d;
 }
@@ -100,7 +103,7 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base, u
   {
     d->row.ino = st.st_ino;
     d->row.mode = o->mode & 07777;
-    d->row.flags = flags | (shown ? 0 : PRELUX_PENDING_FRESH);
+    d->row.flags |= flags | (shown ? 0 : PRELUX_PENDING_FRESH);
     snprintf(d->row.base, sizeof d->row.base, "%s", base);
     d->shown = shown ? shown : prelux_number_fresh(d->tree, d->row.ino, d->row.made_ns);
     rc = begin(o, d, fd, link_new);

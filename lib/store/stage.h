@@ -41,6 +41,7 @@ struct prelux_dirty {
   bool resumed;                    /* a daemon before may have sent it, and died before it wrote that down */
   bool dead;                       /* out of the tables: whoever waited must look again */
   unsigned waiters;
+  _Atomic uint64_t sent;           /* bytes of the upload under way */
 };
 
 struct prelux_stage {
@@ -55,7 +56,7 @@ struct prelux_stage {
   _Atomic size_t count;
   unsigned senders;           /* threads that send in the background */
   uint64_t kicks;             /* how often somebody asked for one */
-  uint64_t sent, refused;     /* counters */
+  uint64_t sent, refused, failed; /* counters */
 };
 
 /* Opens journal and staging/ of a store. */

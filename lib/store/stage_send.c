@@ -69,7 +69,7 @@ static int remote_is_ours(const struct prelux_dirty *d, int fd, struct prelux_ob
 static void condition(const struct prelux_dirty *d, const struct prelux_able *able, struct prelux_condition *ret)
 {
   *ret = (struct prelux_condition){.must = PRELUX_MUST_NOTHING};
-  if ((d->row.flags & PRELUX_PENDING_OVER) || d->rules.on_conflict == PRELUX_CONFLICT_OVERWRITE)
+  if (d->row.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_FORCE))
     return;
   if (d->row.flags & PRELUX_PENDING_NEW)
     ret->must = able->caps & PRELUX_CAP_PUT_ABSENT ? PRELUX_MUST_BE_ABSENT : PRELUX_MUST_NOTHING;
@@ -84,7 +84,7 @@ static void condition(const struct prelux_dirty *d, const struct prelux_able *ab
 static int look_first(const struct prelux_dirty *d, const struct prelux_condition *cond, struct prelux_problem *why)
 {
   struct prelux_object now = {0};
-  bool guarded = !(d->row.flags & PRELUX_PENDING_OVER) && d->rules.on_conflict != PRELUX_CONFLICT_OVERWRITE;
+  bool guarded = !(d->row.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_FORCE));
   if (cond->must != PRELUX_MUST_NOTHING || !guarded)
     return 0;
   int rc = d->tree->backend->ops->stat(d->tree->backend, d->row.path, &now, why);
@@ -95,6 +95,12 @@ static int look_first(const struct prelux_dirty *d, const struct prelux_conditio
     return there ? prelux_problem(why, EEXIST, "%.200s: made by somebody else meanwhile", d->row.path) : 0;
   if (!there || (d->row.base[0] && strcmp(now.version, d->row.base) != 0))
     return prelux_problem(why, ESTALE, "%.200s: changed on the remote meanwhile", d->row.path);
+  return 0;
+}
+
+static int count_sent(void *arg, uint64_t done)
+{
+  atomic_store(&((struct prelux_dirty *)arg)->sent, done);
   return 0;
 }
 
@@ -120,6 +126,8 @@ static int put_once(const struct prelux_dirty *d, int fd, struct prelux_object *
   if (d->row.flags & PRELUX_PENDING_MTIME)
     how.set.which |= PRELUX_SET_MTIME;
   how.set.mode = d->row.mode;
+  how.progress = count_sent;
+  how.arg = (void *)d;
   how.set.mtime_ns = d->row.mtime_ns;
   rc = w->put(b, d->row.path, fd, d->row.size, &how, ret, why);
   return rc;
@@ -274,6 +282,7 @@ static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, con
   if (prelux_stage_journal(g, PRELUX_EDIT_SET, &next) < 0)
     prelux_warn("journal of %s cannot be written", g->store->dir); /* the row as it stands is right, too: READY */
   pthread_mutex_lock(&g->lock);
+  g->failed++;
   free(d->row.cause);
   d->row = next;
   if (next.state == PRELUX_PENDING_REFUSED)
@@ -285,6 +294,8 @@ static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, con
   pthread_mutex_unlock(&g->lock);
   if (next.state == PRELUX_PENDING_REFUSED)
     prelux_live_end(g, d);
+  if (g->store->refused_fn && (next.tries == 1 || next.state == PRELUX_PENDING_REFUSED))
+    g->store->refused_fn(g->store->refused_arg, d->tree, d->row.path, err, why);
 }
 
 int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why)

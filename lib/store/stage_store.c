@@ -40,11 +40,6 @@ void prelux_store_poll(struct prelux_store *s)
     prelux_stage_poll(s->stage);
 }
 
-bool prelux_store_owes(struct prelux_store *s)
-{
-  return s->stage && s->stage->count > 0;
-}
-
 /* ---- senders ---- */
 
 bool prelux_store_wants_sender(struct prelux_store *s)

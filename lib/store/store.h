@@ -130,6 +130,42 @@ int prelux_store_rename(const struct prelux_view *v, const struct prelux_write_r
                         struct prelux_problem *why);
 /* Is there anything that was written and is not on the remote, or may be written to just now? */
 bool prelux_store_owes(struct prelux_store *s);
+
+/* What the node owes the remote, for people. */
+enum prelux_owed_state {
+  PRELUX_OWED_OPEN,      /* somebody may still write to it */
+  PRELUX_OWED_WAITING,
+  PRELUX_OWED_SENDING,
+  PRELUX_OWED_REFUSED,   /* the remote said no: a person decides */
+  PRELUX_OWED_RECOVERED, /* its writer died in the middle: the same */
+  PRELUX_OWED_STATES
+};
+struct prelux_owed {
+  int64_t id; /* of the store */
+  const struct prelux_tree *tree; /* NULL: of a remote that is not in use now */
+  enum prelux_owed_state state;
+  uint32_t intent; /* enum prelux_intent */
+  const char *path, *to, *cause; /* may be NULL */
+  uint64_t size, sent, ino;
+  int64_t made_ns, next_ns; /* CLOCK_REALTIME */
+  uint32_t tries;
+  int err; /* of the last try, positive errno */
+};
+/* Calls fn for each, oldest first, without a lock; stops at its first negative result and returns it. */
+int prelux_store_owed(struct prelux_store *s, int (*fn)(void *arg, const struct prelux_owed *o), void *arg);
+struct prelux_owed_sum {
+  uint64_t files[PRELUX_OWED_STATES]; /* those being sent count as waiting */
+  uint64_t bytes;                     /* of those that wait */
+  uint64_t sent, failed;              /* files sent, and tries that failed, since this daemon began */
+};
+void prelux_store_owed_sum(struct prelux_store *s, struct prelux_owed_sum *ret);
+void prelux_store_hurry(struct prelux_store *s); /* what was put off may be tried at once */
+/* One that waits or was refused is tried again; overwrite: whatever the remote has. -ENOENT; -EBUSY: open, or its path is written anew. */
+int prelux_store_retry(struct prelux_store *s, int64_t id, bool overwrite, struct prelux_problem *why);
+int prelux_store_drop(struct prelux_store *s, int64_t id, struct prelux_problem *why); /* its bytes are given up */
+/* Told of what a background upload failed with, the first time and when it is given up. Any thread. */
+typedef void (*prelux_refused_fn)(void *arg, const struct prelux_tree *t, const char *object, int err, const struct prelux_problem *why);
+void prelux_store_hear(struct prelux_store *s, prelux_refused_fn fn, void *arg);
 /* Sending in the background: who gets true is to call prelux_store_send_all() on a thread that may wait (or, when it has none,
  * prelux_store_no_sender()): it sends all that can go now. CLOCK_REALTIME of the next retry, 0: none. */
 bool prelux_store_wants_sender(struct prelux_store *s);

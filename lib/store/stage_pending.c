@@ -1,0 +1,171 @@
+/* What the node owes the remote, for people: told, tried again, given up. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/os.h"
+#include "lib/store/stage.h"
+
+struct telling {
+  struct prelux_stage *g;
+  int (*fn)(void *arg, const struct prelux_owed *o);
+  void *arg;
+};
+
+static struct prelux_tree *tree_of(struct prelux_store *s, int64_t id)
+{
+  pthread_mutex_lock(&s->lock);
+  struct prelux_tree *t = s->trees;
+  while (t && t->id != id)
+    t = t->next;
+  pthread_mutex_unlock(&s->lock);
+  return t;
+}
+
+/* What memory knows better than the journal: who works on it, how far. */
+static void look_closer(struct prelux_stage *g, const struct prelux_pending *row, struct prelux_owed *o)
+{
+  struct stat st;
+  char name[24];
+  pthread_mutex_lock(&g->lock);
+  const struct prelux_dirty *d = prelux_dirty_by_id(g, row->id);
+  if (d)
+  {
+    o->next_ns = d->row.next_ns;
+    o->sent = atomic_load(&d->sent);
+    if (d->busy && d->row.state == PRELUX_PENDING_READY)
+      o->state = PRELUX_OWED_SENDING;
+  }
+  pthread_mutex_unlock(&g->lock);
+  prelux_stage_name(row->ino, name);
+  if (row->intent == PRELUX_INTENT_PUT && prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+    o->size = (uint64_t)st.st_size;
+}
+
+static int tell(void *arg, const struct prelux_pending *row)
+{
+  static const enum prelux_owed_state states[] = {[PRELUX_PENDING_WRITING] = PRELUX_OWED_OPEN,
+                                                  [PRELUX_PENDING_READY] = PRELUX_OWED_WAITING,
+                                                  [PRELUX_PENDING_REFUSED] = PRELUX_OWED_REFUSED,
+                                                  [PRELUX_PENDING_RECOVERED] = PRELUX_OWED_RECOVERED};
+  struct telling *t = arg;
+  struct prelux_owed o = {.id = row->id, .tree = tree_of(t->g->store, row->tree), .intent = row->intent, .path = row->path, .to = row->to,
+                          .cause = row->cause, .size = row->size, .ino = row->ino, .made_ns = row->made_ns, .next_ns = row->next_ns,
+                          .tries = row->tries, .err = row->err};
+  o.state = row->state < sizeof states / sizeof *states ? states[row->state] : PRELUX_OWED_RECOVERED;
+  look_closer(t->g, row, &o);
+  return t->fn(t->arg, &o);
+}
+
+int prelux_store_owed(struct prelux_store *s, int (*fn)(void *arg, const struct prelux_owed *o), void *arg)
+{
+  struct telling t = {.g = s->stage, .fn = fn, .arg = arg};
+  return s->stage ? prelux_journal_each(s->stage->journal, tell, &t) : 0;
+}
+
+void prelux_store_owed_sum(struct prelux_store *s, struct prelux_owed_sum *ret)
+{
+  struct prelux_stage *g = s->stage;
+  *ret = (struct prelux_owed_sum){0};
+  if (!g)
+    return;
+  pthread_mutex_lock(&g->lock);
+  for (size_t i = 0; i < g->slots; i++)
+    for (const struct prelux_dirty *d = g->by_ino[i]; d; d = d->by_ino)
+    {
+      ret->files[d->row.state == PRELUX_PENDING_WRITING   ? PRELUX_OWED_OPEN
+                 : d->row.state == PRELUX_PENDING_REFUSED ? PRELUX_OWED_REFUSED
+                 : d->row.state == PRELUX_PENDING_READY   ? PRELUX_OWED_WAITING
+                                                          : PRELUX_OWED_RECOVERED]++;
+      ret->bytes += d->row.state == PRELUX_PENDING_READY ? d->row.size : 0;
+    }
+  ret->sent = g->sent;
+  ret->failed = g->failed;
+  pthread_mutex_unlock(&g->lock);
+}
+
+bool prelux_store_owes(struct prelux_store *s)
+{
+  struct prelux_owed_sum sum;
+  if (!s->stage || s->stage->count == 0)
+    return false;
+  prelux_store_owed_sum(s, &sum);
+  return sum.files[PRELUX_OWED_OPEN] + sum.files[PRELUX_OWED_WAITING] > 0;
+}
+
+void prelux_store_hurry(struct prelux_store *s)
+{
+  struct prelux_stage *g = s->stage;
+  if (!g)
+    return;
+  pthread_mutex_lock(&g->lock);
+  for (size_t i = 0; i < g->slots; i++)
+    for (struct prelux_dirty *d = g->by_ino[i]; d; d = d->by_ino)
+      d->row.next_ns = 0;
+  pthread_mutex_unlock(&g->lock);
+}
+
+/* The row, made the caller's. NULL: none that is known. */
+static struct prelux_dirty *take(struct prelux_store *s, int64_t id, struct prelux_problem *why, int *ret)
+{
+  struct prelux_dirty *d = s->stage ? prelux_dirty_take_id(s->stage, id) : NULL;
+  *ret = d ? 0 : prelux_problem(why, ENOENT, "nothing of that number waits, or its remote is not in use now");
+  return d;
+}
+
+static int again(struct prelux_stage *g, struct prelux_dirty *d, bool overwrite, struct prelux_problem *why)
+{
+  struct prelux_pending next = d->row;
+  bool hidden = next.state == PRELUX_PENDING_REFUSED || next.state == PRELUX_PENDING_RECOVERED;
+  if (next.state == PRELUX_PENDING_WRITING)
+    return prelux_problem(why, EBUSY, "%.200s is still open for writing", prelux_dirty_name(d));
+  if (!next.path)
+    return prelux_problem(why, EINVAL, "it has no name");
+  if (hidden && prelux_stage_has(d->tree, next.path, strlen(next.path)))
+    return prelux_problem(why, EBUSY, "%.200s is being written anew", next.path);
+  next.state = PRELUX_PENDING_READY;
+  next.next_ns = 0;
+  next.flags |= overwrite ? PRELUX_PENDING_FORCE : 0;
+  int rc = prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
+  if (rc < 0)
+    return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
+  prelux_dirty_becomes(g, d, &next);
+  if (hidden)
+    prelux_live_again(g, d);
+  return prelux_stage_enqueue(g, d);
+}
+
+int prelux_store_retry(struct prelux_store *s, int64_t id, bool overwrite, struct prelux_problem *why)
+{
+  int rc;
+  struct prelux_dirty *d = take(s, id, why, &rc);
+  if (!d)
+    return rc;
+  rc = again(s->stage, d, overwrite, why);
+  prelux_dirty_give(s->stage, d);
+  return rc;
+}
+
+int prelux_store_drop(struct prelux_store *s, int64_t id, struct prelux_problem *why)
+{
+  int rc;
+  struct prelux_dirty *d = take(s, id, why, &rc);
+  if (!d)
+    return rc;
+  if (d->row.state == PRELUX_PENDING_WRITING)
+    rc = prelux_problem(why, EBUSY, "%.200s is still open for writing", prelux_dirty_name(d));
+  else if ((rc = prelux_stage_discard(s->stage, d)) < 0)
+    prelux_problem(why, -rc, "journal of %s: %s", s->dir, strerror(-rc));
+  if (rc < 0)
+    prelux_dirty_give(s->stage, d);
+  return rc;
+}
+
+void prelux_store_hear(struct prelux_store *s, prelux_refused_fn fn, void *arg)
+{
+  pthread_mutex_lock(&s->stage_lock);
+  s->refused_arg = arg;
+  s->refused_fn = fn;
+  pthread_mutex_unlock(&s->stage_lock);
+}
