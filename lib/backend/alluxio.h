@@ -137,10 +137,14 @@ struct prelux_alluxio_part {
   uint64_t pos, end;
   prelux_read_fn sink;
   void *arg;
+  struct prelux_alluxio_place { char *buf; uint64_t from, cap; } place; /* memory for the bytes from `from` on, which the sink then finds where
+                                                                 * they belong; buf NULL: none */
   int stopped; /* what the sink said: final */
   const atomic_bool *cancel; /* true: nobody wants it any more; NULL: never */
 };
 int prelux_alluxio_pass(struct prelux_alluxio_part *p, const void *buf, size_t len); /* to the sink */
+/* The request's answer, of `len` bytes from p->pos on, comes to its place, if it has one. */
+void prelux_alluxio_target(const struct prelux_alluxio_part *p, uint64_t len, struct prelux_net_request *req);
 /* A range [part->pos, to), `to` at or behind part->end; what is behind end is read and dropped. OTHER with *ret_next: it sent us to
  * that member. */
 enum prelux_alluxio_word prelux_alluxio_range(struct prelux_alluxio *x, const struct prelux_alluxio_round *r,

@@ -86,14 +86,17 @@ struct memory
 static int to_memory(void *arg, uint64_t off, const void *buf, size_t len)
 {
   struct memory *m = arg;
-  memcpy(m->piece->buf + (off - m->piece->from), buf, len);
+  char *place = m->piece->buf + (off - m->piece->from);
+  if (buf != place) /* the under store's, or more than is wanted of a page */
+    memcpy(place, buf, len);
   return 0;
 }
 
 static int fetch(struct crew *c, struct piece *p, prelux_read_fn sink, void *arg, struct prelux_problem *why)
 {
   struct prelux_alluxio_part part = {
-      .name = c->r->name, .expect = c->r->expect, .pos = p->from, .end = p->to, .sink = sink, .arg = arg, .cancel = &c->r->stop};
+      .name = c->r->name, .expect = c->r->expect, .pos = p->from, .end = p->to, .sink = sink, .arg = arg, .cancel = &c->r->stop,
+      .place = {.buf = p->buf, .from = p->from, .cap = PRELUX_ALLUXIO_RANGE_MAX}};
   int rc = prelux_alluxio_fetch(c->r, &part, why);
   return rc == 0 && part.pos != part.end ? prelux_problem(why, EPROTO, "/%s: a part is not whole", c->r->name->path) : rc;
 }

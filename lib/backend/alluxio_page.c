@@ -96,6 +96,7 @@ int prelux_alluxio_page_get(struct prelux_alluxio *x, const struct prelux_alluxi
       .arg = &f,
       .cancel = part->cancel,
   };
+  prelux_alluxio_target(part, f.expected, &req);
   int rc = prelux_net_call(x->net, &req, &a, why);
   enum prelux_alluxio_word word = weigh(w, &f, &a, rc, ret_rc, why);
   if (part->pos > before)

@@ -168,6 +168,15 @@ int prelux_alluxio_pass(struct prelux_alluxio_part *p, const void *buf, size_t l
   return p->stopped;
 }
 
+void prelux_alluxio_target(const struct prelux_alluxio_part *p, uint64_t len, struct prelux_net_request *req)
+{
+  uint64_t skip = p->pos - p->place.from;
+  if (!p->place.buf || skip > p->place.cap || len > p->place.cap - skip)
+    return;
+  req->target = p->place.buf + skip;
+  req->target_len = len;
+}
+
 /* Is this the range that was asked for, of the version that is expected? */
 static int judge(struct answer *t, const struct prelux_net_answer *a)
 {
@@ -286,6 +295,7 @@ enum prelux_alluxio_word prelux_alluxio_range(struct prelux_alluxio *x, const st
       .arg = &t,
       .cancel = part->cancel,
   };
+  prelux_alluxio_target(part, req.len, &req);
   int rc = prelux_net_call(x->net, &req, &a, why);
   enum prelux_alluxio_word word = weigh(&t, r, w, &a, rc, ret_next, ret_rc);
   if (part->pos > before)

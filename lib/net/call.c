@@ -22,7 +22,7 @@ struct call
   const struct prelux_net_request *req;
   struct prelux_net_answer *answer;
   struct prelux_problem *why;
-  char *drain;    /* the other buffer, when there is a sink */
+  char *drain;    /* the other buffer, when there is a sink and no target */
   bool sunk;      /* a byte has reached the sink */
   int64_t told_ms;
   bool transient; /* the last failure may be gone next time */
@@ -254,28 +254,45 @@ static int feed(struct call *c, struct prelux_net_transfer *t, int rc)
   return await(c, t, 0);
 }
 
+/* The bytes at t->fill become the sink's; the engine goes on behind them, or in the other buffer. */
+static void swap(struct call *c, struct prelux_net_transfer *t)
+{
+  char *taken = t->fill;
+  if (c->req->target)
+  {
+    t->fill += t->fill_len;
+    t->fill_cap -= t->fill_len;
+  }
+  else
+  {
+    t->fill = c->drain;
+    c->drain = taken;
+  }
+  t->fill_len = 0;
+}
+
 /* Feeds the sink until the transfer is done or the sink refuses. */
 static int pump(struct call *c, struct prelux_net_transfer *t)
 {
   int rc = 0;
+  bool told = false; /* the sink has seen the head, and the bytes come to their place without it */
   pthread_mutex_lock(&t->lock);
   for (;;)
   {
-    while (!t->done && (!t->fill_len || rc < 0))
+    while (!t->done && (!t->fill_len || rc < 0 || told))
       rc = feed(c, t, rc);
     if (!t->fill_len || rc < 0)
       break;
     char *data = t->fill;
     size_t n = t->fill_len;
     bool resume = t->paused;
-    t->fill = c->drain;
-    t->fill_len = 0;
+    swap(c, t);
     t->paused = false;
-    c->drain = data;
     pthread_mutex_unlock(&t->lock);
     if (resume)
       prelux_net_wish(c->net, t, PRELUX_NET_RESUME);
     c->sunk = true;
+    told = c->req->target != NULL;
     rc = c->req->sink(c->req->arg, t->answer, data, n);
     if (rc < 0)
       prelux_net_wish(c->net, t, PRELUX_NET_STOP);
@@ -295,6 +312,23 @@ static void count_by(const struct prelux_net_transfer *t, char *out, size_t cap)
     snprintf(out, cap, "%d%.*s:%u", u.https, (int)(u.host_len < 256 ? u.host_len : 256), u.host, u.port);
 }
 
+static bool buffers_open(struct call *c, struct prelux_net_transfer *t)
+{
+  if (c->req->sink)
+  {
+    t->fill = c->req->target ? c->req->target : prelux_net_buffer_take(c->net);
+    t->fill_cap = c->req->target ? c->req->target_len : PRELUX_NET_BUFFER;
+  }
+  return (!c->req->sink || t->fill) && prelux_net_supply_open(c->net, t) == 0;
+}
+
+static void buffers_close(struct call *c, struct prelux_net_transfer *t)
+{
+  if (!c->req->target)
+    prelux_net_buffer_put(c->net, t->fill);
+  prelux_net_supply_close(c->net, t);
+}
+
 static int transfer(struct call *c, bool foreign)
 {
   struct prelux_net_transfer t = {.req = c->req, .url = c->url, .foreign = foreign, .answer = c->answer};
@@ -302,12 +336,9 @@ static int transfer(struct call *c, bool foreign)
   c->transient = false;
   prelux_net_head_reset(c->answer);
   count_by(&t, t.origin, sizeof(t.origin));
-  if (c->req->sink && !(t.fill = prelux_net_buffer_take(c->net)))
-    return say(c, ENOMEM, "no memory for a buffer");
-  if (prelux_net_supply_open(c->net, &t) < 0)
+  if (!buffers_open(c, &t))
   {
-    prelux_net_supply_close(c->net, &t);
-    prelux_net_buffer_put(c->net, t.fill);
+    buffers_close(c, &t);
     return say(c, ENOMEM, "no memory for a buffer");
   }
   pthread_mutex_init(&t.lock, NULL);
@@ -329,8 +360,7 @@ static int transfer(struct call *c, bool foreign)
   pthread_mutex_destroy(&t.lock);
   curl_easy_cleanup(t.easy);
   curl_slist_free_all(t.headers);
-  prelux_net_buffer_put(c->net, t.fill);
-  prelux_net_supply_close(c->net, &t);
+  buffers_close(c, &t);
   return rc;
 }
 
@@ -447,9 +477,10 @@ int prelux_net_call(struct prelux_net *net, const struct prelux_net_request *req
   if (!enter(net))
     return prelux_problem(why, ECANCELED, "the daemon ends");
   struct call c = {.net = net, .req = req, .answer = ret, .why = why, .url = malloc(PRELUX_URL_MAX)};
-  c.drain = req->sink ? prelux_net_buffer_take(net) : NULL;
+  bool buffered = req->sink && !req->target;
+  c.drain = buffered ? prelux_net_buffer_take(net) : NULL;
   int rc;
-  if (!c.url || (req->sink && !c.drain))
+  if (!c.url || (buffered && !c.drain))
     rc = prelux_problem(why, ENOMEM, "no memory for a call");
   else
     rc = call(&c);

@@ -123,13 +123,15 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
   }
   if (t->req->max_body && t->received + n > t->req->max_body)
     return refuse(t, -EPROTO, "the body is longer than what was asked for");
+  if (t->req->target && t->received + n > t->req->target_len)
+    return refuse(t, -EPROTO, "the body is longer than there is room for");
   pthread_mutex_lock(&t->lock);
   size_t ret = n;
   if (t->stop)
   {
     ret = 0;
   }
-  else if (t->fill_len + n > PRELUX_NET_BUFFER)
+  else if (t->fill_len + n > t->fill_cap)
   {
     t->paused = true;
     pthread_cond_signal(&t->changed);
@@ -143,7 +145,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     memcpy(t->fill + t->fill_len, data, n);
     t->fill_len += n;
     t->received += n;
-    if (first || t->fill_len >= PRELUX_NET_WAKE)
+    if (first || (!t->req->target && t->fill_len >= PRELUX_NET_WAKE))
       pthread_cond_signal(&t->changed);
   }
   pthread_mutex_unlock(&t->lock);

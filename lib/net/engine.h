@@ -45,8 +45,8 @@ struct prelux_net_transfer {
   pthread_mutex_t lock;
   pthread_cond_t changed;
   bool done, paused, stop;
-  char *fill;                      /* of PRELUX_NET_BUFFER bytes, made by the caller when there is a sink */
-  size_t fill_len;
+  char *fill;                      /* of fill_cap bytes; when there is a sink: the caller's target, or a buffer of its call */
+  size_t fill_len, fill_cap;
   CURLcode result;
   /* a body out of a file */
   char *supply;                    /* of PRELUX_NET_BUFFER bytes, the engine's: [supply_at, supply_at + supply_len) of the body */

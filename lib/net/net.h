@@ -66,6 +66,11 @@ struct prelux_net_request {
    * others gathered (up to 1 MiB), or when the transfer is over. */
   int (*sink)(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len);
   void *arg;
+  /* With a sink: memory of the caller's where the body of a 2xx answer is put, from its first byte on (so again from there at each
+   * attempt), without another copy. The sink then is called with the first bytes, and with the others when the transfer is over;
+   * `buf` lies in it. More than target_len bytes are an error (-EPROTO). NULL: `buf` is net's own. */
+  void *target;
+  size_t target_len;
 };
 
 struct prelux_net_answer {

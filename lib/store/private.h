@@ -29,7 +29,7 @@
 #define PRELUX_RENEW_AFTER 4u        /* expired children asked for one by one before a listing renews them all */
 #define PRELUX_RENEW_NAMES 65536u    /* ... of a folder of at most so many names */
 #define PRELUX_OPEN_TRIES 4          /* an object that changes under each of so many fills is -ESTALE */
-#define PRELUX_FILL_PART (32u << 20) /* bytes asked of a backend at once */
+#define PRELUX_FILL_PART (256u << 20) /* bytes asked of a backend at once: before each part its ways of reading ahead begin anew */
 #define PRELUX_FILL_GRACE_S 45u      /* how long a fill may go slower than 1 KiB a second before a break ends it */
 #define PRELUX_EPOCH_NS 30000000000ull /* between two syncfs, when something was filled */
 #define PRELUX_USES_MAX 4096         /* last uses noted between two ticks */

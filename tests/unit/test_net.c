@@ -163,6 +163,7 @@ struct caller
   struct prelux_net_answer answer;
   struct prelux_problem why;
   size_t got;
+  int calls;
   bool wrong;
   int slow_us, rc;
 };
@@ -172,6 +173,8 @@ static int take(void *arg, const struct prelux_net_answer *head, const void *buf
   struct caller *c = arg;
   const char *p = buf;
   c->wrong |= head->status != 200 || head->content_length != BIG;
+  c->wrong |= c->req.target && p != (const char *)c->req.target + c->got;
+  c->calls++;
   for (size_t i = 0; i < len; i += 4093)
     c->wrong |= p[i] != big_byte(c->got + i);
   c->got += len;
@@ -231,6 +234,42 @@ static void test_slow_sinks_get_every_byte(void **state)
     assert_int_equal(callers[i].rc, 0);
     assert_true(callers[i].got == BIG && !callers[i].wrong);
   }
+}
+
+/* Bytes that are put where the caller wants them: all of them there, the sink called for the first and once for the others. */
+static void test_targets(void **state)
+{
+  struct caller c = {.req.sink = take, .req.target_len = BIG};
+  char *memory = malloc(BIG + 1);
+  atomic_store(&server.behaviour, SEND_BIG);
+  for (int slow_us = 0; slow_us <= 20000; slow_us += 20000)
+  {
+    c.req.target = memory;
+    c.slow_us = slow_us;
+    c.got = 0;
+    c.calls = 0;
+    memset(memory, 0, BIG + 1);
+    call_thread(&c);
+    assert_int_equal(c.rc, 0);
+    assert_true(c.got == BIG && !c.wrong && memory[BIG] == 0);
+    assert_true(c.calls >= 1 && c.calls <= 2);
+    for (size_t i = 0; i < BIG; i += 1021)
+      assert_true(memory[i] == big_byte(i));
+  }
+  free(memory);
+}
+
+static void test_targets_are_bounded(void **state)
+{
+  struct caller c = {.req.sink = take, .req.target_len = BIG - 1, .req.retries = 2};
+  char *memory = malloc(BIG); /* a byte more would be seen by the sanitizer */
+  atomic_store(&server.behaviour, SEND_BIG);
+  memory[BIG - 1] = 'x';
+  c.req.target = memory;
+  call_thread(&c);
+  assert_int_equal(c.rc, -EPROTO);
+  assert_true(c.got < BIG && !c.wrong && memory[BIG - 1] == 'x');
+  free(memory);
 }
 
 static int refuse(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len)
@@ -311,6 +350,8 @@ int main(void)
       T(test_urls_that_are_refused),
       T(test_slow_sinks_get_every_byte),
       T(test_a_sink_that_refuses),
+      T(test_targets),
+      T(test_targets_are_bounded),
       T(test_bodies_are_bounded),
       T(test_freed_under_calls),
       T(test_freed_under_a_back_off),
