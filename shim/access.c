@@ -1,15 +1,17 @@
-/* access and its twins. Below a prefix nothing can be written; what may be executed is in the mode shown, or with
- * `exec: auto` on the cache file itself, whose x bits the daemon sets for ELF files and scripts. */
+/* access and its twins. What may be written is in the mode shown, where the mapping can be written to; what may be executed, too,
+ * or with `exec: auto` on the cache file itself, whose x bits the daemon sets for ELF files and scripts. */
 #include "shim/ask.h"
 #include "shim/fds.h"
 #include "shim/stats.h"
+#include "shim/tell.h"
+#include "shim/write.h"
 
 static int may_execute(const struct prelux_route *r, const struct prelux_attr *attr)
 {
   char real[PATH_MAX];
   struct prelux_attr whole;
   struct stat st;
-  if (attr->type == PRELUX_DIR || (prelux_shown_mode(r->mapping, attr) & 0111)) return 0;
+  if (attr->type != PRELUX_FILE || (prelux_shown_mode(r->mapping, attr) & 0111)) return 0;
   if (!(r->mapping->flags & PRELUX_MAPPING_EXEC)) return -EACCES;
   int rc = prelux_real_path(r, "access", real, sizeof(real), &whole);
   if (rc < 0) return rc;
@@ -23,18 +25,26 @@ static bool bad_mode(int mode)
   return (mode & ~(R_OK | W_OK | X_OK)) != 0;
 }
 
-static int access_mapped(const struct prelux_route *r, int mode)
+/* As the open that would follow: shim/write.c. */
+static int may_write(const struct prelux_route *r, const struct prelux_attr *attr, int flags)
+{
+  if (!prelux_writable(r)) return -EROFS;
+  if (prelux_sys(flags & AT_EACCESS ? SYS_geteuid : SYS_getuid) == 0) return 0;
+  return prelux_shown_mode(r->mapping, attr) & 0222 ? 0 : -EACCES;
+}
+
+static int access_mapped(const struct prelux_route *r, int mode, int flags)
 {
   struct prelux_attr attr;
   int rc = prelux_ask_attr(r, "access", &attr);
   if (rc == 0 && (mode & X_OK)) rc = may_execute(r, &attr);
-  return rc == 0 && (mode & W_OK) ? -EROFS : rc;
+  return rc == 0 && (mode & W_OK) ? may_write(r, &attr, flags) : rc;
 }
 
 static int access_routed(struct prelux_route *r, int mode, int flags)
 {
   if (r->where < 0) return (int)prelux_ret(r->where);
-  if (r->where == PRELUX_MAPPED) return (int)prelux_ret(access_mapped(r, mode));
+  if (r->where == PRELUX_MAPPED) return (int)prelux_ret(access_mapped(r, mode, flags));
   if (r->where == PRELUX_ANCESTOR && r->missing && (mode & W_OK)) return (int)prelux_ret(-EROFS);
   return prelux_real.faccessat(r->at, r->use, mode, flags);
 }
@@ -75,6 +85,9 @@ PRELUX_EXPORT int faccessat(int dirfd, const char *path, int mode, int flags)
   if (prelux_idle() || bad_mode(mode)) return prelux_real.faccessat(dirfd, path, mode, flags);
   if ((flags & AT_EMPTY_PATH) && path && !*path) {
     if (dirfd == AT_FDCWD) return access_near(AT_FDCWD, ".", mode, flags);
+    uint64_t ino;
+    uint32_t mapping;
+    if (prelux_staged(dirfd, &ino, &mapping)) return 0; /* whoever has it may */
     int where = prelux_route_fd(dirfd, &r);
     if (where == PRELUX_MAPPED || where < 0) return access_routed(&r, mode, flags);
     return prelux_real.faccessat(dirfd, path, mode, flags);

@@ -8,6 +8,7 @@
 static int refuse_source(const char *source, unsigned long flags)
 {
   struct prelux_change c;
+  c.act = NULL;
 
   if (!source || (*source != '/' && !(flags & (MS_BIND | MS_MOVE)))) return 0;
   int no = prelux_change_route(&c, "mount", PRELUX_CHG_ADMIN, AT_FDCWD, source);
@@ -18,51 +19,53 @@ PRELUX_EXPORT int mount(const char *source, const char *target, const char *type
 {
   int bad = refuse_source(source, flags);
   if (bad) return (int)prelux_ret(bad);
-  PRELUX_CHANGE_BODY(mount, ADMIN, AT_FDCWD, target, prelux_real.mount(source, c.use, type, flags, data));
+  PRELUX_CHANGE_BODY(mount, ADMIN, AT_FDCWD, target, NULL, NULL,
+                     prelux_real.mount(source, c.use, type, flags, data));
 }
 
 PRELUX_EXPORT int umount(const char *target)
 {
-  PRELUX_CHANGE_BODY(umount, ADMIN, AT_FDCWD, target, prelux_real.umount(c.use));
+  PRELUX_CHANGE_BODY(umount, ADMIN, AT_FDCWD, target, NULL, NULL, prelux_real.umount(c.use));
 }
 
 PRELUX_EXPORT int umount2(const char *target, int flags)
 {
-  PRELUX_CHANGE_BODY(umount2, ADMIN, AT_FDCWD, target, prelux_real.umount2(c.use, flags));
+  PRELUX_CHANGE_BODY(umount2, ADMIN, AT_FDCWD, target, NULL, NULL, prelux_real.umount2(c.use, flags));
 }
 
 PRELUX_EXPORT int pivot_root(const char *new_root, const char *put_old)
 {
   struct prelux_change old;
+  old.act = NULL;
   int bad = prelux_change_route(&old, "pivot_root", PRELUX_CHG_ADMIN, AT_FDCWD, put_old);
   if (bad) return (int)prelux_ret(bad);
-  PRELUX_CHANGE_BODY(pivot_root, ADMIN, AT_FDCWD, new_root,
+  PRELUX_CHANGE_BODY(pivot_root, ADMIN, AT_FDCWD, new_root, NULL, NULL,
                      (int)prelux_ret(prelux_sys(SYS_pivot_root, c.use, old.use)));
 }
 
 PRELUX_EXPORT int chroot(const char *path)
 {
-  PRELUX_CHANGE_BODY(chroot, ADMIN, AT_FDCWD, path, prelux_real.chroot(c.use));
+  PRELUX_CHANGE_BODY(chroot, ADMIN, AT_FDCWD, path, NULL, NULL, prelux_real.chroot(c.use));
 }
 
 PRELUX_EXPORT int swapon(const char *path, int flags)
 {
-  PRELUX_CHANGE_BODY(swapon, ADMIN, AT_FDCWD, path, prelux_real.swapon(c.use, flags));
+  PRELUX_CHANGE_BODY(swapon, ADMIN, AT_FDCWD, path, NULL, NULL, prelux_real.swapon(c.use, flags));
 }
 
 PRELUX_EXPORT int swapoff(const char *path)
 {
-  PRELUX_CHANGE_BODY(swapoff, ADMIN, AT_FDCWD, path, prelux_real.swapoff(c.use));
+  PRELUX_CHANGE_BODY(swapoff, ADMIN, AT_FDCWD, path, NULL, NULL, prelux_real.swapoff(c.use));
 }
 
 PRELUX_EXPORT int acct(const char *path)
 {
-  PRELUX_CHANGE_BODY(acct, ALTER, AT_FDCWD, path, prelux_real.acct(c.use));
+  PRELUX_CHANGE_BODY(acct, ALTER, AT_FDCWD, path, NULL, NULL, prelux_real.acct(c.use));
 }
 
 PRELUX_EXPORT int quotactl(int cmd, const char *special, int id, caddr_t addr)
 {
-  PRELUX_CHANGE_BODY(quotactl, ADMIN, AT_FDCWD, special, prelux_real.quotactl(cmd, c.use, id, addr));
+  PRELUX_CHANGE_BODY(quotactl, ADMIN, AT_FDCWD, special, NULL, NULL, prelux_real.quotactl(cmd, c.use, id, addr));
 }
 
 /* These two return nothing: what they would write is lost, as on a read-only file system. */
@@ -70,6 +73,7 @@ PRELUX_EXPORT int quotactl(int cmd, const char *special, int id, caddr_t addr)
 PRELUX_EXPORT void updwtmp(const char *file, const struct utmp *entry)
 {
   struct prelux_change c;
+  c.act = NULL;
   int no = prelux_change_route(&c, "updwtmp", PRELUX_CHG_ALTER, AT_FDCWD, file);
   if (no) {
     errno = -no;
@@ -81,6 +85,7 @@ PRELUX_EXPORT void updwtmp(const char *file, const struct utmp *entry)
 PRELUX_EXPORT void updwtmpx(const char *file, const struct utmpx *entry)
 {
   struct prelux_change c;
+  c.act = NULL;
   int no = prelux_change_route(&c, "updwtmpx", PRELUX_CHG_ALTER, AT_FDCWD, file);
   if (no) {
     errno = -no;
@@ -91,12 +96,12 @@ PRELUX_EXPORT void updwtmpx(const char *file, const struct utmpx *entry)
 
 PRELUX_EXPORT int utmpname(const char *file)
 {
-  PRELUX_CHANGE_BODY(utmpname, ALTER, AT_FDCWD, file, prelux_real.utmpname(c.use));
+  PRELUX_CHANGE_BODY(utmpname, ALTER, AT_FDCWD, file, NULL, NULL, prelux_real.utmpname(c.use));
 }
 
 PRELUX_EXPORT int utmpxname(const char *file)
 {
-  PRELUX_CHANGE_BODY(utmpxname, ALTER, AT_FDCWD, file, prelux_real.utmpxname(c.use));
+  PRELUX_CHANGE_BODY(utmpxname, ALTER, AT_FDCWD, file, NULL, NULL, prelux_real.utmpxname(c.use));
 }
 
 enum { UNIX_PATH = sizeof(((struct sockaddr_un *)0)->sun_path) };
@@ -124,6 +129,13 @@ static int put_unix_path(struct sockaddr_un *un, const char *path)
   return 0;
 }
 
+static int act_connect(struct prelux_change *c)
+{
+  struct prelux_attr attr;
+  int rc = prelux_ask_attr(&c->r, c->call, &attr);
+  return rc ? rc : -ECONNREFUSED; /* what the kernel says of a file that is no socket */
+}
+
 /* The body of bind and connect. */
 static int name_socket(const char *call, enum prelux_change_kind kind, int fd, const struct sockaddr *addr,
                        socklen_t len, int (*real)(int, const struct sockaddr *, socklen_t))
@@ -133,6 +145,7 @@ static int name_socket(const char *call, enum prelux_change_kind kind, int fd, c
   struct prelux_change c;
 
   if (prelux_idle() || !unix_path(addr, len, path)) return real(fd, addr, len);
+  c.act = kind == PRELUX_CHG_MAKE ? prelux_change_no_node : act_connect;
   c.no = prelux_change_route(&c, call, kind, AT_FDCWD, path);
   for (;;) {
     if (c.no == -EEXIST) c.no = -EADDRINUSE;
@@ -141,7 +154,7 @@ static int name_socket(const char *call, enum prelux_change_kind kind, int fd, c
       addr = (const struct sockaddr *)&un;
       len = sizeof(un);
     }
-    if (c.no) return (int)prelux_ret(c.no);
+    if (c.no) return (int)prelux_ret(c.no > 0 ? 0 : c.no);
     int rc = real(fd, addr, len);
     if (rc == 0 || !prelux_change_again(&c)) return rc;
   }
@@ -162,7 +175,7 @@ PRELUX_EXPORT int bind(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
   return name_socket("bind", PRELUX_CHG_MAKE, fd, addr.__sockaddr__, len, real_bind);
 }
 
-/* To connect is to write to the socket's inode: EROFS, or ENOENT. */
+/* To connect is to write to the socket's inode: EROFS where nothing can be written, or ENOENT. */
 PRELUX_EXPORT int connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
 {
   return name_socket("connect", PRELUX_CHG_ALTER, fd, addr.__sockaddr__, len, real_connect);

@@ -1,6 +1,10 @@
-/* What a changing call below a prefix answers. Nothing here changes anything, and no path of a mapping is given to
- * libc: the real folder that may stand behind a prefix stays as it is. */
+/* What a changing call below a prefix answers. No path of a mapping is given to libc: the real folder that may stand behind a
+ * prefix stays as it is. */
 #include "shim/change.h"
+
+#include "shim/stats.h"
+#include "shim/tell.h"
+#include "shim/write.h"
 
 enum prelux_dots prelux_change_dots(const char *path)
 {
@@ -21,8 +25,10 @@ static unsigned how(enum prelux_change_kind kind)
   case PRELUX_CHG_TRUNCATE:
   case PRELUX_CHG_ADMIN:
     return PRELUX_CHANGE;
-  default:
+  case PRELUX_CHG_LALTER:
     return PRELUX_CHANGE | PRELUX_NOFOLLOW;
+  default:
+    return PRELUX_CHANGE | PRELUX_NOFOLLOW | PRELUX_PARENT;
   }
 }
 
@@ -89,6 +95,67 @@ static int refuse_alter(struct prelux_change *c)
   return prelux_refuse(c->call, &c->r);
 }
 
+/* The path as written names no entry of its folder that could be removed: said once it is known to be there. */
+static int check_remove(struct prelux_change *c)
+{
+  struct prelux_attr attr;
+  enum prelux_dots dots = prelux_change_dots(c->path);
+
+  if (!dots && !c->r.must_dir && c->r.rel_len > 0) return 0;
+  int rc = prelux_ask_attr(&c->r, c->call, &attr);
+  if (rc) return rc;
+  bool dir = c->kind == PRELUX_CHG_RMDIR || (c->kind == PRELUX_CHG_REMOVE && attr.type == PRELUX_DIR);
+  if (!dir && (dots || c->r.rel_len == 0)) return -EISDIR;
+  if (dots == PRELUX_DOT) return -EINVAL;
+  if (dots == PRELUX_DOT_DOT) return -ENOTEMPTY;
+  return c->r.rel_len == 0 ? -EBUSY : 0;
+}
+
+static int check_make(struct prelux_change *c)
+{
+  struct prelux_attr attr;
+
+  if (c->r.rel_len == 0) return -EEXIST;
+  if (!c->r.must_dir || (c->kind == PRELUX_CHG_MAKE_DIR && !prelux_change_dots(c->path))) return 0;
+  bool must_dir = c->r.must_dir;
+  c->r.must_dir = prelux_change_dots(c->path) != PRELUX_NO_DOTS; /* "x/." is looked for in the folder x */
+  int rc = prelux_ask_attr(&c->r, c->call, &attr);
+  c->r.must_dir = must_dir;
+  if (rc != -ENOENT) return rc ? rc : -EEXIST;
+  rc = prelux_change_parent(c);
+  return rc ? rc : -ENOENT;
+}
+
+int prelux_change_check(struct prelux_change *c)
+{
+  switch (c->kind) {
+  case PRELUX_CHG_MAKE:
+  case PRELUX_CHG_MAKE_DIR:
+    return check_make(c);
+  case PRELUX_CHG_UNLINK:
+  case PRELUX_CHG_RMDIR:
+  case PRELUX_CHG_REMOVE:
+    return check_remove(c);
+  default:
+    return 0;
+  }
+}
+
+int prelux_change_new(struct prelux_change *c)
+{
+  struct prelux_attr attr;
+  int rc = prelux_change_check(c);
+  if (rc == 0) rc = prelux_ask_attr(&c->r, c->call, &attr);
+  if (rc != -ENOENT) return rc ? rc : -EEXIST;
+  return prelux_change_parent(c);
+}
+
+int prelux_change_no_node(struct prelux_change *c)
+{
+  int rc = prelux_change_new(c);
+  return rc ? rc : prelux_fail(EOPNOTSUPP, c->call, c->r.logical, "a mapping holds files, folders and links only", NULL);
+}
+
 int prelux_change_refuse(struct prelux_change *c)
 {
   switch (c->kind) {
@@ -133,6 +200,10 @@ static int refuse_ancestor(struct prelux_change *c)
 static int decide(struct prelux_change *c, int where)
 {
   if (where < 0) return where;
+  if (where == PRELUX_MAPPED && c->act && prelux_writable(&c->r)) {
+    int rc = c->act(c);
+    return rc ? rc : 1;
+  }
   if (where == PRELUX_MAPPED) return prelux_change_refuse(c);
   if (where == PRELUX_ANCESTOR) {
     int no = refuse_ancestor(c);
@@ -163,12 +234,37 @@ bool prelux_change_again(struct prelux_change *c)
   return true;
 }
 
-int prelux_change_fd(const char *call, int fd)
+/* A descriptor of a cache file whose name has another file now, or none, as after unlink or a replacing rename. */
+static bool is_gone(int fd, const struct prelux_route *r, const char *call)
 {
-  struct prelux_route r;
+  struct stat st;
+  struct prelux_attr attr, open_one;
+  if (prelux_sys(SYS_fstat, fd, &st) < 0 || S_ISDIR(st.st_mode)) return false;
+  if (prelux_ask_attr(r, call, &attr) < 0) return true;
+  if (attr.cache_ino == st.st_ino) return false;
+  return !prelux_index_look_inode(st.st_dev, st.st_ino, &open_one) || open_one.ino != attr.ino;
+}
 
-  if (prelux_idle()) return 0;
-  int where = prelux_route_fd(fd, &r);
-  if (where == PRELUX_MAPPED || (where == PRELUX_ANCESTOR && r.missing)) return prelux_refuse(call, &r);
-  return 0;
+int prelux_change_fd(struct prelux_change_fd *c, const char *call, int fd)
+{
+  if (prelux_idle() || fd < 0) return 0;
+  c->gone = c->staged = false;
+  if (prelux_staged(fd, &c->ino, &c->mapping)) {
+    c->staged = true;
+    return 1;
+  }
+  int where = prelux_route_fd(fd, &c->r);
+  if (where == PRELUX_ANCESTOR && c->r.missing) return prelux_refuse(call, &c->r);
+  if (where != PRELUX_MAPPED) return 0;
+  if (!prelux_writable(&c->r)) return prelux_refuse(call, &c->r);
+  c->gone = is_gone(fd, &c->r, call);
+  return 1;
+}
+
+int prelux_change_close(int fd, const char *call)
+{
+  struct prelux_leaving l;
+  prelux_leaving(fd, &l);
+  prelux_sys(SYS_close, fd);
+  return prelux_left(&l, call);
 }

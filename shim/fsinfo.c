@@ -1,12 +1,15 @@
 /* File systems and extended attributes as programs see them below a prefix.
  *
  * A mapping says FUSE (FUSE_SUPER_MAGIC): a file system whose content comes from elsewhere, that programs know and treat with
- * care (tail polls, for one). It is read-only. Sizes are those of the disk that holds the cache, f_fsid is the
- * mapping's st_dev. There are no extended attributes: ENODATA, an empty list. */
+ * care (tail polls, for one). Sizes are those of the disk that holds the cache, f_fsid is the mapping's st_dev.
+ *
+ * The extended attributes user.prelux.* tell what prelux knows. They are not listed, so that cp and its like do not take them along.
+ * There are no others: ENODATA, an empty list. */
 #include <sys/sysmacros.h>
 
 #include "shim/fds.h"
 #include "shim/read.h"
+#include "shim/tell.h"
 
 enum { FUSE_MAGIC = 0x65735546, FLAG_VALID = 0x20 };
 
@@ -20,7 +23,8 @@ static void describe(const struct prelux_table_mapping *m, struct statfs *st)
   if (prelux_sys(SYS_statfs, prelux_cache_root(m, tree), st) < 0)
     *st = (struct statfs){.f_bsize = 4096, .f_frsize = 4096};
   st->f_type = FUSE_MAGIC;
-  st->f_flags = (st->f_flags & ~(long)(ST_NOEXEC | ST_NODEV | ST_NOSUID)) | ST_RDONLY | ST_NODEV | ST_NOSUID | FLAG_VALID;
+  long flags = ST_NODEV | ST_NOSUID | FLAG_VALID | (m->flags & PRELUX_MAPPING_WRITE ? 0 : ST_RDONLY);
+  st->f_flags = (st->f_flags & ~(long)(ST_NOEXEC | ST_RDONLY)) | flags;
   st->f_namelen = NAME_MAX;
   st->f_fsid.__val[0] = (int)(uint32_t)m->dev;
   st->f_fsid.__val[1] = (int)(uint32_t)(m->dev >> 32);
@@ -91,7 +95,14 @@ PRELUX_EXPORT int statvfs64(const char *path, struct statvfs64 *v)
 
 static bool is_ours(int fd, struct prelux_route *r)
 {
-  return !prelux_idle() && prelux_route_fd(fd, r) == PRELUX_MAPPED;
+  uint64_t ino;
+  uint32_t mapping;
+  if (prelux_idle()) return false;
+  if (prelux_staged(fd, &ino, &mapping)) {
+    prelux_route_root(mapping, r);
+    return r->where == PRELUX_MAPPED;
+  }
+  return prelux_route_fd(fd, r) == PRELUX_MAPPED;
 }
 
 PRELUX_EXPORT int fstatfs(int fd, struct statfs *st)
@@ -159,12 +170,60 @@ PRELUX_EXPORT long pathconf(const char *path, int name)
 
 /* ---- extended attributes */
 
-static int no_attribute(const struct prelux_route *r, const char *call)
+static const char own_names[] = "user.prelux.";
+
+static const char *state_of(const struct prelux_attr *attr)
+{
+  if (attr->type == PRELUX_DIR) return "directory";
+  if (attr->type == PRELUX_LINK) return "link";
+  if (attr->flags & PRELUX_ATTR_LIVE) return "dirty";
+  return attr->cached ? "cached" : "absent";
+}
+
+/* What the attribute holds; NULL: there is none of that name. `room` is for one that is put together. */
+static const char *value_of(const struct prelux_route *r, const struct prelux_attr *attr, const char *name, char room[PATH_MAX])
+{
+  const struct prelux_table *t = prelux_state.table;
+  if (strncmp(name, own_names, sizeof(own_names) - 1) != 0) return NULL;
+  name += sizeof(own_names) - 1;
+  if (strcmp(name, "state") == 0) return state_of(attr);
+  if (strcmp(name, "mapping") == 0) return prelux_table_str(t, r->mapping->local);
+  if (strcmp(name, "remote") != 0) return NULL;
+  const char *remote = prelux_table_str(t, r->mapping->remote);
+  size_t n = r->mapping->remote.len;
+  if (n + r->rel_len + 2 > PATH_MAX) return NULL;
+  memcpy(room, remote, n);
+  if (r->rel_len && (n == 0 || room[n - 1] != '/')) room[n++] = '/';
+  memcpy(room + n, r->rel, r->rel_len + 1);
+  return room;
+}
+
+static ssize_t attribute(const struct prelux_route *r, const char *call, const char *name, void *value, size_t size)
 {
   struct prelux_attr attr;
+  char room[PATH_MAX];
   int rc = prelux_ask_attr(r, call, &attr);
 
-  return rc ? rc : -ENODATA;
+  if (rc) return rc;
+  const char *is = value_of(r, &attr, name, room);
+  if (!is) return -ENODATA;
+  size_t n = strlen(is);
+  if (size == 0) return (ssize_t)n;
+  if (size < n) return -ERANGE;
+  memcpy(value, is, n);
+  return (ssize_t)n;
+}
+
+static ssize_t attribute_of_fd(int fd, const struct prelux_route *r, const char *name, void *value, size_t size)
+{
+  uint64_t ino;
+  uint32_t mapping;
+  struct prelux_attr attr;
+  struct prelux_route named;
+  if (strncmp(name, own_names, sizeof(own_names) - 1) != 0) return -ENODATA;
+  if (!prelux_staged(fd, &ino, &mapping)) return attribute(r, "fgetxattr", name, value, size);
+  int rc = prelux_tell_whose(mapping, ino, "fgetxattr", &attr, &named);
+  return rc <= 0 ? (rc ? rc : -ENODATA) : attribute(&named, "fgetxattr", name, value, size);
 }
 
 static int no_attributes(const struct prelux_route *r, const char *call)
@@ -176,13 +235,13 @@ static int no_attributes(const struct prelux_route *r, const char *call)
 
 PRELUX_EXPORT ssize_t getxattr(const char *path, const char *name, void *value, size_t size)
 {
-  PRELUX_READ_BODY(ssize_t, AT_FDCWD, path, 0, no_attribute(&r, "getxattr"),
+  PRELUX_READ_BODY(ssize_t, AT_FDCWD, path, 0, attribute(&r, "getxattr", name, value, size),
                    prelux_real.getxattr(r.use, name, value, size));
 }
 
 PRELUX_EXPORT ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size)
 {
-  PRELUX_READ_BODY(ssize_t, AT_FDCWD, path, PRELUX_NOFOLLOW, no_attribute(&r, "lgetxattr"),
+  PRELUX_READ_BODY(ssize_t, AT_FDCWD, path, PRELUX_NOFOLLOW, attribute(&r, "lgetxattr", name, value, size),
                    prelux_real.lgetxattr(r.use, name, value, size));
 }
 
@@ -190,7 +249,8 @@ PRELUX_EXPORT ssize_t fgetxattr(int fd, const char *name, void *value, size_t si
 {
   struct prelux_route r;
 
-  return is_ours(fd, &r) ? prelux_ret(-ENODATA) : prelux_real.fgetxattr(fd, name, value, size);
+  if (!is_ours(fd, &r)) return prelux_real.fgetxattr(fd, name, value, size);
+  return prelux_ret(attribute_of_fd(fd, &r, name, value, size));
 }
 
 PRELUX_EXPORT ssize_t listxattr(const char *path, char *list, size_t size)

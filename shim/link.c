@@ -1,6 +1,7 @@
-/* realpath and readlink. There are no links below a prefix; what /proc says of our files becomes logical names. */
+/* realpath and readlink. Links below a prefix are those that this node keeps; what /proc says of our files becomes logical names. */
 #include "shim/ask.h"
 #include "shim/fds.h"
+#include "shim/tell.h"
 
 /* ---- readlink */
 
@@ -15,6 +16,20 @@ static bool on_proc(int at, const char *path)
          link.st_dev == proc.st_dev;
 }
 
+/* Logical name of a staging file by its real one: length, 0: it is none, or has no name. */
+static long staged_name(const char *real, char *out, size_t cap)
+{
+  uint64_t ino;
+  uint32_t mapping;
+  struct prelux_attr attr;
+  struct prelux_route r;
+  if (!prelux_staged_path(real, &ino, &mapping) || prelux_tell_whose(mapping, ino, "readlink", &attr, &r) != 1) return 0;
+  size_t n = strlen(r.logical);
+  if (n >= cap) return -ENAMETOOLONG;
+  memcpy(out, r.logical, n + 1);
+  return (long)n;
+}
+
 /* buf[0..n) is what the kernel gave: n of what the program is to see. */
 static ssize_t shown(int at, const char *path, char *buf, ssize_t n, size_t size)
 {
@@ -27,20 +42,30 @@ static ssize_t shown(int at, const char *path, char *buf, ssize_t n, size_t size
     len -= sizeof(gone) - 1;
   real[len] = '\0';
   len = prelux_logical(real, -1, logical, sizeof(logical));
+  if (len == 0) len = staged_name(real, logical, sizeof(logical));
   if (len <= 0 || !on_proc(at, path)) return n;
   if ((size_t)len > size) len = (long)size;
   memcpy(buf, logical, (size_t)len);
   return len;
 }
 
+static ssize_t readlink_kept(const struct prelux_route *r, char *buf, size_t size)
+{
+  char target[PATH_MAX];
+  struct prelux_attr attr;
+  int rc = prelux_ask_attr(r, "readlink", &attr);
+  if (rc < 0) return rc;
+  if (attr.type != PRELUX_LINK) return -EINVAL;
+  long n = prelux_tell_readlink(r, "readlink", target, sizeof(target));
+  if (n > (long)size) n = (long)size;
+  if (n > 0) memcpy(buf, target, (size_t)n);
+  return n;
+}
+
 static ssize_t readlink_routed(struct prelux_route *r, char *buf, size_t size)
 {
-  struct prelux_attr attr;
   if (r->where < 0) return prelux_ret(r->where);
-  if (r->where == PRELUX_MAPPED) {
-    int rc = prelux_ask_attr(r, "readlink", &attr);
-    return prelux_ret(rc < 0 ? rc : -EINVAL);
-  }
+  if (r->where == PRELUX_MAPPED) return prelux_ret(readlink_kept(r, buf, size));
   ssize_t n = prelux_real.readlinkat(r->at, r->use, buf, size);
   return n > 0 ? shown(r->at, r->use, buf, n, size) : n;
 }

@@ -1,50 +1,127 @@
-/* Names and sizes: mkdir, unlink, rename, link, symlink, mknod, truncate and their kin. */
+/* Names and sizes: mkdir, unlink, symlink, mknod, truncate and their kin. */
 #include "shim/change.h"
+#include "shim/tell.h"
+#include "shim/umask.h"
+#include "shim/write.h"
+
+/* ---- what they do below a writable mapping */
+
+static int act_mkdir(struct prelux_change *c)
+{
+  int rc = prelux_change_check(c);
+  return rc ? rc : prelux_tell_mkdir(&c->r, c->call, *(const mode_t *)c->arg & 01777 & ~prelux_umask());
+}
+
+static int act_rmdir(struct prelux_change *c)
+{
+  int rc = prelux_change_check(c);
+  if (rc) return rc;
+  return c->r.has_below ? -ENOTEMPTY : prelux_tell_rmdir(&c->r, c->call);
+}
+
+static int act_unlink(struct prelux_change *c)
+{
+  int rc = prelux_change_check(c);
+  return rc ? rc : prelux_tell_unlink(&c->r, c->call);
+}
+
+static int act_remove(struct prelux_change *c)
+{
+  int rc = act_unlink(c);
+  return rc == -EISDIR ? act_rmdir(c) : rc;
+}
+
+static int act_symlink(struct prelux_change *c)
+{
+  int rc = prelux_change_check(c);
+  return rc ? rc : prelux_tell_symlink(&c->r, c->call, c->arg);
+}
+
+static int act_mknod(struct prelux_change *c)
+{
+  mode_t mode = *(const mode_t *)c->arg;
+  switch (mode & S_IFMT) {
+  case S_IFREG:
+  case 0: break;
+  case S_IFIFO:
+  case S_IFSOCK:
+  case S_IFCHR:
+  case S_IFBLK: return prelux_change_no_node(c);
+  case S_IFDIR: return -EPERM;
+  default: return -EINVAL;
+  }
+  int rc = prelux_change_new(c);
+  if (rc) return rc;
+  int fd = prelux_write_open(&c->r, c->call, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode & 07777);
+  return fd < 0 ? fd : prelux_change_close(fd, c->call);
+}
+
+static int act_truncate(struct prelux_change *c)
+{
+  off_t length = *(const off_t *)c->arg;
+  if (length < 0) return -EINVAL;
+  int fd = prelux_write_open(&c->r, c->call, O_WRONLY | O_CLOEXEC | (length ? 0 : O_TRUNC), 0);
+  if (fd < 0) return fd;
+  int rc = (int)prelux_sys(SYS_ftruncate, fd, length);
+  int end = prelux_change_close(fd, c->call);
+  return rc ? rc : end;
+}
+
+/* ---- hooks */
 
 PRELUX_EXPORT int mkdir(const char *path, mode_t mode)
 {
-  PRELUX_CHANGE_BODY(mkdir, MAKE_DIR, AT_FDCWD, path, prelux_real.mkdir(c.use, mode));
+  PRELUX_CHANGE_BODY(mkdir, MAKE_DIR, AT_FDCWD, path, act_mkdir, &mode, prelux_real.mkdir(c.use, mode));
 }
 
 PRELUX_EXPORT int mkdirat(int dirfd, const char *path, mode_t mode)
 {
-  PRELUX_CHANGE_BODY(mkdirat, MAKE_DIR, dirfd, path, prelux_real.mkdirat(c.at, c.use, mode));
+  PRELUX_CHANGE_BODY(mkdirat, MAKE_DIR, dirfd, path, act_mkdir, &mode, prelux_real.mkdirat(c.at, c.use, mode));
 }
 
 PRELUX_EXPORT int rmdir(const char *path)
 {
-  PRELUX_CHANGE_BODY(rmdir, RMDIR, AT_FDCWD, path, prelux_real.rmdir(c.use));
+  PRELUX_CHANGE_BODY(rmdir, RMDIR, AT_FDCWD, path, act_rmdir, NULL, prelux_real.rmdir(c.use));
 }
 
 PRELUX_EXPORT int unlink(const char *path)
 {
-  PRELUX_CHANGE_BODY(unlink, UNLINK, AT_FDCWD, path, prelux_real.unlink(c.use));
+  PRELUX_CHANGE_BODY(unlink, UNLINK, AT_FDCWD, path, act_unlink, NULL, prelux_real.unlink(c.use));
 }
 
 static int unlinkat_dir(int dirfd, const char *path, int flags)
 {
-  PRELUX_CHANGE_BODY(unlinkat, RMDIR, dirfd, path, prelux_real.unlinkat(c.at, c.use, flags));
+  PRELUX_CHANGE_BODY(unlinkat, RMDIR, dirfd, path, act_rmdir, NULL, prelux_real.unlinkat(c.at, c.use, flags));
 }
 
 PRELUX_EXPORT int unlinkat(int dirfd, const char *path, int flags)
 {
+  if (flags & ~AT_REMOVEDIR) return prelux_real.unlinkat(dirfd, path, flags); /* EINVAL */
   if (flags & AT_REMOVEDIR) return unlinkat_dir(dirfd, path, flags);
-  PRELUX_CHANGE_BODY(unlinkat, UNLINK, dirfd, path, prelux_real.unlinkat(c.at, c.use, flags));
+  PRELUX_CHANGE_BODY(unlinkat, UNLINK, dirfd, path, act_unlink, NULL, prelux_real.unlinkat(c.at, c.use, flags));
 }
 
 PRELUX_EXPORT int remove(const char *path)
 {
-  PRELUX_CHANGE_BODY(remove, REMOVE, AT_FDCWD, path, prelux_real.remove(c.use));
+  PRELUX_CHANGE_BODY(remove, REMOVE, AT_FDCWD, path, act_remove, NULL, prelux_real.remove(c.use));
+}
+
+/* The kernel says so before it looks at the path. */
+static bool bad_target(const char *target)
+{
+  return (intptr_t)target < 4096 || !*target || strlen(target) >= PATH_MAX;
 }
 
 PRELUX_EXPORT int symlink(const char *target, const char *path)
 {
-  PRELUX_CHANGE_BODY(symlink, MAKE, AT_FDCWD, path, prelux_real.symlink(target, c.use));
+  if (bad_target(target)) return prelux_real.symlink(target, path);
+  PRELUX_CHANGE_BODY(symlink, MAKE, AT_FDCWD, path, act_symlink, target, prelux_real.symlink(target, c.use));
 }
 
 PRELUX_EXPORT int symlinkat(const char *target, int dirfd, const char *path)
 {
-  PRELUX_CHANGE_BODY(symlinkat, MAKE, dirfd, path, prelux_real.symlinkat(target, c.at, c.use));
+  if (bad_target(target)) return prelux_real.symlinkat(target, dirfd, path);
+  PRELUX_CHANGE_BODY(symlinkat, MAKE, dirfd, path, act_symlink, target, prelux_real.symlinkat(target, c.at, c.use));
 }
 
 /* libc before 2.33 has mknod only as an inline function around __xmknod. */
@@ -62,40 +139,44 @@ static int real_mknodat(int dirfd, const char *path, mode_t mode, dev_t dev)
 
 PRELUX_EXPORT int mknod(const char *path, mode_t mode, dev_t dev)
 {
-  PRELUX_CHANGE_BODY(mknod, MAKE, AT_FDCWD, path, real_mknod(c.use, mode, dev));
+  PRELUX_CHANGE_BODY(mknod, MAKE, AT_FDCWD, path, act_mknod, &mode, real_mknod(c.use, mode, dev));
 }
 
 PRELUX_EXPORT int mknodat(int dirfd, const char *path, mode_t mode, dev_t dev)
 {
-  PRELUX_CHANGE_BODY(mknodat, MAKE, dirfd, path, real_mknodat(c.at, c.use, mode, dev));
+  PRELUX_CHANGE_BODY(mknodat, MAKE, dirfd, path, act_mknod, &mode, real_mknodat(c.at, c.use, mode, dev));
 }
 
 PRELUX_EXPORT int __xmknod(int ver, const char *path, mode_t mode, dev_t *dev)
 {
-  PRELUX_CHANGE_BODY(__xmknod, MAKE, AT_FDCWD, path, prelux_real.__xmknod(ver, c.use, mode, dev));
+  PRELUX_CHANGE_BODY(__xmknod, MAKE, AT_FDCWD, path, act_mknod, &mode, prelux_real.__xmknod(ver, c.use, mode, dev));
 }
 
 PRELUX_EXPORT int __xmknodat(int ver, int dirfd, const char *path, mode_t mode, dev_t *dev)
 {
-  PRELUX_CHANGE_BODY(__xmknodat, MAKE, dirfd, path, prelux_real.__xmknodat(ver, c.at, c.use, mode, dev));
+  PRELUX_CHANGE_BODY(__xmknodat, MAKE, dirfd, path, act_mknod, &mode,
+                     prelux_real.__xmknodat(ver, c.at, c.use, mode, dev));
 }
 
 PRELUX_EXPORT int mkfifo(const char *path, mode_t mode)
 {
-  PRELUX_CHANGE_BODY(mkfifo, MAKE, AT_FDCWD, path, prelux_real.mkfifo(c.use, mode));
+  const mode_t fifo = S_IFIFO | (mode & 07777);
+  PRELUX_CHANGE_BODY(mkfifo, MAKE, AT_FDCWD, path, act_mknod, &fifo, prelux_real.mkfifo(c.use, mode));
 }
 
 PRELUX_EXPORT int mkfifoat(int dirfd, const char *path, mode_t mode)
 {
-  PRELUX_CHANGE_BODY(mkfifoat, MAKE, dirfd, path, prelux_real.mkfifoat(c.at, c.use, mode));
+  const mode_t fifo = S_IFIFO | (mode & 07777);
+  PRELUX_CHANGE_BODY(mkfifoat, MAKE, dirfd, path, act_mknod, &fifo, prelux_real.mkfifoat(c.at, c.use, mode));
 }
 
 PRELUX_EXPORT int truncate(const char *path, off_t length)
 {
-  PRELUX_CHANGE_BODY(truncate, TRUNCATE, AT_FDCWD, path, prelux_real.truncate(c.use, length));
+  PRELUX_CHANGE_BODY(truncate, TRUNCATE, AT_FDCWD, path, act_truncate, &length, prelux_real.truncate(c.use, length));
 }
 
 PRELUX_EXPORT int truncate64(const char *path, off64_t length)
 {
-  PRELUX_CHANGE_BODY(truncate64, TRUNCATE, AT_FDCWD, path, prelux_real.truncate64(c.use, length));
+  PRELUX_CHANGE_BODY(truncate64, TRUNCATE, AT_FDCWD, path, act_truncate, &length,
+                     prelux_real.truncate64(c.use, length));
 }

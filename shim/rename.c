@@ -1,6 +1,14 @@
 /* Calls with two names: rename and link. A mapping is a file system of its own: between two of them, or between one and
  * the rest of the machine, the answer is EXDEV, upon which programs copy. */
 #include "shim/change.h"
+#include "shim/tell.h"
+#include "shim/write.h"
+
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+#define RENAME_EXCHANGE 2
+#define RENAME_WHITEOUT 4
+#endif
 
 /* One side of the call. */
 struct side {
@@ -22,6 +30,7 @@ static void take(struct side *s, int where)
 
 static void look(struct side *s, const char *call, int dirfd, const char *path, unsigned how)
 {
+  s->c.act = NULL;
   s->c.dirfd = dirfd;
   s->c.path = path;
   s->c.call = call;
@@ -59,6 +68,82 @@ static int refuse_rename(struct side *from, struct side *to)
   return rc ? rc : -EXDEV;
 }
 
+/* Both names belong to one tree that can be written to. */
+static bool one_tree(const struct side *from, const struct side *to)
+{
+  if (from->where != PRELUX_MAPPED || to->where != PRELUX_MAPPED) return false;
+  if (!prelux_writable(&from->c.r) || !prelux_writable(&to->c.r)) return false;
+  return from->c.r.mapping->tree_id == to->c.r.mapping->tree_id;
+}
+
+/* What the kernel says of names that are no entries of their folders, or have a mapping below. */
+static int check_side(struct side *s)
+{
+  struct prelux_attr attr;
+  struct prelux_route *r = &s->c.r;
+  enum prelux_dots dots = prelux_change_dots(s->c.path);
+  if (dots || r->rel_len == 0) {
+    int rc = dots ? prelux_ask_attr(r, s->c.call, &attr) : 0;
+    return rc ? rc : -EBUSY;
+  }
+  return r->has_below && prelux_ask_attr(r, s->c.call, &attr) == 0 ? -EBUSY : 0;
+}
+
+/* Length of the path below the mapping when `inner` lies in `outer`: > 0; 0: they are one; -1: neither. */
+static long depth_in(const struct prelux_route *outer, const struct prelux_route *inner)
+{
+  if (outer->index != inner->index || strncmp(inner->rel, outer->rel, outer->rel_len) != 0) return -1;
+  if (inner->rel[outer->rel_len] == '\0') return 0;
+  return inner->rel[outer->rel_len] == '/' ? (long)(inner->rel_len - outer->rel_len) : -1;
+}
+
+/* A path that ends in a slash is a folder's: both, or neither. */
+static int check_slashes(struct side *from, struct side *to, unsigned flags)
+{
+  struct prelux_attr attr;
+  if (!from->c.r.must_dir && !to->c.r.must_dir) return 0;
+  int rc = prelux_ask_attr(&from->c.r, from->c.call, &attr);
+  if (rc) return rc;
+  if (flags & RENAME_EXCHANGE) return prelux_ask_attr(&to->c.r, to->c.call, &attr);
+  return to->c.r.must_dir && attr.type != PRELUX_DIR ? -ENOTDIR : 0;
+}
+
+/* Within one tree. */
+static int change_names(struct side *from, struct side *to, unsigned flags)
+{
+  struct prelux_attr attr;
+  struct prelux_route *a = &from->c.r, *b = &to->c.r;
+  int rc = check_side(from);
+  if (rc == 0) rc = check_side(to);
+  if (rc == -EBUSY && (flags & RENAME_NOREPLACE) && check_side(from) == 0) rc = -EEXIST;
+  if (rc == 0) rc = check_slashes(from, to, flags);
+  if (rc) return rc;
+  long below = depth_in(a, b), above = depth_in(b, a);
+  if (below >= 0 || above >= 0) {
+    rc = prelux_change_parent(&to->c);
+    if (rc == 0) rc = prelux_ask_attr(a, from->c.call, &attr);
+    if (rc) return rc;
+    if (below > 0) return -EINVAL;
+    if (flags & RENAME_NOREPLACE) return -EEXIST;
+    if (above > 0) return flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
+    return 0; /* itself */
+  }
+  return prelux_tell_rename(a, b, from->c.call, flags);
+}
+
+static bool bad_flags(unsigned flags)
+{
+  if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) return true;
+  return (flags & RENAME_EXCHANGE) && (flags & (RENAME_NOREPLACE | RENAME_WHITEOUT));
+}
+
+static int our_rename(struct side *from, struct side *to, unsigned flags)
+{
+  if (bad_flags(flags)) return -EINVAL;
+  if (!one_tree(from, to)) return refuse_rename(from, to);
+  return flags & RENAME_WHITEOUT ? -EINVAL : change_names(from, to, flags);
+}
+
 /* libc must not see this side. */
 static bool ours(const struct side *s)
 {
@@ -71,12 +156,13 @@ static int do_rename(const char *call, int fromfd, const char *from, int tofd, c
   struct side a, b;
 
   if (prelux_idle() || !from || !to || !*from || !*to) return real(fromfd, from, tofd, to, flags);
-  look(&a, call, fromfd, from, PRELUX_NOFOLLOW);
-  look(&b, call, tofd, to, PRELUX_NOFOLLOW);
+  look(&a, call, fromfd, from, PRELUX_NOFOLLOW | PRELUX_PARENT);
+  look(&b, call, tofd, to, PRELUX_NOFOLLOW | PRELUX_PARENT);
   for (;;) {
-    if (ours(&a) || ours(&b)) return (int)prelux_ret(flags & ~7u ? -EINVAL : refuse_rename(&a, &b));
+    if (ours(&a) || ours(&b)) return (int)prelux_ret(our_rename(&a, &b, flags));
     int rc = real(a.at, a.use, b.at, b.use, flags);
-    if (rc == 0 || !(look_again(&a, PRELUX_NOFOLLOW) | look_again(&b, PRELUX_NOFOLLOW))) return rc;
+    if (rc == 0 || !(look_again(&a, PRELUX_NOFOLLOW | PRELUX_PARENT) | look_again(&b, PRELUX_NOFOLLOW | PRELUX_PARENT)))
+      return rc;
   }
 }
 
@@ -110,6 +196,53 @@ PRELUX_EXPORT int renameat2(int fromfd, const char *from, int tofd, const char *
   return do_rename("renameat2", fromfd, from, tofd, to, flags, real_renameat2);
 }
 
+/* The descriptor that a link of /proc names, -1: it is no such path. */
+static int fd_of_link(const char *path)
+{
+  static const char *const heads[] = {"/proc/self/fd/", "/proc/thread-self/fd/", "/dev/fd/"};
+  for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+    size_t n = strlen(heads[i]);
+    if (strncmp(path, heads[i], n) != 0) continue;
+    long fd = 0;
+    const char *p = path + n;
+    for (; *p >= '0' && *p <= '9' && fd < INT32_MAX / 10 - 1; p++) fd = fd * 10 + (*p - '0');
+    return p > path + n && !*p ? (int)fd : -1;
+  }
+  return -1;
+}
+
+static bool one_store(const struct prelux_table_mapping *a, const struct prelux_table_mapping *b)
+{
+  const struct prelux_table *t = prelux_state.table;
+  return a->staging.len == b->staging.len && memcmp(prelux_table_str(t, a->staging), prelux_table_str(t, b->staging), a->staging.len) == 0;
+}
+
+/* A name for a file that was made without one (O_TMPFILE): linkat of its descriptor, or of the link of /proc to that. False: fd is no
+ * such file. */
+static bool link_nameless(int fd, struct side *new, int *ret)
+{
+  uint32_t mapping;
+  uint64_t ino;
+  if (fd < 0 || !prelux_staged(fd, &ino, &mapping)) return false;
+  *ret = new->where < 0 ? new->where : -EXDEV;
+  if (new->where != PRELUX_MAPPED || !prelux_writable(&new->c.r)) return true;
+  if (!one_store(&prelux_table_mappings(prelux_state.table)[mapping], new->c.r.mapping)) return true;
+  new->c.kind = PRELUX_CHG_MAKE;
+  *ret = prelux_change_check(&new->c);
+  if (*ret == 0) *ret = prelux_tell_link(&new->c.r, new->c.call, ino);
+  return true;
+}
+
+/* There are no hard links below a prefix: EPERM, as on file systems without them, once all else would be right. */
+static int refuse_new_name(const struct side *old, struct side *new)
+{
+  new->c.kind = PRELUX_CHG_MAKE;
+  if (!prelux_writable(&new->c.r)) return prelux_change_refuse(&new->c);
+  int rc = prelux_change_new(&new->c);
+  if (rc) return rc;
+  return old->where == PRELUX_MAPPED && old->c.r.mapping->dev == new->c.r.mapping->dev ? -EPERM : -EXDEV;
+}
+
 static int refuse_link(struct side *old, struct side *new)
 {
   struct prelux_attr attr;
@@ -126,8 +259,7 @@ static int refuse_link(struct side *old, struct side *new)
   }
   if (new->where < 0) return new->where;
   if (new->where == PRELUX_ANCESTOR && new->c.r.missing) return -EEXIST;
-  new->c.kind = PRELUX_CHG_MAKE;
-  return new->where == PRELUX_MAPPED ? prelux_change_refuse(&new->c) : -EXDEV;
+  return new->where == PRELUX_MAPPED ? refuse_new_name(old, new) : -EXDEV;
 }
 
 static int do_link(const char *call, int oldfd, const char *old, int newfd, const char *new, int flags,
@@ -135,10 +267,13 @@ static int do_link(const char *call, int oldfd, const char *old, int newfd, cons
 {
   struct side a, b;
   unsigned how = flags & AT_SYMLINK_FOLLOW ? 0 : PRELUX_NOFOLLOW;
+  int rc;
 
   if (prelux_idle() || !old || !new || !*new || (!*old && !(flags & AT_EMPTY_PATH))) return real(oldfd, old, newfd, new, flags);
   bool by_fd = (flags & AT_EMPTY_PATH) && !*old;
+  look(&b, call, newfd, new, PRELUX_NOFOLLOW | PRELUX_PARENT);
   if (by_fd) {
+    if (link_nameless(oldfd, &b, &rc)) return (int)prelux_ret(rc);
     /* A second name for a cache file would let others write into it. */
     if (oldfd >= 0 && prelux_route_fd(oldfd, &a.c.r) == PRELUX_MAPPED) return (int)prelux_ret(-EXDEV);
     a = (struct side){.at = oldfd, .use = old, .where = PRELUX_UNMAPPED};
@@ -146,11 +281,11 @@ static int do_link(const char *call, int oldfd, const char *old, int newfd, cons
   } else {
     look(&a, call, oldfd, old, how);
   }
-  look(&b, call, newfd, new, PRELUX_NOFOLLOW);
+  if ((flags & AT_SYMLINK_FOLLOW) && link_nameless(fd_of_link(old), &b, &rc)) return (int)prelux_ret(rc);
   for (;;) {
     if (ours(&a) || ours(&b)) return (int)prelux_ret(refuse_link(&a, &b));
-    int rc = real(a.at, a.use, b.at, b.use, flags);
-    if (rc == 0 || !(look_again(&a, how) | look_again(&b, PRELUX_NOFOLLOW))) return rc;
+    rc = real(a.at, a.use, b.at, b.use, flags);
+    if (rc == 0 || !(look_again(&a, how) | look_again(&b, PRELUX_NOFOLLOW | PRELUX_PARENT))) return rc;
   }
 }
 

@@ -4,12 +4,16 @@
  * A path without ".." is joined to its folder's logical path and looked up. A path with ".." is walked component
  * by component (walk.c of the kernel is the model): a link outside is followed, a folder inside a mapping is checked
  * before ".." leaves it. The same walk serves links from outside: libc is asked first, and only when it
- * knows no such file, one openat2(RESOLVE_NO_SYMLINKS) tells whether there was a link at all. */
+ * knows no such file, one openat2(RESOLVE_NO_SYMLINKS) tells whether there was a link at all. The links that this node keeps
+ * for a remote (shim/tell.h) are met by the same walk; a path without ".." is walked only when a name on it has a slot of a
+ * link in the index, and nobody looks for one while the index counts none. */
 #include "shim/route.h"
 
 #include "lib/base/path.h"
 #include "shim/ask.h"
 #include "shim/fds.h"
+#include "shim/stats.h"
+#include "shim/tell.h"
 
 #ifndef SYS_openat2
 #define SYS_openat2 437
@@ -226,6 +230,7 @@ struct walk {
   int links;
   bool through;         /* passed through a mapping or a missing ancestor: libc cannot go this way */
   bool inside;          /* r->path is mapped */
+  bool final;           /* an error of the walk is the program's */
   char rest[PATH_MAX];  /* still to go */
 };
 
@@ -261,6 +266,28 @@ static bool leads_to(const char *link, const char *name)
   return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
+/* What a link names (n letters of `to`) goes before the rest of the way, which is `after`. 1 or -errno. */
+static int go_by(struct walk *w, const char *to, size_t n, size_t parent, const char *after)
+{
+  size_t tail = strlen(after);
+  if (n + tail + 2 > sizeof(w->rest)) return -ENAMETOOLONG;
+  memmove(w->rest + n + 1, after, tail + 1);
+  memcpy(w->rest, to, n);
+  w->rest[n] = '/';
+  if (tail == 0 && !w->r->must_dir) w->rest[n] = '\0';
+  w->len = to[0] == '/' ? 0 : parent;
+  w->r->path[w->len] = '\0';
+  return 1;
+}
+
+/* One more link. More than the kernel would follow: its own answer to the rest of the way might be another. */
+static int count_link(struct walk *w)
+{
+  if (++w->links <= LINKS_MAX) return 0;
+  w->final = w->through;
+  return -ELOOP;
+}
+
 /* When the component just appended is a link, what it names goes before the rest. 1: followed, 0: no link, -errno. */
 static int follow(struct walk *w, size_t parent, const char *after)
 {
@@ -269,7 +296,8 @@ static int follow(struct walk *w, size_t parent, const char *after)
   if (n == -EINVAL) return 0;
   if (n < 0) return (int)n;
   target[n] = '\0';
-  if (++w->links > LINKS_MAX) return -ELOOP;
+  int rc = count_link(w);
+  if (rc < 0) return rc;
   const char *to = target;
   if (prelux_path_below(w->r->path, "/proc", NULL) && (target[0] == '/' || strstr(target, ":["))) {
     /* A magic link: the kernel does not follow its text. Only what is ours, or a folder that has this name here too,
@@ -283,15 +311,25 @@ static int follow(struct walk *w, size_t parent, const char *after)
       return -ELOOP;
     }
   }
-  size_t tail = strlen(after);
-  if ((size_t)n + tail + 2 > sizeof(w->rest)) return -ENAMETOOLONG;
-  memmove(w->rest + n + 1, after, tail + 1);
-  memcpy(w->rest, to, (size_t)n);
-  w->rest[n] = '/';
-  if (tail == 0 && !w->r->must_dir) w->rest[n] = '\0';
-  w->len = to[0] == '/' ? 0 : parent;
-  w->r->path[w->len] = '\0';
-  return 1;
+  return go_by(w, to, (size_t)n, parent, after);
+}
+
+/* The same for a component inside a mapping, whose match is m. */
+static int follow_kept(struct walk *w, const struct prelux_match *m, size_t parent, const char *after)
+{
+  struct prelux_attr attr;
+  char target[PATH_MAX];
+  if (!m->mapping || !*m->rel || mapped(w->r, m) < 0) return 0;
+  if (!prelux_index_look(w->r, &attr) || attr.type != PRELUX_LINK) return 0;
+  w->final = true;
+  int rc = count_link(w);
+  if (rc < 0) return rc;
+  long n = prelux_tell_readlink(w->r, "route", target, sizeof(target));
+  if (n == -EINVAL || n == -ENOENT) return 0; /* it was one a moment ago */
+  if (n < 0) return (int)n;
+  w->final = false;
+  w->inside = target[0] != '/';
+  return go_by(w, target, (size_t)n, parent, after);
 }
 
 /* Appends one component and looks at what it is. 1: go on with w->rest (a link was followed), 0: go on, -errno: libc's
@@ -309,7 +347,7 @@ static int step(struct walk *w, const char *name, size_t n, const char *after, b
   w->inside = kind == PRELUX_MATCH_MAPPED;
   if (w->inside) {
     w->through = true;
-    return 0;
+    return !prelux_links_kept() || (nofollow && *after == '\0') ? 0 : follow_kept(w, &m, parent, after);
   }
   if (nofollow && *after == '\0') return 0;
   int rc = follow(w, parent, after);
@@ -320,12 +358,37 @@ static int step(struct walk *w, const char *name, size_t n, const char *after, b
   return rc;
 }
 
-/* Goes along `path` from the folder r->path ("" for "/", or absolute). What it comes to is in r. -ENOENT etc. only for
- * what is wrong inside a mapping; *ret_stands: libc's own answer to the path is right, r says nothing. */
-static int walk(struct prelux_route *r, const char *path, unsigned how, bool *ret_stands)
+/* libc cannot go the way that the program wrote, but from r->path on it can: it has the errno of what is wrong there, or makes
+ * what is missing. */
+static int hand_over(struct walk *w, const char *after)
 {
-  struct walk w = {.r = r, .len = strlen(r->path)};
-  *ret_stands = false;
+  size_t n = strlen(after);
+  if (n > 0) {
+    if (w->len + n + 2 > sizeof(w->r->path)) return -ENAMETOOLONG;
+    w->r->path[w->len++] = '/';
+    memcpy(w->r->path + w->len, after, n + 1);
+  }
+  return elsewhere(w->r);
+}
+
+static bool keeps_last(const struct prelux_route *r, unsigned how)
+{
+  return (how & PRELUX_NOFOLLOW) && (!r->must_dir || (how & PRELUX_PARENT));
+}
+
+/* What became of a walk besides -errno, which is of what is wrong inside a mapping. */
+enum { WALK_PLAIN, WALK_THROUGH, WALK_STANDS, WALK_HANDED };
+
+/* Goes along `path` from the folder r->path ("" for "/", or absolute; ours: the kernel has another one in its place). PLAIN, THROUGH: what it comes to is in r->path, and it
+ * met nothing of ours, or did; STANDS: libc's own answer to the path is right; HANDED: r is what libc is to be given. */
+static int walk(struct prelux_route *r, const char *path, unsigned how, bool ours)
+{
+  struct walk w;
+  w.r = r;
+  w.len = strlen(r->path);
+  w.links = 0;
+  w.through = ours;
+  w.inside = w.final = false;
   size_t n = strlen(path);
   if (n + 1 > sizeof(w.rest)) return -ENAMETOOLONG;
   memcpy(w.rest, path, n + 1);
@@ -345,30 +408,29 @@ static int walk(struct prelux_route *r, const char *path, unsigned how, bool *re
       up(&w);
       w.inside = false;
     } else if (n != 1 || p[0] != '.') {
-      int rc = step(&w, p, n, after, (how & PRELUX_NOFOLLOW) && !r->must_dir);
-      if (rc < 0) {
-        *ret_stands = true;
-        return rc;
-      }
+      int rc = step(&w, p, n, after, keeps_last(r, how));
+      if (rc < 0 && w.final) return rc;
+      if (rc < 0 && !w.through) return WALK_STANDS;
+      if (rc < 0) return (rc = hand_over(&w, after)) < 0 ? rc : WALK_HANDED;
       if (rc > 0) after = w.rest;
     }
     p = after;
   }
   if (w.len == 0) memcpy(r->path, "/", 2);
-  return w.through;
+  return w.through ? WALK_THROUGH : WALK_PLAIN;
 }
 
 /* Walks, then says what was found. libc keeps the caller's own words when the walk met nothing of ours. */
 static int walk_to(int dirfd, const char *path, unsigned how, bool ours, struct prelux_route *r)
 {
-  bool stands;
-  int rc = walk(r, path, how, &stands);
-  if (rc < 0 && !stands) return r->where = rc;
-  if (rc < 0) {
-    prelux_route_plain(dirfd, path, r);
-    return PRELUX_UNMAPPED;
+  int rc = walk(r, path, how, ours);
+  switch (rc) {
+  case WALK_PLAIN: return arrive(r, dirfd, ours ? NULL : path);
+  case WALK_THROUGH: return arrive(r, dirfd, NULL);
+  case WALK_HANDED: return r->where;
+  case WALK_STANDS: prelux_route_plain(dirfd, path, r); return PRELUX_UNMAPPED;
+  default: return r->where = rc;
   }
-  return arrive(r, dirfd, rc > 0 || ours ? NULL : path);
 }
 
 /* ---- links from outside */
@@ -409,6 +471,26 @@ bool prelux_route_again(int dirfd, const char *path, unsigned how, struct prelux
 
 /* ---- the whole */
 
+/* Some name on r->path is a link that this node keeps, and it is to be followed. */
+__attribute__((noinline)) static bool passes_kept(struct prelux_route *r, unsigned how)
+{
+  struct prelux_match m;
+  struct prelux_attr attr;
+  if (match(r->path, &m) != PRELUX_MATCH_MAPPED || !m.mapping || !*m.rel) return false;
+  struct prelux_route part;
+  size_t n = strlen(m.rel), head = (size_t)(m.rel - r->path);
+  memcpy(part.path, r->path, head + n + 1);
+  part.mapping = m.mapping;
+  part.rel = part.path + head;
+  for (part.rel_len = n; part.rel_len > 0; part.rel_len--) {
+    bool last = part.rel_len == n;
+    if (!last && part.rel[part.rel_len] != '/') continue;
+    part.path[head + part.rel_len] = '\0';
+    if (!(last && keeps_last(r, how)) && prelux_index_look(&part, &attr) && attr.type == PRELUX_LINK) return true;
+  }
+  return false;
+}
+
 static int locate(int dirfd, const char *path, unsigned how, struct prelux_route *r)
 {
   bool ours = false;
@@ -422,7 +504,8 @@ static int locate(int dirfd, const char *path, unsigned how, struct prelux_route
     if (len < 0) return len == -EBADF ? PRELUX_UNMAPPED : (r->where = (int)len);
   }
   long n = prelux_path_join(r->path, sizeof(r->path), len ? base : NULL, path);
-  if (has_dotdot(path) || maybe_magic(path[0] == '/' || n < 0 ? path : r->path)) {
+  if (has_dotdot(path) || maybe_magic(path[0] == '/' || n < 0 ? path : r->path) ||
+      (n >= 0 && prelux_links_kept() && passes_kept(r, how))) {
     if (len) memcpy(r->path, base, (size_t)len + 1);
     else r->path[0] = '\0';
     return walk_to(dirfd, path, how, ours, r);
