@@ -11,7 +11,8 @@
 
 /* Errno values of DESIGN 6 "Errors" and those that Linux file systems give for the same calls. */
 static const int visible[] = {ENOENT, EACCES, ENOTDIR, EISDIR, ESTALE, EOPNOTSUPP, EIO,    ENOSPC, ENAMETOOLONG,
-                              EFBIG,  EROFS,  EINVAL,  ENOMEM, ENFILE, ELOOP,      EDQUOT, EPERM,      EEXIST, ENOTEMPTY};
+                              EFBIG,  EROFS,  EINVAL,  ENOMEM, ENFILE, ELOOP,      EDQUOT, EPERM,      EEXIST, ENOTEMPTY,
+                              EXDEV,  EBUSY};
 
 int prelux_report_errno(int err)
 {

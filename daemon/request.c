@@ -11,6 +11,7 @@
 #include "daemon/files.h"
 #include "daemon/register.h"
 #include "daemon/report.h"
+#include "daemon/request_name.h"
 #include "daemon/request_write.h"
 #include "daemon/server.h"
 #include "lib/base/log.h"
@@ -166,12 +167,19 @@ static void object_drop(struct prelux_flight *f)
   free(j);
 }
 
+static _Atomic uint32_t changes; /* made on this node */
+
+void prelux_request_changed(void)
+{
+  atomic_fetch_add(&changes, 1);
+}
+
 struct object_key {
   uint64_t view;
   uint32_t instance;
   uint16_t what, want_fd;
   uint32_t flags;
-  uint32_t pad;
+  uint32_t change; /* see prelux_request_changed() */
 };
 
 /* Joins an equal request under way, or starts one. Takes the target. */
@@ -185,7 +193,8 @@ static void object_fly(struct prelux_conn *c, struct prelux_target *t, int what,
                            .instance = prelux_instance_number(m->instance),
                            .what = (uint16_t)what,
                            .want_fd = want_fd,
-                           .flags = recheck};
+                           .flags = recheck,
+                           .change = atomic_load(&changes)};
   unsigned char bytes[sizeof key + REL_MAX * 3];
   size_t n = strlen(t->object);
   n = n < sizeof bytes - sizeof key ? n : 0; /* too long to join: no key */
@@ -339,6 +348,9 @@ void prelux_request(struct prelux_conn *c, void *msg, size_t len)
   case PRELUX_OP_WRITE:
   case PRELUX_OP_CLOSED:
     prelux_request_write(c, table_of(c, msg), msg);
+    break;
+  case PRELUX_OP_NAME:
+    prelux_request_name(c, table_of(c, msg), msg);
     break;
   case PRELUX_OP_SESSION:
     session_request(c, msg);

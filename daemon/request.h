@@ -8,6 +8,10 @@
 /* msg: a checked message of `len` bytes, valid during the call; its serial may be cleared. */
 void prelux_request(struct prelux_conn *c, void *msg, size_t len);
 
+/* Something was changed on this node, and the answer to who did it is about to go: who asks from now on gets no answer to a question that
+ * was put before. Any thread. */
+void prelux_request_changed(void);
+
 /* An object below a mapping of a live table. */
 struct prelux_target {
   struct prelux_live_table *table; /* held */

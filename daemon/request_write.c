@@ -57,6 +57,7 @@ static void work(struct prelux_flight *f)
   prelux_origin_bind(m->instance);
   int err = j->closed ? close_it(j, &f->answer, &why) : open_it(j, &f->answer, &why);
   prelux_origin_bind(NULL);
+  prelux_request_changed();
   if (err == 0)
     return;
   prelux_report(j->d, j->target.table, j->target.mapping, j->target.rel, j->closed ? "close" : "open", err, &why);

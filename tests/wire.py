@@ -8,12 +8,16 @@ import socket
 import struct
 
 MAGIC, MAJOR = 0x584C, 1
-REPLY, PROGRESS, REGISTER, STAT, OPEN, LIST, SESSION, CTL, WRITE, CLOSED = range(1, 11)
+REPLY, PROGRESS, REGISTER, STAT, OPEN, LIST, SESSION, CTL, WRITE, CLOSED, NAME, SETATTR, READLINK, WHOSE = range(1, 15)
 (F_STATUS, F_TABLE, F_MAPPING, F_PATH, F_FLAGS, F_ATTR, F_TEXT, F_CONFIG, F_CWD, F_ENV, F_NEED, F_VERB, F_ARG, F_HOME,
- F_BARE, F_MODE, F_INO) = range(1, 18)
+ F_BARE, F_MODE, F_INO, F_VERB32, F_TO_MAPPING, F_TO, F_SET) = range(1, 22)
+UNLINK, RMDIR, MKDIR, RENAME, LINK, SYMLINK = range(1, 7)
+SET_MODE, SET_MTIME, SET_UID, SET_GID, SET_LINK = 1, 2, 4, 8, 16
+LIVE, OWNED = 1, 2
 WANT_FD, RECHECK = 1, 2
 NO_TABLE = -1001
 HEADER, FIELD, ATTR = struct.Struct("=HHHHII"), struct.Struct("=HHI"), struct.Struct("=BBHIQqQQQQQ")
+SET = struct.Struct("=IIIIq")
 LISTING, ENTRY = struct.Struct("=QIIQQ"), struct.Struct("=QqQIIHB5x")
 
 
@@ -72,12 +76,16 @@ class Answer:
 
     def listing(self):
         """{name: (type, size)} of a LIST's fd."""
+        return {name: (entry["type"], entry["size"]) for name, entry in self.entries().items()}
+
+    def entries(self):
+        """{name: {type, size, mtime_ns, ino, mode}} of a LIST's fd."""
         with mmap.mmap(self.fd, 0, prot=mmap.PROT_READ) as m:
             _, _, count, _, _ = LISTING.unpack_from(m)
             out = {}
             for i in range(count):
-                size, _, _, _, off, n, kind = ENTRY.unpack_from(m, LISTING.size + i * ENTRY.size)
-                out[os.fsdecode(m[off:off + n])] = (kind, size)
+                size, mtime, ino, mode, off, n, kind = ENTRY.unpack_from(m, LISTING.size + i * ENTRY.size)
+                out[os.fsdecode(m[off:off + n])] = {"type": kind, "size": size, "mtime_ns": mtime, "ino": ino, "mode": mode}
             return out
 
     def close(self):
@@ -150,6 +158,30 @@ def write_open(runtime, table, mapping, path, flags, mode=0o644, **more):
 
 def closed(runtime, table, mapping, path, ino, **more):
     return ask(runtime, message(CLOSED, (F_TABLE, table), (F_MAPPING, mapping), (F_PATH, path), (F_INO, struct.pack("=Q", ino))), **more)
+
+
+def name(runtime, table, mapping, path, verb, *fields, **more):
+    return ask(runtime, message(NAME, (F_TABLE, table), (F_MAPPING, mapping), (F_PATH, path), (F_VERB32, verb), *fields), **more)
+
+
+def rename(runtime, table, mapping, path, to, flags=0, to_mapping=None, **more):
+    fields = ((F_TO_MAPPING, mapping if to_mapping is None else to_mapping), (F_TO, to), (F_FLAGS, flags))
+    return name(runtime, table, mapping, path, RENAME, *fields, **more)
+
+
+def setattr_(runtime, table, mapping, path=None, ino=None, mode=None, mtime_ns=None, uid=None, gid=None, link=False, **more):
+    which = sum(bit for bit, value in ((SET_MODE, mode), (SET_MTIME, mtime_ns), (SET_UID, uid), (SET_GID, gid)) if value is not None)
+    packed = SET.pack(which | (SET_LINK if link else 0), mode or 0, uid or 0, gid or 0, mtime_ns or 0)
+    fields = ((F_PATH, path),) if path is not None else ((F_INO, struct.pack("=Q", ino)),)
+    return ask(runtime, message(SETATTR, (F_TABLE, table), (F_MAPPING, mapping), *fields, (F_SET, packed)), **more)
+
+
+def readlink(runtime, table, mapping, path, **more):
+    return ask(runtime, message(READLINK, (F_TABLE, table), (F_MAPPING, mapping), (F_PATH, path)), **more)
+
+
+def whose(runtime, table, mapping, ino, **more):
+    return ask(runtime, message(WHOSE, (F_TABLE, table), (F_MAPPING, mapping), (F_INO, struct.pack("=Q", ino))), **more)
 
 
 def ctl(runtime, verb, *args, table=None):

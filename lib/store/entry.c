@@ -97,11 +97,21 @@ static void forget_entry(struct prelux_entry **p)
   free(e);
 }
 
+/* What a listing that is out of date says of the object was right only beside the entry. */
+static void forget_outdated(const struct prelux_entry *e)
+{
+  size_t parent = prelux_object_parent(e->data, e->path_len);
+  const struct prelux_folder *f = e->path_len ? prelux_folder_find(e->tree, e->data, parent) : NULL;
+  if (f && f->outdated && f->learned_ns <= e->learned_ns)
+    prelux_folder_drop(e->tree, e->data, parent);
+}
+
 static void make_room(struct prelux_entries *m)
 {
   while (m->count >= PRELUX_ENTRIES_MAX && m->oldest)
   {
     struct prelux_entry *e = m->oldest;
+    forget_outdated(e);
     forget_entry(find_link(e->tree, e->hash, e->data, e->path_len));
   }
 }
@@ -159,7 +169,7 @@ void prelux_entry_put(struct prelux_tree *t, const char *object, size_t len, str
   struct prelux_entry *e = entry_new(t, object, len, k);
   if (!e)
   {
-    prelux_tree_unpublish(t, object, len);
+    prelux_memory_forget(t, object, len);
     return;
   }
   e->used_ns = used_ns;
@@ -173,8 +183,10 @@ void prelux_entry_put(struct prelux_tree *t, const char *object, size_t len, str
 void prelux_entry_drop(struct prelux_tree *t, const char *object, size_t len)
 {
   struct prelux_entry **p = find_link(t, hash_of(t, object, len), object, len);
-  if (*p)
-    forget_entry(p);
+  if (!*p)
+    return;
+  forget_outdated(*p);
+  forget_entry(p);
 }
 
 void prelux_entries_drop_below(struct prelux_tree *t, const char *object, size_t len)
@@ -185,6 +197,6 @@ void prelux_entries_drop_below(struct prelux_tree *t, const char *object, size_t
     older = e->older;
     if (e->tree == t && e->path_len >= len && memcmp(e->data, object, len) == 0 &&
         (len == 0 || e->path_len == len || e->data[len] == '/'))
-      forget_entry(find_link(t, e->hash, e->data, e->path_len));
+      prelux_entry_drop(t, e->data, e->path_len);
   }
 }

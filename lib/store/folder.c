@@ -140,6 +140,8 @@ void prelux_folder_put(struct prelux_folder *f)
   struct prelux_folders *m = &f->tree->store->folders;
   f->hash = hash_of(f->tree, f->path, f->path_len);
   struct prelux_folder **p = find_link(f->tree, f->hash, f->path, f->path_len), *old = *p;
+  if (m->changed[f->hash & (PRELUX_CHANGED_SLOTS - 1)] >= f->learned_ns)
+    f->outdated = true;
   if (old && old->learned_ns > f->learned_ns)
   {
     prelux_folder_unref(f);
@@ -164,6 +166,18 @@ void prelux_folder_put(struct prelux_folder *f)
   lru_front(m, f);
   m->count++;
   m->bytes += weight(f);
+}
+
+void prelux_folder_touch(struct prelux_tree *t, const char *object, size_t len)
+{
+  if (len == 0)
+    return;
+  size_t parent = prelux_object_parent(object, len);
+  uint64_t hash = hash_of(t, object, parent);
+  struct prelux_folder *f = *find_link(t, hash, object, parent);
+  t->store->folders.changed[hash & (PRELUX_CHANGED_SLOTS - 1)] = prelux_store_now();
+  if (f)
+    f->outdated = true;
 }
 
 void prelux_folder_drop(struct prelux_tree *t, const char *object, size_t len)

@@ -38,7 +38,7 @@ static void remember(const struct prelux_view *v, const char *object, size_t len
     bool there = k->obj.type != PRELUX_NONE;
     if (child >= 0 && there && f->blob->entries[child].ino != k->ino)
       f->outdated = true;
-    if (f->exact && (child >= 0) != there)
+    if (f->exact && (child >= 0) != there && !f->outdated)
     {
       prelux_folder_drop(t, object, parent);
       prelux_view_publish(v, object, len, k); /* the drop took its slot too */

@@ -19,6 +19,7 @@
 
 #define PUBLISH_CHUNK 1024u   /* names published in the index per hold of the lock */
 #define PUBLISH_MAX 262144u   /* names of one listing published when it comes; the rest as they are asked for */
+#define LIST_TRIES 5           /* of a folder that is being changed here while it is listed */
 #define PUBLISH_AROUND 256u   /* ... so many at once: who walks through a folder asks for the next one soon */
 
 struct item {
@@ -404,6 +405,24 @@ static int pack_answer(const struct prelux_view *v, const char *object, const st
   return rc;
 }
 
+/* One that no change on this node is later than; after so many that were overtaken, the last. */
+static int up_to_date(const struct prelux_view *v, const char *object, struct prelux_folder **ret, struct prelux_problem *why)
+{
+  bool overtaken = true;
+  for (int tries = 0; overtaken && tries < LIST_TRIES; tries++)
+  {
+    prelux_folder_unref(*ret);
+    *ret = NULL;
+    int rc = prelux_list_refresh(v, object, ret, why);
+    if (rc < 0)
+      return rc;
+    pthread_mutex_lock(&v->tree->store->lock);
+    overtaken = (*ret)->outdated;
+    pthread_mutex_unlock(&v->tree->store->lock);
+  }
+  return 0;
+}
+
 int prelux_store_list(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret, int *ret_fd,
                       struct prelux_problem *why)
 {
@@ -419,7 +438,7 @@ int prelux_store_list(const struct prelux_view *v, const char *object, unsigned 
   if (!f && (flags & PRELUX_STORE_CACHED_ONLY))
     return -EAGAIN;
   if (!f)
-    rc = prelux_list_refresh(v, object, &f, why);
+    rc = up_to_date(v, object, &f, why);
   if (rc == 0)
     rc = prelux_open_folder(v, object, &k, NULL, why);
   if (rc == 0 && (rc = pack_answer(v, object, f, ret_fd)) < 0)

@@ -1,0 +1,172 @@
+#include "daemon/request_name.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/report.h"
+#include "daemon/server.h"
+#include "lib/map/match.h"
+
+struct name_job {
+  struct prelux_daemon *d;
+  struct prelux_target target;
+  uint16_t op;
+  uint32_t verb, flags, mode, to_mapping;
+  char *to; /* object path, or NULL */
+};
+
+static const char *const verb_names[] = {
+    [PRELUX_NAME_UNLINK] = "unlink", [PRELUX_NAME_RMDIR] = "rmdir", [PRELUX_NAME_MKDIR] = "mkdir",
+    [PRELUX_NAME_RENAME] = "rename", [PRELUX_NAME_LINK] = "link",   [PRELUX_NAME_SYMLINK] = "symlink",
+};
+
+static const char *call_name(const struct name_job *j)
+{
+  return j->verb < sizeof verb_names / sizeof *verb_names && verb_names[j->verb] ? verb_names[j->verb] : "name";
+}
+
+static int rename_it(const struct name_job *j, const struct prelux_live_mapping *m, struct prelux_problem *why)
+{
+  const struct prelux_live_mapping *to = &j->target.table->mappings[j->to_mapping];
+  if (!j->to)
+    return -EINVAL;
+  if (to->broken)
+    return prelux_problem(why, EIO, "%s", to->cause ? to->cause : "the configuration is broken");
+  if (to->view.tree != m->view.tree)
+    return prelux_problem(why, EXDEV, "%.200s: another remote, or another part of it", j->to);
+  if (to->rules.off)
+    return prelux_problem(why, EROFS, "the mapping is read-only: its configuration does not say write: sync or async");
+  return prelux_store_rename(&m->view, &m->rules, j->target.object, j->to, j->flags, why);
+}
+
+static int change_name(const struct name_job *j, struct prelux_problem *why)
+{
+  const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
+  switch (j->verb)
+  {
+  case PRELUX_NAME_UNLINK:
+    return prelux_store_unlink(&m->view, &m->rules, j->target.object, why);
+  case PRELUX_NAME_RMDIR:
+    return prelux_store_rmdir(&m->view, &m->rules, j->target.object, why);
+  case PRELUX_NAME_MKDIR:
+    return prelux_store_mkdir(&m->view, &m->rules, j->target.object, j->mode, why);
+  case PRELUX_NAME_RENAME:
+    return rename_it(j, m, why);
+  default:
+    return prelux_problem(why, EOPNOTSUPP, "this preluxd does not know the verb %u", j->verb);
+  }
+}
+
+/* What a file system says every day is nothing to keep a record of. */
+static bool everyday(int err)
+{
+  return err == -EXDEV || err == -ENOTEMPTY || err == -EINVAL || err == -EROFS || err == -EBUSY;
+}
+
+static void work(struct prelux_flight *f)
+{
+  struct name_job *j = f->arg;
+  struct prelux_problem why = {0};
+  prelux_origin_bind(prelux_target_mapping(&j->target)->instance);
+  int err = change_name(j, &why);
+  prelux_origin_bind(NULL);
+  prelux_request_changed();
+  if (err == 0)
+  {
+    prelux_answer_begin(&f->answer, 0);
+    return;
+  }
+  if (!everyday(err))
+    prelux_report(j->d, j->target.table, j->target.mapping, j->target.rel, call_name(j), err, &why);
+  prelux_answer_fail(&f->answer, prelux_report_errno(err), &why);
+}
+
+static void job_free(struct name_job *j)
+{
+  prelux_target_release(&j->target);
+  free(j->to);
+  free(j);
+}
+
+static void drop(struct prelux_flight *f)
+{
+  job_free(f->arg);
+}
+
+static void refuse(struct prelux_conn *c, int status, const struct prelux_problem *why)
+{
+  struct prelux_answer a;
+  prelux_answer_init(&a);
+  prelux_answer_fail(&a, status, why);
+  prelux_conn_answer(c, &a, true);
+  prelux_answer_release(&a);
+}
+
+/* What follows the target in the message. */
+static int read_rest(struct name_job *j, const void *msg)
+{
+  const char *to = prelux_msg_str(msg, PRELUX_FIELD_TO);
+  struct prelux_target second;
+  j->op = prelux_msg_op(msg);
+  j->verb = prelux_msg_u32(msg, PRELUX_FIELD_VERB32, 0);
+  j->flags = prelux_msg_u32(msg, PRELUX_FIELD_FLAGS, 0);
+  j->mode = prelux_msg_u32(msg, PRELUX_FIELD_MODE, 0777);
+  j->to_mapping = prelux_msg_u32(msg, PRELUX_FIELD_TO_MAPPING, 0);
+  if (j->verb != PRELUX_NAME_RENAME)
+    return 0;
+  int err = to ? prelux_target_init(&second, j->target.table, j->to_mapping, to) : -EINVAL;
+  if (err == 0)
+    j->to = second.object; /* the first target holds the table */
+  return err;
+}
+
+/* Takes the table. 0, or why not. */
+static int make_job(struct prelux_conn *c, struct prelux_live_table *table, const void *msg, struct name_job **ret, struct prelux_problem *why)
+{
+  const char *rel = prelux_msg_str(msg, PRELUX_FIELD_PATH);
+  struct name_job *j = calloc(1, sizeof *j);
+  int err = j ? prelux_target_init(&j->target, table, prelux_msg_u32(msg, PRELUX_FIELD_MAPPING, UINT32_MAX), rel ? rel : "") : -ENOMEM;
+  if (err < 0)
+  {
+    prelux_live_table_drop(table);
+    free(j);
+    return err;
+  }
+  err = read_rest(j, msg);
+  if (err == 0 && prelux_target_mapping(&j->target)->broken)
+    err = prelux_problem(why, EIO, "%s", prelux_target_mapping(&j->target)->cause);
+  if (err < 0)
+  {
+    job_free(j);
+    return err;
+  }
+  j->d = prelux_server_daemon(c->server);
+  *ret = j;
+  return 0;
+}
+
+void prelux_request_name(struct prelux_conn *c, struct prelux_live_table *table, const void *msg)
+{
+  struct prelux_problem why = {0};
+  struct name_job *j = NULL;
+  if (!table)
+  {
+    refuse(c, PRELUX_STATUS_NO_TABLE, NULL);
+    return;
+  }
+  int err = make_job(c, table, msg, &j, &why);
+  struct prelux_flight *f = err == 0 ? prelux_flight_new(NULL, 0) : NULL; /* never joined: each is done once */
+  if (!f)
+  {
+    if (err == 0)
+      job_free(j);
+    refuse(c, err < 0 ? err : -ENOMEM, &why);
+    return;
+  }
+  f->arg = j;
+  f->work = work;
+  f->drop = drop;
+  f->job.lane = 1 + prelux_instance_number(prelux_target_mapping(&j->target)->instance);
+  prelux_server_launch(c->server, c, f);
+}

@@ -1,0 +1,186 @@
+/* Making and removing names. How: name.h. */
+#include "lib/store/name.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- before ---- */
+
+int prelux_name_may(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_able *able,
+                    struct prelux_problem *why)
+{
+  const struct prelux_backend_write *w = v->backend->ops->write;
+  int rc = prelux_object_check(v->tree->store, object, why);
+  if (rc < 0)
+    return rc;
+  if (rules->off)
+    return prelux_problem(why, EROFS, "the mapping is read-only: its configuration does not say write: sync or async");
+  if (!w || !w->able)
+    return prelux_problem(why, EROFS, "backends of type %s are read-only", v->backend->ops->type);
+  rc = prelux_store_writable(v->tree->store, why);
+  if (rc == 0)
+    rc = w->able(v->backend, able, why);
+  if (rc == 0 && !(able->caps & PRELUX_CAP_WRITE))
+    rc = prelux_problem(why, EROFS, "%.200s: the remote is read-only", object);
+  return rc;
+}
+
+int prelux_name_parent(const struct prelux_view *v, const char *object, struct prelux_problem *why)
+{
+  char parent[PRELUX_OBJECT_MAX + 1];
+  struct prelux_known k;
+  size_t len = prelux_object_parent(object, strlen(object));
+  memcpy(parent, object, len);
+  parent[len] = 0;
+  int rc = prelux_fresh_get(v, parent, 0, false, &k, why);
+  return rc < 0 ? rc : k.obj.type == PRELUX_DIR ? 0 : prelux_problem(why, ENOTDIR, "%.200s is no folder", parent);
+}
+
+/* ---- answers that were lost ---- */
+
+enum op { REMOVE, RMDIR, MKDIR };
+
+static int call(const struct prelux_view *v, enum op op, const char *object, uint32_t mode, struct prelux_problem *why)
+{
+  static const struct prelux_condition whatever = {.must = PRELUX_MUST_NOTHING};
+  const struct prelux_backend_write *w = v->backend->ops->write;
+  int rc = -EOPNOTSUPP;
+  if (op == REMOVE && w->remove)
+    rc = w->remove(v->backend, object, &whatever, why);
+  else if (op == RMDIR && w->rmdir)
+    rc = w->rmdir(v->backend, object, why);
+  else if (op == MKDIR && w->mkdir)
+    rc = w->mkdir(v->backend, object, mode, why);
+  if (rc == -EOPNOTSUPP && why && !why->text[0])
+    prelux_problem(why, EOPNOTSUPP, "%.200s: the remote cannot do this", object);
+  return rc;
+}
+
+/* 0 it is as if op had been done; 1 as if not; or -errno: not known. */
+static int look(const struct prelux_view *v, enum op op, const char *object)
+{
+  struct prelux_object now = {0};
+  int rc = v->backend->ops->stat(v->backend, object, &now, NULL);
+  if (rc < 0 && rc != -ENOENT && rc != -ENOTDIR)
+    return rc;
+  uint8_t type = rc == 0 ? now.type : PRELUX_NONE;
+  return op == MKDIR ? type != PRELUX_DIR : type != PRELUX_NONE;
+}
+
+/* Done on the remote, or not: -PRELUX_EUNKNOWN never. What is not done is tried again, for none of these harms when it is done twice. */
+static int carry_out(const struct prelux_view *v, enum op op, const char *object, uint32_t mode, struct prelux_problem *why)
+{
+  for (int tries = 0;; tries++)
+  {
+    struct prelux_problem mine = {0};
+    int rc = call(v, op, object, mode, &mine);
+    int state = rc == -PRELUX_EUNKNOWN ? look(v, op, object) : rc;
+    if (rc != -PRELUX_EUNKNOWN || state == 0 || state < 0 || tries == PRELUX_NAME_TRIES)
+    {
+      if (state && why)
+        *why = mine;
+      return state == 0 ? 0 : rc != -PRELUX_EUNKNOWN ? rc : prelux_problem(why, EIO, "%.400s", mine.text);
+    }
+  }
+}
+
+/* ---- removing ---- */
+
+static int unlink_claimed(struct prelux_claim *c, struct prelux_problem *why)
+{
+  const char *object = c->path[0];
+  bool remote = !c->dirty[0] || prelux_dirty_on_remote(c->dirty[0]);
+  int rc = remote ? carry_out(c->v, REMOVE, object, 0, why) : 0;
+  if (c->dirty[0] && (rc == 0 || rc == -ENOENT))
+    rc = prelux_claim_unlink(c, 0, why);
+  else if (rc == -ENOENT)
+  {
+    /* Somebody else was faster: that is news. */
+    prelux_name_gone(c->v->tree, object);
+    return rc;
+  }
+  if (rc == 0)
+    prelux_name_gone(c->v->tree, object);
+  return rc;
+}
+
+int prelux_store_unlink(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_problem *why)
+{
+  struct prelux_able able;
+  struct prelux_claim c;
+  int rc = prelux_name_may(v, rules, object, &able, why);
+  if (rc == 0 && !*object)
+    rc = prelux_problem(why, EISDIR, "the root of a tree is a folder");
+  if (rc < 0)
+    return rc;
+  prelux_claim_take(&c, v, object, NULL);
+  rc = unlink_claimed(&c, why);
+  prelux_claim_drop(&c);
+  return rc;
+}
+
+static int rmdir_claimed(struct prelux_claim *c, struct prelux_problem *why)
+{
+  const char *object = c->path[0];
+  if (c->dirty[0])
+    return prelux_problem(why, ENOTDIR, "%.200s is a file", object);
+  if (prelux_dirty_below(c->v->tree, object))
+    return prelux_problem(why, ENOTEMPTY, "%.200s: files are being written in it", object);
+  int rc = carry_out(c->v, RMDIR, object, 0, why);
+  if (rc == 0 || rc == -ENOENT)
+    prelux_name_gone(c->v->tree, object);
+  return rc;
+}
+
+int prelux_store_rmdir(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_problem *why)
+{
+  struct prelux_able able;
+  struct prelux_claim c;
+  int rc = prelux_name_may(v, rules, object, &able, why);
+  if (rc == 0 && !*object)
+    rc = prelux_problem(why, EBUSY, "the root of a tree cannot be removed");
+  if (rc < 0)
+    return rc;
+  prelux_claim_take(&c, v, object, NULL);
+  rc = rmdir_claimed(&c, why);
+  prelux_claim_drop(&c);
+  return rc;
+}
+
+/* ---- making ---- */
+
+static int mkdir_claimed(struct prelux_claim *c, uint32_t mode, struct prelux_problem *why)
+{
+  const char *object = c->path[0];
+  struct prelux_tree *t = c->v->tree;
+  struct prelux_known k;
+  int rc = c->dirty[0] ? prelux_problem(why, EEXIST, "%.200s exists", object) : prelux_name_parent(c->v, object, why);
+  if (rc == 0)
+    rc = carry_out(c->v, MKDIR, object, mode, why);
+  if (rc < 0)
+    return rc;
+  prelux_name_touch(t, object);
+  if (prelux_fresh_get(c->v, object, 0, true, &k, NULL) < 0)
+  {
+    pthread_mutex_lock(&t->store->lock);
+    prelux_memory_forget(t, object, strlen(object));
+    pthread_mutex_unlock(&t->store->lock);
+  }
+  return 0;
+}
+
+int prelux_store_mkdir(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, uint32_t mode,
+                       struct prelux_problem *why)
+{
+  struct prelux_able able;
+  struct prelux_claim c;
+  int rc = prelux_name_may(v, rules, object, &able, why);
+  if (rc == 0 && !*object)
+    rc = prelux_problem(why, EEXIST, "the root of a tree exists");
+  if (rc < 0)
+    return rc;
+  prelux_claim_take(&c, v, object, NULL);
+  rc = mkdir_claimed(&c, mode & 07777, why);
+  prelux_claim_drop(&c);
+  return rc;
+}

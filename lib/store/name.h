@@ -1,0 +1,66 @@
+/* Names, inside lib/store: what name.c, name_move.c, name_memory.c and stage_names.c share.
+ *
+ * Theory of operation. A name is made, changed or removed on the remote first; then what this node knows and keeps of it is put right:
+ * identity, memory, index, cache file with its row, files being written. Whoever asks the remote meanwhile may bring an older answer
+ * later: memory keeps the later instant, and a listing that began before the change is known to be out of date (folder.c).
+ *
+ * A claim keeps others away from one or two paths for that time: nobody fills their cache files, begins to write them, or sends them.
+ * Order: files being written, by path, then flights, by path; so no two claims, and no claim and no sender, wait for each other.
+ *
+ * What is there is removed or replaced, whoever put it there last: as a file system does, without a condition on the version known. */
+#ifndef PRELUX_STORE_NAME_H
+#define PRELUX_STORE_NAME_H
+
+#include "lib/store/stage.h"
+
+#define PRELUX_NAME_TRIES 3 /* of a change whose answer was lost and that was not done */
+
+struct prelux_claim {
+  const struct prelux_view *v;
+  const char *path[2];           /* the second may be NULL */
+  struct prelux_dirty *dirty[2]; /* the file being written at path[i], the caller's; NULL: none */
+  struct prelux_flight flight[2];
+};
+
+/* ---- stage_names.c ---- */
+
+/* Waits for whoever is at work on the paths. */
+void prelux_claim_take(struct prelux_claim *c, const struct prelux_view *v, const char *path, const char *second);
+void prelux_claim_drop(struct prelux_claim *c);
+/* Is there anything of it on the remote, as far as this node has to do with it? */
+bool prelux_dirty_on_remote(const struct prelux_dirty *d);
+/* The claimed file loses its name, and is never sent: descriptors of it stay good. claim->dirty[i] is NULL then. */
+int prelux_claim_unlink(struct prelux_claim *c, int i, struct prelux_problem *why);
+/* The claimed file c->dirty[0] gets the name c->path[1]; base: the version that the remote has of it under that name now, "": none. over: it
+ * is to replace what is there. A file being written at that path loses its name in the same step. */
+int prelux_claim_rename(struct prelux_claim *c, const char *base, bool over, struct prelux_problem *why);
+/* Is any file being written below the folder? */
+bool prelux_dirty_below(const struct prelux_tree *t, const char *folder);
+/* The folder `from` is `to` now: so are the files being written below it. */
+int prelux_dirty_move_below(struct prelux_tree *t, const char *from, const char *to, struct prelux_problem *why);
+
+/* ---- name_memory.c: after the remote has done it ---- */
+
+/* The name is gone, and what lay below it. The caller holds a claim on it. */
+void prelux_name_gone(struct prelux_tree *t, const char *object);
+/* k is there now (learned just now, with its number): in memory and index, for all views. */
+void prelux_name_there(struct prelux_tree *t, const char *object, struct prelux_known *k);
+/* A folder's contents have changed: listings that began before are out of date. */
+void prelux_name_touch(struct prelux_tree *t, const char *object);
+/* The cache file, and its row. The caller holds a claim. */
+void prelux_cache_drop(struct prelux_tree *t, const char *object);
+/* The cache file of version *was at `from` lies at `to`, as version *now; else none does. Its inode or 0. */
+uint64_t prelux_cache_move(struct prelux_tree *t, const char *from, const struct prelux_object *was, const char *to,
+                           const struct prelux_object *now);
+/* All below a folder. */
+void prelux_cache_move_below(struct prelux_tree *t, const char *from, const char *to);
+
+/* ---- name.c ---- */
+
+/* May this be changed at all? And what the remote can do. */
+int prelux_name_may(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_able *able,
+                    struct prelux_problem *why);
+/* The folder that is to hold a new name is there. */
+int prelux_name_parent(const struct prelux_view *v, const char *object, struct prelux_problem *why);
+
+#endif

@@ -1,0 +1,275 @@
+/* Renaming. How: name.h. What is being written and is not on the remote yet is renamed in the journal alone; all else on the remote first. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/store/name.h"
+
+struct move {
+  const struct prelux_view *v;
+  struct prelux_claim claim; /* path[0] -> path[1] */
+  unsigned caps, flags;
+  struct prelux_known from, to; /* to.obj.type NONE: nothing is there */
+  struct prelux_problem *why;
+};
+
+static const char *source(const struct move *m)
+{
+  return m->claim.path[0];
+}
+
+static const char *target(const struct move *m)
+{
+  return m->claim.path[1];
+}
+
+static bool inside(const char *path, const char *folder)
+{
+  size_t len = strlen(folder);
+  return strncmp(path, folder, len) == 0 && path[len] == '/';
+}
+
+/* ---- on the remote ---- */
+
+/* After an answer that was lost. 0: done, *ret tells of the new name; 1: not done; or -errno. */
+static int look(const struct move *m, struct prelux_object *ret)
+{
+  struct prelux_backend *b = m->v->backend;
+  struct prelux_object old = {0}, new = {0};
+  int rc = b->ops->stat(b, source(m), &old, NULL), to = b->ops->stat(b, target(m), &new, NULL);
+  if ((rc < 0 && rc != -ENOENT) || (to < 0 && to != -ENOENT))
+    return rc < 0 && rc != -ENOENT ? rc : to;
+  if (m->flags & PRELUX_RENAME_EXCHANGE)
+    return -EIO; /* which of both it is cannot be told */
+  if (rc == -ENOENT && to == 0 && new.type == m->from.obj.type && (new.type != PRELUX_FILE || new.size == m->from.obj.size))
+  {
+    *ret = new;
+    return 0;
+  }
+  return rc == 0 ? 1 : -EIO;
+}
+
+static int rename_remote(const struct move *m, struct prelux_object *ret)
+{
+  struct prelux_backend *b = m->v->backend;
+  const struct prelux_backend_write *w = b->ops->write;
+  for (int tries = 0;; tries++)
+  {
+    struct prelux_problem mine = {0};
+    *ret = (struct prelux_object){0};
+    int rc = w->rename ? w->rename(b, source(m), target(m), m->flags, ret, &mine) : -EOPNOTSUPP;
+    int state = rc == -PRELUX_EUNKNOWN ? look(m, ret) : rc;
+    if (rc == -PRELUX_EUNKNOWN && state == 1 && tries < PRELUX_NAME_TRIES)
+      continue;
+    if (state == 0)
+      return 0;
+    if (m->why)
+      *m->why = mine;
+    return rc == -PRELUX_EUNKNOWN ? prelux_problem(m->why, EIO, "%.400s", mine.text) : rc;
+  }
+}
+
+/* A version that can be compared later; a remote that did not say it is asked. */
+static void complete(const struct move *m, const char *object, struct prelux_object *obj)
+{
+  struct prelux_object now = {0};
+  bool known = obj->type != PRELUX_NONE && (obj->type != PRELUX_FILE || obj->version[0]);
+  if (!known && m->v->backend->ops->stat(m->v->backend, object, &now, NULL) == 0)
+    *obj = now;
+}
+
+/* ---- what is known of both ---- */
+
+/* -ENOENT is no error for the target. */
+static int learn(const struct move *m, const char *object, struct prelux_known *ret, bool must)
+{
+  int rc = prelux_fresh_get(m->v, object, 0, false, ret, m->why);
+  if (rc == -ENOENT && !must)
+  {
+    *ret = (struct prelux_known){0};
+    rc = prelux_name_parent(m->v, object, m->why);
+  }
+  return rc;
+}
+
+/* What the kernel would say before it did anything. */
+static int may_move(struct move *m)
+{
+  bool folder, exchange = m->flags & PRELUX_RENAME_EXCHANGE;
+  int rc = learn(m, source(m), &m->from, true);
+  if (rc == 0)
+    rc = learn(m, target(m), &m->to, exchange);
+  if (rc < 0)
+    return rc;
+  folder = m->from.obj.type == PRELUX_DIR;
+  if (folder && inside(target(m), source(m)))
+    return prelux_problem(m->why, EINVAL, "%.200s cannot be moved below itself", source(m));
+  if (inside(source(m), target(m)))
+    return prelux_problem(m->why, m->to.obj.type == PRELUX_DIR && !folder ? EISDIR : ENOTEMPTY, "%.200s holds %.200s", target(m), source(m));
+  if (m->to.obj.type != PRELUX_NONE && (m->flags & PRELUX_RENAME_NOREPLACE))
+    return prelux_problem(m->why, EEXIST, "%.200s exists", target(m));
+  if (!exchange && m->to.obj.type != PRELUX_NONE && folder != (m->to.obj.type == PRELUX_DIR))
+    return prelux_problem(m->why, folder ? ENOTDIR : EISDIR, "%.200s %s a folder", target(m), folder ? "is not" : "is");
+  if (folder && m->to.obj.type == PRELUX_DIR && prelux_dirty_below(m->v->tree, target(m)))
+    return prelux_problem(m->why, ENOTEMPTY, "%.200s: files are being written in it", target(m));
+  return 0;
+}
+
+/* ---- files ---- */
+
+static int onto_dirty(struct move *m)
+{
+  return m->claim.dirty[1] ? prelux_claim_unlink(&m->claim, 1, m->why) : 0;
+}
+
+/* Written here, not on the remote yet. */
+static int move_unsent(struct move *m)
+{
+  bool over = !(m->flags & PRELUX_RENAME_NOREPLACE);
+  int rc = prelux_claim_rename(&m->claim, "", over, m->why);
+  if (rc < 0)
+    return rc;
+  prelux_cache_drop(m->v->tree, target(m));
+  prelux_name_touch(m->v->tree, source(m));
+  prelux_name_touch(m->v->tree, target(m));
+  return rc;
+}
+
+/* On the remote; perhaps also being written here. */
+static int move_file(struct move *m)
+{
+  struct prelux_tree *t = m->v->tree;
+  struct prelux_object now;
+  struct prelux_known k = m->from;
+  int rc = rename_remote(m, &now);
+  if (rc == -ENOENT && m->claim.dirty[0])
+    return move_unsent(m); /* the remote does not have it (any more): what we have is to get there all the same */
+  if (rc < 0)
+    return rc;
+  complete(m, target(m), &now);
+  now.type = PRELUX_FILE;
+  if (m->claim.dirty[0])
+  {
+    prelux_number_set(t, target(m), m->from.ino, &now);
+    rc = prelux_claim_rename(&m->claim, now.version, false, m->why);
+    prelux_cache_drop(t, target(m));
+    prelux_name_touch(t, target(m));
+  }
+  else
+  {
+    rc = onto_dirty(m);
+    prelux_number_set(t, target(m), m->from.ino, &now);
+    k.obj = now;
+    k.live = false;
+    k.cache_ino = prelux_cache_move(t, source(m), &m->from.obj, target(m), &now);
+    k.learned_ns = prelux_store_now();
+    prelux_name_there(t, target(m), &k);
+  }
+  prelux_name_gone(t, source(m));
+  return rc;
+}
+
+/* ---- folders ---- */
+
+static void forget_below(struct prelux_tree *t, const char *object)
+{
+  pthread_mutex_lock(&t->store->lock);
+  prelux_entries_drop_below(t, object, strlen(object));
+  prelux_folders_drop_below(t, object, strlen(object));
+  pthread_mutex_unlock(&t->store->lock);
+}
+
+static int move_folder(struct move *m)
+{
+  struct prelux_tree *t = m->v->tree;
+  struct prelux_object now;
+  struct prelux_known k = m->from;
+  if (!(m->caps & PRELUX_CAP_RENAME_DIR))
+    return prelux_problem(m->why, EXDEV, "%.200s: the remote cannot rename a folder", source(m));
+  int rc = rename_remote(m, &now);
+  if (rc < 0)
+    return rc;
+  complete(m, target(m), &now);
+  now.type = PRELUX_DIR;
+  forget_below(t, source(m));
+  forget_below(t, target(m));
+  rc = prelux_dirty_move_below(t, source(m), target(m), m->why);
+  prelux_cache_move_below(t, source(m), target(m));
+  prelux_number_set(t, target(m), m->from.ino, &now);
+  k.obj = now;
+  k.cache_ino = 0;
+  k.learned_ns = prelux_store_now();
+  prelux_name_there(t, target(m), &k);
+  prelux_name_gone(t, source(m));
+  return rc;
+}
+
+/* ---- both at once ---- */
+
+static int exchange(struct move *m)
+{
+  struct prelux_tree *t = m->v->tree;
+  struct prelux_object now;
+  if (!(m->caps & PRELUX_CAP_RENAME_EXCHANGE) || m->claim.dirty[0] || m->claim.dirty[1] || prelux_dirty_below(t, source(m)) ||
+      prelux_dirty_below(t, target(m)))
+    return prelux_problem(m->why, EINVAL, "%.200s and %.200s cannot be exchanged", source(m), target(m));
+  int rc = rename_remote(m, &now);
+  if (rc < 0)
+    return rc;
+  for (int i = 0; i < 2; i++)
+  {
+    const char *path = m->claim.path[i];
+    forget_below(t, path);
+    prelux_number_set(t, path, i ? m->from.ino : m->to.ino, NULL);
+    prelux_name_touch(t, path);
+    pthread_mutex_lock(&t->store->lock);
+    prelux_memory_forget(t, path, strlen(path));
+    pthread_mutex_unlock(&t->store->lock);
+    prelux_cache_drop(t, path);
+  }
+  return 0;
+}
+
+/* ---- the call ---- */
+
+static int move_claimed(struct move *m)
+{
+  const struct prelux_dirty *d = m->claim.dirty[0];
+  int rc = may_move(m);
+  if (rc < 0)
+    return rc;
+  if (m->flags & PRELUX_RENAME_EXCHANGE)
+    return exchange(m);
+  if (d && !prelux_dirty_on_remote(d))
+    return move_unsent(m);
+  if ((m->flags & PRELUX_RENAME_NOREPLACE) && !(m->caps & PRELUX_CAP_RENAME_NOREPLACE))
+    return prelux_problem(m->why, EINVAL, "%.200s: the remote cannot rename without replacing", source(m));
+  return m->from.obj.type == PRELUX_DIR ? move_folder(m) : move_file(m);
+}
+
+int prelux_store_rename(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *from, const char *to, unsigned flags,
+                        struct prelux_problem *why)
+{
+  struct move m = {.v = v, .flags = flags, .why = why};
+  struct prelux_able able;
+  int rc = prelux_name_may(v, rules, from, &able, why);
+  if (rc == 0)
+    rc = prelux_object_check(v->tree->store, to, why);
+  if (rc == 0 && (!*from || !*to))
+    rc = prelux_problem(why, EBUSY, "the root of a tree cannot be renamed");
+  if (rc == 0 && (flags & ~(unsigned)(PRELUX_RENAME_NOREPLACE | PRELUX_RENAME_EXCHANGE) ||
+                  flags == (PRELUX_RENAME_NOREPLACE | PRELUX_RENAME_EXCHANGE)))
+    rc = prelux_problem(why, EINVAL, "flags of renameat2 that cannot be");
+  if (rc < 0)
+    return rc;
+  m.caps = able.caps;
+  if (strcmp(from, to) == 0)
+  {
+    rc = prelux_fresh_get(v, from, 0, false, &m.from, why);
+    return rc == 0 && (flags & PRELUX_RENAME_NOREPLACE) ? prelux_problem(why, EEXIST, "%.200s exists", to) : rc;
+  }
+  prelux_claim_take(&m.claim, v, from, to);
+  rc = move_claimed(&m);
+  prelux_claim_drop(&m.claim);
+  return rc;
+}

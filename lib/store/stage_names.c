@@ -1,0 +1,233 @@
+/* Changing the names of files that are being written. See name.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/base/os.h"
+#include "lib/store/name.h"
+
+/* ---- claims ---- */
+
+static struct prelux_dirty *grab(struct prelux_stage *g, const struct prelux_tree *t, const char *object)
+{
+  struct prelux_dirty *d;
+  pthread_mutex_lock(&g->lock);
+  while ((d = prelux_dirty_by_path(g, t, object)) && !prelux_dirty_grab(g, d))
+    ;
+  pthread_mutex_unlock(&g->lock);
+  return d;
+}
+
+static void release(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  pthread_mutex_lock(&g->lock);
+  prelux_dirty_release(g, d);
+  pthread_mutex_unlock(&g->lock);
+}
+
+static void lead(struct prelux_claim *c, int i)
+{
+  int rc;
+  while (!prelux_flight_begin(&c->flight[i], c->v, PRELUX_FLIGHT_FILL, c->path[i], &rc, NULL))
+    ;
+}
+
+/* Nobody began to write one of the paths before we led its flight. */
+static bool still(const struct prelux_claim *c)
+{
+  struct prelux_stage *g = c->v->tree->store->stage;
+  bool same = true;
+  pthread_mutex_lock(&g->lock);
+  for (int i = 0; i < 2 && c->path[i]; i++)
+    same = same && prelux_dirty_by_path(g, c->v->tree, c->path[i]) == c->dirty[i];
+  pthread_mutex_unlock(&g->lock);
+  return same;
+}
+
+void prelux_claim_take(struct prelux_claim *c, const struct prelux_view *v, const char *path, const char *second)
+{
+  struct prelux_stage *g = v->tree->store->stage;
+  *c = (struct prelux_claim){.v = v, .path = {path, second}};
+  int first = second && strcmp(second, path) < 0, n = second ? 2 : 1;
+  for (;;)
+  {
+    for (int k = 0; k < n; k++)
+      c->dirty[first ^ k] = grab(g, v->tree, c->path[first ^ k]);
+    for (int k = 0; k < n; k++)
+      lead(c, first ^ k);
+    if (still(c))
+      return;
+    prelux_claim_drop(c);
+  }
+}
+
+void prelux_claim_drop(struct prelux_claim *c)
+{
+  struct prelux_store *s = c->v->tree->store;
+  for (int i = 0; i < 2 && c->path[i]; i++)
+  {
+    prelux_flight_end(s, &c->flight[i], -EAGAIN, NULL);
+    if (c->dirty[i])
+      release(s->stage, c->dirty[i]);
+    c->dirty[i] = NULL;
+  }
+}
+
+/* ---- one file ---- */
+
+bool prelux_dirty_on_remote(const struct prelux_dirty *d)
+{
+  return d->row.base[0] || d->row.tries || d->resumed;
+}
+
+/* The row is out of the journal and no name leads to d any more: its file goes, and d. */
+static void end(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  struct prelux_store *s = g->store;
+  char name[24], held[32];
+  prelux_stage_name(d->row.ino, name);
+  prelux_hold(s, g->fd, name, held);
+  if (prelux_os.unlinkat(g->fd, name, 0) < 0 && errno != ENOENT)
+    prelux_warn("staging file %s of %s: %s", name, s->dir, strerror(errno)); /* the next start puts it aside */
+  if (*held)
+    prelux_hold_release(s, held, false);
+  pthread_mutex_lock(&g->lock);
+  if (d->queued)
+    prelux_order_remove(g->order, d->row.id);
+  prelux_dirty_remove(g, d);
+  pthread_mutex_unlock(&g->lock);
+}
+
+int prelux_claim_unlink(struct prelux_claim *c, int i, struct prelux_problem *why)
+{
+  struct prelux_dirty *d = c->dirty[i];
+  struct prelux_stage *g = c->v->tree->store->stage;
+  int rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &d->row);
+  if (rc < 0 && rc != -ENOENT)
+    return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
+  prelux_live_end(g, d);
+  end(g, d);
+  c->dirty[i] = NULL;
+  return 0;
+}
+
+/* d, the caller's, stands for the path of `next` from now on, which it owns; `gone` (or NULL) for none. At once for all readers. */
+static void row_moves(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_pending *next, struct prelux_dirty *gone)
+{
+  struct prelux_store *s = g->store;
+  char *was = d->row.path;
+  pthread_mutex_lock(&s->lock);
+  pthread_mutex_lock(&g->lock);
+  prelux_dirty_hide(g, d);
+  if (gone)
+    prelux_dirty_hide(g, gone);
+  d->row = *next;
+  prelux_dirty_unhide(g, d);
+  if (d->queued && prelux_order_remove(g->order, d->row.id))
+    d->queued = prelux_order_add(g->order, d->row.id, d->row.path, NULL) == 0;
+  pthread_mutex_unlock(&g->lock);
+  prelux_tree_unpublish(d->tree, was, strlen(was));
+  pthread_mutex_unlock(&s->lock);
+  prelux_live_show(d->tree, d->row.path);
+  free(was);
+}
+
+static int move_row(struct prelux_stage *g, struct prelux_dirty *d, const char *to, const char *base, bool over, struct prelux_dirty *gone,
+                    struct prelux_problem *why)
+{
+  struct prelux_pending next = d->row;
+  struct prelux_edit edits[2] = {{.kind = PRELUX_EDIT_SET, .row = &next}, {.kind = PRELUX_EDIT_DROP, .row = gone ? &gone->row : NULL}};
+  next.path = strdup(to);
+  if (!next.path)
+    return prelux_problem(why, ENOMEM, "no memory");
+  snprintf(next.base, sizeof next.base, "%s", base);
+  if (over)
+    next.flags = (next.flags & ~(uint32_t)PRELUX_PENDING_NEW) | PRELUX_PENDING_OVER;
+  next.tries = 0;
+  next.next_ns = 0;
+  int rc = prelux_journal_change(g->journal, edits, gone ? 2 : 1);
+  if (rc < 0)
+  {
+    free(next.path);
+    return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
+  }
+  row_moves(g, d, &next, gone);
+  return 0;
+}
+
+int prelux_claim_rename(struct prelux_claim *c, const char *base, bool over, struct prelux_problem *why)
+{
+  struct prelux_stage *g = c->v->tree->store->stage;
+  struct prelux_dirty *gone = c->dirty[1];
+  int rc = move_row(g, c->dirty[0], c->path[1], base, over, gone, why);
+  if (rc < 0)
+    return rc;
+  if (gone)
+    end(g, gone);
+  c->dirty[1] = c->dirty[0]; /* it stands for the other path now */
+  c->dirty[0] = NULL;
+  return 0;
+}
+
+/* ---- below a folder ---- */
+
+static bool below(const char *path, const char *folder, size_t len)
+{
+  return path && (len == 0 || (strncmp(path, folder, len) == 0 && path[len] == '/'));
+}
+
+/* Any file below the folder; stage.lock held. */
+static struct prelux_dirty *any_below(struct prelux_stage *g, const struct prelux_tree *t, const char *folder)
+{
+  size_t len = strlen(folder);
+  for (size_t i = 0; i < g->slots; i++)
+    for (struct prelux_dirty *d = g->by_path[i]; d; d = d->by_path)
+      if (d->tree == t && below(d->row.path, folder, len))
+        return d;
+  return NULL;
+}
+
+bool prelux_dirty_below(const struct prelux_tree *t, const char *folder)
+{
+  struct prelux_stage *g = t->store->stage;
+  if (!g || g->count == 0)
+    return false;
+  pthread_mutex_lock(&g->lock);
+  bool there = any_below(g, t, folder) != NULL;
+  pthread_mutex_unlock(&g->lock);
+  return there;
+}
+
+static int move_one(struct prelux_stage *g, struct prelux_dirty *d, const char *from, const char *to, struct prelux_problem *why)
+{
+  char path[PRELUX_OBJECT_MAX + 1];
+  if (snprintf(path, sizeof path, "%s%s", to, d->row.path + strlen(from)) >= (int)sizeof path)
+    return prelux_problem(why, ENAMETOOLONG, "%.200s: the path gets too long", d->row.path);
+  prelux_number_set(d->tree, path, d->shown, NULL);
+  return move_row(g, d, path, d->row.base, false, NULL, why);
+}
+
+int prelux_dirty_move_below(struct prelux_tree *t, const char *from, const char *to, struct prelux_problem *why)
+{
+  struct prelux_stage *g = t->store->stage;
+  int rc = 0;
+  while (rc == 0)
+  {
+    pthread_mutex_lock(&g->lock);
+    struct prelux_dirty *d = any_below(g, t, from);
+    bool mine = d && prelux_dirty_grab(g, d);
+    bool moved = mine && !below(d->row.path, from, strlen(from)); /* while we waited */
+    pthread_mutex_unlock(&g->lock);
+    if (!d)
+      break;
+    if (!mine)
+      continue;
+    if (!moved)
+      rc = move_one(g, d, from, to, why);
+    release(g, d);
+  }
+  return rc;
+}

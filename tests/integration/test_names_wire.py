@@ -1,0 +1,334 @@
+"""Names, attributes and links as the daemon does them, spoken over the wire: what the remote has afterwards, what this node shows of it, and
+what a daemon killed in between finds again."""
+
+import os
+import threading
+
+import pytest
+
+from tests import wire
+from tests.harness import wait_for
+
+pytestmark = pytest.mark.asan
+
+ENOENT, EEXIST, EXDEV, ENOTDIR, EISDIR, EINVAL, EROFS, ENOTEMPTY, EBUSY = 2, 17, 18, 20, 21, 22, 30, 39, 16
+NOREPLACE, EXCHANGE = 1, 2
+
+
+class Node:
+    """A daemon, one table with a writable mapping, and what a program with the library would ask."""
+
+    def __init__(self, prelux, source, how):
+        self.prelux, self.source = prelux, source
+        prelux.file_mapping(source, **{"write": "sync", **how})
+        self.start()
+
+    def start(self):
+        self.prelux.run("true")
+        answer = wire.register(self.prelux.runtime, self.prelux.config_path)
+        assert answer.status == 0, answer.texts
+        self.table = answer.table
+
+    def restart(self):
+        self.prelux.kill_daemon()
+        self.start()
+
+    def ask(self, what, *args, **more):
+        return what(self.prelux.runtime, self.table, 0, *args, **more)
+
+    def open(self, path, flags, mode=0o644):
+        with self.ask(wire.write_open, path, flags, mode) as answer:
+            return os.dup(answer.fd) if answer.status == 0 else answer.status
+
+    def close(self, path, fd):
+        ino = os.fstat(fd).st_ino
+        os.close(fd)
+        return self.ask(wire.closed, path, ino).status
+
+    def write(self, path, data, flags=os.O_WRONLY | os.O_CREAT | os.O_TRUNC):
+        fd = self.open(path, flags)
+        assert fd >= 0, fd
+        os.write(fd, data)
+        return self.close(path, fd)
+
+    def read(self, path):
+        with self.ask(wire.open_object, path, wire.WANT_FD) as answer:
+            return os.pread(answer.fd, 1 << 20, 0) if answer.status == 0 else answer.status
+
+    def stat(self, path, flags=0):
+        answer = self.ask(wire.stat, path, flags)
+        return answer.attr if answer.status == 0 else answer.status
+
+    def ino(self, path):
+        return self.stat(path)["ino"]
+
+    def list(self, path=""):
+        with self.ask(wire.list_folder, path) as answer:
+            return sorted(answer.listing()) if answer.status == 0 else answer.status
+
+    def unlink(self, path):
+        return self.ask(wire.name, path, wire.UNLINK).status
+
+    def rmdir(self, path):
+        return self.ask(wire.name, path, wire.RMDIR).status
+
+    def mkdir(self, path, mode=0o755):
+        return self.ask(wire.name, path, wire.MKDIR, (wire.F_MODE, mode)).status
+
+    def rename(self, path, to, flags=0):
+        return self.ask(wire.rename, path, to, flags).status
+
+
+@pytest.fixture
+def node(prelux):
+    def make(**how):
+        source = prelux.tmp / "remote"
+        source.mkdir()
+        (source / "old").write_bytes(b"old")
+        (source / "sub").mkdir()
+        (source / "sub" / "in").write_bytes(b"in")
+        return Node(prelux, source, how)
+    return make
+
+
+HOW = pytest.mark.parametrize("how", [{}, {"freshness": "immutable"}, {"freshness": "always"}, {"write": "async"}],
+                              ids=["max_age", "immutable", "always", "async"])
+
+
+def settled(node, check):
+    def done():
+        try:
+            return check()
+        except FileNotFoundError:
+            return False
+    wait_for(done, 20, "the remote has it")
+
+
+@HOW
+def test_unlink(node, how):
+    node = node(**how)
+    assert node.read("old") == b"old" and node.list() == ["old", "sub"]
+    was = node.ino("old")
+    assert node.unlink("old") == 0
+    settled(node, lambda: not (node.source / "old").exists())
+    assert node.stat("old") == -ENOENT and node.read("old") == -ENOENT and node.list() == ["sub"]
+    assert node.unlink("old") == -ENOENT and node.unlink("sub") == -EISDIR and node.unlink("sub/in/x") in (-ENOTDIR, -ENOENT)
+    assert node.write("old", b"anew") == 0
+    assert node.ino("old") != was and node.read("old") == b"anew" and node.list() == ["old", "sub"]
+    node.restart()
+    assert node.stat("old")["size"] == 4
+
+
+@HOW
+def test_folders(node, how):
+    node = node(**how)
+    assert node.stat("d") == -ENOENT and node.list() == ["old", "sub"]
+    assert node.mkdir("d", 0o750) == 0
+    assert node.stat("d")["type"] == 2 and node.stat("d")["mode"] == 0o750 and node.list() == ["d", "old", "sub"]
+    settled(node, lambda: (node.source / "d").is_dir())
+    assert node.list("d") == []
+    assert node.mkdir("d") == -EEXIST and node.mkdir("old") == -EEXIST and node.mkdir("none/d") == -ENOENT
+    assert node.mkdir("old/d") in (-ENOTDIR, -ENOENT)
+    fd = node.open("d/f", os.O_WRONLY | os.O_CREAT)
+    assert node.rmdir("d") == -ENOTEMPTY, "a file is being written in it"
+    assert node.mkdir("d/f") == -EEXIST and node.rmdir("d/f") == -ENOTDIR
+    assert node.close("d/f", fd) == 0
+    assert node.rmdir("d") == -ENOTEMPTY and node.rmdir("old") == -ENOTDIR
+    assert node.unlink("d/f") == 0 and node.rmdir("d") == 0
+    assert node.stat("d") == -ENOENT and node.list() == ["old", "sub"] and node.rmdir("d") == -ENOENT
+    settled(node, lambda: not (node.source / "d").exists())
+    assert node.mkdir("") == -EEXIST and node.rmdir("") == -EBUSY and node.unlink("") == -EISDIR
+
+
+@HOW
+def test_rename_a_file(node, how):
+    node = node(**how)
+    (node.source / "other").write_bytes(b"the other")
+    assert node.read("old") == b"old" and node.read("other") == b"the other" and node.stat("new") == -ENOENT
+    was = node.ino("old")
+    assert node.rename("old", "new") == 0
+    settled(node, lambda: (node.source / "new").exists() and not (node.source / "old").exists())
+    assert node.stat("old") == -ENOENT and node.read("new") == b"old" and node.ino("new") == was
+    assert node.rename("new", "other") == 0, "onto a file"
+    settled(node, lambda: (node.source / "other").read_bytes() == b"old")
+    assert node.read("other") == b"old" and node.ino("other") == was and node.list() == ["other", "sub"]
+    assert node.rename("other", "sub/in", NOREPLACE) == -EEXIST and node.rename("other", "sub") == -EISDIR
+    assert node.rename("none", "x") == -ENOENT and node.rename("other", "none/x") == -ENOENT
+    assert node.rename("other", "other") == 0 and node.rename("other", "other", NOREPLACE) == -EEXIST
+    assert node.rename("other", "sub/moved", NOREPLACE) == 0 and node.list("sub") == ["in", "moved"]
+    node.restart()
+    assert node.ino("sub/moved") == was and node.read("sub/moved") == b"old" and node.stat("other") == -ENOENT
+    assert node.rename("", "x") == -EBUSY and node.rename("sub", "") == -EBUSY
+
+
+@HOW
+def test_rename_a_folder(node, how):
+    node = node(**how)
+    assert node.read("sub/in") == b"in" and node.list("sub") == ["in"]
+    folder, inside = node.ino("sub"), node.ino("sub/in")
+    fd = node.open("sub/w", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"half")
+    again = node.open("sub/in", os.O_WRONLY | os.O_APPEND)
+    assert node.rename("sub", "sub/below") == -EINVAL and node.rename("old", "old/x") in (-ENOTDIR, -EINVAL)
+    assert node.rename("sub", "moved") == 0
+    assert node.stat("sub") == -ENOENT and node.stat("sub/in") == -ENOENT and node.stat("sub/w") == -ENOENT
+    assert node.ino("moved") == folder and node.ino("moved/in") == inside and node.list("moved") == ["in", "w"]
+    os.write(fd, b" and more")
+    os.write(again, b"+1")
+    assert node.close("moved/w", fd) == 0 and node.close("moved/in", again) == 0
+    settled(node, lambda: sorted(p.name for p in (node.source / "moved").iterdir() if p.name[0] != ".") == ["in", "w"])
+    settled(node, lambda: (node.source / "moved" / "w").read_bytes() == b"half and more")
+    settled(node, lambda: (node.source / "moved" / "in").read_bytes() == b"in+1")
+    assert not (node.source / "sub").exists()
+    assert node.mkdir("empty") == 0 and node.rename("moved", "empty") == 0 and node.read("empty/w") == b"half and more"
+    assert node.mkdir("moved") == 0 and node.rename("moved", "empty") == -ENOTEMPTY and node.rename("empty", "old") == -ENOTDIR
+
+
+def test_exchange(node):
+    node = node()
+    assert node.read("old") == b"old" and node.read("sub/in") == b"in"
+    inos = node.ino("old"), node.ino("sub/in")
+    assert node.rename("old", "sub/in", EXCHANGE) == 0
+    assert (node.read("old"), node.read("sub/in")) == (b"in", b"old") and (node.ino("sub/in"), node.ino("old")) == inos
+    assert node.rename("old", "none", EXCHANGE) == -ENOENT and node.rename("old", "x", 3) == -EINVAL
+
+
+@HOW
+def test_unlink_of_what_is_written(node, how):
+    node = node(**how)
+    new = node.open("new", os.O_RDWR | os.O_CREAT)
+    old = node.open("old", os.O_RDWR | os.O_APPEND)
+    os.write(new, b"new")
+    os.write(old, b"+1")
+    assert node.unlink("new") == 0 and node.unlink("old") == 0
+    assert node.stat("new") == -ENOENT and node.stat("old") == -ENOENT and node.list() == ["sub"]
+    settled(node, lambda: not (node.source / "old").exists())
+    assert os.pread(new, 9, 0) == b"new" and os.pread(old, 9, 0) == b"old+1", "descriptors stay good"
+    assert node.write("new", b"another") == 0
+    assert node.close("new", new) == 0 and node.close("old", old) == 0
+    settled(node, lambda: (node.source / "new").read_bytes() == b"another")
+    assert not (node.source / "old").exists(), "what has no name is never sent"
+
+
+@HOW
+def test_rename_of_what_is_written(node, how):
+    node = node(**how)
+    new, old = node.open("tmp", os.O_RDWR | os.O_CREAT), node.open("old", os.O_RDWR | os.O_APPEND)
+    os.write(new, b"new")
+    os.write(old, b"+1")
+    inos = node.ino("tmp"), node.ino("old")
+    assert node.rename("tmp", "sub/in", NOREPLACE) == -EEXIST
+    assert node.rename("tmp", "sub/in") == 0 and node.rename("old", "older") == 0
+    assert (node.ino("sub/in"), node.ino("older")) == inos and node.stat("tmp") == -ENOENT and node.stat("old") == -ENOENT
+    assert node.read("sub/in") == b"new" and node.read("older") == b"old+1" and node.list() == ["older", "sub"]
+    os.write(new, b"!")
+    node.restart()
+    assert node.read("sub/in") == b"new!" and node.read("older") == b"old+1"
+    assert (node.ino("sub/in"), node.ino("older")) == inos
+    assert node.close("sub/in", new) == 0 and node.close("older", old) == 0
+    settled(node, lambda: (node.source / "sub" / "in").read_bytes() == b"new!")
+    settled(node, lambda: (node.source / "older").exists() and (node.source / "older").read_bytes() == b"old+1")
+    assert not (node.source / "tmp").exists() and not (node.source / "old").exists()
+    assert (node.ino("sub/in"), node.ino("older")) == inos, "from the first write over rename and publication"
+
+
+@HOW
+def test_rename_onto_what_is_written(node, how):
+    node = node(**how)
+    loser = node.open("f", os.O_RDWR | os.O_CREAT)
+    os.write(loser, b"loser")
+    winner = node.open("g", os.O_RDWR | os.O_CREAT)
+    os.write(winner, b"winner")
+    assert node.rename("g", "f") == 0 and node.read("f") == b"winner" and node.list() == ["f", "old", "sub"]
+    assert os.pread(loser, 9, 0) == b"loser"
+    assert node.close("f", loser) == 0 and node.close("f", winner) == 0
+    settled(node, lambda: (node.source / "f").exists() and (node.source / "f").read_bytes() == b"winner")
+    again = node.open("f", os.O_RDWR | os.O_APPEND)
+    os.write(again, b"+1")
+    assert node.rename("old", "f") == 0 and node.read("f") == b"old"
+    assert node.close("f", again) == 0
+    settled(node, lambda: (node.source / "f").read_bytes() == b"old")
+    assert node.list() == ["f", "sub"]
+
+
+@HOW
+def test_numbers_last_from_creation_on(node, how):
+    node = node(**how)
+    fd = node.open("f", os.O_WRONLY | os.O_CREAT)
+    first = node.ino("f")
+    os.write(fd, b"1")
+    node.restart()
+    assert node.ino("f") == first
+    assert node.close("f", fd) == 0
+    settled(node, lambda: (node.source / "f").exists())
+    assert node.ino("f") == first
+    with node.ask(wire.list_folder, "") as answer:
+        assert answer.entries()["f"]["ino"] == first
+    assert node.write("f", b"rewritten", os.O_WRONLY | os.O_TRUNC) == 0 and node.ino("f") == first
+    settled(node, lambda: (node.source / "f").read_bytes() == b"rewritten")
+    node.restart()
+    assert node.ino("f") == first
+    assert node.unlink("f") == 0 and node.write("f", b"2") == 0
+    second = node.ino("f")
+    assert second != first
+    assert node.unlink("f") == 0
+    fd = node.open("f", os.O_WRONLY | os.O_CREAT)
+    assert node.ino("f") not in (first, second)
+    node.close("f", fd)
+
+
+def test_many_rename_onto_one_another(node):
+    node = node()
+    names = ["a", "b"]
+    for name in names:
+        assert node.write(name, name.encode()) == 0
+    stop, wrong = threading.Event(), []
+
+    def swap(one, two):
+        while not stop.is_set():
+            status = node.rename(one, two)
+            if status not in (0, -ENOENT):
+                wrong.append(status)
+            if status == 0 and node.write(one, one.encode()) != 0:
+                wrong.append("write")
+
+    threads = [threading.Thread(target=swap, args=pair) for pair in (("a", "b"), ("b", "a"))]
+    for thread in threads:
+        thread.start()
+    stop.wait(3)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[:5]
+    listed = node.list()
+    assert listed == sorted(p.name for p in node.source.iterdir() if p.name[0] != ".")
+    for name in set(listed) & set(names):
+        assert node.read(name) == (node.source / name).read_bytes()
+
+
+def test_a_name_that_goes_while_it_is_listed(node):
+    """A listing asked before the change and coming after it must not bring the name back."""
+    node = node(freshness="immutable")
+    stop, lists = threading.Event(), []
+
+    def walk():
+        while not stop.is_set():
+            lists.append(node.list())
+
+    walkers = [threading.Thread(target=walk) for _ in range(3)]
+    for walker in walkers:
+        walker.start()
+    for n in range(60):
+        name = f"f{n}"
+        assert node.write(name, b"x") == 0 and name in node.list() and node.stat(name)["size"] == 1
+        assert node.unlink(name) == 0 and name not in node.list() and node.stat(name) == -ENOENT
+    stop.set()
+    for walker in walkers:
+        walker.join()
+    assert node.list() == ["old", "sub"] and lists
+
+
+def test_a_mapping_that_is_not_for_writing(node):
+    node = node(write="off")
+    assert (node.unlink("old"), node.rmdir("sub"), node.mkdir("x"), node.rename("old", "x")) == (-EROFS,) * 4
+    assert node.list() == ["old", "sub"]
