@@ -9,7 +9,7 @@
 #include "lib/backend/azure.h"
 
 #define RETRIES 3
-#define HEADERS_MAX 8
+#define HEADERS_MAX 128
 
 int prelux_azure_failed(int rc)
 {
@@ -30,6 +30,11 @@ static int send_it(struct prelux_azure *z, const struct prelux_azure_call *call,
       .url = url ? url : call->url,
       .headers = headers,
       .tls = &z->tls,
+      .body = call->body,
+      .body_len = call->body_len,
+      .upload = call->upload,
+      .once = call->once,
+      .again = call->again,
       .max_body = call->max_body,
       .retries = RETRIES,
       .sink = call->sink,
@@ -42,41 +47,73 @@ static int send_it(struct prelux_azure *z, const struct prelux_azure_call *call,
   return rc;
 }
 
+/* Lines of one request's head. The texts of those that are made here. */
+struct head {
+  char date[64], range[80], match[PRELUX_VERSION_MAX + 16], length[40];
+  const char *lines[HEADERS_MAX + 1];
+  size_t n;
+};
+
+static int make_head(const struct prelux_azure_call *call, struct head *h, struct prelux_problem *why)
+{
+  uint64_t body = call->upload ? call->upload->len : call->body_len;
+  h->lines[h->n++] = "x-ms-version: " PRELUX_AZURE_VERSION;
+  h->lines[h->n++] = h->date;
+  if (call->len)
+  {
+    snprintf(h->range, sizeof(h->range), "x-ms-range: bytes=%" PRIu64 "-%" PRIu64, call->off, call->off + call->len - 1);
+    h->lines[h->n++] = h->range;
+  }
+  if (call->etag)
+    snprintf(h->match, sizeof(h->match), "If-Match: \"%s\"", call->etag);
+  if (call->etag || call->absent)
+    h->lines[h->n++] = call->etag ? h->match : "If-None-Match: *";
+  for (const char *const *more = call->headers; more && *more; more++)
+  {
+    if (h->n >= HEADERS_MAX - 2)
+      return prelux_problem(why, EOPNOTSUPP, "%s: too many headers", call->method);
+    h->lines[h->n++] = *more;
+  }
+  if (body)
+  {
+    snprintf(h->length, sizeof(h->length), "Content-Length: %" PRIu64, body);
+    h->lines[h->n] = h->length; /* is signed; lib/net sends it by itself */
+  }
+  return 0;
+}
+
 int prelux_azure_call(struct prelux_azure *z, const struct prelux_azure_call *call, struct prelux_net_answer *ret,
                       struct prelux_problem *why)
 {
-  char date[64] = "x-ms-date: ", range[80], match[PRELUX_VERSION_MAX + 16];
-  const char *headers[HEADERS_MAX] = {"x-ms-version: " PRELUX_AZURE_VERSION, date};
-  size_t n = 2;
+  struct head h = {.date = "x-ms-date: "};
+  size_t at = strlen(h.date);
   *ret = (struct prelux_net_answer){.content_length = UINT64_MAX};
-  if (call->len)
-  {
-    snprintf(range, sizeof(range), "x-ms-range: bytes=%" PRIu64 "-%" PRIu64, call->off, call->off + call->len - 1);
-    headers[n++] = range;
-  }
-  if (call->etag)
-  {
-    snprintf(match, sizeof(match), "If-Match: \"%s\"", call->etag);
-    headers[n++] = match;
-  }
+  int rc = make_head(call, &h, why);
+  if (rc < 0)
+    return rc;
+  const char *length = h.lines[h.n];
   for (int tries = 0;; tries++)
   {
     struct prelux_azure_pass pass;
-    headers[n] = NULL;
-    prelux_http_date_format(date + strlen("x-ms-date: "), sizeof(date) - strlen("x-ms-date: "), (int64_t)time(NULL) * 1000000000);
-    int rc = prelux_azure_cred_pass(z->cred, call->method, call->url, headers, &pass, why);
+    h.lines[h.n] = length;
+    h.lines[h.n + 1] = NULL;
+    prelux_http_date_format(h.date + at, sizeof(h.date) - at, (int64_t)time(NULL) * 1000000000);
+    rc = prelux_azure_cred_pass(z->cred, call->method, call->url, h.lines, &pass, why);
     if (rc < 0)
       return rc;
-    rc = send_it(z, call, headers, n, &pass, ret, why);
+    rc = send_it(z, call, h.lines, h.n, &pass, ret, why);
     bool again = rc == 0 && ret->status == 401 && tries == 0 && prelux_azure_cred_reject(z->cred, &pass);
     prelux_azure_pass_release(&pass);
     if (!again)
       return rc;
     prelux_net_answer_free(ret);
+    *ret = (struct prelux_net_answer){.content_length = UINT64_MAX};
   }
 }
 
+#define HAS_LEASE "somebody holds a lease on it: wait until it ends, or break it"
 #define SET_TIER "it is in the archive tier: rehydrate it (az storage blob set-tier --tier Hot) and wait until that is done"
+#define MAY_WRITE "the credential does not allow this: writing and deleting are needed, too (SAS: sp=racwdl; role: Storage Blob Data Contributor)"
 #define MAY_READ "the credential does not allow this: reading and listing are needed (SAS: sp=rl; role: Storage Blob Data Reader)"
 
 /* The first row whose status and code (NULL: any) are the answer's counts. advice NULL: the credential knows one. */
@@ -102,10 +139,28 @@ static const struct refusal {
     {407, EACCES, NULL, "a proxy wants to know who asks"},
     {404, EIO, "ContainerNotFound", "there is no such container: check `container` and `account`"},
     {404, ENOENT, NULL, ""},
+    {400, ENXIO, "InvalidBlockList", ""},
+    {400, EBUSY, "InvalidBlobOrBlock", "another client's unfinished upload is in the way: finish it, or wait a week, or put an empty blob there"},
+    {400, EOPNOTSUPP, "InvalidMetadata", ""},
+    {400, EOPNOTSUPP, "MetadataTooLarge", ""},
+    {413, EFBIG, NULL, ""},
     {409, EACCES, "PublicAccessNotPermitted", NULL},
+    {409, EEXIST, "BlobAlreadyExists", ""},
+    {409, EEXIST, "PathAlreadyExists", ""},
+    {409, EBUSY, "LeaseIdMismatchWithBlobOperation", HAS_LEASE},
+    {409, EBUSY, "PendingCopyOperation", "the server is still copying into it"},
+    {409, EBUSY, "SnapshotsPresent", "the blob has snapshots, which would go with it: remove them first"},
+    {409, EBUSY, "BlockCountExceedsLimit", "too many unfinished uploads to this blob: they expire after a week"},
+    {409, EACCES, "BlobImmutableDueToPolicy", "a policy of the container keeps blobs as they are"},
+    {409, EACCES, "BlobCannotBeDeletedDueToPolicy", "a policy of the container keeps blobs as they are"},
+    {409, EOPNOTSUPP, "InvalidBlobType", "it is a page blob or an append blob: remove it first"},
+    {409, EOPNOTSUPP, "BlobTypeNotSupported", "it is a page blob or an append blob: remove it first"},
+    {409, ENOTEMPTY, "DirectoryIsNotEmpty", ""},
+    {409, EISDIR, "ResourceTypeMismatch", ""},
     {409, EIO, "BlobArchived", SET_TIER},
     {409, EIO, "BlobBeingRehydrated", SET_TIER},
     {409, EIO, "ContainerBeingDeleted", "the container is being deleted"},
+    {412, EBUSY, "LeaseIdMissing", HAS_LEASE},
     {412, ESTALE, NULL, ""},
     {405, EOPNOTSUPP, NULL, ""},
     {414, EOPNOTSUPP, NULL, ""},
@@ -136,8 +191,9 @@ int prelux_azure_refused(struct prelux_azure *z, const struct prelux_net_answer 
     r = &hidden;
   prelux_url_show(shown, sizeof(shown), url);
   int rc = prelux_problem(why, r->err, "%s %s: HTTP %d%s%s", method, shown, a->status, code[0] ? " " : "", code);
+  bool change = strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0;
   if (why && r->advice)
-    snprintf(why->advice, sizeof(why->advice), "%s", r->advice);
+    snprintf(why->advice, sizeof(why->advice), "%s", change && strcmp(r->advice, MAY_READ) == 0 ? MAY_WRITE : r->advice);
   else if (why)
     prelux_azure_cred_advice(z->cred, prelux_http_date(a->date), why->advice, sizeof(why->advice));
   return rc;

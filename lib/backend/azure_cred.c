@@ -378,23 +378,44 @@ bool prelux_azure_cred_none(const struct prelux_azure_cred *c)
   return !c->key && !c->sas && !c->token;
 }
 
+const char *prelux_azure_cred_query(const struct prelux_azure_cred *c)
+{
+  return c->sas;
+}
+
 /* Telling. */
+
+/* A field of the SAS, decoded. */
+static bool sas_field(const char *sas, const char *name, char *out, size_t cap)
+{
+  for (const char *p = sas; p && *p; p += *p == '&')
+  {
+    size_t len = strcspn(p, "&"), n = strlen(name);
+    if (len > n && strncmp(p, name, n) == 0 && p[n] == '=' && prelux_url_decode(out, cap, p + n + 1, len - n - 1) > 0)
+      return true;
+    p += len;
+  }
+  return false;
+}
 
 /* A time of the SAS (st, se) in seconds, 0: not there or not readable. */
 static int64_t sas_time(const char *sas, const char *name)
 {
   char text[40];
   struct tm tm = {0};
-  for (const char *p = sas; p && *p; p += *p == '&')
-  {
-    size_t len = strcspn(p, "&"), n = strlen(name);
-    if (len > n && strncmp(p, name, n) == 0 && p[n] == '=' && prelux_url_decode(text, sizeof(text), p + n + 1, len - n - 1) > 0)
-      return strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) || strptime(text, "%Y-%m-%dT%H:%M", &tm) || strptime(text, "%Y-%m-%d", &tm)
-                 ? (int64_t)timegm(&tm)
-                 : 0;
-    p += len;
-  }
-  return 0;
+  if (!sas_field(sas, name, text, sizeof(text)))
+    return 0;
+  return strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) || strptime(text, "%Y-%m-%dT%H:%M", &tm) || strptime(text, "%Y-%m-%d", &tm)
+             ? (int64_t)timegm(&tm)
+             : 0;
+}
+
+bool prelux_azure_cred_may(const struct prelux_azure_cred *c, char what)
+{
+  char permissions[40];
+  if (prelux_azure_cred_none(c))
+    return strchr("rl", what) != NULL;
+  return !sas_field(c->sas, "sp", permissions, sizeof(permissions)) || strchr(permissions, what); /* without: a stored policy knows */
 }
 
 static void sas_advice(const struct prelux_azure_cred *c, int64_t now_s, char *out, size_t cap)
@@ -419,7 +440,7 @@ void prelux_azure_cred_advice(const struct prelux_azure_cred *c, int64_t date_ns
   else if (c->key)
     snprintf(out, cap, "is the account key (%s) that of account %s?", c->source, c->account);
   else if (c->token)
-    snprintf(out, cap, "give the identity the role Storage Blob Data Reader on the container");
+    snprintf(out, cap, "give the identity the role Storage Blob Data Reader (Contributor, to write) on the container");
   else
     snprintf(out, cap, "the container is not public: give account_key, sas_token or an identity");
 }

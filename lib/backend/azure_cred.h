@@ -35,6 +35,9 @@ void prelux_azure_pass_release(struct prelux_azure_pass *p);
 bool prelux_azure_cred_reject(struct prelux_azure_cred *c, const struct prelux_azure_pass *p);
 
 bool prelux_azure_cred_none(const struct prelux_azure_cred *c); /* anonymous */
+/* May it do what a SAS says by this letter ('r', 'w', 'd', ...), as far as the credential itself tells? */
+bool prelux_azure_cred_may(const struct prelux_azure_cred *c, char what);
+const char *prelux_azure_cred_query(const struct prelux_azure_cred *c); /* the SAS; NULL: it is none. A secret */
 /* What to do about a 403; `date_ns` is the server's clock, 0: not known. */
 void prelux_azure_cred_advice(const struct prelux_azure_cred *c, int64_t date_ns, char *out, size_t cap);
 /* "credentials": which source won, and how long a token is still good. Never a secret. */

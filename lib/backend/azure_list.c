@@ -40,9 +40,11 @@ struct listing {
   prelux_list_fn add;
   void *arg;
   size_t count; /* entries, the folder's own blob among them */
+  size_t own;   /* 1: that one has come */
   struct prelux_azure_xml *xml;
   struct items page, kept; /* kept: blobs with bytes that may yet meet a prefix of their name */
   unsigned hidden;
+  bool flat;    /* all blobs below, those without a committed byte, too */
   int failed; /* what taking the page apart said */
 };
 
@@ -100,9 +102,12 @@ static int on_entry(void *arg, const struct prelux_azure_entry *e)
     return -EPROTO;
   if (!e->prefix && !e->folder)
   {
-    item.obj = (struct prelux_object){.type = PRELUX_FILE, .size = e->size, .mtime_ns = e->mtime_ns};
+    item.obj = (struct prelux_object){.type = PRELUX_FILE, .size = e->size, .mode = e->mode};
+    item.obj.mtime_ns = e->has_mtime ? e->kept_mtime_ns : e->mtime_ns;
     memcpy(item.obj.md5, e->md5, sizeof(item.obj.md5));
-    if (e->size == UINT64_MAX || !prelux_azure_version(e->etag, item.obj.version))
+    if (e->pending || l->flat)
+      item.obj.size = e->pending ? UINT64_MAX : e->size;
+    else if (e->size == UINT64_MAX || !prelux_azure_version(e->etag, item.obj.version))
       return -EPROTO;
   }
   return append(&l->page, &item, e->name + l->base_len, len - l->base_len);
@@ -186,7 +191,10 @@ static int pass_on(struct listing *l)
     if (++l->count > NAMES_MAX)
       return -EPROTO;
     if (!item->name[0] && !item->prefix)
-      continue; /* the folder's own blob */
+    {
+      l->own = 1; /* the folder's own blob */
+      continue;
+    }
     if (item->prefix && is_taken(l, i))
     {
       if (l->hidden++ == 0)
@@ -199,12 +207,13 @@ static int pass_on(struct listing *l)
 }
 
 /* The URL of a page; malloc'd. max: 0 as many as the server likes. */
-static char *page_url(const struct listing *l, bool folders, int max, const char *marker)
+static char *page_url(const struct listing *l, int max, const char *marker)
 {
+  static const char folders[] = "&delimiter=%2F&include=copy%2Cmetadata", flat[] = "&include=uncommittedblobs";
   size_t cap = PRELUX_URL_MAX, marker_len = marker ? strlen(marker) : 0;
   char *url = malloc(cap);
   int n = url ? snprintf(url, cap, "%s?restype=container&comp=list%s&prefix=", l->z->url,
-                         folders ? "&delimiter=%2F&include=metadata" : "")
+                         l->flat ? flat : max ? "" : folders)
               : -1;
   long more = n < 0 || (size_t)n >= cap ? -1 : prelux_url_encode(url + n, cap - (size_t)n, l->base, l->base_len);
   if (more >= 0 && max)
@@ -268,8 +277,8 @@ static int fetch_page(struct listing *l, const char *url, char **marker, struct 
   return rc == -EAGAIN ? -EIO : rc;
 }
 
-/* All pages, or, with `first`, those up to the first name. */
-static int fetch_all(struct listing *l, bool first, struct prelux_problem *why)
+/* All pages, or, with `first`, those up to so many names. */
+static int fetch_all(struct listing *l, unsigned first, struct prelux_problem *why)
 {
   struct circle circle = {0};
   char *marker = NULL;
@@ -278,10 +287,10 @@ static int fetch_all(struct listing *l, bool first, struct prelux_problem *why)
   for (unsigned pages = 0; rc == 0; pages++)
   {
     size_t before = l->count;
-    char *url = page_url(l, !first, first ? 1 : 0, marker);
+    char *url = page_url(l, (int)first, marker);
     rc = url ? fetch_page(l, url, &marker, why) : prelux_problem(why, EOPNOTSUPP, "list: a URL that is too long");
     free(url);
-    if (rc < 0 || !marker || (first && l->count))
+    if (rc < 0 || !marker || (first && l->count >= first))
       break;
     empty = l->count == before ? empty + 1 : 0;
     rc = pages < PAGES_MAX && empty < EMPTY_PAGES_MAX ? in_circle(&circle, marker) : -EPROTO;
@@ -305,15 +314,45 @@ static int ignore(void *arg, const char *name, size_t len, const struct prelux_o
   return 0;
 }
 
-int prelux_azure_has_children(struct prelux_azure *z, const char *path, struct prelux_problem *why)
+/* Up to `first` names below "path/". The folder's own blob is counted in *ret_count, not in *ret_names. */
+static int count_some(struct prelux_azure *z, const char *path, unsigned first, size_t *ret_count, size_t *ret_names,
+                      struct prelux_problem *why)
 {
   char *base = base_of(z, path);
   if (!base)
     return prelux_problem(why, ENOMEM, "no memory for a path");
   struct listing l = {.z = z, .base = base, .base_len = strlen(base), .add = ignore};
-  int rc = fetch_all(&l, true, why);
+  int rc = fetch_all(&l, first, why);
   free(base);
-  return rc < 0 ? rc : l.count > 0;
+  *ret_count = l.count;
+  *ret_names = l.count - l.own;
+  return rc;
+}
+
+int prelux_azure_has_children(struct prelux_azure *z, const char *path, struct prelux_problem *why)
+{
+  size_t count, names;
+  int rc = count_some(z, path, 1, &count, &names, why);
+  return rc < 0 ? rc : count > 0;
+}
+
+int prelux_azure_is_empty(struct prelux_azure *z, const char *path, bool *ret_own, struct prelux_problem *why)
+{
+  size_t count, names;
+  int rc = count_some(z, path, 2, &count, &names, why);
+  *ret_own = rc == 0 && count > names;
+  return rc < 0 ? rc : names == 0;
+}
+
+int prelux_azure_list_flat(struct prelux_azure *z, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
+{
+  char *base = base_of(z, path);
+  if (!base)
+    return prelux_problem(why, ENOMEM, "no memory for a path");
+  struct listing l = {.z = z, .base = base, .base_len = strlen(base), .add = add, .arg = arg, .flat = true};
+  int rc = fetch_all(&l, 0, why);
+  free(base);
+  return rc;
 }
 
 /* Nothing below "path/": an empty folder, a file, or nothing. */
@@ -333,7 +372,7 @@ int prelux_azure_list(struct prelux_backend *b, const char *path, prelux_list_fn
   if (!base)
     return prelux_problem(why, ENOMEM, "no memory for a path");
   struct listing l = {.z = z, .base = base, .base_len = strlen(base), .add = add, .arg = arg};
-  int rc = fetch_all(&l, false, why);
+  int rc = fetch_all(&l, 0, why);
   free(base);
   return rc == 0 && l.count == 0 ? judge_empty(b, path, why) : rc;
 }

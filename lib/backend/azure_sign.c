@@ -15,7 +15,7 @@
 
 #include "lib/net/net.h"
 
-#define LINES_MAX 24 /* headers of one request, parameters of one query */
+#define LINES_MAX 128 /* headers of one request, parameters of one query */
 
 static const char *const standard[] = {
     "Content-Encoding",  "Content-Language", "Content-Length", "Content-MD5",         "Content-Type", "Date",

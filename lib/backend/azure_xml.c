@@ -9,13 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/backend/azure_meta.h"
 #include "lib/backend/azure_sign.h"
 #include "lib/net/net.h"
 
 #define DEPTH_MAX 16
 #define TEXT_MAX 16384
 
-enum tag { OTHER, ROOT, BLOBS, BLOB, PREFIX, NAME, PROPERTIES, METADATA, LENGTH, ETAG, MODIFIED, MD5, TYPE, TIER, FOLDER, MARKER };
+enum tag { OTHER, ROOT, BLOBS, BLOB, PREFIX, NAME, PROPERTIES, METADATA, LENGTH, ETAG, MODIFIED, MD5, TYPE, TIER, COPY, FOLDER, MODE,
+           MTIME, MARKER };
 
 /* An element is what it is in this parent only. */
 static const struct {
@@ -38,7 +40,10 @@ static const struct {
     {"Content-MD5", PROPERTIES, MD5, true},
     {"ResourceType", PROPERTIES, TYPE, true},
     {"AccessTier", PROPERTIES, TIER, true},
-    {"hdi_isfolder", METADATA, FOLDER, true},
+    {"CopyStatus", PROPERTIES, COPY, true},
+    {PRELUX_AZURE_META_FOLDER, METADATA, FOLDER, true},
+    {PRELUX_AZURE_META_MODE, METADATA, MODE, true},
+    {PRELUX_AZURE_META_MTIME, METADATA, MTIME, true},
 };
 
 struct prelux_azure_xml {
@@ -78,7 +83,7 @@ static void XMLCALL on_start(void *arg, const XML_Char *name, const XML_Char **a
   x->keep = false;
   for (size_t i = 0; i < sizeof(tags) / sizeof(tags[0]); i++)
     if (tags[i].in == in && (tags[i].is == ROOT) == (x->depth == 0) &&
-        (tags[i].is == FOLDER ? same_word(tags[i].name, name) : strcmp(tags[i].name, name) == 0))
+        (in == METADATA ? same_word(tags[i].name, name) : strcmp(tags[i].name, name) == 0))
     {
       is = tags[i].is;
       x->keep = tags[i].text;
@@ -163,6 +168,15 @@ static int take_text(struct prelux_azure_xml *x, enum tag is)
     return 0;
   case TIER:
     e->archived = same_word(x->text, "Archive");
+    return 0;
+  case COPY:
+    e->pending = same_word(x->text, "pending");
+    return 0;
+  case MODE:
+    e->mode = prelux_azure_meta_mode(x->text);
+    return 0;
+  case MTIME:
+    e->has_mtime = prelux_azure_meta_mtime(x->text, &e->kept_mtime_ns);
     return 0;
   case FOLDER:
     e->folder = e->folder || same_word(x->text, "true");

@@ -14,8 +14,12 @@ struct prelux_azure_entry {
   bool prefix;      /* a BlobPrefix */
   bool folder;      /* a blob that stands for a folder */
   bool archived;
+  bool pending;     /* being copied by the server: of no version yet */
   uint64_t size;    /* UINT64_MAX: not said */
-  int64_t mtime_ns;
+  int64_t mtime_ns; /* Last-Modified */
+  int64_t kept_mtime_ns; /* what the metadata say, where has_mtime is set */
+  bool has_mtime;
+  uint32_t mode;    /* what the metadata say, 0: nothing */
   char etag[160];   /* bare or quoted, "" when not said */
   char md5[33];
 };
