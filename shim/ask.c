@@ -119,6 +119,7 @@ int prelux_ask(const struct prelux_request *q, void *reply, int *ret_fd)
     .timeout_ms = t->daemon_timeout_ms,
     .fd_cloexec = 1,
     .slot = &slot,
+    .ret_lost = q->ret_lost,
   };
   struct prelux_msg m;
   prelux_msg_begin(&m, buf, sizeof(buf), q->op);

@@ -132,7 +132,8 @@ static bool gone(int rc)
 static int wrong_type(const struct prelux_route *r, int flags, const struct prelux_attr *attr)
 {
   if (attr->type == PRELUX_NONE) return -ENOENT;
-  return attr->type != PRELUX_DIR && ((flags & O_DIRECTORY) || r->must_dir) ? -ENOTDIR : 0;
+  if (attr->type != PRELUX_DIR && ((flags & O_DIRECTORY) || r->must_dir)) return -ENOTDIR;
+  return attr->type == PRELUX_LINK ? -ELOOP : 0; /* O_NOFOLLOW: routes follow all others */
 }
 
 /* The daemon's own fd, given the flags that the program asked for. */

@@ -3,6 +3,7 @@
 #include "lib/ipc/msg.h"
 #include "shim/ask.h"
 #include "shim/fds.h"
+#include "shim/stats.h"
 
 static int tell(const struct prelux_request *q)
 {
@@ -23,40 +24,76 @@ static struct prelux_request name(const struct prelux_route *r, const char *call
   return q;
 }
 
+/* What the index knows of the object: its number, 0: there is none, or UINT64_MAX: nothing is known. */
+static uint64_t known(const struct prelux_route *r)
+{
+  struct prelux_attr attr;
+  if (!prelux_index_look(r, &attr)) return UINT64_MAX;
+  return attr.type == PRELUX_NONE ? 0 : attr.ino;
+}
+
+/* Asks for a change of r. done: the errno by which a daemon says that it is so already; when one went away with the request and its
+ * successor says that, *ret_again is true, and who asks looks whether it was he. */
+static int change(struct prelux_request *q, int done, bool *ret_again)
+{
+  int lost = 0;
+  q->ret_lost = &lost;
+  int rc = tell(q);
+  *ret_again = lost > 0 && rc == -done;
+  return rc;
+}
+
+static int remove_name(const struct prelux_route *r, const char *call, enum prelux_name_verb verb)
+{
+  bool again;
+  struct prelux_request q = name(r, call, verb);
+  int rc = change(&q, ENOENT, &again);
+  return again ? 0 : rc;
+}
+
 int prelux_tell_unlink(const struct prelux_route *r, const char *call)
 {
-  struct prelux_request q = name(r, call, PRELUX_NAME_UNLINK);
-  return tell(&q);
+  return remove_name(r, call, PRELUX_NAME_UNLINK);
 }
 
 int prelux_tell_rmdir(const struct prelux_route *r, const char *call)
 {
-  struct prelux_request q = name(r, call, PRELUX_NAME_RMDIR);
-  return tell(&q);
+  return remove_name(r, call, PRELUX_NAME_RMDIR);
 }
 
+/* A name that was made is ours only if it is known that nobody had made it before: programs lock by such calls. */
 int prelux_tell_mkdir(const struct prelux_route *r, const char *call, mode_t mode)
 {
+  bool again, fresh = known(r) == 0;
+  struct prelux_attr attr;
   struct prelux_request q = name(r, call, PRELUX_NAME_MKDIR);
   q.has_mode = true;
   q.mode = mode;
-  return tell(&q);
+  int rc = change(&q, EEXIST, &again);
+  return again && fresh && prelux_ask_attr(r, call, &attr) == 0 && attr.type == PRELUX_DIR ? 0 : rc;
 }
 
 int prelux_tell_rename(const struct prelux_route *from, const struct prelux_route *to, const char *call, unsigned flags)
 {
+  bool again;
+  uint64_t ino = known(from);
+  struct prelux_attr attr;
   struct prelux_request q = name(from, call, PRELUX_NAME_RENAME);
   q.flags = flags;
   q.to = to->rel;
   q.to_mapping = to->index;
-  return tell(&q);
+  int rc = change(&q, ENOENT, &again);
+  return again && prelux_ask_attr(to, call, &attr) == 0 && attr.ino == ino ? 0 : rc; /* the number goes along */
 }
 
 int prelux_tell_symlink(const struct prelux_route *r, const char *call, const char *target)
 {
+  bool again, fresh = known(r) == 0;
+  char there[PATH_MAX];
   struct prelux_request q = name(r, call, PRELUX_NAME_SYMLINK);
   q.text = target;
-  return tell(&q);
+  int rc = change(&q, EEXIST, &again);
+  return again && fresh && prelux_tell_readlink(r, call, there, sizeof(there)) > 0 && strcmp(there, target) == 0 ? 0 : rc;
 }
 
 int prelux_tell_link(const struct prelux_route *r, const char *call, uint64_t ino)

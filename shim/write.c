@@ -36,6 +36,7 @@ static int judge(const struct prelux_route *r, const char *call, int flags)
   if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) return -EEXIST;
   if (attr.type == PRELUX_DIR) return -EISDIR;
   if (flags & O_DIRECTORY) return -ENOTDIR;
+  if (attr.type == PRELUX_LINK) return -ELOOP;
   if ((flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC)) return 1;
   if (!(attr.mode & 0222) && attr.mode && prelux_sys(SYS_geteuid) != 0) return -EACCES;
   return 0;

@@ -239,7 +239,8 @@ int prelux_client_call(const struct prelux_client_opts *opts, const struct prelu
     *ret_fd = -1;
   if (m->overflow)
     return ret;
-  /* A daemon that goes away in the middle (killed, replaced) is asked again: requests change nothing remote. */
+  /* A daemon that goes away in the middle (killed, replaced) is asked again. Who asks for a change counts that, because the answer
+   * to the second request may be "it is so already". */
   for (int attempt = 0; attempt < ATTEMPTS; attempt++)
   {
     int fd = prelux_client_connect(opts);
@@ -248,7 +249,8 @@ int prelux_client_call(const struct prelux_client_opts *opts, const struct prelu
     const struct prelux_client_slot mine = {fd, socket_ino(fd), (uintptr_t)&status};
     struct prelux_client_slot outer = slot_enter(opts, mine);
     ret = send_message(fd, m);
-    if (ret == 0)
+    bool sent = ret == 0;
+    if (sent)
       ret = receive_reply(opts, &mine, reply, cap, ret_fd, &status);
     else if (ret == -EPIPE || ret == -ECONNRESET || ret == -EBADF || ret == -ENOTSOCK)
       ret = -EPROTO;
@@ -258,6 +260,8 @@ int prelux_client_call(const struct prelux_client_opts *opts, const struct prelu
       *opts->slot = outer;
     if (ret != -EPROTO)
       break;
+    if (sent && opts->ret_lost)
+      ++*opts->ret_lost;
   }
   return ret == 0 ? status : ret;
 }

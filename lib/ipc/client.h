@@ -20,6 +20,7 @@ struct prelux_client_opts {
   unsigned timeout_ms;   /* silence (no frame) after which the daemon counts as hung: -ETIMEDOUT */
   int fd_cloexec;        /* the received fd gets FD_CLOEXEC */
   struct prelux_client_slot *slot; /* may be NULL */
+  int *ret_lost; /* may be NULL: counts the times that the daemon went away with the message, which it may or may not have obeyed */
 };
 
 /* Sends `m`, waits for the reply, which is received into `reply` (PRELUX_MSG_MAX bytes, 8-byte aligned).
