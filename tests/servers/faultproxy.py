@@ -41,9 +41,16 @@ class Fault:
     stall_after: Optional[int] = None   # nothing more after so many bytes, the connection stays open
     close_after: Optional[int] = None   # orderly end after so many bytes
     close_unanswered: bool = False      # end the connection instead of an answer; the upstream sees no request
+    status: Optional[int] = None        # answer this, without a body ...
+    fields: Optional[dict] = None       # ... with these header fields
+    done: bool = False                  # after the upstream has done the work; else it sees no request
     body: bool = False
     method: Optional[str] = None        # only these requests
     times: Optional[int] = None         # so many requests, then none; None: always
+
+    def answer(self):
+        lines = [f"HTTP/1.1 {self.status} Fault", "Content-Length: 0"] + [f"{name}: {value}" for name, value in (self.fields or {}).items()]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
     def takes(self, method):
         return self.times != 0 and self.method in (None, method)
@@ -112,6 +119,13 @@ class Valve:
     def _pause(self, seconds):
         if seconds > 0 and self.stopping.wait(seconds):
             raise Gone
+
+
+class _Nobody:
+    """A client that listens to nothing."""
+
+    def send(self, data):
+        pass
 
 
 class FaultProxy(ThreadServer):
@@ -211,12 +225,20 @@ class FaultProxy(ThreadServer):
         fault = self._take_fault(method, target, fields)
         if fault.close_unanswered:
             return False
+        if fault.status and not fault.done:
+            _copy_body(client, lambda data: None, fields, until_close=False)
+            client.send(fault.answer())
+            return True
         valve = Valve(client, fault, self.stopping)
         answer = self._send_request(client, upstream, head, fields)
         if answer is None:
             answer = _final_head(upstream, valve)
         if not answer:
             return False  # the upstream ended the connection unanswered: so do we
+        if fault.status:
+            _send_answer(upstream, Valve(_Nobody(), Fault(), self.stopping), method, answer)
+            client.send(fault.answer())
+            return True
         reusable = _send_answer(upstream, valve, method, answer)
         closing = "close" in (fields.get("connection", "").lower(), head_fields(answer).get("connection", "").lower())
         return reusable and not closing

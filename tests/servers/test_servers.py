@@ -203,6 +203,23 @@ def test_proxy_breaks_answers(proxied):
     assert len(get(proxy.url + FILE)[2]) == 100_000
 
 
+def test_proxy_answers_itself_before_or_after_the_work(proxied):
+    liar, proxy = proxied
+    client = http.client.HTTPConnection(LOOPBACK, proxy.port, timeout=10)
+    for done, asked in ((False, 0), (True, 1)):
+        proxy.fault("/honest/", status=503, fields={"Retry-After": "0"}, done=done, times=1)
+        client.request("GET", FILE)
+        answer = client.getresponse()
+        assert (answer.status, answer.headers["Retry-After"], answer.read(), liar.count(FILE)) == (503, "0", b"", asked)
+    proxy.fault("/honest/", status=500, times=1)
+    client.request("PUT", FILE, body=b"x" * 300_000)
+    assert client.getresponse().read() == b""
+    client.request("GET", FILE)  # on the same connection
+    assert len(client.getresponse().read()) == 100_000
+    client.close()
+    assert proxy.accepted == 1
+
+
 def test_proxy_faults_are_chosen_by_prefix_method_and_times(proxied):
     _, proxy = proxied
     proxy.fault("/", reset_after=0, times=2)
