@@ -76,19 +76,6 @@ static bool one_tree(const struct side *from, const struct side *to)
   return from->c.r.mapping->tree_id == to->c.r.mapping->tree_id;
 }
 
-/* What the kernel says of names that are no entries of their folders, or have a mapping below. */
-static int check_side(struct side *s)
-{
-  struct prelux_attr attr;
-  struct prelux_route *r = &s->c.r;
-  enum prelux_dots dots = prelux_change_dots(s->c.path);
-  if (dots || r->rel_len == 0) {
-    int rc = dots ? prelux_ask_attr(r, s->c.call, &attr) : 0;
-    return rc ? rc : -EBUSY;
-  }
-  return r->has_below && prelux_ask_attr(r, s->c.call, &attr) == 0 ? -EBUSY : 0;
-}
-
 /* Length of the path below the mapping when `inner` lies in `outer`: > 0; 0: they are one; -1: neither. */
 static long depth_in(const struct prelux_route *outer, const struct prelux_route *inner)
 {
@@ -97,38 +84,67 @@ static long depth_in(const struct prelux_route *outer, const struct prelux_route
   return inner->rel[outer->rel_len] == '/' ? (long)(inner->rel_len - outer->rel_len) : -1;
 }
 
-/* A path that ends in a slash is a folder's: both, or neither. */
-static int check_slashes(struct side *from, struct side *to, unsigned flags)
+static bool is_entry(const struct side *s)
 {
-  struct prelux_attr attr;
-  if (!from->c.r.must_dir && !to->c.r.must_dir) return 0;
-  int rc = prelux_ask_attr(&from->c.r, from->c.call, &attr);
-  if (rc) return rc;
-  if (flags & RENAME_EXCHANGE) return prelux_ask_attr(&to->c.r, to->c.call, &attr);
-  return to->c.r.must_dir && attr.type != PRELUX_DIR ? -ENOTDIR : 0;
+  return s->c.r.rel_len > 0 && !prelux_change_dots(s->c.path);
 }
 
-/* Within one tree. */
-static int change_names(struct side *from, struct side *to, unsigned flags)
+/* Attributes of a side's object, whatever the path ends in; type NONE: there is none. */
+static int look_up(struct side *s, struct prelux_attr *ret)
+{
+  bool must_dir = s->c.r.must_dir;
+  s->c.r.must_dir = false;
+  int rc = prelux_ask_attr(&s->c.r, s->c.call, ret);
+  s->c.r.must_dir = must_dir;
+  if (rc == -ENOENT) ret->type = PRELUX_NONE;
+  return rc == -ENOENT ? 0 : rc;
+}
+
+/* The folder that holds the name; of "x/." that is x itself. */
+static int check_folder_of(struct side *s)
 {
   struct prelux_attr attr;
-  struct prelux_route *a = &from->c.r, *b = &to->c.r;
-  int rc = check_side(from);
-  if (rc == 0) rc = check_side(to);
-  if (rc == -EBUSY && (flags & RENAME_NOREPLACE) && check_side(from) == 0) rc = -EEXIST;
-  if (rc == 0) rc = check_slashes(from, to, flags);
-  if (rc) return rc;
+  if (s->c.r.rel_len == 0) return 0;
+  return is_entry(s) ? prelux_change_parent(&s->c) : prelux_ask_attr(&s->c.r, s->c.call, &attr);
+}
+
+/* The kernel's checks in its order (do_renameat2). 0: nothing is wrong; 1: both are one; -errno. */
+static int check_names(struct side *from, struct side *to, unsigned flags)
+{
+  struct prelux_attr old, new;
+  const struct prelux_route *a = &from->c.r, *b = &to->c.r;
   long below = depth_in(a, b), above = depth_in(b, a);
-  if (below >= 0 || above >= 0) {
-    rc = prelux_change_parent(&to->c);
-    if (rc == 0) rc = prelux_ask_attr(a, from->c.call, &attr);
-    if (rc) return rc;
-    if (below > 0) return -EINVAL;
-    if (flags & RENAME_NOREPLACE) return -EEXIST;
-    if (above > 0) return flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
-    return 0; /* itself */
-  }
-  return prelux_tell_rename(a, b, from->c.call, flags);
+  int rc = check_folder_of(from);
+  if (rc == 0) rc = check_folder_of(to);
+  if (rc) return rc;
+  if (!is_entry(from)) return -EBUSY;
+  if (!is_entry(to)) return flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
+  rc = look_up(from, &old);
+  if (rc == 0 && old.type == PRELUX_NONE) rc = -ENOENT;
+  if (rc == 0) rc = look_up(to, &new);
+  if (rc) return rc;
+  if ((flags & RENAME_NOREPLACE) && new.type != PRELUX_NONE) return -EEXIST;
+  if ((flags & RENAME_EXCHANGE) && new.type == PRELUX_NONE) return -ENOENT;
+  if ((flags & RENAME_EXCHANGE) && new.type != PRELUX_DIR && b->must_dir) return -ENOTDIR;
+  if (old.type != PRELUX_DIR && (a->must_dir || (!(flags & RENAME_EXCHANGE) && b->must_dir))) return -ENOTDIR;
+  if (below > 0) return -EINVAL;
+  if (above > 0) return flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
+  if (below == 0) return 1;
+  return a->has_below || (b->has_below && new.type != PRELUX_NONE) ? -EBUSY : 0;
+}
+
+/* Within one tree. Most names are asked about only when the daemon has refused: which of several errors the program is to see. */
+static int change_names(struct side *from, struct side *to, unsigned flags)
+{
+  const struct prelux_route *a = &from->c.r, *b = &to->c.r;
+  int rc = 0;
+  bool odd = !is_entry(from) || !is_entry(to) || a->must_dir || b->must_dir || a->has_below || b->has_below;
+  if (odd || depth_in(a, b) >= 0 || depth_in(b, a) >= 0) rc = check_names(from, to, flags);
+  if (rc) return rc < 0 ? rc : 0;
+  rc = prelux_tell_rename(a, b, from->c.call, flags);
+  if (rc == 0 || rc == -EIO || rc == -EXDEV) return rc;
+  int why = check_names(from, to, flags);
+  return why < 0 ? why : rc;
 }
 
 static bool bad_flags(unsigned flags)
