@@ -34,7 +34,11 @@ static unsigned how(enum prelux_change_kind kind)
 
 int prelux_change_parent(struct prelux_change *c)
 {
-  struct prelux_route *r = &c->r;
+  return prelux_change_folder(&c->r, c->call);
+}
+
+int prelux_change_folder(struct prelux_route *r, const char *call)
+{
   struct prelux_attr attr;
 
   if (r->rel_len == 0) return 0; /* the mapping root lies in a folder that is not ours, which exists */
@@ -46,7 +50,7 @@ int prelux_change_parent(struct prelux_change *c)
   r->path[cut] = 0;
   r->rel_len = cut - root;
   r->must_dir = true;
-  int rc = prelux_ask_attr(r, c->call, &attr);
+  int rc = prelux_ask_attr(r, call, &attr);
   r->path[cut] = saved;
   r->rel_len = len;
   r->must_dir = must_dir;
@@ -145,7 +149,8 @@ int prelux_change_new(struct prelux_change *c)
 {
   struct prelux_attr attr;
   int rc = prelux_change_check(c);
-  if (rc == 0) rc = prelux_ask_attr(&c->r, c->call, &attr);
+  if (rc) return rc;
+  rc = prelux_ask_attr(&c->r, c->call, &attr);
   if (rc != -ENOENT) return rc ? rc : -EEXIST;
   return prelux_change_parent(c);
 }

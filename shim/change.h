@@ -61,6 +61,8 @@ int prelux_change_new(struct prelux_change *c);
 int prelux_change_no_node(struct prelux_change *c);
 /* Is there a parent folder of c->r? 0, -ENOENT, -ENOTDIR, -EIO, ... */
 int prelux_change_parent(struct prelux_change *c);
+/* The same of a route; r is as it was afterwards. */
+int prelux_change_folder(struct prelux_route *r, const char *call);
 
 /* Closes a descriptor that prelux_write_open() gave: 0, or the -errno that close() would give. No cancellation point. */
 int prelux_change_close(int fd, const char *call);

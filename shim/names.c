@@ -47,7 +47,6 @@ static int act_mknod(struct prelux_change *c)
   case S_IFSOCK:
   case S_IFCHR:
   case S_IFBLK: return prelux_change_no_node(c);
-  case S_IFDIR: return -EPERM;
   default: return -EINVAL;
   }
   int rc = prelux_change_new(c);
@@ -59,7 +58,6 @@ static int act_mknod(struct prelux_change *c)
 static int act_truncate(struct prelux_change *c)
 {
   off_t length = *(const off_t *)c->arg;
-  if (length < 0) return -EINVAL;
   int fd = prelux_write_open(&c->r, c->call, O_WRONLY | O_CLOEXEC | (length ? 0 : O_TRUNC), 0);
   if (fd < 0) return fd;
   int rc = (int)prelux_sys(SYS_ftruncate, fd, length);
@@ -137,23 +135,34 @@ static int real_mknodat(int dirfd, const char *path, mode_t mode, dev_t dev)
                                               : prelux_real.__xmknodat(0, dirfd, path, mode, &dev);
 }
 
+/* The kernel refuses these before it looks at the path. */
+static bool no_node(mode_t mode)
+{
+  mode_t type = mode & S_IFMT;
+  return type != 0 && type != S_IFREG && type != S_IFIFO && type != S_IFSOCK && type != S_IFCHR && type != S_IFBLK;
+}
+
 PRELUX_EXPORT int mknod(const char *path, mode_t mode, dev_t dev)
 {
+  if (no_node(mode)) return real_mknod(path, mode, dev);
   PRELUX_CHANGE_BODY(mknod, MAKE, AT_FDCWD, path, act_mknod, &mode, real_mknod(c.use, mode, dev));
 }
 
 PRELUX_EXPORT int mknodat(int dirfd, const char *path, mode_t mode, dev_t dev)
 {
+  if (no_node(mode)) return real_mknodat(dirfd, path, mode, dev);
   PRELUX_CHANGE_BODY(mknodat, MAKE, dirfd, path, act_mknod, &mode, real_mknodat(c.at, c.use, mode, dev));
 }
 
 PRELUX_EXPORT int __xmknod(int ver, const char *path, mode_t mode, dev_t *dev)
 {
+  if (no_node(mode)) return prelux_real.__xmknod(ver, path, mode, dev);
   PRELUX_CHANGE_BODY(__xmknod, MAKE, AT_FDCWD, path, act_mknod, &mode, prelux_real.__xmknod(ver, c.use, mode, dev));
 }
 
 PRELUX_EXPORT int __xmknodat(int ver, int dirfd, const char *path, mode_t mode, dev_t *dev)
 {
+  if (no_node(mode)) return prelux_real.__xmknodat(ver, dirfd, path, mode, dev);
   PRELUX_CHANGE_BODY(__xmknodat, MAKE, dirfd, path, act_mknod, &mode,
                      prelux_real.__xmknodat(ver, c.at, c.use, mode, dev));
 }
@@ -172,11 +181,13 @@ PRELUX_EXPORT int mkfifoat(int dirfd, const char *path, mode_t mode)
 
 PRELUX_EXPORT int truncate(const char *path, off_t length)
 {
+  if (length < 0) return prelux_real.truncate(path, length); /* EINVAL */
   PRELUX_CHANGE_BODY(truncate, TRUNCATE, AT_FDCWD, path, act_truncate, &length, prelux_real.truncate(c.use, length));
 }
 
 PRELUX_EXPORT int truncate64(const char *path, off64_t length)
 {
+  if (length < 0) return prelux_real.truncate64(path, length);
   PRELUX_CHANGE_BODY(truncate64, TRUNCATE, AT_FDCWD, path, act_truncate, &length,
                      prelux_real.truncate64(c.use, length));
 }

@@ -1,6 +1,7 @@
 #include "shim/write.h"
 
 #include "shim/ask.h"
+#include "shim/change.h"
 #include "shim/fds.h"
 #include "shim/stats.h"
 #include "shim/umask.h"
@@ -20,6 +21,15 @@ bool prelux_writable(const struct prelux_route *r)
 
 /* ---- opening */
 
+__attribute__((noinline)) static int judge_slash(const struct prelux_route *r, const char *call)
+{
+  struct prelux_route own = *r;
+  own.logical = own.path + (r->logical - r->path);
+  own.rel = own.path + (r->rel - r->path);
+  int rc = prelux_change_folder(&own, call);
+  return rc ? rc : -EISDIR;
+}
+
 /* What open(2) says of the path before it makes or changes anything: -errno; 0 go on; 1 nothing is changed, so open it for reading. */
 static int judge(const struct prelux_route *r, const char *call, int flags)
 {
@@ -29,7 +39,7 @@ static int judge(const struct prelux_route *r, const char *call, int flags)
     return rc < 0 ? rc : attr.type == PRELUX_DIR ? 0 : -ENOTDIR;
   }
   if ((flags & O_CREAT) && (flags & O_DIRECTORY)) return -EINVAL;
-  if ((flags & O_CREAT) && r->slash) return -EISDIR;
+  if ((flags & O_CREAT) && r->slash) return judge_slash(r, call);
   int rc = prelux_ask_attr(r, call, &attr);
   if (rc == -ENOENT && (flags & O_CREAT) && !r->must_dir) return 0;
   if (rc < 0) return rc;
