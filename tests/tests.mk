@@ -68,9 +68,8 @@ full: all tools  ## crowds at the promised sizes (1,000,000 names, 20,000,000 lo
 	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -s -p no:cacheprovider tests/integration/test_crowds.py -k "very_many or lookups"
 
 coverage: deps  ## line coverage of unit, posix and integration tests, by gcov
-	$(Q)$(MAKE) COVERAGE=1 all
-	$(Q)PRELUX_BUILD=build-cov $(PYTHON) tests/run.py --coverage meta unit posix integration
-	$(Q)$(PYTHON) tests/coverage.py build-cov
+	$(Q)PRELUX_BUILD=build-cov $(PYTHON) tests/run.py --coverage meta unit posix integration; status=$$?; \
+	  $(PYTHON) tests/coverage.py build-cov && exit $$status
 
 LINT_SRC := $(wildcard lib/*/*.c daemon/*.c cli/*.c shim/*.c)
 lint:  ## clang-tidy and cppcheck over lib/ daemon/ cli/ shim/
