@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "lib/store/attrs.h"
-#include "lib/store/links.h"
 #include "lib/store/stage.h"
 
 static bool asks_always(const struct prelux_view *v)
@@ -203,15 +201,8 @@ int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned f
   size_t len = strlen(object);
   struct prelux_known k;
   int rc = 1;
-  if (prelux_links_known(v->tree, object, len, ret))
-    return 0;
-  if (prelux_links_above(v->tree, object, len))
-    return prelux_problem(why, ELOOP, "%.200s: a name above it is a symbolic link", object);
   if (!force && v->tree->store->stage && prelux_stage_known(v->tree->store->stage, v->tree, object, ret))
-  {
-    prelux_attrs_show(v->tree, object, len, ret);
     return 0;
-  }
   for (int tries = 0; rc == 1 && tries < 3; tries++)
   {
     if (!force && from_memory(v, object, len, flags, &k))
@@ -234,7 +225,6 @@ int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned f
     return prelux_problem(why, not_folder ? ENOTDIR : ENOENT, "%.200s: %s", object,
                           not_folder ? "a name above it is a file" : "not there");
   }
-  prelux_attrs_show(v->tree, object, len, &k);
   *ret = k;
   return 0;
 }
