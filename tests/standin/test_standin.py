@@ -327,6 +327,7 @@ def test_no_master():
 
 # Speed
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["page", "s3"])
 def test_speed(cluster, how):
     path = put(cluster, named(cluster, 1, "speed"), os.urandom(8 * MIB))
