@@ -24,7 +24,8 @@ struct call
   struct prelux_problem *why;
   char *drain;    /* the other buffer, when there is a sink and no target */
   bool sunk;      /* a byte has reached the sink */
-  int64_t told_ms;
+  int64_t told_ms;   /* when progress was told, and at which byte */
+  uint64_t told_at;
   bool transient; /* the last failure may be gone next time */
   char *url;      /* of PRELUX_URL_MAX bytes: where we are after redirects */
 };
@@ -208,9 +209,10 @@ static int tell(struct call *c, struct prelux_net_transfer *t)
   const struct prelux_net_upload *u = c->req->upload;
   int64_t now = prelux_net_now_ms();
   uint64_t done = t->read_at;
-  if (!u || !u->progress || now < c->told_ms + LOOK_MS)
+  if (!u || !u->progress || (now < c->told_ms + LOOK_MS && done - c->told_at < PRELUX_NET_BUFFER)) /* less: sent again */
     return 0;
   c->told_ms = now;
+  c->told_at = done;
   pthread_mutex_unlock(&t->lock);
   int rc = u->progress(u->arg, done);
   pthread_mutex_lock(&t->lock);

@@ -28,7 +28,7 @@ struct prelux_net_tls { const char *ca_file; int insecure; };
 struct prelux_net_upload {
   int fd;                      /* borrowed */
   uint64_t off, len;
-  /* Called about five times a second, on the calling thread, without locks: bytes handed to the connection so far (fewer than
+  /* Called about five times a second and at each MiB, on the calling thread, without locks: bytes handed to the connection so far (fewer than
    * before when they have to be sent again). -errno stops the call, which returns it. NULL: nobody wants to know. */
   int (*progress)(void *arg, uint64_t done);
   void *arg;
