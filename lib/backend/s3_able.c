@@ -136,14 +136,14 @@ static int try_complete(struct trial *t, const char *etag, const char *header)
   return rc;
 }
 
-static int put_part(struct trial *t, char etag[PRELUX_S3_ETAG_MAX])
+static int put_part(struct trial *t, const char *bytes, char etag[PRELUX_S3_ETAG_MAX])
 {
   char query[PRELUX_S3_UPLOAD_ID_MAX * 3 + 64];
   struct prelux_net_answer a;
   int rc = prelux_s3_upload_query(query, sizeof(query), 1, t->id, t->why);
   if (rc < 0)
     return rc;
-  struct prelux_s3_ask request = {.kind = PRELUX_S3_PUTS, .key = t->key, .query = query, .body = "x"};
+  struct prelux_s3_ask request = {.kind = PRELUX_S3_PUTS, .key = t->key, .query = query, .body = bytes};
   int status = ask(t, &request, &a);
   snprintf(etag, PRELUX_S3_ETAG_MAX, "%s", a.etag);
   prelux_net_answer_free(&a);
@@ -159,7 +159,9 @@ static int try_parts(struct trial *t)
     return 0;
   if (rc < 0)
     return rc;
-  rc = put_part(t, etag);
+  rc = put_part(t, "x", etag);
+  if (rc == 0)
+    rc = put_part(t, "yz", etag); /* takes its place: one that streams parts on (rclone) says no */
   if (rc == 0)
     t->caps |= PRELUX_CAP_MULTIPART;
   int absent = rc == 0 ? try_complete(t, etag, ABSENT) : UNABLE;
@@ -195,7 +197,19 @@ static int try_copy(struct trial *t)
   return rc < 0 ? rc : 0;
 }
 
-/* Is an empty object with a slash at its end kept, and listed as what it is? */
+static bool lists(const struct prelux_s3_page *page, const char *key)
+{
+  struct prelux_s3_entry e;
+  for (size_t i = 0; i < prelux_s3_page_count(page); i++)
+  {
+    prelux_s3_page_entry(page, i, &e);
+    if (e.key_len == strlen(key) && memcmp(e.key, key, e.key_len) == 0)
+      return true;
+  }
+  return false;
+}
+
+/* Is an empty object with a slash at its end kept, and listed as what it is? The list also shows how it says names (s3_list.c). */
 static int try_marker(struct trial *t)
 {
   struct prelux_s3_page *page = NULL;
@@ -204,9 +218,9 @@ static int try_marker(struct trial *t)
   if (asprintf(&marker, "%s-folder/", t->key) < 0)
     return prelux_problem(t->why, ENOMEM, "no memory for a key");
   int rc = put(t, marker, "x-amz-meta-prelux: probe", &made);
-  if (rc >= 0 && made && (rc = prelux_s3_first_keys(t->s, marker, "2", &page, t->why)) == 0)
+  if (rc >= 0 && (rc = prelux_s3_first_keys(t->s, t->key, "10", &page, t->why)) == 0)
   {
-    if (prelux_s3_page_count(page) == 1)
+    if (made && lists(page, marker))
       t->caps |= PRELUX_CAP_MKDIR_MARKER;
     prelux_s3_page_free(page);
   }

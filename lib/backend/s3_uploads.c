@@ -148,6 +148,8 @@ static int fetch(struct prelux_s3 *s, const char *prefix, struct page *p, int64_
   p->next_key[0] = p->next_id[0] = 0;
   if (rc == 0)
     rc = get_fields(s, NULL, query, "ListMultipartUploadsResult", on_upload_field, p, ret_now_s, why);
+  if (rc == -ENXIO)
+    rc = 0; /* so gofakes3 (rclone) says that there are none */
   free(query);
   return rc == 0 ? page_decode(p) : rc;
 }

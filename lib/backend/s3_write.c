@@ -82,6 +82,8 @@ int prelux_s3_no_folder(struct prelux_s3 *s, const char *path, const struct prel
   if (cond->must == PRELUX_MUST_BE_VERSION)
     return 0; /* then an object is there, or nothing is put */
   int rc = prelux_s3_is_folder(s, path, why);
+  if (rc == -EPROTO && check_text(path, true, why) < 0)
+    return -EOPNOTSUPP; /* it encodes keys, and says the name raw elsewhere in the document (rclone) */
   if (rc > 0)
     rc = s->base.ops->stat(&s->base, path, &obj, why) < 0 || obj.type == PRELUX_DIR; /* an object with bytes wins */
   if (rc <= 0)

@@ -34,8 +34,13 @@ class Remote:
     part_size = 1 << 20     # for uploads in parts
     mtime_unit_ns = 1       # granularity of KEEP_MTIME
     cannot = ()             # of NAMES
+    breaks_on = ()          # of NAMES: the server fails at it and has it all the same, under another name
     before_1970 = True      # KEEP_MTIME of times before the epoch
     tells_short_parts = True  # complete() notices a part that was never sent
+    knows_part_size = True    # part() refuses one that is too long; else complete() does
+    completes_again = False   # a second complete() says what the first one said, instead of ENXIO
+    late_s = 0                # what a client that died has sent may be done so many seconds later
+    gaps = False              # while the server replaces an object it has neither the old nor the new one, for a moment
 
     def __init__(self, tmp):
         self.tmp = tmp
@@ -148,10 +153,31 @@ def small_disk(tmp, size="24m", options=""):
         subprocess.run(["umount", "-l", root], check=True)
 
 
+def s3(name):
+    """A row's make() of contract_s3.py, which needs what stands above."""
+
+    def make(tmp):
+        from tests.integration import contract_s3
+        return getattr(contract_s3, name)(tmp)
+
+    return make
+
+
+def azurite(tmp):
+    from tests.integration import contract_azure
+    return contract_azure.azurite_remote(tmp)
+
+
 FILE = ALL & ~MKDIR_MARKER
+AZURE = (WRITE | PUT_ABSENT | PUT_VERSION | REMOVE_VERSION | MULTIPART | RENAME_FILE | RENAME_NOREPLACE | MKDIR_MARKER | KEEP_MODE |
+         KEEP_MTIME | SET_ATTR | COPY)
+S3 = WRITE | PUT_ABSENT | PUT_VERSION | REMOVE_VERSION | MULTIPART | RENAME_FILE | RENAME_NOREPLACE | MKDIR_MARKER | COPY
 KINDS = [
     Kind("file", FILE, lambda tmp: contextlib.nullcontext(FileRemote(tmp))),
     Kind("file-tmpfs", FILE, in_memory, asan=False),
     Kind("file-without-tmpfile", FILE, lambda tmp: contextlib.nullcontext(NamedFileRemote(tmp))),
     Kind("file-shared", FILE & ~(PUT_VERSION | REMOVE_VERSION), lambda tmp: contextlib.nullcontext(SharedFileRemote(tmp)), asan=False),
+    Kind("versitygw", S3, s3("versitygw")),
+    Kind("azurite", AZURE, azurite),
+    Kind("rclone", WRITE | RENAME_FILE, s3("rclone"), asan=False),
 ]

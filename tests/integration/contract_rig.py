@@ -1,10 +1,12 @@
 """What the contract suites share: the tool as a client, a remote of each kind, and words for what is right and wrong."""
 
+import os
 import threading
 import urllib.parse
 
 import pytest
 
+from tests.integration import contract_remotes as r
 from tests.integration.contract_remotes import KINDS, Missing
 from tests.integration.test_backends_raw import Tool
 
@@ -123,6 +125,15 @@ def unchanged(remote, client, call, *errnos):
     before, uploads = remote.objects(), remote.uploads()
     bad(call(), *errnos)
     assert remote.objects() == before and remote.uploads() == uploads
+
+
+def folder(remote, client, path):
+    """A folder, and the objects that make it: its own, or one in it where there are no folders of their own."""
+    if remote.caps & (r.MKDIR | r.MKDIR_MARKER):
+        good(client("mkdir", path))
+        return {os.fsencode(path): None}
+    remote.write(path + "/in it", b"x")
+    return {os.fsencode(path + "/in it"): b"x"}
 
 
 def race(first, second):
