@@ -170,7 +170,9 @@ static int add_row(struct prelux_alluxio_etcd *e, const cJSON *row, struct prelu
   size_t len = 0;
   char *plain = text ? unbase64(text, &len) : NULL;
   cJSON *value = plain ? prelux_json_object(plain, len) : NULL;
-  int err = value ? add_value(e->options, value, whole(row, "create_revision"), ret) : -EINVAL;
+  /* A worker that comes back before its lease has ended writes over its key, which then is as old as before; only this is new. */
+  int64_t birth = whole(row, "mod_revision");
+  int err = value ? add_value(e->options, value, birth ? birth : whole(row, "create_revision"), ret) : -EINVAL;
   cJSON_Delete(value);
   free(plain);
   if (err != -EINVAL)

@@ -102,6 +102,8 @@ int prelux_alluxio_page_get(struct prelux_alluxio *x, const struct prelux_alluxi
   if (part->pos > before)
     prelux_alluxio_count(x->health, PRELUX_ALLUXIO_FROM_PAGES, part->pos - before);
   prelux_alluxio_page_found(x->pages, word == PRELUX_ALLUXIO_YES);
+  if (f.other) /* cut short, or the worker has come back with another size: its proof is looked at again */
+    prelux_alluxio_proof_stands(x, r, w, page_size);
   prelux_net_answer_free(&a);
   free(url);
   return word;

@@ -57,5 +57,8 @@ void prelux_alluxio_proof_taste(struct prelux_alluxio_proof *p, uint64_t off, co
  * it. Must follow each begin. */
 void prelux_alluxio_proof_end(struct prelux_alluxio *x, const struct prelux_alluxio_round *r, const struct prelux_alluxio_name *n,
                               const char *id, const struct prelux_object *expect, struct prelux_alluxio_proof *p);
+/* After pages of this size have been read from w: has it been the size all the time? A few bytes are asked for, twice. */
+bool prelux_alluxio_proof_stands(struct prelux_alluxio *x, const struct prelux_alluxio_round *r,
+                                 const struct prelux_alluxio_worker *w, uint64_t size);
 
 #endif

@@ -11,7 +11,11 @@
  * them (the last one is loaded by a range of some bytes at the object's end). When that fails, page 0 is asked how long it is: a
  * length L that fits neither P nor the file is a candidate for Q, which takes the second proof. What is proven replaces P.
  *
- * A proof holds for one worker, one registration of it, and five minutes. */
+ * A proof holds for one worker, one registration of it, and five minutes. Workers of a list never register, and of the others we
+ * hear late: meanwhile one may have come back with another page size, whose pages may be as long as ours. So the two pages of
+ * the proof are kept in mind, as witnesses, and whoever has read pages asks for some bytes of both once more, afterwards: they are
+ * as they were, so it has been the same size all the time. When one of them is not (it may be evicted, too), the proof is void and
+ * what was read is not used. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -31,7 +35,23 @@
 #define LUCK_MAX 16
 #define LUCK_FIRST 4
 #define KNOWN_MAX 4096           /* workers; beyond: the one whose proof is oldest gives way */
+#define LENGTH_ONLY 1u           /* of a witness: there is a byte, whichever */
 #define EVERY 8                  /* out of luck: pages are tried in one read of so many */
+
+/* Some bytes of a page that was there when the size was proven. */
+struct witness
+{
+  uint64_t page, off;
+  bool to_end;       /* they reach to the page's end */
+  unsigned len;      /* how many; of more than LENGTH_ONLY the values are known */
+  unsigned char bytes[PRELUX_ALLUXIO_SAMPLE];
+};
+
+struct witnesses
+{
+  char id[PRELUX_ALLUXIO_ID_SIZE];
+  struct witness full, tail; /* a page of at least the size, and the last one */
+};
 
 struct known
 {
@@ -42,6 +62,7 @@ struct known
   int64_t proven_ms, try_ms;
   int tries;
   bool at_work;      /* somebody is proving */
+  struct witnesses witnesses; /* of what is proven */
 };
 
 struct prelux_alluxio_pages
@@ -250,6 +271,7 @@ struct proving
   const char *id;
   const struct prelux_object *expect;
   struct prelux_alluxio_proof *proof;
+  struct witnesses seen;
 };
 
 static int on_head(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len)
@@ -283,30 +305,41 @@ static uint64_t length_of_first(struct proving *v)
   return length;
 }
 
-/* Does page n hold exactly these bytes from off on (len 0: to its end)? */
-static bool page_has(struct proving *v, uint64_t n, uint64_t off, uint64_t len, const unsigned char *want, size_t want_len)
+/* Does the page hold exactly these bytes there? */
+static bool testifies(struct prelux_alluxio *x, const struct prelux_alluxio_round *r, const struct prelux_alluxio_worker *worker,
+                      const char *id, const struct witness *w)
 {
   struct prelux_net_answer a;
   char *url, length[40] = "";
-  if (!prelux_alluxio_health_usable(v->w->health, PRELUX_ALLUXIO_HTTP))
+  if (!prelux_alluxio_health_usable(worker->health, PRELUX_ALLUXIO_HTTP))
     return false;
-  if (len)
-    snprintf(length, sizeof(length), "&length=%" PRIu64, len);
+  if (!w->to_end)
+    snprintf(length, sizeof(length), "&length=%u", w->len);
   bool good = false;
-  if (asprintf(&url, "%s/v1/file/%s/page/%" PRIu64 "?offset=%" PRIu64 "%s", v->w->http, v->id, n, off, length) >= 0)
+  if (asprintf(&url, "%s/v1/file/%s/page/%" PRIu64 "?offset=%" PRIu64 "%s", worker->http, id, w->page, w->off, length) >= 0)
   {
     struct prelux_net_request req = {.method = "GET",
                                      .url = url,
                                      .max_body = 2 * PRELUX_ALLUXIO_SAMPLE,
-                                     .born_after_ms = v->r->view->born_ms,
+                                     .born_after_ms = r->view->born_ms,
                                      .connect_ms = PRELUX_ALLUXIO_CONNECT_MS,
                                      .stall_s = PRELUX_ALLUXIO_META_STALL_S};
-    int rc = prelux_net_call(v->x->net, &req, &a, NULL);
-    good = rc == 0 && a.status == 200 && a.body_len == want_len && memcmp(a.body, want, want_len) == 0;
+    int rc = prelux_net_call(x->net, &req, &a, NULL);
+    good = rc == 0 && a.status == 200 && a.body_len == w->len &&
+           (w->len <= LENGTH_ONLY || memcmp(a.body, w->bytes, w->len) == 0);
     prelux_net_answer_free(&a);
     free(url);
   }
-  prelux_alluxio_health_done(v->w->health, PRELUX_ALLUXIO_HTTP);
+  prelux_alluxio_health_done(worker->health, PRELUX_ALLUXIO_HTTP);
+  return good;
+}
+
+/* As testifies(); a good one is kept. */
+static bool call_witness(struct proving *v, struct witness *keep, const struct witness *w)
+{
+  bool good = testifies(v->x, v->r, v->w, v->id, w);
+  if (good)
+    *keep = *w;
   return good;
 }
 
@@ -338,7 +371,15 @@ static bool at_least(struct proving *v)
 {
   const struct prelux_alluxio_sample *f = &v->proof->full;
   uint64_t size = v->proof->page_size, edge = f->at + f->len;
-  return f->len && f->have == f->len && page_has(v, edge / size - 1, size - f->len, f->len, f->bytes, f->len);
+  struct witness w = {.page = edge / size - 1, .off = size - f->len, .len = f->len};
+  memcpy(w.bytes, f->bytes, sizeof(w.bytes));
+  return f->len && f->have == f->len && call_witness(v, &v->seen.full, &w);
+}
+
+/* A page 0 of that length was just seen: it has a last byte. */
+static bool as_long_as(struct proving *v, uint64_t size)
+{
+  return call_witness(v, &v->seen.full, &(struct witness){.page = 0, .off = size - LENGTH_ONLY, .len = LENGTH_ONLY});
 }
 
 /* Q <= size */
@@ -349,7 +390,9 @@ static bool at_most(struct proving *v, uint64_t size)
   if (n == 0 || !have_tail(v))
     return false;
   unsigned k = rest < t->len ? (unsigned)rest : t->len;
-  return page_has(v, n, rest - k, 0, t->bytes + t->len - k, k);
+  struct witness w = {.page = n, .off = rest - k, .to_end = true, .len = k};
+  memcpy(w.bytes, t->bytes + t->len - k, k);
+  return call_witness(v, &v->seen.tail, &w);
 }
 
 static void size_text(uint64_t size, char *out, size_t cap)
@@ -377,7 +420,8 @@ static void say(struct prelux_alluxio_pages *p, uint64_t exact, uint64_t larger)
 }
 
 /* birth: of the life that was asked about. A worker that has started anew meanwhile has proven nothing. */
-static void conclude(struct prelux_alluxio_pages *p, struct known *k, int64_t birth, uint64_t proven, uint64_t larger)
+static void conclude(struct prelux_alluxio_pages *p, struct known *k, int64_t birth, uint64_t proven, uint64_t larger,
+                     const struct witnesses *seen)
 {
   int64_t now = prelux_alluxio_now_ms();
   pthread_mutex_lock(&p->lock);
@@ -386,6 +430,8 @@ static void conclude(struct prelux_alluxio_pages *p, struct known *k, int64_t bi
   k->at_work = false;
   k->proven = proven;
   k->proven_ms = now;
+  if (proven)
+    k->witnesses = *seen;
   k->tries = proven ? 0 : k->tries + 1;
   int over = k->tries - TRIES_FREE;
   k->try_ms = over <= 0 ? 0 : now + (over < 9 ? (int64_t)TRY_AGAIN_MS << over : TRY_AGAIN_MAX_MS);
@@ -420,21 +466,62 @@ void prelux_alluxio_proof_end(struct prelux_alluxio *x, const struct prelux_allu
                               const char *id, const struct prelux_object *expect, struct prelux_alluxio_proof *p)
 {
   uint64_t proven = 0, larger = 0, ours = p->page_size;
+  struct proving v = {.x = x, .r = r, .name = n, .id = id, .expect = expect, .proof = p};
   if (!p->known)
     return;
   if (id && same_worker(x->pages, p->known, r))
   {
-    struct proving v = {.x = x, .r = r, .w = r->workers[0], .name = n, .id = id, .expect = expect, .proof = p};
+    v.w = r->workers[0];
+    snprintf(v.seen.id, sizeof(v.seen.id), "%s", id);
     if (expect->size > ours && at_least(&v) && at_most(&v, ours))
       proven = ours;
     uint64_t length = proven ? UINT64_MAX : length_of_first(&v);
     if (length != UINT64_MAX && length != (ours < expect->size ? ours : expect->size))
     {
-      if (length < expect->size && length >= LEAST && at_most(&v, length))
+      if (length < expect->size && length >= LEAST && at_most(&v, length) && as_long_as(&v, length))
         proven = length;
       else if (length > ours)
         larger = length;
     }
   }
-  conclude(x->pages, p->known, r->n ? r->workers[0]->birth : 0, proven, larger);
+  conclude(x->pages, p->known, r->n ? r->workers[0]->birth : 0, proven, larger, &v.seen);
+}
+
+/* Afterwards */
+
+static bool witnesses_of(struct prelux_alluxio_pages *p, const struct prelux_alluxio_worker *w, uint64_t size, struct witnesses *ret)
+{
+  pthread_mutex_lock(&p->lock);
+  const struct known *k = find(p, w);
+  bool there = k && k->proven == size; /* of five minutes the read may have taken some */
+  if (there)
+    *ret = k->witnesses;
+  pthread_mutex_unlock(&p->lock);
+  return there;
+}
+
+/* Unless somebody has proven it anew. */
+static void make_void(struct prelux_alluxio_pages *p, const struct prelux_alluxio_worker *w, const struct witnesses *of)
+{
+  pthread_mutex_lock(&p->lock);
+  struct known *k = find(p, w);
+  if (k && memcmp(&k->witnesses, of, sizeof(*of)) == 0)
+  {
+    k->proven = 0;
+    k->tries = 0;
+    k->try_ms = 0;
+  }
+  pthread_mutex_unlock(&p->lock);
+}
+
+bool prelux_alluxio_proof_stands(struct prelux_alluxio *x, const struct prelux_alluxio_round *r,
+                                 const struct prelux_alluxio_worker *w, uint64_t size)
+{
+  struct witnesses all;
+  if (!witnesses_of(x->pages, w, size, &all))
+    return false;
+  bool good = testifies(x, r, w, all.id, &all.full) && testifies(x, r, w, all.id, &all.tail);
+  if (!good)
+    make_void(x->pages, w, &all);
+  return good;
 }

@@ -53,12 +53,24 @@ static void prime(struct prelux_alluxio_reading *r, const struct prelux_alluxio_
   pthread_mutex_unlock(&r->prime_lock);
 }
 
+/* Pages are all from one worker, whose page size can be vouched for afterwards. */
+static bool may_page(struct prelux_alluxio_reading *r, const struct prelux_alluxio_worker *owner)
+{
+  pthread_mutex_lock(&r->prime_lock);
+  if (!r->paged_by[0])
+    snprintf(r->paged_by, sizeof(r->paged_by), "%s", owner->address);
+  bool same = strcmp(r->paged_by, owner->address) == 0;
+  pthread_mutex_unlock(&r->prime_lock);
+  return same;
+}
+
 static enum prelux_alluxio_word by_pages(struct prelux_alluxio_reading *r, const struct prelux_alluxio_round *round,
                                          struct prelux_alluxio_part *p, int *ret_rc, struct prelux_problem *why)
 {
   const struct prelux_alluxio_worker *owner = round->workers[0];
   enum prelux_alluxio_word word = PRELUX_ALLUXIO_YES;
-  if (round->view->trust == PRELUX_ALLUXIO_RING_GUESSED || !prelux_alluxio_page_proven(r->x->pages, owner, r->page_size))
+  if (round->view->trust == PRELUX_ALLUXIO_RING_GUESSED || !prelux_alluxio_page_proven(r->x->pages, owner, r->page_size) ||
+      !may_page(r, owner))
     return PRELUX_ALLUXIO_SILENT;
   atomic_store(&r->strayed, true);
   while (p->pos < p->end && word == PRELUX_ALLUXIO_YES)
@@ -68,7 +80,10 @@ static enum prelux_alluxio_word by_pages(struct prelux_alluxio_reading *r, const
       return PRELUX_ALLUXIO_SILENT;
     word = prelux_alluxio_page_get(r->x, round, owner, r->id, r->page_size, p, ret_rc, why);
     if (p->pos > before)
+    {
       atomic_store(&r->unverified, true);
+      atomic_store(&r->paged, true);
+    }
   }
   if (word != PRELUX_ALLUXIO_YES) /* where one page is missing others are */
     atomic_store(&r->pages, false);
@@ -206,6 +221,17 @@ static int on_bytes(void *arg, uint64_t off, const void *buf, size_t len)
   return rc;
 }
 
+/* Pages have been read: had they the size all the time? The worker may have started anew with another one. */
+static bool pages_fit(struct prelux_alluxio_reading *r, const struct prelux_alluxio_round *round)
+{
+  if (!atomic_load(&r->paged))
+    return true;
+  for (size_t i = 0; i < round->n; i++)
+    if (strcmp(round->workers[i]->address, r->paged_by) == 0)
+      return prelux_alluxio_proof_stands(r->x, round, round->workers[i], r->page_size);
+  return false;
+}
+
 /* Is the object, now that its bytes have been read, still the one that was expected? */
 static int verify(struct prelux_alluxio_reading *r, struct prelux_problem *why)
 {
@@ -214,11 +240,15 @@ static int verify(struct prelux_alluxio_reading *r, struct prelux_problem *why)
   struct prelux_problem mine = {0};
   struct prelux_object now;
   int rc = prelux_alluxio_round_init(r->x, &round, r->name->ufs, &mine);
+  bool fit = pages_fit(r, &round);
   if (rc == 0)
     rc = prelux_alluxio_stat_workers(r->x, &round, r->name, &now, &mine);
   if (rc == -EIO)
     rc = prelux_alluxio_under_stat(r->x, r->name->path, PRELUX_ALLUXIO_NO_WORKER, &now, &mine);
   prelux_alluxio_round_release(&round);
+  if (!fit)
+    return prelux_problem(why, ESTALE, "/%s: the pages it was read from may be of another size than %s was proven to have", r->name->path,
+                          r->paged_by);
   if (rc < 0)
     return prelux_problem(why, ESTALE, "/%s: whether it changed while it was read cannot be told: %.300s", r->name->path, mine.text);
   if (now.type == PRELUX_FILE && prelux_alluxio_equal(&now, expect))

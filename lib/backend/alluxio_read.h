@@ -17,6 +17,8 @@ struct prelux_alluxio_reading {
   atomic_bool strayed;    /* not all came from the owner's S3 port */
   pthread_mutex_t prime_lock;
   uint64_t primed; /* under it: pages loaded by their last byte, up to this number */
+  char paged_by[320]; /* under it: the address whose pages are used */
+  atomic_bool paged;  /* pages have brought bytes */
   /* The calling thread's: */
   struct prelux_alluxio_proof proof;
   prelux_read_fn sink;

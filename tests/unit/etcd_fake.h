@@ -181,7 +181,7 @@ static inline void etcd_fake_set(struct etcd_fake *e, const char *const *values,
   for (size_t i = 0; values[i]; i++)
   {
     char *value = fake_base64(values[i]);
-    fprintf(f, "%s{\"key\":\"eA==\",\"create_revision\":\"%d\",\"value\":\"%s\",\"lease\":\"2324035519251052555\"}", i ? "," : "",
+    fprintf(f, "%s{\"key\":\"eA==\",\"create_revision\":\"2\",\"mod_revision\":\"%d\",\"value\":\"%s\",\"lease\":\"2324035519251052555\"}", i ? "," : "",
             births ? births[i] : 5, value);
     free(value);
   }
