@@ -92,8 +92,8 @@ int prelux_cli_library(const struct prelux_cli *cli, char *out, size_t cap);
 /* What LD_PRELOAD has to say: the library by a path that ld.so can read, then what was there. 0, or exit status. */
 int prelux_cli_preload(const struct prelux_cli *cli, char *out, size_t cap);
 
-/* Value of PRELUX_PREFIXES for the registered table, malloc'd; NULL: the table cannot be read. */
-char *prelux_cli_prefixes(const struct prelux_cli *cli);
+/* Value of PRELUX_PREFIXES for the registered table, malloc'd; NULL: the table cannot be read. *ret_writes: some mapping can be written to. */
+char *prelux_cli_prefixes(const struct prelux_cli *cli, bool *ret_writes);
 
 /* elf.c: what keeps a preload out of a program */
 struct prelux_cli_finding {
@@ -149,6 +149,8 @@ int prelux_cmd_ls(struct prelux_cli *cli);
 int prelux_cmd_stat(struct prelux_cli *cli);
 int prelux_cmd_prefetch(struct prelux_cli *cli);
 int prelux_cmd_evict(struct prelux_cli *cli);
+int prelux_cmd_flush(struct prelux_cli *cli);
+int prelux_cmd_pending(struct prelux_cli *cli);
 int prelux_cmd_load(struct prelux_cli *cli);
 int prelux_cmd_daemon(struct prelux_cli *cli);
 int prelux_cmd_version(struct prelux_cli *cli);

@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/cli.h"
+#include "cli/uploads.h"
 #include "include/prelux/ctl.h"
 #include "lib/ipc/runtime.h"
 
@@ -53,6 +53,16 @@ static int status(struct prelux_cli *cli)
   return 0;
 }
 
+/* What was written is sent, within the grace; what is not stays for the next daemon, and is named. True: something is left. */
+static bool drain(struct prelux_cli *cli)
+{
+  struct prelux_uploads u = {.quiet = true, .progress = true, .told_ns = prelux_cli_wall()};
+  cJSON *o = NULL;
+  bool left = prelux_cli_wait_uploads(cli, &u, &o) == 0 && prelux_cli_list_uploads(o) > 0;
+  cJSON_Delete(o);
+  return left;
+}
+
 /* Asks it to end and waits until it has; a daemon that has gone by itself is success. */
 static int stop(struct prelux_cli *cli)
 {
@@ -65,7 +75,9 @@ static int stop(struct prelux_cli *cli)
     return err == -ENOTCONN ? 0 : prelux_cli_fail("the daemon does not answer: %s", strerror(-err));
   }
   pid_t pid = (pid_t)prelux_json_num(answer, "pid", 0);
+  double pending = prelux_json_num(answer, "pending_uploads", 0);
   cJSON_Delete(answer);
+  bool stays = pending > 0 && !prelux_cli_option(cli, "no-wait") && drain(cli);
   prelux_cli_ask(cli, &end, &answer, &err);
   cJSON_Delete(answer);
   if (err != 0 && err != -EPROTO && err != -ENOTCONN) /* it may be gone before it has answered */
@@ -78,7 +90,7 @@ static int stop(struct prelux_cli *cli)
     if (fd >= 0)
       close(fd);
     if (fd < 0 && kill(pid, 0) < 0)
-      return 0;
+      return stays ? PRELUX_EXIT_DEGRADED : 0;
     nanosleep(&(struct timespec){0, 20000000}, NULL);
   }
   return prelux_cli_fail("process %ld has not ended after %d s", (long)pid, STOP_SECONDS);

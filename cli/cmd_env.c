@@ -22,8 +22,9 @@ static void print_export(const char *name, const char *value)
   puts("'");
 }
 
-char *prelux_cli_prefixes(const struct prelux_cli *cli)
+char *prelux_cli_prefixes(const struct prelux_cli *cli, bool *ret_writes)
 {
+  *ret_writes = false;
   struct stat st;
   char *text = NULL;
   int fd = open(cli->table_path, O_RDONLY | O_CLOEXEC);
@@ -34,6 +35,9 @@ char *prelux_cli_prefixes(const struct prelux_cli *cli)
     return NULL;
   if (prelux_table_check(map, (size_t)st.st_size) == 0)
   {
+    const struct prelux_table *t = map;
+    for (uint32_t i = 0; i < t->n_mappings; i++)
+      *ret_writes |= (prelux_table_mappings(t)[i].flags & PRELUX_MAPPING_WRITE) != 0;
     size_t n = prelux_prefixes_format(map, NULL, 0);
     text = malloc(n + 1);
     if (text)
@@ -51,7 +55,8 @@ int prelux_cmd_env(struct prelux_cli *cli)
     ret = prelux_cli_preload(cli, preload, sizeof preload);
   if (ret != 0)
     return ret;
-  char *prefixes = prelux_cli_prefixes(cli);
+  bool writes;
+  char *prefixes = prelux_cli_prefixes(cli, &writes);
   if (!prefixes)
     return prelux_cli_fail("%s: cannot be read", cli->table_path);
   if (cli->json)

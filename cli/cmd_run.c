@@ -6,7 +6,10 @@
  *
  * A program below a mapping exists for processes with the library only, and so do links to it, interpreters and folders of
  * PATH; some programs want more than LD_PRELOAD (shared libasan). All of that the library's own exec knows. Therefore the
- * child executes this very program again, with the library loaded (--exec-inside), which executes the other. */
+ * child executes this very program again, with the library loaded (--exec-inside), which executes the other.
+ *
+ * At the end, where the configuration can be written to, what was begun since the start is waited for; a SIGTERM, before or meanwhile, gives
+ * that as long as `grace`. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,7 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cli/cli.h"
+#include "cli/uploads.h"
+#include "include/prelux/ctl.h"
 #include "lib/map/prefixes.h"
 
 #define STATUS_NOT_EXECUTABLE 126
@@ -97,7 +101,8 @@ static int reap(pid_t child)
   return ret;
 }
 
-static int attend(pid_t child, const sigset_t *set)
+/* *ret_told: CLOCK_REALTIME of the first SIGTERM, 0: none. */
+static int attend(pid_t child, const sigset_t *set, int64_t *ret_told)
 {
   for (;;)
   {
@@ -106,12 +111,14 @@ static int attend(pid_t child, const sigset_t *set)
     if (status >= 0)
       return status;
     int sig = sigwaitinfo(set, &info);
+    if (sig == SIGTERM && !*ret_told)
+      *ret_told = prelux_cli_wall();
     if (sig > 0 && sig != SIGCHLD && info.si_code <= 0)
       kill(child, sig);
   }
 }
 
-static int start(const struct prelux_cli *cli)
+static int start(const struct prelux_cli *cli, sigset_t *ret_set, int64_t *ret_told)
 {
   sigset_t set, before;
   struct sigaction usual = {.sa_handler = SIG_DFL}, old;
@@ -131,7 +138,50 @@ static int start(const struct prelux_cli *cli)
       sigaction(SIGCHLD, &old, NULL);
     become_program(cli, &before);
   }
-  return attend(child, &set);
+  *ret_set = set;
+  return attend(child, &set, ret_told);
+}
+
+/* Uploads of this run, as far as can be told: begun since its start, below its configuration's mappings. */
+struct run {
+  struct prelux_uploads uploads;
+  bool writes;
+  double failed; /* tries that had failed before */
+  int64_t told;
+};
+
+static double failed_tries(struct prelux_cli *cli, const struct prelux_uploads *u)
+{
+  cJSON *o = NULL;
+  double n = prelux_cli_ask_uploads(cli, u, PRELUX_CTL_PENDING, 0, &o) == 0 ? prelux_json_num(o, "failed_tries", 0) : 0;
+  cJSON_Delete(o);
+  return n;
+}
+
+/* The program has ended with `status`; the exit status of the run. */
+static int wait_for_uploads(struct prelux_cli *cli, struct run *r, int status)
+{
+  bool strict = prelux_cli_option(cli, "strict") != NULL, missing;
+  cJSON *o = NULL;
+  r->uploads.told_ns = r->told;
+  if (prelux_cli_option(cli, "no-wait") || prelux_cli_wait_uploads(cli, &r->uploads, &o) != 0)
+  {
+    if (!prelux_cli_option(cli, "no-wait") && status == 0)
+      status = PRELUX_EXIT_DEGRADED;
+    cJSON_Delete(o);
+    return status;
+  }
+  missing = prelux_json_num(o, "count", 0) - prelux_json_num(o, "open", 0) > 0;
+  if (missing)
+    prelux_cli_list_uploads(o);
+  double failed = prelux_json_num(o, "failed_tries", 0);
+  if (strict && !missing && failed > (failed < r->failed ? 0 : r->failed))
+  {
+    prelux_cli_fail("some uploads failed (--strict): see `prelux errors`");
+    missing = true;
+  }
+  cJSON_Delete(o);
+  return missing && status == 0 ? PRELUX_EXIT_DEGRADED : status;
 }
 
 int prelux_cmd_run(struct prelux_cli *cli)
@@ -142,14 +192,21 @@ int prelux_cmd_run(struct prelux_cli *cli)
     ret = prelux_cli_preload(cli, preload, sizeof preload);
   if (ret != 0)
     return ret;
-  char *prefixes = prelux_cli_prefixes(cli);
+  sigset_t signals;
+  struct run r = {.uploads = {.table = true, .quiet = true, .progress = true, .signals = &signals}};
+  char *prefixes = prelux_cli_prefixes(cli, &r.writes);
   if (!prefixes)
     return prelux_cli_fail("%s: cannot be read", cli->table_path);
   if (setenv("LD_PRELOAD", preload, 1) < 0 || setenv("PRELUX_CONFIG", cli->table_path, 1) < 0 || setenv(PRELUX_PREFIXES_ENV, prefixes, 1) < 0)
     return prelux_cli_fail("environment: %s", strerror(errno));
   free(prefixes);
   int session = open_session(cli);
-  ret = start(cli);
+  if (r.writes && prelux_cli_option(cli, "strict"))
+    r.failed = failed_tries(cli, &r.uploads);
+  r.uploads.after = prelux_cli_wall();
+  ret = start(cli, &signals, &r.told);
+  if (r.writes)
+    ret = wait_for_uploads(cli, &r, ret);
   if (session >= 0)
     close(session);
   return ret;

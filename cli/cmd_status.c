@@ -87,6 +87,15 @@ static void print_mappings(const cJSON *mappings)
   }
 }
 
+static void print_pending(const cJSON *p)
+{
+  char size[24];
+  if (prelux_json_num(p, "count", 0) > 0)
+    printf("\nuploads   %.0f wait (%s), %.0f are open, %.0f were refused: see `prelux pending list`\n", prelux_json_num(p, "waiting", 0),
+           prelux_print_size(size, sizeof size, prelux_json_num(p, "bytes", 0)), prelux_json_num(p, "open", 0),
+           prelux_json_num(p, "refused", 0) + prelux_json_num(p, "recovered", 0));
+}
+
 int prelux_cmd_status(struct prelux_cli *cli)
 {
   const struct prelux_cli_call call = {.verb = PRELUX_CTL_STATUS, .table = true};
@@ -111,6 +120,7 @@ int prelux_cmd_status(struct prelux_cli *cli)
   print_cache(cJSON_GetObjectItemCaseSensitive(answer, "cache"));
   print_backends(backends);
   print_mappings(mappings);
+  print_pending(cJSON_GetObjectItemCaseSensitive(answer, "pending"));
   if (cJSON_GetArraySize(errors) > 0)
     printf("\n%d recent errors: see `prelux errors`\n", cJSON_GetArraySize(errors));
   cJSON_Delete(answer);

@@ -18,8 +18,11 @@ const struct prelux_cli_command prelux_cli_commands[] = {
     {.name = "run", .args = "[--] CMD [ARG...]", .program = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_run,
      .help = "run a program that sees the mappings",
      .more = "The exit status is the program's own: 128+n when signal n ended it, 127 when it was not found, 126 when it could\n"
-             "not be executed. Signals sent to prelux are passed on to the program; as process 1 it reaps orphans.",
-     .options = {{"no-wait", 0, NULL, "at the end do not wait for uploads (reading only: there are none)"}}},
+             "not be executed. Signals sent to prelux are passed on to the program; as process 1 it reaps orphans.\n"
+             "At the end it waits for the uploads of what was written, as long as they get on (after SIGTERM for `grace`); when\n"
+             "something is not on the remote then, it says what, and the exit status is 3 instead of 0.",
+     .options = {{"no-wait", 0, NULL, "at the end do not wait for uploads"},
+                 {"strict", 0, NULL, "exit status 3 when any upload failed, were it sent later"}}},
     {.name = "env", .json = true, .run = prelux_cmd_env,
      .help = "print the environment that makes programs see the mappings",
      .more = "For a shell: eval \"$(prelux env)\""},
@@ -54,6 +57,18 @@ const struct prelux_cli_command prelux_cli_commands[] = {
     {.name = "evict", .args = "PATH...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_evict,
      .help = "drop files from the cache, and what is known of them",
      .more = "Files that a program has open stay. Exit status 3 when some did."},
+    {.name = "flush", .args = "[PATH...]", .json = true, .max_args = -1, .run = prelux_cmd_flush,
+     .help = "wait until what was written is on the remote",
+     .more = "Without PATH: all of the configuration. What was put off is tried at once. Exit status 3 when something is left:\n"
+             "refused, still open, or failing without an end in sight (for as long as `grace`).",
+     .options = {{"timeout", 0, "SECONDS", "wait so long at most"}}},
+    {.name = "pending", .args = "list|retry|drop|export ...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_pending,
+     .help = "show what was written and is not on the remote; try it again, drop it, copy it out",
+     .more = "list [PATH...]   files with their ID, state (open, waiting, sending, refused, recovered) and why\n"
+             "retry ID         send it again, on the same condition: what the remote has now must be what its writer began from\n"
+             "drop ID          give its bytes up; the path shows the remote's object\n"
+             "export ID FILE   copy its bytes to a new FILE; it stays",
+     .options = {{"overwrite", 0, NULL, "retry: whatever the remote has now"}}},
     {.name = "load", .args = "submit|progress|stop PATH", .json = true, .min_args = 2, .max_args = 2, .run = prelux_cmd_load,
      .help = "have the remote (Alluxio) read a path into its own caches",
      .more = "PATH is a mapped path, or the remote's own URI (s3://...) below the root of a backend of the configuration.\n"
@@ -68,7 +83,9 @@ const struct prelux_cli_command prelux_cli_commands[] = {
                  {"bandwidth", 0, "SIZE", "submit: at most so many bytes a second (10MiB)"}}},
     {.name = "daemon", .args = "start|stop|status|log", .json = true, .min_args = 1, .max_args = 1, .run = prelux_cmd_daemon,
      .help = "start, stop or look at the daemon",
-     .options = {{"level", 0, "LEVEL", "log: set the level (error, warn, info, debug) instead of printing the log"},
+     .more = "stop sends what was written before, within `grace`; exit status 3 when something stays for the next daemon.",
+     .options = {{"no-wait", 0, NULL, "stop: at once; what was written stays for the next daemon"},
+                 {"level", 0, "LEVEL", "log: set the level (error, warn, info, debug) instead of printing the log"},
                  {"last", 'n', "N", "log: only the last N lines"}}},
     {.name = "version", .json = true, .run = prelux_cmd_version, .help = "print the versions of prelux and of the running daemon"},
     {.name = NULL},

@@ -8,6 +8,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/files.h"
+#include "daemon/pending.h"
 #include "daemon/request_write.h"
 #include "daemon/watch.h"
 #include "lib/base/errlog.h"
@@ -69,6 +70,7 @@ static void take_rules(const struct prelux_conf_mapping *m, bool able, struct pr
 static void begin_writing(struct prelux_daemon *d, struct prelux_store *store)
 {
   struct prelux_problem why = {0};
+  prelux_store_hear(store, prelux_pending_refused, d);
   if (prelux_store_writable(store, &why) < 0)
     prelux_error("%s", why.text);
   else
@@ -168,6 +170,7 @@ static int open_all(struct prelux_daemon *d, const struct prelux_compile *in, st
   t->n_mappings = (uint32_t)n;
   t->broken = in->error != NULL;
   t->idle_ns = in->conf->idle_exit_ns;
+  t->grace_ns = in->conf->grace_ns;
   memcpy(t->bound, in->bound, sizeof t->bound);
   for (size_t i = 0; i < n; i++)
   {

@@ -30,6 +30,10 @@ static const struct prelux_verb verbs[] = {
     {.name = PRELUX_CTL_LOG, .max_args = 1, .run = prelux_ctl_log},
     {.name = PRELUX_CTL_DOCTOR, .crew = true, .run = prelux_ctl_doctor},
     {.name = PRELUX_CTL_TABLES, .run = prelux_ctl_tables},
+    {.name = PRELUX_CTL_PENDING, .max_args = PRELUX_CTL_ARGS, .run = prelux_ctl_pending},
+    {.name = PRELUX_CTL_FLUSH, .max_args = PRELUX_CTL_ARGS, .run = prelux_ctl_flush},
+    {.name = PRELUX_CTL_PENDING_RETRY, .min_args = 1, .max_args = 2, .run = prelux_ctl_pending_retry},
+    {.name = PRELUX_CTL_PENDING_DROP, .min_args = 1, .max_args = 1, .run = prelux_ctl_pending_drop},
     {.name = PRELUX_CTL_LOAD, .table = true, .min_args = 2, .max_args = 7, .run = prelux_ctl_load},
 };
 

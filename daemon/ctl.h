@@ -67,6 +67,10 @@ bool prelux_ctl_ls(struct prelux_ctl *x);
 bool prelux_ctl_evict(struct prelux_ctl *x);
 bool prelux_ctl_prefetch(struct prelux_ctl *x);
 bool prelux_ctl_doctor(struct prelux_ctl *x);
+bool prelux_ctl_pending(struct prelux_ctl *x);
+bool prelux_ctl_flush(struct prelux_ctl *x);
+bool prelux_ctl_pending_retry(struct prelux_ctl *x);
+bool prelux_ctl_pending_drop(struct prelux_ctl *x);
 bool prelux_ctl_load(struct prelux_ctl *x);
 
 #endif

@@ -82,7 +82,8 @@ bool prelux_ctl_map(struct prelux_ctl *x)
   add_remote(out, prelux_table_str(x->table->table, tm->remote), t.rel);
   prelux_json_text(out, "cache", cache ? cache : "");
   cJSON_AddStringToObject(out, "freshness", prelux_freshness_name(tm->freshness));
-  cJSON_AddStringToObject(out, "state", state_names[info.state]);
+  int owed = m->broken ? -ENOENT : prelux_store_owed_state(&m->view, t.object);
+  cJSON_AddStringToObject(out, "state", owed < 0 ? state_names[info.state] : owed == PRELUX_OWED_OPEN ? "dirty" : "pending");
   prelux_json_text(out, "version", info.version);
   add_owners(out, m, t.rel);
   if (m->broken)

@@ -9,6 +9,7 @@
 #include "daemon/clock.h"
 #include "daemon/ctl.h"
 #include "daemon/files.h"
+#include "daemon/pending.h"
 #include "daemon/server.h"
 #include "include/prelux/version.h"
 #include "lib/base/path.h"
@@ -170,7 +171,7 @@ bool prelux_ctl_status(struct prelux_ctl *x)
   else
     prelux_tables_each(x->d->tables, collect_table, &to);
   cJSON_AddItemToObject(out, "cache", cache_state(x->d));
-  cJSON_AddNumberToObject(cJSON_AddObjectToObject(out, "pending"), "count", 0);
+  cJSON_AddItemToObject(out, "pending", prelux_pending_report(x->d));
   cJSON_AddItemToObject(out, "errors", recent_errors(x->d, NULL, RECENT_ERRORS, ERRORS_TAIL));
   return prelux_ctl_answer(x, out);
 }
@@ -186,7 +187,7 @@ bool prelux_ctl_daemon_status(struct prelux_ctl *x)
   cJSON_AddStringToObject(out, "version", PRELUX_VERSION);
   cJSON_AddNumberToObject(out, "uptime_s", (double)(prelux_clock_ms() - x->d->started_ms) / 1000);
   cJSON_AddNumberToObject(out, "clients", server.clients);
-  cJSON_AddNumberToObject(out, "pending_uploads", 0);
+  cJSON_AddNumberToObject(out, "pending_uploads", (double)prelux_pending_uploads(x->d, NULL));
   prelux_json_text(out, "runtime", x->d->runtime);
   cJSON_AddNumberToObject(out, "sessions", server.sessions);
   cJSON_AddNumberToObject(out, "tables", prelux_tables_count(x->d->tables));

@@ -40,6 +40,8 @@ struct prelux_daemon {
   struct prelux_pool *pool;
   struct prelux_server *server;
   struct prelux_watch *watch;         /* the server's */
+  uint64_t pending;                   /* files not on the remote, as counted last (loop thread) */
+  bool owing;                         /* some of them go on their own */
   _Atomic int64_t send_due_ns;        /* CLOCK_REALTIME of the next retry of an upload, 0: none */
   atomic_bool lost; /* a cache folder was removed or damaged under us: the loop ends, the next daemon begins anew */
 };

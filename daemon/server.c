@@ -13,6 +13,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/compile.h"
+#include "daemon/pending.h"
 #include "daemon/place.h"
 #include "daemon/watch.h"
 #include "lib/base/log.h"
@@ -43,6 +44,7 @@ struct prelux_server {
   bool hidden; /* the socket's name is gone */
   bool homeless, clean;
   uint64_t stop_ms;     /* when STOPPING began */
+  uint64_t drain_ms;    /* told to end by a signal: uploads may go on until then, and so do we; 0: nobody told */
   uint64_t active_ms;   /* last time somebody was here */
   uint64_t store_ms;    /* last housekeeping of the stores */
   bool housekeeping;    /* it runs */
@@ -315,7 +317,11 @@ static uint64_t idle_limit_ms(struct prelux_server *s)
  * who finds no socket waits until we are gone and starts a new daemon; who had the socket already is in our backlog. */
 static void end_if_idle(struct prelux_server *s, uint64_t now)
 {
+  bool going;
   if (s->phase != SERVING || s->stats.clients || s->under_way || now - s->active_ms < idle_limit_ms(s))
+    return;
+  prelux_pending_uploads(s->d, &going);
+  if (going)
     return;
   s->meet_fd = prelux_place_meet(s->d->runtime_fd);
   if (s->meet_fd < 0)
@@ -365,6 +371,19 @@ static void end_if_robbed(struct prelux_server *s)
     prelux_server_stop(s);
 }
 
+static void end_if_drained(struct prelux_server *s, uint64_t now)
+{
+  bool going;
+  if (!s->drain_ms || s->phase != SERVING)
+    return;
+  uint64_t n = prelux_pending_uploads(s->d, &going);
+  if (going && now < s->drain_ms)
+    return;
+  if (n)
+    prelux_warn("%llu files are not on the remote: they wait for the next daemon", (unsigned long long)n);
+  prelux_server_stop(s);
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
   struct prelux_server *s = arg;
@@ -378,6 +397,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
   retry_uploads(s);
   keep_house(s, now);
   end_if_robbed(s);
+  end_if_drained(s, now);
   end_if_idle(s, now);
 }
 
@@ -414,6 +434,19 @@ void prelux_server_stop(struct prelux_server *s)
   event_add(s->stop_step, &step);
 }
 
+/* Told to end while files wait to be sent: served and sent on, until all are or the grace is over; a second signal ends that. */
+static void drain(struct prelux_server *s, unsigned signo)
+{
+  uint64_t grace = prelux_pending_grace_ms(s->d);
+  bool going, told = s->drain_ms != 0;
+  prelux_pending_uploads(s->d, &going);
+  prelux_info("signal %u: ending%s", signo, going && !told && grace ? " when what was written is sent" : "");
+  if (!going || told || !grace)
+    prelux_server_stop(s);
+  else
+    s->drain_ms = prelux_clock_ms() + grace;
+}
+
 static void on_signal(evutil_socket_t fd, short what, void *arg)
 {
   struct prelux_server *s = arg;
@@ -422,10 +455,7 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
     if (info.ssi_signo == SIGHUP)
       prelux_logfile_reopen(&s->d->log);
     else
-    {
-      prelux_info("signal %u: ending", info.ssi_signo);
-      prelux_server_stop(s);
-    }
+      drain(s, info.ssi_signo);
 }
 
 /* Half of the fds are for clients: fills, catalogues and network connections need theirs. */

@@ -255,6 +255,16 @@ void prelux_stores_each(struct prelux_stores *s, void (*fn)(struct prelux_store 
   pthread_mutex_unlock(&s->lock);
 }
 
+bool prelux_stores_try_each(struct prelux_stores *s, void (*fn)(struct prelux_store *store, void *arg), void *arg)
+{
+  if (pthread_mutex_trylock(&s->lock) != 0)
+    return false;
+  for (struct kept_store *k = s->first; k; k = k->next)
+    fn(k->store, arg);
+  pthread_mutex_unlock(&s->lock);
+  return true;
+}
+
 bool prelux_stores_tick(struct prelux_stores *s)
 {
   bool whole = true;

@@ -21,6 +21,8 @@ int prelux_stores_tree(struct prelux_stores *s, const struct prelux_conf *conf, 
 
 /* Calls fn for each store. fn must not come back here. */
 void prelux_stores_each(struct prelux_stores *s, void (*fn)(struct prelux_store *store, void *arg), void *arg);
+/* The same, unless a store is being opened just now: false, fn was not called. For the loop thread. */
+bool prelux_stores_try_each(struct prelux_stores *s, void (*fn)(struct prelux_store *store, void *arg), void *arg);
 /* Housekeeping of all. False: a cache folder was removed under us. */
 bool prelux_stores_tick(struct prelux_stores *s);
 

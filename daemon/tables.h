@@ -37,6 +37,7 @@ struct prelux_live_table {
   struct prelux_snapshot snapshot;
   unsigned char bound[16];
   uint64_t idle_ns;  /* its idle_exit */
+  uint64_t grace_ns; /* its grace */
   bool broken;       /* the configuration did not compile */
   uint64_t retry_ms; /* 0, or: something that may heal was broken; compile anew after this instant */
 };

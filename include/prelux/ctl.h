@@ -7,9 +7,9 @@
  *                             mappings: [{local, remote, cache, freshness, broken, cause}],
  *                             cache: {dir, used_bytes, max_bytes, files, stores: [{dir, used_bytes, max_bytes, files, hits, fills,
  *                             filled_bytes, evictions, adopted, negatives, listings, remote_stats}]},
- *                             pending: {count: 0}, errors: [last 10 records of RUNTIME/errors]}
+ *                             pending: {count, bytes, open, waiting, refused, recovered}, errors: [last 10 records of RUNTIME/errors]}
  *                            without TABLE: mappings and backends of all tables in use
- *  daemon-status             {pid, version, uptime_s, clients, pending_uploads: 0, runtime, sessions, tables, threads, queue, requests}
+ *  daemon-status             {pid, version, uptime_s, clients, pending_uploads, runtime, sessions, tables, threads, queue, requests}
  *  daemon-stop               {pid}; the daemon stops listening once this is answered and ends when it has served what it has
  *  map PATH        TABLE     {path, mapping, remote, cache, freshness, state, version, owners: ["host:port"]}; mapping null when
  *                            unmapped. owners: the workers that would be asked, the first first; owners_cause: why they are not known.
@@ -28,6 +28,15 @@
  *                            {path, remote, backend, state: starting running done stopped failed unknown, attached, bytes_done,
  *                            bytes_total, files_failed, job, text}. PATH: a logical path, or the remote's own URI below the root of
  *                            a backend of TABLE. OPTION (submit): verify metadata-only skip-if-exists partial-listing bandwidth=BYTES
+ *  pending PATH* [after=NS] [before=NS]  [TABLE]
+ *                            {open, waiting, sending, refused, recovered, count, bytes, sent_files, failed_tries (since the daemon began),
+ *                            async (TABLE has a mapping that writes so), grace_s, now_ns, files: [{id, path, state, size, sent, tries,
+ *                            errno, cause, since_ns, file}] (first 1000)}: what is not on the remote, of what was begun between after and
+ *                            before (CLOCK_REALTIME). Without PATH all of TABLE, without TABLE everything
+ *  flush PATH* [after=NS] [before=NS]    [TABLE]
+ *                            as pending, after closes nobody told of were looked for and what was put off may be tried at once
+ *  pending-retry ID [overwrite]  {id}: sent again, whatever the remote has with overwrite
+ *  pending-drop ID           {id}: its bytes are given up
  *  tables                    {tables: [{hash, path, source, cwd, mappings, broken, uses}]}
  *
  * Status of the reply: 0; -EINVAL unknown verb or bad arguments; -ENOENT, -EIO, ... of a single PATH as STAT gives them;
@@ -49,5 +58,9 @@
 #define PRELUX_CTL_DOCTOR "doctor"
 #define PRELUX_CTL_TABLES "tables"
 #define PRELUX_CTL_LOAD "load"
+#define PRELUX_CTL_PENDING "pending"
+#define PRELUX_CTL_FLUSH "flush"
+#define PRELUX_CTL_PENDING_RETRY "pending-retry"
+#define PRELUX_CTL_PENDING_DROP "pending-drop"
 
 #endif

@@ -106,7 +106,7 @@ struct prelux_conf {
   uint64_t min_free_bytes;
   /* others */
   bool outside_links;
-  uint64_t daemon_timeout_ns, idle_exit_ns;
+  uint64_t daemon_timeout_ns, idle_exit_ns, grace_ns;
   char *log_file, *log_level, *log_format;
   char *metrics_listen;
   /* Names of the environment variables that were looked at (${X}, AZFUSE_USE_FUSE, ...), set or not, each once; not HOME.

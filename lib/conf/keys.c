@@ -54,8 +54,8 @@ const struct prelux_conf_key prelux_conf_keys[] = {
      .help = "The daemon ends when nobody has needed it for so long; 0: never."},
     {AT_TOP, .name = "stream_above", .type = PRELUX_T_SIZE, .choices = "0..1PiB", .fallback = "8MiB", .later = true,
      .help = "Larger files are handed out while they are still coming in."},
-    {AT_TOP, .name = "grace", .type = PRELUX_T_DURATION, .choices = "0..1d", .fallback = "30s", .later = true,
-     .help = "How long a daemon that is told to end goes on uploading."},
+    {AT_TOP, .name = "grace", .type = PRELUX_T_DURATION, .choices = "0..1d", .fallback = "30s",
+     .help = "How long uploads go on after SIGTERM, in a daemon that is told to end and in `prelux run`."},
 
     {AT_CACHE, .name = "dir", .type = PRELUX_T_PATH, .sample = "~/.cache/prelux",
      .help = "Cache folder, on a local disk. By default, and where it cannot be used: the first usable of ~/.cache/prelux "

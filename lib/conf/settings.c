@@ -16,6 +16,7 @@ static const struct member {
     {"outside_links", offsetof(struct prelux_conf, outside_links), PRELUX_AT_TOP, NOT_OFF},
     {"daemon_timeout", offsetof(struct prelux_conf, daemon_timeout_ns), PRELUX_AT_TOP, NUMBER},
     {"idle_exit", offsetof(struct prelux_conf, idle_exit_ns), PRELUX_AT_TOP, NUMBER},
+    {"grace", offsetof(struct prelux_conf, grace_ns), PRELUX_AT_TOP, NUMBER},
     {"dir", offsetof(struct prelux_conf, cache_dir), PRELUX_AT_CACHE, TEXT},
     {"max_size", offsetof(struct prelux_conf, cache_max_size), PRELUX_AT_CACHE, NUMBER},
     {"high", offsetof(struct prelux_conf, cache_high), PRELUX_AT_CACHE, SHARE},

@@ -94,6 +94,18 @@ bool prelux_store_owes(struct prelux_store *s)
   return sum.files[PRELUX_OWED_OPEN] + sum.files[PRELUX_OWED_WAITING] > 0;
 }
 
+int prelux_store_owed_state(const struct prelux_view *v, const char *object)
+{
+  struct prelux_stage *g = v->tree->store->stage;
+  if (!g || g->count == 0)
+    return -ENOENT;
+  pthread_mutex_lock(&g->lock);
+  const struct prelux_dirty *d = prelux_dirty_by_path(g, v->tree, object);
+  int state = !d ? -ENOENT : d->row.state == PRELUX_PENDING_WRITING ? PRELUX_OWED_OPEN : d->busy ? PRELUX_OWED_SENDING : PRELUX_OWED_WAITING;
+  pthread_mutex_unlock(&g->lock);
+  return state;
+}
+
 void prelux_store_hurry(struct prelux_store *s)
 {
   struct prelux_stage *g = s->stage;

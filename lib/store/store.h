@@ -128,6 +128,23 @@ int prelux_store_mkdir(const struct prelux_view *v, const struct prelux_write_ru
 /* Within one tree. flags: renameat2's; -EINVAL what the remote cannot do in one step. -EXDEV: a folder that the remote cannot rename. */
 int prelux_store_rename(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *from, const char *to, unsigned flags,
                         struct prelux_problem *why);
+/* Links are this node's own: no remote keeps them. */
+int prelux_store_symlink(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, const char *target,
+                         struct prelux_problem *why);
+int prelux_store_readlink(const struct prelux_view *v, const char *object, char **ret, struct prelux_problem *why); /* malloc'd; -EINVAL: no link */
+/* A file without a name (O_TMPFILE) gets one: prelux_stage_link. */
+int prelux_store_link(const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const char *object,
+                      struct prelux_problem *why);
+/* Attributes: on the remote where it keeps them, else on this node, as long as the remote has this version. ret: as they are now. */
+struct prelux_setattr;
+int prelux_store_setattr(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
+                         const struct prelux_setattr *set, struct prelux_attr *ret, struct prelux_problem *why);
+/* Of a staging file, also of one without a name. */
+int prelux_store_setattr_ino(const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const struct prelux_setattr *set,
+                             struct prelux_attr *ret, struct prelux_problem *why);
+/* What a staging file is, in the eyes of v, which is of any tree of its store. *ret_tree, *ret_object (malloc'd; NULL: it has no name): where
+ * it is. -ENOENT: there is none. */
+int prelux_store_whose(const struct prelux_view *v, uint64_t ino, struct prelux_attr *ret, struct prelux_tree **ret_tree, char **ret_object);
 /* Is there anything that was written and is not on the remote, or may be written to just now? */
 bool prelux_store_owes(struct prelux_store *s);
 
@@ -159,6 +176,8 @@ struct prelux_owed_sum {
   uint64_t sent, failed;              /* files sent, and tries that failed, since this daemon began */
 };
 void prelux_store_owed_sum(struct prelux_store *s, struct prelux_owed_sum *ret);
+/* OPEN, WAITING or SENDING: what was written to the object is not on the remote; -ENOENT: that is not so. */
+int prelux_store_owed_state(const struct prelux_view *v, const char *object);
 void prelux_store_hurry(struct prelux_store *s); /* what was put off may be tried at once */
 /* One that waits or was refused is tried again; overwrite: whatever the remote has. -ENOENT; -EBUSY: open, or its path is written anew. */
 int prelux_store_retry(struct prelux_store *s, int64_t id, bool overwrite, struct prelux_problem *why);

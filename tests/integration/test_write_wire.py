@@ -24,8 +24,11 @@ class Node:
     def __init__(self, prelux, source, how):
         self.prelux, self.source = prelux, source
         prelux.file_mapping(source, **{"write": "sync", **how})
-        prelux.run("true")
-        answer = wire.register(prelux.runtime, prelux.config_path)
+        self.register()
+
+    def register(self):
+        self.prelux.run("true")
+        answer = wire.register(self.prelux.runtime, self.prelux.config_path)
         assert answer.status == 0, answer.texts
         self.table = answer.table
 

@@ -1,0 +1,191 @@
+"""What was written and is not on the remote: pending, flush, errors, status, the end of a run and of the daemon. Files are written over the wire, as the
+library does."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests import wire
+from tests.harness import wait_for
+from tests.integration.test_write_wire import Node
+
+pytestmark = pytest.mark.asan
+
+FLAGS = os.O_WRONLY | os.O_CREAT
+
+
+@pytest.fixture
+def node(prelux):
+    def make(**how):
+        source = prelux.tmp / "remote"
+        source.mkdir()
+        (source / "old").write_bytes(b"old")
+        return Node(prelux, source, {"write": "async", **how})
+    return make
+
+
+def lock_out(node):
+    """The remote takes nothing, for a time: its folder is gone."""
+    os.rename(node.source, f"{node.source}.away")
+
+
+def write_locked_out(node, name, data):
+    fd = node.open(name, FLAGS)
+    os.write(fd, data)
+    lock_out(node)
+    assert node.close(name, fd) == 0, "what is written is safe here"
+
+
+def let_in(node):
+    os.rename(f"{node.source}.away", node.source)
+
+
+def pending(node, *words):
+    return node.prelux.cli("pending", "list", *words, "--json")
+
+
+def refused(node, name="old", data=b"mine"):
+    """A file that somebody else changed meanwhile: its row."""
+    fd = node.open(name, os.O_WRONLY | os.O_APPEND)
+    os.write(fd, data)
+    (node.source / name).write_bytes(b"theirs")
+    assert node.close(name, fd) == 0
+    wait_for(lambda: pending(node)["refused"] == 1, 10, "the conflict is seen")
+    return pending(node)["files"][0]
+
+
+def test_list_retry_drop_export(node, tmp_path):
+    node = node()
+    assert pending(node)["count"] == 0 and pending(node)["async"] is True
+    row = refused(node)
+    assert row["path"] == "/prelux-test/old" and row["state"] == "refused" and row["size"] == 7 and row["errno"] == "ESTALE" and row["cause"]
+    assert node.read("old") == b"theirs", "the path shows the remote's"
+    assert pending(node, "/prelux-test/old")["count"] == 1 and pending(node, "/prelux-test/other")["count"] == 0
+    errors = [e for e in node.prelux.errors() if e["path"] == "/prelux-test/old"]
+    assert errors and errors[0]["call"] == "upload" and errors[0]["errno"] == "ESTALE"
+    status = node.prelux.cli("status", "--json")
+    assert status["pending"]["refused"] == 1 and status["pending"]["count"] == 1
+    assert node.prelux.cli("daemon", "status", "--json")["pending_uploads"] == 1
+    assert node.prelux.cli("map", "/prelux-test/old", "--json")["state"] != "pending"
+    shown = subprocess.run([node.prelux.exe, "--config", node.prelux.config_path, "pending", "list"], env=node.prelux._merged(None),
+                           capture_output=True, text=True)
+    assert row["id"] in shown.stdout and "refused" in shown.stdout and "/prelux-test/old" in shown.stdout
+
+    out = tmp_path / "exported"
+    node.prelux.cli("pending", "export", row["id"], str(out))
+    assert out.read_bytes() == b"oldmine"
+    assert node.prelux.cli("pending", "export", row["id"], str(out), check=False).returncode == 1, "nothing is written over"
+    assert node.prelux.cli("pending", "drop", check=False).returncode == 2, "the ID has to be said"
+    assert node.prelux.cli("pending", "drop", "ffff-99", check=False).returncode == 1
+
+    node.prelux.cli("pending", "retry", row["id"])
+    wait_for(lambda: pending(node)["files"][0]["tries"] == 2, 10, "tried again, on the same condition")
+    assert pending(node)["refused"] == 1 and (node.source / "old").read_bytes() == b"theirs"
+    node.prelux.cli("pending", "retry", row["id"], "--overwrite")
+    wait_for(lambda: pending(node)["count"] == 0, 10, "overwritten")
+    assert (node.source / "old").read_bytes() == b"oldmine" == node.read("old")
+
+    row = refused(node)
+    node.prelux.cli("pending", "drop", row["id"])
+    assert pending(node)["count"] == 0 and node.read("old") == b"theirs"
+    assert not list((node.prelux.cache / ".prelux/staging").iterdir())
+
+
+def test_flush(node):
+    node = node()
+    for n in range(20):
+        assert node.write(f"f{n}", b"x") == 0
+    node.prelux.cli("flush")
+    assert len(list(node.source.glob("f*"))) == 20 and pending(node)["count"] == 0
+    fd = node.open("open", FLAGS)
+    done = node.prelux.cli("flush", "/prelux-test/open", check=False)
+    assert done.returncode == 3 and "open" in done.stderr, "somebody still writes to it"
+    node.prelux.cli("flush", "/prelux-test/f0")
+    assert node.close("open", fd) == 0
+    node.prelux.cli("flush", "--json")
+    write_locked_out(node, "late", b"late")
+    began = time.monotonic()
+    done = node.prelux.cli("flush", "--timeout", "2", check=False)
+    assert done.returncode == 3 and "/prelux-test/late" in done.stderr and time.monotonic() - began < 10
+    let_in(node)
+    node.prelux.cli("flush")
+    assert (node.source / "late").read_bytes() == b"late"
+
+
+def test_state_of_a_path(node):
+    node = node()
+    fd = node.open("new", FLAGS)
+    assert node.prelux.cli("map", "/prelux-test/new", "--json")["state"] == "dirty"
+    lock_out(node)
+    assert node.close("new", fd) == 0
+    assert node.prelux.cli("map", "/prelux-test/new", "--json")["state"] == "pending"
+    let_in(node)
+    node.prelux.cli("flush")
+    assert node.prelux.cli("map", "/prelux-test/new", "--json")["state"] == "cached"
+
+
+def test_the_end_of_the_daemon_drains(node):
+    node = node()
+    node.prelux.cli("daemon", "stop")
+    node.register()
+    write_locked_out(node, "f", b"1")
+    let_in(node)
+    node.prelux.cli("daemon", "stop")
+    assert (node.source / "f").read_bytes() == b"1"
+
+    node.register()
+    refused(node)
+    done = node.prelux.cli("daemon", "stop", check=False)
+    assert done.returncode == 3 and "/prelux-test/old" in done.stderr
+    node.prelux.run("true")
+    assert pending(node)["refused"] == 1, "kept for the next daemon"
+
+
+def test_sigterm_drains_within_the_grace(prelux):
+    source = prelux.tmp / "remote"
+    source.mkdir()
+    prelux.config({"version": 1, "grace": "3s", "backends": {"src": {"type": "file", "root": str(source)}},
+                   "mappings": [{"local": "/prelux-test", "remote": "src:/", "write": "async"}]})
+    prelux.run("true")
+    table = wire.register(prelux.runtime, prelux.config_path).table
+
+    def close(name):
+        ino = os.fstat(fds[name]).st_ino
+        os.close(fds[name])
+        assert wire.closed(prelux.runtime, table, 0, name, ino).status == 0
+    fds = {}
+    for name in "ab":
+        with wire.write_open(prelux.runtime, table, 0, name, FLAGS) as answer:
+            fds[name] = os.dup(answer.fd)
+    os.rename(source, f"{source}.away")
+    close("a")
+    pid = prelux.daemon_pid()
+    os.kill(pid, signal.SIGTERM)
+    time.sleep(0.3)
+    close("b")  # it serves on
+    os.rename(f"{source}.away", source)
+    wait_for(lambda: prelux.daemon_pid() != pid, 15, "it ends when all is sent")
+    assert (source / "a").exists() and (source / "b").exists()
+
+
+def test_idle_exit_waits(node):
+    node = node()
+    write_locked_out(node, "f", b"1")
+    node.prelux.kill_daemon()
+    node.prelux.env["PRELUX_LOG"] = "debug"
+    daemon = subprocess.Popen([node.prelux.daemon_exe, "--foreground", "--idle", "1"], env=node.prelux._merged(None),
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: node.prelux.daemon_pid() == daemon.pid, 10, "it serves")
+        assert wire.register(node.prelux.runtime, node.prelux.config_path, table=node.table).status == 0
+        time.sleep(3.5)
+        assert daemon.poll() is None, "something waits to be sent"
+        let_in(node)
+        daemon.wait(30)
+        assert (node.source / "f").read_bytes() == b"1"
+    finally:
+        daemon.kill()
+        daemon.wait()
