@@ -42,6 +42,8 @@ COVERAGE = ("COVERAGE=1",) if "--coverage" in sys.argv else ()
 ASAN = ("SANITIZE=address,undefined",)
 TSAN = ("SANITIZE=thread",)
 MIXED = "build-tsan/mixed"
+# Servers that are installed for tests, and how these name them.
+INSTALLED = {"alluxio29": r"\balluxio29\b|\balluxio_server\b", "azurite": r"\bazurite\b", "versitygw": r"\bversitygw\b"}
 # Seconds that files take, roughly, where that is more than half a minute: they begin first, so that none is waited for at the end.
 LONG = {"test_alluxio3": 60, "test_alluxio3_liars": 60, "test_alluxio3_traps": 130, "test_alluxio_members": 30, "test_azure": 70,
         "test_backends_raw": 150, "test_breakages": 50, "test_contract": 90, "test_contract_file": 60, "test_crowds": 60, "test_daemon": 60,
@@ -75,14 +77,23 @@ def mix():
     return ""
 
 
-def install_servers():
+def install(name):
     """What no package has (by Maven, go and npm), so that nothing is skipped for want of it. Tests do not try again."""
-    for name in ("alluxio29", "versitygw", "azurite"):
-        done = subprocess.run([sys.executable, "-m", f"tests.servers.{name}", "--install"], cwd=ROOT, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, errors="replace")
-        if done.returncode:
-            say(f"{name} could not be installed; tests of it are skipped:\n{done.stderr[-2000:]}")
+    done = subprocess.run([sys.executable, "-m", f"tests.servers.{name}", "--install"], cwd=ROOT, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        say(f"{name} could not be installed; tests of it are skipped:\n{done.stderr[-2000:]}")
     return ""
+
+
+def servers_of(path):
+    """Those of INSTALLED that the file names, or a file of its folder that it names."""
+    texts, more = {}, [path]
+    while more:
+        texts.update({one: one.read_text() for one in more})
+        named = set(re.findall(r"\w+", "".join(texts[one] for one in more)))
+        more = [one for one in path.parent.glob("*.py") if one.stem in named and one not in texts]
+    return [name for name, words in INSTALLED.items() if any(re.search(words, text) for text in texts.values())]
 
 
 def no_aslr():
@@ -188,7 +199,8 @@ def pytest(stage, build=BUILD, after=(BUILD,), marks=(), launcher=(), folder=Non
         text = path.read_text()
         alone = alone or "mark.alone" in text
         run = partial(run_pytest, path, build, launcher, [*words, "--alone=not"])
-        yield Job(stage, path.stem, run, after, LONG.get(path.stem, 10), heavy="alluxio29" in text or "alluxio_server" in text)
+        heavy = re.search(INSTALLED["alluxio29"], text) is not None
+        yield Job(stage, path.stem, run, (*after, *servers_of(path)), LONG.get(path.stem, 10), heavy)
     if alone:
         yield Job(stage, "(alone)", partial(run_pytest, folder, build, launcher, [*words, "--alone=only"]), after, alone=True)
 
@@ -216,14 +228,14 @@ STAGES = {
     "unit": ({PLAIN: {"unit-programs"}}, lambda: unit("unit", BUILD)),
     "unit-asan": ({("build-asan", ASAN): {"unit-programs"}}, lambda: unit("unit-asan", "build-asan")),
     "unit-tsan": ({("build-tsan", TSAN): {"unit-programs"}}, lambda: unit("unit-tsan", "build-tsan", no_aslr())),
-    "servers": ({PLAIN: {"all"}}, lambda: pytest("servers", after=("servers", BUILD))),
+    "servers": ({PLAIN: {"all"}}, lambda: pytest("servers")),
     "standin": ({PLAIN: {"all"}}, lambda: pytest("standin")),
     "posix": ({PLAIN: {"all", "tools"}}, lambda: pytest("posix")),
-    "integration": ({PLAIN: {"all", "tools"}}, lambda: integration("integration", BUILD, ("servers", BUILD))),
+    "integration": ({PLAIN: {"all", "tools"}}, lambda: integration("integration", BUILD, (BUILD,))),
     "interop": ({PLAIN: {"all", "tools"}}, lambda: pytest("interop")),
-    "integration-asan": ({("build-asan", ASAN): {"all", "tools"}}, lambda: integration("integration-asan", "build-asan", ("servers", "build-asan"))),
+    "integration-asan": ({("build-asan", ASAN): {"all", "tools"}}, lambda: integration("integration-asan", "build-asan", ("build-asan",))),
     "integration-tsan": ({PLAIN: {"all", "tools"}, ("build-tsan", TSAN): {"build-tsan/preluxd"}},
-                         lambda: integration("integration-tsan", str(ROOT / MIXED), ("servers", "mixed"))),
+                         lambda: integration("integration-tsan", str(ROOT / MIXED), ("mixed",))),
 }
 
 
@@ -244,11 +256,9 @@ def main(words):
             goals.setdefault(folder, set()).update(more)
         jobs += STAGES[name][1]()
     needed = {step for job in jobs for step in job.after}
-    lanes = [list(build_all(goals)), []]
+    lanes = [list(build_all(goals)), [Step(name, partial(install, name)) for name in INSTALLED if name in needed]]
     if "mixed" in needed:
         lanes[0].append(Step("mixed", mix, (BUILD, "build-tsan")))
-    if "servers" in needed:
-        lanes[1].append(Step("servers", install_servers))
     total, skipped = Runner(wanted, lanes, jobs).run()
     for reason in skipped:
         say(f"SKIP {reason}")
