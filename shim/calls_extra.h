@@ -80,6 +80,7 @@ CALL(EXEC, execveat, C_PATH | C_FD, SETTLE, "with AT_EMPTY_PATH the kernel maps 
 CALL(SPAWN, posix_spawn, C_PATH, NONE, "takes a path")
 CALL(SPAWN, posix_spawnp, C_PATH, NONE, "takes a path, looks through PATH")
 CALL(SPAWN, posix_spawn_file_actions_addopen, C_PATH, NONE, "the path is replaced when the action is made")
+CALL(SPAWN, posix_spawn_file_actions_destroy, 0, NONE, "closes the files that its actions write")
 CALL(SPAWN, posix_spawn_file_actions_addchdir_np, C_PATH, NONE, "the path is replaced when the action is made")
 CALL(SPAWN, system, 0, NONE, "the shell must find LD_PRELOAD though the program dropped it")
 CALL(SPAWN, popen, C_PTR | C_MAKES, NONE, "as system")

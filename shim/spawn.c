@@ -1,6 +1,8 @@
 /* posix_spawn: libc makes the child, opens and executes inside itself. So the program and the paths of file actions are
  * replaced before libc sees them; actions then name filled files of the cache tree. */
 #include "shim/exec.h"
+#include "shim/fds.h"
+#include "shim/write.h"
 
 /* libc resolves a relative path after the actions that change the directory. What was added by
  * posix_spawn_file_actions_addchdir_np is marked here, in the last word of the padding that glibc leaves: such a list
@@ -10,6 +12,37 @@ static int *moves_mark(posix_spawn_file_actions_t *actions)
   return &actions->__pad[sizeof(actions->__pad) / sizeof(actions->__pad[0]) - 1];
 }
 enum { MOVES = 0x707265 };
+
+/* The other words of the padding: files to be opened for writing, plus one. They are opened when the action is made, and stay open
+ * (close-on-exec) until the list is destroyed: the child opens them anew by /proc. */
+enum { KEPT = 8 };
+
+static int *kept(posix_spawn_file_actions_t *actions)
+{
+  _Static_assert(sizeof(actions->__pad) / sizeof(actions->__pad[0]) > KEPT, "room for them beside the mark");
+  return actions->__pad;
+}
+
+static int keep(posix_spawn_file_actions_t *actions, int fd)
+{
+  for (int i = 0; i < KEPT; i++) {
+    if (kept(actions)[i]) continue;
+    kept(actions)[i] = fd + 1;
+    return 0;
+  }
+  return -ENOMEM;
+}
+
+PRELUX_EXPORT int posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *actions)
+{
+  int saved = errno;
+  for (int i = 0; !prelux_idle() && i < KEPT; i++) {
+    if (kept(actions)[i]) close(kept(actions)[i] - 1);
+    kept(actions)[i] = 0;
+  }
+  errno = saved;
+  return prelux_real.posix_spawn_file_actions_destroy(actions);
+}
 
 typedef int (*spawn_fn)(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
                         char *const[], char *const[]);
@@ -127,6 +160,29 @@ static int action_path(posix_spawn_file_actions_t *actions, const char *call, co
   return prelux_real_path(r, call, cache, PATH_MAX, attr);
 }
 
+/* Positive errno, or 0: the action opens for writing what r names. */
+static int add_writer(posix_spawn_file_actions_t *actions, int fd, const struct prelux_route *r, int flags, mode_t mode)
+{
+  enum { HIGH = 500, DONE = O_CREAT | O_EXCL | O_TRUNC };
+  char name[32];
+  int mine = prelux_open_mapped(r, "posix_spawn_file_actions_addopen", flags | O_CLOEXEC, mode);
+  if (mine < 0) return -mine;
+  int high = fcntl(mine, F_DUPFD_CLOEXEC, HIGH); /* out of the way of the numbers that the actions name */
+  if (high < 0) high = fcntl(mine, F_DUPFD_CLOEXEC, fd + 1);
+  if (high >= 0) {
+    prelux_fd_copy(mine, high);
+    close(mine);
+    mine = high;
+  }
+  snprintf(name, sizeof(name), "/proc/self/fd/%d", mine);
+  int rc = -keep(actions, mine);
+  if (rc) {
+    close(mine);
+    return rc;
+  }
+  return prelux_real.posix_spawn_file_actions_addopen(actions, fd, name, flags & ~DONE, mode);
+}
+
 PRELUX_EXPORT int posix_spawn_file_actions_addopen(posix_spawn_file_actions_t *actions, int fd, const char *path,
                                                    int flags, mode_t mode)
 {
@@ -139,6 +195,11 @@ PRELUX_EXPORT int posix_spawn_file_actions_addopen(posix_spawn_file_actions_t *a
   int rc = action_path(actions, call, path, &r, cache, &attr, &use);
   bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
 
+  if ((rc == 0 || rc == -ENOENT) && use == cache && (writes || (rc && (flags & O_CREAT))) && prelux_writable(&r)) {
+    rc = add_writer(actions, fd, &r, flags, mode);
+    errno = saved;
+    return rc;
+  }
   if (rc == -ENOENT && (flags & O_CREAT) && use == cache) rc = prelux_refuse(call, &r);
   if (rc == 0 && use == cache && writes) rc = attr.type == PRELUX_DIR ? -EISDIR : prelux_refuse(call, &r);
   errno = saved;

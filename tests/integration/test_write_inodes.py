@@ -141,6 +141,14 @@ for t in ts: t.start()
 for t in ts: t.join()
 print(len(os.listdir(".")))
 """,
+    "spawn-opens": """
+W = os.O_WRONLY | os.O_CREAT
+for actions in ([(os.POSIX_SPAWN_OPEN, 1, "out", W | os.O_TRUNC, 0o640)], [(os.POSIX_SPAWN_OPEN, 1, "out", W | os.O_APPEND, 0o600), (os.POSIX_SPAWN_DUP2, 1, 2)],
+                [(os.POSIX_SPAWN_OPEN, 1, "none/out", W, 0o600)], [(os.POSIX_SPAWN_OPEN, 1, "out", W | os.O_EXCL, 0o600)]):
+    try: print(os.waitpid(os.posix_spawnp("sh", ["sh", "-c", "echo a; echo b >&2"], os.environ, file_actions=actions), 0)[1])
+    except OSError as e: print(e.errno)
+    print(os.path.exists("out") and (open("out").read(), oct(os.stat("out").st_mode)))
+""",
     "vfork-child-writes": """
 for i in range(5): subprocess.run(["sh", "-c", "echo child >> out"], check=True)
 with open("direct", "w") as f: subprocess.run(["sh", "-c", "echo a; echo b >&2"], stdout=f, stderr=subprocess.STDOUT)

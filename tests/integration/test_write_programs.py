@@ -3,7 +3,7 @@ way, and so does all that the programs printed."""
 
 import pytest
 
-from tests.integration.write_rig import make_lake, same_as_plain
+from tests.integration.write_rig import lake_of, make_lake, same_as_plain
 
 # name: a bash script, run with its working directory in the folder; what it prints must be the same, too.
 SCRIPTS = {
@@ -19,7 +19,7 @@ SCRIPTS = {
     "sed": 'printf "a\\nb\\n" > x; sed -i s/a/A/ x; cat x; sed -i.bak s/b/B/ x; cat x x.bak; ls',
     "perl-in-place": 'printf "a\\nb\\n" > x; perl -pi -e "tr/a-z/A-Z/" x; cat x',
     "patch": 'seq 1 20 > a; sed s/7/seven/ a > b; diff -u a b > p; patch -s a p; cmp a b && echo same; patch -s -R a p; head -n 8 a; ls',
-    "vim": 'seq 1 9 > v; vim -es -u NONE -N -c "%s/5/five/" -c wq v; cat v; vim -es -u NONE -N -c "set backup" -c "normal Goend" -c wq v; cat v',
+    "vim": 'seq 1 9 > v; vim -es -u NONE -N -c "%s/5/five/" -c wq v; cat v; vim -es -u NONE -N -c "set backup backupskip=" -c "normal Goend" -c wq v; cat v',
     "mkdir": 'mkdir -p a/b/c a/d; echo 1 > a/b/c/f; rmdir a/d; ls -R; mkdir a 2>&1 | sed "s/.*: //"; rmdir a 2>&1 | sed "s/.*: //"; rm -r a; ls',
     "mv": 'mkdir d e; echo 1 > f; echo 2 > d/g; mv f h; mv h d/; mv d/g d/h2; mv -n d/h d/h2; mv d e/; cat e/d/*; mv e/d/h x; mv -T x e/d/h2; ls -R; '
           'cat e/d/h2',
@@ -99,9 +99,14 @@ rm z.npz''',
 IMPORTS = {"numpy": "numpy"}  # what must be installed
 
 
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture(params=["file-sync", "file-async", "versitygw-sync", "versitygw-async", "azurite-sync", "azurite-async"])
 def lake(request, prelux):
-    return make_lake(prelux, write=request.param)
+    kind, write = request.param.split("-")
+    if kind == "file":
+        yield make_lake(prelux, write=write)
+    else:
+        with lake_of(prelux, kind, write=write) as lake:
+            yield lake
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

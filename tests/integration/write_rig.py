@@ -1,11 +1,15 @@
 """What tests of writing share: a writable mapping of a folder, and the same done in a plain folder to compare with."""
 
+import contextlib
 import difflib
 import os
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.harness import wait_for
+from tests.integration import contract_remotes
 
 LOCAL = "/prelux-w"
 SCRIPT = "export LC_ALL=C.UTF-8 TZ=UTC PYTHONDONTWRITEBYTECODE=1; umask 022; cd {0} && {{ {1}\n}}"
@@ -28,7 +32,23 @@ def make_lake(prelux, **options):
     prelux.remote = prelux.tmp / "remote"
     prelux.remote.mkdir()
     prelux.file_mapping(prelux.remote, LOCAL, **options)
+    prelux.seen = lambda: tree(prelux.remote)
     return prelux
+
+
+@contextlib.contextmanager
+def lake_of(prelux, kind, **options):
+    """The same of a row of contract_remotes.py. .seen(): what another client sees there, as tree() of a folder, without modes; a
+    store of objects has no empty folders."""
+    rows = {row.name: row for row in contract_remotes.KINDS}
+    with contextlib.ExitStack() as stack:
+        try:
+            remote = stack.enter_context(rows[kind].make(prelux.tmp))
+        except contract_remotes.Missing as why:
+            pytest.skip(str(why))
+        prelux.config({"version": 1, "backends": {"src": remote.conf}, "mappings": [{"local": LOCAL, "remote": "src:/", **options}]})
+        prelux.seen = lambda: {os.fsdecode(path): ("file", None, data) for path, data in remote.objects().items() if data is not None}
+        yield prelux
 
 
 def settled(prelux, seconds=30):
@@ -45,8 +65,11 @@ def same_as_plain(lake, script, timeout=60):
     for got, wanted, what in ((done.stdout, want.stdout, "stdout"), (done.stderr, want.stderr, "stderr")):
         assert got == wanted, f"{what}\n{_differ(wanted, got)}\n{done.stderr}\n{lake.story()}"
     settled(lake)
+    wanted = tree(plain)
+    if not hasattr(lake, "remote"):
+        wanted = {path: ("file", None, data) for path, (kind, _, data) in wanted.items() if kind == "file"}
     end = time.monotonic() + 20  # the end of a map or of a process is told by the kernel only, a moment later
-    while (wrong := _wrong(tree(plain), tree(lake.remote))) and time.monotonic() < end:
+    while (wrong := _wrong(wanted, lake.seen())) and time.monotonic() < end:
         time.sleep(0.05)
     assert not wrong, f"plain and remote: {str(wrong)[:3000]}\n{lake.story()}"
     return done
