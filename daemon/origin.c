@@ -298,6 +298,19 @@ static int switch_read(struct prelux_backend *b, const char *path, const struct 
   return err;
 }
 
+static int switch_fetch(struct prelux_backend *b, const char *path, int (*begin)(void *arg, const struct prelux_object *obj),
+                        prelux_read_fn sink, void *arg, struct prelux_object *ret, struct prelux_problem *why)
+{
+  char full[OBJECT_MAX];
+  struct prelux_instance *i;
+  int err = enter(b, path, full, sizeof full, &i, why);
+  if (err < 0)
+    return err;
+  err = i->backend->ops->fetch ? i->backend->ops->fetch(i->backend, full, begin, sink, arg, ret, why) : 1;
+  prelux_instance_drop(i);
+  return err;
+}
+
 /* Writing: the same, by a table of its own. What the instance cannot do is refused here. */
 
 struct call { /* of one write op */
@@ -511,6 +524,7 @@ int prelux_switch_create(struct prelux_instance *i, const char *prefix, struct p
       .stat = switch_stat,
       .list = switch_list,
       .read = switch_read,
+      .fetch = i->backend->ops->fetch ? switch_fetch : NULL,
       .write = i->backend->ops->write ? &switch_write : NULL,
   };
   s->base.ops = &s->ops;

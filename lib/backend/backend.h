@@ -234,6 +234,12 @@ struct prelux_backend_ops {
   int (*read)(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off,
               uint64_t len, prelux_read_fn sink, void *arg, struct prelux_problem *why);
   /* Those below may be NULL. */
+  /* What stat and then read of the whole do, in one question: for a file `begin` is called once, before the first byte, with what stat
+   * would say, then the sink as by read. 0: *ret is filled as by stat; a file's bytes were all passed on. 1: that is not to be had in one
+   * question (nothing was passed on): stat and read. -errno of stat; of begin; after begin those of read, and after -EIO
+   * read may go on from where the sink is. */
+  int (*fetch)(struct prelux_backend *b, const char *path, int (*begin)(void *arg, const struct prelux_object *obj), prelux_read_fn sink,
+               void *arg, struct prelux_object *ret, struct prelux_problem *why);
   /* `map`: the workers to be asked for an object, the first first, as "host:port". -errno of add ends it. */
   int (*owners)(struct prelux_backend *b, const char *path, int (*add)(void *arg, const char *owner), void *arg,
                 struct prelux_problem *why);

@@ -337,8 +337,8 @@ static bool ends_as_folder(const char *path, const char *url)
 }
 
 /* Judges the answer to a look at `url`. */
-static int judge(struct prelux_http *h, const char *path, const char *url, const struct prelux_net_answer *a,
-                 uint64_t size, struct prelux_object *ret, struct prelux_problem *why)
+static int judge(struct prelux_http *h, const char *method, const char *path, const char *url,
+                 const struct prelux_net_answer *a, uint64_t size, struct prelux_object *ret, struct prelux_problem *why)
 {
   bool missing = a->status == 404 && !atomic_load_explicit(&h->redirects_slash, memory_order_relaxed);
   if (a->redirects && a->location && ends_as_folder(path, a->location))
@@ -359,7 +359,30 @@ static int judge(struct prelux_http *h, const char *path, const char *url, const
   }
   if (a->status == 200 || a->status == 206 || (a->status == 416 && size == 0))
     return be_file(a, size, url, ret, why);
-  return prelux_http_refused(a, "HEAD", url, why);
+  return prelux_http_refused(a, method, url, why);
+}
+
+bool prelux_http_plain_file(const struct prelux_net_answer *a, const char *url, struct prelux_object *ret)
+{
+  return a->status == 200 && a->content_length != UINT64_MAX && !like_a_page(a) &&
+         be_file(a, a->content_length, url, ret, NULL) == 0;
+}
+
+int prelux_http_no_file(struct prelux_http *h, const char *path, const char *url, const struct prelux_net_answer *a,
+                        struct prelux_object *ret, struct prelux_problem *why)
+{
+  bool elsewhere = a->status >= 300 && a->status < 400;
+  if (elsewhere && a->location && adds_slash(url, a->location))
+  {
+    atomic_store_explicit(&h->redirects_slash, true, memory_order_relaxed);
+    be_folder(ret);
+    return 0;
+  }
+  if (elsewhere && a->location)
+    atomic_store_explicit(&h->redirects_files, true, memory_order_relaxed);
+  if (elsewhere || a->status == 405 || a->status == 416)
+    return 1;
+  return judge(h, "GET", path, url, a, UINT64_MAX, ret, why);
 }
 
 static int stat_url(struct prelux_http *h, const char *path, const char *url, struct prelux_object *ret,
@@ -380,7 +403,7 @@ static int stat_url(struct prelux_http *h, const char *path, const char *url, st
     rc = look_anyhow(h, url, PRELUX_HTTP_REDIRECTS, &a, &size, why);
   }
   if (rc == 0)
-    rc = judge(h, path, url, &a, size, ret, why);
+    rc = judge(h, "HEAD", path, url, &a, size, ret, why);
 out:
   prelux_net_answer_free(&a);
   return rc;
@@ -412,4 +435,5 @@ const struct prelux_backend_ops prelux_backend_http = {
     .stat = http_stat,
     .list = prelux_http_list,
     .read = prelux_http_read,
+    .fetch = prelux_http_fetch,
 };

@@ -23,6 +23,7 @@ struct prelux_http {
   enum prelux_http_index index;
   /* Learned while running; a wrong guess costs one more request. */
   atomic_bool no_head;         /* the server refused HEAD once */
+  atomic_bool redirects_files; /* it redirected a file to elsewhere */
   atomic_bool redirects_slash; /* it redirected a folder to its name with a slash once: it will do so with all */
 };
 
@@ -33,6 +34,12 @@ int prelux_http_url(const struct prelux_http *h, const char *path, bool slash, c
 int prelux_http_refused(const struct prelux_net_answer *a, const char *method, const char *url, struct prelux_problem *why);
 /* A failure of net as the ops promise it. */
 int prelux_http_failed(int rc);
+/* http.c: what the answer to a GET of a whole, without redirects, says of the object.
+ * plain_file: surely a file, *ret is filled as by stat. no_file: of a status that is not 2xx: 0 (a folder), 1 (to be looked at by stat) or
+ * -errno. */
+bool prelux_http_plain_file(const struct prelux_net_answer *a, const char *url, struct prelux_object *ret);
+int prelux_http_no_file(struct prelux_http *h, const char *path, const char *url, const struct prelux_net_answer *a,
+                        struct prelux_object *ret, struct prelux_problem *why);
 
 /* http_list.c */
 int prelux_http_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why);
@@ -41,6 +48,8 @@ int prelux_http_is_folder(struct prelux_http *h, const char *path, struct prelux
 /* http_read.c */
 int prelux_http_read(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off,
                      uint64_t len, prelux_read_fn sink, void *arg, struct prelux_problem *why);
+int prelux_http_fetch(struct prelux_backend *b, const char *path, int (*begin)(void *arg, const struct prelux_object *obj),
+                      prelux_read_fn sink, void *arg, struct prelux_object *ret, struct prelux_problem *why);
 /* "bytes A-B/N" or "bytes *" "/N"; missing numbers are UINT64_MAX. */
 bool prelux_http_content_range(const char *s, uint64_t *ret_from, uint64_t *ret_to, uint64_t *ret_size);
 
