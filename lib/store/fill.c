@@ -27,7 +27,14 @@
 #define PIECE (1u << 20)
 
 struct fetch {
-  int fd;
+  const struct prelux_view *v;
+  const char *object;
+  struct prelux_object obj;
+  struct prelux_problem *why;
+  char name[32]; /* below fill/ */
+  bool begun;    /* room was taken, the file may be there */
+  const char *step; /* what failed here; NULL: why is filled */
+  int fd;        /* -1: none */
   uint64_t pos, size;
   char *piece; /* the last `held` bytes before pos, not written yet; NULL: none */
   size_t held;
@@ -82,16 +89,15 @@ static bool too_slow(const struct fetch *f, uint64_t start_ns)
 }
 
 /* All bytes. A part that fails is asked for again from where it stopped, as long as each try gets further. */
-static int read_parts(const struct prelux_view *v, const char *object, const struct prelux_object *obj, struct fetch *f,
-                      struct prelux_problem *why)
+static int read_parts(struct fetch *f)
 {
-  const struct prelux_backend_ops *ops = v->backend->ops;
+  const struct prelux_backend_ops *ops = f->v->backend->ops;
   uint64_t start_ns = prelux_store_now();
   while (f->pos < f->size)
   {
     uint64_t from = f->pos, left = f->size - f->pos;
     uint64_t part = (ops->caps & PRELUX_CAP_RANGE) && left > PRELUX_FILL_PART ? PRELUX_FILL_PART : left;
-    int rc = ops->read(v->backend, object, obj, from, part, sink, f, why);
+    int rc = ops->read(f->v->backend, f->object, &f->obj, from, part, sink, f, f->why);
     if (rc == -EIO && !f->ours && f->pos > from && (ops->caps & PRELUX_CAP_RANGE) && !too_slow(f, start_ns))
       continue;
     if (rc == -ENOENT) /* it went since it was looked at: look again, so that memory learns it */
@@ -99,62 +105,52 @@ static int read_parts(const struct prelux_view *v, const char *object, const str
     if (rc < 0)
       return rc;
     if (f->pos != from + part)
-      return prelux_problem(why, EPROTO, "%.200s: %llu bytes came where %llu were asked for", object,
+      return prelux_problem(f->why, EPROTO, "%.200s: %llu bytes came where %llu were asked for", f->object,
                             (unsigned long long)(f->pos - from), (unsigned long long)part);
   }
   return 0;
 }
 
-static int check_md5(struct fetch *f, const char *object, const char *want, struct prelux_problem *why)
+static void start_md5(struct fetch *f)
+{
+  f->md5 = EVP_MD_CTX_new();
+  if (f->md5 && EVP_DigestInit_ex(f->md5, EVP_md5(), NULL) == 1)
+    return;
+  /* A host that forbids MD5 (FIPS) still has length and version. */
+  EVP_MD_CTX_free(f->md5);
+  f->md5 = NULL;
+}
+
+static int check_md5(struct fetch *f)
 {
   unsigned char digest[EVP_MAX_MD_SIZE];
   char hex[2 * EVP_MAX_MD_SIZE + 1];
   unsigned n = 0;
   if (EVP_DigestFinal_ex(f->md5, digest, &n) != 1)
-    return prelux_problem(why, EIO, "%.200s: no checksum", object);
+    return prelux_problem(f->why, EIO, "%.200s: no checksum", f->object);
   for (unsigned i = 0; i < n; i++)
     snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-  if (strcmp(hex, want) == 0)
+  if (strcmp(hex, f->obj.md5) == 0)
     return 0;
-  return prelux_problem(why, EPROTO, "%.200s: the bytes have MD5 %s, the remote says %s", object, hex, want);
+  return prelux_problem(f->why, EPROTO, "%.200s: the bytes have MD5 %s, the remote says %s", f->object, hex, f->obj.md5);
 }
 
 /* The remote still has this version. */
-static int check_version(const struct prelux_view *v, const char *object, const struct prelux_object *obj,
-                         struct prelux_problem *why)
+static int check_version(const struct fetch *f)
 {
+  const struct prelux_view *v = f->v;
+  const struct prelux_object *obj = &f->obj;
   struct prelux_object now = {0};
   if ((v->backend->ops->caps & PRELUX_CAP_CONDITIONAL) && obj->version[0])
     return 0;
-  int rc = v->backend->ops->stat(v->backend, object, &now, why);
+  int rc = v->backend->ops->stat(v->backend, f->object, &now, f->why);
   if (rc < 0)
     return rc == -ENOENT ? -ESTALE : rc;
   /* A remote that shows neither version nor time: equal length is all there is to see. */
   bool blind = !obj->version[0] && !now.version[0] && (!obj->mtime_ns || obj->mtime_rough);
   if (blind ? now.type == obj->type && now.size == obj->size : prelux_object_same(&now, obj))
     return 0;
-  return prelux_problem(why, ESTALE, "%.200s: changed on the remote while it was read", object);
-}
-
-static int fetch_bytes(const struct prelux_view *v, const char *object, const struct prelux_object *obj, struct fetch *f,
-                       struct prelux_problem *why)
-{
-  if (obj->md5[0])
-  {
-    f->md5 = EVP_MD_CTX_new();
-    if (!f->md5 || EVP_DigestInit_ex(f->md5, EVP_md5(), NULL) != 1)
-    {
-      /* A host that forbids MD5 (FIPS) still has length and version. */
-      EVP_MD_CTX_free(f->md5);
-      f->md5 = NULL;
-    }
-  }
-  int rc = read_parts(v, object, obj, f, why);
-  if (rc == 0 && f->md5)
-    rc = check_md5(f, object, obj->md5, why);
-  EVP_MD_CTX_free(f->md5);
-  f->md5 = NULL;
-  return rc == 0 ? check_version(v, object, obj, why) : rc;
+  return prelux_problem(f->why, ESTALE, "%.200s: changed on the remote while it was read", f->object);
 }
 
 static int allocate(struct prelux_store *s, int fd, uint64_t size)
@@ -197,39 +193,61 @@ static void file_name(struct prelux_store *s, char ret[32])
   snprintf(ret, 32, "%016llx", (unsigned long long)atomic_fetch_add(&s->next_name, 1));
 }
 
-/* fill/<name> whole, checked and dressed; *ret_fd O_RDONLY. On failure nothing is left. */
-static int fill_file(const struct prelux_view *v, const char *object, const struct prelux_object *obj, const char *name,
-                     int *ret_fd, struct stat *ret_st, struct prelux_problem *why)
+/* Room, and a file of that name below fill/ with its blocks, for obj. */
+static int begin(void *arg, const struct prelux_object *obj)
 {
-  struct prelux_store *s = v->tree->store;
-  struct fetch f = {.size = obj->size};
-  const char *step = "make";
-  f.fd = prelux_os.openat(s->fill_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (f.fd < 0)
-    return prelux_problem(why, errno, "cannot make a file in %s/.prelux/fill: %s", s->dir, strerror(errno));
-  int rc = allocate(s, f.fd, obj->size);
+  struct fetch *f = arg;
+  struct prelux_store *s = f->v->tree->store;
+  if (f->begun)
+    return -EPROTO;
+  int rc = prelux_room_take(s, obj->size, f->why);
+  if (rc < 0)
+    return rc;
+  f->begun = true;
+  f->obj = *obj;
+  f->size = obj->size;
+  f->fd = prelux_os.openat(s->fill_fd, f->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (f->fd < 0)
+    return prelux_problem(f->why, errno, "cannot make a file in %s/.prelux/fill: %s", s->dir, strerror(errno));
+  rc = allocate(s, f->fd, obj->size);
+  if (rc < 0)
+    f->step = "make";
+  if (rc == 0 && obj->md5[0])
+    start_md5(f);
+  return rc;
+}
+
+/* The bytes are there, or not (rc): checked, and dressed. *ret_fd O_RDONLY. On failure nothing is left. */
+static int end(struct fetch *f, int rc, int *ret_fd, struct stat *ret_st)
+{
+  struct prelux_store *s = f->v->tree->store;
+  if (rc < 0 && f->ours)
+    f->step = "write";
+  if (rc == 0 && f->md5)
+    rc = check_md5(f);
   if (rc == 0)
+    rc = check_version(f);
+  if (rc == 0 && (rc = dress(s, &f->obj, f)) < 0)
+    f->step = "write";
+  if (rc == 0 && (*ret_fd = prelux_os.openat(s->fill_fd, f->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
   {
-    rc = fetch_bytes(v, object, obj, &f, why);
-    step = rc < 0 && !f.ours ? NULL : "write"; /* NULL: why is filled */
-    free(f.piece);
-  }
-  if (rc == 0)
-    rc = dress(s, obj, &f);
-  if (rc == 0 && (*ret_fd = prelux_os.openat(s->fill_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
     rc = -errno;
-  prelux_os.close(f.fd);
-  if (rc == 0 && (prelux_os.fstat(*ret_fd, ret_st) < 0 || (uint64_t)ret_st->st_size != obj->size))
+    f->step = "write";
+  }
+  EVP_MD_CTX_free(f->md5);
+  free(f->piece);
+  if (f->fd >= 0)
+    prelux_os.close(f->fd);
+  if (rc == 0 && (prelux_os.fstat(*ret_fd, ret_st) < 0 || (uint64_t)ret_st->st_size != f->size))
   {
     rc = -EIO;
+    f->step = "write";
     prelux_os.close(*ret_fd);
   }
-  if (rc < 0)
-  {
-    prelux_os.unlinkat(s->fill_fd, name, 0);
-    if (step)
-      prelux_problem(why, -rc, "cannot %s the cached file of %.200s: %s", step, object, strerror(-rc));
-  }
+  if (rc < 0 && f->fd >= 0)
+    prelux_os.unlinkat(s->fill_fd, f->name, 0);
+  if (rc < 0 && f->step)
+    prelux_problem(f->why, -rc, "cannot %s the cached file of %.200s: %s", f->step, f->object, strerror(-rc));
   return rc;
 }
 
@@ -300,42 +318,102 @@ static int install_nameless(const struct prelux_view *v, const char *object, con
   return 0;
 }
 
+/* Puts the file where it belongs; k is known to memory. */
+static int keep_file(struct fetch *f, struct prelux_known *k, bool keep, int fd, const struct stat *st)
+{
+  struct prelux_store *s = f->v->tree->store;
+  struct prelux_row row = {.obj = k->obj,
+                           .ino = st->st_ino,
+                           .bytes = (uint64_t)st->st_blocks * 512,
+                           .file_mtime_ns = prelux_stat_mtime(st),
+                           .used_ns = prelux_store_wall()};
+  k->cache_ino = st->st_ino;
+  int rc = keep ? install(f->v, f->object, f->name, &row, f->why) : install_nameless(f->v, f->object, f->name, k, f->why);
+  if (rc < 0)
+  {
+    prelux_os.unlinkat(s->fill_fd, f->name, 0);
+    prelux_os.close(fd);
+    k->cache_ino = 0;
+  }
+  return rc;
+}
+
+static void account(const struct fetch *f, struct prelux_known *k, bool keep)
+{
+  struct prelux_store *s = f->v->tree->store;
+  if (keep)
+    prelux_open_remember(f->v, f->object, k);
+  pthread_mutex_lock(&s->lock);
+  s->stats.fills++;
+  s->stats.filled_bytes += f->size;
+  pthread_mutex_unlock(&s->lock);
+}
+
 int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_known *k, bool keep, int *ret_fd,
                 struct prelux_problem *why)
 {
   struct prelux_store *s = v->tree->store;
+  struct fetch f = {.v = v, .object = object, .why = why, .fd = -1};
   struct stat st;
-  char name[32];
-  int fd = -1, rc = prelux_room_take(s, k->obj.size, why);
+  int fd = -1;
+  file_name(s, f.name);
+  int rc = begin(&f, &k->obj);
+  if (rc == 0)
+    rc = read_parts(&f);
+  rc = end(&f, rc, &fd, &st);
+  if (rc == 0)
+    rc = keep_file(&f, k, keep, fd, &st);
+  if (f.begun)
+    prelux_room_return(s, f.size);
   if (rc < 0)
     return rc;
-  file_name(s, name);
-  rc = fill_file(v, object, &k->obj, name, &fd, &st, why);
+  account(&f, k, keep);
+  *ret_fd = fd;
+  return 0;
+}
+
+/* What came of a question that no file's bytes answered. */
+static int no_file(const struct prelux_view *v, const char *object, int rc, struct prelux_known *k, struct prelux_problem *why)
+{
+  if (rc == 0 || rc == -ENOENT)
+    rc = prelux_fresh_learn(v, object, rc, k, why);
+  return rc == 0 ? 2 : rc;
+}
+
+int prelux_fill_unknown(const struct prelux_view *v, const char *object, struct prelux_known *k, bool keep, int *ret_fd,
+                        struct prelux_problem *why)
+{
+  struct prelux_store *s = v->tree->store;
+  struct fetch f = {.v = v, .object = object, .why = why, .fd = -1};
+  struct stat st;
+  int fd = -1;
+  *k = (struct prelux_known){.learned_ns = prelux_store_now()};
+  file_name(s, f.name);
+  int rc = v->backend->ops->fetch(v->backend, object, begin, sink, &f, &k->obj, why);
+  if (!f.begun)
+    return rc > 0 ? 1 : no_file(v, object, rc, k, why);
+  if (rc == -EIO && !f.ours && f.fd >= 0 && f.pos > 0)
+    rc = read_parts(&f);
+  else if (rc == 0 && f.pos != f.size)
+    rc = prelux_problem(why, EPROTO, "%.200s: %llu bytes came where %llu were asked for", object, (unsigned long long)f.pos,
+                        (unsigned long long)f.size);
+  rc = end(&f, rc == -ENOENT ? -ESTALE : rc, &fd, &st);
   if (rc == 0)
   {
-    struct prelux_row row = {.obj = k->obj,
-                             .ino = st.st_ino,
-                             .bytes = (uint64_t)st.st_blocks * 512,
-                             .file_mtime_ns = prelux_stat_mtime(&st),
-                             .used_ns = prelux_store_wall()};
-    k->cache_ino = st.st_ino;
-    rc = keep ? install(v, object, name, &row, why) : install_nameless(v, object, name, k, why);
+    k->obj = f.obj;
+    rc = prelux_fresh_learn(v, object, 0, k, why);
     if (rc < 0)
     {
-      prelux_os.unlinkat(s->fill_fd, name, 0);
+      prelux_os.unlinkat(s->fill_fd, f.name, 0);
       prelux_os.close(fd);
-      k->cache_ino = 0;
     }
   }
-  prelux_room_return(s, k->obj.size);
+  if (rc == 0)
+    rc = keep_file(&f, k, keep, fd, &st);
+  prelux_room_return(s, f.size);
   if (rc < 0)
     return rc;
-  if (keep)
-    prelux_open_remember(v, object, k);
-  pthread_mutex_lock(&s->lock);
-  s->stats.fills++;
-  s->stats.filled_bytes += k->obj.size;
-  pthread_mutex_unlock(&s->lock);
+  account(&f, k, keep);
   *ret_fd = fd;
   return 0;
 }

@@ -60,6 +60,19 @@ static int valid_object(const struct prelux_object *o, const char *object, struc
   return 0;
 }
 
+/* Takes what the remote answered (rc 0: k->obj; -ENOENT) to a question put at k->learned_ns. */
+static int learn(const struct prelux_view *v, const char *object, size_t len, int rc, struct prelux_known *k, struct prelux_problem *why)
+{
+  if (rc == 0)
+    rc = valid_object(&k->obj, object, why);
+  if (rc == -ENOENT)
+    memset(&k->obj, 0, sizeof k->obj);
+  else if (rc < 0)
+    return rc;
+  remember(v, object, len, k);
+  return 0;
+}
+
 /* One stat of the remote. */
 static int ask(const struct prelux_view *v, const char *object, size_t len, struct prelux_known *ret, struct prelux_problem *why)
 {
@@ -69,15 +82,10 @@ static int ask(const struct prelux_view *v, const char *object, size_t len, stru
   s->stats.remote_stats++;
   pthread_mutex_unlock(&s->lock);
   int rc = v->backend->ops->stat(v->backend, object, &k.obj, why);
+  rc = learn(v, object, len, rc, &k, why);
   if (rc == 0)
-    rc = valid_object(&k.obj, object, why);
-  if (rc == -ENOENT)
-    memset(&k.obj, 0, sizeof k.obj);
-  else if (rc < 0)
-    return rc;
-  remember(v, object, len, &k);
-  *ret = k;
-  return 0;
+    *ret = k;
+  return rc;
 }
 
 /* Many remotes say "not found" for a name below a file; programs tell ENOTDIR from ENOENT. Walks up until something exists.
@@ -103,18 +111,53 @@ static bool below_file(const struct prelux_view *v, const char *object, size_t l
   return false;
 }
 
-static int ask_exact(const struct prelux_view *v, const char *object, size_t len, struct prelux_known *ret,
-                     struct prelux_problem *why)
+/* What was learned, once it is clear whether "not there" means that a name above is a file. */
+static int exact(const struct prelux_view *v, const char *object, size_t len, const struct prelux_known *k, struct prelux_problem *why)
 {
-  int rc = ask(v, object, len, ret, why);
-  if (rc < 0 || ret->obj.type != PRELUX_NONE)
-    return rc;
+  if (k->obj.type != PRELUX_NONE)
+    return 0;
   if (!below_file(v, object, len, true))
     return 0;
   pthread_mutex_lock(&v->tree->store->lock);
   prelux_entry_drop(v->tree, object, len);
   pthread_mutex_unlock(&v->tree->store->lock);
   return prelux_problem(why, ENOTDIR, "%.200s: a name above it is a file", object);
+}
+
+static int ask_exact(const struct prelux_view *v, const char *object, size_t len, struct prelux_known *ret,
+                     struct prelux_problem *why)
+{
+  int rc = ask(v, object, len, ret, why);
+  return rc == 0 ? exact(v, object, len, ret, why) : rc;
+}
+
+static int not_there(const struct prelux_view *v, const char *object, size_t len, struct prelux_problem *why)
+{
+  bool not_folder = below_file(v, object, len, false);
+  return prelux_problem(why, not_folder ? ENOTDIR : ENOENT, "%.200s: %s", object,
+                        not_folder ? "a name above it is a file" : "not there");
+}
+
+int prelux_fresh_learn(const struct prelux_view *v, const char *object, int rc, struct prelux_known *k, struct prelux_problem *why)
+{
+  size_t len = strlen(object);
+  rc = learn(v, object, len, rc, k, why);
+  if (rc == 0)
+    rc = exact(v, object, len, k, why);
+  return rc == 0 && k->obj.type == PRELUX_NONE ? not_there(v, object, len, why) : rc;
+}
+
+bool prelux_fresh_knows(const struct prelux_view *v, const char *object)
+{
+  struct prelux_known k;
+  struct prelux_row row;
+  size_t len = strlen(object);
+  pthread_mutex_lock(&v->tree->store->lock);
+  bool knows = prelux_memory_get(v->tree, object, len, &k) &&
+               (k.obj.type == PRELUX_DIR || prelux_view_fresh(v, &k, prelux_store_now()));
+  pthread_mutex_unlock(&v->tree->store->lock);
+  return knows || prelux_catalogue_get(v->tree->store->cat, v->tree->id, object, &row) == 0 ||
+         (v->tree->store->stage && prelux_stage_known(v->tree->store->stage, v->tree, object, &k));
 }
 
 /* 1 and *ret when memory has what this view may use now. Publishes it. */
@@ -220,11 +263,7 @@ int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned f
   if (rc < 0)
     return rc;
   if (k.obj.type == PRELUX_NONE)
-  {
-    bool not_folder = below_file(v, object, len, false);
-    return prelux_problem(why, not_folder ? ENOTDIR : ENOENT, "%.200s: %s", object,
-                          not_folder ? "a name above it is a file" : "not there");
-  }
+    return not_there(v, object, len, why);
   *ret = k;
   return 0;
 }

@@ -206,6 +206,36 @@ static int open_file(const struct prelux_view *v, const char *object, struct pre
                        : 0;
 }
 
+/* A file of which nothing is known, neither here nor in the cache folder: where the backend can, its attributes come with its bytes.
+ * 0 and an fd; 1: not so, the usual way; 2: it is a folder, *k says more; or -errno. */
+static int open_unknown(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_known *k, bool want_fd,
+                        int *ret_fd, struct prelux_problem *why)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_flight flight;
+  struct prelux_problem mine = {0};
+  struct stat st;
+  bool skip = v->freshness == PRELUX_FRESH_SKIP;
+  int fd, rc;
+  if (!v->backend->ops->fetch || (flags & PRELUX_STORE_CACHED_ONLY) || (skip && !want_fd) || prelux_fresh_knows(v, object))
+    return 1;
+  if (skip)
+    return prelux_fill_unknown(v, object, k, false, ret_fd, why);
+  if (!prelux_flight_begin(&flight, v, PRELUX_FLIGHT_FILL, object, &rc, why))
+    return rc == 0 || rc == -EAGAIN || rc == -EBUSY || rc == -ESTALE ? 1 : rc;
+  rc = prelux_disk_open(v->tree, object, O_RDONLY, &fd, &st);
+  if (rc == 0)
+    prelux_os.close(fd);
+  if (rc != -ENOENT || prelux_fresh_knows(v, object)) /* somebody was here first; or what lies there may do */
+    rc = 1;
+  else
+    rc = prelux_fill_unknown(v, object, k, true, ret_fd, &mine);
+  prelux_flight_end(s, &flight, rc < 0 ? rc : 0, &mine);
+  if (rc < 0 && why)
+    *why = mine;
+  return rc;
+}
+
 static int hand_out(const struct prelux_view *v, const struct prelux_known *k, int fd, struct prelux_attr *ret, int *ret_fd)
 {
   prelux_view_attr(v, k, ret);
@@ -224,11 +254,17 @@ int prelux_store_open_object(const struct prelux_view *v, const char *object, un
   bool skip = v->freshness == PRELUX_FRESH_SKIP;
   if (rc == 0 && v->tree->store->stage && prelux_stage_read(v->tree->store->stage, v->tree, object, &k, &fd) == 0)
     return hand_out(v, &k, fd, ret, ret_fd);
-  for (int again = 1; rc == 0 && again;)
+  int unknown = rc < 0 ? rc : open_unknown(v, object, flags, &k, ret_fd != NULL, &fd, why);
+  stale = unknown == -ESTALE;
+  if (unknown < 0 && !stale)
+    return unknown;
+  for (int again = unknown != 0; rc == 0 && again;)
   {
-    rc = prelux_fresh_get(v, object, flags, stale > 0, &k, why);
+    if (unknown != 2)
+      rc = prelux_fresh_get(v, object, flags, stale > 0, &k, why);
     if (rc < 0)
       return rc;
+    unknown = 1;
     if (flags & PRELUX_STORE_CACHED_ONLY)
     {
       rc = k.obj.type == PRELUX_DIR || skip ? -EAGAIN : prelux_open_cached(v, object, &k, false, &fd);

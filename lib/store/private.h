@@ -298,6 +298,11 @@ void prelux_recover_epoch(struct prelux_store *s);  /* one syncfs, if something 
 /* Attributes that the view may use at this instant, from memory or the remote. `force`: ask whatever memory says. */
 int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned flags, bool force, struct prelux_known *ret,
                      struct prelux_problem *why);
+/* An answer of the remote that came by another way than stat: rc 0 and k->obj, or -ENOENT; k->learned_ns is when it was asked. Remembered;
+ * 0 (k has its number), -ENOENT, -ENOTDIR or -EPROTO. */
+int prelux_fresh_learn(const struct prelux_view *v, const char *object, int rc, struct prelux_known *k, struct prelux_problem *why);
+/* prelux_fresh_get would not ask the remote for a file, or had something to compare its answer with. */
+bool prelux_fresh_knows(const struct prelux_view *v, const char *object);
 /* Asks the backend for a listing (one flight for all) and remembers it. ret (may be NULL) gets a reference. */
 int prelux_list_refresh(const struct prelux_view *v, const char *object, struct prelux_folder **ret, struct prelux_problem *why);
 /* Somebody had to ask for a name that a young listing has: publishes its neighbours with it. */
@@ -318,6 +323,10 @@ int prelux_open_cached(const struct prelux_view *v, const char *object, struct p
  * -ESTALE: the remote has another version by now. */
 int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_known *k, bool keep, int *ret_fd,
                 struct prelux_problem *why);
+/* The same of an object of which nothing is known, in one question to a backend that can. 0; 1: not so, ask for its attributes, then fill;
+ * 2: it is a folder, *k is as from prelux_fresh_get; or -errno of either. */
+int prelux_fill_unknown(const struct prelux_view *v, const char *object, struct prelux_known *k, bool keep, int *ret_fd,
+                        struct prelux_problem *why);
 /* A row's description of a file equals the file. */
 bool prelux_row_matches(const struct prelux_store *s, const struct prelux_row *row, const struct stat *st);
 /* What lies at the cache path and is not known: adopted (0, catalogue row made), nothing there or put aside (-ENOENT). */
