@@ -71,7 +71,7 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(BASE) $(CFLAGS) $(SAN) $(PKG_CFLAGS) -pthread -MMD -MP -c $< -o $@
 
-$(BUILD)/libprelux.map: shim/calls.h shim/calls_extra.h shim/exports.sh
+$(BUILD)/libprelux.map: $(wildcard shim/calls*.h) shim/exports.sh
 	@mkdir -p $(@D)
 	$(Q)CC="$(CC)" sh shim/exports.sh > $@.tmp && mv $@.tmp $@
 
