@@ -16,13 +16,15 @@ done
 for tool in clang-tidy cppcheck; do
   command -v $tool >/dev/null || { echo "lint: $tool is not installed (DEVELOPER=1 make deps)" >&2; exit 1; }
 done
+status=0
 printf '%s\n' "$@" | CHECKS=$checks FLAGS=$flags xargs -P "$(nproc)" -n 6 \
   sh -c 'clang-tidy --quiet --warnings-as-errors="*" --checks="$CHECKS" "$@" -- $FLAGS 2>/dev/null' sh ||
-  { echo "lint: clang-tidy found something" >&2; exit 1; }
+  { echo "lint: clang-tidy found something" >&2; status=1; }
 off=
 for name in missingIncludeSystem unknownMacro normalCheckLevelMaxBranches nullPointerRedundantCheck returnDanglingLifetime \
   nullPointerArithmeticRedundantCheck arrayIndexOutOfBoundsCond; do
   off="$off --suppress=$name"
 done
 cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -D_GNU_SOURCE -D__x86_64__ -I. -j "$(nproc)" \
-  --enable=warning,portability $off "$@" || { echo "lint: cppcheck found something" >&2; exit 1; }
+  --enable=warning,portability $off "$@" || { echo "lint: cppcheck found something" >&2; status=1; }
+exit $status
