@@ -350,6 +350,9 @@ void prelux_request(struct prelux_conn *c, void *msg, size_t len)
     prelux_request_write(c, table_of(c, msg), msg);
     break;
   case PRELUX_OP_NAME:
+  case PRELUX_OP_SETATTR:
+  case PRELUX_OP_READLINK:
+  case PRELUX_OP_WHOSE:
     prelux_request_name(c, table_of(c, msg), msg);
     break;
   case PRELUX_OP_SESSION:

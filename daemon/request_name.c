@@ -13,7 +13,11 @@ struct name_job {
   struct prelux_target target;
   uint16_t op;
   uint32_t verb, flags, mode, to_mapping;
-  char *to; /* object path, or NULL */
+  char *to;   /* object path, or NULL */
+  char *text; /* target of a link, or NULL */
+  bool has_ino;
+  uint64_t ino;
+  struct prelux_setattr set;
 };
 
 static const char *const verb_names[] = {
@@ -23,6 +27,8 @@ static const char *const verb_names[] = {
 
 static const char *call_name(const struct name_job *j)
 {
+  if (j->op != PRELUX_OP_NAME)
+    return j->op == PRELUX_OP_SETATTR ? "setattr" : j->op == PRELUX_OP_READLINK ? "readlink" : "whose";
   return j->verb < sizeof verb_names / sizeof *verb_names && verb_names[j->verb] ? verb_names[j->verb] : "name";
 }
 
@@ -53,15 +59,109 @@ static int change_name(const struct name_job *j, struct prelux_problem *why)
     return prelux_store_mkdir(&m->view, &m->rules, j->target.object, j->mode, why);
   case PRELUX_NAME_RENAME:
     return rename_it(j, m, why);
+  case PRELUX_NAME_LINK:
+    return j->has_ino ? prelux_store_link(&m->view, &m->rules, j->ino, j->target.object, why) : -EINVAL;
+  case PRELUX_NAME_SYMLINK:
+    return j->text ? prelux_store_symlink(&m->view, &m->rules, j->target.object, j->text, why) : -EINVAL;
   default:
     return prelux_problem(why, EOPNOTSUPP, "this preluxd does not know the verb %u", j->verb);
   }
 }
 
+/* ---- attributes ---- */
+
+static int set_attributes(const struct name_job *j, struct prelux_answer *a, struct prelux_problem *why)
+{
+  const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
+  struct prelux_attr attr = {0};
+  int err = j->has_ino ? prelux_store_setattr_ino(&m->view, &m->rules, j->ino, &j->set, &attr, why)
+                       : prelux_store_setattr(&m->view, &m->rules, j->target.object, &j->set, &attr, why);
+  if (err == 0 && prelux_answer_begin(a, 0))
+    prelux_msg_put(&a->msg, PRELUX_FIELD_ATTR, &attr, sizeof attr);
+  return err;
+}
+
+/* ---- links ---- */
+
+static int read_link(const struct name_job *j, struct prelux_answer *a, struct prelux_problem *why)
+{
+  const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
+  char *text;
+  int err = prelux_store_readlink(&m->view, j->target.object, &text, why);
+  if (err < 0)
+    return err;
+  if (prelux_answer_begin_large(a, 0))
+    prelux_msg_put_str(&a->msg, PRELUX_FIELD_TEXT, text);
+  free(text);
+  return 0;
+}
+
+/* ---- whose a staging file is ---- */
+
+/* What is below the mapping's root, when the object is of its tree and there; else NULL. */
+static const char *rest_of(const struct prelux_live_table *t, uint32_t mapping, const struct prelux_tree *tree, const char *object)
+{
+  const struct prelux_live_mapping *m = &t->mappings[mapping];
+  const char *root = prelux_table_str(t->table, prelux_table_mappings(t->table)[mapping].object);
+  size_t len = strlen(root);
+  if (m->broken || m->view.tree != tree || strncmp(object, root, len) != 0)
+    return NULL;
+  return len == 0 ? object : object[len] == '/' ? object + len + 1 : object[len] == 0 ? "" : NULL;
+}
+
+static int whose(const struct name_job *j, struct prelux_answer *a)
+{
+  const struct prelux_live_table *t = j->target.table;
+  struct prelux_attr attr;
+  struct prelux_tree *tree;
+  char *object;
+  int err = prelux_store_whose(&prelux_target_mapping(&j->target)->view, j->ino, &attr, &tree, &object);
+  if (err < 0)
+    return err;
+  uint32_t mapping = j->target.mapping, n = 0;
+  const char *rest = object ? rest_of(t, mapping, tree, object) : NULL;
+  for (; object && !rest && n < t->n_mappings; n++)
+    if ((rest = rest_of(t, n, tree, object)))
+      mapping = n;
+  if (prelux_answer_begin_large(a, 0))
+  {
+    prelux_msg_put(&a->msg, PRELUX_FIELD_ATTR, &attr, sizeof attr);
+    if (rest)
+    {
+      prelux_msg_put_u32(&a->msg, PRELUX_FIELD_MAPPING, mapping);
+      prelux_msg_put_str(&a->msg, PRELUX_FIELD_PATH, rest);
+    }
+  }
+  free(object);
+  return 0;
+}
+
+/* ---- the job ---- */
+
 /* What a file system says every day is nothing to keep a record of. */
 static bool everyday(int err)
 {
-  return err == -EXDEV || err == -ENOTEMPTY || err == -EINVAL || err == -EROFS || err == -EBUSY;
+  return err == -EXDEV || err == -ENOTEMPTY || err == -EINVAL || err == -EROFS || err == -EBUSY || err == -ELOOP;
+}
+
+static int do_it(const struct name_job *j, struct prelux_answer *a, struct prelux_problem *why)
+{
+  switch (j->op)
+  {
+  case PRELUX_OP_SETATTR:
+    return set_attributes(j, a, why);
+  case PRELUX_OP_READLINK:
+    return read_link(j, a, why);
+  case PRELUX_OP_WHOSE:
+    return j->has_ino ? whose(j, a) : -EINVAL;
+  default:
+  {
+    int err = change_name(j, why);
+    if (err == 0)
+      prelux_answer_begin(a, 0);
+    return err;
+  }
+  }
 }
 
 static void work(struct prelux_flight *f)
@@ -69,14 +169,11 @@ static void work(struct prelux_flight *f)
   struct name_job *j = f->arg;
   struct prelux_problem why = {0};
   prelux_origin_bind(prelux_target_mapping(&j->target)->instance);
-  int err = change_name(j, &why);
+  int err = do_it(j, &f->answer, &why);
   prelux_origin_bind(NULL);
   prelux_request_changed();
   if (err == 0)
-  {
-    prelux_answer_begin(&f->answer, 0);
     return;
-  }
   if (!everyday(err))
     prelux_report(j->d, j->target.table, j->target.mapping, j->target.rel, call_name(j), err, &why);
   prelux_answer_fail(&f->answer, prelux_report_errno(err), &why);
@@ -86,6 +183,7 @@ static void job_free(struct name_job *j)
 {
   prelux_target_release(&j->target);
   free(j->to);
+  free(j->text);
   free(j);
 }
 
@@ -103,17 +201,33 @@ static void refuse(struct prelux_conn *c, int status, const struct prelux_proble
   prelux_answer_release(&a);
 }
 
+static bool read_fixed(const void *msg, enum prelux_field field, void *ret, size_t size)
+{
+  size_t pos = 0, len = 0;
+  const void *value = prelux_msg_next(msg, field, &pos, &len);
+  if (!value || len != size)
+    return false;
+  memcpy(ret, value, size);
+  return true;
+}
+
 /* What follows the target in the message. */
 static int read_rest(struct name_job *j, const void *msg)
 {
+  const char *text = prelux_msg_str(msg, PRELUX_FIELD_TEXT);
   const char *to = prelux_msg_str(msg, PRELUX_FIELD_TO);
   struct prelux_target second;
-  j->op = prelux_msg_op(msg);
+  j->op = (uint16_t)prelux_msg_op(msg);
   j->verb = prelux_msg_u32(msg, PRELUX_FIELD_VERB32, 0);
   j->flags = prelux_msg_u32(msg, PRELUX_FIELD_FLAGS, 0);
   j->mode = prelux_msg_u32(msg, PRELUX_FIELD_MODE, 0777);
   j->to_mapping = prelux_msg_u32(msg, PRELUX_FIELD_TO_MAPPING, 0);
-  if (j->verb != PRELUX_NAME_RENAME)
+  j->has_ino = read_fixed(msg, PRELUX_FIELD_INO, &j->ino, sizeof j->ino);
+  if (j->op == PRELUX_OP_SETATTR && !read_fixed(msg, PRELUX_FIELD_SET, &j->set, sizeof j->set))
+    return -EINVAL;
+  if (j->op == PRELUX_OP_NAME && text && !(j->text = strdup(text)))
+    return -ENOMEM;
+  if (j->op != PRELUX_OP_NAME || j->verb != PRELUX_NAME_RENAME)
     return 0;
   int err = to ? prelux_target_init(&second, j->target.table, j->to_mapping, to) : -EINVAL;
   if (err == 0)

@@ -35,6 +35,7 @@ struct prelux_index_writer
   uint64_t generation;
   uint64_t seed; /* of every map this writer makes */
   uint32_t used; /* slots that are not empty (deleted ones count: they lengthen probes) */
+  int64_t links; /* symbolic links of this node */
   uint32_t max_slots;
   char path[1024], temp[1040];
 };
@@ -82,6 +83,7 @@ static int make_file(struct prelux_index_writer *w, uint32_t mask, uint64_t gene
   x->bytes = bytes;
   x->seed = w->seed;
   x->generation = generation;
+  atomic_store(&x->links, (uint64_t)w->links);
   atomic_store(&x->writer_pid, (uint32_t)getpid());
   *ret = x;
   return 0;
@@ -225,31 +227,43 @@ static struct prelux_index_slot *vacant(struct prelux_index *x, uint32_t mask, c
   return NULL;
 }
 
+static bool is_link(uint32_t kind_mode)
+{
+  return PRELUX_SLOT_TYPE(kind_mode) == PRELUX_LINK && !(kind_mode & FLAG_INODE);
+}
+
 static bool worth_keeping(const struct words *v, uint64_t now)
 {
   return v->key[0] != 0 && (v->valid_ns == UINT64_MAX || v->valid_ns > now);
+}
+
+/* How many entries found a place. */
+static uint32_t take_over(const struct prelux_index_writer *w, struct prelux_index *x, uint32_t mask, bool links)
+{
+  uint64_t now = now_ns();
+  uint32_t used = 0;
+  for (uint32_t i = 0; i <= w->mask; i++)
+  {
+    struct words v;
+    read_slot(&w->map->slots[i], &v);
+    struct prelux_index_slot *to = is_link(v.kind_mode) == links && worth_keeping(&v, now) ? vacant(x, mask, v.key) : NULL;
+    if (to)
+      write_slot(to, &v);
+    used += to != NULL;
+  }
+  return used;
 }
 
 /* A new file with what is still valid. Entries that find no place are dropped: they will be asked for again. */
 static int rebuild(struct prelux_index_writer *w, uint32_t mask)
 {
   struct prelux_index *old = w->map, *x;
-  uint64_t now = now_ns();
-  uint32_t used = 0;
   int ret = make_file(w, mask, w->generation + 1, &x);
   if (ret < 0)
     return ret;
-  for (uint32_t i = 0; i <= w->mask; i++)
-  {
-    struct words v;
-    read_slot(&old->slots[i], &v);
-    struct prelux_index_slot *to = worth_keeping(&v, now) ? vacant(x, mask, v.key) : NULL;
-    if (to)
-    {
-      write_slot(to, &v);
-      used++;
-    }
-  }
+  /* Links first: they must find a place. */
+  uint32_t used = take_over(w, x, mask, true);
+  used += take_over(w, x, mask, false);
   if (prelux_os.rename(w->temp, w->path) < 0)
   {
     ret = -errno;
@@ -265,25 +279,29 @@ static int rebuild(struct prelux_index_writer *w, uint32_t mask)
   return 0;
 }
 
-/* The slot of the probe window that is easiest to do without. */
+/* The slot of the probe window that is easiest to do without; NULL: there are links in all of it. */
 static struct prelux_index_slot *victim(const struct prelux_index_writer *w, const uint64_t key[2])
 {
-  struct prelux_index_slot *best = NULL;
+  struct prelux_index_slot *best = NULL, *inode = NULL;
   uint64_t best_valid = 0, now = now_ns();
   for (uint32_t probe = 0; probe < PRELUX_INDEX_PROBES; probe++)
   {
     struct prelux_index_slot *s = &w->map->slots[(key[0] + probe) & w->mask];
-    bool inode = atomic_load_explicit(&s->kind_mode, memory_order_relaxed) & FLAG_INODE;
+    uint32_t kind_mode = atomic_load_explicit(&s->kind_mode, memory_order_relaxed);
     uint64_t valid = get(&s->valid_ns);
-    if (!inode && valid <= now)
+    if (is_link(kind_mode))
+      continue;
+    if (kind_mode & FLAG_INODE)
+      inode = inode ? inode : s;
+    else if (valid <= now)
       return s;
-    if (!inode && (!best || valid < best_valid))
+    else if (!best || valid < best_valid)
     {
       best = s;
       best_valid = valid;
     }
   }
-  return best ? best : &w->map->slots[key[0] & w->mask];
+  return best ? best : inode;
 }
 
 static void put(struct prelux_index_writer *w, const struct words *v)
@@ -299,11 +317,12 @@ static void put(struct prelux_index_writer *w, const struct words *v)
         s = vacant(w->map, w->mask, v->key);
     }
     if (!s)
-      s = victim(w, v->key);
+      s = victim(w, v->key); /* many links are far fewer than slots: there is one */
     else if (get(&s->key_hi) == 0)
       w->used++;
   }
-  write_slot(s, v);
+  if (s)
+    write_slot(s, v);
 }
 
 static void drop(struct prelux_index_writer *w, const uint64_t key[2])
@@ -354,4 +373,12 @@ void prelux_index_drop_inode(struct prelux_index_writer *w, uint64_t dev, uint64
   uint64_t key[2];
   prelux_index_inode_key(w->seed, dev, ino, key);
   drop(w, key);
+}
+
+void prelux_index_count_links(struct prelux_index_writer *w, int64_t n)
+{
+  pthread_mutex_lock(&w->lock);
+  w->links += n;
+  atomic_store(&w->map->links, (uint64_t)w->links);
+  pthread_mutex_unlock(&w->lock);
 }

@@ -3,6 +3,7 @@
 #define PRELUX_INDEX_WRITER_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "include/prelux/attr.h"
 #include "include/prelux/index.h"
@@ -17,11 +18,13 @@ void prelux_index_writer_free(struct prelux_index_writer *w);
 
 /* Publishes what is known of an object; type PRELUX_NONE publishes "no such file" until valid_ns.
  * attr->cached with cache_ino/cache_dev != 0 publishes the inode key too (st_dev = dev_seen). A full index drops
- * expired entries, then grows up to max_slots, then drops all: never fails. */
+ * expired entries, then grows up to max_slots, then drops all but links: never fails. */
 void prelux_index_put(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len,
                       const struct prelux_attr *attr, uint64_t dev_seen);
 /* Forgets an object: the next look-up asks. */
 void prelux_index_drop(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len);
+/* So many links more, or less, are kept by this node (struct prelux_index.links): counted before their slots come, out after those went. */
+void prelux_index_count_links(struct prelux_index_writer *w, int64_t n);
 /* Forgets an inode (before its file is unlinked: the number may be used again). */
 void prelux_index_drop_inode(struct prelux_index_writer *w, uint64_t dev, uint64_t ino);
 

@@ -4,11 +4,10 @@
  *
  * objects: whole files at their cache paths. fills: files about to get their name; the row names the inode, so that after a
  * crash "is it there?" has a sure answer. numbers: identity (number.c). Paths are blobs: any byte but NUL, compared by memcmp. */
-#include "lib/store/private.h"
+#include "lib/store/catalogue.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,12 +51,6 @@ static const char from_1[] = "BEGIN IMMEDIATE;"
                              "UPDATE meta SET value='2' WHERE key='schema';"
                              "COMMIT;";
 
-enum stmt {
-  BEGIN, COMMIT, ROLLBACK, META, SET_META, TREE, ADD_TREE, GET, FILL, FINISH, ABORT, DEL, BYTES, TOUCH,
-  IDENTITY, OLDEST, NEWEST, BELOW, BELOW_FIRST, UNFINISHED, LATER, PROMOTE, TOTALS, RECOVERED,
-  NUMBERS, SET_NUMBER, PRUNE_NUMBERS, STATEMENTS
-};
-
 static const char *const sql[STATEMENTS] = {
     [BEGIN] = "BEGIN IMMEDIATE",
     [COMMIT] = "COMMIT",
@@ -86,20 +79,18 @@ static const char *const sql[STATEMENTS] = {
     [SET_NUMBER] = "INSERT OR REPLACE INTO numbers(tree,base,generation,stamp,at,ino) VALUES(?1,?2,?3,?4,?5,?6)",
     [PRUNE_NUMBERS] = "DELETE FROM numbers WHERE tree=?1 AND base NOT IN"
                       " (SELECT base FROM numbers WHERE tree=?1 ORDER BY generation>0 OR ino>0 DESC, at DESC LIMIT ?2)",
+    [ATTRS] = "SELECT path,stamp,which,mode,mtime,uid,gid FROM attrs WHERE tree=?1",
+    [ATTRS_BELOW] = "SELECT path,stamp,which,mode,mtime,uid,gid FROM attrs WHERE tree=?1 AND path>=?2 AND path<?3",
+    [SET_ATTR] = "INSERT OR REPLACE INTO attrs(tree,path,stamp,which,mode,mtime,uid,gid,at) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+    [DROP_ATTR] = "DELETE FROM attrs WHERE tree=?1 AND path=?2",
+    [LINKS] = "SELECT path,target,ino,mtime FROM links WHERE tree=?1",
+    [SET_LINK] = "INSERT OR REPLACE INTO links(tree,path,target,ino,mtime) VALUES(?1,?2,?3,?4,?5)",
+    [DROP_LINK] = "DELETE FROM links WHERE tree=?1 AND path=?2",
     [RECOVERED] = "INSERT OR REPLACE INTO recovered VALUES(?1,?2,?3,?4)",
 };
 
-struct prelux_catalogue {
-  pthread_mutex_t lock;
-  sqlite3 *db;
-  sqlite3_stmt *stmts[STATEMENTS];
-  uint64_t epoch;
-  char *path;
-  bool corrupt; /* a statement found a page that cannot be: put aside when closed */
-};
-
 /* -EUCLEAN: the file is damaged; who owns the store closes it and opens it anew. */
-static int fault(struct prelux_catalogue *c, int rc)
+int prelux_catalogue_fault(struct prelux_catalogue *c, int rc)
 {
   int err = prelux_sql_error(rc);
   if (err == -EUCLEAN && !c->corrupt)
@@ -112,7 +103,7 @@ static int fault(struct prelux_catalogue *c, int rc)
 }
 
 /* One statement with its parameters bound: b = blob path, i = integer, s = string. Lock held. */
-static sqlite3_stmt *bind(struct prelux_catalogue *c, enum stmt which, int64_t tree, const char *path)
+sqlite3_stmt *prelux_catalogue_bind(struct prelux_catalogue *c, enum stmt which, int64_t tree, const char *path)
 {
   sqlite3_stmt *st = c->stmts[which];
   sqlite3_bind_int64(st, 1, tree);
@@ -120,26 +111,26 @@ static sqlite3_stmt *bind(struct prelux_catalogue *c, enum stmt which, int64_t t
   return st;
 }
 
-static void done(sqlite3_stmt *st)
+void prelux_catalogue_done(sqlite3_stmt *st)
 {
   sqlite3_reset(st);
   sqlite3_clear_bindings(st);
 }
 
-static int run(struct prelux_catalogue *c, sqlite3_stmt *st)
+int prelux_catalogue_run(struct prelux_catalogue *c, sqlite3_stmt *st)
 {
-  int ret = fault(c, sqlite3_step(st));
-  done(st);
+  int ret = prelux_catalogue_fault(c, sqlite3_step(st));
+  prelux_catalogue_done(st);
   return ret;
 }
 
 /* Ends a transaction that began with ret: committed, or undone. */
-static int end(struct prelux_catalogue *c, int ret)
+int prelux_catalogue_end(struct prelux_catalogue *c, int ret)
 {
   if (ret == 0)
-    ret = run(c, c->stmts[COMMIT]);
+    ret = prelux_catalogue_run(c, c->stmts[COMMIT]);
   if (ret < 0 && !sqlite3_get_autocommit(c->db))
-    run(c, c->stmts[ROLLBACK]);
+    prelux_catalogue_run(c, c->stmts[ROLLBACK]);
   return ret;
 }
 
@@ -257,10 +248,10 @@ int prelux_catalogue_meta(struct prelux_catalogue *c, const char *key, char *ret
   pthread_mutex_lock(&c->lock);
   sqlite3_stmt *st = c->stmts[META];
   sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
-  int rc = sqlite3_step(st), result = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : fault(c, rc);
+  int rc = sqlite3_step(st), result = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : prelux_catalogue_fault(c, rc);
   if (rc == SQLITE_ROW)
     column_text(st, 0, ret, cap);
-  done(st);
+  prelux_catalogue_done(st);
   pthread_mutex_unlock(&c->lock);
   return result;
 }
@@ -271,7 +262,7 @@ int prelux_catalogue_set_meta(struct prelux_catalogue *c, const char *key, const
   sqlite3_stmt *st = c->stmts[SET_META];
   sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
   sqlite3_bind_text(st, 2, value, -1, SQLITE_STATIC);
-  int ret = run(c, st);
+  int ret = prelux_catalogue_run(c, st);
   pthread_mutex_unlock(&c->lock);
   return ret;
 }
@@ -280,14 +271,14 @@ static int find_tree(struct prelux_catalogue *c, const char *identity, int64_t *
 {
   sqlite3_stmt *st = c->stmts[TREE];
   sqlite3_bind_text(st, 1, identity, -1, SQLITE_STATIC);
-  int rc = sqlite3_step(st), result = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : fault(c, rc);
+  int rc = sqlite3_step(st), result = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : prelux_catalogue_fault(c, rc);
   if (rc == SQLITE_ROW)
   {
     *ret_id = sqlite3_column_int64(st, 0);
     *key = (uint64_t)sqlite3_column_int64(st, 1);
     *dev = (uint64_t)sqlite3_column_int64(st, 2);
   }
-  done(st);
+  prelux_catalogue_done(st);
   return result;
 }
 
@@ -302,13 +293,13 @@ int prelux_catalogue_tree(struct prelux_catalogue *c, const char *identity, int6
     sqlite3_bind_int64(st, 2, (int64_t)*key);
     sqlite3_bind_int64(st, 3, (int64_t)*dev);
     int rc = sqlite3_step(st);
-    done(st);
+    prelux_catalogue_done(st);
     if (rc == SQLITE_DONE)
       ret = find_tree(c, identity, ret_id, key, dev);
     else if ((rc & 0xff) == SQLITE_CONSTRAINT)
       ++*dev;
     else
-      ret = fault(c, rc);
+      ret = prelux_catalogue_fault(c, rc);
   }
   pthread_mutex_unlock(&c->lock);
   return ret == -ENOENT ? -EIO : ret;
@@ -317,8 +308,8 @@ int prelux_catalogue_tree(struct prelux_catalogue *c, const char *identity, int6
 int prelux_catalogue_get(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *ret)
 {
   pthread_mutex_lock(&c->lock);
-  sqlite3_stmt *st = bind(c, GET, tree, path);
-  int rc = sqlite3_step(st), result = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : fault(c, rc);
+  sqlite3_stmt *st = prelux_catalogue_bind(c, GET, tree, path);
+  int rc = sqlite3_step(st), result = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : prelux_catalogue_fault(c, rc);
   if (rc == SQLITE_ROW)
   {
     *ret = (struct prelux_row){
@@ -335,14 +326,14 @@ int prelux_catalogue_get(struct prelux_catalogue *c, int64_t tree, const char *p
     column_text(st, 3, ret->obj.version, sizeof ret->obj.version);
     column_text(st, 4, ret->obj.md5, sizeof ret->obj.md5);
   }
-  done(st);
+  prelux_catalogue_done(st);
   pthread_mutex_unlock(&c->lock);
   return result;
 }
 
 static int put_row(struct prelux_catalogue *c, enum stmt which, int64_t tree, const char *path, const struct prelux_row *row)
 {
-  sqlite3_stmt *st = bind(c, which, tree, path);
+  sqlite3_stmt *st = prelux_catalogue_bind(c, which, tree, path);
   sqlite3_bind_int64(st, 3, (int64_t)row->obj.size);
   sqlite3_bind_int64(st, 4, row->obj.mtime_ns);
   sqlite3_bind_int64(st, 5, row->obj.mode);
@@ -353,7 +344,7 @@ static int put_row(struct prelux_catalogue *c, enum stmt which, int64_t tree, co
   sqlite3_bind_int64(st, 10, row->file_mtime_ns);
   sqlite3_bind_int64(st, 11, row->used_ns);
   sqlite3_bind_int64(st, 12, (int64_t)row->epoch);
-  return run(c, st);
+  return prelux_catalogue_run(c, st);
 }
 
 int prelux_catalogue_begin(struct prelux_catalogue *c, int64_t tree, const char *path, const struct prelux_row *row)
@@ -369,9 +360,9 @@ int prelux_catalogue_begin(struct prelux_catalogue *c, int64_t tree, const char 
 /* Bytes of a row, -1: there is none. */
 static int64_t bytes_of(struct prelux_catalogue *c, int64_t tree, const char *path)
 {
-  sqlite3_stmt *st = bind(c, BYTES, tree, path);
+  sqlite3_stmt *st = prelux_catalogue_bind(c, BYTES, tree, path);
   int64_t bytes = sqlite3_step(st) == SQLITE_ROW ? sqlite3_column_int64(st, 0) : -1;
-  done(st);
+  prelux_catalogue_done(st);
   return bytes;
 }
 
@@ -381,14 +372,14 @@ int prelux_catalogue_finish(struct prelux_catalogue *c, int64_t tree, const char
   /* The epoch is read here, after data and name are in place: what an epoch holds was there before it ended. */
   row->epoch = c->epoch;
   int64_t old = -1;
-  int ret = run(c, c->stmts[BEGIN]);
+  int ret = prelux_catalogue_run(c, c->stmts[BEGIN]);
   if (ret == 0)
   {
     old = bytes_of(c, tree, path);
     ret = put_row(c, FINISH, tree, path, row);
     if (ret == 0)
-      ret = run(c, bind(c, ABORT, tree, path));
-    ret = end(c, ret);
+      ret = prelux_catalogue_run(c, prelux_catalogue_bind(c, ABORT, tree, path));
+    ret = prelux_catalogue_end(c, ret);
   }
   pthread_mutex_unlock(&c->lock);
   if (ret == 0)
@@ -399,7 +390,7 @@ int prelux_catalogue_finish(struct prelux_catalogue *c, int64_t tree, const char
 static int run_path(struct prelux_catalogue *c, enum stmt which, int64_t tree, const char *path)
 {
   pthread_mutex_lock(&c->lock);
-  int ret = run(c, bind(c, which, tree, path));
+  int ret = prelux_catalogue_run(c, prelux_catalogue_bind(c, which, tree, path));
   pthread_mutex_unlock(&c->lock);
   return ret;
 }
@@ -418,7 +409,7 @@ int prelux_catalogue_del(struct prelux_catalogue *c, int64_t tree, const char *p
 {
   pthread_mutex_lock(&c->lock);
   int64_t bytes = bytes_of(c, tree, path);
-  int ret = run(c, bind(c, DEL, tree, path));
+  int ret = prelux_catalogue_run(c, prelux_catalogue_bind(c, DEL, tree, path));
   if (ret == 0 && sqlite3_changes(c->db) == 0)
     ret = -ENOENT;
   pthread_mutex_unlock(&c->lock);
@@ -430,14 +421,14 @@ int prelux_catalogue_del(struct prelux_catalogue *c, int64_t tree, const char *p
 int prelux_catalogue_touch(struct prelux_catalogue *c, const struct prelux_victim *rows, int n)
 {
   pthread_mutex_lock(&c->lock);
-  int ret = run(c, c->stmts[BEGIN]);
+  int ret = prelux_catalogue_run(c, c->stmts[BEGIN]);
   for (int i = 0; ret == 0 && i < n; i++)
   {
-    sqlite3_stmt *st = bind(c, TOUCH, rows[i].tree, rows[i].path);
+    sqlite3_stmt *st = prelux_catalogue_bind(c, TOUCH, rows[i].tree, rows[i].path);
     sqlite3_bind_int64(st, 3, rows[i].used_ns);
-    ret = run(c, st);
+    ret = prelux_catalogue_run(c, st);
   }
-  ret = end(c, ret);
+  ret = prelux_catalogue_end(c, ret);
   pthread_mutex_unlock(&c->lock);
   return ret;
 }
@@ -465,8 +456,8 @@ static int collect(struct prelux_catalogue *c, sqlite3_stmt *st, struct prelux_v
       memcpy(v->path, sqlite3_column_blob(st, 1), len);
     count++;
   }
-  int err = fault(c, rc);
-  done(st);
+  int err = prelux_catalogue_fault(c, rc);
+  prelux_catalogue_done(st);
   if (err == 0)
     return count;
   while (count)
@@ -513,7 +504,7 @@ int prelux_catalogue_below(struct prelux_catalogue *c, int64_t tree, const char 
   memcpy(to, from, (size_t)len);
   to[len - 1] = '/' + 1;
   pthread_mutex_lock(&c->lock);
-  sqlite3_stmt *st = bind(c, *path ? BELOW : BELOW_FIRST, tree, "");
+  sqlite3_stmt *st = prelux_catalogue_bind(c, *path ? BELOW : BELOW_FIRST, tree, "");
   if (*path)
   {
     sqlite3_bind_blob(st, 2, from, len, SQLITE_STATIC);
@@ -530,14 +521,14 @@ int prelux_catalogue_totals(struct prelux_catalogue *c, uint64_t *ret_bytes, uin
 {
   pthread_mutex_lock(&c->lock);
   sqlite3_stmt *st = c->stmts[TOTALS];
-  int rc = sqlite3_step(st), ret = fault(c, rc);
+  int rc = sqlite3_step(st), ret = prelux_catalogue_fault(c, rc);
   if (rc == SQLITE_ROW)
   {
     *ret_bytes = (uint64_t)sqlite3_column_int64(st, 0);
     *ret_files = (uint64_t)sqlite3_column_int64(st, 1);
     *ret_epoch = (uint64_t)sqlite3_column_int64(st, 2);
   }
-  done(st);
+  prelux_catalogue_done(st);
   pthread_mutex_unlock(&c->lock);
   return ret;
 }
@@ -557,83 +548,17 @@ void prelux_catalogue_set_epoch(struct prelux_catalogue *c, uint64_t epoch)
   pthread_mutex_unlock(&c->lock);
 }
 
-int prelux_catalogue_recovered(struct prelux_catalogue *c, int64_t tree, const char *path, const char *name)
-{
-  pthread_mutex_lock(&c->lock);
-  sqlite3_stmt *st = bind(c, RECOVERED, tree, "");
-  sqlite3_bind_text(st, 1, name, -1, SQLITE_STATIC);
-  sqlite3_bind_int64(st, 2, tree);
-  sqlite3_bind_blob(st, 3, path, (int)strlen(path), SQLITE_STATIC);
-  sqlite3_bind_int64(st, 4, prelux_store_wall());
-  int ret = run(c, st);
-  pthread_mutex_unlock(&c->lock);
-  return ret;
-}
-
 int prelux_catalogue_identity(struct prelux_catalogue *c, int64_t tree, char *ret, size_t cap)
 {
   pthread_mutex_lock(&c->lock);
   sqlite3_stmt *st = c->stmts[IDENTITY];
   sqlite3_bind_int64(st, 1, tree);
-  int rc = sqlite3_step(st), result = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : fault(c, rc);
+  int rc = sqlite3_step(st), result = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : prelux_catalogue_fault(c, rc);
   if (rc == SQLITE_ROW)
     column_text(st, 0, ret, cap);
-  done(st);
+  prelux_catalogue_done(st);
   pthread_mutex_unlock(&c->lock);
   return result;
-}
-
-int prelux_catalogue_numbers(struct prelux_catalogue *c, int64_t tree, int (*fn)(void *arg, const struct prelux_number *n),
-                             void *arg)
-{
-  pthread_mutex_lock(&c->lock);
-  sqlite3_stmt *st = c->stmts[NUMBERS];
-  sqlite3_bind_int64(st, 1, tree);
-  int rc = SQLITE_ROW, ret = 0;
-  while (ret == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW)
-  {
-    struct prelux_number n = {.base = (uint64_t)sqlite3_column_int64(st, 0),
-                              .generation = (uint64_t)sqlite3_column_int64(st, 1),
-                              .stamp = (uint64_t)sqlite3_column_int64(st, 2),
-                              .ino = (uint64_t)sqlite3_column_int64(st, 3)};
-    ret = fn(arg, &n);
-  }
-  if (ret == 0)
-    ret = fault(c, rc);
-  done(st);
-  pthread_mutex_unlock(&c->lock);
-  return ret;
-}
-
-int prelux_catalogue_set_numbers(struct prelux_catalogue *c, int64_t tree, const struct prelux_number *rows, size_t n)
-{
-  int64_t at = prelux_store_wall();
-  pthread_mutex_lock(&c->lock);
-  int ret = run(c, c->stmts[BEGIN]);
-  for (size_t i = 0; ret == 0 && i < n; i++)
-  {
-    sqlite3_stmt *st = c->stmts[SET_NUMBER];
-    sqlite3_bind_int64(st, 1, tree);
-    sqlite3_bind_int64(st, 2, (int64_t)rows[i].base);
-    sqlite3_bind_int64(st, 3, (int64_t)rows[i].generation);
-    sqlite3_bind_int64(st, 4, (int64_t)rows[i].stamp);
-    sqlite3_bind_int64(st, 5, at);
-    sqlite3_bind_int64(st, 6, (int64_t)rows[i].ino);
-    ret = run(c, st);
-  }
-  ret = end(c, ret);
-  pthread_mutex_unlock(&c->lock);
-  return ret;
-}
-
-int prelux_catalogue_prune_numbers(struct prelux_catalogue *c, int64_t tree, size_t keep)
-{
-  pthread_mutex_lock(&c->lock);
-  sqlite3_bind_int64(c->stmts[PRUNE_NUMBERS], 1, tree);
-  sqlite3_bind_int64(c->stmts[PRUNE_NUMBERS], 2, (int64_t)keep);
-  int ret = run(c, c->stmts[PRUNE_NUMBERS]);
-  pthread_mutex_unlock(&c->lock);
-  return ret;
 }
 
 void prelux_catalogue_durable(struct prelux_catalogue *c)

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/store/attrs.h"
+#include "lib/store/links.h"
 #include "lib/store/stage.h"
 
 static bool asks_always(const struct prelux_view *v)
@@ -152,6 +154,8 @@ bool prelux_fresh_knows(const struct prelux_view *v, const char *object)
   struct prelux_known k;
   struct prelux_row row;
   size_t len = strlen(object);
+  if (prelux_links_known(v->tree, object, len, &k) || prelux_links_above(v->tree, object, len))
+    return true;
   pthread_mutex_lock(&v->tree->store->lock);
   bool knows = prelux_memory_get(v->tree, object, len, &k) &&
                (k.obj.type == PRELUX_DIR || prelux_view_fresh(v, &k, prelux_store_now()));
@@ -244,8 +248,15 @@ int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned f
   size_t len = strlen(object);
   struct prelux_known k;
   int rc = 1;
-  if (!force && v->tree->store->stage && prelux_stage_known(v->tree->store->stage, v->tree, object, ret))
+  if (prelux_links_known(v->tree, object, len, ret))
     return 0;
+  if (prelux_links_above(v->tree, object, len))
+    return prelux_problem(why, ELOOP, "%.200s: a name above it is a symbolic link", object);
+  if (!force && v->tree->store->stage && prelux_stage_known(v->tree->store->stage, v->tree, object, ret))
+  {
+    prelux_attrs_show(v->tree, object, len, ret);
+    return 0;
+  }
   for (int tries = 0; rc == 1 && tries < 3; tries++)
   {
     if (!force && from_memory(v, object, len, flags, &k))
@@ -264,6 +275,7 @@ int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned f
     return rc;
   if (k.obj.type == PRELUX_NONE)
     return not_there(v, object, len, why);
+  prelux_attrs_show(v->tree, object, len, &k);
   *ret = k;
   return 0;
 }

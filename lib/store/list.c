@@ -15,6 +15,8 @@
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/store/attrs.h"
+#include "lib/store/links.h"
 #include "lib/store/stage.h"
 
 #define PUBLISH_CHUNK 1024u   /* names published in the index per hold of the lock */
@@ -393,15 +395,58 @@ static int seal(const struct prelux_listing *l, int *ret_fd)
   return 0;
 }
 
-/* What the remote lists and what is being written here. */
-static int pack_answer(const struct prelux_view *v, const char *object, const struct prelux_folder *f, int *ret_fd)
+static struct prelux_listing *copy_of(const struct prelux_listing *l)
 {
-  struct prelux_listing *mixed = NULL;
+  struct prelux_listing *copy = malloc(l->bytes);
+  if (copy)
+    memcpy(copy, l, l->bytes);
+  return copy;
+}
+
+/* A copy with the attributes that this node keeps; NULL with 0: none of them matters here. */
+static int lay_over(struct prelux_folder *f, struct prelux_listing **ret)
+{
+  char path[PRELUX_OBJECT_MAX + PRELUX_NAME_MAX + 2];
+  struct prelux_listing *l = NULL;
+  size_t base = f->path_len;
+  memcpy(path, f->path, base);
+  if (base)
+    path[base++] = '/';
+  for (uint32_t i = 0; f->exact && f->tree->attrs.count && i < f->blob->count; i++)
+  {
+    const struct prelux_listing_entry *e = &f->blob->entries[i];
+    struct prelux_known k;
+    memcpy(path + base, (const char *)f->blob + e->name_off, e->name_len);
+    prelux_folder_known(f, i, &k);
+    prelux_attrs_show(f->tree, path, base + e->name_len, &k);
+    if (k.obj.mode == e->mode && k.obj.mtime_ns == e->mtime_ns)
+      continue;
+    if (!l && !(l = copy_of(f->blob)))
+      return -ENOMEM;
+    l->entries[i].mode = k.obj.mode;
+    l->entries[i].mtime_ns = k.obj.mtime_ns;
+  }
+  *ret = l;
+  return 0;
+}
+
+/* What the remote lists, and what this node has there itself. */
+static int pack_answer(const struct prelux_view *v, const char *object, struct prelux_folder *f, int *ret_fd)
+{
+  struct prelux_listing *laid = NULL, *linked = NULL, *mixed = NULL;
   struct prelux_stage *g = v->tree->store->stage;
-  int rc = g ? prelux_stage_list(g, v->tree, object, f->blob, &mixed) : 0;
+  int rc = lay_over(f, &laid);
+  const struct prelux_listing *l = laid ? laid : f->blob;
+  if (rc == 0 && g)
+    rc = prelux_stage_list(g, v->tree, object, l, &mixed);
+  l = mixed ? mixed : l;
   if (rc == 0)
-    rc = seal(mixed ? mixed : f->blob, ret_fd);
+    rc = prelux_links_list(v->tree, object, l, &linked);
+  if (rc == 0)
+    rc = seal(linked ? linked : l, ret_fd);
+  free(laid);
   free(mixed);
+  free(linked);
   return rc;
 }
 

@@ -2,7 +2,10 @@
 #include "lib/store/name.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "lib/store/links.h"
 
 /* ---- before ---- */
 
@@ -89,6 +92,11 @@ static int carry_out(const struct prelux_view *v, enum op op, const char *object
 static int unlink_claimed(struct prelux_claim *c, struct prelux_problem *why)
 {
   const char *object = c->path[0];
+  if (prelux_links_known(c->v->tree, object, strlen(object), NULL))
+  {
+    int err = prelux_links_remove(c->v->tree, object);
+    return err < 0 ? prelux_problem(why, -err, "link %.200s: %s", object, strerror(-err)) : 0;
+  }
   bool remote = !c->dirty[0] || prelux_dirty_on_remote(c->dirty[0]);
   int rc = remote ? carry_out(c->v, REMOVE, object, 0, why) : 0;
   if (c->dirty[0] && (rc == 0 || rc == -ENOENT))
@@ -122,10 +130,10 @@ int prelux_store_unlink(const struct prelux_view *v, const struct prelux_write_r
 static int rmdir_claimed(struct prelux_claim *c, struct prelux_problem *why)
 {
   const char *object = c->path[0];
-  if (c->dirty[0])
-    return prelux_problem(why, ENOTDIR, "%.200s is a file", object);
-  if (prelux_dirty_below(c->v->tree, object))
-    return prelux_problem(why, ENOTEMPTY, "%.200s: files are being written in it", object);
+  if (c->dirty[0] || prelux_links_known(c->v->tree, object, strlen(object), NULL))
+    return prelux_problem(why, ENOTDIR, "%.200s is no folder", object);
+  if (prelux_dirty_below(c->v->tree, object) || prelux_links_below(c->v->tree, object))
+    return prelux_problem(why, ENOTEMPTY, "%.200s: this node has files or links in it", object);
   int rc = carry_out(c->v, RMDIR, object, 0, why);
   if (rc == 0 || rc == -ENOENT)
     prelux_name_gone(c->v->tree, object);
@@ -154,7 +162,8 @@ static int mkdir_claimed(struct prelux_claim *c, uint32_t mode, struct prelux_pr
   const char *object = c->path[0];
   struct prelux_tree *t = c->v->tree;
   struct prelux_known k;
-  int rc = c->dirty[0] ? prelux_problem(why, EEXIST, "%.200s exists", object) : prelux_name_parent(c->v, object, why);
+  bool there = c->dirty[0] || prelux_links_known(t, object, strlen(object), NULL);
+  int rc = there ? prelux_problem(why, EEXIST, "%.200s exists", object) : prelux_name_parent(c->v, object, why);
   if (rc == 0)
     rc = carry_out(c->v, MKDIR, object, mode, why);
   if (rc < 0)
@@ -183,4 +192,49 @@ int prelux_store_mkdir(const struct prelux_view *v, const struct prelux_write_ru
   rc = mkdir_claimed(&c, mode & 07777, why);
   prelux_claim_drop(&c);
   return rc;
+}
+
+static int symlink_claimed(struct prelux_claim *c, const char *target, struct prelux_problem *why)
+{
+  const char *object = c->path[0];
+  struct prelux_known k;
+  int rc = prelux_fresh_get(c->v, object, 0, false, &k, why);
+  if (rc == 0)
+    return prelux_problem(why, EEXIST, "%.200s exists", object);
+  if (rc == -ENOENT)
+    rc = prelux_name_parent(c->v, object, why);
+  if (rc == 0 && (rc = prelux_links_make(c->v->tree, object, target)) < 0)
+    prelux_problem(why, -rc, "link %.200s: %s", object, strerror(-rc));
+  return rc;
+}
+
+int prelux_store_symlink(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, const char *target,
+                         struct prelux_problem *why)
+{
+  struct prelux_able able;
+  struct prelux_claim c;
+  int rc = prelux_name_may(v, rules, object, &able, why);
+  if (rc == 0 && !*object)
+    rc = prelux_problem(why, EEXIST, "the root of a tree exists");
+  if (rc == 0 && !*target)
+    rc = prelux_problem(why, ENOENT, "a link to nothing");
+  if (rc == 0 && strlen(target) > PRELUX_LINK_MAX)
+    rc = prelux_problem(why, ENAMETOOLONG, "the target of a link has %u bytes at most", PRELUX_LINK_MAX);
+  if (rc < 0)
+    return rc;
+  prelux_claim_take(&c, v, object, NULL);
+  rc = symlink_claimed(&c, target, why);
+  prelux_claim_drop(&c);
+  return rc;
+}
+
+int prelux_store_readlink(const struct prelux_view *v, const char *object, char **ret, struct prelux_problem *why)
+{
+  struct prelux_known k;
+  int rc = prelux_object_check(v->tree->store, object, why);
+  if (rc == 0 && (*ret = prelux_links_target(v->tree, object)))
+    return 0;
+  if (rc == 0)
+    rc = prelux_fresh_get(v, object, 0, false, &k, why);
+  return rc < 0 ? rc : prelux_problem(why, EINVAL, "%.200s is no link", object);
 }

@@ -8,6 +8,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/store/attrs.h"
 #include "lib/store/name.h"
 
 #define BATCH 64
@@ -38,6 +39,8 @@ void prelux_name_gone(struct prelux_tree *t, const char *object)
   size_t len = strlen(object);
   struct prelux_known none = {0};
   prelux_number_end(t, object);
+  prelux_attrs_drop(t, object);
+  prelux_attrs_move_below(t, object, NULL);
   pthread_mutex_lock(&t->store->lock);
   prelux_entries_drop_below(t, object, len);
   prelux_folders_drop_below(t, object, len);

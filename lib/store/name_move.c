@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/store/attrs.h"
+#include "lib/store/links.h"
 #include "lib/store/name.h"
 
 struct move {
@@ -110,8 +112,9 @@ static int may_move(struct move *m)
     return prelux_problem(m->why, EEXIST, "%.200s exists", target(m));
   if (!exchange && m->to.obj.type != PRELUX_NONE && folder != (m->to.obj.type == PRELUX_DIR))
     return prelux_problem(m->why, folder ? ENOTDIR : EISDIR, "%.200s %s a folder", target(m), folder ? "is not" : "is");
-  if (folder && m->to.obj.type == PRELUX_DIR && prelux_dirty_below(m->v->tree, target(m)))
-    return prelux_problem(m->why, ENOTEMPTY, "%.200s: files are being written in it", target(m));
+  bool ours = folder && m->to.obj.type == PRELUX_DIR && (prelux_dirty_below(m->v->tree, target(m)) || prelux_links_below(m->v->tree, target(m)));
+  if (ours && !exchange)
+    return prelux_problem(m->why, ENOTEMPTY, "%.200s: this node has files or links in it", target(m));
   return 0;
 }
 
@@ -122,6 +125,20 @@ static int onto_dirty(struct move *m)
   return m->claim.dirty[1] ? prelux_claim_unlink(&m->claim, 1, m->why) : 0;
 }
 
+/* Whose it is goes along; obj NULL: it is being written. */
+static void keep_owner(const struct move *m, const struct prelux_object *obj)
+{
+  const struct prelux_setattr owner = prelux_attrs_owner(m->v->tree, source(m));
+  if (obj)
+    prelux_attrs_keep(m->v->tree, target(m), obj, m->from.obj.mode, m->from.obj.mtime_ns, &owner);
+  else if (owner.which)
+    prelux_attrs_set(m->v->tree, target(m), NULL, &owner);
+  else
+    prelux_attrs_drop(m->v->tree, target(m));
+  if (!obj)
+    prelux_attrs_drop(m->v->tree, source(m));
+}
+
 /* Written here, not on the remote yet. */
 static int move_unsent(struct move *m)
 {
@@ -130,6 +147,7 @@ static int move_unsent(struct move *m)
   if (rc < 0)
     return rc;
   prelux_cache_drop(m->v->tree, target(m));
+  keep_owner(m, NULL);
   prelux_name_touch(m->v->tree, source(m));
   prelux_name_touch(m->v->tree, target(m));
   return rc;
@@ -151,6 +169,7 @@ static int move_file(struct move *m)
   if (m->claim.dirty[0])
   {
     prelux_number_set(t, target(m), m->from.ino, &now);
+    keep_owner(m, NULL);
     rc = prelux_claim_rename(&m->claim, now.version, false, m->why);
     prelux_cache_drop(t, target(m));
     prelux_name_touch(t, target(m));
@@ -159,6 +178,7 @@ static int move_file(struct move *m)
   {
     rc = onto_dirty(m);
     prelux_number_set(t, target(m), m->from.ino, &now);
+    keep_owner(m, &now);
     k.obj = now;
     k.live = false;
     k.cache_ino = prelux_cache_move(t, source(m), &m->from.obj, target(m), &now);
@@ -196,6 +216,10 @@ static int move_folder(struct move *m)
   rc = prelux_dirty_move_below(t, source(m), target(m), m->why);
   prelux_cache_move_below(t, source(m), target(m));
   prelux_number_set(t, target(m), m->from.ino, &now);
+  keep_owner(m, &now);
+  prelux_attrs_move_below(t, source(m), target(m));
+  if (rc == 0 && (rc = prelux_links_move_below(t, source(m), target(m))) < 0)
+    prelux_problem(m->why, -rc, "links below %.200s: %s", source(m), strerror(-rc));
   k.obj = now;
   k.cache_ino = 0;
   k.learned_ns = prelux_store_now();
@@ -210,8 +234,11 @@ static int exchange(struct move *m)
 {
   struct prelux_tree *t = m->v->tree;
   struct prelux_object now;
-  if (!(m->caps & PRELUX_CAP_RENAME_EXCHANGE) || m->claim.dirty[0] || m->claim.dirty[1] || prelux_dirty_below(t, source(m)) ||
-      prelux_dirty_below(t, target(m)))
+  bool ours = false;
+  for (int i = 0; i < 2; i++)
+    ours = ours || m->claim.dirty[i] || (i ? m->to : m->from).obj.type == PRELUX_LINK || prelux_dirty_below(t, m->claim.path[i]) ||
+           prelux_links_below(t, m->claim.path[i]);
+  if (!(m->caps & PRELUX_CAP_RENAME_EXCHANGE) || ours)
     return prelux_problem(m->why, EINVAL, "%.200s and %.200s cannot be exchanged", source(m), target(m));
   int rc = rename_remote(m, &now);
   if (rc < 0)
@@ -221,6 +248,7 @@ static int exchange(struct move *m)
     const char *path = m->claim.path[i];
     forget_below(t, path);
     prelux_number_set(t, path, i ? m->from.ino : m->to.ino, NULL);
+    prelux_attrs_drop(t, path);
     prelux_name_touch(t, path);
     pthread_mutex_lock(&t->store->lock);
     prelux_memory_forget(t, path, strlen(path));
@@ -230,7 +258,41 @@ static int exchange(struct move *m)
   return 0;
 }
 
+/* ---- links ---- */
+
+/* What is at the target gives way, as rename would replace it. */
+static int clear_target(struct move *m)
+{
+  static const struct prelux_condition whatever = {.must = PRELUX_MUST_NOTHING};
+  struct prelux_backend *b = m->v->backend;
+  int rc = onto_dirty(m);
+  if (rc == 0 && m->to.obj.type == PRELUX_FILE && !m->to.live)
+    rc = b->ops->write->remove ? b->ops->write->remove(b, target(m), &whatever, m->why) : -EOPNOTSUPP;
+  if (rc == -PRELUX_EUNKNOWN)
+    rc = prelux_problem(m->why, EIO, "%.200s: not known whether it is gone", target(m));
+  if (rc == 0 && m->to.obj.type == PRELUX_FILE)
+    prelux_name_gone(m->v->tree, target(m));
+  return rc == -ENOENT ? 0 : rc;
+}
+
+static int move_link(struct move *m)
+{
+  int rc = clear_target(m);
+  if (rc == 0 && (rc = prelux_links_rename(m->v->tree, source(m), target(m))) < 0)
+    prelux_problem(m->why, -rc, "link %.200s: %s", source(m), strerror(-rc));
+  return rc;
+}
+
 /* ---- the call ---- */
+
+static int move_other(struct move *m, const struct prelux_dirty *d)
+{
+  if (d && !prelux_dirty_on_remote(d))
+    return move_unsent(m);
+  if ((m->flags & PRELUX_RENAME_NOREPLACE) && !(m->caps & PRELUX_CAP_RENAME_NOREPLACE))
+    return prelux_problem(m->why, EINVAL, "%.200s: the remote cannot rename without replacing", source(m));
+  return m->from.obj.type == PRELUX_DIR ? move_folder(m) : move_file(m);
+}
 
 static int move_claimed(struct move *m)
 {
@@ -240,13 +302,13 @@ static int move_claimed(struct move *m)
     return rc;
   if (m->flags & PRELUX_RENAME_EXCHANGE)
     return exchange(m);
-  if (d && !prelux_dirty_on_remote(d))
-    return move_unsent(m);
-  if ((m->flags & PRELUX_RENAME_NOREPLACE) && !(m->caps & PRELUX_CAP_RENAME_NOREPLACE))
-    return prelux_problem(m->why, EINVAL, "%.200s: the remote cannot rename without replacing", source(m));
-  return m->from.obj.type == PRELUX_DIR ? move_folder(m) : move_file(m);
+  if (m->from.obj.type == PRELUX_LINK)
+    return move_link(m);
+  rc = move_other(m, d);
+  if (rc == 0 && m->to.obj.type == PRELUX_LINK)
+    prelux_links_remove(m->v->tree, target(m));
+  return rc;
 }
-
 int prelux_store_rename(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *from, const char *to, unsigned flags,
                         struct prelux_problem *why)
 {

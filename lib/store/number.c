@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "lib/base/log.h"
-#include "lib/store/private.h"
+#include "lib/store/attrs.h"
 
 #define FIRST_SLOTS 64u
 
@@ -32,7 +32,7 @@ static uint64_t stamp(const void *data, size_t len, uint64_t seed, unsigned kind
 }
 
 /* 0: nothing is known. */
-static uint64_t stamp_of(const struct prelux_tree *t, const struct prelux_object *o)
+uint64_t prelux_number_stamp(const struct prelux_tree *t, const struct prelux_object *o)
 {
   uint64_t words[2] = {o->size, (uint64_t)o->mtime_ns}, seed = t->key + o->size;
   size_t len = strcspn(o->version, "~"); /* behind that it is a random number: made to be equal to none */
@@ -56,7 +56,7 @@ static bool replaced(uint64_t was, uint64_t now)
   return was && now && was != now && comparable;
 }
 
-static uint64_t base_of(const struct prelux_tree *t, const char *object, size_t len)
+uint64_t prelux_number_base(const struct prelux_tree *t, const char *object, size_t len)
 {
   uint64_t base = prelux_store_hash(object, len, t->key) & INT64_MAX;
   return base ? base : 1;
@@ -183,7 +183,7 @@ void prelux_learn_save(struct prelux_tree *t)
 
 uint64_t prelux_learn_number(const struct prelux_tree *t, const char *object, size_t len)
 {
-  uint64_t base = base_of(t, object, len);
+  uint64_t base = prelux_number_base(t, object, len);
   return shown(t, base, find(t, base));
 }
 
@@ -211,7 +211,7 @@ uint64_t prelux_learn(struct prelux_tree *t, const char *object, size_t len, con
   int have = known_before(t, object, len, &was);
   if (have && was.learned_ns > now->learned_ns)
     return was.ino;
-  uint64_t base = base_of(t, object, len), before = have ? stamp_of(t, &was.obj) : 0, present = stamp_of(t, &now->obj);
+  uint64_t base = prelux_number_base(t, object, len), before = have ? prelux_number_stamp(t, &was.obj) : 0, present = prelux_number_stamp(t, &now->obj);
   const struct prelux_number *n = find(t, base);
   struct prelux_number next = {.base = base, .generation = n ? n->generation : 0, .stamp = present};
   uint64_t last = n && (n->stamp & KIND) == (present & KIND) ? n->stamp : before ? before : n ? n->stamp : 0;
@@ -233,7 +233,7 @@ void prelux_number_note(struct prelux_tree *t, const char *object, const struct 
 {
   size_t len = strlen(object);
   prelux_learn_lock(t);
-  uint64_t base = base_of(t, object, len), present = stamp_of(t, obj);
+  uint64_t base = prelux_number_base(t, object, len), present = prelux_number_stamp(t, obj);
   const struct prelux_number *n = find(t, base);
   if (present && (!n || (n->stamp != present && !replaced(n->stamp, present))))
   {
@@ -245,10 +245,10 @@ void prelux_number_note(struct prelux_tree *t, const char *object, const struct 
 
 uint64_t prelux_number_of(struct prelux_tree *t, const char *object, const struct prelux_object *obj)
 {
-  uint64_t base = base_of(t, object, strlen(object));
+  uint64_t base = prelux_number_base(t, object, strlen(object));
   prelux_learn_lock(t);
   const struct prelux_number *n = find(t, base);
-  uint64_t ino = n && replaced(n->stamp, stamp_of(t, obj)) ? 0 : shown(t, base, n);
+  uint64_t ino = n && replaced(n->stamp, prelux_number_stamp(t, obj)) ? 0 : shown(t, base, n);
   prelux_learn_unlock(t);
   return ino;
 }
@@ -264,7 +264,7 @@ uint64_t prelux_number_fresh(const struct prelux_tree *t, uint64_t staging_ino, 
 
 static void assign(struct prelux_tree *t, const char *object, uint64_t ino, uint64_t stamp_)
 {
-  uint64_t base = base_of(t, object, strlen(object));
+  uint64_t base = prelux_number_base(t, object, strlen(object));
   const struct prelux_number *n = find(t, base);
   set(t, &(struct prelux_number){.base = base, .generation = n ? n->generation : 0, .stamp = stamp_, .ino = ino});
 }
@@ -272,14 +272,14 @@ static void assign(struct prelux_tree *t, const char *object, uint64_t ino, uint
 void prelux_number_set(struct prelux_tree *t, const char *object, uint64_t ino, const struct prelux_object *obj)
 {
   prelux_learn_lock(t);
-  assign(t, object, ino, obj ? stamp_of(t, obj) : 0);
+  assign(t, object, ino, obj ? prelux_number_stamp(t, obj) : 0);
   prelux_learn_save(t);
   prelux_learn_unlock(t);
 }
 
 void prelux_number_end(struct prelux_tree *t, const char *object)
 {
-  uint64_t base = base_of(t, object, strlen(object));
+  uint64_t base = prelux_number_base(t, object, strlen(object));
   prelux_learn_lock(t);
   set(t, &(struct prelux_number){.base = base, .generation = next_generation(find(t, base))});
   prelux_learn_save(t);
@@ -289,5 +289,7 @@ void prelux_number_end(struct prelux_tree *t, const char *object)
 void prelux_learn_written(struct prelux_tree *t, const char *object, uint64_t ino, const struct prelux_object *obj, uint32_t mode,
                           int64_t mtime_ns)
 {
+  const struct prelux_setattr owner = prelux_attrs_owner(t, object);
   prelux_number_set(t, object, ino, obj);
+  prelux_attrs_keep(t, object, obj, mode, mtime_ns, &owner);
 }

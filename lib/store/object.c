@@ -7,7 +7,8 @@
 #include <time.h>
 
 #include "lib/index/writer.h"
-#include "lib/store/private.h"
+#include "lib/store/attrs.h"
+#include "lib/store/links.h"
 
 static uint64_t clock_ns(clockid_t id)
 {
@@ -101,18 +102,19 @@ bool prelux_view_fresh(const struct prelux_view *v, const struct prelux_known *k
 
 void prelux_view_attr(const struct prelux_view *v, const struct prelux_known *k, struct prelux_attr *ret)
 {
-  bool file = k->obj.type == PRELUX_FILE;
+  bool file = k->obj.type == PRELUX_FILE, link = k->obj.type == PRELUX_LINK;
   *ret = (struct prelux_attr){
       .type = k->obj.type,
       .cached = k->cache_ino != 0 && !k->live,
-      .flags = k->live ? PRELUX_ATTR_LIVE : 0,
+      .flags = (k->live ? PRELUX_ATTR_LIVE : 0) | (k->owned ? PRELUX_ATTR_OWNED : 0),
       .mode = k->obj.mode ? k->obj.mode & 07777 : (file ? v->file_mode : v->dir_mode),
-      .size = file ? k->obj.size : 0,
+      .size = file || link ? k->obj.size : 0,
       .mtime_ns = k->obj.mtime_ns,
       .ino = k->ino ? k->ino : 1,
       .cache_ino = k->cache_ino,
       .cache_dev = k->cache_ino ? v->tree->store->dev : 0,
-      .valid_ns = k->live ? UINT64_MAX : valid_until(v, k),
+      .valid_ns = k->live || link ? UINT64_MAX : valid_until(v, k),
+      .owner = k->owned ? k->owner : 0,
   };
 }
 
@@ -124,15 +126,23 @@ static bool view_indexed(const struct prelux_view *v)
   return false;
 }
 
+/* What this node has at the path, whatever the remote has. */
+static bool publish_own(const struct prelux_view *v, const char *object, size_t len)
+{
+  return prelux_links_publish(v, object, len) || prelux_stage_publish(v, object, len);
+}
+
 void prelux_view_publish(const struct prelux_view *v, const char *object, size_t len, const struct prelux_known *k)
 {
   struct prelux_index_writer *index = v->tree->store->index;
+  struct prelux_known seen = *k;
   struct prelux_attr attr;
   if (!index || !view_indexed(v))
     return;
-  if (prelux_stage_publish(v, object, len)) /* what is known is of the remote's object */
+  if (publish_own(v, object, len)) /* what is known is of the remote's object */
     return;
-  prelux_view_attr(v, k, &attr);
+  prelux_attrs_show(v->tree, object, len, &seen);
+  prelux_view_attr(v, &seen, &attr);
   /* A slot without validity is of use only for the inode key that comes with it. */
   if (attr.valid_ns || attr.cached)
     prelux_index_put(index, v->id, object, len, &attr, v->tree->dev);
@@ -145,5 +155,6 @@ void prelux_tree_unpublish(const struct prelux_tree *t, const char *object, size
   if (!t->store->index)
     return;
   for (size_t i = 0; i < t->n_views; i++)
-    prelux_index_drop(t->store->index, t->views[i].id, object, len);
+    if (!publish_own(&t->views[i], object, len))
+      prelux_index_drop(t->store->index, t->views[i].id, object, len);
 }

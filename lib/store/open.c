@@ -10,6 +10,7 @@
 
 #include "lib/base/os.h"
 #include "lib/index/writer.h"
+#include "lib/store/attrs.h"
 #include "lib/store/stage.h"
 
 /* store.lock held. */
@@ -236,8 +237,9 @@ static int open_unknown(const struct prelux_view *v, const char *object, unsigne
   return rc;
 }
 
-static int hand_out(const struct prelux_view *v, const struct prelux_known *k, int fd, struct prelux_attr *ret, int *ret_fd)
+static int hand_out(const struct prelux_view *v, const char *object, struct prelux_known *k, int fd, struct prelux_attr *ret, int *ret_fd)
 {
+  prelux_attrs_show(v->tree, object, strlen(object), k);
   prelux_view_attr(v, k, ret);
   if (ret_fd)
     *ret_fd = fd;
@@ -253,7 +255,7 @@ int prelux_store_open_object(const struct prelux_view *v, const char *object, un
   int fd = -1, stale = 0, rc = prelux_object_check(v->tree->store, object, why);
   bool skip = v->freshness == PRELUX_FRESH_SKIP;
   if (rc == 0 && v->tree->store->stage && prelux_stage_read(v->tree->store->stage, v->tree, object, &k, &fd) == 0)
-    return hand_out(v, &k, fd, ret, ret_fd);
+    return hand_out(v, object, &k, fd, ret, ret_fd);
   int unknown = rc < 0 ? rc : open_unknown(v, object, flags, &k, ret_fd != NULL, &fd, why);
   stale = unknown == -ESTALE;
   if (unknown < 0 && !stale)
@@ -262,6 +264,8 @@ int prelux_store_open_object(const struct prelux_view *v, const char *object, un
   {
     if (unknown != 2)
       rc = prelux_fresh_get(v, object, flags, stale > 0, &k, why);
+    if (rc == 0 && k.obj.type == PRELUX_LINK)
+      rc = prelux_problem(why, ELOOP, "%.200s is a symbolic link", object);
     if (rc < 0)
       return rc;
     unknown = 1;
@@ -289,5 +293,5 @@ int prelux_store_open_object(const struct prelux_view *v, const char *object, un
     return rc;
   if (skip && k.obj.type == PRELUX_FILE)
     k.cache_ino = 0;
-  return hand_out(v, &k, fd, ret, ret_fd);
+  return hand_out(v, object, &k, fd, ret, ret_fd);
 }

@@ -37,6 +37,9 @@
 #define PRELUX_WARM_MAX 2048         /* cached files of a tree published when a view is first used */
 #define PRELUX_ROOM_WAIT_NS 2000000000ull /* a fill waits so long for room while others are under way */
 #define PRELUX_NUMBERS_MAX (1u << 20) /* objects of a tree whose identity is remembered in a row of its own */
+#define PRELUX_LINKS_MAX 65536u      /* symbolic links of a tree */
+#define PRELUX_LINK_SLOTS 4096u
+#define PRELUX_LINK_MAX 4095u        /* bytes of a link's target */
 #define PRELUX_HELD_MAX 4096u        /* files without a tree name that wait for their readers */
 
 /* ---- objects (object.c) ---- */
@@ -47,6 +50,8 @@ struct prelux_known {
   uint64_t cache_ino;       /* what lies at the cache path is whole, of this version, and was seen in this life; 0: unknown */
   uint64_t ino;             /* st_ino of this version (number.c); 0 only for what is not there */
   bool live;                /* written here and not sent yet: cache_ino is that of its staging file */
+  bool owned;               /* `owner` (as prelux_attr's) says whose it is */
+  uint64_t owner;
 };
 
 uint64_t prelux_store_now(void);  /* CLOCK_MONOTONIC, ns */
@@ -62,7 +67,7 @@ bool prelux_view_fresh(const struct prelux_view *v, const struct prelux_known *k
 void prelux_view_attr(const struct prelux_view *v, const struct prelux_known *k, struct prelux_attr *ret);
 /* Publishes in the index (store.lock held). */
 void prelux_view_publish(const struct prelux_view *v, const char *object, size_t len, const struct prelux_known *k);
-/* Drops the slots of all views of the tree (store.lock held). */
+/* Drops the slots of all views of the tree, but those of what this node has there itself (store.lock held). */
 void prelux_tree_unpublish(const struct prelux_tree *t, const char *object, size_t len);
 
 /* ---- identity (number.c) ---- */
@@ -77,6 +82,30 @@ struct prelux_numbers {
   pthread_mutex_t learn; /* outermost of all locks: held from looking at what was known until the new is remembered */
   struct prelux_number *slots, *unsaved;
   size_t n_slots, count, n_unsaved, cap_unsaved;
+};
+
+/* Attributes that this node keeps of an object (attrs.c). */
+struct prelux_own {
+  uint64_t base;  /* prelux_number_base of the path, 0: none */
+  uint64_t stamp; /* prelux_number_stamp of the version; 0: the file that is being written there */
+  uint32_t which; /* enum prelux_setattr_bits; 0: nothing */
+  uint32_t mode, uid, gid;
+  int64_t mtime_ns;
+};
+struct prelux_attrs {
+  pthread_mutex_t lock;
+  struct prelux_own *slots;
+  size_t n_slots;
+  _Atomic size_t count;
+};
+
+/* Symbolic links that this node keeps (links.c). */
+struct prelux_link;
+struct prelux_links {
+  pthread_mutex_t lock;
+  struct prelux_link *slots[PRELUX_LINK_SLOTS];
+  _Atomic size_t count;
+  bool counted; /* in the index */
 };
 
 int prelux_numbers_load(struct prelux_tree *t); /* from the catalogue */
@@ -96,6 +125,9 @@ uint64_t prelux_number_of(struct prelux_tree *t, const char *object, const struc
 /* The number of a file that is made here: nobody has it, and none is noted: whoever knows staging inode and made_ns (the journal's row,
  * PRELUX_PENDING_FRESH) finds it again. No lock. */
 uint64_t prelux_number_fresh(const struct prelux_tree *t, uint64_t staging_ino, int64_t made_ns);
+/* Names a path, and a version of an object, in tables. No lock. */
+uint64_t prelux_number_base(const struct prelux_tree *t, const char *object, size_t len);
+uint64_t prelux_number_stamp(const struct prelux_tree *t, const struct prelux_object *o);
 /* These take the learn lock, and save. */
 /* The object's version obj (NULL: whichever the remote shows next) has the number `ino`: carried along by a rename. */
 void prelux_number_set(struct prelux_tree *t, const char *object, uint64_t ino, const struct prelux_object *obj);
@@ -160,6 +192,16 @@ int prelux_catalogue_numbers(struct prelux_catalogue *c, int64_t tree, int (*fn)
 int prelux_catalogue_set_numbers(struct prelux_catalogue *c, int64_t tree, const struct prelux_number *rows, size_t n);
 /* Drops all but `keep`: first those without a generation, the oldest first. */
 int prelux_catalogue_prune_numbers(struct prelux_catalogue *c, int64_t tree, size_t keep);
+int prelux_catalogue_attrs(struct prelux_catalogue *c, int64_t tree, int (*fn)(void *arg, const char *path, struct prelux_own *own), void *arg);
+/* A positive result of fn ends it, too. */
+int prelux_catalogue_attrs_below(struct prelux_catalogue *c, int64_t tree, const char *folder,
+                                 int (*fn)(void *arg, const char *path, struct prelux_own *own), void *arg);
+int prelux_catalogue_set_attr(struct prelux_catalogue *c, int64_t tree, const char *path, const struct prelux_own *own); /* which 0: it goes */
+int prelux_catalogue_links(struct prelux_catalogue *c, int64_t tree,
+                           int (*fn)(void *arg, const char *path, const char *target, uint64_t ino, int64_t mtime_ns), void *arg);
+/* The row of `from` goes and that of `path` comes, in one step; either may be NULL. */
+int prelux_catalogue_set_link(struct prelux_catalogue *c, int64_t tree, const char *from, const char *path, const char *target, uint64_t ino,
+                              int64_t mtime_ns);
 void prelux_catalogue_durable(struct prelux_catalogue *c); /* what was committed survives power loss from here on */
 
 /* ---- memory: single objects (entry.c) and folders (folder.c); store.lock held ---- */
@@ -377,6 +419,8 @@ struct prelux_tree {
   size_t n_views;
   bool taken_up; /* what was being written to it is known */
   struct prelux_numbers numbers;
+  struct prelux_attrs attrs;
+  struct prelux_links links;
 };
 
 struct prelux_store {

@@ -209,6 +209,8 @@ static int begin_from_remote(const struct opening *o)
     return rc;
   if ((o->flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
     return prelux_problem(o->why, EEXIST, "%.200s exists", o->object);
+  if (k.obj.type == PRELUX_LINK)
+    return prelux_problem(o->why, ELOOP, "%.200s is a symbolic link", o->object);
   if (k.obj.type != PRELUX_FILE)
     return prelux_problem(o->why, EISDIR, "%.200s is a folder", o->object);
   rc = prelux_open_cached(o->v, o->object, &k, true, &fd);

@@ -8,12 +8,15 @@
 #include <string.h>
 
 #include "lib/index/writer.h"
+#include "lib/store/attrs.h"
 #include "lib/store/stage.h"
 
 void prelux_live_attr(const struct prelux_dirty *d, const struct prelux_view *v, struct prelux_attr *ret)
 {
-  const struct prelux_known k = {.obj = {.type = PRELUX_FILE, .mode = d->row.mode, .size = d->row.size, .mtime_ns = d->row.mtime_ns},
-                                 .cache_ino = d->row.ino, .live = true, .ino = d->shown};
+  struct prelux_known k = {.obj = {.type = PRELUX_FILE, .mode = d->row.mode, .size = d->row.size, .mtime_ns = d->row.mtime_ns},
+                           .cache_ino = d->row.ino, .live = true, .ino = d->shown};
+  if (d->row.path)
+    prelux_attrs_show(d->tree, d->row.path, strlen(d->row.path), &k);
   prelux_view_attr(v, &k, ret);
 }
 

@@ -14,7 +14,8 @@
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
-#include "lib/store/private.h"
+#include "lib/store/attrs.h"
+#include "lib/store/links.h"
 #include "lib/store/stage.h"
 
 /* st_dev of trees: device majors that Linux assigns to nobody (dynamic ones end at 511, and 2032 up is unused). */
@@ -32,7 +33,11 @@ static void tree_free(struct prelux_tree *t)
     return;
   close_fd(t->fd);
   prelux_numbers_release(t);
+  prelux_attrs_release(t);
+  prelux_links_release(t);
   pthread_mutex_destroy(&t->numbers.learn);
+  pthread_mutex_destroy(&t->attrs.lock);
+  pthread_mutex_destroy(&t->links.lock);
   free(t->identity);
   free(t->root);
   free(t->views);
@@ -344,6 +349,8 @@ static int tree_new(struct prelux_store *s, const char *identity, struct prelux_
   }
   t->fd = -1;
   pthread_mutex_init(&t->numbers.learn, NULL);
+  pthread_mutex_init(&t->attrs.lock, NULL);
+  pthread_mutex_init(&t->links.lock, NULL);
   t->store = s;
   t->base_id = prelux_store_hash(identity, strlen(identity), prelux_store_hash(s->dir, strlen(s->dir), 0));
   t->dev = makedev(DEV_MAJOR + (t->base_id >> 20 & 0xf), t->base_id & 0xfffff);
@@ -355,6 +362,10 @@ static int tree_new(struct prelux_store *s, const char *identity, struct prelux_
     result = prelux_catalogue_tree(s->cat, identity, &t->id, &t->key, &t->dev);
     if (result == 0)
       result = prelux_numbers_load(t);
+    if (result == 0)
+      result = prelux_attrs_load(t);
+    if (result == 0)
+      result = prelux_links_load(t);
     if (result < 0)
       prelux_problem(why, -result, "cache catalogue of %s: %s", s->dir, strerror(-result));
   }
@@ -393,6 +404,7 @@ int prelux_tree_open(struct prelux_store *s, const char *identity, struct prelux
     made->next = s->trees;
     s->trees = t = made;
     made = NULL;
+    prelux_links_count(t);
   }
   if (backend)
     t->backend = backend;
@@ -459,5 +471,6 @@ void prelux_view_init(struct prelux_view *v, struct prelux_tree *t, uint32_t fre
   {
     prelux_open_warm(v);
     prelux_live_begin(v);
+    prelux_links_begin(v);
   }
 }

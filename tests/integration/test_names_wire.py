@@ -332,3 +332,147 @@ def test_a_mapping_that_is_not_for_writing(node):
     node = node(write="off")
     assert (node.unlink("old"), node.rmdir("sub"), node.mkdir("x"), node.rename("old", "x")) == (-EROFS,) * 4
     assert node.list() == ["old", "sub"]
+
+
+# ---- attributes ----
+
+S = 1_000_000_000
+
+
+def times(node, path):
+    return os.stat(node.source / path).st_mtime_ns, os.stat(node.source / path).st_mode & 0o7777
+
+
+@HOW
+def test_attributes_of_what_the_remote_has(node, how):
+    node = node(**how)
+    assert node.read("old") == b"old"
+    was = node.ino("old")
+    answer = node.ask(wire.setattr_, "old", mode=0o751, mtime_ns=1234 * S + 5)
+    assert answer.status == 0 and answer.attr["mode"] == 0o751 and answer.attr["mtime_ns"] == 1234 * S + 5
+    settled(node, lambda: times(node, "old") == (1234 * S + 5, 0o751))
+    for _ in range(2):
+        attr = node.stat("old")
+        assert (attr["mode"], attr["mtime_ns"], attr["ino"], attr["size"]) == (0o751, 1234 * S + 5, was, 3)
+        with node.ask(wire.list_folder, "") as listed:
+            entry = listed.entries()["old"]
+        assert (entry["mode"], entry["mtime_ns"], entry["ino"]) == (0o751, 1234 * S + 5, was)
+        assert node.read("old") == b"old"
+        node.restart()
+    assert node.ask(wire.setattr_, "sub", mode=0o700).status == 0 and node.stat("sub")["mode"] == 0o700
+    assert node.ask(wire.setattr_, "none", mode=0o700).status == -ENOENT
+    assert node.ask(wire.setattr_, "", mtime_ns=77 * S).status == 0 and node.stat("")["mtime_ns"] == 77 * S
+
+
+@HOW
+def test_owners_are_this_nodes(node, how):
+    node = node(**how)
+    assert node.ask(wire.setattr_, "old", uid=12).status == 0
+    assert node.ask(wire.setattr_, "old", gid=34).status == 0
+    for _ in range(2):
+        attr = node.stat("old")
+        assert attr["flags"] == wire.OWNED and attr["owner"] == 12 | 34 << 32
+        node.restart()
+    assert node.ask(wire.setattr_, "old", mode=0o600).status == 0 and node.stat("old")["owner"] == 12 | 34 << 32
+    assert node.rename("old", "new") == 0 and node.stat("new")["owner"] == 12 | 34 << 32
+    fd = node.open("new", os.O_WRONLY | os.O_APPEND)
+    os.write(fd, b"+")
+    assert node.stat("new")["owner"] == 12 | 34 << 32
+    assert node.close("new", fd) == 0
+    settled(node, lambda: (node.source / "new").read_bytes() == b"old+")
+    assert node.stat("new")["owner"] == 12 | 34 << 32
+    assert node.rename("sub", "moved") == 0 and node.ask(wire.setattr_, "moved/in", uid=5).status == 0
+    assert node.rename("moved", "sub") == 0 and node.stat("sub/in")["owner"] & 0xFFFFFFFF == 5
+    assert node.unlink("new") == 0 and node.write("new", b"x") == 0 and node.stat("new")["flags"] & wire.OWNED == 0
+    (node.source / "sub" / "in").write_bytes(b"by somebody else")
+    node.restart()
+    if how.get("freshness") != "immutable":
+        assert node.stat("sub/in")["flags"] == 0, "another version on the remote: nothing of ours holds"
+
+
+@HOW
+def test_attributes_of_what_is_written(node, how):
+    node = node(**how)
+    fd = node.open("f", os.O_RDWR | os.O_CREAT, 0o640)
+    os.write(fd, b"12345")
+    assert node.stat("f")["mode"] == 0o640
+    assert node.ask(wire.setattr_, "f", mode=0o755, mtime_ns=99 * S, uid=7).status == 0
+    ino = os.fstat(fd).st_ino
+    answer = node.ask(wire.setattr_, None, ino, gid=8)
+    assert answer.status == 0 and answer.attr["mode"] == 0o755 and answer.attr["mtime_ns"] == 99 * S and answer.attr["size"] == 5
+    assert answer.attr["owner"] == 7 | 8 << 32
+    node.restart()
+    assert node.stat("f")["mode"] == 0o755 and node.stat("f")["mtime_ns"] == 99 * S and node.stat("f")["owner"] == 7 | 8 << 32
+    assert node.close("f", fd) == 0
+    settled(node, lambda: times(node, "f") == (99 * S, 0o755))
+    attr = node.stat("f")
+    assert (attr["mode"], attr["mtime_ns"], attr["owner"], attr["size"]) == (0o755, 99 * S, 7 | 8 << 32, 5)
+    assert node.ask(wire.setattr_, None, ino, mode=0o600).status == -ENOENT, "it is no staging file any more"
+
+
+def test_whose(node):
+    node = node()
+    fd = node.open("sub/f", os.O_RDWR | os.O_CREAT)
+    os.write(fd, b"123")
+    answer = node.ask(wire.whose, os.fstat(fd).st_ino)
+    assert answer.status == 0 and answer.attr["size"] == 3 and answer.attr["flags"] & wire.LIVE
+    assert answer.all(wire.F_PATH) == [b"sub/f"] and answer.attr["ino"] == node.ino("sub/f")
+    assert node.rename("sub/f", "g") == 0
+    assert node.ask(wire.whose, os.fstat(fd).st_ino).all(wire.F_PATH) == [b"g"]
+    assert node.unlink("g") == 0 and node.ask(wire.whose, os.fstat(fd).st_ino).status == -ENOENT
+    assert node.ask(wire.whose, 1).status == -ENOENT
+
+
+# ---- links ----
+
+ELOOP = 40
+
+
+def symlink(node, path, target):
+    return node.ask(wire.name, path, wire.SYMLINK, (wire.F_TEXT, target)).status
+
+
+def readlink(node, path):
+    answer = node.ask(wire.readlink, path)
+    return answer.texts[0] if answer.status == 0 else answer.status
+
+
+@HOW
+def test_links(node, how):
+    node = node(**how)
+    assert node.stat("l") == -ENOENT and node.list() == ["old", "sub"]
+    assert symlink(node, "l", "../some where/else") == 0 and readlink(node, "l") == "../some where/else"
+    attr = node.stat("l")
+    assert (attr["type"], attr["size"], attr["mode"]) == (3, 18, 0o777) and attr["valid_ns"] == 2 ** 64 - 1
+    with node.ask(wire.list_folder, "") as answer:
+        assert answer.listing() == {"l": (3, 18), "old": (1, 3), "sub": (2, 0)} and answer.entries()["l"]["ino"] == attr["ino"]
+    assert symlink(node, "l", "x") == -EEXIST and symlink(node, "old", "x") == -EEXIST and node.mkdir("l") == -EEXIST
+    assert readlink(node, "old") == -EINVAL and readlink(node, "none") == -ENOENT and symlink(node, "none/l", "x") == -ENOENT
+    assert node.read("l") == -ELOOP and node.open("l", os.O_WRONLY | os.O_CREAT) == -ELOOP and node.stat("l/x") == -ELOOP
+    assert node.open("l", os.O_WRONLY | os.O_CREAT | os.O_EXCL) == -EEXIST and node.rmdir("l") == -ENOTDIR
+    assert symlink(node, "sub/l", "a") == 0 and node.list("sub") == ["in", "l"]
+    assert node.ask(wire.setattr_, "l", mtime_ns=5 * S, link=True).status == 0 and node.stat("l")["mtime_ns"] == 5 * S
+    node.restart()
+    assert node.stat("l")["ino"] == attr["ino"] and node.stat("l")["mtime_ns"] == 5 * S and readlink(node, "sub/l") == "a"
+    assert node.unlink("sub/in") == 0 and node.rmdir("sub") == -ENOTEMPTY and node.unlink("sub/l") == 0 and node.rmdir("sub") == 0
+    assert node.unlink("l") == 0 and node.stat("l") == -ENOENT and node.list() == ["old"] and node.unlink("l") == -ENOENT
+    assert sorted(p.name for p in node.source.iterdir() if p.name[0] != ".") == ["old"]
+
+
+def test_links_are_renamed(node):
+    node = node()
+    assert symlink(node, "l", "target") == 0
+    ino = node.ino("l")
+    assert node.rename("l", "m") == 0 and readlink(node, "m") == "target" and node.stat("l") == -ENOENT and node.ino("m") == ino
+    assert node.rename("m", "old") == 0 and readlink(node, "old") == "target" and not (node.source / "old").exists()
+    assert node.rename("old", "sub") == -EISDIR and node.rename("sub", "old") == -ENOTDIR
+    fd = node.open("w", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"w")
+    assert node.rename("old", "w") == 0 and readlink(node, "w") == "target" and node.close("w", fd) == 0
+    assert not (node.source / "w").exists()
+    assert node.write("f", b"f") == 0 and node.rename("f", "w") == 0 and node.read("w") == b"f" and node.list() == ["sub", "w"]
+    assert symlink(node, "sub/l", "x") == 0 and node.rename("sub", "moved") == 0
+    assert readlink(node, "moved/l") == "x" and node.stat("sub/l") == -ENOENT and node.list("moved") == ["in", "l"]
+    assert node.mkdir("sub") == 0 and node.rename("sub", "moved") == -ENOTEMPTY and node.rename("moved/l", "old", NOREPLACE) == 0
+    node.restart()
+    assert readlink(node, "old") == "x" and node.list("moved") == ["in"]

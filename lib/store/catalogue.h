@@ -1,0 +1,35 @@
+/* Inside the catalogue: catalogue.c (the file, its statements, objects) and catalogue_own.c (what this node keeps of its own). */
+#ifndef PRELUX_STORE_CATALOGUE_H
+#define PRELUX_STORE_CATALOGUE_H
+
+#include <sqlite3.h>
+
+#include "lib/store/private.h"
+
+enum stmt {
+  BEGIN, COMMIT, ROLLBACK, META, SET_META, TREE, ADD_TREE, GET, FILL, FINISH, ABORT, DEL, BYTES, TOUCH,
+  IDENTITY, OLDEST, NEWEST, BELOW, BELOW_FIRST, UNFINISHED, LATER, PROMOTE, TOTALS, RECOVERED,
+  NUMBERS, SET_NUMBER, PRUNE_NUMBERS, ATTRS, ATTRS_BELOW, SET_ATTR, DROP_ATTR, LINKS, SET_LINK, DROP_LINK, STATEMENTS
+};
+
+struct prelux_catalogue {
+  pthread_mutex_t lock;
+  sqlite3 *db;
+  sqlite3_stmt *stmts[STATEMENTS];
+  uint64_t epoch;
+  char *path;
+  bool corrupt; /* a statement found a page that cannot be: put aside when closed */
+};
+
+/* Lock held. */
+
+/* -EUCLEAN: the file is damaged; who owns the store closes it and opens it anew. */
+int prelux_catalogue_fault(struct prelux_catalogue *c, int rc);
+/* A statement with tree and path bound. */
+sqlite3_stmt *prelux_catalogue_bind(struct prelux_catalogue *c, enum stmt which, int64_t tree, const char *path);
+void prelux_catalogue_done(sqlite3_stmt *st);
+int prelux_catalogue_run(struct prelux_catalogue *c, sqlite3_stmt *st);
+/* Ends a transaction that began with ret: committed, or undone. */
+int prelux_catalogue_end(struct prelux_catalogue *c, int ret);
+
+#endif

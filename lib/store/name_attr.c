@@ -1,0 +1,289 @@
+/* Setting attributes, and whose a staging file is. See name.h and attrs.h.
+ *
+ * What the remote can keep goes there, and comes back with a new version of the same bytes: identity, cache file and its row go along.
+ * The rest is laid over that version here. A file being written has mode and time of its own, which go with its bytes. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/os.h"
+#include "lib/store/attrs.h"
+#include "lib/store/links.h"
+#include "lib/store/name.h"
+
+#define OWNERS (PRELUX_SETATTR_UID | PRELUX_SETATTR_GID)
+
+/* ---- a file being written ---- */
+
+static struct timespec timespec_of(int64_t ns)
+{
+  struct timespec t = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+  if (t.tv_nsec < 0)
+  {
+    t.tv_nsec += 1000000000;
+    t.tv_sec--;
+  }
+  return t;
+}
+
+/* Who may execute it may, whatever else its mode says. The time of a file that waits to be sent is in its row; until then it is the file's. */
+static int set_file(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_setattr *set)
+{
+  struct prelux_pending next = d->row;
+  char name[24];
+  const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, timespec_of(set->mtime_ns)};
+  if (set->which & PRELUX_SETATTR_MODE)
+  {
+    next.mode = set->mode & 07777;
+    next.flags |= PRELUX_PENDING_MODE;
+  }
+  if (set->which & PRELUX_SETATTR_MTIME)
+    next.mtime_ns = set->mtime_ns;
+  int rc = prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
+  if (rc < 0)
+    return rc;
+  prelux_dirty_becomes(g, d, &next);
+  prelux_stage_name(d->row.ino, name);
+  if ((set->which & PRELUX_SETATTR_MODE) && prelux_os.fchmodat(g->fd, name, (next.mode & 0111) | 0600, 0) < 0)
+    return -errno;
+  if ((set->which & PRELUX_SETATTR_MTIME) && prelux_os.utimensat(g->fd, name, times, AT_SYMLINK_NOFOLLOW) < 0)
+    return -errno;
+  return 0;
+}
+
+/* d is the caller's. */
+static int set_dirty(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_setattr *set, struct prelux_problem *why)
+{
+  int rc = set->which & (PRELUX_SETATTR_MODE | PRELUX_SETATTR_MTIME) ? set_file(g, d, set) : 0;
+  if (rc == 0 && (set->which & OWNERS) && d->row.path)
+  {
+    struct prelux_setattr owner = prelux_attrs_owner(d->tree, d->row.path);
+    owner.uid = set->which & PRELUX_SETATTR_UID ? set->uid : owner.uid;
+    owner.gid = set->which & PRELUX_SETATTR_GID ? set->gid : owner.gid;
+    owner.which |= set->which & OWNERS;
+    rc = prelux_attrs_set(d->tree, d->row.path, NULL, &owner);
+  }
+  if (rc < 0)
+    return prelux_problem(why, -rc, "attributes of %.200s: %s", prelux_dirty_name(d), strerror(-rc));
+  prelux_live_start(g, d); /* its slots */
+  return 0;
+}
+
+/* What is shown of d, which is the caller's. */
+static void tell(const struct prelux_view *v, struct prelux_stage *g, const struct prelux_dirty *d, struct prelux_attr *ret)
+{
+  char name[24];
+  struct stat st;
+  prelux_stage_name(d->row.ino, name);
+  prelux_live_attr(d, v, ret);
+  if (prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+  {
+    ret->size = (uint64_t)st.st_size;
+    ret->mtime_ns = prelux_stat_mtime(&st);
+  }
+}
+
+/* ---- what the remote has ---- */
+
+/* The bits that it keeps itself. Its root cannot be changed. */
+static unsigned for_remote(const struct prelux_able *able, const char *object, const struct prelux_known *k, const struct prelux_setattr *set)
+{
+  unsigned which = 0;
+  if (!*object || !(able->caps & PRELUX_CAP_SET_ATTR) || (k->obj.type == PRELUX_DIR && !(able->caps & PRELUX_CAP_MKDIR)))
+    return 0;
+  if ((set->which & PRELUX_SETATTR_MODE) && (able->caps & PRELUX_CAP_KEEP_MODE))
+    which |= PRELUX_SET_MODE;
+  if ((set->which & PRELUX_SETATTR_MTIME) && (able->caps & PRELUX_CAP_KEEP_MTIME))
+    which |= PRELUX_SET_MTIME;
+  return which;
+}
+
+/* 0 and *ret: the object as it is now. */
+static int set_remote(const struct prelux_view *v, const char *object, const struct prelux_set *set, struct prelux_object *ret,
+                      struct prelux_problem *why)
+{
+  static const struct prelux_condition whatever = {.must = PRELUX_MUST_NOTHING};
+  struct prelux_backend *b = v->backend;
+  *ret = (struct prelux_object){0};
+  for (int tries = 0;; tries++)
+  {
+    int rc = b->ops->write->set_attr(b, object, &whatever, set, ret, why);
+    if (rc == 0 && (ret->type == PRELUX_DIR || ret->version[0]))
+      return 0;
+    if (rc != 0 && rc != -PRELUX_EUNKNOWN)
+      return rc;
+    struct prelux_object now = {0};
+    int err = b->ops->stat(b, object, &now, why);
+    if (err < 0)
+      return err == -ENOENT ? err : prelux_problem(why, EIO, "%.200s: not known whether its attributes were set", object);
+    bool done = (!(set->which & PRELUX_SET_MODE) || now.mode == set->mode) && (!(set->which & PRELUX_SET_MTIME) || now.mtime_ns == set->mtime_ns);
+    if (rc == 0 || done || tries == PRELUX_NAME_TRIES)
+    {
+      *ret = now;
+      return rc == 0 || done ? 0 : prelux_problem(why, EIO, "%.200s: the remote does not set its attributes", object);
+    }
+  }
+}
+
+/* The cached file of version *was is that of *now; who may execute it, may. Its inode, 0: there is none. */
+static uint64_t follow_cache(struct prelux_tree *t, const char *object, const struct prelux_object *was, const struct prelux_object *now,
+                             bool executable)
+{
+  struct prelux_store *s = t->store;
+  struct prelux_row row;
+  struct stat st;
+  int64_t old;
+  int fd;
+  if (prelux_catalogue_get(s->cat, t->id, object, &row) < 0 || !prelux_object_same(&row.obj, was))
+    return 0;
+  if (now->size != row.obj.size)
+    return 0;
+  row.obj = *now;
+  if (executable && prelux_disk_open(t, object, O_RDONLY | O_NONBLOCK, &fd, &st) == 0)
+  {
+    if (prelux_row_matches(s, &row, &st))
+      prelux_os.fchmod(fd, s->read_bits | s->exec_bits);
+    prelux_os.close(fd);
+  }
+  if (prelux_catalogue_finish(s->cat, t->id, object, &row, &old) < 0)
+    return 0;
+  return row.ino;
+}
+
+/* Readers see k, laid over version *now. */
+static void publish(struct prelux_tree *t, const char *object, struct prelux_known *k, const struct prelux_object *now)
+{
+  uint32_t mode = k->obj.mode;
+  k->cache_ino = k->obj.type == PRELUX_FILE ? follow_cache(t, object, &k->obj, now, mode & 0111) : 0;
+  k->obj = *now;
+  k->owned = false;
+  k->learned_ns = prelux_store_now();
+  prelux_name_there(t, object, k);
+  prelux_attrs_show(t, object, strlen(object), k);
+}
+
+static int set_clean(const struct prelux_view *v, const char *object, const struct prelux_able *able, const struct prelux_setattr *set,
+                     struct prelux_known *k, struct prelux_problem *why)
+{
+  struct prelux_tree *t = v->tree;
+  struct prelux_set remote = {.which = for_remote(able, object, k, set), .mode = set->mode & 07777, .mtime_ns = set->mtime_ns};
+  struct prelux_setattr local = *set;
+  struct prelux_object now = k->obj;
+  int rc = remote.which ? set_remote(v, object, &remote, &now, why) : 0;
+  if (rc == -EOPNOTSUPP)
+    remote.which = 0;
+  else if (rc < 0)
+    return rc;
+  if (remote.which) /* another version of the same: what was laid over the one before goes along */
+  {
+    struct prelux_setattr owner = prelux_attrs_owner(t, object);
+    uint32_t mode = set->which & PRELUX_SETATTR_MODE ? set->mode & 07777 : k->obj.mode;
+    int64_t mtime_ns = set->which & PRELUX_SETATTR_MTIME ? set->mtime_ns : k->obj.mtime_ns;
+    prelux_number_set(t, object, k->ino, &now);
+    prelux_attrs_keep(t, object, &now, mode, mtime_ns, &owner);
+    local.which &= OWNERS;
+  }
+  local.which &= PRELUX_SETATTR_MODE | PRELUX_SETATTR_MTIME | OWNERS;
+  if (local.which && (rc = prelux_attrs_set(t, object, &now, &local)) < 0)
+    return prelux_problem(why, -rc, "attributes of %.200s: %s", object, strerror(-rc));
+  publish(t, object, k, &now);
+  return 0;
+}
+
+/* ---- the calls ---- */
+
+static int set_claimed(const struct prelux_claim *c, const struct prelux_able *able, const struct prelux_setattr *set, struct prelux_attr *ret,
+                       struct prelux_problem *why)
+{
+  const struct prelux_view *v = c->v;
+  const char *object = c->path[0];
+  struct prelux_known k;
+  int rc;
+  if (c->dirty[0])
+  {
+    rc = set_dirty(v->tree->store->stage, c->dirty[0], set, why);
+    tell(v, v->tree->store->stage, c->dirty[0], ret);
+    return rc;
+  }
+  rc = prelux_fresh_get(v, object, 0, false, &k, why);
+  if (rc == 0 && k.obj.type == PRELUX_LINK)
+  {
+    if (set->which & PRELUX_SETATTR_MODE)
+      return prelux_problem(why, EOPNOTSUPP, "%.200s: a link has no mode of its own", object);
+    if ((set->which & PRELUX_SETATTR_MTIME) && (rc = prelux_links_set_mtime(v->tree, object, set->mtime_ns)) < 0)
+      return prelux_problem(why, -rc, "link %.200s: %s", object, strerror(-rc));
+    prelux_links_known(v->tree, object, strlen(object), &k);
+  }
+  else if (rc == 0)
+    rc = set_clean(v, object, able, set, &k, why);
+  if (rc == 0)
+    prelux_view_attr(v, &k, ret);
+  return rc;
+}
+
+int prelux_store_setattr(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
+                         const struct prelux_setattr *set, struct prelux_attr *ret, struct prelux_problem *why)
+{
+  struct prelux_able able;
+  struct prelux_claim c;
+  int rc = prelux_name_may(v, rules, object, &able, why);
+  if (rc < 0)
+    return rc;
+  prelux_claim_take(&c, v, object, NULL);
+  rc = set_claimed(&c, &able, set, ret, why);
+  prelux_claim_drop(&c);
+  return rc;
+}
+
+int prelux_store_setattr_ino(const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const struct prelux_setattr *set,
+                             struct prelux_attr *ret, struct prelux_problem *why)
+{
+  struct prelux_stage *g = v->tree->store->stage;
+  struct prelux_dirty *d = g && !rules->off ? prelux_dirty_take_ino(g, ino) : NULL;
+  if (!d)
+    return prelux_problem(why, rules->off ? EROFS : ENOENT, "no file of this number is being written");
+  int rc = set_dirty(g, d, set, why);
+  tell(v, g, d, ret);
+  prelux_dirty_give(g, d);
+  return rc;
+}
+
+int prelux_store_whose(const struct prelux_view *v, uint64_t ino, struct prelux_attr *ret, struct prelux_tree **ret_tree, char **ret_object)
+{
+  struct prelux_stage *g = v->tree->store->stage;
+  char name[24];
+  struct stat st;
+  int rc = -ENOENT;
+  if (!g)
+    return rc;
+  pthread_mutex_lock(&g->lock);
+  const struct prelux_dirty *d = prelux_dirty_by_ino(g, ino);
+  if (d)
+  {
+    prelux_live_attr(d, v, ret);
+    *ret_tree = d->tree;
+    *ret_object = d->row.path ? strdup(d->row.path) : NULL;
+    rc = d->row.path && !*ret_object ? -ENOMEM : 0;
+  }
+  pthread_mutex_unlock(&g->lock);
+  prelux_stage_name(ino, name);
+  if (rc == 0 && prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+  {
+    ret->size = (uint64_t)st.st_size;
+    ret->mtime_ns = prelux_stat_mtime(&st);
+  }
+  return rc;
+}
+
+int prelux_store_link(const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const char *object,
+                      struct prelux_problem *why)
+{
+  struct prelux_able able;
+  int rc = prelux_name_may(v, rules, object, &able, why);
+  if (rc == 0 && prelux_links_known(v->tree, object, strlen(object), NULL))
+    rc = prelux_problem(why, EEXIST, "%.200s exists", object);
+  return rc < 0 ? rc : prelux_stage_link(v->tree->store->stage, v, ino, object, why);
+}
