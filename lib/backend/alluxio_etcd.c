@@ -68,6 +68,8 @@ static int post(struct prelux_alluxio_etcd *e, const char *call, const cJSON *me
         .connect_ms = PRELUX_ALLUXIO_ETCD_CONNECT_MS, .stall_s = PRELUX_ALLUXIO_ETCD_STALL_S, .cancel = e->stop};
     err = prelux_net_call(e->net, &req, ret, why);
   }
+  if (token)
+    explicit_bzero(token, strlen(token));
   free(token);
   if (body) /* it may hold the password */
     explicit_bzero(body, strlen(body));
@@ -89,14 +91,27 @@ static int refused(const struct prelux_alluxio_etcd *e, const char *call, const 
   return -EIO;
 }
 
+static void wipe(cJSON *text)
+{
+  if (cJSON_IsString(text))
+    explicit_bzero(text->valuestring, strlen(text->valuestring));
+}
+
+static void forget_token(struct prelux_alluxio_etcd *e)
+{
+  if (e->token)
+    explicit_bzero(e->token, strlen(e->token));
+  free(e->token);
+  e->token = NULL;
+}
+
 static int log_in(struct prelux_alluxio_etcd *e, int *ret_status, struct prelux_problem *why)
 {
   struct prelux_net_answer a = {0};
   cJSON *m = cJSON_CreateObject(), *o = NULL;
   cJSON_AddStringToObject(m, "name", e->options->etcd_user);
   cJSON_AddStringToObject(m, "password", e->options->etcd_password);
-  free(e->token);
-  e->token = NULL;
+  forget_token(e);
   int err = post(e, "auth/authenticate", m, false, &a, why);
   *ret_status = err == 0 ? a.status : 0;
   if (err == 0 && a.status != 200)
@@ -110,11 +125,12 @@ static int log_in(struct prelux_alluxio_etcd *e, int *ret_status, struct prelux_
     else if (!(e->token = strdup(token)))
       err = -ENOMEM;
   }
-  cJSON *word = cJSON_GetObjectItem(m, "password");
-  if (cJSON_IsString(word))
-    explicit_bzero(word->valuestring, strlen(word->valuestring));
+  wipe(cJSON_GetObjectItem(m, "password"));
+  wipe(cJSON_GetObjectItemCaseSensitive(o, "token"));
   cJSON_Delete(m);
   cJSON_Delete(o);
+  if (a.body)
+    explicit_bzero(a.body, a.body_len);
   prelux_net_answer_free(&a);
   return err;
 }
@@ -233,10 +249,7 @@ static int ask_place(struct prelux_alluxio_etcd *e, const cJSON *message, struct
     if (err < 0 && status == 404)
       e->beta = !e->beta; /* 3.3 has /v3beta only, 3.5 has /v3 only */
     else if (err < 0 && e->token && !fresh && (status == 400 || status == 401 || status == 403))
-    {
-      free(e->token);
-      e->token = NULL;
-    }
+      forget_token(e);
     else
       return err;
   }
@@ -271,6 +284,5 @@ int prelux_alluxio_etcd_fetch(struct prelux_alluxio_etcd *e, struct prelux_allux
 
 void prelux_alluxio_etcd_release(struct prelux_alluxio_etcd *e)
 {
-  free(e->token);
-  e->token = NULL;
+  forget_token(e);
 }

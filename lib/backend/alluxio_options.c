@@ -90,7 +90,7 @@ static int take_places(struct prelux_alluxio_options *o, const struct prelux_con
 {
   const struct prelux_conf_value *etcd = prelux_conf_get(conf, "etcd"), *workers = prelux_conf_get(conf, "workers");
   const char *domain = prelux_conf_str(conf, "domain");
-  bool tls = prelux_conf_str(conf, "etcd_ca") || prelux_conf_num(conf, "etcd_tls");
+  bool tls = prelux_conf_str(conf, "etcd_ca") || prelux_conf_str(conf, "etcd_cert") || prelux_conf_num(conf, "etcd_tls");
   const struct prelux_conf_value *list = etcd ? etcd : workers;
   size_t n = list ? list->n_items : 1;
   int err = 0;
@@ -131,9 +131,13 @@ int prelux_alluxio_options_init(struct prelux_alluxio_options *o, const struct p
     return prelux_problem(why, EINVAL, "backend %s: one of etcd, workers, domain is needed", conf->name);
   if (err < 0 || copy(&o->name, conf->name) < 0 || copy(&o->cluster, prelux_conf_str(conf, "cluster")) < 0 ||
       copy(&o->etcd_user, prelux_conf_str(conf, "etcd_user")) < 0 || copy(&o->etcd_password, prelux_conf_str(conf, "etcd_password")) < 0 ||
-      copy(&o->ca_file, ca ? ca : prelux_conf_str(conf, "tls.ca_file")) < 0)
+      copy(&o->ca_file, ca ? ca : prelux_conf_str(conf, "tls.ca_file")) < 0 ||
+      copy(&o->cert_file, prelux_conf_str(conf, "etcd_cert")) < 0 || copy(&o->key_file, prelux_conf_str(conf, "etcd_key")) < 0)
     return prelux_problem(why, ENOMEM, "backend %s: no memory", conf->name);
-  o->etcd_tls = (struct prelux_net_tls){.ca_file = o->ca_file, .insecure = (int)prelux_conf_num(conf, "tls.insecure")};
+  o->etcd_tls = (struct prelux_net_tls){.ca_file = o->ca_file,
+                                        .insecure = (int)prelux_conf_num(conf, "tls.insecure"),
+                                        .cert_file = o->cert_file,
+                                        .key_file = o->key_file};
   return 0;
 }
 
@@ -150,6 +154,8 @@ void prelux_alluxio_options_release(struct prelux_alluxio_options *o)
     explicit_bzero(o->etcd_password, strlen(o->etcd_password));
   free(o->etcd_password);
   free(o->ca_file);
+  free(o->cert_file);
+  free(o->key_file);
   *o = (struct prelux_alluxio_options){0};
 }
 

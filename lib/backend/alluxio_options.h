@@ -27,7 +27,7 @@ struct prelux_alluxio_options {
   unsigned virtual_nodes;       /* of each worker */
   int64_t refresh_ms;           /* membership is asked for again after this */
   struct prelux_net_tls etcd_tls;
-  char *ca_file;                /* backs etcd_tls */
+  char *ca_file, *cert_file, *key_file; /* back etcd_tls */
 };
 
 /* 0; -EINVAL with why; -ENOMEM. *o is to be released in any case. conf is borrowed for the call. */

@@ -24,6 +24,8 @@ static const struct property properties[] = {
     {.name = "alluxio.etcd.password", .key = "etcd_password"},
     {.name = "alluxio.etcd.tls.enabled", .key = "etcd_tls"},
     {.name = "alluxio.etcd.tls.ca.cert", .key = "etcd_ca"},
+    {.name = "alluxio.etcd.tls.client.cert", .key = "etcd_cert"},
+    {.name = "alluxio.etcd.tls.client.key", .key = "etcd_key"},
     {.name = "alluxio.cluster.name", .key = "cluster"},
     {.name = "alluxio.worker.http.server.port", .key = "http_port"},
     {.name = "alluxio.worker.rest.port", .key = "s3_port"},

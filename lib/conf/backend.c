@@ -138,7 +138,7 @@ static int check_root(const struct checked *c)
 static int etcd_is_tls(const struct checked *c)
 {
   const struct prelux_conf_value *v = given(c, "etcd");
-  const char *by = given(c, "etcd_ca") ? "etcd_ca" : given(c, "etcd_tls") ? "etcd_tls" : NULL;
+  const char *by = given(c, "etcd_ca") ? "etcd_ca" : given(c, "etcd_cert") ? "etcd_cert" : given(c, "etcd_tls") ? "etcd_tls" : NULL;
   for (size_t i = 0; v && by && i < v->n_items; i++)
     if (strncasecmp(v->items[i], "http://", 7) == 0)
     {
@@ -154,6 +154,7 @@ static int check_alluxio(const struct checked *c)
   int bad = first_of(one_of(c, members, true), check_root(c));
   bad = first_of(bad, needs(c, "etcd_user", "etcd_password"));
   bad = first_of(bad, needs(c, "etcd_password", "etcd_user"));
+  bad = first_of(bad, needs(c, "etcd_key", "etcd_cert"));
   bad = first_of(bad, first_of(places(c, "etcd", true), places(c, "workers", false)));
   bad = first_of(bad, first_of(domain(c), etcd_is_tls(c)));
   return first_of(bad, under_store(c));

@@ -247,6 +247,11 @@ static void set_tls(struct prelux_net_transfer *t)
   const struct prelux_net_tls *tls = t->req->tls;
   if (tls && tls->ca_file)
     curl_easy_setopt(t->easy, CURLOPT_CAINFO, tls->ca_file);
+  if (tls && tls->cert_file && !t->foreign)
+  {
+    curl_easy_setopt(t->easy, CURLOPT_SSLCERT, tls->cert_file);
+    curl_easy_setopt(t->easy, CURLOPT_SSLKEY, tls->key_file ? tls->key_file : tls->cert_file);
+  }
   if (tls && tls->insecure)
   {
     curl_easy_setopt(t->easy, CURLOPT_SSL_VERIFYPEER, 0L);

@@ -21,7 +21,12 @@ struct prelux_net_answer;
 int prelux_net_create(struct prelux_net **ret);
 void prelux_net_free(struct prelux_net *net); /* calls under way end with -ECANCELED */
 
-struct prelux_net_tls { const char *ca_file; int insecure; };
+struct prelux_net_tls
+{
+  const char *ca_file;
+  int insecure;
+  const char *cert_file, *key_file; /* who we are: PEM; key_file NULL: it is in cert_file. NULL: nobody says. Not to foreign hosts */
+};
 
 /* A body out of a file: [off, off+len) of fd, read by pread in the calling thread as the connection takes it; Content-Length is
  * len. Bytes that change meanwhile are sent as they are found. */

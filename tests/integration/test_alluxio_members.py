@@ -175,6 +175,25 @@ def test_tls(prelux_factory, breakable):
     assert "membership from etcd: POST https://" in stranger.errors()[-1]["cause"]
 
 
+@pytest.mark.parametrize("breakable", [{"etcd_certs": True}], indirect=True)
+@pytest.mark.parametrize("names", ["keys", "one file", "properties"])
+def test_client_certificates(prelux_factory, breakable, names):
+    """An etcd with client-cert-auth: certificate and key, both in one file, or by Alluxio's own names. Without one: EIO that says TLS."""
+    etcd = breakable.etcd
+    more = {"keys": {"etcd_cert": str(etcd.client_cert), "etcd_key": str(etcd.client_key), "etcd_ca": str(etcd.ca_file)},
+            "one file": {"etcd_cert": str(etcd.client_file), "tls": {"ca_file": str(etcd.ca_file)}},
+            "properties": {"options": {"alluxio.etcd.tls.enabled": "true", "alluxio.etcd.tls.ca.cert": str(etcd.ca_file),
+                                       "alluxio.etcd.tls.client.cert": str(etcd.client_cert),
+                                       "alluxio.etcd.tls.client.key": str(etcd.client_key)}}}[names]
+    prelux = prelux_factory("right")
+    map_it(prelux, backend(breakable, **more))
+    read_all(prelux, breakable)
+    nobody = prelux_factory("nobody")
+    map_it(nobody, backend(breakable, etcd_ca=str(etcd.ca_file)))
+    assert nobody.run(["cat", f"/prelux-lake/{NAMES[0]}"], check=False).returncode == 1
+    assert "membership from etcd: POST https://" in nobody.errors()[-1]["cause"]
+
+
 # Trouble
 
 def test_down_at_the_start(prelux, breakable):

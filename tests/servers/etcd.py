@@ -38,13 +38,14 @@ class EtcdError(RuntimeError):
 class Etcd(Server):
     """auth: (user, password), a user who may do everything; nobody else may do anything.
     tls: https with a self-signed certificate, see ca_file.
+    client_certs: only who shows a certificate of ours is let in: client_file (certificate and key), or client_cert and client_key.
     """
 
     name = "etcd"
 
-    def __init__(self, folder=None, auth=None, tls=False):
+    def __init__(self, folder=None, auth=None, tls=False, client_certs=False):
         super().__init__(folder)
-        self.auth, self.tls = auth, tls
+        self.auth, self.tls, self.client_certs = auth, tls or client_certs, client_certs
         self.port = self.peer_port = None
         self._token = None
 
@@ -82,12 +83,45 @@ class Etcd(Server):
             self._make_certificate()
 
     def _make_certificate(self):
-        argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                "-subj", "/CN=prelux test etcd", "-addext", f"subjectAltName=IP:{LOOPBACK},DNS:localhost",
-                "-keyout", self.folder / "key.pem", "-out", self.ca_file]
+        self.self_signed("prelux test etcd", self.folder / "key.pem", self.ca_file)
+        if self.client_certs:
+            self._make_client_certificates()
+
+    @classmethod
+    def self_signed(cls, name, key, certificate):
+        cls._openssl(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", f"/CN={name}",
+                      "-addext", f"subjectAltName=IP:{LOOPBACK},DNS:localhost", "-keyout", key, "-out", certificate])
+
+    @staticmethod
+    def _openssl(argv):
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True)
         if done.returncode:
             raise ServerError("openssl: " + done.stderr.decode(errors="replace"))
+
+    def _make_client_certificates(self):
+        """An authority of clients, and one client of it.  The gateway is a client of etcd's, too, and shows the server's certificate
+        there: with one that is not trusted it answers 503 "use of closed network connection"."""
+        new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        at = self.folder.joinpath
+        self.self_signed("prelux test clients", at("clients-key.pem"), at("clients.pem"))
+        self._openssl([*new, "-subj", "/CN=prelux", "-keyout", self.client_key, "-out", at("client.csr")])
+        (self.folder / "usage").write_text("extendedKeyUsage=clientAuth\n")
+        self._openssl(["openssl", "x509", "-req", "-days", "2", "-in", at("client.csr"), "-CA", at("clients.pem"), "-CAkey", at("clients-key.pem"),
+                       "-CAcreateserial", "-extfile", at("usage"), "-out", self.client_cert])
+        at("trusted.pem").write_bytes(at("clients.pem").read_bytes() + self.ca_file.read_bytes())
+        self.client_file.write_bytes(self.client_cert.read_bytes() + self.client_key.read_bytes())
+
+    @property
+    def client_cert(self):
+        return self.folder / "client.pem"
+
+    @property
+    def client_key(self):
+        return self.folder / "client-key.pem"
+
+    @property
+    def client_file(self):
+        return self.folder / "client-both.pem"
 
     def commands(self):
         peer = f"http://{LOOPBACK}:{self.peer_port}"
@@ -96,6 +130,8 @@ class Etcd(Server):
                 "--initial-cluster", f"default={peer}", "--logger", "zap", "--log-level", "warn"]
         if self.tls:
             argv += ["--cert-file", self.ca_file, "--key-file", self.folder / "key.pem"]
+        if self.client_certs:
+            argv += ["--client-cert-auth", "--trusted-ca-file", self.folder / "trusted.pem"]
         env = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}  # they are settings, too
         return [("etcd", argv, env)]
 
@@ -200,7 +236,10 @@ class Etcd(Server):
         self.call("/v3/lease/revoke", {"ID": str(lease)})
 
     def _context(self):
-        return ssl.create_default_context(cafile=self.ca_file) if self.tls else None
+        context = ssl.create_default_context(cafile=self.ca_file) if self.tls else None
+        if self.client_certs:
+            context.load_cert_chain(self.client_file)
+        return context
 
 
 def _encode(data):

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import urllib.error
 import urllib.request
 
@@ -84,6 +85,20 @@ def test_tls(tmp_path):
         assert etcd.get("/k") == b"v"
         with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
             urllib.request.urlopen(etcd.url + "/health", timeout=5)
+
+
+def test_client_certificates(tmp_path):
+    with Etcd(tmp_path, client_certs=True) as etcd:
+        etcd.put("/k", "v")
+        assert etcd.get("/k") == b"v"
+        nobody = ssl.create_default_context(cafile=etcd.ca_file)
+        with pytest.raises(OSError):
+            urllib.request.urlopen(etcd.url + "/health", timeout=5, context=nobody)
+        etcd.self_signed("a stranger", tmp_path / "stranger-key.pem", tmp_path / "stranger.pem")
+        stranger = ssl.create_default_context(cafile=etcd.ca_file)
+        stranger.load_cert_chain(tmp_path / "stranger.pem", tmp_path / "stranger-key.pem")
+        with pytest.raises(OSError):
+            urllib.request.urlopen(etcd.url + "/health", timeout=5, context=stranger)
 
 
 def test_stop_leaves_nothing():

@@ -53,7 +53,7 @@ class AlluxioStandin(Server):
     sync_interval: alluxio.user.file.metadata.sync.interval in seconds; 0: always fresh; -1, Alluxio's default: stale for ever.
     timeout: seconds until a dead worker's key goes.  linger: seconds for which S3 ports know a dead worker beyond that.
     range_limit: a longer S3 range poisons the worker.  put_limit: a longer PUT hangs its S3 port.
-    etcd: a running Etcd; without one this starts its own (etcd_auth, etcd_tls).  master: load jobs work.
+    etcd: a running Etcd; without one this starts its own (etcd_auth, etcd_tls, etcd_certs).  master: load jobs work.
     faults: {name: value} of tests.standin.worker.FAULTS for all workers.  identities: UUIDs.
     """
 
@@ -61,7 +61,7 @@ class AlluxioStandin(Server):
     start_seconds = 40.0
 
     def __init__(self, ufs=None, folder=None, root=None, workers=2, page_size=1 << 20, virtual_nodes=5, sync_interval=-1, timeout=5,
-                 linger=28.0, range_limit=256 << 20, put_limit=128 << 20, etcd=None, etcd_auth=None, etcd_tls=False,
+                 linger=28.0, range_limit=256 << 20, put_limit=128 << 20, etcd=None, etcd_auth=None, etcd_tls=False, etcd_certs=False,
                  cluster="DefaultAlluxioCluster", master=True, no_s3=False, faults=None, identities=None):
         super().__init__(folder)
         self.ufs = Path(ufs).absolute() if ufs else self.folder / "ufs"
@@ -73,7 +73,7 @@ class AlluxioStandin(Server):
         identities = [bytes.fromhex(text.replace("-", "")) for text in identities or ()]
         self.workers = [WorkerPlace(number, identities[number] if identities else uuid.uuid4().bytes) for number in range(workers)]
         self._own_etcd = etcd is None
-        self.etcd = etcd or Etcd(self.folder / "etcd", auth=etcd_auth, tls=etcd_tls)
+        self.etcd = etcd or Etcd(self.folder / "etcd", auth=etcd_auth, tls=etcd_tls, client_certs=etcd_certs)
         self.with_master, self.master_port = master, None
         self._forgotten = 0
 
@@ -113,7 +113,8 @@ class AlluxioStandin(Server):
 
     def _common(self):
         return {"root": self.root, "ufs": str(self.ufs), "virtual_nodes": self.virtual_nodes, "cluster": self.cluster,
-                "etcd": self.etcd.url, "etcd_auth": self.etcd.auth, "etcd_ca": str(self.etcd.ca_file) if self.etcd.tls else None}
+                "etcd": self.etcd.url, "etcd_auth": self.etcd.auth, "etcd_ca": str(self.etcd.ca_file) if self.etcd.tls else None,
+                "etcd_client": str(self.etcd.client_file) if self.etcd.client_certs else None}
 
     def _worker_command(self, place):
         name = f"worker{place.index}"

@@ -128,7 +128,7 @@ class Master:
         self.start_delay, self.file_delay = config["start_delay"], config["file_delay"]
         self.peers, self.jobs, self.tasks = Peers(), {}, set()
         auth = tuple(config["etcd_auth"]) if config["etcd_auth"] else None
-        self.members = Membership(Gateway(config["etcd"], auth, config["etcd_ca"]), config["cluster"], bytes(16), "", 2,
+        self.members = Membership(Gateway(config["etcd"], auth, config["etcd_ca"], config["etcd_client"]), config["cluster"], bytes(16), "", 2,
                                   config["virtual_nodes"], 0)
 
     async def run(self):

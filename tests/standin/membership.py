@@ -66,10 +66,12 @@ def parse(text):
 class Gateway:
     """etcd's JSON gateway, one connection a request."""
 
-    def __init__(self, url, auth=None, ca_file=None):
+    def __init__(self, url, auth=None, ca_file=None, client_file=None):
         parts = urlsplit(url)
         self.host, self.port, self.auth = parts.hostname, parts.port, auth
         self.context = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
+        if client_file:
+            self.context.load_cert_chain(client_file)
         self._token = None
 
     async def call(self, path, message):

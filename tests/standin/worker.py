@@ -44,7 +44,7 @@ class Worker:
         self.loads = self.ufs_bytes = 0
         identity = bytes.fromhex(config["identity"])
         auth = tuple(config["etcd_auth"]) if config["etcd_auth"] else None
-        self.membership = Membership(Gateway(config["etcd"], auth, config["etcd_ca"]), config["cluster"], identity,
+        self.membership = Membership(Gateway(config["etcd"], auth, config["etcd_ca"], config["etcd_client"]), config["cluster"], identity,
                                      value(identity, self.host, self.rpc_port, self.http_port), config["ttl"],
                                      config["virtual_nodes"], config["linger"])
 

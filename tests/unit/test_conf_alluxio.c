@@ -148,7 +148,14 @@ static void plain_etcd(void **state)
   (void)state;
   refused(FILE_OF("root: /x, etcd: \"http://a:1\", etcd_ca: /ca.pem"), "but `etcd_ca` asks for TLS");
   refused(FILE_OF("root: /x, etcd: [\"a:1\", \"HTTP://b\"], options: {alluxio.etcd.tls.enabled: true}"), "but `etcd_tls` asks for TLS");
-  struct prelux_conf *c = load_good(FILE_OF("root: /x, etcd: [\"a:1\", \"https://b\"], options: {alluxio.etcd.tls.ca.cert: /ca.pem}"), no_env);
+  refused(FILE_OF("root: /x, etcd: \"http://a:1\", etcd_cert: /me.pem"), "but `etcd_cert` asks for TLS");
+  refused(FILE_OF("root: /x, etcd: \"a:1\", etcd_key: /me.pem"), "`etcd_key` ");
+  struct prelux_conf *c = load_good(FILE_OF("root: /x, etcd: [\"a:1\", \"https://b\"], options: {alluxio.etcd.tls.client.cert: /me.pem, "
+                                            "alluxio.etcd.tls.client.key: /key.pem}"), no_env);
+  assert_string_equal(prelux_conf_str(only(c), "etcd_cert"), "/me.pem");
+  assert_string_equal(prelux_conf_str(only(c), "etcd_key"), "/key.pem");
+  prelux_conf_free(c);
+  c = load_good(FILE_OF("root: /x, etcd: [\"a:1\", \"https://b\"], options: {alluxio.etcd.tls.ca.cert: /ca.pem}"), no_env);
   assert_string_equal(prelux_conf_str(only(c), "etcd_ca"), "/ca.pem");
   prelux_conf_free(c);
 }
