@@ -15,6 +15,7 @@ struct prelux_os prelux_os = {
     .write = write,
     .pread = pread,
     .pwrite = pwrite,
+    .pwritev = pwritev,
     .fstat = fstat,
     .stat = stat,
     .lstat = lstat,

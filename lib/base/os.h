@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 struct prelux_os {
   int (*open)(const char *path, int flags, ...);
@@ -17,6 +18,7 @@ struct prelux_os {
   ssize_t (*write)(int fd, const void *buf, size_t n);
   ssize_t (*pread)(int fd, void *buf, size_t n, off_t off);
   ssize_t (*pwrite)(int fd, const void *buf, size_t n, off_t off);
+  ssize_t (*pwritev)(int fd, const struct iovec *v, int n, off_t off);
   int (*fstat)(int fd, struct stat *st);
   int (*stat)(const char *path, struct stat *st);
   int (*lstat)(const char *path, struct stat *st);

@@ -43,6 +43,24 @@ struct fetch {
   bool ours; /* the error is our disk's, not the backend's */
 };
 
+/* What is held, and n bytes more, in one call: put together before, they would be copied once more. */
+static int write_both(struct fetch *f, const char *p, size_t n)
+{
+  struct iovec v[2] = {{.iov_base = f->piece, .iov_len = f->held}, {.iov_base = (void *)p, .iov_len = n}};
+  uint64_t at = f->pos - f->held;
+  size_t held = f->held;
+  ssize_t done;
+  do
+    done = prelux_os.pwritev(f->fd, v, 2, (off_t)at);
+  while (done < 0 && errno == EINTR);
+  f->held = 0;
+  if (done < 0)
+    return -errno;
+  size_t first = (size_t)done < held ? (size_t)done : held, second = (size_t)done - first;
+  int rc = first < held ? prelux_pwrite_all(f->fd, f->piece + first, held - first, at + first) : 0;
+  return rc == 0 && second < n ? prelux_pwrite_all(f->fd, p + second, n - second, at + held + second) : rc;
+}
+
 /* Takes n bytes at pos, which end at the end of their piece, of the file, or before: held back until then. */
 static int put(struct fetch *f, const char *p, size_t n)
 {
@@ -51,13 +69,11 @@ static int put(struct fetch *f, const char *p, size_t n)
     f->piece = malloc(f->size < PIECE ? f->size : PIECE);
   if (!f->piece || (f->held == 0 && ends))
     return prelux_pwrite_all(f->fd, p, n, f->pos);
+  if (ends)
+    return write_both(f, p, n);
   memcpy(f->piece + f->held, p, n);
   f->held += n;
-  if (!ends)
-    return 0;
-  int rc = prelux_pwrite_all(f->fd, f->piece, f->held, f->pos + n - f->held);
-  f->held = 0;
-  return rc;
+  return 0;
 }
 
 static int sink(void *arg, uint64_t off, const void *buf, size_t len)

@@ -580,6 +580,13 @@ static ssize_t counting_pwrite(int fd, const void *buf, size_t len, off_t off)
   return pwrite(fd, buf, len, off);
 }
 
+static ssize_t counting_pwritev(int fd, const struct iovec *v, int n, off_t off)
+{
+  n_writes++;
+  n_odd += off % (1 << 20) != 0;
+  return pwritev(fd, v, n, off);
+}
+
 /* However the bytes come, they are written in pieces that give the page cache large folios. */
 static void test_written_in_pieces(void **state)
 {
@@ -595,8 +602,10 @@ static void test_written_in_pieces(void **state)
     rig.b.cut_after = (long)cases[i].first; /* and asked for again from there */
     n_writes = n_odd = 0;
     prelux_os.pwrite = counting_pwrite;
+    prelux_os.pwritev = counting_pwritev;
     int rc = rig_check(&rig, name);
     prelux_os.pwrite = pwrite;
+    prelux_os.pwritev = pwritev;
     assert_int_equal(rc, 0);
     assert_int_equal(n_writes, cases[i].writes);
     assert_int_equal(n_odd, 0);
@@ -609,13 +618,47 @@ static ssize_t broken_pwrite(int fd, const void *buf, size_t len, off_t off)
   return -1;
 }
 
+/* By turns: interrupted; less than the first buffer; just that; half of the second, too. */
+static ssize_t short_pwritev(int fd, const struct iovec *v, int n, off_t off)
+{
+  static unsigned turn;
+  struct iovec less[2] = {v[0], v[1]};
+  errno = EINTR;
+  if (turn++ % 4 == 0)
+    return -1;
+  less[0].iov_len -= turn % 4 == 2;
+  less[1].iov_len = turn % 4 == 0 ? v[1].iov_len / 2 : 0;
+  return pwritev(fd, less, 2, off);
+}
+
+static void test_a_disk_that_takes_less(void **state)
+{
+  char name[16];
+  prelux_os.pwritev = short_pwritev;
+  for (unsigned i = 0; i < 8; i++)
+  {
+    snprintf(name, sizeof name, "f%u", i);
+    fake_file(&rig.b, name, (3 << 20) + i, i);
+    assert_int_equal(rig_check(&rig, name), 0);
+  }
+  prelux_os.pwritev = pwritev;
+}
+
+static ssize_t broken_pwritev(int fd, const struct iovec *v, int n, off_t off)
+{
+  errno = EIO;
+  return -1;
+}
+
 /* A disk of ours that fails is not asked again as a remote would be. */
 static void test_disk_fails_in_a_fill(void **state)
 {
   fake_file(&rig.b, "f", 5 << 20, 1);
   prelux_os.pwrite = broken_pwrite;
+  prelux_os.pwritev = broken_pwritev;
   assert_int_equal(rig_check(&rig, "f"), -EIO);
   prelux_os.pwrite = pwrite;
+  prelux_os.pwritev = pwritev;
   assert_int_equal(rig.b.reads, 1);
   assert_non_null(strstr(rig.why.text, "cannot write"));
   assert_int_equal(rig_check(&rig, "f"), 0);
@@ -632,6 +675,7 @@ int main(void)
       T(test_renewal_by_listing), T(test_single_flight), T(test_old_version_keeps_its_identity),
       T(test_fill_overtaken), T(test_index_is_warm_after_restart), T(test_evict_forgets_attributes),
       T(test_listing_and_stat_agree), T(test_neighbours_are_published), T(test_written_in_pieces), T(test_disk_fails_in_a_fill),
+      T(test_a_disk_that_takes_less),
       T(test_views_share_what_is_learned),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
