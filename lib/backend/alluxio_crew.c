@@ -4,7 +4,7 @@
  * store before each 8 MiB. The caller takes parts like everybody else, but straight to the sink; a helper's part waits in a
  * buffer until its turn. At most WINDOW parts are ahead of the sink. Helpers are hired only while fewer than AT_ONCE parts are being
  * fetched for the backend: many readers need none, and memory is bounded; without a helper the caller does all by itself. Buffers are
- * used again, for fresh memory costs a page fault each 4 KiB, and the kernel may take what lies idle (MADV_FREE). A failure stops
+ * used again, for fresh memory costs a page fault each 4 KiB; once nobody reads the kernel may take them (MADV_FREE). A failure stops
  * everybody. */
 #include <errno.h>
 #include <limits.h>
@@ -67,7 +67,6 @@ static void buffer_put(struct prelux_alluxio_ahead *a, char *buf)
 {
   if (!buf)
     return;
-  madvise(buf, PRELUX_ALLUXIO_RANGE_MAX, MADV_FREE);
   pthread_mutex_lock(&a->lock);
   bool keep = a->n_spares < PRELUX_ALLUXIO_SPARES;
   if (keep)
@@ -161,6 +160,8 @@ static void give_back(struct prelux_alluxio_ahead *a, size_t n)
 {
   pthread_mutex_lock(&a->lock);
   a->reads -= (unsigned)n;
+  for (size_t i = 0; a->reads == 0 && i < a->n_spares; i++)
+    madvise(a->spares[i], PRELUX_ALLUXIO_RANGE_MAX, MADV_FREE);
   pthread_mutex_unlock(&a->lock);
 }
 
@@ -195,9 +196,9 @@ static int run(struct crew *c, prelux_read_fn sink, void *arg, struct prelux_pro
   }
   for (size_t i = 0; i < helpers; i++)
     pthread_join(threads[i], NULL);
-  give_back(&c->r->x->ahead, helpers + 1);
   for (size_t i = 0; i < c->n; i++)
     buffer_put(&c->r->x->ahead, c->pieces[i].buf);
+  give_back(&c->r->x->ahead, helpers + 1);
   return rc;
 }
 
