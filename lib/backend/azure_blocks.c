@@ -1,19 +1,20 @@
 /* Backend `azure`, writing: blocks, and uploads in parts made of them.
  *
- * Theory of operation. Azure has no uploads, only blocks that belong to a blob's name and are no part of it yet. All uploads to one
- * name share that space; whatever is committed to the name (Put Block List, Put Blob, a copy) drops all the others' blocks; what
- * nobody commits goes after a week. To tell uploads apart each block's id says whose it is:
+ * Theory of operation. Azure has no uploads, only blocks that belong to a blob's name and are no part of it yet. All
+ * uploads to one name share that space; whatever is committed to the name (Put Block List, Put Blob, a copy) drops all
+ * the others' blocks; what nobody commits goes after a week. To tell uploads apart each block's id says whose it is:
  *
- *   begin      puts a block BEGUN, with the upload's number, its part size, and a digest of the version that the blob had then
- *   part n     puts a block PART: number, n, MD5, instant. Other bytes have another id, so a part that is sent again, and a first
- *              try that arrives late, never get in each other's way; the tag holds the id
- *   complete   lists exactly the ids of the tags as Uncommitted: all of them are there and of this upload, or Azure refuses the list
- *   abort      puts a block ABORTED. The bytes stay, unseen, until the name is written or a week is over
+ *   begin      puts a block BEGUN, with the upload's number, its part size, and a digest of the version that the blob
+ * had then part n     puts a block PART: number, n, MD5, instant. Other bytes have another id, so a part that is sent
+ * again, and a first try that arrives late, never get in each other's way; the tag holds the id complete   lists
+ * exactly the ids of the tags as Uncommitted: all of them are there and of this upload, or Azure refuses the list abort
+ * puts a block ABORTED. The bytes stay, unseen, until the name is written or a week is over
  *
- * An upload is alive while its BEGUN is there and no ABORTED is. It ends (-ENXIO) when anybody writes the object: then the condition
- * of its complete would not have held either, unless it was to overwrite whatever is there. Never a mixture, since no list
- * ever names blocks of two uploads. The list of blocks of a large upload is long, so part() only asks for it when the blob is
- * not of the version any more that it had at the begin; what another node aborts meanwhile, complete notices.
+ * An upload is alive while its BEGUN is there and no ABORTED is. It ends (-ENXIO) when anybody writes the object: then
+ * the condition of its complete would not have held either, unless it was to overwrite whatever is there. Never a
+ * mixture, since no list ever names blocks of two uploads. The list of blocks of a large upload is long, so part() only
+ * asks for it when the blob is not of the version any more that it had at the begin; what another node aborts
+ * meanwhile, complete notices.
  *
  * All ids have one length, as Azure wants. Blocks of other clients have other lengths, or do not begin as ours do. */
 #include <errno.h>
@@ -71,8 +72,8 @@ bool prelux_azure_id_read(const char *text, struct prelux_azure_id *ret)
 {
   unsigned char raw[RAW + 3];
   const unsigned char *p = raw + 4;
-  if (strlen(text) != PRELUX_AZURE_ID || prelux_azure_base64(text, raw, sizeof(raw)) != RAW || memcmp(raw, MAGIC, 3) != 0 ||
-      !raw[3] || !strchr("BPX", raw[3]))
+  if (strlen(text) != PRELUX_AZURE_ID || prelux_azure_base64(text, raw, sizeof(raw)) != RAW ||
+      memcmp(raw, MAGIC, 3) != 0 || !raw[3] || !strchr("BPX", raw[3]))
     return false;
   *ret = (struct prelux_azure_id){.kind = raw[3]};
   ret->upload = take_number(&p, 8);
@@ -97,8 +98,8 @@ static uint64_t digest(const char *version)
   return version[0] ? XXH3_64bits(version, strlen(version)) | 1 : 0;
 }
 
-void prelux_azure_token_text(const struct prelux_azure *z, const char *path, uint64_t upload, uint64_t part_size, uint64_t was,
-                             char out[PRELUX_TOKEN_MAX])
+void prelux_azure_token_text(const struct prelux_azure *z, const char *path, uint64_t upload, uint64_t part_size,
+                             uint64_t was, char out[PRELUX_TOKEN_MAX])
 {
   int n = snprintf(out, PRELUX_TOKEN_MAX, "az1.%016" PRIx64 ".%" PRIx64 ".%016" PRIx64, upload, part_size, was);
   uint64_t check = XXH3_64bits_withSeed(z->prefix, strlen(z->prefix), XXH3_64bits(path, strlen(path)));
@@ -129,7 +130,8 @@ static int read_token(const struct prelux_azure *z, const char *path, const char
 
 static int no_upload(const char *path, struct prelux_problem *why)
 {
-  return prelux_problem(why, ENXIO, "%.200s: no such upload: finished, aborted, expired, or somebody has written the object", path);
+  return prelux_problem(why, ENXIO,
+                        "%.200s: no such upload: finished, aborted, expired, or somebody has written the object", path);
 }
 
 /* Requests. */
@@ -144,10 +146,16 @@ int prelux_azure_put_block(struct prelux_azure *z, const struct prelux_azure_blo
     upload.progress = prelux_azure_progress;
     upload.arg = (void *)b->watch;
   }
-  if (prelux_url_encode(id, sizeof(id), b->id, strlen(b->id)) < 0 || asprintf(&url, "%s?comp=block&blockid=%s", b->url, id) < 0)
+  if (prelux_url_encode(id, sizeof(id), b->id, strlen(b->id)) < 0 ||
+      asprintf(&url, "%s?comp=block&blockid=%s", b->url, id) < 0)
     return prelux_problem(why, ENOMEM, "no memory for a URL");
   struct prelux_azure_change c = {
-      .call = {.method = "PUT", .url = url, .headers = headers, .body = b->text, .body_len = b->text ? b->len : 0, .upload = b->text ? NULL : &upload},
+      .call = {.method = "PUT",
+               .url = url,
+               .headers = headers,
+               .body = b->text,
+               .body_len = b->text ? b->len : 0,
+               .upload = b->text ? NULL : &upload},
       .expect = 201,
       .harmless = true,
       .watch = b->watch,
@@ -196,8 +204,8 @@ static int compare_block(void *arg, const char *id, uint64_t size)
 }
 
 /* An answer was lost: no other blob than ours can be made of these blocks. */
-static bool came_through(struct prelux_azure *z, const struct prelux_azure_commit *c, const struct prelux_azure_md5 *md5,
-                         struct prelux_object *ret)
+static bool came_through(struct prelux_azure *z, const struct prelux_azure_commit *c,
+                         const struct prelux_azure_md5 *md5, struct prelux_object *ret)
 {
   struct prelux_net_answer a;
   struct compare x = {.c = c};
@@ -209,7 +217,8 @@ static bool came_through(struct prelux_azure *z, const struct prelux_azure_commi
   return ours;
 }
 
-static int make_head(const struct prelux_azure_commit *c, const struct prelux_azure_md5 *list, struct prelux_azure_meta *head)
+static int make_head(const struct prelux_azure_commit *c, const struct prelux_azure_md5 *list,
+                     struct prelux_azure_meta *head)
 {
   char line[80];
   int rc = prelux_azure_meta_line(head, list->header);
@@ -265,7 +274,8 @@ static int64_t time_of(const struct prelux_net_answer *a)
   return prelux_http_date(a->date) / 1000000000;
 }
 
-static int put_mark(struct prelux_azure *z, const char *url, const struct prelux_azure_id *id, struct prelux_problem *why)
+static int put_mark(struct prelux_azure *z, const char *url, const struct prelux_azure_id *id,
+                    struct prelux_problem *why)
 {
   struct prelux_azure_md5 md5;
   char text[PRELUX_AZURE_ID + 1];
@@ -348,7 +358,8 @@ static int take_stock(void *arg, const char *text, uint64_t size)
     return 0;
   s->begun = s->begun || id.kind == PRELUX_AZURE_BEGUN;
   s->aborted = s->aborted || id.kind == PRELUX_AZURE_ABORTED;
-  if (id.kind == PRELUX_AZURE_PART && id.n < s->n && tag_read(s->parts[id.n].tag, wanted, &id, &len) && strcmp(wanted, text) == 0 && len == size)
+  if (id.kind == PRELUX_AZURE_PART && id.n < s->n && tag_read(s->parts[id.n].tag, wanted, &id, &len) &&
+      strcmp(wanted, text) == 0 && len == size)
     s->found++;
   return 0;
 }
@@ -365,8 +376,8 @@ static int check_stock(struct prelux_azure *z, const char *path, const char *url
 }
 
 /* Looks at the blob: is it still what it was at the begin? Tells the time. */
-static int still_alive(struct prelux_azure *z, const char *path, const char *url, const struct token *t, int64_t *ret_time_s,
-                       struct prelux_problem *why)
+static int still_alive(struct prelux_azure *z, const char *path, const char *url, const struct token *t,
+                       int64_t *ret_time_s, struct prelux_problem *why)
 {
   struct prelux_net_answer a;
   struct prelux_azure_call call = {.method = "HEAD", .url = url};
@@ -414,16 +425,16 @@ int prelux_azure_part(struct prelux_backend *b, const char *path, const char *to
 }
 
 /* The parts make `size` bytes, in order and without holes. */
-static int check_parts(const char *path, const struct token *t, const struct prelux_part *parts, size_t n, uint64_t size,
-                       char (*ids)[PRELUX_AZURE_ID + 1], struct prelux_problem *why)
+static int check_parts(const char *path, const struct token *t, const struct prelux_part *parts, size_t n,
+                       uint64_t size, char (*ids)[PRELUX_AZURE_ID + 1], struct prelux_problem *why)
 {
   uint64_t sum = 0;
   for (size_t i = 0; i < n; i++)
   {
     struct prelux_azure_id id;
     uint64_t len;
-    if (parts[i].n != i || !tag_read(parts[i].tag, ids[i], &id, &len) || id.upload != t->upload || id.n != i || len > t->part_size ||
-        (i + 1 < n && len != t->part_size))
+    if (parts[i].n != i || !tag_read(parts[i].tag, ids[i], &id, &len) || id.upload != t->upload || id.n != i ||
+        len > t->part_size || (i + 1 < n && len != t->part_size))
       return prelux_problem(why, EINVAL, "%.200s: part %zu does not belong there", path, i);
     sum += len;
   }
@@ -432,9 +443,9 @@ static int check_parts(const char *path, const struct token *t, const struct pre
   return 0;
 }
 
-int prelux_azure_complete(struct prelux_backend *b, const char *path, const char *token, const struct prelux_part *parts,
-                          size_t n, uint64_t size, const struct prelux_put *how, struct prelux_object *ret,
-                          struct prelux_problem *why)
+int prelux_azure_complete(struct prelux_backend *b, const char *path, const char *token,
+                          const struct prelux_part *parts, size_t n, uint64_t size, const struct prelux_put *how,
+                          struct prelux_object *ret, struct prelux_problem *why)
 {
   struct prelux_azure *z = self(b);
   struct prelux_azure_target target = {0};
@@ -444,7 +455,8 @@ int prelux_azure_complete(struct prelux_backend *b, const char *path, const char
   if (rc < 0)
     return rc;
   c.ids = calloc(n + 1, sizeof(*c.ids));
-  rc = c.ids ? check_parts(path, &t, parts, n, size, c.ids, why) : prelux_problem(why, ENOMEM, "no memory for a list of blocks");
+  rc = c.ids ? check_parts(path, &t, parts, n, size, c.ids, why)
+             : prelux_problem(why, ENOMEM, "no memory for a list of blocks");
   char *url = NULL;
   if (rc == 0)
     rc = url_of(z, path, &url, why);

@@ -1,9 +1,10 @@
 /* Backend `azure`, writing: one request that changes something, and what may be made of its outcome.
  *
- * Theory of operation. What surely was not done (no connection, 429, 503 ServerBusy, an MD5 that does not match) lib/net sends again
- * by itself. What may have been done (the connection broke, the time ran out, 500, a gateway's 502 or 504) is "lost": it is sent
- * again only when it is harmless to be done twice, that is when it is guarded by a version (the second fails when the first was
- * done), or names blocks that only this upload has. A refusal of a try after a lost one proves nothing: -PRELUX_EUNKNOWN. */
+ * Theory of operation. What surely was not done (no connection, 429, 503 ServerBusy, an MD5 that does not match)
+ * lib/net sends again by itself. What may have been done (the connection broke, the time ran out, 500, a gateway's 502
+ * or 504) is "lost": it is sent again only when it is harmless to be done twice, that is when it is guarded by a
+ * version (the second fails when the first was done), or names blocks that only this upload has. A refusal of a try
+ * after a lost one proves nothing: -PRELUX_EUNKNOWN. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -37,13 +38,15 @@ static bool has_code(const struct prelux_net_answer *a, const char *code)
 /* Answers that say: not done, ask again. */
 static bool not_done(const struct prelux_net_answer *a)
 {
-  return a->status == 429 || (a->status == 503 && has_code(a, "ServerBusy")) || (a->status == 400 && has_code(a, "Md5Mismatch"));
+  return a->status == 429 || (a->status == 503 && has_code(a, "ServerBusy")) ||
+         (a->status == 400 && has_code(a, "Md5Mismatch"));
 }
 
 /* Answers that do not say whether it was done. */
 static bool unclear(const struct prelux_net_answer *a)
 {
-  return a->status < 300 || a->status == 408 || (a->status >= 500 && a->status != 501 && a->status != 505 && !not_done(a));
+  return a->status < 300 || a->status == 408 ||
+         (a->status >= 500 && a->status != 501 && a->status != 505 && !not_done(a));
 }
 
 static int say_lost(const struct prelux_azure_change *c, const struct prelux_problem *own, struct prelux_problem *why)
@@ -52,7 +55,8 @@ static int say_lost(const struct prelux_azure_change *c, const struct prelux_pro
   prelux_url_show(shown, sizeof(shown), c->call.url);
   if (own->text[0] && c->answer.status == 0)
     return prelux_problem(why, PRELUX_EUNKNOWN, "%.300s: it may have been done", own->text);
-  return prelux_problem(why, PRELUX_EUNKNOWN, "%s %s: HTTP %d: it may have been done", c->call.method, shown, c->answer.status);
+  return prelux_problem(why, PRELUX_EUNKNOWN, "%s %s: HTTP %d: it may have been done", c->call.method, shown,
+                        c->answer.status);
 }
 
 static int refused(struct prelux_azure *z, struct prelux_azure_change *c, int rc, struct prelux_problem *own,
@@ -111,7 +115,8 @@ int prelux_azure_guard(struct prelux_azure_call *call, const struct prelux_condi
     return 0;
   if (!cond->version[0])
     return prelux_problem(why, EINVAL, "no version was given");
-  if (strncmp(cond->version, "e:", 2) != 0 || !prelux_azure_version(cond->version + 2, same) || strcmp(same, cond->version) != 0)
+  if (strncmp(cond->version, "e:", 2) != 0 || !prelux_azure_version(cond->version + 2, same) ||
+      strcmp(same, cond->version) != 0)
     return prelux_problem(why, ESTALE, "no blob ever had version %.100s", cond->version);
   call->etag = cond->version + 2;
   return 0;

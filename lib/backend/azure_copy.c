@@ -1,11 +1,13 @@
 /* Backend `azure`, writing: copies within the container, and renames made of them.
  *
- * Theory of operation. Copy Blob copies within the account without a byte passing here, and is done when it is answered, nearly
- * always; when it is not ("pending"), the target is asked until it is. Meanwhile Azure shows the target without its bytes, which
- * readers here are told (-EBUSY, azure_look.c). The source is pinned by x-ms-source-if-match. Metadata go along, written out, since a
- * time that the source does not keep would become that of the copy.
+ * Theory of operation. Copy Blob copies within the account without a byte passing here, and is done when it is
+ * answered, nearly always; when it is not ("pending"), the target is asked until it is. Meanwhile Azure shows the
+ * target without its bytes, which readers here are told (-EBUSY, azure_look.c). The source is pinned by
+ * x-ms-source-if-match. Metadata go along, written out, since a time that the source does not keep would become that of
+ * the copy.
  *
- * A rename is a copy, then the old name goes, if it is still what was copied; was it changed meanwhile the copy is made again. */
+ * A rename is a copy, then the old name goes, if it is still what was copied; was it changed meanwhile the copy is made
+ * again. Where the old name may not go the copy goes again, if nothing was in its place before. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +16,7 @@
 #include "lib/backend/azure_write.h"
 
 #define LOOKS 8
-#define POLLS 60          /* with pauses of 0.1 s, doubling to 10 s: about 9 minutes */
+#define POLLS 60 /* with pauses of 0.1 s, doubling to 10 s: about 9 minutes */
 #define SOURCE_URL_MAX 2048
 
 static struct prelux_azure *self(struct prelux_backend *b)
@@ -63,7 +65,8 @@ static int make_head(struct copying *c, struct prelux_azure_meta *head)
 {
   char *url = malloc(PRELUX_URL_MAX), *line = NULL, match[PRELUX_VERSION_MAX + 40];
   const char *sas = prelux_azure_cred_query(c->z->cred);
-  int rc = url ? prelux_azure_blob_url(c->z, c->from, url, PRELUX_URL_MAX, c->why) : prelux_problem(c->why, ENOMEM, "no memory for a URL");
+  int rc = url ? prelux_azure_blob_url(c->z, c->from, url, PRELUX_URL_MAX, c->why)
+               : prelux_problem(c->why, ENOMEM, "no memory for a URL");
   if (rc == 0 && strlen(url) > SOURCE_URL_MAX)
     rc = prelux_problem(c->why, EOPNOTSUPP, "%.200s: Azure copies no blob of so long a name", c->from);
   if (rc == 0)
@@ -112,7 +115,9 @@ static int poll_once(struct copying *c, const char *id, struct prelux_net_answer
     return unknown(c, "somebody else has written it meanwhile");
   if (header_is(a, "x-ms-copy-status", "success"))
     return 0;
-  return header_is(a, "x-ms-copy-status", "pending") ? 1 : unknown(c, "the server has failed, and may have left an empty blob");
+  return header_is(a, "x-ms-copy-status", "pending")
+             ? 1
+             : unknown(c, "the server has failed, and may have left an empty blob");
 }
 
 static int wait_for_it(struct copying *c, struct prelux_net_answer *a)
@@ -193,7 +198,7 @@ static int may_rename(const char *from, const char *to, unsigned flags, struct p
 }
 
 /* The copy is there, the old name goes. -ESTALE: it is another now. */
-static int remove_old(struct copying *c)
+static int remove_old(struct copying *c, bool fresh)
 {
   struct prelux_problem own = {0};
   int rc = prelux_azure_remove_version(c->z, c->from, c->source.obj.version, &own);
@@ -201,7 +206,16 @@ static int remove_old(struct copying *c)
     rc = prelux_azure_remove_version(c->z, c->from, c->source.obj.version, &own);
   if (rc == 0 || rc == -ENOENT || rc == -ESTALE)
     return rc == -ENOENT ? 0 : rc;
-  return prelux_problem(c->why, PRELUX_EUNKNOWN, "%.100s was copied to %.100s, and is still there: %.200s", c->from, c->to, own.text);
+  if (rc != -PRELUX_EUNKNOWN && fresh && c->ret->version[0] &&
+      prelux_azure_remove_version(c->z, c->to, c->ret->version, NULL) == 0)
+  {
+    c->ret->version[0] = 0; /* as if nothing had been done */
+    if (c->why)
+      *c->why = own;
+    return rc;
+  }
+  return prelux_problem(c->why, PRELUX_EUNKNOWN, "%.100s was copied to %.100s, and is still there: %.200s", c->from,
+                        c->to, own.text);
 }
 
 static int same_name(struct copying *c, unsigned flags)
@@ -217,8 +231,8 @@ static int same_name(struct copying *c, unsigned flags)
   return rc;
 }
 
-int prelux_azure_rename(struct prelux_backend *b, const char *from, const char *to, unsigned flags, struct prelux_object *ret,
-                        struct prelux_problem *why)
+int prelux_azure_rename(struct prelux_backend *b, const char *from, const char *to, unsigned flags,
+                        struct prelux_object *ret, struct prelux_problem *why)
 {
   struct prelux_put how = {.cond.must = flags ? PRELUX_MUST_BE_ABSENT : PRELUX_MUST_NOTHING};
   struct prelux_object made = {0};
@@ -229,15 +243,17 @@ int prelux_azure_rename(struct prelux_backend *b, const char *from, const char *
   c.ret = strcmp(from, to) == 0 ? ret : &made;
   if (c.ret == ret)
     return same_name(&c, flags);
-  bool copied = false;
+  bool copied = false, fresh = false;
   for (int looks = 0; looks < LOOKS; looks++)
   {
     rc = copy(&c, "");
     if (rc == -EISDIR && c.source.obj.type == PRELUX_DIR)
       rc = prelux_problem(why, EOPNOTSUPP, "%.200s: Azure cannot rename a folder in one step", from);
+    if (rc == 0 && !copied)
+      fresh = flags || c.target.old.type == PRELUX_NONE;
     copied = copied || rc == 0;
     if (rc == 0)
-      rc = remove_old(&c);
+      rc = remove_old(&c, fresh);
     prelux_azure_seen_free(&c.source);
     if (rc != -ESTALE)
       break;
@@ -249,7 +265,9 @@ int prelux_azure_rename(struct prelux_backend *b, const char *from, const char *
   }
   if (rc == 0)
     *ret = made;
-  if (rc < 0 && rc != -PRELUX_EUNKNOWN && copied)
+  if (rc < 0 && rc != -PRELUX_EUNKNOWN && copied && made.version[0])
+    rc = -ESTALE; /* a later copy failed: the first one is there */
+  if (rc == -ESTALE && copied)
     return prelux_problem(why, PRELUX_EUNKNOWN, "%.100s was copied to %.100s, then changed by somebody else", from, to);
   return rc == -ESTALE ? prelux_problem(why, EBUSY, "%.200s: others write it all the time", from) : rc;
 }

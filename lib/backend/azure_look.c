@@ -1,12 +1,13 @@
 /* Backend `azure`: names, and what is there.
  *
  * What is a folder: what blobs below it make one (prefix "path/"), a blob "path/", and a blob that says so of itself:
- * hdi_isfolder, or a directory of a hierarchical namespace. A look asks for the blob; only when that is missing or empty does it
- * look for blobs below: an empty blob beside "path/..." is some tool's mark of a folder; one with bytes wins over the folder, and
- * what lies below it can still be opened by its name. So a file costs one request to find and one to read.
+ * hdi_isfolder, or a directory of a hierarchical namespace. A look asks for the blob; only when that is missing or
+ * empty does it look for blobs below: an empty blob beside "path/..." is some tool's mark of a folder; one with bytes
+ * wins over the folder, and what lies below it can still be opened by its name. So a file costs one request to find and
+ * one to read.
  *
- * The version is the ETag. A blob into which the server is still copying changes it all the time and is shown with less than all of
- * its bytes: it has no version yet (-EBUSY). */
+ * The version is the ETag. A blob into which the server is still copying changes it all the time and is shown with less
+ * than all of its bytes: it has no version yet (-EBUSY). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,8 +39,8 @@ static bool is_utf8(const char *text)
   return true;
 }
 
-/* Azure's names have at most 1024 characters of UTF-16 and no control characters (a server that takes one may not be able to list
- * it). Reading is not held to that: what is there is there. */
+/* Azure's names have at most 1024 characters of UTF-16 and no control characters (a server that takes one may not be
+ * able to list it). Reading is not held to that: what is there is there. */
 int prelux_azure_may_make(const struct prelux_azure *z, const char *path, struct prelux_problem *why)
 {
   size_t units = 0;
@@ -51,17 +52,21 @@ int prelux_azure_may_make(const struct prelux_azure *z, const char *path, struct
     if (*s < 0x20 || *s == 0x7f || (*s == 0xc2 && s[1] < 0xa0) || (*s == 0xef && s[1] == 0xbf && s[2] >= 0xbe))
       return prelux_problem(why, EOPNOTSUPP, "%.200s: Azure's names have no control characters", path);
   }
-  return units <= NAME_UNITS_MAX ? 0 : prelux_problem(why, ENAMETOOLONG, "%.100s...: Azure's names have at most 1024 characters", path);
+  return units <= NAME_UNITS_MAX
+             ? 0
+             : prelux_problem(why, ENAMETOOLONG, "%.100s...: Azure's names have at most 1024 characters", path);
 }
 
-int prelux_azure_blob_url(const struct prelux_azure *z, const char *path, char *out, size_t cap, struct prelux_problem *why)
+int prelux_azure_blob_url(const struct prelux_azure *z, const char *path, char *out, size_t cap,
+                          struct prelux_problem *why)
 {
   if (strchr(path, '\\'))
     return prelux_problem(why, EOPNOTSUPP, "%s: Azure makes a slash of a backslash in a name", path);
   if (!is_utf8(path))
     return prelux_problem(why, EOPNOTSUPP, "%s: Azure's names are UTF-8", path);
   int n = snprintf(out, cap, "%s/", z->url);
-  long more = n < 0 || (size_t)n >= cap ? -1 : prelux_url_encode(out + n, cap - (size_t)n, z->prefix, strlen(z->prefix));
+  long more =
+      n < 0 || (size_t)n >= cap ? -1 : prelux_url_encode(out + n, cap - (size_t)n, z->prefix, strlen(z->prefix));
   long last = more < 0 ? -1 : prelux_url_encode(out + n + more, cap - (size_t)(n + more), path, strlen(path));
   return last < 0 ? prelux_problem(why, EOPNOTSUPP, "%.100s...: a URL of more than %zu bytes", path, cap) : 0;
 }
@@ -94,7 +99,8 @@ static bool header_is(const struct prelux_net_answer *a, const char *name, const
 static int be_file(const char *path, struct prelux_azure_seen *s, struct prelux_problem *why)
 {
   const struct prelux_net_answer *a = &s->answer;
-  struct prelux_object obj = {.type = PRELUX_FILE, .size = a->content_length, .mtime_ns = prelux_http_date(a->last_modified)};
+  struct prelux_object obj = {
+      .type = PRELUX_FILE, .size = a->content_length, .mtime_ns = prelux_http_date(a->last_modified)};
   if (header_is(a, "x-ms-copy-status", "pending"))
     return prelux_problem(why, EBUSY, "HEAD %.200s: the server is still copying it", path);
   if (obj.size == UINT64_MAX)
@@ -107,7 +113,8 @@ static int be_file(const char *path, struct prelux_azure_seen *s, struct prelux_
 }
 
 /* No blob, or an empty one: do blobs below it make it a folder? */
-static int maybe_folder(struct prelux_azure *z, const char *path, struct prelux_azure_seen *s, struct prelux_problem *why)
+static int maybe_folder(struct prelux_azure *z, const char *path, struct prelux_azure_seen *s,
+                        struct prelux_problem *why)
 {
   struct prelux_problem own = {0};
   int below = prelux_azure_has_children(z, path, &own);
@@ -120,7 +127,8 @@ static int maybe_folder(struct prelux_azure *z, const char *path, struct prelux_
   return below;
 }
 
-static int judge(struct prelux_azure *z, const char *path, const char *url, struct prelux_azure_seen *s, struct prelux_problem *why)
+static int judge(struct prelux_azure *z, const char *path, const char *url, struct prelux_azure_seen *s,
+                 struct prelux_problem *why)
 {
   const struct prelux_net_answer *a = &s->answer;
   struct prelux_problem own = {0};
@@ -142,7 +150,8 @@ static int judge(struct prelux_azure *z, const char *path, const char *url, stru
   return rc == 0 && a->content_length == 0 ? maybe_folder(z, path, s, why) : rc;
 }
 
-int prelux_azure_look(struct prelux_azure *z, const char *path, struct prelux_azure_seen *ret, struct prelux_problem *why)
+int prelux_azure_look(struct prelux_azure *z, const char *path, struct prelux_azure_seen *ret,
+                      struct prelux_problem *why)
 {
   *ret = (struct prelux_azure_seen){.answer.content_length = UINT64_MAX};
   if (!path[0])

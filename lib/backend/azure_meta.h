@@ -1,6 +1,7 @@
-/* What blobs keep of a file's attributes: metadata of the names and forms that AzCopy gives them (--preserve-posix-properties):
- * `modtime`, nanoseconds since the epoch, and `permissions`, st_mode, both decimal. AzCopy's other style for `permissions` (octal
- * with a leading 0) is read, too. Folders are marked as Hadoop, ABFS, blobfuse and AzCopy do. Pure. */
+/* What blobs keep of a file's attributes: metadata of the names and forms that AzCopy gives them
+ * (--preserve-posix-properties): `modtime`, nanoseconds since the epoch, and `permissions`, st_mode, both decimal.
+ * AzCopy's other style for `permissions` (octal with a leading 0) is read, too. Folders are marked as Hadoop, ABFS,
+ * blobfuse and AzCopy do. Pure. */
 #ifndef PRELUX_BACKEND_AZURE_META_H
 #define PRELUX_BACKEND_AZURE_META_H
 
@@ -24,7 +25,8 @@ bool prelux_azure_meta_mtime(const char *text, int64_t *ret_ns);
 void prelux_azure_meta_read(const struct prelux_net_answer *a, struct prelux_object *obj);
 
 /* Header lines of a request, "x-ms-meta-NAME: value", and others that go with them. */
-struct prelux_azure_meta {
+struct prelux_azure_meta
+{
   char **lines; /* NULL-terminated; NULL: none */
   size_t n;
 };

@@ -1,8 +1,8 @@
 /* Backend `azure`, writing: names and attributes.
  *
- * What may be any version is looked at first, and then changed only if it still is that version: so a folder's mark is never
- * removed or changed for a file, and what is lost on the way can be sent again. When somebody else was faster it is looked at
- * again, a few times. */
+ * What may be any version is looked at first, and then changed only if it still is that version: so a folder's mark is
+ * never removed or changed for a file, and what is lost on the way can be sent again. When somebody else was faster it
+ * is looked at again, a few times. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,10 +36,12 @@ static int gone(const char *path, struct prelux_problem *why)
 static int delete_blob(struct prelux_azure *z, const char *path, const char *etag, struct prelux_problem *why)
 {
   char *url = malloc(PRELUX_URL_MAX);
-  int rc = url ? prelux_azure_blob_url(z, path, url, PRELUX_URL_MAX, why) : prelux_problem(why, ENOMEM, "no memory for a URL");
+  int rc = url ? prelux_azure_blob_url(z, path, url, PRELUX_URL_MAX, why)
+               : prelux_problem(why, ENOMEM, "no memory for a URL");
   if (rc == 0)
   {
-    struct prelux_azure_change c = {.call = {.method = "DELETE", .url = url, .etag = etag}, .expect = 202, .harmless = true};
+    struct prelux_azure_change c = {
+        .call = {.method = "DELETE", .url = url, .etag = etag}, .expect = 202, .harmless = true};
     rc = prelux_azure_change(z, &c, why);
     prelux_net_answer_free(&c.answer);
   }
@@ -47,7 +49,8 @@ static int delete_blob(struct prelux_azure *z, const char *path, const char *eta
   return rc;
 }
 
-int prelux_azure_remove_version(struct prelux_azure *z, const char *path, const char *version, struct prelux_problem *why)
+int prelux_azure_remove_version(struct prelux_azure *z, const char *path, const char *version,
+                                struct prelux_problem *why)
 {
   struct prelux_azure_seen seen;
   struct prelux_problem own = {0};
@@ -78,19 +81,22 @@ static int remove_any(struct prelux_azure *z, const char *path, struct prelux_pr
   return rc == -ESTALE ? prelux_problem(why, EBUSY, "%.200s: others write it all the time", path) : rc;
 }
 
-int prelux_azure_remove(struct prelux_backend *b, const char *path, const struct prelux_condition *cond, struct prelux_problem *why)
+int prelux_azure_remove(struct prelux_backend *b, const char *path, const struct prelux_condition *cond,
+                        struct prelux_problem *why)
 {
   int rc = may_change(path, cond, why);
   if (rc < 0)
     return rc;
-  return cond->must == PRELUX_MUST_NOTHING ? remove_any(self(b), path, why) : prelux_azure_remove_version(self(b), path, cond->version, why);
+  return cond->must == PRELUX_MUST_NOTHING ? remove_any(self(b), path, why)
+                                           : prelux_azure_remove_version(self(b), path, cond->version, why);
 }
 
 /* Folders */
 
 int prelux_azure_mkdir(struct prelux_backend *b, const char *path, uint32_t mode, struct prelux_problem *why)
 {
-  static const char *const headers[] = {"x-ms-blob-type: BlockBlob", "x-ms-meta-" PRELUX_AZURE_META_FOLDER ": true", NULL};
+  static const char *const headers[] = {"x-ms-blob-type: BlockBlob", "x-ms-meta-" PRELUX_AZURE_META_FOLDER ": true",
+                                        NULL};
   struct prelux_put how = {.cond.must = PRELUX_MUST_BE_ABSENT};
   struct prelux_azure_target target;
   if (!path[0])
@@ -98,7 +104,9 @@ int prelux_azure_mkdir(struct prelux_backend *b, const char *path, uint32_t mode
   int rc = prelux_azure_target_open(self(b), path, &how, &target, why);
   if (rc == 0)
   {
-    struct prelux_azure_change c = {.call = {.method = "PUT", .url = target.url, .absent = true, .headers = headers}, .expect = 201, .harmless = true};
+    struct prelux_azure_change c = {.call = {.method = "PUT", .url = target.url, .absent = true, .headers = headers},
+                                    .expect = 201,
+                                    .harmless = true};
     rc = prelux_azure_change(self(b), &c, why);
     prelux_net_answer_free(&c.answer);
   }
@@ -106,9 +114,10 @@ int prelux_azure_mkdir(struct prelux_backend *b, const char *path, uint32_t mode
   return rc;
 }
 
-/* The marks of a folder in which nothing is: the blob of its name, and one that ends in a slash. Whoever puts a file there meanwhile
- * makes the folder again by that. */
-static int remove_marks(struct prelux_azure *z, const char *path, const struct prelux_azure_seen *seen, bool slash, struct prelux_problem *why)
+/* The marks of a folder in which nothing is: the blob of its name, and one that ends in a slash. Whoever puts a file
+ * there meanwhile makes the folder again by that. */
+static int remove_marks(struct prelux_azure *z, const char *path, const struct prelux_azure_seen *seen, bool slash,
+                        struct prelux_problem *why)
 {
   char *below = NULL;
   int rc = seen->version[0] ? prelux_azure_remove_version(z, path, seen->version, why) : 0;
@@ -149,9 +158,10 @@ int prelux_azure_rmdir(struct prelux_backend *b, const char *path, struct prelux
   return rc;
 }
 
-/* Attributes: Set Blob Metadata replaces them all. A time that was not kept until now would become that of this change. */
-static int set_once(struct prelux_azure *z, const char *path, const struct prelux_azure_seen *seen, const struct prelux_set *set,
-                    struct prelux_object *ret, struct prelux_problem *why)
+/* Attributes: Set Blob Metadata replaces them all. A time that was not kept until now would become that of this change.
+ */
+static int set_once(struct prelux_azure *z, const char *path, const struct prelux_azure_seen *seen,
+                    const struct prelux_set *set, struct prelux_object *ret, struct prelux_problem *why)
 {
   struct prelux_azure_meta meta = {0};
   struct prelux_object obj = seen->obj;
@@ -160,15 +170,20 @@ static int set_once(struct prelux_azure *z, const char *path, const struct prelu
     obj.mode = set->mode & 07777;
   if (set->which & PRELUX_SET_MTIME)
     obj.mtime_ns = set->mtime_ns;
-  int rc = url ? prelux_azure_blob_url(z, path, url, PRELUX_URL_MAX, why) : prelux_problem(why, ENOMEM, "no memory for a URL");
+  int rc = url ? prelux_azure_blob_url(z, path, url, PRELUX_URL_MAX, why)
+               : prelux_problem(why, ENOMEM, "no memory for a URL");
   if (rc == 0 && asprintf(&full, "%s?comp=metadata", url) < 0)
     rc = prelux_problem(why, ENOMEM, "no memory for a URL");
-  if (rc == 0 && (prelux_azure_meta_copy(&meta, &seen->answer) < 0 || prelux_azure_meta_set(&meta, obj.mode, true, obj.mtime_ns) < 0))
+  if (rc == 0 && (prelux_azure_meta_copy(&meta, &seen->answer) < 0 ||
+                  prelux_azure_meta_set(&meta, obj.mode, true, obj.mtime_ns) < 0))
     rc = prelux_problem(why, EOPNOTSUPP, "%.200s: too much metadata", path);
   if (rc == 0)
   {
     struct prelux_azure_change c = {
-        .call = {.method = "PUT", .url = full, .etag = seen->obj.version + 2, .headers = (const char *const *)meta.lines},
+        .call = {.method = "PUT",
+                 .url = full,
+                 .etag = seen->obj.version + 2,
+                 .headers = (const char *const *)meta.lines},
         .expect = 200,
         .harmless = true,
     };

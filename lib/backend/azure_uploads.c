@@ -1,9 +1,9 @@
 /* Backend `azure`, writing: what lies there uncommitted.
  *
- * Azure lists the blocks of one blob, and, with the blobs, those names that have nothing but uncommitted blocks. It does not
- * say which blobs that are there have uncommitted blocks besides. So the uploads of one object are all found; of those below a
- * folder only those to names where nothing is yet: a list of blocks for each blob would be a request for each. The journal of whoever
- * began the others knows them; after a week Azure drops them. */
+ * Azure lists the blocks of one blob, and, with the blobs, those names that have nothing but uncommitted blocks. It
+ * does not say which blobs that are there have uncommitted blocks besides. So the uploads of one object are all found;
+ * of those below a folder only those to names where nothing is yet: a list of blocks for each blob would be a request
+ * for each. The journal of whoever began the others knows them; after a week Azure drops them. */
 #include <errno.h>
 #include <expat.h>
 #include <stdio.h>
@@ -90,7 +90,8 @@ static void XMLCALL on_end(void *arg, const XML_Char *name)
   x->whole = --x->depth == 0;
 }
 
-static void XMLCALL on_doctype(void *arg, const XML_Char *name, const XML_Char *system, const XML_Char *public, int internal)
+static void XMLCALL on_doctype(void *arg, const XML_Char *name, const XML_Char *system, const XML_Char *public,
+                               int internal)
 {
   fail(arg, -EPROTO);
 }
@@ -116,8 +117,8 @@ static int take_list(const struct prelux_net_answer *a, bool committed, prelux_a
   return rc < 0 ? rc : x.whole ? 0 : -EPROTO;
 }
 
-int prelux_azure_block_list(struct prelux_azure *z, const char *url, bool committed, prelux_azure_block_fn add, void *arg,
-                            struct prelux_net_answer *answer, struct prelux_problem *why)
+int prelux_azure_block_list(struct prelux_azure *z, const char *url, bool committed, prelux_azure_block_fn add,
+                            void *arg, struct prelux_net_answer *answer, struct prelux_problem *why)
 {
   struct prelux_net_answer own, *a = answer ? answer : &own;
   char *full = NULL;
@@ -210,7 +211,8 @@ static int of_blob(const struct gathering *g, const char *path)
   struct prelux_net_answer a = {0};
   struct found f = {0};
   char *url = malloc(PRELUX_URL_MAX);
-  int rc = url ? prelux_azure_blob_url(g->z, path, url, PRELUX_URL_MAX, g->why) : prelux_problem(g->why, ENOMEM, "no memory for a URL");
+  int rc = url ? prelux_azure_blob_url(g->z, path, url, PRELUX_URL_MAX, g->why)
+               : prelux_problem(g->why, ENOMEM, "no memory for a URL");
   if (rc == 0)
     rc = prelux_azure_block_list(g->z, url, false, on_block, &f, &a, g->why);
   if (rc == 0)
@@ -247,7 +249,8 @@ static int keep_name(void *arg, const char *name, size_t len, const struct prelu
   return all->v[all->n] ? (all->n++, 0) : -ENOMEM;
 }
 
-int prelux_azure_uploads(struct prelux_backend *b, const char *path, prelux_upload_fn add, void *arg, struct prelux_problem *why)
+int prelux_azure_uploads(struct prelux_backend *b, const char *path, prelux_upload_fn add, void *arg,
+                         struct prelux_problem *why)
 {
   struct gathering g = {.z = (struct prelux_azure *)b, .add = add, .arg = arg, .why = why};
   struct names names = {0};
@@ -258,7 +261,9 @@ int prelux_azure_uploads(struct prelux_backend *b, const char *path, prelux_uplo
   {
     char *full = NULL;
     if (rc == 0)
-      rc = asprintf(&full, "%s%s%s", path, path[0] ? "/" : "", names.v[i]) < 0 ? prelux_problem(why, ENOMEM, "no memory") : of_blob(&g, full);
+      rc = asprintf(&full, "%s%s%s", path, path[0] ? "/" : "", names.v[i]) < 0
+               ? prelux_problem(why, ENOMEM, "no memory")
+               : of_blob(&g, full);
     free(full);
     free(names.v[i]);
   }

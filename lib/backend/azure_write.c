@@ -1,15 +1,17 @@
 /* Backend `azure`, writing.
  *
- * Theory of operation. Azure changes a blob in one step and tests a condition on its ETag in the same step, so every promise is the
- * server's own. A put of up to PUT_MAX bytes is one Put Blob. A larger one is sent as blocks (Put Block), which nobody sees, and
- * becomes a blob by Put Block List: it can be stopped, and a block that was lost is sent again, without harm. The same makes
- * uploads in parts: azure_blocks.c. All bytes are hashed before they go and the server checks the MD5.
+ * Theory of operation. Azure changes a blob in one step and tests a condition on its ETag in the same step, so every
+ * promise is the server's own. A put of up to PUT_MAX bytes is one Put Blob. A larger one is sent as blocks (Put
+ * Block), which nobody sees, and becomes a blob by Put Block List: it can be stopped, and a block that was lost is sent
+ * again, without harm. The same makes uploads in parts: azure_blocks.c. All bytes are hashed before they go and the
+ * server checks the MD5.
  *
- * A put replaces all of a blob: its metadata, type and tags, too. Mode and time are metadata: azure_meta.h. Folders are a
- * blob of no bytes with the metadata hdi_isfolder, or nothing but blobs below them; a put looks for both before it begins, since a
- * blob with bytes would hide what lies below.
+ * A put replaces all of a blob: its metadata, type and tags, too. Mode and time are metadata: azure_meta.h. Folders are
+ * a blob of no bytes with the metadata hdi_isfolder, or nothing but blobs below them; a put looks for both before it
+ * begins, since a blob with bytes would hide what lies below.
  *
- * azure_change.c sends and judges; azure_names.c removes, marks folders and sets attributes; azure_copy.c copies and renames. */
+ * azure_change.c sends and judges; azure_names.c removes, marks folders and sets attributes; azure_copy.c copies and
+ * renames. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -47,8 +49,8 @@ static int azure_able(struct prelux_backend *b, struct prelux_able *ret, struct 
 /* Where it goes. */
 
 /* What a put replaces. Who may not list sees no folders. */
-static int look_at_old(struct prelux_azure *z, const char *path, const struct prelux_put *how, struct prelux_azure_target *t,
-                       struct prelux_problem *why)
+static int look_at_old(struct prelux_azure *z, const char *path, const struct prelux_put *how,
+                       struct prelux_azure_target *t, struct prelux_problem *why)
 {
   struct prelux_azure_seen seen;
   int rc = prelux_azure_look(z, path, &seen, why);
@@ -107,8 +109,8 @@ void prelux_azure_target_free(struct prelux_azure_target *t)
   t->url = NULL;
 }
 
-void prelux_azure_made(const struct prelux_azure_target *t, const struct prelux_net_answer *a, uint64_t size, const char *md5,
-                       struct prelux_object *ret)
+void prelux_azure_made(const struct prelux_azure_target *t, const struct prelux_net_answer *a, uint64_t size,
+                       const char *md5, struct prelux_object *ret)
 {
   struct prelux_object obj = {.type = PRELUX_FILE, .mode = t->mode, .size = size};
   obj.mtime_ns = t->has_mtime ? t->mtime_ns : prelux_http_date(a->last_modified);
@@ -169,7 +171,8 @@ static uint64_t block_size(uint64_t size)
   return usual;
 }
 
-static int send_blocks(const struct putting *p, EVP_MD_CTX *whole, char (*ids)[PRELUX_AZURE_ID + 1], size_t n, uint64_t each)
+static int send_blocks(const struct putting *p, EVP_MD_CTX *whole, char (*ids)[PRELUX_AZURE_ID + 1], size_t n,
+                       uint64_t each)
 {
   struct prelux_azure_id id = {.kind = PRELUX_AZURE_PART, .time_s = (int64_t)time(NULL)};
   struct prelux_azure_watch watch = {.how = p->how, .size = p->size};
@@ -186,7 +189,8 @@ static int send_blocks(const struct putting *p, EVP_MD_CTX *whole, char (*ids)[P
     memcpy(id.md5, md5.bytes, sizeof(id.md5));
     prelux_azure_id_text(&id, ids[i]);
     watch.base = off;
-    struct prelux_azure_block block = {.url = p->target->url, .id = ids[i], .fd = p->fd, .off = off, .len = len, .md5 = &md5, .watch = &watch};
+    struct prelux_azure_block block = {
+        .url = p->target->url, .id = ids[i], .fd = p->fd, .off = off, .len = len, .md5 = &md5, .watch = &watch};
     rc = prelux_azure_put_block(p->z, &block, p->why);
     if (rc == 0 && (rc = prelux_azure_progress(&watch, len)) < 0)
       rc = prelux_problem(p->why, -rc, "stopped");
@@ -200,10 +204,13 @@ static int put_blocks(const struct putting *p)
 {
   uint64_t each = block_size(p->size);
   struct prelux_azure_md5 md5;
-  struct prelux_azure_commit c = {.target = p->target, .cond = &p->how->cond, .n = (p->size + each - 1) / each, .size = p->size, .md5 = &md5};
+  struct prelux_azure_commit c = {
+      .target = p->target, .cond = &p->how->cond, .n = (p->size + each - 1) / each, .size = p->size, .md5 = &md5};
   EVP_MD_CTX *whole = EVP_MD_CTX_new();
   c.ids = calloc(c.n + 1, sizeof(*c.ids));
-  int rc = whole && c.ids && EVP_DigestInit_ex(whole, EVP_md5(), NULL) ? 0 : prelux_problem(p->why, ENOMEM, "no memory for a put");
+  int rc = whole && c.ids && EVP_DigestInit_ex(whole, EVP_md5(), NULL)
+               ? 0
+               : prelux_problem(p->why, ENOMEM, "no memory for a put");
   if (rc == 0)
     rc = send_blocks(p, whole, c.ids, c.n, each);
   if (rc == 0)

@@ -1,6 +1,13 @@
 """What the test files of backend azure share: a running Azurite, the backend's tool, and servers whose answers a test makes up."""
 
+import base64
+import hashlib
+import hmac
+import json
+import os
 import re
+import threading
+import time
 import urllib.parse
 from email.utils import formatdate
 
@@ -40,6 +47,15 @@ def put(account, container, **blobs):
     for name, data in blobs.items():
         account.put_blob(container, name, data)
     return container
+
+
+def sas(account, container, permissions="rl", ends=3600, tamper=False):
+    """A service SAS of a container, made by hand."""
+    end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + ends))
+    fields = [permissions, "", end, f"/blob/{account.account}/{container}", "", "", "", azurite.API_VERSION, "c"] + [""] * 7
+    digest = hmac.new(base64.b64decode(account.key), "\n".join(fields).encode(), hashlib.sha256).digest()
+    signature = base64.b64encode(digest[::-1] if tamper else digest).decode()
+    return urllib.parse.urlencode({"sp": permissions, "se": end, "sv": azurite.API_VERSION, "sr": "c", "sig": signature})
 
 
 def leaked(prelux, *secrets):
@@ -126,3 +142,27 @@ def page_of(names, marker=""):
     blobs = "".join(f"<Blob><Name>{name}</Name><Properties><Content-Length>1</Content-Length><Etag>0x1</Etag></Properties></Blob>"
                     for name in names)
     return f"<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker>{marker}</NextMarker></EnumerationResults>".encode()
+
+
+class Tokens:
+    """What the stand-in token servers gave out. life: seconds a token lives; down: they refuse."""
+
+    def __init__(self, life=3600):
+        self.life, self.down, self.given, self.asked = life, None, [], []
+        self.valid = set()
+        self.hook = lambda: None
+        self.lock = threading.Lock()
+
+    def answer(self, method, target, fields, body):
+        self.hook()
+        with self.lock:
+            self.asked.append((method, target, fields, body.decode()))
+            if self.down:
+                return self.down, {}, b'{"error": "invalid_client", "error_description": "AADSTS7000215 secret text"}'
+            self.given.append(f"token-{len(self.given)}-{os.urandom(8).hex()}")
+            self.valid.add(self.given[-1])
+            life = self.life if len(self.given) % 2 else str(self.life)  # some servers say it as text
+            return 200, {}, json.dumps({"token_type": "Bearer", "access_token": self.given[-1], "expires_in": life}).encode()
+
+    def likes(self, fields):
+        return fields.get("authorization", "").removeprefix("Bearer ") in self.valid

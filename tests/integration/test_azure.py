@@ -5,12 +5,10 @@ What Azurite cannot show (tokens, archived blobs, lies): test_azure_stand_in.py.
 
 import base64
 import hashlib
-import hmac
 import http.client
 import os
 import subprocess
 import threading
-import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate, parsedate_to_datetime
@@ -20,7 +18,7 @@ import pytest
 from tests import trees
 from tests.integration import test_programs as programs
 from tests.integration.azure_rig import (  # noqa: F401  account and tool are fixtures
-    EACCES, EIO, ENOENT, ENOTDIR, EOPNOTSUPP, ESTALE, account, backend, leaked, put, tool)
+    EACCES, EIO, ENOENT, ENOTDIR, EOPNOTSUPP, ESTALE, account, backend, leaked, put, sas, tool)
 from tests.servers import azurite
 from tests.servers.faultproxy import FaultProxy
 
@@ -117,15 +115,6 @@ def test_ten_thousand_names(prelux, account, tmp_path):
 
 
 # Credentials
-
-def sas(account, container, permissions="rl", ends=3600, tamper=False):
-    """A service SAS of a container, made by hand."""
-    end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + ends))
-    fields = [permissions, "", end, f"/blob/{account.account}/{container}", "", "", "", azurite.API_VERSION, "c"] + [""] * 7
-    digest = hmac.new(base64.b64decode(account.key), "\n".join(fields).encode(), hashlib.sha256).digest()
-    signature = base64.b64encode(digest[::-1] if tamper else digest).decode()
-    return urllib.parse.urlencode({"sp": permissions, "se": end, "sv": azurite.API_VERSION, "sr": "c", "sig": signature})
-
 
 def only_record(prelux, errno):
     """The one error record; its cause and advice."""

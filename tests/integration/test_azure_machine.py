@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.integration.azure_rig import StandIn, blob_stand_in, stand_in_conf
-from tests.integration.test_azure_stand_in import GRANTS, READ, SUM, Tokens
+from tests.integration.azure_rig import StandIn, Tokens, blob_stand_in, stand_in_conf
+from tests.integration.test_azure_stand_in import GRANTS, READ, SUM
 
 
 @pytest.mark.parametrize("name, asked", [("app service", 0), ("machine", 0), ("machine by default", 0), ("service principal", 1)])

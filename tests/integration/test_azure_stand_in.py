@@ -1,9 +1,7 @@
 """Backend azure and what Azurite cannot show: servers that lie, are busy or have another clock; token servers. All are stand-ins."""
 
 import hashlib
-import json
 import os
-import threading
 import time
 import urllib.parse
 from contextlib import ExitStack
@@ -12,7 +10,7 @@ from email.utils import formatdate
 import pytest
 
 from tests.integration.azure_rig import (  # noqa: F401  tool is a fixture
-    BLOB, DATA, EACCES, EIO, EOPNOTSUPP, EPROTO, ENOENT, ESTALE, StandIn, blob_stand_in, leaked, page_of, stand_in_conf, tool)
+    BLOB, DATA, EACCES, EIO, EOPNOTSUPP, EPROTO, ENOENT, ESTALE, StandIn, Tokens, blob_stand_in, leaked, page_of, stand_in_conf, tool)
 from tests.servers.base import wait_for
 
 
@@ -145,30 +143,6 @@ def test_clock_skew_is_named(tool, shift, word):
 
 
 # Tokens: stand-ins for the token servers (Azurite takes tokens by TLS only), and one for the store.
-
-class Tokens:
-    """What the stand-in token servers gave out. life: seconds a token lives; down: they refuse."""
-
-    def __init__(self, life=3600):
-        self.life, self.down, self.given, self.asked = life, None, [], []
-        self.valid = set()
-        self.hook = lambda: None
-        self.lock = threading.Lock()
-
-    def answer(self, method, target, fields, body):
-        self.hook()
-        with self.lock:
-            self.asked.append((method, target, fields, body.decode()))
-            if self.down:
-                return self.down, {}, b'{"error": "invalid_client", "error_description": "AADSTS7000215 secret text"}'
-            self.given.append(f"token-{len(self.given)}-{os.urandom(8).hex()}")
-            self.valid.add(self.given[-1])
-            life = self.life if len(self.given) % 2 else str(self.life)  # some servers say it as text
-            return 200, {}, json.dumps({"token_type": "Bearer", "access_token": self.given[-1], "expires_in": life}).encode()
-
-    def likes(self, fields):
-        return fields.get("authorization", "").removeprefix("Bearer ") in self.valid
-
 
 GRANTS = {
     "service principal": ({}, lambda url, file: {"AZURE_TENANT_ID": "ten/ant", "AZURE_CLIENT_ID": "me", "AZURE_CLIENT_SECRET": "s3/cr&t=",
