@@ -34,6 +34,7 @@ struct trial
   char id[PRELUX_S3_UPLOAD_ID_MAX];
   char etag[PRELUX_S3_ETAG_MAX];
   unsigned caps;
+  bool copies_parts;
 };
 
 enum outcome
@@ -150,6 +151,23 @@ static int put_part(struct trial *t, const char *bytes, char etag[PRELUX_S3_ETAG
   return status < 0 ? status : status == 200 && etag[0] ? 0 : -EOPNOTSUPP;
 }
 
+/* A part that the server copies from the object; one that does not know how stores an empty one, and says so by no document. */
+static int copy_part(struct trial *t)
+{
+  char query[PRELUX_S3_UPLOAD_ID_MAX * 3 + 64], source[PRELUX_S3_KEY_MAX];
+  struct prelux_net_answer a;
+  int n = snprintf(source, sizeof(source), "x-amz-copy-source: /%s/", t->s->bucket);
+  if (prelux_url_encode(source + n, sizeof(source) - (size_t)n, t->key, strlen(t->key)) < 0 ||
+      prelux_s3_upload_query(query, sizeof(query), 2, t->id, t->why) < 0)
+    return 0;
+  const char *headers[] = {source, NULL};
+  struct prelux_s3_ask request = {.kind = PRELUX_S3_PUTS, .key = t->key, .query = query, .headers = headers};
+  int status = ask(t, &request, &a);
+  t->copies_parts = status == 200 && prelux_s3_etag_of(&a, "CopyPartResult") == 0;
+  prelux_net_answer_free(&a);
+  return status < 0 ? status : 0;
+}
+
 /* PUT_ABSENT and PUT_VERSION are promises of `complete`, too. */
 static int try_parts(struct trial *t)
 {
@@ -164,6 +182,8 @@ static int try_parts(struct trial *t)
     rc = put_part(t, "yz", etag); /* takes its place: one that streams parts on (rclone) says no */
   if (rc == 0)
     t->caps |= PRELUX_CAP_MULTIPART;
+  if (rc == 0)
+    rc = copy_part(t);
   int absent = rc == 0 ? try_complete(t, etag, ABSENT) : UNABLE;
   int match = absent == KEPT ? try_complete(t, etag, WRONG) : UNABLE;
   if (absent != KEPT)
@@ -247,7 +267,9 @@ static int run(struct trial *t)
   struct trial last = *t;
   last.why = rc < 0 ? &own : t->why;
   int gone = delete_probe(&last, t->key, NULL, NULL);
-  if (t->caps & PRELUX_CAP_PUT_ABSENT)
+  if (!t->copies_parts)
+    t->caps &= ~(unsigned)PRELUX_CAP_COPY; /* large or conditional ones: s3_copy.c */
+  if (t->copies_parts && (t->caps & PRELUX_CAP_PUT_ABSENT))
     t->caps |= PRELUX_CAP_RENAME_NOREPLACE;
   return rc < 0 ? rc : gone < 0 ? gone : 0;
 }

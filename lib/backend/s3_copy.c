@@ -201,11 +201,13 @@ static int copy_parts(struct copying *c, struct prelux_object *ret)
 
 static int copy_it(struct copying *c, struct prelux_object *ret)
 {
-  if (!c->guard.header[0] && c->from.size <= COPY_WHOLE_MAX)
+  bool any = !c->guard.header[0], whole = c->from.size <= COPY_WHOLE_MAX || !c->match[0];
+  if (any && whole)
     return copy_whole(c, ret);
   if (!c->match[0])
     return prelux_problem(c->why, EOPNOTSUPP, "an object without an ETag cannot be copied in parts");
-  return c->from.size ? copy_parts(c, ret) : put_empty(c, ret);
+  int rc = c->from.size ? copy_parts(c, ret) : put_empty(c, ret);
+  return rc == -EOPNOTSUPP && any && c->from.size <= PRELUX_S3_PUT_MAX ? copy_whole(c, ret) : rc;
 }
 
 /* The condition on the target. */

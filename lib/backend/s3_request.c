@@ -341,7 +341,7 @@ int prelux_s3_refused(struct prelux_s3 *s, const struct prelux_s3_ask *ask, cons
   char shown[PRELUX_S3_SHOWN];
   prelux_s3_error_parse(a->body, a->body ? a->body_len : 0, &e);
   const struct refusal *r = find_refusal(e.code, a->status);
-  int err = r ? r->err : a->status >= 200 && a->status < 300 ? EPROTO : EIO;
+  int err = r ? r->err : a->status >= 200 && a->status < 300 && !e.code[0] ? EPROTO : EIO;
   prelux_s3_show(s, ask->key ? ask->key : "", shown);
   prelux_problem(why, err, "%s %s: HTTP %d%s%s%s%s", kinds[ask->kind].verb, shown, a->status, e.code[0] ? " " : "", e.code,
                  e.message[0] ? ": " : "", e.message);

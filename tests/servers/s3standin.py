@@ -114,7 +114,7 @@ class S3Standin(HttpStandin):
             return status, {**fields, **({"x-amz-bucket-region": self.region} if self.says_region else {})}, body
         names = parts["SignedHeaders"].split(";")
         canonical = "\n".join([request.method, request.path, "&".join(sorted(request.raw_query.split("&"))),
-                               *(f"{name}:{request.fields[name]}" for name in names), "", ";".join(names),
+                               *(f"{name}:{' '.join(request.fields[name].split())}" for name in names), "", ";".join(names),
                                request.fields["x-amz-content-sha256"]])
         scope = f"{day}/{region}/{service}/aws4_request"
         key = b"AWS4" + secret.encode()

@@ -1,0 +1,470 @@
+"""Backend s3, writing, against a stand-in that keeps conditions or not and fails as told (tests/servers/s3standin_write.py): what the
+contract suite cannot ask of real servers.  The rule for every failure: 0 only when it is done, an errno only when nothing was
+changed, and else "unknown".
+"""
+
+import base64
+import errno as E
+import hashlib
+import json
+import os
+import time
+
+import pytest
+
+from tests.integration import contract_remotes as r
+from tests.integration.contract_rig import UNKNOWN, Client, bad, good
+from tests.integration.test_backends_raw import TOOL
+from tests.integration.test_s3_raw import KEYS, S3Tool, remote
+from tests.servers.s3standin import KeysStandin
+from tests.servers.s3standin_write import KEEPS, S3Changing
+
+pytestmark = [pytest.mark.asan,
+              pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")]
+
+PART = 5 << 20
+
+
+class WritingTool(S3Tool):
+    """With the contract suite's words."""
+
+    sent = 0
+    source, put, copy, rename, version, content, upload = (Client.source, Client.put, Client.copy, Client.rename, Client.version,
+                                                           Client.content, Client.upload)
+
+
+@pytest.fixture
+def s3():
+    with S3Changing(keys={"AK": ("secret/+", None)}) as server:
+        yield server
+
+
+@pytest.fixture
+def tool(tmp_path):
+    made = []
+
+    def make(server, env=None, **conf):
+        keys = {} if env else {"access_key": "AK", "secret_key": "secret/+"}
+        conf = {"endpoint": server.url, "bucket": "data", **keys, **conf}
+        made.append(WritingTool(tmp_path / f"tool{len(made)}", env, **{name: value for name, value in conf.items() if value is not None}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.process.poll() is None:
+            one.close()
+        else:
+            one.stderr.close()
+
+
+@pytest.fixture
+def able(s3, tool):
+    """A tool that has tried the server already."""
+    one = tool(s3)
+    assert good(one("able"))["caps"] == r.S3
+    s3.done.clear()
+    return one
+
+
+def bodies(s3):
+    return {key: thing.body for key, thing in s3.objects.items()}
+
+
+# What a server is found to do
+
+def test_a_good_server_is_tried_once_and_left_as_it_was(s3, tool):
+    s3.put("there", b"x")
+    one = tool(s3, prefix="pre fix")
+    for _ in range(3):
+        assert good(one("able"))["caps"] == r.S3
+    changes = [seen for seen in s3.requests() if seen.method != "GET"]
+    assert len(changes) < 22 and all(seen.path.startswith("/data/pre%20fix/.prelux~probe-") for seen in changes)
+    assert bodies(s3) == {b"there": b"x"} and not s3.uploads
+
+
+COST = {"if-none-match": r.PUT_ABSENT | r.RENAME_NOREPLACE, "if-match": r.PUT_VERSION, "complete-if-none-match": r.PUT_ABSENT | r.PUT_VERSION |
+        r.RENAME_NOREPLACE, "complete-if-match": r.PUT_VERSION, "delete-if-match": r.REMOVE_VERSION, "copy-source-if-match": r.COPY,
+        "part-copy": r.COPY | r.RENAME_NOREPLACE, "part-again": r.MULTIPART | r.PUT_ABSENT | r.PUT_VERSION | r.COPY | r.RENAME_NOREPLACE,
+        "markers": r.MKDIR_MARKER, "multipart": r.MULTIPART | r.COPY | r.RENAME_NOREPLACE}
+
+
+@pytest.mark.parametrize("ignored", sorted(KEEPS))
+def test_what_a_server_ignores_is_not_promised(s3, tool, ignored):
+    s3.keeps.discard(ignored)
+    one = tool(s3)
+    assert good(one("able"))["caps"] == r.S3 & ~COST[ignored]
+    assert not s3.objects and not s3.uploads, "something of the trial is left"
+
+
+def test_a_server_that_keeps_nothing(s3, tool):
+    s3.keeps.clear()
+    one = tool(s3)
+    assert good(one("able"))["caps"] == r.WRITE | r.RENAME_FILE and not s3.objects
+    good(one.put("f", b"x"))
+    for call in (lambda: one.put("f", b"y", absent=True), lambda: one.put("f", b"y", if_version=one.version("f")), lambda: one("mkdir", "d"),
+                 lambda: one("remove", "f", if_version=one.version("f")), lambda: one("begin", "g", part_size=PART), lambda: one.copy("f", "g"),
+                 lambda: one.rename("f", "g", flags=r.NOREPLACE)):
+        bad(call(), E.EOPNOTSUPP)
+    assert bodies(s3) == {b"f": b"x"}
+    good(one.rename("f", "g"))
+    assert bodies(s3) == {b"g": b"x"}
+
+
+def test_whoever_may_not_delete_does_not_begin(s3, tool):
+    s3.fail("DELETE", status=403, code="AccessDenied", times=None)
+    one = tool(s3)
+    assert good(one("able"))["caps"] == r.WRITE | r.MULTIPART | r.RENAME_FILE
+    assert s3.asked("PUT") == s3.asked("POST") == 0
+    good(one.put("f", b"x"))
+    answer = bad(one("remove", "f"), E.EACCES)
+    assert "s3:DeleteObject" in answer["advice"]
+
+
+def test_anonymous_is_read_only(s3, tool):
+    s3.keys = {}
+    one = tool(s3, access_key=None, secret_key=None, anonymous=True)
+    assert good(one("able"))["caps"] == 0
+    bad(one.put("f", b"x"), E.EROFS)
+    assert s3.requests() == []
+
+
+@pytest.mark.parametrize("how, status, code", [("answer", 403, "AccessDenied"), ("answer", 501, "NotImplemented"), ("answer", 400, "InvalidRequest"),
+                                               ("reset", 0, "")])
+def test_every_request_of_the_trial_refused(s3, tool, how, status, code):
+    """Never a promise that was not seen to be kept, and nothing left behind unless the removal itself is what fails."""
+    true = r.S3
+    for number in range(30):
+        s3.failures.clear()
+        times = 1 if how == "answer" else 6
+        s3.fail(status=status, code=code, how=how, skip=number, times=times)
+        one = tool(s3)
+        answer = one("able")
+        assert answer["rc"] or answer["caps"] & ~true == 0, answer
+        if s3.failures[0].times == times:
+            assert answer["caps"] == true
+            break
+        removing = s3.requests()[-1].method == "DELETE"
+        assert not s3.objects or removing or answer["rc"], (number, s3.objects)
+        s3.objects.clear()
+        s3.uploads.clear()
+    else:
+        raise AssertionError("no end")
+
+
+def test_a_trial_that_was_killed(s3, tool):
+    """What is left is not seen, and goes by clean."""
+    s3.fail("POST", how="stall", times=None)
+    victim = tool(s3)
+    victim.process.stdin.write(b'{"op": "able"}\n')
+    victim.process.stdin.flush()
+    while not s3.asked("POST"):
+        time.sleep(0.05)
+    victim.process.kill()
+    victim.process.wait()
+    assert len(s3.objects) == 1
+    name = next(iter(s3.objects))
+    s3.failures.clear()
+    one = tool(s3)
+    assert one.names() == {} and one("stat", name)["rc"] == -E.ENOENT
+    bad(one.put(name, b"x"), E.EOPNOTSUPP)
+    assert good(one("clean", "", idle_s=3600))["removed"] == 0 and name in s3.objects
+    assert good(one("clean", "", idle_s=0))["removed"] == 1 and not s3.objects
+
+
+# What is sent
+
+@pytest.mark.parametrize("size", [0, 5, 300_000])
+def test_sums_are_sent(s3, able, size):
+    data = os.urandom(size)
+    answer = good(able.put("f", data))
+    seen = [one for one in s3.requests() if one.method == "PUT"][-1]
+    assert seen.fields["content-md5"] == base64.b64encode(hashlib.md5(data).digest()).decode()
+    assert seen.fields["x-amz-content-sha256"] == hashlib.sha256(data).hexdigest() and "content-md5" in seen.fields["authorization"]
+    assert answer["md5"] == hashlib.md5(data).hexdigest() and answer["version"] == able.version("f") and bodies(s3) == {b"f": data}
+    assert abs(int(answer["mtime_ns"]) - int(able("stat", "f")["mtime_ns"])) <= 2 * 10**9
+
+
+def test_what_arrives_otherwise_is_sent_again(s3, able):
+    s3.fail("PUT", status=400, code="BadDigest", times=2)
+    good(able.put("f", b"x"))
+    s3.fail("PUT", status=400, code="XAmzContentSHA256Mismatch", times=None)
+    bad(able.put("f", b"y"), E.EIO)
+    assert bodies(s3) == {b"f": b"x"}
+
+
+def test_another_sum_in_the_answer(s3, tool, able):
+    s3.etags["PUT", ""] = '"' + hashlib.md5(b"other").hexdigest() + '"'
+    bad(able.put("f", b"x"), -UNKNOWN)
+    good(tool(s3, etag_md5="off").put("f", b"x"))
+
+
+def test_a_part_with_another_sum_in_the_answer(s3, able):
+    token = good(able("begin", "f", part_size=PART))["token"]
+    s3.etags["PUT", "partNumber"] = '"' + hashlib.md5(b"other").hexdigest() + '"'
+    bad(able("part", "f", token=token, n=0, len=1, **{"from": able.source(b"x")}), E.EIO)
+
+
+# Failures
+
+def some_version(s3, able):
+    s3.put("f", b"old")
+    return {"if_version": able.version("f")}
+
+
+CONDITIONS = {"any": lambda s3, able: {}, "absent": lambda s3, able: {"absent": True}, "version": some_version}
+
+
+@pytest.mark.parametrize("condition", sorted(CONDITIONS))
+@pytest.mark.parametrize("times", [1, None])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("failure", ["503 SlowDown", "500 InternalError", "504 GatewayTimeout", "409 ConditionalRequestConflict", "reset"])
+def test_failures_of_a_put(s3, able, failure, when, times, condition):
+    more = CONDITIONS[condition](s3, able)
+    before = bodies(s3)
+    status, _, code = failure.partition(" ")
+    if status == "reset":
+        s3.fail("PUT", when=when, how="reset", times=times)
+    else:
+        s3.fail("PUT", when=when, status=int(status), code=code, times=times)
+    if when == "after" and status in ("503", "409"):
+        pytest.skip("means that it was not done, wherever it is said")
+    answer = able.put("f", b"new", **more)
+    tries = s3.done["PUT", ""] if when == "after" else 0
+    done = bodies(s3).get(b"f") == b"new"
+    if status == "reset":
+        assert answer["rc"] == UNKNOWN and done == (when == "after") and tries <= 1
+    elif times is None:
+        assert answer["rc"] == {"503": -E.EIO, "409": -E.EBUSY}.get(status, UNKNOWN), answer
+        assert done == (when == "after")
+    elif when == "before" or condition == "any":
+        assert answer["rc"] == 0 and done, answer
+    else:  # done, and asked again: the condition then fails by ourselves
+        assert answer["rc"] == UNKNOWN and done, answer
+    assert done or bodies(s3) == before
+
+
+def test_a_remove_whose_answer_is_lost(s3, able):
+    for when in ("before", "after"):
+        s3.put("f", b"x")
+        s3.failures.clear()
+        s3.fail("DELETE", when=when, how="reset")
+        asked = s3.asked("DELETE")
+        bad(able("remove", "f"), -UNKNOWN)
+        assert (b"f" in s3.objects) == (when == "before") and s3.asked("DELETE") == asked + 1
+
+
+@pytest.mark.slow
+@pytest.mark.limit(200)
+def test_a_server_that_never_answers(s3, able):
+    s3.fail("PUT", when="after", how="stall")
+    begin = time.monotonic()
+    bad(able.put("f", b"x"), -UNKNOWN)
+    assert time.monotonic() - begin < 60 and s3.done["PUT", ""] == 1
+
+
+def test_refusals(s3, able):
+    table = {(403, "AccessDenied"): E.EACCES, (400, "EntityTooLarge"): E.EFBIG, (507, "XMinioStorageFull"): E.ENOSPC, (403, "QuotaExceeded"): E.EDQUOT,
+             (409, "ObjectParentIsFile"): E.ENOTDIR, (409, "ExistingObjectIsDirectory"): E.EISDIR, (400, "KeyTooLongError"): E.EOPNOTSUPP,
+             (404, "NoSuchBucket"): E.EIO}
+    for (status, code), errno in table.items():
+        s3.fail("PUT", status=status, code=code)
+        asked = s3.asked("PUT")
+        answer = bad(able.put("f", b"x"), errno)
+        assert code in answer["why"] and s3.asked("PUT") == asked + 1
+    assert not s3.objects
+
+
+def test_keys_that_have_expired(tmp_path, tool):
+    for when in ("before", "after"):
+        with S3Changing(keys=KEYS) as s3, KeysStandin() as keys:
+            one = tool(s3, env=remote("container", keys, tmp_path))
+            good(one.put("f", b"x"))
+            time.sleep(5.2)  # what was refused at once would not be asked for again
+            if when == "before":
+                s3.expired.add("TOKEN1")
+            else:
+                s3.fail("PUT", when="after", status=400, code="ExpiredToken")
+            good(one.put("f", b"new"))
+            assert keys.number == 2 and bodies(s3) == {b"f": b"new"}
+
+
+def test_keys_that_end_for_good(s3, able):
+    s3.fail("PUT", status=403, code="ExpiredToken", times=None)
+    asked = s3.asked("PUT")
+    bad(able.put("f", b"x"), E.EACCES)
+    assert s3.asked("PUT") == asked + 1
+
+
+# Uploads
+
+DATA = os.urandom(PART + 99)
+
+
+def complete(one, token, tags, **more):
+    return one("complete", "f", token=token, tags=tags, size=len(DATA), **more)
+
+
+@pytest.mark.parametrize("failure", [{"how": "reset"}, {"status": 500}, {"status": 503, "code": "SlowDown"}])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_parts_are_sent_again(s3, able, failure, when):
+    for method, query in (("POST", "uploads"), ("PUT", "partNumber"), ("DELETE", "uploadId")):
+        s3.fail(method, when=when, query=query, **failure)
+    token, tags = able.upload("f", DATA, PART)
+    good(complete(able, token, tags))
+    other = good(able("begin", "f", part_size=PART))["token"]
+    good(able("abort", "f", token=other))
+    assert bodies(s3) == {b"f": DATA}
+    left = good(able("clean", "", idle_s=0))["removed"]
+    assert left == (1 if when == "after" else 0) and not s3.uploads  # the one that was begun twice
+
+
+@pytest.mark.parametrize("how, status, code, rc", [
+    ("hidden", 200, "InternalError", UNKNOWN), ("hidden", 200, "SlowDown", -E.EIO), ("hidden", 200, "AccessDenied", -E.EACCES),
+    ("hidden", 200, "InvalidPart", -E.EINVAL), ("answer", 500, "InternalError", UNKNOWN), ("reset", 0, "", UNKNOWN)])
+def test_an_upload_that_does_not_end(s3, able, how, status, code, rc):
+    token, tags = able.upload("f", DATA, PART)
+    s3.fail("POST", query="uploadId", how=how, status=status, code=code, times=None)
+    answer = bad(complete(able, token, tags), -rc)
+    assert not s3.objects and s3.asked("POST", "uploadId") - 3 <= 5, answer
+    s3.failures.clear()
+    good(complete(able, token, tags))
+    assert bodies(s3) == {b"f": DATA}
+
+
+def test_an_upload_that_ended_and_said_otherwise(s3, able):
+    for how, code in (("hidden", "InternalError"), ("answer", "InternalError"), ("reset", "")):
+        s3.objects.clear()
+        token, tags = able.upload("f", DATA, PART)
+        s3.fail("POST", when="after", query="uploadId", how=how, code=code)
+        bad(complete(able, token, tags), -UNKNOWN)
+        assert bodies(s3) == {b"f": DATA}
+        bad(complete(able, token, tags), E.ENXIO)
+
+
+def test_an_answer_that_makes_no_sense(s3, able):
+    for body in (b"", b"<html>please log in</html>", b"<CompleteMultipartUploadResult/>", b"<!DOCTYPE x><CompleteMultipartUploadResult/>"):
+        s3.objects.clear()
+        token, tags = able.upload("f", DATA, PART)
+        s3.answers["POST", "uploadId"] = body
+        bad(complete(able, token, tags), -UNKNOWN)
+        s3.answers.clear()
+
+
+def test_uploads_in_pages_and_their_age(s3, tool):
+    s3.uploads_page = 2
+    one = tool(s3, prefix="p")
+    names = ["a b+c", "a b+c/x", "d/e", "d/é%", "dx", "z"]
+    tokens = {name: good(one("begin", name, part_size=PART))["token"] for name in names}
+    tokens["second of z"] = good(one("begin", "z", part_size=PART))["token"]
+    s3.uploads["foreign"] = type(next(iter(s3.uploads.values())))(b"outside", {})
+    rows = {row["token"]: row for row in good(one("uploads", ""))["uploads"]}
+    assert set(rows) == set(tokens.values())
+    assert [row["path"] for row in good(one("uploads", "d"))["uploads"]] == ["d/e", "d/%C3%A9%25"]
+    assert len(good(one("uploads", "a b+c"))["uploads"]) == 2 and len(good(one("uploads", "z"))["uploads"]) == 2
+    for number, upload in enumerate(one for one in s3.uploads.values() if one.key.startswith(b"p/")):
+        upload.begun -= 5000
+        if number % 2:  # something was sent later
+            upload.parts[1], upload.sent[1] = b"x", time.time() - 100
+    ages = sorted(row["idle_s"] // 1000 for row in good(one("uploads", ""))["uploads"])
+    assert ages == [0, 0, 0, 5, 5, 5, 5] or ages == [0, 0, 0, 4, 4, 4, 4]
+    assert good(one("clean", "", idle_s=3000))["removed"] == 4 and len(s3.uploads) == 4
+    assert good(one("clean", "d", idle_s=0))["removed"] == 1
+    assert good(one("clean", "", idle_s=0))["removed"] == 2 and set(s3.uploads) == {"foreign"}
+
+
+# Copies
+
+def test_a_copy_above_5_gib(s3, able):
+    s3.put("big", b"beginning", etag='"big"', fields={"Content-Length": str(6 << 30), "Content-Type": "text/x", "X-Amz-Meta-Who": "me  too", "Cache-Control": "no"})
+    version = able.version("big")
+    answer = good(able.copy("big", "to", source_version=version))
+    parts = [seen for seen in s3.requests() if seen.method == "PUT" and "x-amz-copy-source-range" in seen.fields]
+    ranges = [tuple(map(int, seen.fields["x-amz-copy-source-range"][6:].split("-"))) for seen in parts]
+    assert ranges[0][0] == 0 and ranges[-1][1] == (6 << 30) - 1 and all(a[1] + 1 == b[0] for a, b in zip(ranges, ranges[1:]))
+    assert all(seen.fields["x-amz-copy-source-if-match"] == '"big"' for seen in parts) and answer["size"] == 6 << 30
+    assert s3.objects[b"to"].fields == {"Content-Type": "text/x", "X-Amz-Meta-Who": "me  too", "Cache-Control": "no"} and not s3.uploads
+    s3.fail("PUT", query="partNumber", skip=3, status=412, code="PreconditionFailed")
+    bad(able.copy("big", "to2", source_version=version), E.ESTALE)
+    assert b"to2" not in s3.objects and not s3.uploads
+
+
+def test_conditional_copies(s3, able):
+    s3.put("a", b"aaa", fields={"X-Amz-Meta-Who": "me"})
+    s3.put("b", b"bbb")
+    s3.put("e", b"")
+    bad(able.copy("a", "b", absent=True), E.EEXIST)
+    good(able.copy("a", "b", if_version=able.version("b")))
+    good(able.copy("e", "e2", absent=True))
+    bad(able.copy("e", "b", absent=True), E.EEXIST)
+    assert {name: thing.body for name, thing in s3.objects.items()} == {b"a": b"aaa", b"b": b"aaa", b"e": b"", b"e2": b""}
+    assert s3.objects[b"b"].fields["X-Amz-Meta-Who"] == "me" and not s3.uploads
+
+
+def test_a_server_that_copies_no_ranges(s3, tool):
+    """It stores an empty part and says 200."""
+    s3.keeps.discard("part-copy")
+    s3.put("a", b"aaa")
+    s3.put("big", b"beginning", etag='"big"', fields={"Content-Length": str(2 << 30)})
+    one = tool(s3)
+    bad(one.copy("a", "b", absent=True), E.EOPNOTSUPP)
+    assert set(bodies(s3)) == {b"a", b"big"} and not s3.uploads
+    good(one.rename("a", "b"))
+    good(one.rename("big", "c"))  # in one piece then
+    assert set(bodies(s3)) == {b"b", b"c"} and not s3.uploads
+
+
+@pytest.mark.parametrize("failure, when, rc", [({"how": "hidden", "code": "InternalError"}, "before", 0), ({"how": "hidden", "code": "AccessDenied"}, "before", -E.EACCES),
+                                               ({"how": "reset"}, "after", UNKNOWN), ({"how": "reset"}, "before", UNKNOWN)])
+def test_failures_of_a_rename(s3, able, failure, when, rc):
+    s3.put("a", b"aaa")
+    s3.fail("PUT", when=when, **failure)
+    assert able.rename("a", "b")["rc"] == rc
+    assert (b"a" in s3.objects) == (rc != 0) and (b"b" in s3.objects) == (rc == 0 or when == "after")
+
+
+def test_a_rename_that_cannot_remove(s3, able):
+    s3.put("a", b"aaa")
+    s3.fail("DELETE", status=403, code="AccessDenied")
+    bad(able.rename("a", "b"), -UNKNOWN)
+    assert bodies(s3) == {b"a": b"aaa", b"b": b"aaa"}
+
+
+def test_what_comes_to_the_old_name_meanwhile_stays(s3, able, monkeypatch):
+    s3.put("a", b"aaa")
+    copy = s3.copy_object
+
+    def copy_and_be_overtaken(request, key):
+        answer = copy(request, key)
+        s3.put("a", b"newer")
+        return answer
+
+    monkeypatch.setattr(s3, "copy_object", copy_and_be_overtaken)
+    good(able.rename("a", "b"))
+    assert bodies(s3) == {b"a": b"newer", b"b": b"aaa"}
+
+
+# Names
+
+def test_names_that_are_refused_before_anything_is_asked(s3, able):
+    asked = len(s3.requests())
+    for name in (b"\xff", b"a\xed\xa0\x80", b"\xc0\xaf", b"d/.prelux~x/y", b"n" * 256, b"d/" * 600 + b"x"):
+        bad(able.put(name, b"x"), E.EOPNOTSUPP, E.ENAMETOOLONG)
+        bad(able("mkdir", name), E.EOPNOTSUPP, E.ENAMETOOLONG)
+    assert len(s3.requests()) == asked
+
+
+def test_an_object_wins_over_the_folder_of_its_name(s3, able):
+    s3.put("a", b"bytes")
+    s3.put("a/b", b"below")
+    good(able.put("a", b"new"))
+    good(able("remove", "a"))
+    bad(able.put("a", b"x"), E.EISDIR)
+    bad(able("rmdir", "a"), E.ENOTEMPTY)
+    good(able("remove", "a/b"))
+    bad(able("stat", "a"), E.ENOENT)
+
+
+def test_the_report_counts(s3, able):
+    good(able.put("f", b"x"))
+    report = able("report")["report"]["requests"]
+    assert report["puts"] > 0 and report["deletes"] > 0 and report["posts"] > 0 and json.dumps(report)
