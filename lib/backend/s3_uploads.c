@@ -212,18 +212,17 @@ static const char *path_of(const struct prelux_s3 *s, const char *key, const cha
   return key[0] ? key : NULL;
 }
 
-static int each(struct prelux_s3 *s, const char *path, each_fn call, void *arg, struct prelux_problem *why)
+/* Of those whose keys begin with `prefix`. Number of uploads that the server named. */
+static int each_of(struct prelux_s3 *s, const char *prefix, const char *path, each_fn call, void *arg, struct page *p,
+                   struct prelux_problem *why)
 {
-  struct page *p = calloc(1, sizeof(*p));
-  char *prefix = malloc(PRELUX_S3_KEY_MAX), seen[PRELUX_S3_UPLOAD_ID_MAX] = "";
+  char seen[PRELUX_S3_UPLOAD_ID_MAX] = "";
   int64_t now_s;
-  int rc = p && prefix ? 0 : prelux_problem(why, ENOMEM, "no memory for a list of uploads");
-  if (rc == 0)
-    rc = (int)prelux_s3_key(s, path, !path[0], prefix, why) < 0 ? -EOPNOTSUPP : 0;
+  int rc = 0, count = 0;
   for (unsigned n = 0; rc == 0; n++)
   {
     rc = fetch(s, prefix, p, &now_s, why);
-    for (size_t i = 0; i < p->n && rc == 0; i++)
+    for (size_t i = 0; i < p->n && rc == 0; i++, count++)
     {
       const char *own = path_of(s, p->items[i].key, path);
       rc = own ? call(arg, &p->items[i], own, now_s) : 0;
@@ -234,11 +233,25 @@ static int each(struct prelux_s3 *s, const char *path, each_fn call, void *arg, 
       rc = prelux_problem(why, EPROTO, "the list of uploads has no end");
     memcpy(seen, p->next_id, sizeof(seen));
   }
-  if (p)
-    page_release(p);
+  page_release(p);
+  return rc < 0 ? rc : count;
+}
+
+/* MinIO takes a prefix for the whole name of an object: where nothing is said of a folder, all are gone through. */
+static int each(struct prelux_s3 *s, const char *path, each_fn call, void *arg, struct prelux_problem *why)
+{
+  struct page *p = calloc(1, sizeof(*p));
+  char *prefix = malloc(PRELUX_S3_KEY_MAX);
+  int rc = p && prefix ? 0 : prelux_problem(why, ENOMEM, "no memory for a list of uploads");
+  if (rc == 0)
+    rc = (int)prelux_s3_key(s, path, !path[0], prefix, why) < 0 ? -EOPNOTSUPP : 0;
+  if (rc == 0)
+    rc = each_of(s, prefix, path, call, arg, p, why);
+  if (rc == 0 && prefix[0])
+    rc = each_of(s, "", path, call, arg, p, why);
   free(p);
   free(prefix);
-  return rc;
+  return rc < 0 ? rc : 0;
 }
 
 struct telling

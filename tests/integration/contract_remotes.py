@@ -180,4 +180,5 @@ KINDS = [
     Kind("versitygw", S3, s3("versitygw")),
     Kind("azurite", AZURE, azurite),
     Kind("rclone", WRITE | RENAME_FILE, s3("rclone"), asan=False),
+    Kind("minio", S3 & ~REMOVE_VERSION, s3("minio"), asan=False),
 ]

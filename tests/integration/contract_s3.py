@@ -8,10 +8,12 @@ import base64
 import contextlib
 import hashlib
 import os
+import urllib.parse
 import xml.etree.ElementTree as ET
 
 from tests.integration.contract_remotes import Missing, Remote
 from tests.s3client import S3Client, encode
+from tests.servers.minio import Minio
 from tests.servers.rclone_s3 import RcloneS3
 from tests.servers.versitygw import Versitygw
 
@@ -97,6 +99,27 @@ class RcloneRemote(FolderOfObjects):
         os.unlink(os.path.join(self.folder, name))
 
 
+class MinioRemote(S3Remote):
+    """Seen by its own listings, which are encoded."""
+
+    def objects(self):
+        found, after = {}, None
+        while after is None or after:
+            query = {"list-type": "2", "encoding-type": "url", **({"continuation-token": after} if after else {})}
+            status, _, text = self.client.request("GET", f"/{BUCKET}", query)
+            assert status == 200, text
+            page = ET.fromstring(text)
+            for one in page.iter("{http://s3.amazonaws.com/doc/2006-03-01/}Key"):
+                key = urllib.parse.unquote_to_bytes(one.text.replace("+", " "))
+                found[key.rstrip(b"/")] = None if key.endswith(b"/") else self.content(key)
+            after = page.findtext("{*}NextContinuationToken") or ""
+        return found
+
+    def uploads(self):
+        """It lists those of one object only."""
+        return len(list((self.server.folder / "data/.minio.sys/multipart").glob("*/*")))
+
+
 @contextlib.contextmanager
 def served(kind, remote, tmp):
     missing = kind.missing()
@@ -112,3 +135,7 @@ def versitygw(tmp):
 
 def rclone(tmp):
     return served(RcloneS3, RcloneRemote, tmp)
+
+
+def minio(tmp):
+    return served(Minio, MinioRemote, tmp)
