@@ -37,7 +37,7 @@ static int close_it(struct write_job *j, struct prelux_answer *a, struct prelux_
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   struct prelux_store *store = prelux_tree_store(m->view.tree);
-  int err = prelux_store_closed(store, j->ino, why);
+  int err = prelux_store_closed(store, &m->rules, j->ino, why);
   if (err == -EAGAIN)
     prelux_answer_begin(a, err);
   else if (err == 0)

@@ -97,7 +97,7 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base, u
 {
   struct stat st;
   struct prelux_dirty *d = dirty_new(o);
-  int fd = d ? prelux_os.openat(o->g->fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
+  int fd = d ? prelux_os.openat(o->g->fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, o->mode & 0111 ? 0700 : 0600) : -1;
   int rc = !d ? -ENOMEM : fd < 0 || prelux_os.fstat(fd, &st) < 0 ? -errno : 0;
   if (rc == 0)
   {
@@ -229,7 +229,9 @@ static int begin_from_remote(const struct opening *o)
 static int open_dirty(const struct opening *o, struct prelux_dirty *d, struct prelux_attr *ret, int *ret_fd)
 {
   struct stat st;
-  int rc = 0;
+  int rc = prelux_stage_resolve(o->g, d);
+  if (rc < 0)
+    return prelux_problem(o->why, -rc, "journal of %s: %s", o->g->store->dir, strerror(-rc));
   if (d->row.state == PRELUX_PENDING_READY || ((o->flags & O_TRUNC) && !(d->row.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_NEW))))
   {
     struct prelux_pending next = d->row;
@@ -278,6 +280,7 @@ static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
     return -EAGAIN; /* whoever filled it, or began to write it, is done */
   struct opening led = *o;
   led.why = &mine;
+  uint64_t shape = atomic_load(&o->v->tree->shape);
   pthread_mutex_lock(&o->g->lock);
   *ret = prelux_dirty_by_path(o->g, o->v->tree, o->object);
   bool full = o->g->count >= PRELUX_DIRTY_MAX;
@@ -288,6 +291,8 @@ static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
     pthread_mutex_lock(&o->g->lock);
     *ret = prelux_dirty_by_path(o->g, o->v->tree, o->object);
     pthread_mutex_unlock(&o->g->lock);
+    if (!prelux_name_stays(o->v, o->object, shape) && prelux_stage_discard(o->g, *ret) == 0)
+      rc = -ESTALE;
   }
   prelux_flight_end(o->g->store, &flight, rc == 0 || rc == -ESTALE ? -EAGAIN : rc, &mine);
   if (rc < 0 && o->why)

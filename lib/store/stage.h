@@ -72,7 +72,7 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
                       int flags, uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
 /* Somebody has closed a writable reference to the inode, or may have. 0: it was the last, and what the rules promise is done (or there is
  * nothing to do); -EAGAIN: somebody still writes; else the error of sending, which close() gives. */
-int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why);
+int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelux_write_rules *rules, struct prelux_problem *why);
 /* Whose writers have gone without a word (killed, or out of our reach): settled as if the last had closed, sent in the background. */
 void prelux_stage_poll(struct prelux_stage *g);
 /* The same for one, when the kernel says that a writable descriptor of it was closed. */
@@ -128,6 +128,9 @@ int prelux_stage_reopen(const struct prelux_stage *g, uint64_t ino, int flags); 
 int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d);       /* READY: to be sent when its turn comes */
 /* Sends d, which is the caller's and READY. 0: the remote has it, d is gone. Else d stays, with the error in its row. */
 int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why);
+/* d, the caller's, waits to be sent and may have been already, by a daemon before or with an answer that was lost. If the remote has its
+ * bytes, what is written from here on begins from those. -errno: of the journal. */
+int prelux_stage_resolve(struct prelux_stage *g, struct prelux_dirty *d);
 /* Gives staging/<ino> its name in the tree, as clean and of version obj. d is the caller's, and gone on success. */
 int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_problem *why);
 

@@ -97,13 +97,15 @@ static int probe(struct prelux_stage *g, struct prelux_dirty *d, bool async, boo
   return rc;
 }
 
-int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why)
+int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelux_write_rules *rules, struct prelux_problem *why)
 {
   struct prelux_dirty *d = prelux_dirty_take_ino(g, ino);
   bool gone = false;
   int rc = 0;
   if (!d)
     return 0; /* sent already, or nothing was written */
+  if (rules) /* who was it that opened it a daemon before may not know */
+    d->rules = *rules;
   if (d->row.state == PRELUX_PENDING_WRITING)
     rc = probe(g, d, d->rules.async, &gone, why);
   else if (d->row.state == PRELUX_PENDING_READY && !d->rules.async) /* prelux_stage_poll was faster */

@@ -106,7 +106,7 @@ int prelux_stage_take_up(struct prelux_stage *g, struct prelux_tree *t, struct p
   for (size_t i = 0; i < r.closed.n && rc == 0; i++)
   {
     struct prelux_problem mine = {0};
-    int err = prelux_stage_closed(g, r.closed.list[i], &mine);
+    int err = prelux_stage_closed(g, r.closed.list[i], NULL, &mine);
     if (err < 0 && err != -EAGAIN)
       prelux_warn("%s", mine.text);
   }

@@ -64,6 +64,29 @@ static int remote_is_ours(const struct prelux_dirty *d, int fd, struct prelux_ob
   return c.differs ? 0 : rc < 0 ? rc : 1;
 }
 
+int prelux_stage_resolve(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  struct prelux_object obj;
+  if (!d->row.path || d->row.state != PRELUX_PENDING_READY || !(d->resumed || d->row.tries > 0))
+    return 0;
+  int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY);
+  int ours = fd < 0 ? fd : remote_is_ours(d, fd, &obj, NULL);
+  if (fd >= 0)
+    prelux_os.close(fd);
+  if (ours != 1)
+    return 0;
+  struct prelux_pending next = d->row;
+  memcpy(next.base, obj.version, sizeof next.base);
+  next.flags &= ~(uint32_t)PRELUX_PENDING_NEW;
+  next.tries = 0;
+  int rc = prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
+  if (rc < 0)
+    return rc;
+  prelux_dirty_becomes(g, d, &next);
+  d->resumed = false;
+  return 0;
+}
+
 /* ---- one put ---- */
 
 static void condition(const struct prelux_dirty *d, const struct prelux_able *able, struct prelux_condition *ret)
@@ -173,7 +196,7 @@ static int fill_row(struct prelux_stage *g, const struct prelux_dirty *d, const 
   struct stat st;
   int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY);
   int rc = fd < 0 ? fd : prelux_os.fstat(fd, &st) < 0 ? -errno : 0;
-  if (rc == 0 && prelux_os.fchmod(fd, g->store->read_bits | (st.st_mode & 0111 ? g->store->exec_bits : 0)) < 0)
+  if (rc == 0 && prelux_os.fchmod(fd, g->store->read_bits | ((st.st_mode | d->row.mode) & 0111 ? g->store->exec_bits : 0)) < 0)
     rc = -errno;
   if (fd >= 0)
     prelux_os.close(fd);

@@ -23,9 +23,9 @@ int prelux_store_open_write(const struct prelux_view *v, const struct prelux_wri
   return rc < 0 ? rc : prelux_stage_open(v->tree->store->stage, v, rules, object, flags, mode, ret, ret_fd, why);
 }
 
-int prelux_store_closed(struct prelux_store *s, uint64_t ino, struct prelux_problem *why)
+int prelux_store_closed(struct prelux_store *s, const struct prelux_write_rules *rules, uint64_t ino, struct prelux_problem *why)
 {
-  return s->stage ? prelux_stage_closed(s->stage, ino, why) : 0;
+  return s->stage ? prelux_stage_closed(s->stage, ino, rules, why) : 0;
 }
 
 void prelux_store_left(struct prelux_store *s, uint64_t ino)

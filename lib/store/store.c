@@ -408,12 +408,12 @@ int prelux_tree_open(struct prelux_store *s, const char *identity, struct prelux
   }
   if (backend)
     t->backend = backend;
-  bool fresh = !t->taken_up;
-  t->taken_up = true;
+  bool fresh = backend && s->stage && !t->taken_up; /* recovery opens trees before the journal */
+  t->taken_up |= fresh;
   pthread_mutex_unlock(&s->lock);
   tree_free(made);
   *ret = t;
-  return fresh && s->stage ? prelux_stage_take_up(s->stage, t, why) : 0;
+  return fresh ? prelux_stage_take_up(s->stage, t, why) : 0;
 }
 
 const char *prelux_tree_root(const struct prelux_tree *t)

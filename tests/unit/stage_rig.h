@@ -184,7 +184,7 @@ static inline int wclose(int fd)
   struct stat st;
   assert_int_equal(fstat(fd, &st), 0);
   close(fd);
-  return prelux_stage_closed(rig.g, st.st_ino, &rig.why);
+  return prelux_stage_closed(rig.g, st.st_ino, &rig.rules, &rig.why);
 }
 
 static inline void say(int fd, const char *text)

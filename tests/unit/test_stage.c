@@ -299,7 +299,7 @@ static void test_writers_that_just_go(void **state)
   close(late);
   prelux_stage_poll(rig.g);
   assert_null(remote_text("quiet")); /* nobody waits for it: it is sent in the background */
-  assert_int_equal(prelux_stage_closed(rig.g, st.st_ino, &rig.why), 0);
+  assert_int_equal(prelux_stage_closed(rig.g, st.st_ino, &rig.rules, &rig.why), 0);
   assert_string_equal(remote_text("late"), "l"); /* sync: close says 0 when the remote has it */
   assert_int_equal(prelux_stage_work(rig.g, &next), 1);
   assert_string_equal(remote_text("quiet"), "q");
@@ -315,7 +315,7 @@ static void test_writers_that_just_go(void **state)
   atomic_store(&faulty.times, 1);
   atomic_store(&faulty.fault, FAIL_EACCES);
   assert_int_equal(prelux_stage_work(rig.g, &next), 1);
-  assert_int_equal(prelux_stage_closed(rig.g, st.st_ino, &rig.why), -EACCES);
+  assert_int_equal(prelux_stage_closed(rig.g, st.st_ino, &rig.rules, &rig.why), -EACCES);
   assert_int_equal(prelux_stage_work(rig.g, &next), 0);
   assert_int_equal(pending(), 1);
 }
@@ -377,7 +377,7 @@ static void *append(void *arg)
       if (rc < 0 || write(fd, "x", 1) != 1 || fstat(fd, &st) < 0)
         return (void *)1;
       close(fd);
-      rc = prelux_stage_closed(rig.g, st.st_ino, &why);
+      rc = prelux_stage_closed(rig.g, st.st_ino, &rig.rules, &why);
       if (rc < 0 && rc != -EAGAIN)
         return (void *)2;
     }
