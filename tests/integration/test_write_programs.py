@@ -18,19 +18,19 @@ SCRIPTS = {
     "sort": 'seq 1 200 > s; sort -r -o s s; head -n 3 s; sort -n -u -o s s s; tail -n 1 s',
     "sed": 'printf "a\\nb\\n" > x; sed -i s/a/A/ x; cat x; sed -i.bak s/b/B/ x; cat x x.bak; ls',
     "perl-in-place": 'printf "a\\nb\\n" > x; perl -pi -e "tr/a-z/A-Z/" x; cat x',
-    "patch": 'seq 1 20 > a; sed s/7/seven/ a > b; diff -u a b > p; patch -s a p; cmp a b && echo same; patch -s -R a p; head -n 8 a; ls',
+    "patch": 'seq 1 20 > a; sed s/7/seven/ a > b; diff -u a b > p; patch -s a p; cmp a b && echo same; patch -s -R a p; head -n 8 a; ls; rm p',
     "vim": 'seq 1 9 > v; vim -es -u NONE -N -c "%s/5/five/" -c wq v; cat v; vim -es -u NONE -N -c "set backup backupskip=" -c "normal Goend" -c wq v; cat v',
     "mkdir": 'mkdir -p a/b/c a/d; echo 1 > a/b/c/f; rmdir a/d; ls -R; mkdir a 2>&1 | sed "s/.*: //"; rmdir a 2>&1 | sed "s/.*: //"; rm -r a; ls',
     "mv": 'mkdir d e; echo 1 > f; echo 2 > d/g; mv f h; mv h d/; mv d/g d/h2; mv -n d/h d/h2; mv d e/; cat e/d/*; mv e/d/h x; mv -T x e/d/h2; ls -R; '
           'cat e/d/h2',
     "mv-across": 'mkdir d; echo 1 > d/a; echo 2 > b; T=$(mktemp -d); mv d b $T/; ls; echo new > $T/d/n; mv $T/d/n $T/b .; mv $T/d .; ls -R; cat d/a b n; '
                  'rmdir $T',
-    "cp": 'mkdir s; for i in 1 2 3; do seq $i 100 > s/$i; done; touch -d 2020-02-02T02:02:02 s/1; chmod 600 s/2; cp -a s t; ls -l --time-style=+%s t | '
+    "cp": 'mkdir s; for i in 1 2 3; do seq $i 100 > s/$i; done; touch -d 2020-02-02T02:02:02 s/1; chmod 600 s/2; cp -a s t; ls -l --time-style=+%Y t | '
           'cut -d" " -f1,5-; cp s/1 u; cp -f s/2 u; cmp u s/2; cp --sparse=always s/3 w; cp -r s/. t; ls t; install -m 755 s/1 bin; ls -l bin | cut -c1-10',
-    "rsync": 'mkdir s; for i in 1 2 3; do seq $i 100 > s/$i; done; T=$(mktemp -d); cp -a s $T/; rsync -a $T/s/ r/; rsync -ai $T/s/ r/; echo + >> $T/s/2; '
+    "rsync": 'mkdir s; for i in 1 2 3; do seq $i 100 > s/$i; done; T=$(mktemp -d); cp -a s $T/; rsync -a $T/s/ r/; rsync -ai $T/s/ r/; echo + >> $T/s/2; touch -d 2030-01-01 $T/s/2; '
              'rsync -a --delete --itemize-changes $T/s/ r/ | cut -c1-12; rsync -a r/ $T/back/; diff -r $T/back $T/s && echo same; rm -r $T',
     "tar": 'T=$(mktemp -d); mkdir -p $T/x/y; seq 1 50 > $T/x/1; echo hi > "$T/x/y/a b"; chmod 640 $T/x/1; tar -C $T -cf $T/t.tar x; tar xf $T/t.tar; ls -lR x | '
-           'cut -c1-10; cat x/y/*; tar czf out.tgz x; tar tzf out.tgz | sort; tar xzf out.tgz; rm -r $T; rm out.tgz',
+           'grep -v total | cut -c1-10; cat x/y/*; tar czf out.tgz x; tar tzf out.tgz | sort; tar xzf out.tgz; rm -r $T; rm out.tgz',
     "zip": 'mkdir z; seq 1 50 > z/1; echo hi > z/2; zip -qr z.zip z; unzip -qo z.zip; unzip -l z.zip | tail -n 1 | tr -s " "; rm -r z; unzip -q z.zip; cat z/2; '
            'rm z.zip',
     "mktemp": 'a=$(mktemp ./t.XXXXXX); b=$(mktemp -d ./d.XXXXXX); test -f $a && test -d $b && echo both; stat -c %a $a $b; echo 1 > $b/x; rm -r $a $b; ls',
@@ -41,7 +41,7 @@ SCRIPTS = {
                 'test -e dangling || echo none; rm d/l dangling; (cd k && pwd -P | sed "s:.*/::"); rm k; ls',
     "make": 'printf "int f(void){return 3;}\\n" > f.c; printf "int f(void);int main(void){return f();}\\n" > m.c; '
             'printf "prog: f.o m.o\\n\\tgcc -o prog f.o m.o\\n%%.o: %%.c\\n\\tgcc -c -o \\$@ \\$<\\n" > Makefile; make -s -j2; ./prog; echo $?; '
-            'make -s -j2 -q && echo current; echo >> f.c; make -s; ./prog; echo $?; rm -f *.o prog',
+            'make -s -j2 -q && echo current; echo >> f.c; make -s; ./prog; echo $?; printf "#!/bin/sh\\necho script\\n" > s; ./s 2>&1 | grep -o denied; chmod +x s; ./s; cp -p prog q; ./q; echo $?; rm -f *.o prog q',
     "python": '''python3 - <<'X'
 import os, shutil, tempfile
 open("w", "w").write("text")
