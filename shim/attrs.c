@@ -101,8 +101,7 @@ static bool set_fd(int fd, const char *call, bool by_name, const struct want *w,
   int rc;                                                        \
   return set_fd(fd, #name, by_name, want, &rc) ? rc : (expr)
 
-/* The *at calls take AT_SYMLINK_NOFOLLOW, and AT_EMPTY_PATH for the fd itself. A NULL path is the
- * fd's file in the calls that set times. */
+/* The *at calls take AT_SYMLINK_NOFOLLOW, and AT_EMPTY_PATH for the fd itself. */
 static bool names_fd(int dirfd, const char *path, int flags)
 {
   return path && !*path && dirfd >= 0 && (flags & AT_EMPTY_PATH);
@@ -281,7 +280,7 @@ PRELUX_EXPORT int futimens(int fd, const struct timespec times[2])
 static int fd_utimensat(int fd, const char *path, const struct timespec times[2], int flags)
 {
   const struct want w = time_of_specs(times);
-  SET_FD_BODY(utimensat, fd, path != NULL, &w, prelux_real.utimensat(fd, path, times, flags));
+  SET_FD_BODY(utimensat, fd, true, &w, prelux_real.utimensat(fd, path, times, flags));
 }
 
 static int lutimensat(int dirfd, const char *path, const struct timespec times[2], int flags)
@@ -293,7 +292,8 @@ static int lutimensat(int dirfd, const char *path, const struct timespec times[2
 PRELUX_EXPORT int utimensat(int dirfd, const char *path, const struct timespec times[2], int flags)
 {
   if (omits_both(times) || wrong_specs(times)) return prelux_real.utimensat(dirfd, path, times, flags);
-  if (!path || names_fd(dirfd, path, flags)) return fd_utimensat(dirfd, path, times, flags);
+  if (!path) return prelux_real.utimensat(dirfd, path, times, flags); /* libc says EINVAL; the system call is futimens: shim/sys.c */
+  if (names_fd(dirfd, path, flags)) return fd_utimensat(dirfd, path, times, flags);
   if (flags & AT_SYMLINK_NOFOLLOW) return lutimensat(dirfd, path, times, flags);
   const struct want w = time_of_specs(times);
   PRELUX_CHANGE_BODY(utimensat, ALTER, dirfd, path, act_set, &w, prelux_real.utimensat(c.at, c.use, times, flags));

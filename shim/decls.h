@@ -7,6 +7,13 @@
 #error "_FILE_OFFSET_BITS turns open() into open64(): compile shim/ without it"
 #endif
 
+/* libc's prototypes promise pointers that programs do not always give, and the compiler would leave out the code that looks. */
+#include <sys/cdefs.h>
+#undef __nonnull
+#define __nonnull(params)
+#undef __attribute_nonnull__
+#define __attribute_nonnull__(params)
+
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -30,8 +37,6 @@
 
 /* readdir_r, getwd, tmpnam, ... are ours to define whatever libc thinks of their users. */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-/* The prototypes promise pointers that programs do not always give; the code looks. */
-#pragma GCC diagnostic ignored "-Wnonnull-compare"
 
 struct open_how;
 

@@ -23,11 +23,6 @@
 #include <utmpx.h>
 #include <wordexp.h>
 
-/* Programs pass NULL where libc's headers forbid it; the hooks look. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wnonnull-compare"
-#endif
-
 extern int __xmknod(int ver, const char *path, mode_t mode, dev_t *dev);
 extern int __xmknodat(int ver, int dirfd, const char *path, mode_t mode, dev_t *dev);
 extern int pivot_root(const char *new_root, const char *put_old);

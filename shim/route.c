@@ -471,13 +471,22 @@ bool prelux_route_again(int dirfd, const char *path, unsigned how, struct prelux
 
 /* ---- the whole */
 
-/* Some name on r->path is a link that this node keeps, and it is to be followed. */
-__attribute__((noinline)) static bool passes_kept(struct prelux_route *r, unsigned how)
+/* In "x/." and "x/./" the last name is no entry: x is passed. */
+static bool passes_last(const char *path)
+{
+  size_t n = strlen(path);
+  while (n > 0 && path[n - 1] == '/') n--;
+  return ends_in_dots(path, n);
+}
+
+/* Some name on r->path is a link that this node keeps, and it is to be followed. path: what r->path was written as. */
+__attribute__((noinline)) static bool passes_kept(const struct prelux_route *r, const char *path, unsigned how)
 {
   struct prelux_match m;
   struct prelux_attr attr;
   if (match(r->path, &m) != PRELUX_MATCH_MAPPED || !m.mapping || !*m.rel) return false;
   struct prelux_route part;
+  bool keeps = keeps_last(r, how) && !passes_last(path);
   size_t n = strlen(m.rel), head = (size_t)(m.rel - r->path);
   memcpy(part.path, r->path, head + n + 1);
   part.mapping = m.mapping;
@@ -486,7 +495,7 @@ __attribute__((noinline)) static bool passes_kept(struct prelux_route *r, unsign
     bool last = part.rel_len == n;
     if (!last && part.rel[part.rel_len] != '/') continue;
     part.path[head + part.rel_len] = '\0';
-    if (!(last && keeps_last(r, how)) && prelux_index_look(&part, &attr) && attr.type == PRELUX_LINK) return true;
+    if (!(last && keeps) && prelux_index_look(&part, &attr) && attr.type == PRELUX_LINK) return true;
   }
   return false;
 }
@@ -505,7 +514,7 @@ static int locate(int dirfd, const char *path, unsigned how, struct prelux_route
   }
   long n = prelux_path_join(r->path, sizeof(r->path), len ? base : NULL, path);
   if (has_dotdot(path) || maybe_magic(path[0] == '/' || n < 0 ? path : r->path) ||
-      (n >= 0 && prelux_links_kept() && passes_kept(r, how))) {
+      (n >= 0 && prelux_links_kept() && passes_kept(r, path, how))) {
     if (len) memcpy(r->path, base, (size_t)len + 1);
     else r->path[0] = '\0';
     return walk_to(dirfd, path, how, ours, r);

@@ -62,7 +62,7 @@ static long with_seccomp(long n, bool sets, const long *a)
   X(fchmodat, fchmodat(FD(0), PATH(1), MODE(2), 0))                                            \
   X(fchown, fchown(FD(0), (uid_t)a[1], (gid_t)a[2]))                                           \
   X(fchownat, fchownat(FD(0), PATH(1), (uid_t)a[2], (gid_t)a[3], INT(4)))                      \
-  X(utimensat, utimensat(FD(0), PATH(1), BUF(2), INT(3)))                                      \
+  X(utimensat, PATH(1) || INT(3) ? utimensat(FD(0), PATH(1), BUF(2), INT(3)) : futimens(FD(0), BUF(2))) \
   X(statfs, statfs(PATH(0), BUF(1)))                                                           \
   X(fstatfs, fstatfs(FD(0), BUF(1)))                                                           \
   X(getxattr, getxattr(PATH(0), PATH(1), BUF(2), SIZE(3)))                                     \
