@@ -1,6 +1,7 @@
 """Backend s3 alone, driven by backend_tool: against a stand-in that checks signatures and lies on demand, and stand-ins for the
 places keys come from.  The rule for every lie: an error or the right bytes and names, never wrong ones."""
 
+import email.utils
 import json
 import os
 import time
@@ -257,6 +258,63 @@ def test_slow_down_is_waited_for(s3, tool):
     s3.put("x", b"hello")
     s3.lie.add("slow-down-2")
     assert tool(s3).read("x")[1] == b"hello"
+
+
+class Busy(S3Standin):
+    """Refuses the first requests with a Retry-After, and notes when each came."""
+
+    def __init__(self, *refusals):
+        super().__init__(keys={"AK": ("secret/+", None)})
+        self.refusals, self.times = list(refusals), []
+
+    def answer(self, request):
+        self.times.append(time.monotonic())
+        if not self.refusals:
+            return super().answer(request)
+        status, code, after = self.refusals.pop(0)
+        _, fields, body = self.refusal(status, code)
+        return status, {**fields, "Retry-After": after() if callable(after) else after}, body
+
+
+def in_three_seconds():
+    return email.utils.formatdate(time.time() + 3, usegmt=True)
+
+
+@pytest.mark.parametrize("after, least, most", [("2", 2, 5), (in_three_seconds, 1.9, 6), ("0", 0, 1), ("Sat, 01 Jan 2000 00:00:00 GMT", 0, 1),
+                                                ("soon", 0, 2)])
+@pytest.mark.parametrize("status, code", [(503, "SlowDown"), (429, "TooManyRequests")])
+def test_retry_after_is_honoured(tool, status, code, after, least, most):
+    with Busy((status, code, after)) as s3:
+        s3.put("x", b"hello")
+        assert tool(s3).read("x")[1] == b"hello"
+        assert least <= s3.times[1] - s3.times[0] < most and len(s3.times) == 3
+
+
+@pytest.mark.parametrize("op", ["list", "read"])
+def test_retry_after_in_the_middle(tool, op):
+    """Of a listing's second page, and of an object whose attributes have come."""
+    with Busy() as s3:
+        s3.page = 1
+        for name in ("x", "y"):
+            s3.put(name, b"hello")
+        one = tool(s3)
+        seen = one("stat", "x")
+        s3.times.clear()
+        s3.refusals = [(503, "SlowDown", "0"), (503, "SlowDown", "2")]
+        expect = {key: seen[key] for key in ("size", "version", "mtime_ns")}
+        answer = one("list") if op == "list" else one("read", "x", out="/dev/null", off=0, len=5, expect=expect)
+        assert answer["rc"] == 0 and s3.refusals == []
+        assert 2 <= s3.times[2] - s3.times[1] < 5
+
+
+@pytest.mark.slow
+def test_retry_after_is_bounded(tool):
+    """An hour is not waited for: ten seconds at most each time, then it is an error that says so."""
+    with Busy(*[(503, "SlowDown", "3600")] * 20) as s3:
+        begin = time.monotonic()
+        answer = tool(s3)("stat", "x")
+        assert answer["rc"] < 0 and "503" in answer["why"] and time.monotonic() - begin < 65
+        assert all(later - earlier < 15 for earlier, later in zip(s3.times, s3.times[1:]))
 
 
 # What servers say is wrong
