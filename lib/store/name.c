@@ -39,6 +39,19 @@ int prelux_name_parent(const struct prelux_view *v, const char *object, struct p
   return rc < 0 ? rc : k.obj.type == PRELUX_DIR ? 0 : prelux_problem(why, ENOTDIR, "%.200s is no folder", parent);
 }
 
+bool prelux_name_stays(const struct prelux_view *v, const char *object, uint64_t shape)
+{
+  char parent[PRELUX_OBJECT_MAX + 1];
+  struct prelux_known k;
+  size_t len = prelux_object_parent(object, strlen(object));
+  if (len == 0 || atomic_load(&v->tree->shape) == shape)
+    return true;
+  memcpy(parent, object, len);
+  parent[len] = 0;
+  int rc = prelux_fresh_get(v, parent, 0, true, &k, NULL);
+  return rc == 0 ? k.obj.type == PRELUX_DIR : rc != -ENOENT && rc != -ENOTDIR; /* in doubt the file stays */
+}
+
 /* ---- answers that were lost ---- */
 
 enum op { REMOVE, RMDIR, MKDIR };
@@ -135,6 +148,10 @@ static int rmdir_claimed(struct prelux_claim *c, struct prelux_problem *why)
   if (prelux_dirty_below(c->v->tree, object) || prelux_links_below(c->v->tree, object))
     return prelux_problem(why, ENOTEMPTY, "%.200s: this node has files or links in it", object);
   int rc = carry_out(c->v, RMDIR, object, 0, why);
+  atomic_fetch_add(&c->v->tree->shape, 1);
+  /* A file that was begun meanwhile came first: the folder was not empty. Who begins one from now on finds that it is gone. */
+  if (rc == 0 && prelux_dirty_below(c->v->tree, object) && carry_out(c->v, MKDIR, object, 0755, NULL) == 0)
+    return prelux_problem(why, ENOTEMPTY, "%.200s: files are being written in it", object);
   if (rc == 0 || rc == -ENOENT)
     prelux_name_gone(c->v->tree, object);
   return rc;

@@ -211,6 +211,7 @@ static int move_folder(struct move *m)
     return rc;
   complete(m, target(m), &now);
   now.type = PRELUX_DIR;
+  atomic_fetch_add(&t->shape, 1); /* files begun below it until now go along; who begins one later finds the folder gone */
   forget_below(t, source(m));
   forget_below(t, target(m));
   rc = prelux_dirty_move_below(t, source(m), target(m), m->why);

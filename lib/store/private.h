@@ -405,6 +405,9 @@ bool prelux_stage_publish(const struct prelux_view *v, const char *object, size_
 /* A view of a tree is used for the first time. */
 void prelux_live_begin(struct prelux_view *v);
 
+/* Whoever found the folder of `object` when the tree's shape was that, and has made a file in it since: is the folder still there? (name.c) */
+bool prelux_name_stays(const struct prelux_view *v, const char *object, uint64_t shape);
+
 /* ---- the structs ---- */
 
 struct prelux_tree {
@@ -421,6 +424,7 @@ struct prelux_tree {
   struct prelux_numbers numbers;
   struct prelux_attrs attrs;
   struct prelux_links links;
+  _Atomic uint64_t shape; /* how often a folder was removed or renamed here */
 };
 
 struct prelux_store {

@@ -163,6 +163,37 @@ static void full_index_forgets(void **state)
   prelux_index_writer_free(w);
 }
 
+/* Links are found however full it gets, and are counted in every file that takes its place. */
+static void links_stay(void **state)
+{
+  struct prelux_index_writer *w;
+  struct prelux_index_reader r = {0};
+  struct prelux_attr link = {.type = PRELUX_LINK, .mode = 0777, .size = 4, .ino = 5, .valid_ns = UINT64_MAX}, a;
+  assert_int_equal(prelux_index_writer_create(runtime, 64, 256, &w), 0);
+  for (uint64_t i = 0; i < 20000; i++)
+  {
+    if (i < 20)
+    {
+      char path[32];
+      int n = snprintf(path, sizeof path, "l/%lu", (unsigned long)i);
+      prelux_index_count_links(w, 1);
+      prelux_index_put(w, 1, path, (size_t)n, &link, 99);
+    }
+    put_number(w, i, i);
+  }
+  assert_int_equal(prelux_index_links(&r, runtime), 20);
+  for (unsigned i = 0; i < 20; i++)
+  {
+    char path[32];
+    int n = snprintf(path, sizeof path, "l/%u", i);
+    assert_int_equal(prelux_index_get(&r, runtime, 1, path, (size_t)n, &a), 1);
+    assert_true(a.type == PRELUX_LINK && a.size == 4 && a.ino == 5 && a.valid_ns == UINT64_MAX);
+  }
+  prelux_index_count_links(w, -20);
+  assert_int_equal(prelux_index_links(&r, runtime), 0);
+  prelux_index_writer_free(w);
+}
+
 static void next_daemon_takes_over(void **state)
 {
   struct prelux_index_writer *w, *w2;
@@ -290,7 +321,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
   const struct CMUnitTest tests[] = {T(put_and_get), T(expiry), T(inode_entries), T(grows_under_a_reader), T(full_index_forgets),
-                                     T(next_daemon_takes_over), T(killed_writers_tear_nothing), T(bad_files_are_no_index),
-                                     T(garbage_leads_nowhere)};
+                                     T(links_stay), T(next_daemon_takes_over), T(killed_writers_tear_nothing),
+                                     T(bad_files_are_no_index), T(garbage_leads_nowhere)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

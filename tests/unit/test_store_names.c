@@ -17,8 +17,16 @@ static struct {
   int times;
   int calls;
   unsigned missing; /* caps that the remote lacks */
-  void (*in_list)(void);
+  void (*in_list)(void), (*in_read)(void), (*in_rmdir)(void); /* called once */
 } names;
+
+static void once(void (**hook)(void))
+{
+  void (*call)(void) = *hook;
+  *hook = NULL;
+  if (call)
+    call();
+}
 
 #define REAL faulty.real->ops->write
 #define INJECT(call)                                                                       \
@@ -56,6 +64,7 @@ static int do_mkdir(struct prelux_backend *b, const char *path, uint32_t mode, s
 
 static int do_rmdir(struct prelux_backend *b, const char *path, struct prelux_problem *why)
 {
+  once(&names.in_rmdir);
   INJECT(REAL->rmdir(faulty.real, path, why))
 }
 
@@ -78,10 +87,15 @@ static int put_less(struct prelux_backend *b, const char *path, int fd, uint64_t
 static int list_hooked(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
 {
   int rc = faulty_list(b, path, add, arg, why);
-  void (*hook)(void) = names.in_list;
-  names.in_list = NULL;
-  if (hook)
-    hook(); /* the answer is on its way */
+  once(&names.in_list); /* the answer is on its way */
+  return rc;
+}
+
+static int read_hooked(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,
+                       prelux_read_fn sink, void *arg, struct prelux_problem *why)
+{
+  int rc = faulty_read(b, path, expect, off, len, sink, arg, why);
+  once(&names.in_read);
   return rc;
 }
 
@@ -97,6 +111,7 @@ static int begin(void **state)
   faulty.write.rmdir = do_rmdir;
   faulty.write.set_attr = do_set_attr;
   faulty.ops.list = list_hooked;
+  faulty.ops.read = read_hooked;
   return rc;
 }
 
@@ -374,6 +389,46 @@ static void test_links_below_a_folder_that_moves(void **state)
   assert_int_equal(rig.t->links.count, 2);
 }
 
+static void move_d_to_e(void)
+{
+  assert_int_equal(rename_("d", "e"), 0);
+}
+
+/* The folder is renamed between a writer's look at the file and the row of its staging file. */
+static void test_a_writer_that_comes_too_late(void **state)
+{
+  assert_int_equal(mkdir_("d"), 0);
+  put_text("d/f", "12345");
+  names.in_read = move_d_to_e;
+  assert_int_equal(wopen("d/f", O_RDWR), -ENOENT);
+  assert_int_equal(pending(), 0);
+  assert_string_equal(read_text("e/f"), "12345");
+  int fd = wopen("e/f", O_RDWR | O_APPEND);
+  say(fd, "6");
+  assert_int_equal(wclose(fd), 0);
+  assert_string_equal(remote_text("e/f"), "123456");
+}
+
+static int late;
+
+static void write_in_d(void)
+{
+  late = wopen("d/new", O_WRONLY | O_CREAT);
+}
+
+/* A file is begun in a folder while that is being removed: it was not empty. */
+static void test_a_writer_before_rmdir(void **state)
+{
+  assert_int_equal(mkdir_("d"), 0);
+  names.in_rmdir = write_in_d;
+  assert_int_equal(rmdir_("d"), -ENOTEMPTY);
+  assert_true(late >= 0);
+  say(late, "x");
+  assert_int_equal(wclose(late), 0);
+  assert_string_equal(remote_text("d/new"), "x");
+  assert_true(there("d") && is_listed("d", "new"));
+}
+
 /* A catalogue of the version before is read, with its numbers. */
 static void test_migration(void **state)
 {
@@ -412,7 +467,7 @@ int main(void)
       T(test_lost_answers), T(test_failures_change_nothing), T(test_a_folder_that_cannot_be_renamed),
       T(test_what_was_never_sent_is_not_removed_there), T(test_own_attributes), T(test_a_listing_on_its_way),
       T(test_an_entry_that_goes_takes_the_old_listing_along), T(test_killed_after_the_remote), T(test_links_below_a_folder_that_moves),
-      T(test_migration),
+      T(test_a_writer_that_comes_too_late), T(test_a_writer_before_rmdir), T(test_migration),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
