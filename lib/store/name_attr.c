@@ -154,9 +154,10 @@ static uint64_t follow_cache(struct prelux_tree *t, const char *object, const st
 }
 
 /* Readers see k, laid over version *now. */
-static void publish(struct prelux_tree *t, const char *object, struct prelux_known *k, const struct prelux_object *now)
+static void publish(struct prelux_tree *t, const char *object, struct prelux_known *k, const struct prelux_object *now,
+                    const struct prelux_setattr *set)
 {
-  uint32_t mode = k->obj.mode;
+  uint32_t mode = set->which & PRELUX_SETATTR_MODE ? set->mode : k->obj.mode;
   k->cache_ino = k->obj.type == PRELUX_FILE ? follow_cache(t, object, &k->obj, now, mode & 0111) : 0;
   k->obj = *now;
   k->owned = false;
@@ -189,7 +190,7 @@ static int set_clean(const struct prelux_view *v, const char *object, const stru
   local.which &= PRELUX_SETATTR_MODE | PRELUX_SETATTR_MTIME | OWNERS;
   if (local.which && (rc = prelux_attrs_set(t, object, &now, &local)) < 0)
     return prelux_problem(why, -rc, "attributes of %.200s: %s", object, strerror(-rc));
-  publish(t, object, k, &now);
+  publish(t, object, k, &now, set);
   return 0;
 }
 

@@ -280,6 +280,34 @@ static void test_what_was_never_sent_is_not_removed_there(void **state)
   assert_int_equal(atomic_load(&faulty.puts), 0);
 }
 
+/* The kernel executes the cache file, and the staging file: their x bits follow. */
+static void test_executable(void **state)
+{
+  struct prelux_setattr set = {.which = PRELUX_SETATTR_MODE, .mode = 0755};
+  struct prelux_attr attr;
+  struct stat st;
+  char path[500];
+  for (int i = 0; i < 2; i++) /* kept by the remote, then here */
+  {
+    const char *object = i ? "g" : "f";
+    put_text(object, "12345");
+    assert_string_equal(read_text(object), "12345");
+    snprintf(path, sizeof path, "%s/%s", prelux_tree_root(rig.t), object);
+    assert_true(stat(path, &st) == 0 && (st.st_mode & 0111) == 0);
+    ino_t ino = st.st_ino;
+    assert_int_equal(prelux_store_setattr(&rig.v, &rig.rules, object, &set, &attr, &rig.why), 0);
+    assert_true(stat(path, &st) == 0 && (st.st_mode & 0100) && st.st_ino == ino);
+    assert_true(attr.mode == 0755 && attr.cached && attr.cache_ino == ino);
+    names.missing = PRELUX_CAP_KEEP_MODE | PRELUX_CAP_SET_ATTR;
+  }
+  int fd = wopen("h", O_WRONLY | O_CREAT);
+  assert_int_equal(prelux_store_setattr(&rig.v, &rig.rules, "h", &set, &attr, &rig.why), 0);
+  assert_true(fstat(fd, &st) == 0 && (st.st_mode & 0100));
+  assert_int_equal(wclose(fd), 0);
+  snprintf(path, sizeof path, "%s/h", prelux_tree_root(rig.t));
+  assert_true(stat(path, &st) == 0 && (st.st_mode & 0100));
+}
+
 /* The remote keeps neither mode nor time: this node does, over restarts, until the remote has another version. */
 static void test_own_attributes(void **state)
 {
@@ -465,7 +493,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, tear_down)
       T(test_lost_answers), T(test_failures_change_nothing), T(test_a_folder_that_cannot_be_renamed),
-      T(test_what_was_never_sent_is_not_removed_there), T(test_own_attributes), T(test_a_listing_on_its_way),
+      T(test_what_was_never_sent_is_not_removed_there), T(test_executable), T(test_own_attributes), T(test_a_listing_on_its_way),
       T(test_an_entry_that_goes_takes_the_old_listing_along), T(test_killed_after_the_remote), T(test_links_below_a_folder_that_moves),
       T(test_a_writer_that_comes_too_late), T(test_a_writer_before_rmdir), T(test_migration),
   };
