@@ -24,6 +24,11 @@
 #include "lib/store/private.h"
 
 #define PRELUX_DIRTY_MAX 262144u        /* files being written or waiting to be sent; more: -ENOSPC */
+#define PRELUX_KEPT 1                  /* the loser of a conflict lies beside the winner */
+#define PRELUX_UPLOAD_IDLE_S 86400u    /* an upload that nobody goes on with is removed */
+#define PRELUX_PART_SIZE (16u << 20)   /* of uploads in parts, unless the remote wants others */
+#define PRELUX_PARTS_ABOVE (64u << 20) /* bytes: larger files go in parts where the remote takes them */
+#define PRELUX_PARTS_AT_ONCE 4u
 #define PRELUX_SENDERS_MAX 8u           /* files of one store that are sent at once in the background */
 #define PRELUX_SEND_RETRY_NS 500000000ll /* before the second try; doubles */
 #define PRELUX_SEND_RETRY_MAX_NS 60000000000ll
@@ -54,6 +59,8 @@ struct prelux_stage {
   struct prelux_dirty **by_ino, **by_path, **by_id;
   size_t slots;
   _Atomic size_t count;
+  uint64_t parts_above, part_size; /* PRELUX_PARTS_ABOVE, PRELUX_PART_SIZE; smaller in tests */
+  uint64_t swept;             /* the folder of the remote that was cleaned last, by hash */
   unsigned senders;           /* threads that send in the background */
   uint64_t kicks;             /* how often somebody asked for one */
   uint64_t sent, refused, failed; /* counters */
@@ -126,7 +133,14 @@ void prelux_stage_name(uint64_t ino, char ret[24]);
 int prelux_stage_journal(struct prelux_stage *g, enum prelux_edit_kind kind, struct prelux_pending *row); /* one change */
 int prelux_stage_reopen(const struct prelux_stage *g, uint64_t ino, int flags); /* a descriptor of staging/<ino>, or -errno */
 int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d);       /* READY: to be sent when its turn comes */
-/* Sends d, which is the caller's and READY. 0: the remote has it, d is gone. Else d stays, with the error in its row. */
+/* The loser of a conflict is sent under a name of its own, when its rules say so (on_conflict: keep): 1, *why says which name; 0: they do not, or
+ * that failed. rc: what the first put failed with. */
+int prelux_stage_keep(struct prelux_stage *g, struct prelux_dirty *d, int fd, int rc, struct prelux_problem *why);
+/* One file: parts in parallel where the remote can, else one put. As the backend's put; -EUNKNOWN too. */
+int prelux_stage_upload(struct prelux_stage *g, struct prelux_dirty *d, const char *path, int fd, const struct prelux_able *able,
+                        const struct prelux_put *how, struct prelux_object *ret, struct prelux_problem *why);
+/* Sends d, which is the caller's and READY. 0: the remote has it, d is gone. PRELUX_KEPT: the remote has it under another name, d is gone.
+ * Else d stays, with the error in its row. */
 int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why);
 /* d, the caller's, waits to be sent and may have been already, by a daemon before or with an answer that was lost. If the remote has its
  * bytes, what is written from here on begins from those. -errno: of the journal. */

@@ -53,7 +53,9 @@ int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d)
 static int send_now(struct prelux_stage *g, struct prelux_dirty *d, bool *ret_gone, struct prelux_problem *why)
 {
   int rc = prelux_stage_send(g, d, why);
-  *ret_gone = rc == 0;
+  *ret_gone = rc >= 0;
+  if (rc == PRELUX_KEPT) /* the writer is told, though nothing is lost */
+    return -ESTALE;
   if (rc < 0 && d->row.state == PRELUX_PENDING_READY)
     prelux_stage_enqueue(g, d); /* tried on in the background */
   return rc;

@@ -168,6 +168,8 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
   pthread_cond_init(&g->changed, NULL);
   g->store = s;
   g->slots = SLOTS;
+  g->parts_above = PRELUX_PARTS_ABOVE;
+  g->part_size = PRELUX_PART_SIZE;
   g->by_ino = calloc(SLOTS, sizeof *g->by_ino);
   g->by_path = calloc(SLOTS, sizeof *g->by_path);
   g->by_id = calloc(SLOTS, sizeof *g->by_id);

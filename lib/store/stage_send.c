@@ -127,7 +127,7 @@ static int count_sent(void *arg, uint64_t done)
   return 0;
 }
 
-static int put_once(const struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why)
+static int put_once(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why)
 {
   struct prelux_backend *b = d->tree->backend;
   const struct prelux_backend_write *w = b->ops->write;
@@ -136,8 +136,6 @@ static int put_once(const struct prelux_dirty *d, int fd, struct prelux_object *
   int rc = w && w->able ? w->able(b, &able, why) : -EROFS;
   if (rc == 0 && !(able.caps & PRELUX_CAP_WRITE))
     rc = prelux_problem(why, EROFS, "%.200s: the remote is read-only", d->row.path);
-  if (rc == 0 && d->row.size > able.put_max)
-    rc = prelux_problem(why, EFBIG, "%.200s: the remote takes %llu bytes at most", d->row.path, (unsigned long long)able.put_max);
   if (rc < 0)
     return rc;
   condition(d, &able, &how.cond);
@@ -150,17 +148,16 @@ static int put_once(const struct prelux_dirty *d, int fd, struct prelux_object *
     how.set.which |= PRELUX_SET_MTIME;
   how.set.mode = d->row.mode;
   how.progress = count_sent;
-  how.arg = (void *)d;
+  how.arg = d;
   how.set.mtime_ns = d->row.mtime_ns;
-  rc = w->put(b, d->row.path, fd, d->row.size, &how, ret, why);
-  return rc;
+  return prelux_stage_upload(g, d, d->row.path, fd, &able, &how, ret, why);
 }
 
 /* The object as it now is, or what went wrong; -PRELUX_EUNKNOWN never. */
-static int put(const struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why)
+static int put(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why)
 {
   struct prelux_problem more = {0};
-  int rc = put_once(d, fd, ret, why);
+  int rc = put_once(g, d, fd, ret, why);
   /* A condition that fails at the first try is somebody else's change, were it the same bytes: two nodes that make one lock file. */
   bool maybe_ours = rc == -PRELUX_EUNKNOWN || ((rc == -ESTALE || rc == -EEXIST) && (d->row.tries > 0 || d->resumed));
   if (!maybe_ours)
@@ -268,6 +265,20 @@ int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const s
 
 /* ---- sending ---- */
 
+/* A daemon that died in the middle of a put may have left parts or a temporary name there. */
+static void sweep(struct prelux_stage *g, const struct prelux_dirty *d)
+{
+  struct prelux_backend *b = d->tree->backend;
+  size_t len = prelux_object_parent(d->row.path, strlen(d->row.path));
+  uint64_t folder = prelux_store_hash(d->row.path, len, (uint64_t)d->tree->id);
+  pthread_mutex_lock(&g->lock);
+  bool done = g->swept == folder;
+  g->swept = folder;
+  pthread_mutex_unlock(&g->lock);
+  if (!done && b->ops->write && b->ops->write->clean)
+    b->ops->write->clean(b, d->row.path, PRELUX_UPLOAD_IDLE_S, NULL);
+}
+
 /* What another try will not change. */
 static bool final(int err)
 {
@@ -321,12 +332,35 @@ static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, con
     g->store->refused_fn(g->store->refused_arg, d->tree, d->row.path, err, why);
 }
 
+/* The remote has a copy beside it; the path itself shows what somebody else has put there. */
+static int kept(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_problem *said, struct prelux_problem *why)
+{
+  if (g->store->refused_fn)
+    g->store->refused_fn(g->store->refused_arg, d->tree, d->row.path, -ESTALE, said);
+  if (why)
+    *why = *said;
+  pthread_mutex_lock(&g->lock);
+  g->failed++;
+  pthread_mutex_unlock(&g->lock);
+  int rc = prelux_stage_discard(g, d);
+  if (rc < 0)
+    put_off(g, d, -ESTALE, said);
+  return rc < 0 ? -ESTALE : PRELUX_KEPT;
+}
+
 int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why)
 {
   struct prelux_problem mine = {0};
   struct prelux_object obj = {0};
   int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY);
-  int rc = fd < 0 ? prelux_problem(&mine, -fd, "staging file of %.200s: %s", d->row.path, strerror(-fd)) : put(d, fd, &obj, &mine);
+  if (d->resumed)
+    sweep(g, d);
+  int rc = fd < 0 ? prelux_problem(&mine, -fd, "staging file of %.200s: %s", d->row.path, strerror(-fd)) : put(g, d, fd, &obj, &mine);
+  if (fd >= 0 && (rc == -ESTALE || rc == -EEXIST) && prelux_stage_keep(g, d, fd, rc, &mine) == 1)
+  {
+    prelux_os.close(fd);
+    return kept(g, d, &mine, why);
+  }
   if (rc == 0 && !obj.version[0])
     rc = d->tree->backend->ops->stat(d->tree->backend, d->row.path, &obj, &mine);
   if (fd >= 0)
@@ -363,7 +397,10 @@ static enum outcome send_queued(struct prelux_stage *g, struct prelux_dirty *d, 
     *next_ns = !*next_ns || d->row.next_ns < *next_ns ? d->row.next_ns : *next_ns;
     return LATER;
   }
-  if (prelux_stage_send(g, d, &why) == 0)
+  int rc = prelux_stage_send(g, d, &why);
+  if (rc == PRELUX_KEPT)
+    prelux_warn("%s", why.text);
+  if (rc >= 0)
     return SENT;
   prelux_warn("%s: %s", d->row.state == PRELUX_PENDING_READY ? "not sent yet" : "not sent", why.text);
   return d->row.state == PRELUX_PENDING_READY ? AGAIN : REFUSED;

@@ -26,7 +26,7 @@
 #include "lib/index/writer.h"
 #include "lib/store/stage.h"
 
-enum fault { NO_FAULT, FAIL_EIO, FAIL_EACCES, LOSE_BEFORE, LOSE_AFTER, CHANGE_BEFORE };
+enum fault { NO_FAULT, FAIL_EIO, FAIL_EACCES, LOSE_BEFORE, LOSE_AFTER, CHANGE_BEFORE, FAIL_EACCES_LATER };
 
 static struct faulty {
   struct prelux_backend base;
@@ -35,7 +35,8 @@ static struct faulty {
   struct prelux_backend *real;
   atomic_int fault;  /* enum fault, of the next `times` puts */
   atomic_int times;
-  atomic_int puts;
+  atomic_int puts, parts, aborts;
+  atomic_int fault_part; /* FAIL_EIO: of the third part; LOSE_AFTER: of complete */
 } faulty;
 
 static struct {
@@ -93,7 +94,12 @@ static inline int faulty_read(struct prelux_backend *b, const char *path, const 
 
 static inline int faulty_able(struct prelux_backend *b, struct prelux_able *ret, struct prelux_problem *why)
 {
-  return faulty.real->ops->write->able(faulty.real, ret, why);
+  int rc = faulty.real->ops->write->able(faulty.real, ret, why);
+  ret->caps |= PRELUX_CAP_MULTIPART;
+  ret->part_min = 1;
+  ret->part_max = 1 << 30;
+  ret->parts_max = 10000;
+  return rc;
 }
 
 static inline int faulty_put(struct prelux_backend *b, const char *path, int fd, uint64_t size, const struct prelux_put *how,
@@ -101,6 +107,8 @@ static inline int faulty_put(struct prelux_backend *b, const char *path, int fd,
 {
   enum fault fault = atomic_fetch_sub(&faulty.times, 1) > 0 ? (enum fault)atomic_load(&faulty.fault) : NO_FAULT;
   atomic_fetch_add(&faulty.puts, 1);
+  if (fault == FAIL_EACCES_LATER && strstr(path, ".conflict-"))
+    return prelux_problem(why, EACCES, "injected");
   if (fault == FAIL_EIO || fault == FAIL_EACCES)
     return prelux_problem(why, fault == FAIL_EIO ? EIO : EACCES, "injected");
   if (fault == LOSE_BEFORE)
@@ -109,6 +117,58 @@ static inline int faulty_put(struct prelux_backend *b, const char *path, int fd,
     put_text(path, "somebody else's");
   int rc = faulty.real->ops->write->put(faulty.real, path, fd, size, how, ret, why);
   return fault == LOSE_AFTER && rc == 0 ? prelux_problem(why, PRELUX_EUNKNOWN, "injected: the answer is lost") : rc;
+}
+
+/* Uploads in parts, which the real backend does not have: each is a file in rig.top, whose name is the token. */
+static inline int faulty_begin(struct prelux_backend *b, const char *path, uint64_t part_size, const struct prelux_set *set,
+                               char token[PRELUX_TOKEN_MAX], struct prelux_problem *why)
+{
+  snprintf(token, PRELUX_TOKEN_MAX, "%s/upload-%llu-XXXXXX", rig.top, (unsigned long long)part_size);
+  int fd = mkstemp(token);
+  return fd < 0 ? -EIO : close(fd);
+}
+
+static inline int faulty_part(struct prelux_backend *b, const char *path, const char *token, unsigned n, int fd, uint64_t off, uint64_t len,
+                              char tag[PRELUX_TAG_MAX], struct prelux_problem *why)
+{
+  if (atomic_fetch_add(&faulty.parts, 1) == 2 && atomic_load(&faulty.fault_part) == FAIL_EIO)
+    return prelux_problem(why, EIO, "injected");
+  const char *size = strstr(token, "upload-");
+  char *buf = malloc(len);
+  int to = open(token, O_WRONLY);
+  bool good = to >= 0 && pread(fd, buf, len, (off_t)off) == (ssize_t)len &&
+              pwrite(to, buf, len, (off_t)(n * strtoull(size + 7, NULL, 10))) == (ssize_t)len;
+  if (to >= 0)
+    close(to);
+  free(buf);
+  snprintf(tag, PRELUX_TAG_MAX, "tag%u", n);
+  return good ? 0 : prelux_problem(why, EIO, "upload %s", token);
+}
+
+static inline int faulty_complete(struct prelux_backend *b, const char *path, const char *token, const struct prelux_part *parts, size_t n,
+                                  uint64_t size, const struct prelux_put *how, struct prelux_object *ret, struct prelux_problem *why)
+{
+  char tag[PRELUX_TAG_MAX];
+  for (unsigned i = 0; i < n; i++)
+  {
+    snprintf(tag, sizeof tag, "tag%u", i);
+    if (parts[i].n != i || strcmp(parts[i].tag, tag) != 0)
+      return prelux_problem(why, EINVAL, "part %u", i);
+  }
+  int fd = open(token, O_RDONLY);
+  int rc = fd < 0 ? -ENXIO : faulty.real->ops->write->put(faulty.real, path, fd, size, how, ret, why);
+  if (fd >= 0)
+    close(fd);
+  if (rc == 0)
+    unlink(token);
+  return rc == 0 && atomic_load(&faulty.fault_part) == LOSE_AFTER ? prelux_problem(why, PRELUX_EUNKNOWN, "injected: the answer is lost") : rc;
+}
+
+static inline int faulty_abort(struct prelux_backend *b, const char *path, const char *token, struct prelux_problem *why)
+{
+  atomic_fetch_add(&faulty.aborts, 1);
+  unlink(token);
+  return 0;
 }
 
 static inline int rig_open(void)
@@ -152,7 +212,8 @@ static inline int set_up(void **state)
   struct prelux_conf_backend conf = {.name = (char *)"b", .type = (char *)"file", .values = &value, .n_values = 1};
   memset(&faulty, 0, sizeof faulty);
   assert_int_equal(prelux_backend_find("file")->create(&conf, NULL, &faulty.real, &rig.why), 0);
-  faulty.write = (struct prelux_backend_write){.able = faulty_able, .put = faulty_put};
+  faulty.write = (struct prelux_backend_write){.able = faulty_able, .put = faulty_put, .begin = faulty_begin, .part = faulty_part, .complete = faulty_complete,
+                                                .abort = faulty_abort};
   faulty.ops = (struct prelux_backend_ops){.type = "file", .caps = faulty.real->ops->caps, .stat = faulty_stat, .list = faulty_list,
                                            .read = faulty_read, .write = &faulty.write};
   faulty.base.ops = &faulty.ops;

@@ -206,6 +206,157 @@ static void test_name_is_never_gone(void **state)
   }
 }
 
+/* ---- what goes to the remote, and how ---- */
+
+static void work_off(void)
+{
+  while (prelux_stage_work(rig.g, &(int64_t){0}) == 1)
+    ;
+}
+
+static int uploads_left(void)
+{
+  int n = 0;
+  char command[400];
+  snprintf(command, sizeof command, "ls '%s' | grep -c upload-", rig.top);
+  FILE *f = popen(command, "r");
+  assert_int_equal(fscanf(f, "%d", &n), 1);
+  pclose(f);
+  return n;
+}
+
+static void fill_with(int fd, size_t size)
+{
+  char *buf = malloc(size);
+  for (size_t i = 0; i < size; i++)
+    buf[i] = (char)('a' + i % 23);
+  assert_int_equal(write(fd, buf, size), size);
+  free(buf);
+}
+
+static void check_remote(const char *name, size_t size)
+{
+  struct stat st;
+  char path[600], got[4096];
+  snprintf(path, sizeof path, "%s/%s", rig.remote, name);
+  int fd = open(path, O_RDONLY);
+  assert_true(fd >= 0 && fstat(fd, &st) == 0 && (size_t)st.st_size == size);
+  for (size_t at = 0; at < size;)
+  {
+    ssize_t n = read(fd, got, sizeof got);
+    assert_true(n > 0);
+    for (ssize_t i = 0; i < n; i++)
+      if (got[i] != (char)('a' + (at + (size_t)i) % 23))
+        fail_msg("byte %zu", at + (size_t)i);
+    at += (size_t)n;
+  }
+  close(fd);
+}
+
+static void test_parts(void **state)
+{
+  rig.g->parts_above = 1000000;
+  rig.g->part_size = 300000;
+  size_t size = (size_t)rig.g->part_size * 9 + 12345;
+  int fd = wopen("big", O_WRONLY | O_CREAT);
+  fill_with(fd, size);
+  assert_int_equal(wclose(fd), 0);
+  assert_int_equal(atomic_load(&faulty.parts), 10);
+  assert_int_equal(atomic_load(&faulty.puts), 0);
+  check_remote("big", size);
+  assert_int_equal(pending(), 0);
+  /* A part that fails: nothing is left, and the next try sends all. */
+  atomic_store(&faulty.parts, 0);
+  atomic_store(&faulty.fault_part, FAIL_EIO);
+  fd = wopen("bad", O_WRONLY | O_CREAT);
+  fill_with(fd, size);
+  assert_int_equal(wclose(fd), -EIO);
+  assert_int_equal(atomic_load(&faulty.aborts), 1);
+  assert_null(remote_text("bad"));
+  assert_int_equal(uploads_left(), 0);
+  atomic_store(&faulty.fault_part, NO_FAULT);
+  prelux_store_hurry(rig.s);
+  work_off();
+  check_remote("bad", size);
+  /* The answer to the last step is lost: the remote is looked at. */
+  atomic_store(&faulty.fault_part, LOSE_AFTER);
+  fd = wopen("lost", O_WRONLY | O_CREAT);
+  fill_with(fd, size);
+  assert_int_equal(wclose(fd), 0);
+  check_remote("lost", size);
+  assert_int_equal(pending(), 0);
+}
+
+static void test_parts_of_the_dead(void **state)
+{
+  const uint64_t part = 300000;
+  char token[PRELUX_TOKEN_MAX], tag[PRELUX_TAG_MAX];
+  rig.rules.async = true;
+  int fd = wopen("big", O_WRONLY | O_CREAT);
+  fill_with(fd, (size_t)part * 2);
+  uint64_t ino = number_of(fd);
+  assert_int_equal(wclose(fd), 0);
+  /* As a daemon that dies after the first part. */
+  struct prelux_dirty *d = prelux_dirty_take_ino(rig.g, ino);
+  fd = prelux_stage_reopen(rig.g, ino, O_RDONLY);
+  assert_int_equal(faulty_begin(NULL, "big", part, NULL, token, &rig.why), 0);
+  assert_int_equal(faulty_part(NULL, "big", token, 0, fd, 0, part, tag, &rig.why), 0);
+  close(fd);
+  d->row.upload = strdup(token);
+  assert_int_equal(prelux_stage_journal(rig.g, PRELUX_EDIT_SET, &d->row), 0);
+  prelux_dirty_give(rig.g, d);
+  rig_close();
+  memset(&rig.reader, 0, sizeof rig.reader);
+  assert_int_equal(rig_open(), 0);
+  work_off();
+  check_remote("big", (size_t)part * 2);
+  assert_int_equal(atomic_load(&faulty.aborts), 1);
+  assert_int_equal(uploads_left(), 0);
+  assert_int_equal(pending(), 0);
+}
+
+static const char *conflict_copy(void)
+{
+  static char name[300];
+  char command[400];
+  snprintf(command, sizeof command, "cd '%s' && ls | grep conflict", rig.remote);
+  FILE *f = popen(command, "r");
+  name[0] = 0;
+  if (fscanf(f, "%299s", name) != 1)
+    name[0] = 0;
+  pclose(f);
+  return name;
+}
+
+static void test_loser_is_kept(void **state)
+{
+  rig.rules.on_conflict = PRELUX_CONFLICT_KEEP;
+  put_text("f", "base");
+  int fd = wopen("f", O_WRONLY | O_APPEND);
+  say(fd, "+mine");
+  put_text("f", "theirs");
+  assert_int_equal(wclose(fd), -ESTALE); /* told */
+  assert_string_equal(remote_text("f"), "theirs");
+  assert_string_equal(read_text("f"), "theirs");
+  const char *copy = conflict_copy();
+  assert_memory_equal(copy, "f.conflict-", 11);
+  assert_string_equal(remote_text(copy), "base+mine");
+  assert_string_equal(read_text(copy), "base+mine");
+  assert_int_equal(pending(), 0);
+  /* What cannot be kept there is kept here. */
+  char path[600];
+  snprintf(path, sizeof path, "%s/%s", rig.remote, copy);
+  unlink(path);
+  fd = wopen("f", O_WRONLY | O_APPEND);
+  say(fd, "+again");
+  put_text("f", "theirs again");
+  atomic_store(&faulty.fault, FAIL_EACCES_LATER);
+  atomic_store(&faulty.times, 100);
+  assert_int_equal(wclose(fd), -ESTALE);
+  atomic_store(&faulty.times, 0);
+  assert_int_equal(pending(), 1);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -214,6 +365,9 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_waiting_and_refused, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_restart, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_without_a_name, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_parts, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_parts_of_the_dead, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_loser_is_kept, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_name_is_never_gone, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

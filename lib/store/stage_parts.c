@@ -1,0 +1,149 @@
+/* Uploads in parts. A large file goes as parts, several at once, each read from the file as it is sent: memory does not grow with the file. The
+ * token of an upload stands in the journal before the first part is sent; a daemon that finds one there gives that upload up and begins
+ * anew, so that nothing of a dead one stays on the remote. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "lib/store/stage.h"
+
+struct parts {
+  struct prelux_dirty *d;
+  struct prelux_backend *b;
+  const char *path, *token;
+  int fd;
+  uint64_t size, part_size;
+  struct prelux_part *list;
+  size_t n;
+  const struct prelux_put *how;
+  _Atomic size_t next;
+  _Atomic uint64_t done;
+  pthread_mutex_t lock; /* guards err, why */
+  int err;
+  struct prelux_problem why;
+};
+
+static void fail(struct parts *p, int err, const struct prelux_problem *why)
+{
+  pthread_mutex_lock(&p->lock);
+  if (p->err == 0)
+  {
+    p->err = err;
+    p->why = *why;
+  }
+  pthread_mutex_unlock(&p->lock);
+  atomic_store(&p->next, p->n); /* the others begin no more */
+}
+
+static void *send_parts(void *arg)
+{
+  struct parts *p = arg;
+  for (size_t i; (i = atomic_fetch_add(&p->next, 1)) < p->n;)
+  {
+    struct prelux_problem why = {0};
+    uint64_t off = i * p->part_size, len = p->size - off < p->part_size ? p->size - off : p->part_size;
+    p->list[i].n = (unsigned)i;
+    int rc = p->b->ops->write->part(p->b, p->path, p->token, (unsigned)i, p->fd, off, len, p->list[i].tag, &why);
+    uint64_t done = atomic_fetch_add(&p->done, len) + len;
+    if (rc == 0 && p->how->progress)
+      rc = p->how->progress(p->how->arg, done);
+    if (rc < 0)
+    {
+      fail(p, rc, &why);
+      break;
+    }
+  }
+  return NULL;
+}
+
+static int send_all(struct parts *p)
+{
+  pthread_t helpers[PRELUX_PARTS_AT_ONCE - 1];
+  unsigned n = 0;
+  pthread_attr_t attr;
+  pthread_attr_init(&attr);
+  pthread_attr_setstacksize(&attr, 512u << 10);
+  while (n < PRELUX_PARTS_AT_ONCE - 1 && n + 1 < p->n && pthread_create(&helpers[n], &attr, send_parts, p) == 0)
+    n++;
+  pthread_attr_destroy(&attr);
+  send_parts(p); /* without helpers too */
+  while (n > 0)
+    pthread_join(helpers[--n], NULL);
+  return p->err;
+}
+
+/* The row says that this upload is under way; NULL: none. */
+static int note(struct prelux_stage *g, struct prelux_dirty *d, const char *token)
+{
+  struct prelux_pending next = d->row;
+  char *old = d->row.upload;
+  next.upload = token ? strdup(token) : NULL;
+  int rc = token && !next.upload ? -ENOMEM : prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
+  if (rc < 0)
+  {
+    free(next.upload);
+    return rc;
+  }
+  prelux_dirty_becomes(g, d, &next);
+  free(old);
+  return 0;
+}
+
+static uint64_t size_of_parts(uint64_t part, uint64_t size, const struct prelux_able *able)
+{
+  part = part < able->part_min ? able->part_min : part;
+  while (able->parts_max && size / part >= able->parts_max)
+    part *= 2;
+  return part > able->part_max ? able->part_max : part;
+}
+
+static int in_parts(struct prelux_stage *g, struct parts *p, struct prelux_object *ret, struct prelux_problem *why)
+{
+  const struct prelux_backend_write *w = p->b->ops->write;
+  char token[PRELUX_TOKEN_MAX];
+  int rc = w->begin(p->b, p->path, p->part_size, &p->how->set, token, why);
+  if (rc < 0)
+    return rc;
+  p->token = token;
+  rc = note(g, p->d, token);
+  if (rc == 0 && (rc = send_all(p)) < 0 && why)
+    *why = p->why;
+  bool whole = rc == 0;
+  if (whole)
+    rc = w->complete(p->b, p->path, token, p->list, p->n, p->size, p->how, ret, why);
+  if (rc < 0 && rc != -PRELUX_EUNKNOWN && rc != -ENXIO)
+    w->abort(p->b, p->path, token, NULL);
+  if (whole && rc == -ENXIO)
+    rc = -PRELUX_EUNKNOWN; /* it is gone: completed, perhaps */
+  if (note(g, p->d, NULL) < 0)
+    prelux_warn("journal of %s cannot be written", g->store->dir); /* the next try gives the upload up once more */
+  return rc;
+}
+
+int prelux_stage_upload(struct prelux_stage *g, struct prelux_dirty *d, const char *path, int fd, const struct prelux_able *able,
+                        const struct prelux_put *how, struct prelux_object *ret, struct prelux_problem *why)
+{
+  struct prelux_backend *b = d->tree->backend;
+  struct parts p = {.d = d, .b = b, .path = path, .fd = fd, .size = d->row.size, .how = how};
+  bool can = (able->caps & PRELUX_CAP_MULTIPART) && d->row.size > g->parts_above;
+  if (d->row.upload && b->ops->write->abort && b->ops->write->abort(b, d->row.path, d->row.upload, NULL) == 0)
+    note(g, d, NULL);
+  if (!can)
+    return d->row.size > able->put_max
+               ? prelux_problem(why, EFBIG, "%.200s: the remote takes %llu bytes at most", path, (unsigned long long)able->put_max)
+               : b->ops->write->put(b, path, fd, d->row.size, how, ret, why);
+  p.part_size = size_of_parts(g->part_size, p.size, able);
+  p.n = (size_t)((p.size + p.part_size - 1) / p.part_size);
+  if (able->parts_max && p.n > able->parts_max)
+    return prelux_problem(why, EFBIG, "%.200s: more than %llu parts", path, (unsigned long long)able->parts_max);
+  p.list = calloc(p.n, sizeof *p.list);
+  if (!p.list)
+    return prelux_problem(why, ENOMEM, "no memory");
+  pthread_mutex_init(&p.lock, NULL);
+  int rc = in_parts(g, &p, ret, why);
+  pthread_mutex_destroy(&p.lock);
+  free(p.list);
+  return rc;
+}
