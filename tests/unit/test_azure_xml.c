@@ -28,6 +28,10 @@ static int note(void *arg, const struct prelux_azure_entry *e)
   assert_int_equal(strlen(e->name), e->name_len);
   snprintf(s->text + at, sizeof(s->text) - at, "%s%s%s %lld %s %s;", e->name, e->prefix ? " P" : "", e->folder ? " D" : "",
            e->size == UINT64_MAX ? -1 : (long long)e->size, e->etag, e->md5);
+  at = strlen(s->text);
+  if (e->mode || e->has_mtime || e->pending)
+    snprintf(s->text + at, sizeof(s->text) - at, " %o %lld%s;", (unsigned)e->mode, e->has_mtime ? (long long)e->kept_mtime_ns : 0,
+             e->pending ? " pending" : "");
   return s->stop_after && --s->stop_after == 0 ? -EINTR : 0;
 }
 
@@ -63,6 +67,11 @@ static void pages(void **state)
        "a/d/ P -1  ;x D 7 0x1 ;", NULL},
       {PAGE("<Blob><Name Encoded=\"true\">%01a%2525%0a</Name><Properties/><Metadata><hdi_isfolder>true</hdi_isfolder></Metadata></Blob>", ""),
        "\x01" "a%25\n D -1  ;", NULL},
+      {PAGE("<Blob><Name>a</Name><Metadata><Permissions>33261</Permissions><modtime>-7</modtime></Metadata></Blob>"
+            "<Blob><Name>b</Name><Properties><CopyStatus>pending</CopyStatus></Properties></Blob>"
+            "<Blob><Name>c</Name><Properties><CopyStatus>success</CopyStatus><modtime>5</modtime></Properties><Metadata><modtime>x</modtime>"
+            "<permissions>rw</permissions></Metadata></Blob>", ""),
+       "a -1  ; 755 -7;b -1  ; 0 0 pending;c -1  ;", NULL},
       /* Places count, not names. */
       {PAGE("<Blob><Name>a</Name><Other><Name>b</Name><Etag>no</Etag><Blob><Name>c</Name></Blob></Other><Properties><Etag>\"q\"</Etag>"
             "</Properties><Metadata><Etag>no</Etag><Name>no</Name></Metadata><Tags><TagSet/></Tags></Blob>", ""),
