@@ -120,6 +120,7 @@ static int open_store(struct prelux_stores *s, const struct prelux_conf *conf, c
         .dir = dir,
         .single = single,
         .max_size = conf->cache_max_size,
+        .staging_size = conf->cache_staging,
         .high = conf->cache_high,
         .low = conf->cache_low,
         .min_free_bytes = conf->min_free_bytes,

@@ -102,6 +102,7 @@ struct prelux_conf {
   char *cache_dir;         /* NULL: choose (DESIGN 6 "Places") */
   uint64_t cache_max_size; /* 0: half of the file system */
   double cache_high, cache_low;
+  uint64_t cache_staging;  /* 0: as cache_max_size */
   double min_free_share;   /* 0 when given in bytes */
   uint64_t min_free_bytes;
   /* others */

@@ -69,6 +69,9 @@ const struct prelux_conf_key prelux_conf_keys[] = {
     {AT_CACHE, .name = "min_free", .type = PRELUX_T_SHARE_OR_SIZE, .fallback = "5%",
      .help = "Free space to leave on the file system: a share or a size."},
 
+    {AT_CACHE, .name = "staging", .type = PRELUX_T_SIZE, .choices = "1MiB..1EiB", .sample = "50GiB",
+     .help = "Most that waits to be sent; above it opening for writing waits 10 s for room, then gives ENOSPC. Default: max_size."},
+
     {AT_LOG, .name = "level", .type = PRELUX_T_ENUM, .choices = "error|warn|info|debug", .fallback = "info",
      .help = "How much is logged; PRELUX_LOG wins over it."},
     {AT_LOG, .name = "file", .type = PRELUX_T_PATH, .sample = "~/prelux.log",
@@ -99,12 +102,13 @@ const struct prelux_conf_key prelux_conf_keys[] = {
     {AT_MAPPING, .name = "write", .type = PRELUX_T_ENUM, .choices = "off|sync|async", .fallback = "off",
      .help = "off: read-only (EROFS); sync: the last close returns when the remote has the bytes; async: when they are safe on this "
              "node."},
-    {AT_MAPPING, .name = "async_durable", .type = PRELUX_T_ENUM, .choices = "crash|power", .fallback = "crash", .later = true,
+    {AT_MAPPING, .name = "async_durable", .type = PRELUX_T_ENUM, .choices = "crash|power", .fallback = "crash",
      .help = "What an asynchronous close survives without fsync: the death of every process, or a power cut too."},
     {AT_MAPPING, .name = "held", .type = PRELUX_T_ENUM, .choices = "publish|wait", .fallback = "publish", .later = true,
      .help = "wait: a close waits until nobody on the node writes to the file any more."},
     {AT_MAPPING, .name = "on_conflict", .type = PRELUX_T_ENUM, .choices = "overwrite|fail|keep", .fallback = "fail",
-     .later = true, .help = "The remote changed since a writer began from it."},
+     .help = "The remote changed since a writer began from it. fail: close gives ESTALE, or `prelux pending` shows it; keep: the same, and the "
+             "bytes go beside it as NAME.conflict-NODE-TIME."},
     {AT_MAPPING, .name = "on_crash", .type = PRELUX_T_ENUM, .choices = "recover|publish", .fallback = "recover", .later = true,
      .help = "What a writer killed by SIGKILL or a fault leaves: kept as recovered, or published."},
 

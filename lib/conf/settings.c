@@ -19,6 +19,7 @@ static const struct member {
     {"grace", offsetof(struct prelux_conf, grace_ns), PRELUX_AT_TOP, NUMBER},
     {"dir", offsetof(struct prelux_conf, cache_dir), PRELUX_AT_CACHE, TEXT},
     {"max_size", offsetof(struct prelux_conf, cache_max_size), PRELUX_AT_CACHE, NUMBER},
+    {"staging", offsetof(struct prelux_conf, cache_staging), PRELUX_AT_CACHE, NUMBER},
     {"high", offsetof(struct prelux_conf, cache_high), PRELUX_AT_CACHE, SHARE},
     {"low", offsetof(struct prelux_conf, cache_low), PRELUX_AT_CACHE, SHARE},
     {"min_free", offsetof(struct prelux_conf, min_free_share), PRELUX_AT_CACHE, SHARE},

@@ -324,6 +324,8 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
     rc = prelux_problem(why, EROFS, "backends of type %s are read-only", v->backend->ops->type);
   if (rc == 0 && rules->off)
     rc = prelux_problem(why, EROFS, "the mapping is read-only: its configuration does not say write: sync or async");
+  if (rc == 0)
+    rc = prelux_stage_room(g, why);
   if (rc == 0 && (flags & O_TMPFILE) == O_TMPFILE)
     rc = open_nameless(&o, &d);
   for (int again = 0; rc == 0 && !d; again++)

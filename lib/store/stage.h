@@ -24,6 +24,7 @@
 #include "lib/store/private.h"
 
 #define PRELUX_DIRTY_MAX 262144u        /* files being written or waiting to be sent; more: -ENOSPC */
+#define PRELUX_STAGE_WAIT_NS 10000000000ll
 #define PRELUX_KEPT 1                  /* the loser of a conflict lies beside the winner */
 #define PRELUX_UPLOAD_IDLE_S 86400u    /* an upload that nobody goes on with is removed */
 #define PRELUX_PART_SIZE (16u << 20)   /* of uploads in parts, unless the remote wants others */
@@ -60,6 +61,8 @@ struct prelux_stage {
   size_t slots;
   _Atomic size_t count;
   uint64_t parts_above, part_size; /* PRELUX_PARTS_ABOVE, PRELUX_PART_SIZE; smaller in tests */
+  uint64_t room;              /* bytes that may wait to be sent */
+  int64_t room_wait_ns;       /* how long an open waits for some; PRELUX_STAGE_WAIT_NS */
   uint64_t swept;             /* the folder of the remote that was cleaned last, by hash */
   unsigned senders;           /* threads that send in the background */
   uint64_t kicks;             /* how often somebody asked for one */
@@ -145,6 +148,8 @@ int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct pre
 /* d, the caller's, waits to be sent and may have been already, by a daemon before or with an answer that was lost. If the remote has its
  * bytes, what is written from here on begins from those. -errno: of the journal. */
 int prelux_stage_resolve(struct prelux_stage *g, struct prelux_dirty *d);
+/* Back-pressure: waits, not for long, until less waits to be sent than may. 0 or -ENOSPC. */
+int prelux_stage_room(struct prelux_stage *g, struct prelux_problem *why);
 /* Gives staging/<ino> its name in the tree, as clean and of version obj. d is the caller's, and gone on success. */
 int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_problem *why);
 

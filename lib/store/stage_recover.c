@@ -170,6 +170,8 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
   g->slots = SLOTS;
   g->parts_above = PRELUX_PARTS_ABOVE;
   g->part_size = PRELUX_PART_SIZE;
+  g->room = s->opts.staging_size ? s->opts.staging_size : s->max_bytes ? s->max_bytes : UINT64_MAX;
+  g->room_wait_ns = PRELUX_STAGE_WAIT_NS;
   g->by_ino = calloc(SLOTS, sizeof *g->by_ino);
   g->by_path = calloc(SLOTS, sizeof *g->by_path);
   g->by_id = calloc(SLOTS, sizeof *g->by_id);

@@ -28,6 +28,7 @@ struct prelux_store_opts {
   const char *dir;         /* absolute; made when missing (0700) */
   bool single;             /* the store is one tree: D itself is the data folder */
   uint64_t max_size;       /* bytes by st_blocks; 0: half of the file system */
+  uint64_t staging_size;   /* most bytes that wait to be sent; 0: as max_size */
   double high, low;        /* watermarks, shares of max_size */
   uint64_t min_free_bytes; /* floor of free space; 0: none */
   double min_free_share;
@@ -62,6 +63,8 @@ struct prelux_view {
   uint32_t freshness; /* enum prelux_freshness */
   uint64_t max_age_ns, negative_age_ns;
   uint32_t file_mode, dir_mode;
+  const char *root; /* an object that is a folder even when the remote knows nothing of it, or NULL: the root of a mapping that is
+                     * written, where folders are what keys begin with. Borrowed; set by hand */
 };
 void prelux_view_init(struct prelux_view *v, struct prelux_tree *t, uint32_t freshness, uint64_t max_age_ns,
                       uint64_t negative_age_ns, uint32_t file_mode, uint32_t dir_mode);

@@ -139,7 +139,8 @@ def test_nothing_acknowledged_is_lost(prelux, how):
     start_daemon(node)
     done = prelux.cli("flush", "--timeout", "60", check=False, timeout=120)
     truth = {name: data for writer in writers for name, data in writer.truth.items()}
-    found = {path.name: path.read_bytes() for path in source.iterdir()}
+    # What a put left that was killed in the middle no reader sees, and the next upload after a death removes.
+    found = {path.name: path.read_bytes() for path in source.iterdir() if not path.name.startswith(".prelux~put-")}
     print(f"{KILLS} kills, {sum(w.done for w in writers)} changes, {sum(w.lost for w in writers)} answers lost, {len(truth)} files")
     assert done.returncode == 0, done.stderr
     bad = {name for name in truth if found.get(name) != truth[name]}

@@ -357,6 +357,40 @@ static void test_loser_is_kept(void **state)
   assert_int_equal(pending(), 1);
 }
 
+static void *send_soon(void *arg)
+{
+  nanosleep(&(struct timespec){0, 100000000}, NULL);
+  work_off();
+  return NULL;
+}
+
+static void test_quota(void **state)
+{
+  pthread_t sender;
+  struct prelux_owed_sum sum;
+  rig.rules.async = true;
+  rig.g->room = 1000;
+  rig.g->room_wait_ns = 50000000;
+  int fd = wopen("a", O_WRONLY | O_CREAT), open_before = wopen("b", O_WRONLY | O_CREAT);
+  fill_with(fd, 1000);
+  assert_int_equal(wclose(fd), 0);
+  prelux_store_owed_sum(rig.s, &sum);
+  assert_true(sum.bytes == 1000 && sum.files[PRELUX_OWED_WAITING] == 1 && sum.files[PRELUX_OWED_OPEN] == 1);
+  assert_int_equal(wopen("c", O_WRONLY | O_CREAT), -ENOSPC);
+  assert_non_null(strstr(rig.why.text, "cache.staging"));
+  say(open_before, "goes on");
+  assert_int_equal(wclose(open_before), 0);
+  rig.g->room_wait_ns = 5000000000;
+  pthread_create(&sender, NULL, send_soon, NULL);
+  fd = wopen("c", O_WRONLY | O_CREAT); /* waits for the sender */
+  pthread_join(sender, NULL);
+  assert_true(fd >= 0);
+  assert_int_equal(wclose(fd), 0);
+  work_off();
+  assert_int_equal(pending(), 0);
+  check_remote("a", 1000);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -368,6 +402,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_parts, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_parts_of_the_dead, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_loser_is_kept, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_quota, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_name_is_never_gone, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
