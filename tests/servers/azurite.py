@@ -28,6 +28,8 @@ from pathlib import Path
 from .base import LOOPBACK, Server, ServerError, free_port, installing, run_by_hand
 
 VERSION = "3.37.0"
+# Later ones want packages that a registry may not have yet, or a Node later than that of Debian 12.
+PINNED = {"applicationinsights": "3.16.0", "https-proxy-agent": "7.0.6", "http-proxy-agent": "7.0.2"}
 API_VERSION = "2021-12-02"
 INSTALL_SECONDS = 600
 CACHE = Path(__file__).resolve().parent / ".cache" / "azurite"
@@ -52,7 +54,7 @@ def _install():
         return
     if not shutil.which("npm"):
         raise ServerError("npm is not installed (Debian: apt-get install npm)")
-    (CACHE / "package.json").write_text(json.dumps({"private": True, "dependencies": {"azurite": VERSION}}))
+    (CACHE / "package.json").write_text(json.dumps({"private": True, "dependencies": {"azurite": VERSION}, "overrides": PINNED}))
     log = CACHE / "install.log"
     argv = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--omit=dev"]
     with open(log, "wb") as out:
