@@ -13,7 +13,7 @@ if str(ROOT) not in sys.path:
 
 from tests import harness, trees  # noqa: E402
 
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 240
 # Files of tests/integration that also run with a sanitized daemon and CLI, besides tests marked `asan`.
 ASAN_FILES = ("test_cli.py", "test_freshness.py", "test_breakages.py", "test_daemon.py")
 # A time limit that is a promise; an index cut short under the daemon, which dies of it (and is started again).
