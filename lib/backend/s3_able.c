@@ -7,6 +7,9 @@
  * upload and a folder's marker, for moments; whatever another server makes of it is removed. Names that begin so are not shown
  * and not taken (s3.c, s3_list.c), and what a death leaves `clean` removes (s3_uploads.c).
  *
+ * A trial cannot show that the look at a condition and the change are one step. Of servers that are known to do otherwise a table
+ * says so, by the name that they give themselves.
+ *
  * The first request is a DELETE: whoever may not delete there does not begin, for he could not clean up. Then only what needs no
  * proof is promised, and it is tried again later. */
 #include <errno.h>
@@ -33,8 +36,18 @@ struct trial
   char *key;              /* of the object */
   char id[PRELUX_S3_UPLOAD_ID_MAX];
   char etag[PRELUX_S3_ETAG_MAX];
+  char server[64]; /* as it calls itself */
   unsigned caps;
   bool copies_parts;
+};
+
+static const struct
+{
+  const char *server;
+  unsigned never;
+} known[] = {
+    /* 1.8: DELETE compares the ETag before it takes the lock that puts hold; a put in between is removed */
+    {"VERSITYGW", PRELUX_CAP_REMOVE_VERSION},
 };
 
 enum outcome
@@ -48,6 +61,8 @@ enum outcome
 static int ask(struct trial *t, const struct prelux_s3_ask *request, struct prelux_net_answer *ret)
 {
   int rc = prelux_s3_call(t->s, request, ret, t->why);
+  if (rc == 0 && prelux_net_header(ret, "Server", t->server, sizeof(t->server)) < 0)
+    t->server[0] = 0;
   if (rc == 0 && (ret->status >= 500 && ret->status != 501))
     rc = prelux_s3_refused(t->s, request, ret, t->why);
   return rc < 0 ? rc : ret->status;
@@ -271,6 +286,9 @@ static int run(struct trial *t)
     t->caps &= ~(unsigned)PRELUX_CAP_COPY; /* large or conditional ones: s3_copy.c */
   if (t->copies_parts && (t->caps & PRELUX_CAP_PUT_ABSENT))
     t->caps |= PRELUX_CAP_RENAME_NOREPLACE;
+  for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+    if (strcmp(known[i].server, t->server) == 0)
+      t->caps &= ~known[i].never;
   return rc < 0 ? rc : gone < 0 ? gone : 0;
 }
 

@@ -273,10 +273,15 @@ static int remove_old(struct copying *c, const char *from)
   struct prelux_problem own = {0};
   struct prelux_condition cond = {.must = PRELUX_MUST_NOTHING};
   struct prelux_backend *b = &c->s->base;
+  struct prelux_object now;
   if (prelux_s3_able(b, &able, NULL) == 0 && (able.caps & PRELUX_CAP_REMOVE_VERSION) && c->match[0])
   {
     cond.must = PRELUX_MUST_BE_VERSION;
     memcpy(cond.version, c->from.version, sizeof(cond.version));
+  }
+  else if (c->from.version[0] == 'e' && b->ops->stat(b, from, &now, NULL) == 0 && strcmp(now.version, c->from.version) != 0)
+  {
+    return 0; /* the best that can be had of such a server: what comes after this look is lost */
   }
   int rc = prelux_s3_remove(b, from, &cond, &own);
   if (rc == 0 || rc == -ENOENT || rc == -ESTALE)

@@ -177,7 +177,7 @@ KINDS = [
     Kind("file-tmpfs", FILE, in_memory, asan=False),
     Kind("file-without-tmpfile", FILE, lambda tmp: contextlib.nullcontext(NamedFileRemote(tmp))),
     Kind("file-shared", FILE & ~(PUT_VERSION | REMOVE_VERSION), lambda tmp: contextlib.nullcontext(SharedFileRemote(tmp)), asan=False),
-    Kind("versitygw", S3, s3("versitygw")),
+    Kind("versitygw", S3 & ~REMOVE_VERSION, s3("versitygw")),
     Kind("azurite", AZURE, azurite),
     Kind("rclone", WRITE | RENAME_FILE, s3("rclone"), asan=False),
     Kind("minio", S3 & ~REMOVE_VERSION, s3("minio"), asan=False),

@@ -96,6 +96,13 @@ def test_what_a_server_ignores_is_not_promised(s3, tool, ignored):
     assert not s3.objects and not s3.uploads, "something of the trial is left"
 
 
+def test_a_server_that_is_known_to_look_before_it_locks(s3, tool, monkeypatch):
+    """A trial cannot see it: versitygw removes what another has just put."""
+    thing = s3.thing
+    monkeypatch.setattr(s3, "thing", lambda *args: (lambda status, fields, body: (status, {**fields, "Server": "VERSITYGW"}, body))(*thing(*args)))
+    assert good(tool(s3)("able"))["caps"] == r.S3 & ~r.REMOVE_VERSION
+
+
 def test_a_server_that_keeps_nothing(s3, tool):
     s3.keeps.clear()
     one = tool(s3)
@@ -429,8 +436,13 @@ def test_a_rename_that_cannot_remove(s3, able):
     assert bodies(s3) == {b"a": b"aaa", b"b": b"aaa"}
 
 
-def test_what_comes_to_the_old_name_meanwhile_stays(s3, able, monkeypatch):
+@pytest.mark.parametrize("keeps", [True, False])
+def test_what_comes_to_the_old_name_meanwhile_stays(s3, tool, monkeypatch, keeps):
+    if not keeps:
+        s3.keeps.discard("delete-if-match")
+    able = tool(s3)
     s3.put("a", b"aaa")
+    good(able("able"))
     copy = s3.copy_object
 
     def copy_and_be_overtaken(request, key):
