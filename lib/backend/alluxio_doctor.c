@@ -67,7 +67,7 @@ static const char *advice_for(const char *http, const char *s3)
   if (strcmp(s3, "unreachable") == 0)
     return "is alluxio.worker.s3.api.enabled=true there, and s3_port its alluxio.worker.rest.port? Nothing uncached can be read "
            "without it";
-  return "its S3 API fails: the worker's log says why";
+  return "its S3 API fails: has another worker just died? Else its log says why";
 }
 
 static void examine_workers(struct prelux_alluxio *x, const struct prelux_alluxio_view *v, cJSON *into)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests import trees
+from tests import harness, trees
 from tests.integration.test_alluxio3_traps import (MIB, TOOL, AlluxioStandin, Cluster, own, put, sources, start,  # noqa: F401
                                                    tools, with_options)
 from tests.integration.test_alluxio3_versions import read_whole
@@ -128,6 +128,34 @@ def test_witnesses_that_were_evicted(own, tmp_path, tools):  # noqa: F811
     assert tool.read("b/other")[1] == data
     assert sources(tool)["worker_s3"] - before["worker_s3"] >= 6 * MIB and verdict(tool)["verdict"] == "proven"
     assert tool.read("b/other")[1] == data and sources(tool)["worker_pages"] > before["worker_pages"]
+
+
+@with_options(workers=2, linger=0)
+def test_what_doctor_advises(own, tmp_path, tools):  # noqa: F811
+    """By what does not answer: nothing at all, the S3 port alone, the HTTP port alone."""
+    own.kill(1)
+    own.wait_members(1)  # until then the S3 port of the other answers 500 for what the dead one owned
+    harness.wait_for(lambda: len(own.state(0)["members"]) == 1, 10, "the death is known")
+    gone = f"{own.workers[1].host}:{own.workers[1].http_port}"
+
+    def asked(name, **conf):
+        tool = Listed(tmp_path / name, own, **conf)
+        tools(tool)
+        return {row["worker"]: row for row in tool("examine")["report"]["asked"]}
+
+    rows = asked("dead")
+    well = rows.pop(f"{own.workers[0].host}:{own.workers[0].http_port}")
+    assert (well["http"], well["s3"]) == ("ok", "ok") and "advice" not in well
+    assert (rows[gone]["http"], rows[gone]["s3"]) == ("unreachable", "unreachable")
+    assert "neither port answers" in rows[gone]["advice"] and "s3.api" not in rows[gone]["advice"]
+    other = asked("s3", s3_port=own.workers[0].rpc_port + 1)
+    assert "s3.api.enabled" in next(row["advice"] for row in other.values() if row["http"] == "ok")
+    listed_wrong = Listed.__new__(Listed)
+    start(listed_wrong, tmp_path / "http", {"b": {"type": "alluxio", "root": own.root, "workers": [f"{own.workers[0].host}:9"],
+                                                  "s3_port": own.s3_port}})
+    tools(listed_wrong)
+    row, = listed_wrong("examine")["report"]["asked"]
+    assert (row["http"], row["s3"]) == ("unreachable", "ok") and "http_port" in row["advice"]
 
 
 @with_options(workers=1)
