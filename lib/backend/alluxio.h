@@ -17,7 +17,7 @@
 #define PRELUX_ALLUXIO_STALL_S 10        /* a cold range may take the under store seconds */
 #define PRELUX_ALLUXIO_META_STALL_S 5
 #define PRELUX_ALLUXIO_RANGE_MAX (8u << 20) /* above the JVM's direct memory a range poisons the worker */
-#define PRELUX_ALLUXIO_SPARES 4
+#define PRELUX_ALLUXIO_SPARES 12
 #define PRELUX_ALLUXIO_OWNERS 8          /* workers looked at for one object */
 #define PRELUX_ALLUXIO_PATIENCE_MS 40000 /* without an under store: a death is over after 28 s (PROTOCOLS 0.3) */
 
@@ -46,6 +46,7 @@ struct prelux_alluxio {
   struct prelux_alluxio_ahead {
     pthread_mutex_t lock; /* guards all */
     unsigned reads;       /* under way, with their helpers: how many parts are fetched at once */
+    unsigned taken;       /* buffers in use */
     char *spares[PRELUX_ALLUXIO_SPARES];
     unsigned n_spares;
   } ahead; /* alluxio_crew.c */

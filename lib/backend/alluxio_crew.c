@@ -1,11 +1,12 @@
 /* Reading ahead: while the caller passes one part on, a few threads fetch the next ones into memory.
  *
  * Each answer of the S3 port has a connection of its own, so one stream alone would wait for a connection, a look-up and the under
- * store before each 8 MiB. The caller takes parts like everybody else, but straight to the sink; a helper's part waits in a
- * buffer until its turn. At most WINDOW parts are ahead of the sink. Helpers are hired only while fewer than AT_ONCE parts are being
- * fetched for the backend: many readers need none, and memory is bounded; without a helper the caller does all by itself. Buffers are
- * used again, for fresh memory costs a page fault each 4 KiB; once nobody reads the kernel may take them (MADV_FREE). A failure stops
- * everybody. */
+ * store before each 8 MiB. A part lies in a buffer until its turn; the caller takes parts like everybody else, his, too, by way of a
+ * buffer while few are in use: the bytes come there without another copy and without waking him for each piece, and go to the sink in
+ * one (8 streams at once: 0.48 s for 0.56). At most WINDOW parts are ahead of the sink. Helpers are hired only while fewer than AT_ONCE
+ * parts are being fetched for the backend: many readers need none, and memory is bounded; without a helper the caller does all by
+ * himself. Buffers are used again, for fresh memory costs a page fault each 4 KiB; once nobody reads the kernel may take them
+ * (MADV_FREE). A failure stops everybody. */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #define WINDOW 4
 #define HELPERS 3
 #define AT_ONCE 4u
+#define OWN 12u /* buffers in use up to which a caller takes one for his own part */
 #define PARTS_MAX 64
 #define STACK (256u << 10)
 
@@ -52,15 +54,23 @@ void prelux_alluxio_ahead_release(struct prelux_alluxio_ahead *a)
   pthread_mutex_destroy(&a->lock);
 }
 
-static char *buffer_take(struct prelux_alluxio_ahead *a)
+/* NULL: no memory, or `most` are in use. */
+static char *buffer_take(struct prelux_alluxio_ahead *a, unsigned most)
 {
   pthread_mutex_lock(&a->lock);
-  char *buf = a->n_spares ? a->spares[--a->n_spares] : NULL;
+  bool may = a->taken < most;
+  char *buf = may && a->n_spares ? a->spares[--a->n_spares] : NULL;
+  a->taken += may;
   pthread_mutex_unlock(&a->lock);
-  if (buf)
+  if (buf || !may)
     return buf;
   void *fresh = mmap(NULL, PRELUX_ALLUXIO_RANGE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  return fresh == MAP_FAILED ? NULL : fresh;
+  if (fresh != MAP_FAILED)
+    return fresh;
+  pthread_mutex_lock(&a->lock);
+  a->taken--;
+  pthread_mutex_unlock(&a->lock);
+  return NULL;
 }
 
 static void buffer_put(struct prelux_alluxio_ahead *a, char *buf)
@@ -68,6 +78,7 @@ static void buffer_put(struct prelux_alluxio_ahead *a, char *buf)
   if (!buf)
     return;
   pthread_mutex_lock(&a->lock);
+  a->taken--;
   bool keep = a->n_spares < PRELUX_ALLUXIO_SPARES;
   if (keep)
     a->spares[a->n_spares++] = buf;
@@ -100,6 +111,12 @@ static int fetch(struct crew *c, struct piece *p, prelux_read_fn sink, void *arg
   return rc == 0 && part.pos != part.end ? prelux_problem(why, EPROTO, "/%s: a part is not whole", c->r->name->path) : rc;
 }
 
+static int fetch_to_buffer(struct crew *c, struct piece *p)
+{
+  struct memory m = {.crew = c, .piece = p};
+  return fetch(c, p, to_memory, &m, &p->why);
+}
+
 static void *help(void *arg)
 {
   struct crew *c = arg;
@@ -113,9 +130,8 @@ static void *help(void *arg)
     struct piece *p = &c->pieces[c->next++];
     p->state = TAKEN;
     pthread_mutex_unlock(&c->lock);
-    struct memory m = {.crew = c, .piece = p};
-    p->buf = buffer_take(&c->r->x->ahead);
-    p->rc = p->buf ? fetch(c, p, to_memory, &m, &p->why) : prelux_problem(&p->why, ENOMEM, "no memory to read ahead");
+    p->buf = buffer_take(&c->r->x->ahead, UINT_MAX);
+    p->rc = p->buf ? fetch_to_buffer(c, p) : prelux_problem(&p->why, ENOMEM, "no memory to read ahead");
     pthread_mutex_lock(&c->lock);
     p->state = READY;
     pthread_cond_broadcast(&c->changed);
@@ -138,7 +154,11 @@ static int deliver(struct crew *c, struct piece *p, prelux_read_fn sink, void *a
     pthread_cond_wait(&c->changed, &c->lock);
   pthread_mutex_unlock(&c->lock);
   if (mine)
+    p->buf = buffer_take(&c->r->x->ahead, OWN);
+  if (mine && !p->buf)
     return fetch(c, p, sink, arg, why);
+  if (mine)
+    p->rc = fetch_to_buffer(c, p);
   if (p->rc < 0 && why)
     *why = p->why;
   return p->rc < 0 ? p->rc : sink(arg, p->from, p->buf, (size_t)(p->to - p->from));

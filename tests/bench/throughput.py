@@ -99,7 +99,7 @@ class Lake:
             if row.kind == "page" and self.kind == "get":
                 continue  # a look at how long pages are, given up after the answer's head
             if row.kind == "page":
-                file, kind, offset, span = ids[row.target.split("/")[3]], "data", row.page * self.page_size, "-"
+                file, kind, offset, span = ids.get(row.target.split("/")[3]), "data", row.page * self.page_size, "-"
                 if "offset=" in row.target:
                     kind = "meta"  # a look at a page's end
             else:
