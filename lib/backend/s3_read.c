@@ -46,11 +46,11 @@ static int check(struct prelux_read_on *r, const struct prelux_net_answer *a)
 static int empty(struct prelux_read_on *r, const struct prelux_net_answer *a)
 {
   const struct reading *s3 = (struct reading *)r;
-  const struct prelux_s3_ask ask = {.kind = PRELUX_S3_GETS, .key = s3->key};
+  const struct prelux_s3_ask asked = {.kind = PRELUX_S3_GETS, .key = s3->key};
   if (a->status == 416)
     return prelux_read_on_beyond(r, a);
   if (a->status != 200 && a->status != 206)
-    return prelux_s3_refused(s3->s, &ask, a, r->why);
+    return prelux_s3_refused(s3->s, &asked, a, r->why);
   int rc = check(r, a);
   return rc < 0 ? rc : prelux_read_on_short(r);
 }
