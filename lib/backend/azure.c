@@ -12,6 +12,7 @@
 #include <cjson/cJSON.h>
 
 #include "lib/backend/backends.h"
+#include "lib/backend/http.h"
 #include "lib/conf/conf.h"
 
 #define ENDPOINT_MAX 2048
@@ -106,18 +107,7 @@ static int azure_create(const struct prelux_conf_backend *conf, struct prelux_ne
 static int azure_identity(const struct prelux_backend *b, char *buf, size_t cap)
 {
   const struct prelux_azure *z = (const struct prelux_azure *)b;
-  struct prelux_url u;
-  if (prelux_url_parse(z->url, &u) < 0)
-    return -EINVAL;
-  int n = snprintf(buf, cap, "azure:%s://%.*s:%u%.*s/%s", u.https ? "https" : "http", (int)u.host_len, u.host, u.port,
-                   (int)u.path_len, u.path, z->prefix);
-  if (n < 0 || (size_t)n >= cap)
-    return -ENAMETOOLONG;
-  char *host = strstr(buf, "://") + 3;
-  for (size_t i = 0; i < u.host_len; i++)
-    if (host[i] >= 'A' && host[i] <= 'Z')
-      host[i] = (char)(host[i] | 32);
-  return 0;
+  return prelux_http_identity(z->url, "azure:", z->prefix, buf, cap);
 }
 
 /* Telling. */
@@ -134,11 +124,7 @@ static void azure_examine(struct prelux_backend *b, struct cJSON *into)
   struct prelux_problem why = {0};
   int rc = prelux_azure_has_children(self(b), "", &why);
   azure_report(b, into);
-  cJSON_AddBoolToObject(into, "reachable", rc >= 0);
-  if (rc < 0)
-    cJSON_AddStringToObject(into, "problem", why.text);
-  if (rc < 0 && why.advice[0])
-    cJSON_AddStringToObject(into, "advice", why.advice);
+  prelux_backend_reachable(into, rc, &why);
 }
 
 const struct prelux_backend_ops prelux_backend_azure = {

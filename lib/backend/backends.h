@@ -11,4 +11,7 @@ extern const struct prelux_backend_ops prelux_backend_alluxio;
 extern const struct prelux_backend_ops prelux_backend_s3;
 extern const struct prelux_backend_ops prelux_backend_azure;
 
+/* For `examine`: whether the remote answered a question of it (rc >= 0), else `why` not. */
+void prelux_backend_reachable(struct cJSON *into, int rc, const struct prelux_problem *why);
+
 #endif

@@ -124,21 +124,23 @@ static int http_create(const struct prelux_conf_backend *conf, struct prelux_net
   return 0;
 }
 
+int prelux_http_identity(const char *url, const char *before, const char *after, char *buf, size_t cap)
+{
+  size_t start = strlen(before), end = strlen(after);
+  if (start + end + 1 >= cap)
+    return -ENAMETOOLONG;
+  memcpy(buf, before, start);
+  long n = prelux_url_canonical(buf + start, cap - start - end - 1, url);
+  if (n < 0)
+    return (int)n;
+  buf[start + (size_t)n] = '/';
+  memcpy(buf + start + n + 1, after, end + 1);
+  return 0;
+}
+
 static int http_identity(const struct prelux_backend *b, char *buf, size_t cap)
 {
-  const struct prelux_http *h = (const struct prelux_http *)b;
-  struct prelux_url u;
-  if (prelux_url_parse(h->url, &u) < 0)
-    return -EINVAL;
-  int n = snprintf(buf, cap, "http:%s://%.*s:%u%.*s/", u.https ? "https" : "http", (int)u.host_len, u.host, u.port,
-                   (int)u.path_len, u.path);
-  if (n < 0 || (size_t)n >= cap)
-    return -ENAMETOOLONG;
-  char *host = strstr(buf, "://") + 3;
-  for (size_t i = 0; i < u.host_len; i++)
-    if (host[i] >= 'A' && host[i] <= 'Z')
-      host[i] = (char)(host[i] | 32);
-  return 0;
+  return prelux_http_identity(((const struct prelux_http *)b)->url, "http:", "", buf, cap);
 }
 
 /* Shared with the other files. */

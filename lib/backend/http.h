@@ -30,6 +30,8 @@ struct prelux_http {
 /* URL of an object ("" and slash = false: the root without its slash); -EOPNOTSUPP when it would be too long. */
 int prelux_http_url(const struct prelux_http *h, const char *path, bool slash, char *out, size_t cap,
                     struct prelux_problem *why);
+/* An identity: `before`, the URL in its canonical form, a slash, `after`. 0, -EINVAL, -ENAMETOOLONG. */
+int prelux_http_identity(const char *url, const char *before, const char *after, char *buf, size_t cap);
 /* What a status that is not what was hoped for is to the caller of an op; fills *why. */
 int prelux_http_refused(const struct prelux_net_answer *a, const char *method, const char *url, struct prelux_problem *why);
 /* A failure of net as the ops promise it. */

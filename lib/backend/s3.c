@@ -357,11 +357,7 @@ static void s3_examine(struct prelux_backend *b, cJSON *into)
   struct prelux_problem why = {0};
   int rc = prelux_s3_is_folder(s, "", &why);
   s3_report(b, into);
-  cJSON_AddBoolToObject(into, "reachable", rc >= 0);
-  if (rc < 0)
-    cJSON_AddStringToObject(into, "problem", why.text);
-  if (rc < 0 && why.advice[0])
-    cJSON_AddStringToObject(into, "advice", why.advice);
+  prelux_backend_reachable(into, rc, &why);
 }
 
 const struct prelux_backend_ops prelux_backend_s3 = {

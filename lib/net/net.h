@@ -136,6 +136,9 @@ int prelux_url_parse(const char *url, struct prelux_url *ret);
 bool prelux_url_same_origin(const struct prelux_url *a, const struct prelux_url *b);
 /* What a reference (Location) means at `base`, dot segments kept as they are; length, -EINVAL or -ENAMETOOLONG. */
 long prelux_url_join(char *out, size_t cap, const char *base, const char *ref);
+/* One text for all ways to write a URL: "scheme://host:port/path", the host in small letters, the port always there, without user info and
+ * query. Length, -EINVAL or -ENAMETOOLONG. */
+long prelux_url_canonical(char *out, size_t cap, const char *url);
 /* For texts: without user info and query. Cut to fit. */
 void prelux_url_show(char *out, size_t cap, const char *url);
 

@@ -243,3 +243,18 @@ void prelux_url_show(char *out, size_t cap, const char *url)
   snprintf(out, cap, "%s://%.*s%.*s%.*s", u.https ? "https" : "http", (int)u.host_len, u.host, port_len, after_host,
            (int)u.path_len, u.path);
 }
+
+long prelux_url_canonical(char *out, size_t cap, const char *url)
+{
+  struct prelux_url u;
+  if (prelux_url_parse(url, &u) < 0)
+    return -EINVAL;
+  int n = snprintf(out, cap, "%s://%.*s:%u%.*s", u.https ? "https" : "http", (int)u.host_len, u.host, u.port, (int)u.path_len, u.path);
+  if (n < 0 || (size_t)n >= cap)
+    return -ENAMETOOLONG;
+  char *host = strstr(out, "://") + 3;
+  for (size_t i = 0; i < u.host_len; i++)
+    if (host[i] >= 'A' && host[i] <= 'Z')
+      host[i] = (char)(host[i] | 32);
+  return n;
+}

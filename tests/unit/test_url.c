@@ -156,6 +156,27 @@ static void test_show_hides_secrets(void **state)
   assert_null(strstr(out, "secret"));
 }
 
+/* Identities of caches are made of it: not a byte of it may change. */
+static void test_canonical(void **state)
+{
+  static const struct
+  {
+    const char *url, *want;
+  } rows[] = {
+      {"http://h", "http://h:80"},
+      {"HTTPS://User:Word@Host.Example/A%2fb/C?q=1#f", "https://host.example:443/A%2fb/C"},
+      {"http://[FE80::1]:8080/x", "http://[fe80::1]:8080/x"},
+  };
+  char out[64];
+  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+  {
+    assert_int_equal(prelux_url_canonical(out, sizeof(out), rows[i].url), strlen(rows[i].want));
+    assert_string_equal(out, rows[i].want);
+    assert_int_equal(prelux_url_canonical(out, strlen(rows[i].want), rows[i].url), -ENAMETOOLONG);
+  }
+  assert_int_equal(prelux_url_canonical(out, sizeof(out), "ftp://h/"), -EINVAL);
+}
+
 static void test_dates(void **state)
 {
   assert_int_equal(prelux_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), INT64_C(784111777000000000));
@@ -275,6 +296,7 @@ int main(void)
       cmocka_unit_test(test_same_origin),
       cmocka_unit_test(test_join),
       cmocka_unit_test(test_show_hides_secrets),
+      cmocka_unit_test(test_canonical),
       cmocka_unit_test(test_dates),
       cmocka_unit_test(test_dates_come_back),
       cmocka_unit_test(test_head),
