@@ -28,6 +28,7 @@ struct piece
 {
   enum state state;
   uint64_t from, to;
+  uint64_t got; /* bytes of it that came */
   char *buf;
   int rc;
   struct prelux_problem why;
@@ -87,16 +88,10 @@ static void buffer_put(struct prelux_alluxio_ahead *a, char *buf)
     munmap(buf, PRELUX_ALLUXIO_RANGE_MAX);
 }
 
-struct memory
-{
-  struct crew *crew;
-  struct piece *piece;
-};
-
 static int to_memory(void *arg, uint64_t off, const void *buf, size_t len)
 {
-  struct memory *m = arg;
-  char *place = m->piece->buf + (off - m->piece->from);
+  const struct piece *p = arg;
+  char *place = p->buf + (off - p->from);
   if (buf != place) /* the under store's, or more than is wanted of a page */
     memcpy(place, buf, len);
   return 0;
@@ -108,13 +103,13 @@ static int fetch(struct crew *c, struct piece *p, prelux_read_fn sink, void *arg
       .name = c->r->name, .expect = c->r->expect, .pos = p->from, .end = p->to, .sink = sink, .arg = arg, .cancel = &c->r->stop,
       .place = {.buf = p->buf, .from = p->from, .cap = PRELUX_ALLUXIO_RANGE_MAX}};
   int rc = prelux_alluxio_fetch(c->r, &part, why);
+  p->got = part.pos - p->from;
   return rc == 0 && part.pos != part.end ? prelux_problem(why, EPROTO, "/%s: a part is not whole", c->r->name->path) : rc;
 }
 
 static int fetch_to_buffer(struct crew *c, struct piece *p)
 {
-  struct memory m = {.crew = c, .piece = p};
-  return fetch(c, p, to_memory, &m, &p->why);
+  return fetch(c, p, to_memory, p, &p->why);
 }
 
 static void *help(void *arg)
@@ -161,7 +156,10 @@ static int deliver(struct crew *c, struct piece *p, prelux_read_fn sink, void *a
     p->rc = fetch_to_buffer(c, p);
   if (p->rc < 0 && why)
     *why = p->why;
-  return p->rc < 0 ? p->rc : sink(arg, p->from, p->buf, (size_t)(p->to - p->from));
+  if (p->rc < 0 && (p->rc != -EIO || !p->got))
+    return p->rc;
+  int rc = sink(arg, p->from, p->buf, (size_t)p->got); /* after an -EIO it is gone on behind what came */
+  return rc < 0 ? rc : p->rc;
 }
 
 /* How many more parts may be fetched at once; the caller's own is counted in any case. */
