@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
+#include "lib/map/match.h"
 
 struct prelux_tables {
   pthread_mutex_t lock;
@@ -128,8 +129,23 @@ static struct prelux_live_table *take_out(struct prelux_tables *all, struct prel
   return t;
 }
 
+/* A bucket or container has no folder of a name before something is in it; a program that writes there expects one at the prefix. */
+static void imply_roots(struct prelux_live_table *t)
+{
+  for (uint32_t i = 0; i < t->n_mappings; i++)
+  {
+    struct prelux_live_mapping *m = &t->mappings[i];
+    if (m->broken || m->rules.off)
+      continue;
+    unsigned caps = m->view.backend->ops->caps;
+    if ((caps & PRELUX_CAP_WRITE) && !(caps & PRELUX_CAP_MKDIR))
+      m->view.root = prelux_table_str(t->table, prelux_table_mappings(t->table)[i].object);
+  }
+}
+
 void prelux_tables_add(struct prelux_tables *all, struct prelux_live_table *t)
 {
+  imply_roots(t);
   struct prelux_live_table *same = NULL, *oldest = NULL;
   pthread_mutex_lock(&all->lock);
   for (struct prelux_live_table *o = all->first; o; o = o->next)

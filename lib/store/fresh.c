@@ -242,6 +242,18 @@ static int ask_shared(const struct prelux_view *v, const char *object, size_t le
   return rc;
 }
 
+/* The folder that the view puts there. */
+static void imply(const struct prelux_view *v, const char *object, size_t len, struct prelux_known *k)
+{
+  k->obj = (struct prelux_object){.type = PRELUX_DIR};
+  prelux_learn_lock(v->tree);
+  k->ino = prelux_learn_number(v->tree, object, len);
+  prelux_learn_unlock(v->tree);
+  pthread_mutex_lock(&v->tree->store->lock);
+  prelux_view_publish(v, object, len, k);
+  pthread_mutex_unlock(&v->tree->store->lock);
+}
+
 int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned flags, bool force, struct prelux_known *ret,
                      struct prelux_problem *why)
 {
@@ -273,8 +285,10 @@ int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned f
   }
   if (rc < 0)
     return rc;
-  if (k.obj.type == PRELUX_NONE)
+  if (k.obj.type == PRELUX_NONE && !prelux_view_implies(v, object, len))
     return not_there(v, object, len, why);
+  if (k.obj.type == PRELUX_NONE)
+    imply(v, object, len, &k);
   prelux_attrs_show(v->tree, object, len, &k);
   *ret = k;
   return 0;

@@ -300,6 +300,8 @@ static int fetch(const struct prelux_view *v, const char *object, struct prelux_
   uint64_t learned = prelux_store_now();
   struct prelux_folder *f = NULL;
   int rc = v->backend->ops->list(v->backend, object, add, &c, why);
+  if (rc == -ENOENT && prelux_view_implies(v, object, strlen(object)))
+    rc = 0;
   if (rc == -EOVERFLOW)
     prelux_problem(why, EOVERFLOW, "%.200s: more than %u names or %u bytes of names", object, PRELUX_LIST_NAMES_MAX,
                    PRELUX_LIST_BYTES_MAX);

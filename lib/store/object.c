@@ -132,6 +132,11 @@ static bool publish_own(const struct prelux_view *v, const char *object, size_t 
   return prelux_links_publish(v, object, len) || prelux_stage_publish(v, object, len);
 }
 
+bool prelux_view_implies(const struct prelux_view *v, const char *object, size_t len)
+{
+  return v->root && strlen(v->root) == len && memcmp(v->root, object, len) == 0;
+}
+
 void prelux_view_publish(const struct prelux_view *v, const char *object, size_t len, const struct prelux_known *k)
 {
   struct prelux_index_writer *index = v->tree->store->index;
@@ -143,6 +148,8 @@ void prelux_view_publish(const struct prelux_view *v, const char *object, size_t
     return;
   prelux_attrs_show(v->tree, object, len, &seen);
   prelux_view_attr(v, &seen, &attr);
+  if (k->obj.type == PRELUX_NONE && prelux_view_implies(v, object, len))
+    attr.valid_ns = 0;
   /* A slot without validity is of use only for the inode key that comes with it. */
   if (attr.valid_ns || attr.cached)
     prelux_index_put(index, v->id, object, len, &attr, v->tree->dev);

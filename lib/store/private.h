@@ -37,6 +37,7 @@
 #define PRELUX_WARM_MAX 2048         /* cached files of a tree published when a view is first used */
 #define PRELUX_ROOM_WAIT_NS 2000000000ull /* a fill waits so long for room while others are under way */
 #define PRELUX_NUMBERS_MAX (1u << 20) /* objects of a tree whose identity is remembered in a row of its own */
+#define PRELUX_ATTRS_MAX (1u << 20)  /* objects of a tree whose attributes this node keeps */
 #define PRELUX_LINKS_MAX 65536u      /* symbolic links of a tree */
 #define PRELUX_LINK_SLOTS 4096u
 #define PRELUX_LINK_MAX 4095u        /* bytes of a link's target */
@@ -65,6 +66,8 @@ int prelux_object_check(const struct prelux_store *s, const char *object, struct
 size_t prelux_object_parent(const char *object, size_t len);
 bool prelux_view_fresh(const struct prelux_view *v, const struct prelux_known *k, uint64_t now);
 void prelux_view_attr(const struct prelux_view *v, const struct prelux_known *k, struct prelux_attr *ret);
+/* It is the view's `root`. */
+bool prelux_view_implies(const struct prelux_view *v, const char *object, size_t len);
 /* Publishes in the index (store.lock held). */
 void prelux_view_publish(const struct prelux_view *v, const char *object, size_t len, const struct prelux_known *k);
 /* Drops the slots of all views of the tree, but those of what this node has there itself (store.lock held). */

@@ -37,7 +37,7 @@ def make_lake(prelux, **options):
 
 
 @contextlib.contextmanager
-def lake_of(prelux, kind, **options):
+def lake_of(prelux, kind, below="", **options):
     """The same of a row of contract_remotes.py. .seen(): what another client sees there, as tree() of a folder, without modes; a
     store of objects has no empty folders."""
     rows = {row.name: row for row in contract_remotes.KINDS}
@@ -46,7 +46,7 @@ def lake_of(prelux, kind, **options):
             remote = stack.enter_context(rows[kind].make(prelux.tmp))
         except contract_remotes.Missing as why:
             pytest.skip(str(why))
-        prelux.config({"version": 1, "backends": {"src": remote.conf}, "mappings": [{"local": LOCAL, "remote": "src:/", **options}]})
+        prelux.config({"version": 1, "backends": {"src": remote.conf}, "mappings": [{"local": LOCAL, "remote": f"src:/{below}", **options}]})
         prelux.seen = lambda: {os.fsdecode(path): ("file", None, data) for path, data in remote.objects().items() if data is not None}
         yield prelux
 
