@@ -193,11 +193,21 @@ static int check_parent(const struct opening *o)
   return rc < 0 ? rc : k.obj.type == PRELUX_DIR ? 0 : prelux_problem(o->why, ENOTDIR, "%.200s is no folder", parent);
 }
 
+/* What the remote has. That a name is not there may be believed as readers believe it: whoever made it since is told by the put's
+ * condition. A version is asked for now, because the writer begins from it. */
+static int look_at_remote(const struct opening *o, struct prelux_known *ret)
+{
+  uint64_t begun = prelux_store_now();
+  int rc = prelux_fresh_get(o->v, o->object, 0, false, ret, o->why);
+  bool just_asked = rc == 0 && ret->learned_ns >= begun, makes = rc == -ENOENT && (o->flags & O_CREAT);
+  return just_asked || makes ? rc : prelux_fresh_get(o->v, o->object, 0, true, ret, o->why);
+}
+
 /* What the remote has -> a staging file. The caller leads the object's fill flight. 0; -ESTALE: look again. */
 static int begin_from_remote(const struct opening *o)
 {
   struct prelux_known k;
-  int fd = -1, rc = prelux_fresh_get(o->v, o->object, 0, true, &k, o->why);
+  int fd = -1, rc = look_at_remote(o, &k);
   bool over = o->flags & O_TRUNC;
   struct prelux_dirty *d;
   if (rc == -ENOENT && (o->flags & O_CREAT))
