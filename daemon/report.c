@@ -47,7 +47,7 @@ static bool hidden(const struct prelux_live_mapping *m, const char *rel)
 void prelux_report(struct prelux_daemon *d, const struct prelux_live_table *t, uint32_t mapping, const char *rel,
                    const char *call, int err, const struct prelux_problem *why)
 {
-  if ((err == -ENOENT || err == -ENOTDIR || err == -EISDIR || err == -EEXIST) && !hidden(&t->mappings[mapping], rel))
+  if ((err == -ENOENT || err == -ENOTDIR || err == -EISDIR || err == -EEXIST || err == -ELOOP) && !hidden(&t->mappings[mapping], rel))
     return;
   char *path = prelux_report_path(t, mapping, rel);
   const char *cause = why && why->text[0] ? why->text : strerror(-err);

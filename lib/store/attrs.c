@@ -89,6 +89,8 @@ void prelux_attrs_release(struct prelux_tree *t)
 /* In the catalogue, then in memory; `which` 0: it goes. */
 static int save(struct prelux_tree *t, const char *object, const struct prelux_own *own)
 {
+  if (t->attrs.count >= PRELUX_ATTRS_MAX && own->which && get(t, own->base).base == 0)
+    return -ENOSPC;
   int rc = prelux_catalogue_set_attr(t->store->cat, t->id, object, own);
   if (rc < 0)
     return rc;

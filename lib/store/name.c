@@ -95,6 +95,8 @@ static int carry_out(const struct prelux_view *v, enum op op, const char *object
     {
       if (state && why)
         *why = mine;
+      if (state)
+        prelux_name_forget(v->tree, object);
       return state == 0 ? 0 : rc != -PRELUX_EUNKNOWN ? rc : prelux_problem(why, EIO, "%.400s", mine.text);
     }
   }
@@ -187,11 +189,7 @@ static int mkdir_claimed(struct prelux_claim *c, uint32_t mode, struct prelux_pr
     return rc;
   prelux_name_touch(t, object);
   if (prelux_fresh_get(c->v, object, 0, true, &k, NULL) < 0)
-  {
-    pthread_mutex_lock(&t->store->lock);
-    prelux_memory_forget(t, object, strlen(object));
-    pthread_mutex_unlock(&t->store->lock);
-  }
+    prelux_name_forget(t, object);
   return 0;
 }
 

@@ -45,6 +45,8 @@ int prelux_dirty_move_below(struct prelux_tree *t, const char *from, const char 
 void prelux_name_gone(struct prelux_tree *t, const char *object);
 /* k is there now (learned just now, with its number): in memory and index, for all views. */
 void prelux_name_there(struct prelux_tree *t, const char *object, struct prelux_known *k);
+/* The remote said something else than was known: it is asked anew. */
+void prelux_name_forget(struct prelux_tree *t, const char *object);
 /* A folder's contents have changed: listings that began before are out of date. */
 void prelux_name_touch(struct prelux_tree *t, const char *object);
 /* The cache file, and its row. The caller holds a claim. */

@@ -128,26 +128,39 @@ static int set_remote(const struct prelux_view *v, const char *object, const str
   }
 }
 
-/* The cached file of version *was is that of *now; who may execute it, may. Its inode, 0: there is none. */
+/* The file itself: who may execute it, may, and it has the time that is shown, because the next writer goes on with this inode. */
+static void follow_file(struct prelux_tree *t, const char *object, struct prelux_row *row, bool executable, const struct prelux_setattr *set)
+{
+  struct prelux_store *s = t->store;
+  const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, timespec_of(set->mtime_ns)};
+  bool timed = (set->which & PRELUX_SETATTR_MTIME) != 0;
+  struct stat st;
+  int fd;
+  if (!(executable || timed) || prelux_disk_open(t, object, O_RDONLY | O_NONBLOCK, &fd, &st) < 0)
+    return;
+  if (prelux_row_matches(s, row, &st))
+  {
+    if (executable)
+      prelux_os.fchmod(fd, s->read_bits | s->exec_bits);
+    if (timed && prelux_os.futimens(fd, times) == 0 && prelux_os.fstat(fd, &st) == 0)
+      row->file_mtime_ns = prelux_stat_mtime(&st);
+  }
+  prelux_os.close(fd);
+}
+
+/* The cached file of version *was is that of *now. Its inode, 0: there is none. */
 static uint64_t follow_cache(struct prelux_tree *t, const char *object, const struct prelux_object *was, const struct prelux_object *now,
-                             bool executable)
+                             bool executable, const struct prelux_setattr *set)
 {
   struct prelux_store *s = t->store;
   struct prelux_row row;
-  struct stat st;
   int64_t old;
-  int fd;
   if (prelux_catalogue_get(s->cat, t->id, object, &row) < 0 || !prelux_object_same(&row.obj, was))
     return 0;
   if (now->size != row.obj.size)
     return 0;
   row.obj = *now;
-  if (executable && prelux_disk_open(t, object, O_RDONLY | O_NONBLOCK, &fd, &st) == 0)
-  {
-    if (prelux_row_matches(s, &row, &st))
-      prelux_os.fchmod(fd, s->read_bits | s->exec_bits);
-    prelux_os.close(fd);
-  }
+  follow_file(t, object, &row, executable, set);
   if (prelux_catalogue_finish(s->cat, t->id, object, &row, &old) < 0)
     return 0;
   return row.ino;
@@ -158,7 +171,7 @@ static void publish(struct prelux_tree *t, const char *object, struct prelux_kno
                     const struct prelux_setattr *set)
 {
   uint32_t mode = set->which & PRELUX_SETATTR_MODE ? set->mode : k->obj.mode;
-  k->cache_ino = k->obj.type == PRELUX_FILE ? follow_cache(t, object, &k->obj, now, mode & 0111) : 0;
+  k->cache_ino = k->obj.type == PRELUX_FILE ? follow_cache(t, object, &k->obj, now, mode & 0111, set) : 0;
   k->obj = *now;
   k->owned = false;
   k->learned_ns = prelux_store_now();
@@ -177,7 +190,10 @@ static int set_clean(const struct prelux_view *v, const char *object, const stru
   if (rc == -EOPNOTSUPP)
     remote.which = 0;
   else if (rc < 0)
+  {
+    prelux_name_forget(t, object);
     return rc;
+  }
   if (remote.which) /* another version of the same: what was laid over the one before goes along */
   {
     struct prelux_setattr owner = prelux_attrs_owner(t, object);

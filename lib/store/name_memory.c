@@ -22,6 +22,13 @@ void prelux_name_touch(struct prelux_tree *t, const char *object)
   pthread_mutex_unlock(&t->store->lock);
 }
 
+void prelux_name_forget(struct prelux_tree *t, const char *object)
+{
+  pthread_mutex_lock(&t->store->lock);
+  prelux_memory_forget(t, object, strlen(object));
+  pthread_mutex_unlock(&t->store->lock);
+}
+
 void prelux_name_there(struct prelux_tree *t, const char *object, struct prelux_known *k)
 {
   size_t len = strlen(object);
@@ -143,26 +150,64 @@ uint64_t prelux_cache_move(struct prelux_tree *t, const char *from, const struct
   return 0;
 }
 
-/* File by file: a folder of ours may stand there already. */
-void prelux_cache_move_below(struct prelux_tree *t, const char *from, const char *to)
+/* The folder itself, so that who has it as working directory goes along; a folder that is there and not empty is in the way. */
+static int rename_folder(struct prelux_tree *t, const char *from, const char *to)
+{
+  const char *base, *new_base;
+  int dir, new_dir, rc = prelux_disk_parent(t, from, false, &dir, &base);
+  if (rc < 0)
+    return rc;
+  rc = prelux_disk_parent(t, to, true, &new_dir, &new_base);
+  if (rc == 0)
+  {
+    rc = prelux_os.renameat(dir, base, new_dir, new_base) < 0 ? -errno : 0;
+    prelux_os.close(new_dir);
+  }
+  prelux_os.close(dir);
+  return rc;
+}
+
+/* The row of a file that lies at its new place already. */
+static void move_row(struct prelux_tree *t, const char *from, const char *to, struct prelux_row *row)
 {
   struct prelux_store *s = t->store;
+  int64_t old = -1;
+  if (prelux_catalogue_finish(s->cat, t->id, to, row, &old) == 0)
+  {
+    pthread_mutex_lock(&s->lock);
+    prelux_store_account(s, old, (int64_t)row->bytes);
+    pthread_mutex_unlock(&s->lock);
+  }
+  prelux_store_drop_row(t, from);
+}
+
+static void move_one(struct prelux_tree *t, const char *from, const char *to, bool moved)
+{
+  struct prelux_row row;
+  uint64_t ino = prelux_catalogue_get(t->store->cat, t->id, from, &row) == 0 ? prelux_number_of(t, from, &row.obj) : 0;
+  if (!ino)
+    prelux_cache_drop(t, moved ? to : from);
+  else if (moved)
+    move_row(t, from, to, &row);
+  else
+    prelux_cache_move(t, from, &row.obj, to, &row.obj);
+  if (ino)
+    prelux_number_set(t, to, ino, &row.obj);
+}
+
+void prelux_cache_move_below(struct prelux_tree *t, const char *from, const char *to)
+{
   struct prelux_victim rows[BATCH];
   char path[PRELUX_OBJECT_MAX + 1], *after = NULL;
+  bool moved = rename_folder(t, from, to) == 0;
   int n;
-  while ((n = prelux_catalogue_below(s->cat, t->id, from, after, rows, BATCH)) > 0)
+  while ((n = prelux_catalogue_below(t->store->cat, t->id, from, after, rows, BATCH)) > 0)
     for (int i = 0; i < n; i++)
     {
-      struct prelux_row row;
-      bool fits = snprintf(path, sizeof path, "%s%s", to, rows[i].path + strlen(from)) < (int)sizeof path;
-      uint64_t ino = prelux_catalogue_get(s->cat, t->id, rows[i].path, &row) == 0 ? prelux_number_of(t, rows[i].path, &row.obj) : 0;
-      if (fits && ino)
-      {
-        prelux_cache_move(t, rows[i].path, &row.obj, path, &row.obj);
-        prelux_number_set(t, path, ino, &row.obj);
-      }
+      if (snprintf(path, sizeof path, "%s%s", to, rows[i].path + strlen(from)) < (int)sizeof path)
+        move_one(t, rows[i].path, path, moved);
       else
-        prelux_cache_drop(t, rows[i].path);
+        prelux_store_drop_row(t, rows[i].path);
       free(after);
       after = rows[i].path;
     }

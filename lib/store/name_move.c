@@ -67,6 +67,8 @@ static int rename_remote(const struct move *m, struct prelux_object *ret)
       return 0;
     if (m->why)
       *m->why = mine;
+    prelux_name_forget(m->v->tree, source(m));
+    prelux_name_forget(m->v->tree, target(m));
     return rc == -PRELUX_EUNKNOWN ? prelux_problem(m->why, EIO, "%.400s", mine.text) : rc;
   }
 }
@@ -251,9 +253,7 @@ static int exchange(struct move *m)
     prelux_number_set(t, path, i ? m->from.ino : m->to.ino, NULL);
     prelux_attrs_drop(t, path);
     prelux_name_touch(t, path);
-    pthread_mutex_lock(&t->store->lock);
-    prelux_memory_forget(t, path, strlen(path));
-    pthread_mutex_unlock(&t->store->lock);
+    prelux_name_forget(t, path);
     prelux_cache_drop(t, path);
   }
   return 0;

@@ -289,8 +289,9 @@ def test_many_rename_onto_one_another(node):
             status = node.rename(one, two)
             if status not in (0, -ENOENT):
                 wrong.append(status)
-            if status == 0 and node.write(one, one.encode()) != 0:
-                wrong.append("write")
+            status = node.write(one, one.encode()) if status == 0 else 0
+            if status:
+                wrong.append(("write", status))
 
     threads = [threading.Thread(target=swap, args=pair) for pair in (("a", "b"), ("b", "a"))]
     for thread in threads:

@@ -417,6 +417,58 @@ static void test_links_below_a_folder_that_moves(void **state)
   assert_int_equal(rig.t->links.count, 2);
 }
 
+/* What the remote says when something is to be changed is news. */
+static void test_somebody_else_was_here(void **state)
+{
+  char path[600];
+  put_text("f", "12345");
+  assert_true(there("f") && !there("d"));
+  snprintf(path, sizeof path, "%s/d", rig.remote);
+  assert_int_equal(mkdir(path, 0755), 0);
+  assert_int_equal(mkdir_("d"), -EEXIST);
+  assert_true(there("d"));
+  snprintf(path, sizeof path, "%s/f", rig.remote);
+  assert_int_equal(unlink(path), 0);
+  assert_int_equal(rename_("f", "g"), -ENOENT);
+  assert_false(there("f"));
+  put_text("f", "again");
+  assert_int_equal(unlink_("f"), 0);
+  assert_false(remote_there("f"));
+  assert_int_equal(unlink_("f"), -ENOENT);
+}
+
+/* Who has a folder of the cache as working directory goes along with it. */
+static void test_the_cache_folder_is_renamed(void **state)
+{
+  struct prelux_attr attr;
+  struct stat before, after;
+  char path[500];
+  int fd = -1;
+  assert_int_equal(mkdir_("d"), 0);
+  put_text("d/f", "12345");
+  assert_string_equal(read_text("d/f"), "12345");
+  uint64_t ino = shown("d/f").ino;
+  assert_int_equal(prelux_store_open_object(&rig.v, "d", 0, &attr, &fd, &rig.why), 0);
+  assert_int_equal(fstat(fd, &before), 0);
+  for (int i = 0; i < 2; i++) /* the second time onto an empty folder, which has one in the cache */
+  {
+    const char *from = i ? "e" : "d", *to = i ? "g" : "e";
+    if (i)
+      assert_true(mkdir_("g") == 0 && prelux_store_open_object(&rig.v, "g", 0, &attr, NULL, &rig.why) == 0);
+    assert_int_equal(rename_(from, to), 0);
+    snprintf(path, sizeof path, "%s/%s", prelux_tree_root(rig.t), to);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(after.st_ino, before.st_ino);
+    snprintf(path, sizeof path, "%s/f", to);
+    assert_int_equal(shown(path).ino, ino);
+    struct prelux_object_info info;
+    assert_int_equal(prelux_store_info(&rig.v, path, &info), 0);
+    assert_int_equal(info.state, PRELUX_STATE_CACHED);
+    assert_string_equal(read_text(path), "12345");
+  }
+  close(fd);
+}
+
 static void move_d_to_e(void)
 {
   assert_int_equal(rename_("d", "e"), 0);
@@ -495,7 +547,8 @@ int main(void)
       T(test_lost_answers), T(test_failures_change_nothing), T(test_a_folder_that_cannot_be_renamed),
       T(test_what_was_never_sent_is_not_removed_there), T(test_executable), T(test_own_attributes), T(test_a_listing_on_its_way),
       T(test_an_entry_that_goes_takes_the_old_listing_along), T(test_killed_after_the_remote), T(test_links_below_a_folder_that_moves),
-      T(test_a_writer_that_comes_too_late), T(test_a_writer_before_rmdir), T(test_migration),
+      T(test_a_writer_that_comes_too_late), T(test_a_writer_before_rmdir), T(test_somebody_else_was_here),
+      T(test_the_cache_folder_is_renamed), T(test_migration),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
