@@ -1,17 +1,18 @@
 /* What a server does of what S3 can do, found out by trying.
  *
- * Theory of operation. Conditions are headers, and a server that does not know them does as if they were not there: what it
- * answers to a put that must fail is the only proof. So before the first change one key of ours, `.prelux~probe-TIME-RANDOM`
- * beside the other keys, is put, put again under conditions that cannot hold, and removed under one that cannot hold; the same is
- * tried of an upload in parts, and of a copy. A server that keeps conditions makes nothing of all this but that one object, an
- * upload and a folder's marker, for moments; whatever another server makes of it is removed. Names that begin so are not shown
- * and not taken (s3.c, s3_list.c), and what a death leaves `clean` removes (s3_uploads.c).
+ * Theory of operation. Conditions are headers, and a server that does not know them does as if they were not there:
+ * what it answers to a put that must fail is the only proof. So before the first change one key of ours,
+ * `.prelux~probe-TIME-RANDOM` beside the other keys, is put, put again under conditions that cannot hold, and removed
+ * under one that cannot hold; the same is tried of an upload in parts, and of a copy. A server that keeps conditions
+ * makes nothing of all this but that one object, an upload and a folder's marker, for moments; whatever another server
+ * makes of it is removed. Names that begin so are not shown and not taken (s3.c, s3_list.c), and what a death leaves
+ * `clean` removes (s3_uploads.c).
  *
- * A trial cannot show that the look at a condition and the change are one step. Of servers that are known to do otherwise a table
- * says so, by the name that they give themselves.
+ * A trial cannot show that the look at a condition and the change are one step. Of servers that are known to do
+ * otherwise a table says so, by the name that they give themselves.
  *
- * The first request is a DELETE: whoever may not delete there does not begin, for he could not clean up. Then only what needs no
- * proof is promised, and it is tried again later. */
+ * The first request is a DELETE: whoever may not delete there does not begin, for he could not clean up. Then only what
+ * needs no proof is promised, and it is tried again later. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,7 +34,7 @@ struct trial
 {
   struct prelux_s3 *s;
   struct prelux_problem *why;
-  char *key;              /* of the object */
+  char *key; /* of the object */
   char id[PRELUX_S3_UPLOAD_ID_MAX];
   char etag[PRELUX_S3_ETAG_MAX];
   char server[64]; /* as it calls itself */
@@ -138,11 +139,13 @@ static int try_complete(struct trial *t, const char *etag, const char *header)
   const char *headers[] = {"Content-Type: application/xml", header, NULL};
   struct prelux_net_answer a;
   snprintf(body, sizeof(body),
-           "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>%s</ETag></Part></CompleteMultipartUpload>", etag);
+           "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>%s</ETag></Part></CompleteMultipartUpload>",
+           etag);
   int rc = prelux_s3_upload_query(query, sizeof(query), 0, t->id, t->why);
   if (rc < 0)
     return rc;
-  struct prelux_s3_ask request = {.kind = PRELUX_S3_POSTS, .key = t->key, .query = query, .headers = headers, .body = body};
+  struct prelux_s3_ask request = {
+      .kind = PRELUX_S3_POSTS, .key = t->key, .query = query, .headers = headers, .body = body};
   int status = ask(t, &request, &a);
   rc = judge(status, &a);
   static const char *const unmet[] = {"PreconditionFailed", NULL};
@@ -166,7 +169,8 @@ static int put_part(struct trial *t, const char *bytes, char etag[PRELUX_S3_ETAG
   return status < 0 ? status : status == 200 && etag[0] ? 0 : -EOPNOTSUPP;
 }
 
-/* A part that the server copies from the object; one that does not know how stores an empty one, and says so by no document. */
+/* A part that the server copies from the object; one that does not know how stores an empty one, and says so by no
+ * document. */
 static int copy_part(struct trial *t)
 {
   char query[PRELUX_S3_UPLOAD_ID_MAX * 3 + 64], source[PRELUX_S3_KEY_MAX];
@@ -244,7 +248,8 @@ static bool lists(const struct prelux_s3_page *page, const char *key)
   return false;
 }
 
-/* Is an empty object with a slash at its end kept, and listed as what it is? The list also shows how it says names (s3_list.c). */
+/* Is an empty object with a slash at its end kept, and listed as what it is? The list also shows how it says names
+ * (s3_list.c). */
 static int try_marker(struct trial *t)
 {
   struct prelux_s3_page *page = NULL;

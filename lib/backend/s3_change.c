@@ -1,14 +1,19 @@
 /* One request that changes something, and how much is known afterwards.
  *
- * Theory of operation. Requests go out with `once`: lib/net repeats only what surely was not done (no connection; 408, 429,
- * 503), and curl nothing on its own. Here an answer is one of:
- *   done        2xx, and no <Error> in its body: completing an upload and copying begin with 200 and may end in an error
- *   refused     4xx, 501, ...: nothing was changed, and asking again would not help
- *   not now     409 ConditionalRequestConflict, OperationAborted: nothing was changed, asking again may help
- *   open        other 5xx: it may have been done, or be done yet
- * What is open is asked again, since a change that was made twice by one caller, within one call, is as if it had been made once
- * at its end. But from then on a refusal proves nothing: a condition fails after our own success, too. So after an open answer, or
- * a lost one, whatever is not "done" is -PRELUX_EUNKNOWN. */
+ * Theory of operation. Requests go out with `once`: lib/net repeats only what surely was not done (no connection; 408,
+ * 429, 503), and curl nothing on its own. Here an answer is one of:
+ *
+ * - done: 2xx, and no <Error> in its body (completing an upload and copying begin with 200 and may end in an error)
+ *
+ * - refused: 4xx, 501, ...: nothing was changed, and asking again would not help
+ *
+ * - not now: 409 ConditionalRequestConflict, OperationAborted: nothing was changed, asking again may help
+ *
+ * - open: other 5xx: it may have been done, or be done yet
+ *
+ * What is open is asked again, since a change that was made twice by one caller, within one call, is as if it had been
+ * made once at its end. But from then on a refusal proves nothing: a condition fails after our own success, too. So
+ * after an open answer, or a lost one, whatever is not "done" is -PRELUX_EUNKNOWN. */
 #include "lib/backend/s3_write.h"
 
 #include <errno.h>
@@ -126,8 +131,8 @@ static int refused(struct prelux_s3 *s, const struct prelux_s3_ask *ask, const s
   return rc;
 }
 
-/* The caller's `progress`, which is not asked any more when all bytes are on their way: a body that was stopped before never ended,
- * so the server cannot have taken it. */
+/* The caller's `progress`, which is not asked any more when all bytes are on their way: a body that was stopped before
+ * never ended, so the server cannot have taken it. */
 struct watch
 {
   const struct prelux_net_upload *upload;

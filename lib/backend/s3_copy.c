@@ -1,10 +1,11 @@
 /* Backend `s3`, writing: copies within the remote, and rename, which is a copy and then a removal.
  *
- * A copy without a condition on its target is one CopyObject (metadata goes along), guarded by the source's ETag. S3 copies at most
- * 5 GiB so, takes minutes for it, and few servers keep a condition on the target of a copy: what is larger than COPY_WHOLE_MAX, or
- * conditional, becomes an upload whose parts the server copies from ranges of the source, each guarded by its ETag, and which
- * `complete` ends under the condition. Its metadata is taken over by us; tags and rights are not.
- * A server that does not know copied parts stores empty ones and says 200 (rclone): the document that it does not send tells.
+ * A copy without a condition on its target is one CopyObject (metadata goes along), guarded by the source's ETag. S3
+ * copies at most 5 GiB so, takes minutes for it, and few servers keep a condition on the target of a copy: what is
+ * larger than COPY_WHOLE_MAX, or conditional, becomes an upload whose parts the server copies from ranges of the
+ * source, each guarded by its ETag, and which `complete` ends under the condition. Its metadata is taken over by us;
+ * tags and rights are not. A server that does not know copied parts stores empty ones and says 200 (rclone): the
+ * document that it does not send tells.
  *
  * Rename removes the old name under the condition that it is still what was copied, where the server keeps that. */
 #include <errno.h>
@@ -25,10 +26,10 @@
 struct copying
 {
   struct prelux_s3 *s;
-  char *key, *source;               /* of the target; "x-amz-copy-source: /BUCKET/KEY" */
+  char *key, *source;                  /* of the target; "x-amz-copy-source: /BUCKET/KEY" */
   char match[PRELUX_S3_ETAG_MAX + 64]; /* "x-amz-copy-source-if-match: ETAG", "" when it has none */
   struct prelux_object from;
-  char *head;                        /* the source's header lines, cut into metadata[] */
+  char *head; /* the source's header lines, cut into metadata[] */
   const char *metadata[METADATA_MAX + 1];
   struct prelux_s3_guard guard;
   struct prelux_problem *why;
@@ -44,9 +45,9 @@ static void copying_release(struct copying *c)
 /* The header lines that make the metadata of an object. Cuts `head` apart. */
 static void take_metadata(struct copying *c)
 {
-  static const char *const names[] = {"content-type:",     "cache-control:",    "content-disposition:",
-                                      "content-encoding:", "content-language:", "expires:",
-                                      "x-amz-meta-",       "x-amz-website-redirect-location:"};
+  static const char *const names[] = {
+      "content-type:",     "cache-control:", "content-disposition:", "content-encoding:",
+      "content-language:", "expires:",       "x-amz-meta-",          "x-amz-website-redirect-location:"};
   size_t n = 0;
   char *save = NULL;
   for (char *line = c->head ? strtok_r(c->head, "\r\n", &save) : NULL; line; line = strtok_r(NULL, "\r\n", &save))
@@ -190,7 +191,8 @@ static int copy_parts(struct copying *c, struct prelux_object *ret)
     rc = copy_part(c, id, i + 1, off, left < part ? left : part, &etags[i]);
   }
   if (rc == 0)
-    rc = prelux_s3_upload_complete(c->s, c->key, id, (const char *const *)etags, n, c->from.size, &c->guard, ret, c->why);
+    rc = prelux_s3_upload_complete(c->s, c->key, id, (const char *const *)etags, n, c->from.size, &c->guard, ret,
+                                   c->why);
   if (begun && rc < 0 && rc != -PRELUX_EUNKNOWN)
     prelux_s3_upload_abort(c->s, c->key, id, NULL); /* what stays `clean` finds */
   for (size_t i = 0; etags && i < n; i++)
@@ -254,7 +256,8 @@ int prelux_s3_copy(struct prelux_backend *b, const char *from, const char *sourc
 
 /* Rename */
 
-static int check_rename(struct prelux_s3 *s, const char *from, const char *to, unsigned flags, struct prelux_problem *why)
+static int check_rename(struct prelux_s3 *s, const char *from, const char *to, unsigned flags,
+                        struct prelux_problem *why)
 {
   if ((flags & PRELUX_RENAME_NOREPLACE) && (flags & PRELUX_RENAME_EXCHANGE))
     return prelux_problem(why, EINVAL, "rename: both NOREPLACE and EXCHANGE");
@@ -279,7 +282,8 @@ static int remove_old(struct copying *c, const char *from)
     cond.must = PRELUX_MUST_BE_VERSION;
     memcpy(cond.version, c->from.version, sizeof(cond.version));
   }
-  else if (c->from.version[0] == 'e' && b->ops->stat(b, from, &now, NULL) == 0 && strcmp(now.version, c->from.version) != 0)
+  else if (c->from.version[0] == 'e' && b->ops->stat(b, from, &now, NULL) == 0 &&
+           strcmp(now.version, c->from.version) != 0)
   {
     return 0; /* the best that can be had of such a server: what comes after this look is lost */
   }

@@ -1,6 +1,7 @@
-/* Checksums of what is sent. Content-MD5 goes with every byte: each server checks it, and answers an ETag that is the same MD5
- * (but for objects encrypted by a key service), which we check. What is signed of the bytes is their SHA-256 where everybody on
- * the way could change them (http), and nothing where TLS has the same duty. Both are had from one pass over the file. */
+/* Checksums of what is sent. Content-MD5 goes with every byte: each server checks it, and answers an ETag that is the
+ * same MD5 (but for objects encrypted by a key service), which we check. What is signed of the bytes is their SHA-256
+ * where everybody on the way could change them (http), and nothing where TLS has the same duty. Both are had from one
+ * pass over the file. */
 #include <errno.h>
 #include <openssl/evp.h>
 #include <stdio.h>

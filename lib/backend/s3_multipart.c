@@ -1,12 +1,14 @@
 /* Backend `s3`, writing: uploads in parts.
  *
- * The token of an upload is its id at the server, and a hash over id and key before it: a token of another object, or one that a
- * journal spoiled, is refused here and not left to the server. A part's tag holds its number, its length and its ETag, so that
- * `complete` can see that the parts fit together: all of one length but the last. The size of parts is not in the token: the
- * listing of uploads could not say it, and the tokens of `begin` and `uploads` are to be equal.
+ * The token of an upload is its id at the server, and a hash over id and key before it: a token of another object, or
+ * one that a journal spoiled, is refused here and not left to the server. A part's tag holds its number, its length and
+ * its ETag, so that `complete` can see that the parts fit together: all of one length but the last. The size of parts
+ * is not in the token: the listing of uploads could not say it, and the tokens of `begin` and `uploads` are to be
+ * equal.
  *
- * Each part goes with its Content-MD5 and comes back as its ETag. Sending a part, beginning and aborting are harmless when done
- * twice, so lost answers are asked for again; an upload that was begun twice leaves one that `clean` finds. */
+ * Each part goes with its Content-MD5 and comes back as its ETag. Sending a part, beginning and aborting are harmless
+ * when done twice, so lost answers are asked for again; an upload that was begun twice leaves one that `clean` finds.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -42,7 +44,8 @@ int prelux_s3_token(const char *key, const char *id, char token[PRELUX_TOKEN_MAX
 static int read_token(const char *key, const char *token, const char **ret, struct prelux_problem *why)
 {
   char own[PRELUX_TOKEN_MAX];
-  bool formed = strlen(token) < PRELUX_TOKEN_MAX && strspn(token, "0123456789abcdef") == 16 && token[16] == '.' && token[17];
+  bool formed =
+      strlen(token) < PRELUX_TOKEN_MAX && strspn(token, "0123456789abcdef") == 16 && token[16] == '.' && token[17];
   if (!formed || prelux_s3_token(key, token + 17, own, NULL) < 0 || strcmp(own, token) != 0)
     return prelux_problem(why, ENXIO, "no such upload of this object");
   *ret = token + 17;
@@ -125,7 +128,8 @@ int prelux_s3_upload_complete(struct prelux_s3 *s, const char *key, const char *
                               .headers = headers,
                               .body = body,
                               .stall_s = PRELUX_S3_SLOW_S};
-  int rc = body ? prelux_s3_upload_query(query, sizeof(query), 0, id, why) : prelux_problem(why, ENOMEM, "no memory for parts");
+  int rc = body ? prelux_s3_upload_query(query, sizeof(query), 0, id, why)
+                : prelux_problem(why, ENOMEM, "no memory for parts");
   if (rc == 0)
     rc = prelux_s3_change(s, &ask, guard, &a, why);
   if (rc == 0 && prelux_s3_etag_of(&a, "CompleteMultipartUploadResult") < 0)

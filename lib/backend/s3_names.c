@@ -1,15 +1,16 @@
 /* Backend `s3`, writing: removing, and folders as markers.
  *
- * DELETE answers the same whether or not something was there, so it is looked for before. A folder is made by the empty object
- * `dir/`, which servers, consoles and other tools take for one; a folder that others made by putting keys below it needs none,
- * and is gone with its last key. */
+ * DELETE answers the same whether or not something was there, so it is looked for before. A folder is made by the empty
+ * object `dir/`, which servers, consoles and other tools take for one; a folder that others made by putting keys below
+ * it needs none, and is gone with its last key. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/backend/s3_write.h"
 
-static int delete_key(struct prelux_s3 *s, const char *key, const struct prelux_s3_guard *guard, struct prelux_problem *why)
+static int delete_key(struct prelux_s3 *s, const char *key, const struct prelux_s3_guard *guard,
+                      struct prelux_problem *why)
 {
   struct prelux_net_answer a;
   const char *headers[] = {guard && guard->header[0] ? guard->header : NULL, NULL};
@@ -26,7 +27,8 @@ int prelux_s3_remove(struct prelux_backend *b, const char *path, const struct pr
   struct prelux_s3_guard guard = {.unmet = 0};
   struct prelux_object obj;
   char *key = malloc(PRELUX_S3_KEY_MAX);
-  int rc = key ? prelux_s3_needs(s, PRELUX_CAP_WRITE, "writing", why) : prelux_problem(why, ENOMEM, "no memory for a key");
+  int rc =
+      key ? prelux_s3_needs(s, PRELUX_CAP_WRITE, "writing", why) : prelux_problem(why, ENOMEM, "no memory for a key");
   if (rc == 0 && !path[0])
     rc = prelux_problem(why, EBUSY, "the root cannot be removed");
   if (rc == 0 && cond->must == PRELUX_MUST_BE_ABSENT)
@@ -50,7 +52,8 @@ int prelux_s3_remove(struct prelux_backend *b, const char *path, const struct pr
 
 /* Folders */
 
-static int make_marker(struct prelux_s3 *s, const char *key, const struct prelux_s3_guard *guard, struct prelux_problem *why)
+static int make_marker(struct prelux_s3 *s, const char *key, const struct prelux_s3_guard *guard,
+                       struct prelux_problem *why)
 {
   struct prelux_net_answer a;
   const char *headers[] = {"Content-Type: application/x-directory", guard->header[0] ? guard->header : NULL, NULL};
@@ -120,7 +123,8 @@ int prelux_s3_rmdir(struct prelux_backend *b, const char *path, struct prelux_pr
   if (rc == 0)
     rc = delete_key(s, key, NULL, why);
   if (rc == 0 && prelux_s3_is_folder(s, path, NULL) > 0)
-    rc = prelux_problem(why, EBUSY, "%.200s: the server keeps this folder, or somebody has put something into it", path);
+    rc =
+        prelux_problem(why, EBUSY, "%.200s: the server keeps this folder, or somebody has put something into it", path);
   free(key);
   return rc;
 }
@@ -128,5 +132,6 @@ int prelux_s3_rmdir(struct prelux_backend *b, const char *path, struct prelux_pr
 int prelux_s3_set_attr(struct prelux_backend *b, const char *path, const struct prelux_condition *cond,
                        const struct prelux_set *set, struct prelux_object *ret, struct prelux_problem *why)
 {
-  return prelux_problem(why, path[0] ? EOPNOTSUPP : EBUSY, "S3 keeps no mode and no time of an object that a listing would show");
+  return prelux_problem(why, path[0] ? EOPNOTSUPP : EBUSY,
+                        "S3 keeps no mode and no time of an object that a listing would show");
 }

@@ -1,7 +1,7 @@
 /* Backend `s3`, writing: which uploads there are, and sweeping what the dead have left.
  *
- * ListMultipartUploads tells when an upload was begun; when something was last sent into it its parts tell (ListParts). Ages
- * are counted by the server's clock, that of the answer. */
+ * ListMultipartUploads tells when an upload was begun; when something was last sent into it its parts tell (ListParts).
+ * Ages are counted by the server's clock, that of the answer. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -128,7 +128,8 @@ static int get_fields(struct prelux_s3 *s, const char *key, const char *query, c
   return rc;
 }
 
-static int fetch(struct prelux_s3 *s, const char *prefix, struct page *p, int64_t *ret_now_s, struct prelux_problem *why)
+static int fetch(struct prelux_s3 *s, const char *prefix, struct page *p, int64_t *ret_now_s,
+                 struct prelux_problem *why)
 {
   const struct
   {
@@ -141,7 +142,8 @@ static int fetch(struct prelux_s3 *s, const char *prefix, struct page *p, int64_
   char *query = calloc(1, PRELUX_URL_MAX);
   int rc = query ? 0 : prelux_problem(why, ENOMEM, "no memory for a query");
   for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && rc == 0; i++)
-    if (rows[i].value && prelux_aws_query(query, PRELUX_URL_MAX - 512, rows[i].name, rows[i].value, strlen(rows[i].value)) < 0)
+    if (rows[i].value &&
+        prelux_aws_query(query, PRELUX_URL_MAX - 512, rows[i].name, rows[i].value, strlen(rows[i].value)) < 0)
       rc = prelux_problem(why, EOPNOTSUPP, "a list of uploads cannot be asked for: too long");
   page_release(p);
   p->truncated = p->encoded = false;

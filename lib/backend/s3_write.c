@@ -1,12 +1,14 @@
 /* Backend `s3`, writing: whole objects.
  *
- * A put is one PutObject, which readers see whole or not at all. Its condition is the server's own (If-Match, If-None-Match),
- * where the server has shown that it keeps it (s3_able.c); where not, it is refused. Bytes are read twice, once for their
- * checksums; a server that answers another checksum than was sent has stored something else, and nobody knows what.
+ * A put is one PutObject, which readers see whole or not at all. Its condition is the server's own (If-Match,
+ * If-None-Match), where the server has shown that it keeps it (s3_able.c); where not, it is refused. Bytes are read
+ * twice, once for their checksums; a server that answers another checksum than was sent has stored something else, and
+ * nobody knows what.
  *
- * Folders are what keys have in common, so no op makes the folders above. That the target is a folder is looked up before, not
- * tested in one step: the server knows no folders, and an object of a folder's name harms nothing that lies below.
- * Mode and time of a file are not kept: they could be metadata, but a listing shows none, so that stat and list would disagree. */
+ * Folders are what keys have in common, so no op makes the folders above. That the target is a folder is looked up
+ * before, not tested in one step: the server knows no folders, and an object of a folder's name harms nothing that lies
+ * below. Mode and time of a file are not kept: they could be metadata, but a listing shows none, so that stat and list
+ * would disagree. */
 #include "lib/backend/s3_write.h"
 
 #include <errno.h>
@@ -130,15 +132,11 @@ static int send_once(const struct putting *p, struct prelux_object *ret)
   int rc = prelux_s3_digest(p->s, p->fd, 0, p->size, &digest, p->why);
   if (rc < 0)
     return rc;
-  struct prelux_net_upload upload = {
-      .fd = p->fd, .len = p->size, .progress = p->how->progress, .arg = p->how->arg};
+  struct prelux_net_upload upload = {.fd = p->fd, .len = p->size, .progress = p->how->progress, .arg = p->how->arg};
   const char *headers[] = {digest.header, "Content-Type: application/octet-stream",
                            p->guard.header[0] ? p->guard.header : NULL, NULL};
-  struct prelux_s3_ask ask = {.kind = PRELUX_S3_PUTS,
-                              .key = p->key,
-                              .headers = headers,
-                              .upload = &upload,
-                              .payload = digest.payload};
+  struct prelux_s3_ask ask = {
+      .kind = PRELUX_S3_PUTS, .key = p->key, .headers = headers, .upload = &upload, .payload = digest.payload};
   rc = prelux_s3_change(p->s, &ask, &p->guard, &a, p->why);
   if (rc == -EIO && prelux_s3_says(&a, damaged))
     rc = 1;
@@ -171,7 +169,8 @@ static int s3_put(struct prelux_backend *b, const char *path, int fd, uint64_t s
   struct prelux_object made = {0};
   char *key = malloc(PRELUX_S3_KEY_MAX);
   struct putting p = {.s = s, .key = key, .fd = fd, .size = size, .how = how, .why = why};
-  int rc = key ? prelux_s3_needs(s, PRELUX_CAP_WRITE, "writing", why) : prelux_problem(why, ENOMEM, "no memory for a key");
+  int rc =
+      key ? prelux_s3_needs(s, PRELUX_CAP_WRITE, "writing", why) : prelux_problem(why, ENOMEM, "no memory for a key");
   if (rc == 0 && !path[0])
     rc = prelux_problem(why, EISDIR, "the root is a folder");
   if (rc == 0)

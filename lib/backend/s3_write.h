@@ -1,13 +1,7 @@
-/* Shared by the files of backend `s3` that write.
- *
- *   s3_write.c      the table of ops; put; what paths and conditions become
- *   s3_change.c     one request that changes something: conditions, what is asked again, what is unknown
- *   s3_able.c       what a server honours
- *   s3_multipart.c  uploads in parts
- *   s3_uploads.c    finding and sweeping them
- *   s3_copy.c       copies within the remote, rename
- *   s3_names.c      remove, folders
- *   s3_digest.c     checksums */
+/* Shared by the files of backend `s3` that write: s3_write.c (the table of ops, put, what paths become), s3_change.c (one
+ * request that changes something: conditions, what is asked again, what is unknown), s3_able.c (what a server honours),
+ * s3_multipart.c (uploads in parts), s3_uploads.c (finding and sweeping them), s3_copy.c (copies within the remote,
+ * rename), s3_names.c (remove, folders), s3_digest.c (checksums), s3_fields.c (small XML answers). */
 #ifndef PRELUX_BACKEND_S3_WRITE_H
 #define PRELUX_BACKEND_S3_WRITE_H
 
@@ -23,9 +17,9 @@
 /* s3_digest.c */
 struct prelux_s3_digest
 {
-  char md5[33];         /* lower-case hex */
-  char header[48];      /* "Content-MD5: ..." */
-  char payload[65];     /* what is signed for the bytes */
+  char md5[33];     /* lower-case hex */
+  char header[48];  /* "Content-MD5: ..." */
+  char payload[65]; /* what is signed for the bytes */
 };
 /* Of [off, off+len) of fd. -EINVAL: it ends before; else an errno of reading, -ENOMEM. */
 int prelux_s3_digest(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, struct prelux_s3_digest *ret,
@@ -46,8 +40,9 @@ struct prelux_s3_guard
  * nothing is of such a version; an error of `able`. */
 int prelux_s3_guard(struct prelux_s3 *s, const struct prelux_condition *cond, unsigned needs,
                     struct prelux_s3_guard *ret, struct prelux_problem *why);
-/* A request whose effect lasts, sent with `once`. Asks again what surely was not done, and after answers that leave it open (5xx).
- * 0: a 2xx answer without an <Error> in it. -errno: nothing was changed, or -PRELUX_EUNKNOWN. Free *ret in any case. */
+/* A request whose effect lasts, sent with `once`. Asks again what surely was not done, and after answers that leave it
+ * open (5xx). 0: a 2xx answer without an <Error> in it. -errno: nothing was changed, or -PRELUX_EUNKNOWN. Free *ret in
+ * any case. */
 int prelux_s3_change(struct prelux_s3 *s, const struct prelux_s3_ask *ask, const struct prelux_s3_guard *guard,
                      struct prelux_net_answer *ret, struct prelux_problem *why);
 /* The same for what is harmless when done twice, so that nothing stays unknown: 0 or -errno, never -PRELUX_EUNKNOWN. */
