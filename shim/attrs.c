@@ -70,6 +70,23 @@ static int act_set(struct prelux_change *c)
 
 /* ---- by descriptor. True: *ret is the answer; false: libc's is. by_name: AT_EMPTY_PATH, which O_PATH will do for. */
 
+/* A staging file that has lost its name (unlink, rename over it): only descriptors know it, so what is set is the inode's own. */
+static int set_nameless(int fd, const struct prelux_setattr *set)
+{
+  struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = set->mtime_ns / 1000000000, .tv_nsec = set->mtime_ns % 1000000000}};
+  long rc = 0;
+  if (times[1].tv_nsec < 0) {
+    times[1].tv_nsec += 1000000000;
+    times[1].tv_sec--;
+  }
+  if (set->which & PRELUX_SETATTR_MODE) rc = prelux_sys(SYS_fchmod, fd, set->mode);
+  if (rc == 0 && (set->which & PRELUX_SETATTR_MTIME)) rc = prelux_sys(SYS_utimensat, fd, NULL, times, 0);
+  if (rc == 0 && (set->which & (PRELUX_SETATTR_UID | PRELUX_SETATTR_GID)))
+    rc = prelux_sys(SYS_fchown, fd, set->which & PRELUX_SETATTR_UID ? set->uid : (uid_t)-1,
+                    set->which & PRELUX_SETATTR_GID ? set->gid : (gid_t)-1);
+  return (int)rc;
+}
+
 static int set_open(const struct prelux_change_fd *c, int fd, const char *call, const struct want *w)
 {
   struct prelux_setattr set = w->set;
@@ -79,7 +96,10 @@ static int set_open(const struct prelux_change_fd *c, int fd, const char *call, 
   prelux_patch_stat(fd, &st);
   rc = judge(&set, w->now, &st);
   if (rc || set.which == 0) return rc;
-  if (c->staged) return prelux_tell_set_inode(c->mapping, c->ino, call, &set);
+  if (c->staged) {
+    rc = prelux_tell_set_inode(c->mapping, c->ino, call, &set);
+    return rc == -ENOENT ? set_nameless(fd, &set) : rc;
+  }
   return c->gone ? 0 : prelux_tell_set(&c->r, call, &set);
 }
 
