@@ -248,21 +248,35 @@ int prelux_stores_tree(struct prelux_stores *s, const struct prelux_conf *conf, 
   return err;
 }
 
+/* With the lock held. Stores stay open until the end: the list can be used without the lock, which who opens one holds for long, and so may
+ * whoever walks the list. */
+static unsigned copy_list(const struct prelux_stores *s, struct prelux_store *ret[STORES_MAX])
+{
+  unsigned n = 0;
+  for (struct kept_store *k = s->first; k && n < STORES_MAX; k = k->next)
+    ret[n++] = k->store;
+  return n;
+}
+
 void prelux_stores_each(struct prelux_stores *s, void (*fn)(struct prelux_store *store, void *arg), void *arg)
 {
+  struct prelux_store *list[STORES_MAX];
   pthread_mutex_lock(&s->lock);
-  for (struct kept_store *k = s->first; k; k = k->next)
-    fn(k->store, arg);
+  unsigned n = copy_list(s, list);
   pthread_mutex_unlock(&s->lock);
+  for (unsigned i = 0; i < n; i++)
+    fn(list[i], arg);
 }
 
 bool prelux_stores_try_each(struct prelux_stores *s, void (*fn)(struct prelux_store *store, void *arg), void *arg)
 {
+  struct prelux_store *list[STORES_MAX];
   if (pthread_mutex_trylock(&s->lock) != 0)
     return false;
-  for (struct kept_store *k = s->first; k; k = k->next)
-    fn(k->store, arg);
+  unsigned n = copy_list(s, list);
   pthread_mutex_unlock(&s->lock);
+  for (unsigned i = 0; i < n; i++)
+    fn(list[i], arg);
   return true;
 }
 
@@ -270,12 +284,9 @@ bool prelux_stores_tick(struct prelux_stores *s)
 {
   bool whole = true;
   struct prelux_store *list[STORES_MAX];
-  unsigned n = 0;
   pthread_mutex_lock(&s->lock);
-  for (struct kept_store *k = s->first; k && n < STORES_MAX; k = k->next)
-    list[n++] = k->store;
+  unsigned n = copy_list(s, list);
   pthread_mutex_unlock(&s->lock);
-  /* Stores stay open until the end: safe without the lock, which eviction would hold for long. */
   for (unsigned i = 0; i < n; i++)
     if (!prelux_store_lost(list[i]))
       prelux_store_tick(list[i]);

@@ -19,7 +19,7 @@ int prelux_stores_tree(struct prelux_stores *s, const struct prelux_conf *conf, 
                        const char *home, struct prelux_instance *i, struct prelux_tree **ret, const char **ret_object,
                        struct prelux_problem *why);
 
-/* Calls fn for each store. fn must not come back here. */
+/* Calls fn for each store, without a lock. */
 void prelux_stores_each(struct prelux_stores *s, void (*fn)(struct prelux_store *store, void *arg), void *arg);
 /* The same, unless a store is being opened just now: false, fn was not called. For the loop thread. */
 bool prelux_stores_try_each(struct prelux_stores *s, void (*fn)(struct prelux_store *store, void *arg), void *arg);

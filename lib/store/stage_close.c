@@ -121,15 +121,22 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelu
 
 /* ---- closes that nobody tells ---- */
 
-/* As if the last writer had told of his close, but nobody waits for the remote. */
+/* As if the last writer had told of his close, but nobody waits for the remote, nor for who works on the file: he finds out himself, or the
+ * next poll does. */
 static void settle_quietly(struct prelux_stage *g, uint64_t ino)
 {
   struct prelux_problem why = {0};
-  struct prelux_dirty *d = prelux_dirty_take_ino(g, ino);
   bool gone = false;
+  pthread_mutex_lock(&g->lock);
+  struct prelux_dirty *d = prelux_dirty_by_ino(g, ino);
+  if (d && (d->busy || d->row.state != PRELUX_PENDING_WRITING))
+    d = NULL;
+  if (d)
+    d->busy = true;
+  pthread_mutex_unlock(&g->lock);
   if (!d)
     return;
-  int rc = d->row.state == PRELUX_PENDING_WRITING ? probe(g, d, true, &gone, &why) : 0;
+  int rc = probe(g, d, true, &gone, &why);
   if (rc < 0 && rc != -EAGAIN)
     prelux_warn("%s", why.text);
   if (!gone)
@@ -138,12 +145,7 @@ static void settle_quietly(struct prelux_stage *g, uint64_t ino)
 
 void prelux_stage_left(struct prelux_stage *g, uint64_t ino)
 {
-  pthread_mutex_lock(&g->lock);
-  const struct prelux_dirty *d = prelux_dirty_by_ino(g, ino);
-  bool written = d && d->row.state == PRELUX_PENDING_WRITING && !d->busy; /* who works on it finds out himself, or is asked again by the poll */
-  pthread_mutex_unlock(&g->lock);
-  if (written)
-    settle_quietly(g, ino);
+  settle_quietly(g, ino);
 }
 
 /* The inodes that somebody may be writing to; malloc'd. */

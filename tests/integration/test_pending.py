@@ -50,6 +50,7 @@ def pending(node, *words):
 def refused(node, name="old", data=b"mine"):
     """A file that somebody else changed meanwhile: its row."""
     fd = node.open(name, os.O_WRONLY | os.O_APPEND)
+    assert fd >= 0, (fd, node.prelux.story())
     os.write(fd, data)
     (node.source / name).write_bytes(b"theirs")
     assert node.close(name, fd) == 0
