@@ -40,6 +40,9 @@ static int judge(const struct prelux_route *r, const char *call, int flags)
   }
   if ((flags & O_CREAT) && (flags & O_DIRECTORY)) return -EINVAL;
   if ((flags & O_CREAT) && r->slash) return judge_slash(r, call);
+  /* The daemon looks, too: it is asked before only where its answer to WRITE would not tell. */
+  bool told = (flags & O_CREAT) && (flags & O_ACCMODE) != O_RDONLY && !r->must_dir && r->rel_len > 0;
+  if (told && !prelux_index_look(r, &attr)) return 0;
   int rc = prelux_ask_attr(r, call, &attr);
   if (rc == -ENOENT && (flags & O_CREAT) && !r->must_dir) return 0;
   if (rc < 0) return rc;
