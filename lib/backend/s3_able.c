@@ -283,7 +283,7 @@ static int run(struct trial *t)
   int rc = 0;
   for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && rc == 0; i++)
     rc = steps[i](t);
-  struct prelux_problem own;
+  struct prelux_problem own = {0};
   struct trial last = *t;
   last.why = rc < 0 ? &own : t->why;
   int gone = delete_probe(&last, t->key, NULL, NULL);

@@ -3,6 +3,7 @@
  * where everybody on the way could change them (http), and nothing where TLS has the same duty. Both are had from one
  * pass over the file. */
 #include <errno.h>
+#include <inttypes.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +45,7 @@ static int pass_over(struct sums *d, int fd, uint64_t off, uint64_t len, struct 
     if (n < 0)
       rc = prelux_problem(why, EIO, "the file to be sent cannot be read: %s", strerror(errno));
     else if (n == 0)
-      rc = prelux_problem(why, EINVAL, "the file to be sent ends after %llu bytes", (unsigned long long)(off + done));
+      rc = prelux_problem(why, EINVAL, "the file to be sent ends after %" PRIu64 " bytes", off + done);
     else
       rc = add(d, buf, (size_t)n);
     done += n > 0 ? (uint64_t)n : 0;
