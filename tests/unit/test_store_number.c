@@ -248,6 +248,51 @@ static void test_open_file_keeps_its_number(void **state)
   memset(&reader, 0, sizeof reader);
 }
 
+/* What is made, rewritten, renamed and removed here. */
+static void test_made_here(void **state)
+{
+  always();
+  struct fake_object *o = fake_file(&rig.b, "f", 10, 1);
+  uint64_t made = prelux_number_fresh(rig.t, 77, 1000), first = number("f");
+  assert_true(made != first && made == prelux_number_fresh(rig.t, 77, 1000));
+  assert_true(made != prelux_number_fresh(rig.t, 77, 1001) && made != prelux_number_fresh(rig.t, 78, 1000));
+  /* Published as the version that the remote has now: the number is the file's own, until another version is there. */
+  struct prelux_object obj;
+  fake_file(&rig.b, "f", 11, 2);
+  fake_show(o, &obj);
+  prelux_learn_written(rig.t, "f", made, &obj, 0, 0);
+  for (int i = 0; i < 2; i++)
+  {
+    assert_int_equal(number("f"), made);
+    assert_int_equal(listed_number("", "f"), made);
+    assert_int_equal(rig_check(&rig, "f"), 0);
+    assert_int_equal(number("f"), made);
+    rig_reopen(&rig);
+    always();
+  }
+  /* Renamed: the new path has it, whatever version it gets; the old one never again. */
+  fake_remove(&rig.b, "f");
+  fake_file(&rig.b, "g", 11, 3);
+  prelux_number_set(rig.t, "g", made, NULL);
+  prelux_number_end(rig.t, "f");
+  rig_reopen(&rig);
+  always();
+  assert_int_equal(number("g"), made);
+  fake_file(&rig.b, "f", 11, 2);
+  uint64_t again = number("f");
+  assert_true(again != made && again != first);
+  fake_file(&rig.b, "g", 12, 4);
+  assert_int_not_equal(number("g"), made);
+  /* Removed here: another number, were it the same bytes, and were it twice within the clock's grain. */
+  for (int i = 0; i < 3; i++)
+  {
+    uint64_t was = number("f");
+    prelux_number_end(rig.t, "f");
+    prelux_number_end(rig.t, "f");
+    assert_int_not_equal(number("f"), was);
+  }
+}
+
 static int count_row(void *arg, const struct prelux_number *n)
 {
   unsigned *count = arg;
@@ -275,7 +320,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
       T(test_stays_without_a_change), T(test_changes_with_the_version), T(test_a_listing_learns_too), T(test_rough_listings),
       T(test_in_doubt_it_stays), T(test_gone_and_back), T(test_file_becomes_folder), T(test_changed_behind_our_back),
-      T(test_row_of_a_replaced_object), T(test_open_file_keeps_its_number), T(test_rows_are_bounded),
+      T(test_row_of_a_replaced_object), T(test_open_file_keeps_its_number), T(test_made_here), T(test_rows_are_bounded),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
