@@ -104,7 +104,7 @@ class Prelux:
     def config(self, content, name="prelux.yaml", raw=False):
         """Write a configuration (dict, list or YAML text) and make it the current one. Returns its path.
 
-        cache.dir becomes self.cache where a native configuration says none. raw: write the text as it is."""
+        cache.dir becomes self.cache where a native configuration says none, cache.min_free 0. raw: write the text as it is."""
         path = self.tmp / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not raw:
@@ -121,12 +121,13 @@ class Prelux:
         if not isinstance(value, dict):  # an azfuse list, or something broken on purpose
             return content if isinstance(content, (str, bytes)) else yaml.safe_dump(value, sort_keys=False)
         cache = value.get("cache") or {}
-        if isinstance(cache, dict) and "dir" not in cache:
-            value = {**value, "cache": {**cache, "dir": str(self.cache)}}
-            if isinstance(content, str) and "cache" not in yaml.safe_load(content):
-                return content.rstrip("\n") + f"\ncache: {{dir: {json.dumps(str(self.cache))}}}\n"
-        elif isinstance(content, (str, bytes)):
-            return content
+        if not isinstance(cache, dict) or ("dir" in cache and isinstance(content, (str, bytes))):
+            return content if isinstance(content, (str, bytes)) else yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+        # How full the machine's disk is decides no result.
+        cache = {"min_free": "0", **cache} if "dir" in cache else {**cache, "dir": str(self.cache), "min_free": cache.get("min_free", "0")}
+        if isinstance(content, str) and "cache" not in value:
+            return content.rstrip("\n") + f"\ncache: {json.dumps(cache)}\n"
+        value = {**value, "cache": cache}
         return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
     def file_mapping(self, root, local=None, **options):
