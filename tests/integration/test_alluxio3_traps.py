@@ -167,6 +167,12 @@ def test_silence_is_told_apart(standin, tool):
     assert tool("list", "b/silent/empty")["rc"] == 0
     assert tool("list", "b/silent/file")["rc"] == -ENOTDIR
     assert tool("stat", "none")["rc"] == -ENOENT
+    for who in (standin.owner("/b/silent/file"), None):  # silence that means nothing: of its owner, then of all
+        standin.fault(who, dead=True)
+        try:
+            assert tool("stat", "b/silent/file").get("size") == 1
+        finally:
+            standin.fault(who, dead=False)
 
 
 @with_options(no_s3=True)
