@@ -30,13 +30,13 @@ class Received(bytes):
 
 
 def exchange(port, path, method="GET", quiet=0.3, fields=None):
-    """(bytes, end); end is "closed", "reset", "silent" (nothing for `quiet` seconds) or "limit" (12 million bytes)."""
+    """(bytes, end); end is "closed", "reset", "silent" (nothing for `quiet` seconds, ten times that for the first byte) or "limit" (12 million)."""
     head = f"{method} {path} HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\n"
     head += "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in (fields or {}).items())
     parts, size, end = [], 0, "limit"
     with socket.create_connection((LOOPBACK, port), timeout=10) as client:
         client.sendall(head.encode("latin-1") + b"\r\n")
-        client.settimeout(quiet)
+        client.settimeout(10 * quiet)
         while size < LIMIT_BYTES:
             try:
                 data = client.recv(1 << 20)
@@ -49,6 +49,7 @@ def exchange(port, path, method="GET", quiet=0.3, fields=None):
             if not data:
                 end = "closed"
                 break
+            client.settimeout(quiet)
             parts.append(data)
             size += len(data)
     received = Received(b"".join(parts))

@@ -58,7 +58,7 @@ class AlluxioStandin(Server):
     """
 
     name = "stand-in"
-    start_seconds = 40.0
+    start_seconds = 120.0
 
     def __init__(self, ufs=None, folder=None, root=None, workers=2, page_size=1 << 20, virtual_nodes=5, sync_interval=-1, timeout=5,
                  linger=28.0, range_limit=256 << 20, put_limit=128 << 20, etcd=None, etcd_auth=None, etcd_tls=False, etcd_certs=False,
