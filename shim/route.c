@@ -379,8 +379,9 @@ static bool keeps_last(const struct prelux_route *r, unsigned how)
 /* What became of a walk besides -errno, which is of what is wrong inside a mapping. */
 enum { WALK_PLAIN, WALK_THROUGH, WALK_STANDS, WALK_HANDED };
 
-/* Goes along `path` from the folder r->path ("" for "/", or absolute; ours: the kernel has another one in its place). PLAIN, THROUGH: what it comes to is in r->path, and it
- * met nothing of ours, or did; STANDS: libc's own answer to the path is right; HANDED: r is what libc is to be given. */
+/* Goes along `path` from the folder r->path ("" for "/", or absolute; ours: the kernel has another one in its place).
+ * PLAIN, THROUGH: what it comes to is in r->path, and it met nothing of ours, or did; STANDS: libc's own answer to the path is
+ * right; HANDED: r is what libc is to be given. */
 static int walk(struct prelux_route *r, const char *path, unsigned how, bool ours)
 {
   struct walk w;
