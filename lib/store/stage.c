@@ -194,7 +194,7 @@ static int check_parent(const struct opening *o)
 }
 
 /* What the remote has. That a name is not there may be believed as readers believe it: whoever made it since is told by the put's
- * condition. A version is asked for now, because the writer begins from it. */
+ * condition. The version is asked anew, because the writer begins from it. */
 static int look_at_remote(const struct opening *o, struct prelux_known *ret)
 {
   uint64_t begun = prelux_store_now();
