@@ -120,7 +120,7 @@ static int take_list(const struct prelux_net_answer *a, bool committed, prelux_a
 int prelux_azure_block_list(struct prelux_azure *z, const char *url, bool committed, prelux_azure_block_fn add,
                             void *arg, struct prelux_net_answer *answer, struct prelux_problem *why)
 {
-  struct prelux_net_answer own, *a = answer ? answer : &own;
+  struct prelux_net_answer own = {0}, *a = answer ? answer : &own;
   char *full = NULL;
   *a = (struct prelux_net_answer){0};
   if (asprintf(&full, "%s?comp=blocklist&blocklisttype=%s", url, committed ? "committed" : "uncommitted") < 0)
