@@ -387,7 +387,7 @@ def test_the_source_of_a_copy_carries_the_sas(tmp_path):
 
     def answer(method, target, fields, body):
         heads.append((method, fields))
-        return Store(HEAD_f=(200, FILE, b""), PUT_g=(202, copying("success"), b""))(method, target, fields, body)
+        return Store(HEAD_f=(200, FILE, b""), PUT_g=(202, copying("success", **{"Content-Length": "0"}), b""))(method, target, fields, body)
 
     with StandIn(answer) as server:
         client = Client(type("Place", (), {"conf": stand_in_conf(server, sas_token="?sp=racwdl&sig=a%2Bb"), "tmp": tmp_path, "steps": {}}), "tool")
