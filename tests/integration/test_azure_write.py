@@ -213,7 +213,8 @@ class Flipper(StandIn):
         answer = upstream.getresponse()
         data = answer.read()
         upstream.close()
-        head = {name: value for name, value in answer.headers.items() if name.lower() not in ("transfer-encoding", "connection", "date", "keep-alive")}
+        own = ("transfer-encoding", "connection", "date", "keep-alive")
+        head = {name: value for name, value in answer.headers.items() if name.lower() not in own}
         return answer.status, {**head, "Content-Length": answer.headers.get("Content-Length", str(len(data)))}, data
 
 
