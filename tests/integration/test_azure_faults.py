@@ -88,7 +88,8 @@ def is_new(place):
 OPS = {
     "put": ("f", "PUT", False, UNKNOWN, put, is_new, None),
     "put over a version": ("f", "PUT", True, UNKNOWN, lambda p: put(p, if_version=p.version), is_new, None),
-    "put where nothing is": ("g", "PUT", True, UNKNOWN, lambda p: p.client.put("g", b"new", absent=True), lambda p: b"g" in p.remote.objects(), None),
+    "put where nothing is": ("g", "PUT", True, UNKNOWN, lambda p: p.client.put("g", b"new", absent=True),
+                             lambda p: b"g" in p.remote.objects(), None),
     "large put, a block": ("f?comp=block&", "PUT", True, 0, lambda p: put(p, b"x" * (9 * MIB)), is_new, None),
     "large put, the list": ("f?comp=blocklist", "PUT", True, 0, lambda p: put(p, b"x" * (9 * MIB)), is_new, None),
     "begin": ("f?comp=block&", "PUT", True, 0, lambda p: p.client("begin", "f", part_size=MIB), lambda p: len(p.remote.blocks("f")) > 0, None),
@@ -105,8 +106,8 @@ OPS = {
     "mkdir": ("d", "PUT", True, UNKNOWN, lambda p: p.client("mkdir", "d"), lambda p: p.remote.objects().get(b"d", 1) is None, None),
     "rmdir": ("d", "DELETE", True, UNKNOWN, lambda p: p.client("rmdir", "d"), lambda p: b"d" not in p.remote.objects(),
               lambda p: p.client("mkdir", "d")),
-    "set_attr": ("f?comp=metadata", "PUT", True, UNKNOWN, lambda p: p.client("set_attr", "f", mode=0o600), lambda p: p.client("stat", "f")["mode"] == 0o600,
-                 None),
+    "set_attr": ("f?comp=metadata", "PUT", True, UNKNOWN, lambda p: p.client("set_attr", "f", mode=0o600),
+                 lambda p: p.client("stat", "f")["mode"] == 0o600, None),
     "copy": ("g", "PUT", False, UNKNOWN, lambda p: p.client.copy("f", "g"), lambda p: p.remote.objects().get(b"g") == b"old", None),
     "copy where nothing is": ("g", "PUT", True, UNKNOWN, lambda p: p.client.copy("f", "g", absent=True), lambda p: b"g" in p.remote.objects(), None),
     "rename, the copy": ("g", "PUT", False, UNKNOWN, lambda p: p.client.rename("f", "g"), lambda p: b"g" in p.remote.objects(), None),
@@ -261,7 +262,9 @@ def test_an_expired_token_is_renewed_and_the_body_sent_again(tmp_path):
             assert fields["content-md5"] == base64.b64encode(hashlib.md5(body).digest()).decode()
             stored.append((target, body))
             return 201, {"ETag": f'"0x{len(stored)}"'}, b""
-        return (200, {}, b"<EnumerationResults><Blobs/></EnumerationResults>") if "comp=list" in target else (404, {"x-ms-error-code": "BlobNotFound"}, b"")
+        if "comp=list" in target:
+            return 200, {}, b"<EnumerationResults><Blobs/></EnumerationResults>"
+        return 404, {"x-ms-error-code": "BlobNotFound"}, b""
 
     with StandIn(tokens.answer) as service, StandIn(answer) as store:
         class Place:
