@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #define XXH_INLINE_ALL
@@ -99,7 +100,9 @@ static uintptr_t current(struct prelux_index_reader *r, const char *runtime)
   uintptr_t map = atomic_load_explicit(&r->map, memory_order_acquire);
   if (map && !atomic_load_explicit(&address(map)->retired, memory_order_acquire))
     return map;
-  uint64_t now = now_ns();
+  struct timespec t;
+  prelux_sys(SYS_clock_gettime, CLOCK_MONOTONIC_COARSE, &t); /* libasan's clock_gettime is NULL inside while it starts */
+  uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
   if (now < atomic_load_explicit(&r->retry_ns, memory_order_relaxed))
     return 0;
   uintptr_t fresh = map_file(runtime);
