@@ -218,6 +218,30 @@ static bool leaves(const char *path)
   return false;
 }
 
+/* RESOLVE_IN_ROOT: ".." of the folder itself is that folder. A path too long for `out` is left as it is. */
+static const char *clamp(const char *path, char *out, size_t cap)
+{
+  size_t at = 0;
+  for (const char *p = path; *p;) {
+    size_t n = strcspn(p, "/");
+    if (n == 2 && p[0] == '.' && p[1] == '.') {
+      while (at > 0 && out[at - 1] != '/') at--;
+      at -= at > 0;
+    } else if (n > 0 && !(n == 1 && p[0] == '.')) {
+      if (at + n + 3 > cap) return path;
+      if (at > 0) out[at++] = '/';
+      memcpy(out + at, p, n);
+      at += n;
+    }
+    p += n;
+    while (*p == '/') p++;
+  }
+  if (at == 0) out[at++] = '.';
+  else if (path[strlen(path) - 1] == '/') out[at++] = '/';
+  out[at] = '\0';
+  return out;
+}
+
 PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how, size_t size)
 {
   const struct how *how = (const struct how *)open_how;
@@ -232,8 +256,11 @@ PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how
   if ((how->resolve & BENEATH) && *path == '/') return real_openat2(dirfd, path, open_how, size);
   /* What the kernel refuses before it looks. */
   if ((how->resolve & ~(uint64_t)KNOWN) || how->flags > INT32_MAX) return real_openat2(dirfd, path, open_how, size);
-  int where = prelux_route(dirfd, path, why, &r);
+  char clamped[PATH_MAX];
+  const char *seen = (how->resolve & IN_ROOT) && leaves(path) ? clamp(path, clamped, sizeof(clamped)) : path;
+  int where = prelux_route(dirfd, seen, why, &r);
   if (where < 0) return (int)prelux_ret(where);
+  if (where != PRELUX_MAPPED && seen != path) prelux_route_plain(dirfd, path, &r);
   if (where == PRELUX_MAPPED && (how->resolve & BENEATH) && leaves(path)) return (int)prelux_ret(-EXDEV);
   if (where == PRELUX_MAPPED) return (int)prelux_ret(prelux_open_mapped(&r, "openat2", flags, (mode_t)how->mode));
   bool same = r.use == path;
