@@ -39,6 +39,7 @@ static int change(struct prelux_request *q, int done, bool *ret_again)
   int lost = 0;
   q->ret_lost = &lost;
   int rc = tell(q);
+  q->ret_lost = NULL;
   *ret_again = lost > 0 && rc == -done;
   return rc;
 }
