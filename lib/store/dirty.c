@@ -145,8 +145,14 @@ struct prelux_dirty *prelux_dirty_take(struct prelux_stage *g, const struct prel
 {
   struct prelux_dirty *d;
   pthread_mutex_lock(&g->lock);
-  while ((d = prelux_dirty_by_path(g, t, object)) && !prelux_dirty_grab(g, d))
-    ;
+  while ((d = prelux_dirty_by_path(g, t, object)))
+  {
+    if (!prelux_dirty_grab(g, d))
+      continue;
+    if (prelux_dirty_by_path(g, t, object) == d)
+      break;
+    prelux_dirty_release(g, d); /* renamed or refused while we waited */
+  }
   pthread_mutex_unlock(&g->lock);
   return d;
 }

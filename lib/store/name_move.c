@@ -155,39 +155,52 @@ static int move_unsent(struct move *m)
   return rc;
 }
 
-/* On the remote; perhaps also being written here. */
-static int move_file(struct move *m)
+/* The remote has renamed it; now is the object as it is there. */
+static int remote_moved(struct move *m, struct prelux_object *now)
 {
   struct prelux_tree *t = m->v->tree;
-  struct prelux_object now;
   struct prelux_known k = m->from;
-  int rc = rename_remote(m, &now);
-  if (rc == -ENOENT && m->claim.dirty[0])
-    return move_unsent(m); /* the remote does not have it (any more): what we have is to get there all the same */
-  if (rc < 0)
-    return rc;
-  complete(m, target(m), &now);
-  now.type = PRELUX_FILE;
+  int rc;
+  complete(m, target(m), now);
+  now->type = PRELUX_FILE;
   if (m->claim.dirty[0])
   {
-    prelux_number_set(t, target(m), m->from.ino, &now);
+    prelux_number_set(t, target(m), m->from.ino, now);
     keep_owner(m, NULL);
-    rc = prelux_claim_rename(&m->claim, now.version, false, m->why);
+    rc = prelux_claim_rename(&m->claim, now->version, false, m->why);
     prelux_cache_drop(t, target(m));
     prelux_name_touch(t, target(m));
   }
   else
   {
     rc = onto_dirty(m);
-    prelux_number_set(t, target(m), m->from.ino, &now);
-    keep_owner(m, &now);
-    k.obj = now;
+    prelux_number_set(t, target(m), m->from.ino, now);
+    keep_owner(m, now);
+    k.obj = *now;
     k.live = false;
-    k.cache_ino = prelux_cache_move(t, source(m), &m->from.obj, target(m), &now);
+    k.cache_ino = prelux_cache_move(t, source(m), &m->from.obj, target(m), now);
     k.learned_ns = prelux_store_now();
     prelux_name_there(t, target(m), &k);
   }
   prelux_name_gone(t, source(m));
+  return rc;
+}
+
+/* On the remote; perhaps also being written here. Should the daemon die in the middle, the next one must not send what the target held
+ * over what has come there. */
+static int move_file(struct move *m)
+{
+  struct prelux_object now;
+  int rc = prelux_claim_shelve(&m->claim, 1, m->why);
+  if (rc < 0)
+    return rc;
+  rc = rename_remote(m, &now);
+  if (rc == 0)
+    return remote_moved(m, &now);
+  if (rc == -ENOENT && m->claim.dirty[0])
+    rc = move_unsent(m); /* the remote does not have it (any more): what we have is to get there all the same */
+  if (rc < 0)
+    prelux_claim_unshelve(&m->claim, 1);
   return rc;
 }
 

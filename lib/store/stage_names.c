@@ -11,16 +11,6 @@
 
 /* ---- claims ---- */
 
-static struct prelux_dirty *grab(struct prelux_stage *g, const struct prelux_tree *t, const char *object)
-{
-  struct prelux_dirty *d;
-  pthread_mutex_lock(&g->lock);
-  while ((d = prelux_dirty_by_path(g, t, object)) && !prelux_dirty_grab(g, d))
-    ;
-  pthread_mutex_unlock(&g->lock);
-  return d;
-}
-
 static void release(struct prelux_stage *g, struct prelux_dirty *d)
 {
   pthread_mutex_lock(&g->lock);
@@ -55,13 +45,32 @@ void prelux_claim_take(struct prelux_claim *c, const struct prelux_view *v, cons
   for (;;)
   {
     for (int k = 0; k < n; k++)
-      c->dirty[first ^ k] = grab(g, v->tree, c->path[first ^ k]);
+      c->dirty[first ^ k] = prelux_dirty_take(g, v->tree, c->path[first ^ k]);
     for (int k = 0; k < n; k++)
       lead(c, first ^ k);
     if (still(c))
       return;
     prelux_claim_drop(c);
   }
+}
+
+int prelux_claim_shelve(struct prelux_claim *c, int i, struct prelux_problem *why)
+{
+  static char cause[] = "was being replaced by a rename when the daemon died";
+  if (!c->dirty[i])
+    return 0;
+  struct prelux_pending row = c->dirty[i]->row;
+  row.state = PRELUX_PENDING_RECOVERED;
+  row.cause = cause;
+  int rc = prelux_stage_journal(c->v->tree->store->stage, PRELUX_EDIT_SET, &row);
+  return rc < 0 ? prelux_problem(why, -rc, "journal of %s: %s", c->v->tree->store->dir, strerror(-rc)) : 0;
+}
+
+void prelux_claim_unshelve(struct prelux_claim *c, int i)
+{
+  int rc = c->dirty[i] ? prelux_stage_journal(c->v->tree->store->stage, PRELUX_EDIT_SET, &c->dirty[i]->row) : 0;
+  if (rc < 0)
+    prelux_warn("journal of %s: %s", c->v->tree->store->dir, strerror(-rc));
 }
 
 void prelux_claim_drop(struct prelux_claim *c)

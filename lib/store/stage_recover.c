@@ -25,10 +25,18 @@ struct numbers { /* of inodes */
   size_t n, cap;
 };
 
+/* The last row that names a staging file owns it: its number was given again after the file of an earlier one had gone. */
+struct owner {
+  uint64_t ino;
+  int64_t id;
+};
+
 struct recovery {
   struct prelux_stage *g;
   struct prelux_tree *tree;
   struct numbers closed; /* perhaps nobody writes to them any more */
+  struct owner *owners;  /* of all trees, by ino and id */
+  size_t n_owners, cap_owners;
 };
 
 static int numbers_add(struct numbers *m, uint64_t ino)
@@ -76,6 +84,38 @@ static struct prelux_dirty *dirty_of(struct prelux_tree *t, const struct prelux_
   return d;
 }
 
+static int note_owner(void *arg, const struct prelux_pending *row)
+{
+  struct recovery *r = arg;
+  if (row->intent != PRELUX_INTENT_PUT)
+    return 0;
+  if (r->n_owners == r->cap_owners)
+  {
+    size_t cap = r->cap_owners ? r->cap_owners * 2 : 64;
+    struct owner *more = realloc(r->owners, cap * sizeof *more);
+    if (!more)
+      return -ENOMEM;
+    r->owners = more;
+    r->cap_owners = cap;
+  }
+  r->owners[r->n_owners++] = (struct owner){.ino = row->ino, .id = row->id};
+  return 0;
+}
+
+static int by_owner(const void *a, const void *b)
+{
+  const struct owner *x = a, *y = b;
+  return x->ino != y->ino ? (x->ino < y->ino ? -1 : 1) : x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Another row has the file by now. */
+static bool outlived(const struct recovery *r, const struct prelux_pending *row)
+{
+  const struct owner key = {.ino = row->ino, .id = row->id};
+  const struct owner *o = r->n_owners ? bsearch(&key, r->owners, r->n_owners, sizeof key, by_owner) : NULL;
+  return o && o + 1 < r->owners + r->n_owners && o[1].ino == row->ino;
+}
+
 static int take_up(void *arg, const struct prelux_pending *row)
 {
   struct recovery *r = arg;
@@ -84,6 +124,8 @@ static int take_up(void *arg, const struct prelux_pending *row)
   struct stat st;
   if (row->tree != r->tree->id)
     return 0;
+  if (row->intent == PRELUX_INTENT_PUT && outlived(r, row))
+    return drop_row(g, row);
   prelux_stage_name(row->ino, name);
   bool there = prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == row->ino;
   if (!there && (row->state == PRELUX_PENDING_WRITING || row->state == PRELUX_PENDING_READY))
@@ -102,7 +144,11 @@ static int take_up(void *arg, const struct prelux_pending *row)
 int prelux_stage_take_up(struct prelux_stage *g, struct prelux_tree *t, struct prelux_problem *why)
 {
   struct recovery r = {.g = g, .tree = t};
-  int rc = prelux_journal_each(g->journal, take_up, &r);
+  int rc = prelux_journal_each(g->journal, note_owner, &r);
+  if (rc == 0 && r.n_owners)
+    qsort(r.owners, r.n_owners, sizeof *r.owners, by_owner);
+  if (rc == 0)
+    rc = prelux_journal_each(g->journal, take_up, &r);
   for (size_t i = 0; i < r.closed.n && rc == 0; i++)
   {
     struct prelux_problem mine = {0};
@@ -111,6 +157,7 @@ int prelux_stage_take_up(struct prelux_stage *g, struct prelux_tree *t, struct p
       prelux_warn("%s", mine.text);
   }
   free(r.closed.list);
+  free(r.owners);
   return rc < 0 ? prelux_problem(why, -rc, "cache folder %s: cannot take up what was being written: %s", g->store->dir, strerror(-rc)) : 0;
 }
 

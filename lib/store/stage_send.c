@@ -392,7 +392,8 @@ enum outcome { SENT, REFUSED, LATER, AGAIN };
 static enum outcome send_queued(struct prelux_stage *g, struct prelux_dirty *d, int64_t *next_ns)
 {
   struct prelux_problem why = {0};
-  if (d->row.next_ns > prelux_store_wall())
+  int64_t wait = d->row.next_ns - prelux_store_wall();
+  if (wait > 0 && wait <= PRELUX_SEND_RETRY_MAX_NS) /* longer: the clock was set back */
   {
     *next_ns = !*next_ns || d->row.next_ns < *next_ns ? d->row.next_ns : *next_ns;
     return LATER;
