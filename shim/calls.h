@@ -109,6 +109,8 @@ CALL(FD, close, C_FD, NATIVE, "forgets the class; the number is the program's")
 CALL(FD, dup, C_FD | C_MAKES, SETTLE, "copies the class")
 CALL(FD, dup2, C_FD | C_MAKES, SETTLE, "copies the class")
 CALL(FD, dup3, C_FD | C_MAKES, SETTLE, "copies the class")
+CALL(FD, fcntl, C_FD | C_MAKES, SETTLE, "copies the class for F_DUPFD")
+CALL(FD, fcntl64, C_FD | C_MAKES, SETTLE, "fcntl of programs built with large files")
 CALL(FD, close_range, C_FD, NATIVE, "forgets the classes")
 CALL(FD, closefrom, C_FD, NATIVE, "forgets the classes")
 

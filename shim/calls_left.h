@@ -115,8 +115,6 @@ LEFT(posix_fallocate, "files below a prefix are never open for writing: the kern
 LEFT(posix_fallocate64, "files below a prefix are never open for writing: the kernel says EBADF or EINVAL")
 
 /* ---- classes of descriptors: a number made here has no class yet, and is asked for when it matters */
-LEFT(fcntl, "a copied or received descriptor has no class and is looked up when a path is relative to it")
-LEFT(fcntl64, "a copied or received descriptor has no class and is looked up when a path is relative to it")
 LEFT(__fcntl, "a copied or received descriptor has no class and is looked up when a path is relative to it")
 LEFT(recvmsg, "a copied or received descriptor has no class and is looked up when a path is relative to it")
 LEFT(__close, "libc's private name: nothing in the corpus imports it")

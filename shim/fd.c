@@ -1,6 +1,8 @@
 /* Descriptors come and go: their classes with them, and the daemon is told of the end of one by which a file was written.
- * Async-signal-safe, and harmless in vfork children. fcntl(F_DUPFD) needs no hook: it gives a number that was free, whose class is
- * unknown, which is looked up when it matters. */
+ * Async-signal-safe, and harmless in vfork children. What comes by other ways (SCM_RIGHTS) is of unknown class, and looked
+ * up when it matters. */
+#include <stdarg.h>
+
 #include "shim/fds.h"
 #include "shim/write.h"
 
@@ -11,9 +13,30 @@ PRELUX_EXPORT int close(int fd)
   /* Before the number is free: afterwards another thread may have it again. */
   prelux_leaving(fd, &l);
   int rc = prelux_real.close(fd);
-  if (rc < 0 || !l.tell) return rc;
-  return (int)prelux_ret(prelux_left(&l, "close"));
+  if (!l.tell || (rc < 0 && errno == EBADF)) return rc;
+  int saved = errno, err = prelux_left(&l, "close");
+  errno = saved; /* the kernel has closed it whatever it says, and what it says comes first */
+  return rc < 0 ? rc : (int)prelux_ret(err);
 }
+
+static int copied_by(int cmd, int rc, int fd, bool idle)
+{
+  if (rc >= 0 && !idle && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)) prelux_fd_copy(fd, rc);
+  return rc;
+}
+
+#define FCNTL(name)                                                              \
+  PRELUX_EXPORT int name(int fd, int cmd, ...)                                   \
+  {                                                                              \
+    va_list ap;                                                                  \
+    va_start(ap, cmd);                                                           \
+    void *arg = va_arg(ap, void *);                                              \
+    va_end(ap);                                                                  \
+    bool idle = prelux_idle();                                                   \
+    return copied_by(cmd, prelux_real.name(fd, cmd, arg), fd, idle);             \
+  }
+FCNTL(fcntl)
+FCNTL(fcntl64)
 
 PRELUX_EXPORT int dup(int fd)
 {

@@ -167,8 +167,8 @@ static int add_writer(posix_spawn_file_actions_t *actions, int fd, const struct 
   char name[32];
   int mine = prelux_open_mapped(r, "posix_spawn_file_actions_addopen", flags | O_CLOEXEC, mode);
   if (mine < 0) return -mine;
-  int high = fcntl(mine, F_DUPFD_CLOEXEC, HIGH); /* out of the way of the numbers that the actions name */
-  if (high < 0) high = fcntl(mine, F_DUPFD_CLOEXEC, fd + 1);
+  int high = (int)prelux_sys(SYS_fcntl, mine, F_DUPFD_CLOEXEC, HIGH); /* out of the way of the numbers that the actions name */
+  if (high < 0) high = (int)prelux_sys(SYS_fcntl, mine, F_DUPFD_CLOEXEC, fd + 1);
   if (high >= 0) {
     prelux_fd_copy(mine, high);
     close(mine);

@@ -55,9 +55,10 @@ static int twice_flags(int flags)
 static const char *twice_mode(const char *mode, char *out, size_t cap)
 {
   size_t n = 0;
+  const char *coding = strchrnul(mode, ',');
   if (strlen(mode) >= cap) return mode;
   for (const char *p = mode; *p; p++)
-    if (*p != 'x' || strchr(mode, ',') < p) out[n++] = *p;
+    if (*p != 'x' || p >= coding) out[n++] = *p;
   out[n] = '\0';
   return out;
 }
@@ -170,7 +171,9 @@ static FILE *freopen_any(const char *path, const char *mode, FILE *stream, reope
   struct prelux_route r;
   int flags = flags_of(mode);
   if (!path) { /* the same file in another mode */
-    if (how_of(flags) && prelux_route_fd(fileno(stream), &r) == PRELUX_MAPPED)
+    bool ours = how_of(flags) && prelux_route_fd(fileno(stream), &r) == PRELUX_MAPPED;
+    if (ours && prelux_writable(&r)) return freopen_mapped(&r, mode, stream, real);
+    if (ours)
       return fail_closed(-prelux_refuse("freopen", &r), mode, stream, real);
     return real(path, mode, stream);
   }
@@ -200,6 +203,7 @@ static FILE *freopen_told(const char *path, const char *mode, FILE *stream, reop
   errno = saved;
   FILE *f = freopen_any(path, mode, stream, real);
   saved = errno;
+  if (f && !path && l.tell) prelux_fd_set_writer(fileno(f), l.mapping); /* libc has opened the same file by /proc */
   prelux_left(&l, "freopen");
   errno = saved;
   return f;

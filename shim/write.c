@@ -94,6 +94,7 @@ static bool inherited(void)
 
 bool prelux_has_writers(void)
 {
+  if (prelux_in_shared_child()) return prelux_writers() != 0; /* its numbers are not known */
   return inherited() || (prelux_writers() && prelux_fd_next_writer(0) >= 0);
 }
 
@@ -138,13 +139,14 @@ int prelux_left(const struct prelux_leaving *l, const char *call)
 
 /* ---- the end of the process */
 
-static void end_one(int fd)
+/* The number stays taken: another thread may be about to use it, and must not meet a file that a third one has just opened. */
+static void end_one(int fd, long *null)
 {
   struct prelux_leaving l;
   prelux_leaving(fd, &l);
   if (!l.tell) return;
-  prelux_sys(SYS_close, fd);
-  prelux_left(&l, "exit");
+  if (*null < 0) *null = prelux_sys(SYS_openat, AT_FDCWD, "/dev/null", O_WRONLY | O_CLOEXEC, 0);
+  if (*null >= 0 && prelux_sys(SYS_dup3, *null, fd, O_CLOEXEC) >= 0) prelux_left(&l, "exit");
 }
 
 /* Those that were inherited are among the numbers that shells give. */
@@ -153,6 +155,7 @@ enum { INHERITED_FDS = 64 };
 void prelux_writers_end(void)
 {
   if (prelux_idle() || prelux_in_shared_child() || !prelux_writers()) return;
-  for (int fd = 0; inherited() && fd < INHERITED_FDS; fd++) end_one(fd);
-  for (int fd = 0; (fd = prelux_fd_next_writer(fd)) >= 0; fd++) end_one(fd);
+  long null = -1;
+  for (int fd = 0; inherited() && fd < INHERITED_FDS; fd++) end_one(fd, &null);
+  for (int fd = 0; (fd = prelux_fd_next_writer(fd)) >= 0; fd++) end_one(fd, &null);
 }
