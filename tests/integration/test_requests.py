@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.harness import wait_for
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.nginx import Nginx
 from tests.trees import pattern
@@ -138,9 +139,9 @@ def test_an_answer_that_breaks_off(prelux, root, broken, replaced):
     with Nginx(root) as server, FaultProxy(server.url) as faults:
         faults.fault("/mid.bin", times=1, **broken)
         config(prelux, faults.url)
-        swap = threading.Thread(target=replace_after_first, args=(server, root))
+        swap = threading.Thread(target=replace_under_it, args=(prelux, root, pattern(9_000_000, 99)))
         if replaced:
-            faults.fault("/mid.bin", times=1, rate=6_000_000, **broken)
+            faults.fault("/mid.bin", times=1, rate=1_000_000, **broken)
             swap.start()
         done = prelux.run(["md5sum", f"{LAKE}/mid.bin"])
         if replaced:
@@ -153,9 +154,10 @@ def test_an_answer_that_breaks_off(prelux, root, broken, replaced):
         assert replaced or len(rows) == 2
 
 
-def replace_after_first(server, root):
-    time.sleep(0.3)
-    put(root, "mid.bin", pattern(9_000_000, 99), OLD + 500)
+def replace_under_it(prelux, root, data):
+    """Another version while the first answer, which takes three seconds, is on its way."""
+    wait_for(lambda: list((prelux.cache / ".prelux/fill").glob("*")), 30, "the first bytes")
+    put(root, "mid.bin", data, OLD + 500)
 
 
 def test_files_that_live_elsewhere(prelux, root, tmp_path):
