@@ -174,6 +174,10 @@ int prelux_exec_resolve(struct prelux_target *t, int dirfd, const char *path, ch
 int prelux_exec_again(struct prelux_target *t, int dirfd, const char *path, char *const argv[], int err)
 {
   if (err != ENOENT && err != ENOTDIR && err != EACCES) return 0;
+  if (t->path == t->cache && err == ENOENT && prelux_sys(SYS_faccessat, AT_FDCWD, t->path, F_OK) == -ENOENT) {
+    int rc = prelux_exec_resolve(t, dirfd, path, argv); /* what was just written has been sent, and lies elsewhere now */
+    return rc ? rc : 1;
+  }
   if (t->path == t->cache || t->argv != argv) return 0;
   errno = err;
   if (prelux_route_again(dirfd, path, 0, &t->r)) {

@@ -250,6 +250,7 @@ PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how
   int flags = (int)how->flags;
   unsigned why = how_of(flags) & (how->resolve ? ~PRELUX_WRITE : ~0u);
   if (how->resolve & (NO_MAGICLINKS | NO_SYMLINKS | BENEATH | IN_ROOT)) why |= PRELUX_NO_MAGIC;
+  if (how->resolve & (NO_SYMLINKS | BENEATH | IN_ROOT)) why |= PRELUX_NO_KEPT;
   if (how->resolve & IN_ROOT) {
     while (*path == '/' && path[1]) path++;
   }
@@ -259,6 +260,7 @@ PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how
   char clamped[PATH_MAX];
   const char *seen = (how->resolve & IN_ROOT) && leaves(path) ? clamp(path, clamped, sizeof(clamped)) : path;
   int where = prelux_route(dirfd, seen, why, &r);
+  if (where == -ELOOP && !(how->resolve & NO_SYMLINKS)) where = -EXDEV; /* where it leads is not looked at */
   if (where < 0) return (int)prelux_ret(where);
   if (where != PRELUX_MAPPED && seen != path) prelux_route_plain(dirfd, path, &r);
   if (where == PRELUX_MAPPED && (how->resolve & BENEATH) && leaves(path)) return (int)prelux_ret(-EXDEV);

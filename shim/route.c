@@ -228,6 +228,7 @@ struct walk {
   struct prelux_route *r;
   size_t len;           /* of r->path, the place reached so far; "" is "/" */
   int links;
+  unsigned how;
   bool through;         /* passed through a mapping or a missing ancestor: libc cannot go this way */
   bool inside;          /* r->path is mapped */
   bool final;           /* an error of the walk is the program's */
@@ -322,7 +323,7 @@ static int follow_kept(struct walk *w, const struct prelux_match *m, size_t pare
   if (!m->mapping || !*m->rel || mapped(w->r, m) < 0) return 0;
   if (!prelux_index_look(w->r, &attr) || attr.type != PRELUX_LINK) return 0;
   w->final = true;
-  int rc = count_link(w);
+  int rc = w->how & PRELUX_NO_KEPT ? -ELOOP : count_link(w);
   if (rc < 0) return rc;
   long n = prelux_tell_readlink(w->r, "route", target, sizeof(target));
   if (n == -EINVAL || n == -ENOENT) return 0; /* it was one a moment ago */
@@ -388,6 +389,7 @@ static int walk(struct prelux_route *r, const char *path, unsigned how, bool our
   w.r = r;
   w.len = strlen(r->path);
   w.links = 0;
+  w.how = how;
   w.through = ours;
   w.inside = w.final = false;
   size_t n = strlen(path);

@@ -28,6 +28,7 @@ enum prelux_where {
 #define PRELUX_NOFOLLOW 0x1u /* the last component is not followed when it is a link */
 #define PRELUX_CHANGE 0x2u   /* the call may make or change something: links are looked for before libc is called */
 #define PRELUX_WRITE 0x4u    /* and it is an open that follows a link that is the last component */
+#define PRELUX_NO_KEPT 0x20u /* a link of a mapping on the way is -ELOOP (openat2 where it may not leave its folder or pass links) */
 #define PRELUX_PARENT 0x10u  /* with NOFOLLOW: not even when a slash follows: the call changes a name in its folder */
 #define PRELUX_NO_MAGIC 0x8u /* the kernel will pass no link of /proc (openat2 with RESOLVE_BENEATH and its like) */
 

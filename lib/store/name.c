@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "include/prelux/msg.h"
+#include "lib/store/attrs.h"
 #include "lib/store/links.h"
 
 /* ---- before ---- */
@@ -190,6 +192,14 @@ static int mkdir_claimed(struct prelux_claim *c, uint32_t mode, struct prelux_pr
   prelux_name_touch(t, object);
   if (prelux_fresh_get(c->v, object, 0, true, &k, NULL) < 0)
     prelux_name_forget(t, object);
+  else if (k.obj.mode == 0 && mode != c->v->dir_mode) /* the remote keeps none */
+  {
+    const struct prelux_setattr set = {.which = PRELUX_SETATTR_MODE, .mode = mode};
+    prelux_attrs_set(t, object, &k.obj, &set);
+    pthread_mutex_lock(&t->store->lock);
+    prelux_tree_unpublish(t, object, strlen(object)); /* what the look has shown */
+    pthread_mutex_unlock(&t->store->lock);
+  }
   return 0;
 }
 
