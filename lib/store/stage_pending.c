@@ -114,7 +114,8 @@ void prelux_store_hurry(struct prelux_store *s)
   pthread_mutex_lock(&g->lock);
   for (size_t i = 0; i < g->slots; i++)
     for (struct prelux_dirty *d = g->by_ino[i]; d; d = d->by_ino)
-      d->row.next_ns = 0;
+      if (!d->busy) /* else its row is somebody else's to read and write; who waits hurries again */
+        d->row.next_ns = 0;
   pthread_mutex_unlock(&g->lock);
 }
 
