@@ -17,6 +17,7 @@
 #include "lib/base/os.h"
 #include "lib/store/attrs.h"
 #include "lib/store/links.h"
+#include "lib/store/mix.h"
 #include "lib/store/stage.h"
 
 #define PUBLISH_CHUNK 1024u   /* names published in the index per hold of the lock */
@@ -433,14 +434,13 @@ static int lay_over(struct prelux_folder *f, struct prelux_listing **ret)
 }
 
 /* What the remote lists, and what this node has there itself. */
-static int pack_answer(const struct prelux_view *v, const char *object, struct prelux_folder *f, int *ret_fd)
+static int pack_answer(const struct prelux_view *v, const char *object, struct prelux_folder *f, struct prelux_mix *live, int *ret_fd)
 {
   struct prelux_listing *laid = NULL, *linked = NULL, *mixed = NULL;
-  struct prelux_stage *g = v->tree->store->stage;
   int rc = lay_over(f, &laid);
   const struct prelux_listing *l = laid ? laid : f->blob;
-  if (rc == 0 && g)
-    rc = prelux_stage_list(g, v->tree, object, l, &mixed);
+  if (rc == 0)
+    rc = prelux_mix_merge(live, l, &mixed);
   l = mixed ? mixed : l;
   if (rc == 0)
     rc = prelux_links_list(v->tree, object, l, &linked);
@@ -470,9 +470,28 @@ static int up_to_date(const struct prelux_view *v, const char *object, struct pr
   return 0;
 }
 
+static int list_folder(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_known *k,
+                       struct prelux_mix *live, int *ret_fd, struct prelux_problem *why)
+{
+  struct prelux_folder *f = remembered(v, object, 1, false);
+  int rc = 0;
+  if (!f && (flags & PRELUX_STORE_CACHED_ONLY))
+    return -EAGAIN;
+  if (!f)
+    rc = up_to_date(v, object, &f, why);
+  if (rc == 0)
+    rc = prelux_open_folder(v, object, k, NULL, why);
+  if (rc == 0 && (rc = pack_answer(v, object, f, live, ret_fd)) < 0)
+    prelux_problem(why, -rc, "cannot pack the listing of %.200s: %s", object, strerror(-rc));
+  prelux_folder_unref(f);
+  return rc;
+}
+
 int prelux_store_list(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret, int *ret_fd,
                       struct prelux_problem *why)
 {
+  struct prelux_stage *g = v->tree->store->stage;
+  struct prelux_mix live = {0};
   struct prelux_known k;
   int rc = prelux_object_check(v->tree->store, object, why);
   if (rc == 0)
@@ -481,17 +500,13 @@ int prelux_store_list(const struct prelux_view *v, const char *object, unsigned 
     return rc;
   if (k.obj.type != PRELUX_DIR)
     return prelux_problem(why, ENOTDIR, "%.200s: not a folder", object);
-  struct prelux_folder *f = remembered(v, object, 1, false);
-  if (!f && (flags & PRELUX_STORE_CACHED_ONLY))
-    return -EAGAIN;
-  if (!f)
-    rc = up_to_date(v, object, &f, why);
+  /* Taken before the remote's listing is: a file that is sent and settles in between is in one of them at least. */
+  if (g && (rc = prelux_stage_names(g, v->tree, object, &live)) < 0)
+    prelux_problem(why, -rc, "cannot collect the names in %.200s: %s", object, strerror(-rc));
   if (rc == 0)
-    rc = prelux_open_folder(v, object, &k, NULL, why);
-  if (rc == 0 && (rc = pack_answer(v, object, f, ret_fd)) < 0)
-    prelux_problem(why, -rc, "cannot pack the listing of %.200s: %s", object, strerror(-rc));
+    rc = list_folder(v, object, flags, &k, &live, ret_fd, why);
+  prelux_mix_release(&live);
   if (rc == 0)
     prelux_view_attr(v, &k, ret);
-  prelux_folder_unref(f);
   return rc;
 }

@@ -50,6 +50,8 @@ struct prelux_dirty {
   _Atomic uint64_t sent;           /* bytes of the upload under way */
 };
 
+struct prelux_mix;
+
 struct prelux_stage {
   struct prelux_store *store;
   int fd; /* staging/ */
@@ -93,9 +95,8 @@ int prelux_stage_link(struct prelux_stage *g, const struct prelux_view *v, uint6
 int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret);
 /* A readable descriptor of it; -ENOENT: it is not here. */
 int prelux_stage_read(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *k, int *ret_fd);
-/* The folder's listing with the dirty files in it: malloc'd; NULL with 0: none of them is in this folder, `l` is right as it is. */
-int prelux_stage_list(struct prelux_stage *g, const struct prelux_tree *t, const char *folder, const struct prelux_listing *l,
-                      struct prelux_listing **ret);
+/* Adds the dirty files in the folder, as they are now. */
+int prelux_stage_names(struct prelux_stage *g, const struct prelux_tree *t, const char *folder, struct prelux_mix *m);
 /* Sends one of those that wait. 1: done or put off, there may be more; 0: none can go now. *ret_next_ns: CLOCK_REALTIME at which the next
  * retry is due, 0: none. */
 int prelux_stage_work(struct prelux_stage *g, int64_t *ret_next_ns);

@@ -42,18 +42,12 @@ static void look(struct prelux_stage *g, const struct prelux_tree *t, const char
   m->n = n;
 }
 
-int prelux_stage_list(struct prelux_stage *g, const struct prelux_tree *t, const char *folder, const struct prelux_listing *l,
-                      struct prelux_listing **ret)
+int prelux_stage_names(struct prelux_stage *g, const struct prelux_tree *t, const char *folder, struct prelux_mix *m)
 {
-  struct prelux_mix m = {0};
-  *ret = NULL;
   if (g->count == 0)
     return 0;
-  int rc = collect(g, t, folder, &m);
+  int rc = collect(g, t, folder, m);
   if (rc == 0)
-    look(g, t, folder, &m);
-  if (rc == 0)
-    rc = prelux_mix_merge(&m, l, ret);
-  prelux_mix_release(&m);
+    look(g, t, folder, m);
   return rc;
 }

@@ -150,6 +150,7 @@ void prelux_live_clean(struct prelux_dirty *d, const struct prelux_object *obj)
   struct prelux_known k = {.obj = *obj, .learned_ns = prelux_store_now(), .cache_ino = d->row.ino, .ino = d->shown};
   pthread_mutex_lock(&s->lock);
   prelux_entry_put(t, d->row.path, len, &k);
+  prelux_folder_touch(t, d->row.path, len); /* a listing under way may be from before the remote had it */
   for (size_t i = 0; i < t->n_views; i++)
     prelux_view_publish(&t->views[i], d->row.path, len, &k);
   pthread_mutex_unlock(&s->lock);

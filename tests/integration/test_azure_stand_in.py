@@ -200,23 +200,39 @@ def test_tokens(prelux, grant, name):
 
 
 @pytest.mark.asan
-def test_token_is_renewed_before_it_ends(prelux, grant):
-    """A token of 8 s is renewed in its last two; who reads meanwhile goes on with the old one; none that has ended is sent."""
-    tokens = Tokens(life=8)
+@pytest.mark.parametrize("life", [8])
+def test_token_is_renewed_before_it_ends(prelux, grant, life):
+    """A token is renewed in its last quarter; who reads meanwhile goes on with the old one; none that has ended is sent."""
+    while not renewed(prelux, grant, life):
+        life *= 2  # the readers of a slow machine came when it had ended already: this says nothing
+        prelux.cli("daemon", "stop")
+
+
+def renewed(prelux, grant, life):
+    """False: the readers missed the last quarter."""
+    tokens = Tokens(life)
     store = grant("machine", tokens)
     assert prelux.run(READ).stdout == SUM
-    first, seen = time.monotonic(), []
+    first, begun, late = time.monotonic(), [], []
 
     def slow_renewal():
-        seen.append(time.monotonic() - first)
+        begun.append(time.monotonic() - first)
         before = len(store.bodies)
-        wait_for(lambda: len(store.bodies) > before, 10, "reads while the token is renewed")
+        try:
+            wait_for(lambda: len(store.bodies) > before, life, "reads while the token is renewed")
+        except TimeoutError:
+            late.append(time.monotonic() - first)
 
     tokens.hook = slow_renewal
-    time.sleep(max(0, 6.2 - (time.monotonic() - first)))
-    assert prelux.run(f"for i in 1 2 3; do {READ} & done; wait").stdout == 3 * SUM
-    assert len(seen) == 1 and seen[0] < 8 and len(tokens.given) == 2
+    time.sleep(max(0, 0.775 * life - (time.monotonic() - first)))
+    done = prelux.run(f"for i in 1 2 3; do {READ} & done; wait", check=False)
+    ended = time.monotonic() - first
+    if late and ended > life:  # all three came when nothing but a new token could help
+        return False
+    assert done.stdout == 3 * SUM and not done.stderr
+    assert len(begun) == 1 and begun[0] < life and len(tokens.given) == 2
     assert [1 for _, _, fields, _ in store.bodies if fields["authorization"].endswith(tokens.given[0])]
+    return True
 
 
 def test_renewal_that_fails_leaves_the_old_token(prelux, grant):

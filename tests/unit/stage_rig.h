@@ -37,6 +37,7 @@ static struct faulty {
   atomic_int times;
   atomic_int puts, parts, aborts;
   atomic_int fault_part; /* FAIL_EIO: of the third part; LOSE_AFTER: of complete */
+  void (*listed)(void);  /* called once, when the remote has listed and before the store knows */
 } faulty;
 
 static struct {
@@ -83,7 +84,12 @@ static inline int faulty_stat(struct prelux_backend *b, const char *path, struct
 
 static inline int faulty_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
 {
-  return faulty.real->ops->list(faulty.real, path, add, arg, why);
+  void (*listed)(void) = faulty.listed;
+  int rc = faulty.real->ops->list(faulty.real, path, add, arg, why);
+  faulty.listed = NULL;
+  if (listed)
+    listed();
+  return rc;
 }
 
 static inline int faulty_read(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,

@@ -1,4 +1,5 @@
 /* Staging: what a hostile review found. Each lost acknowledged bytes once. */
+#include "include/prelux/listing.h"
 #include "lib/store/name.h"
 #include "tests/unit/stage_rig.h"
 
@@ -144,6 +145,64 @@ static void test_a_rename_onto_what_waits_that_fails(void **state)
   assert_string_equal(remote_text("tmp"), "new");
 }
 
+/* Names as a program reads them, one after another. */
+static const char *list_root(void)
+{
+  static char names[300];
+  struct prelux_attr attr;
+  struct stat st;
+  int fd = -1;
+  names[0] = 0;
+  assert_int_equal(prelux_store_list(&rig.v, "", 0, &attr, &fd, &rig.why), 0);
+  assert_int_equal(fstat(fd, &st), 0);
+  struct prelux_listing *l = malloc((size_t)st.st_size);
+  assert_int_equal(pread(fd, l, (size_t)st.st_size, 0), st.st_size);
+  close(fd);
+  for (uint32_t i = 0; i < l->count; i++)
+  {
+    strcat(names, (const char *)l + l->entries[i].name_off);
+    strcat(names, " ");
+  }
+  free(l);
+  return names;
+}
+
+/* A file that is sent, and settles, while its folder is being listed: the remote had not got it when it listed, and here it is no live
+ * file any more. */
+static void test_a_file_that_settles_during_a_listing(void **state)
+{
+  (void)state;
+  put_text("old", "of the remote");
+  write_async("f", 0, "acknowledged");
+  faulty.listed = send_all;
+  assert_string_equal(list_root(), "f old ");
+  assert_string_equal(remote_text("f"), "acknowledged");
+  assert_string_equal(list_root(), "f old ");
+}
+
+static int settle_at_fstat(int fd, struct stat *ret)
+{
+  prelux_os.fstat = fstat;
+  send_all();
+  return fstat(fd, ret);
+}
+
+/* ... and of a listing that comes from memory, when it is about to be sent. */
+static void test_a_file_that_settles_behind_a_listing(void **state)
+{
+  (void)state;
+  put_text("old", "of the remote");
+  assert_string_equal(list_root(), "old ");
+  write_async("f", 0, "acknowledged");
+  assert_string_equal(list_root(), "f old ");
+  write_async("g", 0, "acknowledged too");
+  prelux_os.fstat = settle_at_fstat;
+  assert_string_equal(list_root(), "f g old ");
+  assert_ptr_equal(prelux_os.fstat, fstat);
+  assert_string_equal(remote_text("g"), "acknowledged too");
+  assert_string_equal(list_root(), "f g old ");
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -152,6 +211,8 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_a_number_that_was_given_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_rename_onto_what_waits_cut_off, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_rename_onto_what_waits_that_fails, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_file_that_settles_during_a_listing, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_file_that_settles_behind_a_listing, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
