@@ -168,14 +168,21 @@ static int ask_about(const struct prelux_route *r, const char *call, enum prelux
   return rc;
 }
 
-/* A file that is being written here is as its staging file is now. False: there is none any more. */
+bool prelux_is_live(const struct prelux_route *r, const struct prelux_attr *attr)
+{
+  struct prelux_attr now;
+  return prelux_index_look(r, &now) && (now.flags & PRELUX_ATTR_LIVE) && now.cache_ino == attr->cache_ino && now.ino == attr->ino;
+}
+
+/* A file that is being written here is as its staging file is now. False: there is none any more, or it is another object's. */
 static bool take_live(const struct prelux_route *r, struct prelux_attr *attr)
 {
   char path[PATH_MAX];
   struct stat st;
   if (!(attr->flags & PRELUX_ATTR_LIVE)) return true;
   if (prelux_staging_path(r->mapping, attr->cache_ino, path, sizeof(path)) < 0 ||
-      prelux_sys(SYS_newfstatat, AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != attr->cache_ino)
+      prelux_sys(SYS_newfstatat, AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != attr->cache_ino ||
+      !prelux_is_live(r, attr))
     return false;
   attr->size = (uint64_t)st.st_size;
   attr->mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;

@@ -40,6 +40,9 @@ int prelux_ask_for_attr(const struct prelux_request *q, struct prelux_attr *ret,
 
 /* Attributes of the object: -ENOENT when there is none, -ENOTDIR when it is a file and r->must_dir. */
 int prelux_ask_attr(const struct prelux_route *r, const char *call, struct prelux_attr *ret);
+/* The index still says what attr says: the object is written here, its staging file is attr->cache_ino. To be asked after that file
+ * was looked at by its number. False also when the index says nothing. */
+bool prelux_is_live(const struct prelux_route *r, const struct prelux_attr *attr);
 /* As prelux_ask_attr, and the file lies whole at its cache path (a folder: its cache folder exists). flags:
  * PRELUX_F_*; ret_fd may be NULL unless PRELUX_F_WANT_FD. */
 int prelux_ask_open(const struct prelux_route *r, const char *call, unsigned flags, struct prelux_attr *ret,

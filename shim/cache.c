@@ -1,9 +1,10 @@
 /* Opening what lies, or will lie, at a cache path.
  *
  * First what the index says, then what the daemon says, then the fd that the daemon passes: a file may be replaced or
- * evicted between the look and the open, so each open is held against the inode that was promised. An fd on
- * another inode is closed only after the daemon, too, has said that this inode is not the object (closing any fd of an
- * inode drops the POSIX locks that the process holds on it). */
+ * evicted between the look and the open, so each open is held against the inode that was promised. A staging file's name is
+ * its number, which another file may have by then: so its slot is looked at again when the file is open, and says the same only if
+ * the number was this object's all the time (numbers that programs see do not come again). An fd on another inode is let go
+ * only after the daemon, too, has said that this inode is not the object: shim/fds.h says how. */
 #include "lib/base/path.h"
 #include "shim/ask.h"
 #include "shim/fds.h"
@@ -116,7 +117,8 @@ static int open_cache(const struct prelux_route *r, int flags, const struct prel
   }
   long rc = prelux_sys(SYS_fstat, fd, &st);
   bool any_folder = attr->cache_ino == 0 && attr->type == PRELUX_DIR;
-  if (rc == 0 && (any_folder ? S_ISDIR(st.st_mode) : st.st_ino == attr->cache_ino)) {
+  bool right = rc == 0 && (any_folder ? S_ISDIR(st.st_mode) : st.st_ino == attr->cache_ino);
+  if (right && (!live || prelux_is_live(r, attr))) {
     prelux_tree_dev(st.st_dev);
     return fd;
   }
@@ -175,13 +177,13 @@ static int open_object(const struct prelux_route *r, const char *call, int flags
     if (rc == 0) rc = wrong_type(r, flags, &attr);
     struct stat st;
     if (other >= 0 && rc == 0 && prelux_sys(SYS_fstat, other, &st) == 0 && st.st_ino == attr.cache_ino) return other;
-    if (other >= 0) prelux_sys(SYS_close, other);
+    if (other >= 0) prelux_fd_let_go(other);
     if (rc < 0) return rc;
     fd = open_cache(r, flags, &attr, &again);
     if (fd >= 0 || !gone(fd)) return fd;
   }
   fd = passed_fd(r, call, flags);
-  if (again >= 0) prelux_sys(SYS_close, again);
+  if (again >= 0) prelux_fd_let_go(again);
   return fd;
 }
 
@@ -208,7 +210,7 @@ int prelux_real_path(const struct prelux_route *r, const char *call, char *out, 
     long n = live ? prelux_staging_path(r->mapping, ret->cache_ino, out, cap) : prelux_cache_path(r, out, cap);
     if (n < 0) return (int)n;
     if (known && (ret->cached || live) && prelux_sys(SYS_newfstatat, AT_FDCWD, out, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-        (ret->cache_ino ? st.st_ino == ret->cache_ino : S_ISDIR(st.st_mode)))
+        (ret->cache_ino ? st.st_ino == ret->cache_ino : S_ISDIR(st.st_mode)) && (!live || round > 0 || prelux_is_live(r, ret)))
       return 0;
     if (round == 2) break;
     int rc = prelux_ask_open(r, call, round || known ? PRELUX_F_RECHECK : 0, ret, NULL);

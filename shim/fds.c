@@ -101,6 +101,14 @@ void prelux_fd_forget(unsigned first, unsigned last)
   for (unsigned fd = first; fd < FDS && fd <= last; fd++) prelux_fd_set((int)fd, PRELUX_CLASS_UNKNOWN, 0);
 }
 
+void prelux_fd_let_go(int fd)
+{
+  struct flock lock = {.l_type = F_WRLCK}; /* of the whole file, by nobody else: the process's own locks are in its way, too */
+  bool asked = !prelux_quiet() && prelux_sys(SYS_fcntl, fd, F_OFD_GETLK, &lock) == 0;
+  if (asked && lock.l_type != F_UNLCK) prelux_sys(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);
+  else prelux_sys(SYS_close, fd);
+}
+
 long prelux_fd_name(int fd, char *out, size_t cap)
 {
   static const char gone[] = " (deleted)";

@@ -33,6 +33,10 @@ void prelux_fd_copy(int from, int to);
 /* Forgets [first, last]. */
 void prelux_fd_forget(unsigned first, unsigned last);
 
+/* Closes a descriptor of a file that the program has not seen. To close any descriptor of an inode drops the POSIX locks that the
+ * process has on it: while there is a lock on it the number stays taken, until exec. */
+void prelux_fd_let_go(int fd);
+
 /* Logical path of the folder `dirfd` (AT_FDCWD: the working directory) for joining relative paths. Length, 0 when
  * the folder is FAR (no mapping below; out untouched), or -errno. *ret_ours: the kernel's folder is another than the
  * logical one (cache tree, stand-in of a missing ancestor), so libc must get absolute paths. */
