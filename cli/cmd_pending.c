@@ -70,7 +70,7 @@ static int list(struct prelux_cli *cli)
   free_paths(&u);
   if (ret == 0 && cli->json)
     prelux_print_json_text(cli->answer);
-  if (ret == 0 && !cli->json && prelux_json_num(o, "count", 0) > 0)
+  if (ret == 0 && !cli->json && cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(o, "files")) > 0)
   {
     prelux_print_row(&t, "ID", "STATE", "SIZE", "SINCE", "PATH", "WHY");
     cJSON_ArrayForEach(f, cJSON_GetObjectItemCaseSensitive(o, "files"))

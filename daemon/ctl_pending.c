@@ -20,7 +20,7 @@
 
 static const char *const state_names[] = {
     [PRELUX_OWED_OPEN] = "open",       [PRELUX_OWED_WAITING] = "waiting",     [PRELUX_OWED_SENDING] = "sending",
-    [PRELUX_OWED_REFUSED] = "refused", [PRELUX_OWED_RECOVERED] = "recovered",
+    [PRELUX_OWED_REFUSED] = "refused", [PRELUX_OWED_RECOVERED] = "recovered", [PRELUX_OWED_AWAY] = "away",
 };
 
 struct gathering {
@@ -28,6 +28,7 @@ struct gathering {
   struct prelux_target *targets; /* NULL: everything */
   size_t n_targets;
   int64_t after, before; /* of made_ns */
+  bool everything;       /* neither PATH nor times were given, nor is anything waited for */
   struct prelux_store *store;
   cJSON *files;
   uint64_t states[PRELUX_OWED_STATES], bytes, failed, sent;
@@ -136,10 +137,15 @@ static void add_file(struct gathering *g, const struct prelux_owed *owed)
 static int gather_one(void *arg, const struct prelux_owed *o)
 {
   struct gathering *g = arg;
-  if (!wanted(g, o))
+  if (!o->tree && g->everything) /* no table can show it */
+    g->states[PRELUX_OWED_AWAY]++;
+  else if (!o->tree || !wanted(g, o))
     return 0;
-  g->states[o->state]++;
-  g->bytes += o->size;
+  else
+  {
+    g->states[o->state]++;
+    g->bytes += o->size;
+  }
   if (cJSON_GetArraySize(g->files) < FILES_MAX)
     add_file(g, o);
   return 0;
@@ -234,7 +240,7 @@ static bool answer(struct gathering *g)
   for (int i = 0; i < PRELUX_OWED_STATES; i++)
   {
     cJSON_AddNumberToObject(out, state_names[i], (double)g->states[i]);
-    count += g->states[i];
+    count += i == PRELUX_OWED_AWAY ? 0 : g->states[i];
   }
   cJSON_AddNumberToObject(out, "count", (double)count);
   cJSON_AddNumberToObject(out, "bytes", (double)g->bytes);
@@ -247,10 +253,10 @@ static bool answer(struct gathering *g)
   return prelux_ctl_answer(x, out);
 }
 
-static bool gather(struct prelux_ctl *x)
+static bool gather(struct prelux_ctl *x, bool list)
 {
   struct prelux_problem why = {0};
-  struct gathering g = {.x = x};
+  struct gathering g = {.x = x, .everything = list && x->n_args == 0};
   int err = take_args(&g, &why);
   if (err == 0)
     err = all_of_table(&g);
@@ -266,7 +272,7 @@ static bool gather(struct prelux_ctl *x)
 
 bool prelux_ctl_pending(struct prelux_ctl *x)
 {
-  return gather(x);
+  return gather(x, true);
 }
 
 static void hurry(struct prelux_store *store, void *arg)
@@ -280,7 +286,7 @@ static void hurry(struct prelux_store *store, void *arg)
 bool prelux_ctl_flush(struct prelux_ctl *x)
 {
   prelux_stores_each(x->d->stores, hurry, x->d);
-  return gather(x);
+  return gather(x, false);
 }
 
 /* ---- one of them ---- */
@@ -355,7 +361,7 @@ cJSON *prelux_pending_report(struct prelux_daemon *d)
   cJSON_AddNumberToObject(o, "count", (double)count);
   cJSON_AddNumberToObject(o, "bytes", (double)sum.bytes);
   for (int i = 0; i < PRELUX_OWED_STATES; i++)
-    if (i != PRELUX_OWED_SENDING) /* counted as waiting here */
+    if (i != PRELUX_OWED_SENDING && i != PRELUX_OWED_AWAY) /* counted as waiting here; not counted */
       cJSON_AddNumberToObject(o, state_names[i], (double)sum.files[i]);
   return o;
 }

@@ -32,7 +32,8 @@
  *                            {open, waiting, sending, refused, recovered, count, bytes, sent_files, failed_tries (since the daemon began),
  *                            async (TABLE has a mapping that writes so), grace_s, now_ns, files: [{id, path, state, size, sent, tries,
  *                            errno, cause, since_ns, file}] (first 1000)}: what is not on the remote, of what was begun between after and
- *                            before (CLOCK_REALTIME). Without PATH all of TABLE, without TABLE everything
+ *                            before (CLOCK_REALTIME). Without PATH all of TABLE, without TABLE everything. Without arguments also
+ *                            files of state "away", their number in "away" and not in count: of remotes that no table in use has
  *  flush PATH* [after=NS] [before=NS]    [TABLE]
  *                            as pending, after closes nobody told of were looked for and what was put off may be tried at once
  *  pending-retry ID [overwrite]  {id}: sent again, whatever the remote has with overwrite

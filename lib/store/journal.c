@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -16,29 +17,36 @@
 #include "lib/base/os.h"
 #include "lib/store/sql.h"
 
-#define SCHEMA_VERSION "1"
+#define SCHEMA_VERSION "2"
 #define BUSY_MS 10000
 #define COLUMNS "tree,intent,state,flags,path,target,ino,size,mode,mtime,made,next,tries,err,base,upload,cause"
 
+static const char schema_meta[] = "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+                                  "INSERT OR IGNORE INTO meta VALUES('schema','" SCHEMA_VERSION "');";
 static const char schema[] =
-    "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS trees(id INTEGER PRIMARY KEY AUTOINCREMENT, identity TEXT UNIQUE NOT NULL);"
     "CREATE TABLE IF NOT EXISTS pending(id INTEGER PRIMARY KEY AUTOINCREMENT, tree INTEGER NOT NULL, intent INTEGER NOT NULL,"
     " state INTEGER NOT NULL, flags INTEGER NOT NULL, path BLOB, target BLOB, ino INTEGER NOT NULL, size INTEGER NOT NULL,"
     " mode INTEGER NOT NULL, mtime INTEGER NOT NULL, made INTEGER NOT NULL, next INTEGER NOT NULL, tries INTEGER NOT NULL,"
-    " err INTEGER NOT NULL, base TEXT NOT NULL, upload TEXT, cause TEXT);"
-    "INSERT OR IGNORE INTO meta VALUES('schema','" SCHEMA_VERSION "');";
+    " err INTEGER NOT NULL, base TEXT NOT NULL, upload TEXT, cause TEXT);";
+
+/* Version 1 had no names of trees: its numbers are kept, with the names that the catalogue has for them. */
+static const char from_1[] = "CREATE TABLE trees(id INTEGER PRIMARY KEY AUTOINCREMENT, identity TEXT UNIQUE NOT NULL);"
+                             "UPDATE meta SET value='2' WHERE key='schema';";
 
 enum stmt
 {
   BEGIN,
   COMMIT,
   ROLLBACK,
-  VERSION,
   ADD,
   SET,
   DROP,
   NEXT,
   COUNT,
+  TREE,
+  ADD_TREE,
+  IDENTITY,
   STATEMENTS
 };
 
@@ -46,13 +54,15 @@ static const char *const sql[STATEMENTS] = {
     [BEGIN] = "BEGIN IMMEDIATE",
     [COMMIT] = "COMMIT",
     [ROLLBACK] = "ROLLBACK",
-    [VERSION] = "SELECT value FROM meta WHERE key='schema'",
     [ADD] = "INSERT INTO pending(" COLUMNS ") VALUES(?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)",
     [SET] = "UPDATE pending SET tree=?2,intent=?3,state=?4,flags=?5,path=?6,target=?7,ino=?8,size=?9,mode=?10,mtime=?11,"
             "next=?13,tries=?14,err=?15,base=?16,upload=?17,cause=?18 WHERE id=?1",
     [DROP] = "DELETE FROM pending WHERE id=?1",
     [NEXT] = "SELECT id," COLUMNS " FROM pending WHERE id>?1 ORDER BY id LIMIT 1",
     [COUNT] = "SELECT count(*) FROM pending",
+    [TREE] = "SELECT id FROM trees WHERE identity=?1",
+    [ADD_TREE] = "INSERT INTO trees(identity) VALUES(?1)",
+    [IDENTITY] = "SELECT identity FROM trees WHERE id=?1",
 };
 
 struct prelux_journal
@@ -96,6 +106,55 @@ static int run(struct prelux_journal *j, sqlite3_stmt *st)
 
 /* Opening. */
 
+static int read_text(void *arg, int columns, char **values, char **names)
+{
+  snprintf(arg, 16, "%s", columns == 1 && values[0] ? values[0] : "");
+  return 0;
+}
+
+/* Of a number that the catalogue does not know: no tree has this identity, so its rows wait for a person. */
+static void no_name(int64_t tree, char *ret, size_t cap)
+{
+  snprintf(ret, cap, "unknown (number %" PRId64 " of a catalogue that was lost)", tree);
+}
+
+/* In a transaction. */
+static int name_trees(struct prelux_journal *j, prelux_journal_name_fn name, void *arg)
+{
+  char identity[PRELUX_IDENTITY_MAX];
+  sqlite3_stmt *rows = NULL, *add = NULL;
+  int rc = sqlite3_prepare_v2(j->db, "SELECT DISTINCT tree FROM pending", -1, &rows, NULL);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_prepare_v2(j->db, "INSERT INTO trees VALUES(?1,?2)", -1, &add, NULL);
+  while (rc == SQLITE_OK && (rc = sqlite3_step(rows)) == SQLITE_ROW)
+  {
+    int64_t tree = sqlite3_column_int64(rows, 0);
+    if (!name || name(arg, tree, identity, sizeof identity) < 0)
+      no_name(tree, identity, sizeof identity);
+    sqlite3_bind_int64(add, 1, tree);
+    sqlite3_bind_text(add, 2, identity, -1, SQLITE_STATIC);
+    rc = sqlite3_step(add) == SQLITE_DONE ? SQLITE_OK : sqlite3_errcode(j->db);
+    sqlite3_reset(add);
+  }
+  sqlite3_finalize(rows);
+  sqlite3_finalize(add);
+  return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static int migrate(struct prelux_journal *j, prelux_journal_name_fn name, void *arg)
+{
+  int rc = sqlite3_exec(j->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_exec(j->db, from_1, NULL, NULL, NULL);
+  if (rc == SQLITE_OK)
+    rc = name_trees(j, name, arg);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_exec(j->db, "COMMIT", NULL, NULL, NULL);
+  if (rc != SQLITE_OK && !sqlite3_get_autocommit(j->db))
+    sqlite3_exec(j->db, "ROLLBACK", NULL, NULL, NULL);
+  return rc;
+}
+
 static int open_db(struct prelux_journal *j)
 {
   static const char pragmas[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;";
@@ -106,22 +165,25 @@ static int open_db(struct prelux_journal *j)
     sqlite3_busy_timeout(j->db, BUSY_MS);
     rc = sqlite3_exec(j->db, pragmas, NULL, NULL, NULL);
   }
-  if (rc == SQLITE_OK)
-    rc = sqlite3_exec(j->db, schema, NULL, NULL, NULL);
-  for (int i = 0; rc == SQLITE_OK && i < STATEMENTS; i++)
-    rc = sqlite3_prepare_v3(j->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &j->stmts[i], NULL);
   return rc;
 }
 
-static int check_version(struct prelux_journal *j)
+/* Brings the file up to our version; nothing is changed in one of a version that we do not know. *ret_err: what a good result means. */
+static int take_schema(struct prelux_journal *j, prelux_journal_name_fn name, void *arg, int *ret_err)
 {
-  sqlite3_stmt *st = j->stmts[VERSION];
-  int rc = sqlite3_step(st), ret = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -EUCLEAN : fault(j, rc);
-  const char *version = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : NULL;
-  if (ret == 0 && (!version || strcmp(version, SCHEMA_VERSION) != 0))
-    ret = -EPROTO;
-  sqlite3_reset(st);
-  return ret;
+  char version[16] = "";
+  int rc = sqlite3_exec(j->db, schema_meta, NULL, NULL, NULL);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_exec(j->db, "SELECT value FROM meta WHERE key='schema'", read_text, version, NULL);
+  if (rc == SQLITE_OK && strcmp(version, "1") == 0)
+    rc = migrate(j, name, arg);
+  else if (rc == SQLITE_OK && strcmp(version, SCHEMA_VERSION) != 0)
+    *ret_err = version[0] ? -EPROTO : -EUCLEAN;
+  if (rc == SQLITE_OK && *ret_err == 0)
+    rc = sqlite3_exec(j->db, schema, NULL, NULL, NULL);
+  for (int i = 0; rc == SQLITE_OK && *ret_err == 0 && i < STATEMENTS; i++)
+    rc = sqlite3_prepare_v3(j->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &j->stmts[i], NULL);
+  return rc;
 }
 
 static int open_wal(struct prelux_journal *j)
@@ -133,7 +195,7 @@ static int open_wal(struct prelux_journal *j)
   return j->wal_fd < 0 ? -errno : 0;
 }
 
-int prelux_journal_open(const char *path, struct prelux_journal **ret, struct prelux_problem *why)
+int prelux_journal_open(const char *path, prelux_journal_name_fn name, void *arg, struct prelux_journal **ret, struct prelux_problem *why)
 {
   struct prelux_journal *j = calloc(1, sizeof *j);
   if (!j)
@@ -141,8 +203,11 @@ int prelux_journal_open(const char *path, struct prelux_journal **ret, struct pr
   pthread_mutex_init(&j->lock, NULL);
   pthread_mutex_init(&j->sync_lock, NULL);
   j->wal_fd = -1;
-  int rc = (j->path = strdup(path)) ? open_db(j) : SQLITE_NOMEM;
-  int err = rc == SQLITE_OK ? check_version(j) : prelux_sql_error(rc);
+  int rc = (j->path = strdup(path)) ? open_db(j) : SQLITE_NOMEM, err = 0;
+  if (rc == SQLITE_OK)
+    rc = take_schema(j, name, arg, &err);
+  if (rc != SQLITE_OK)
+    err = prelux_sql_error(rc);
   if (err == 0)
     err = open_wal(j);
   if (err == 0)
@@ -173,6 +238,52 @@ void prelux_journal_free(struct prelux_journal *j)
   pthread_mutex_destroy(&j->lock);
   free(j->path);
   free(j);
+}
+
+/* Trees. */
+
+/* Lock held. */
+static int find_tree(struct prelux_journal *j, const char *identity, int64_t *ret)
+{
+  sqlite3_stmt *st = j->stmts[TREE];
+  sqlite3_bind_text(st, 1, identity, -1, SQLITE_STATIC);
+  int rc = sqlite3_step(st), err = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : fault(j, rc);
+  if (rc == SQLITE_ROW)
+    *ret = sqlite3_column_int64(st, 0);
+  sqlite3_reset(st);
+  sqlite3_clear_bindings(st);
+  return err;
+}
+
+int prelux_journal_tree(struct prelux_journal *j, const char *identity, bool make, int64_t *ret)
+{
+  pthread_mutex_lock(&j->lock);
+  int err = find_tree(j, identity, ret);
+  if (err == -ENOENT && make)
+  {
+    sqlite3_bind_text(j->stmts[ADD_TREE], 1, identity, -1, SQLITE_STATIC);
+    err = run(j, j->stmts[ADD_TREE]);
+    if (err == 0)
+    {
+      *ret = sqlite3_last_insert_rowid(j->db);
+      j->committed++;
+    }
+  }
+  pthread_mutex_unlock(&j->lock);
+  return err;
+}
+
+int prelux_journal_identity(struct prelux_journal *j, int64_t tree, char *ret, size_t cap)
+{
+  pthread_mutex_lock(&j->lock);
+  sqlite3_stmt *st = j->stmts[IDENTITY];
+  sqlite3_bind_int64(st, 1, tree);
+  int rc = sqlite3_step(st), err = rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? -ENOENT : fault(j, rc);
+  if (rc == SQLITE_ROW)
+    snprintf(ret, cap, "%s", (const char *)sqlite3_column_text(st, 0));
+  sqlite3_reset(st);
+  pthread_mutex_unlock(&j->lock);
+  return err;
 }
 
 /* Changing. */

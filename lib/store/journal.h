@@ -5,8 +5,8 @@
  * A committed change survives SIGKILL of every process. It survives power loss from the next prelux_journal_durable() on; one
  * such call serves all changes committed before it began (group commit).
  *
- * Rows keep their order by id: it is the order in which things were done on this node. Thread-safe; every call may wait for
- * the disk. */
+ * Rows keep their order by id: it is the order in which things were done on this node. Trees have numbers of the journal's own, by
+ * identity: a catalogue made anew gives its numbers to whoever comes first. Thread-safe; every call may wait for the disk. */
 #ifndef PRELUX_STORE_JOURNAL_H
 #define PRELUX_STORE_JOURNAL_H
 
@@ -40,7 +40,7 @@ enum {
 
 struct prelux_pending {
   int64_t id;      /* 0: not in the journal yet */
-  int64_t tree;    /* of the catalogue */
+  int64_t tree;    /* prelux_journal_tree()'s */
   uint32_t intent; /* enum prelux_intent */
   uint32_t state;  /* enum prelux_pending_state */
   uint32_t flags;
@@ -61,9 +61,19 @@ struct prelux_pending {
 /* Frees the strings. */
 void prelux_pending_release(struct prelux_pending *p);
 
-/* -EUCLEAN: damaged; -EPROTO: made by a newer prelux; -ENOSPC, -EIO, -ENOMEM. */
-int prelux_journal_open(const char *path, struct prelux_journal **ret, struct prelux_problem *why);
+/* The identity of the tree that the catalogue knows by that number: a journal of version 1 has those. -ENOENT: it does not. */
+typedef int (*prelux_journal_name_fn)(void *arg, int64_t tree, char *ret, size_t cap);
+
+/* name is asked while a journal of version 1 is brought up to date; NULL: nothing is known of its trees. -EUCLEAN: damaged; -EPROTO: made by
+ * a newer prelux; -ENOSPC, -EIO, -ENOMEM. */
+int prelux_journal_open(const char *path, prelux_journal_name_fn name, void *arg, struct prelux_journal **ret, struct prelux_problem *why);
 void prelux_journal_free(struct prelux_journal *j); /* NULL is allowed */
+
+#define PRELUX_IDENTITY_MAX 8192 /* bytes of a tree's identity, the NUL counted */
+
+/* The number that rows call the tree of this identity by, for ever. make: a new one when it has none; else -ENOENT. */
+int prelux_journal_tree(struct prelux_journal *j, const char *identity, bool make, int64_t *ret);
+int prelux_journal_identity(struct prelux_journal *j, int64_t tree, char *ret, size_t cap); /* -ENOENT */
 
 /* Several changes that happen together or not at all. */
 enum prelux_edit_kind { PRELUX_EDIT_ADD, PRELUX_EDIT_SET, PRELUX_EDIT_DROP };

@@ -424,6 +424,7 @@ struct prelux_tree {
   struct prelux_view *views; /* those that the index has slots of; their `backend` means nothing */
   size_t n_views;
   bool taken_up; /* what was being written to it is known */
+  _Atomic int64_t owed_id; /* its number in the journal; 0: not known yet, or it has none */
   struct prelux_numbers numbers;
   struct prelux_attrs attrs;
   struct prelux_links links;
@@ -455,7 +456,7 @@ struct prelux_store {
   _Atomic uint64_t next_name; /* for files in fill/, held/, recovered/ */
   _Atomic unsigned held;
   pthread_mutex_t evict_lock; /* one evictor at a time; outside store.lock */
-  pthread_mutex_t stage_lock; /* while `stage` is made; outside store.lock */
+  pthread_mutex_t stage_lock; /* while `stage` is made and its rows are taken up; outside store.lock */
   prelux_refused_fn refused_fn; /* set before the first file is written */
   void *refused_arg;
   struct prelux_stage *_Atomic stage; /* NULL: nothing was ever written here. Set once */

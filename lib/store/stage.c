@@ -39,6 +39,15 @@ int prelux_stage_journal(struct prelux_stage *g, enum prelux_edit_kind kind, str
   return prelux_journal_change(g->journal, &edit, 1);
 }
 
+int prelux_stage_tree(struct prelux_stage *g, struct prelux_tree *t)
+{
+  int64_t id = atomic_load(&t->owed_id);
+  int rc = id ? 0 : prelux_journal_tree(g->journal, t->identity, true, &id);
+  if (rc == 0)
+    atomic_store(&t->owed_id, id);
+  return rc;
+}
+
 /* A new row for the object; the caller fills in what is known of the file. NULL: no memory. */
 static struct prelux_dirty *dirty_new(const struct opening *o)
 {
@@ -50,7 +59,6 @@ static struct prelux_dirty *dirty_new(const struct opening *o)
   }
   d->tree = o->v->tree;
   d->rules = *o->rules;
-  d->row.tree = o->v->tree->id;
   d->row.intent = PRELUX_INTENT_PUT;
   d->row.state = PRELUX_PENDING_WRITING;
   d->row.flags = o->rules->on_conflict == PRELUX_CONFLICT_OVERWRITE ? PRELUX_PENDING_FORCE
@@ -63,7 +71,10 @@ static struct prelux_dirty *dirty_new(const struct opening *o)
 /* The row is in the journal; the file gets its staging name by `name_it`. On failure d is freed. */
 static int begin(const struct opening *o, struct prelux_dirty *d, int fd, int (*name_it)(const struct opening *, struct prelux_dirty *, int))
 {
-  int rc = prelux_stage_journal(o->g, PRELUX_EDIT_ADD, &d->row);
+  int rc = prelux_stage_tree(o->g, d->tree);
+  d->row.tree = atomic_load(&d->tree->owed_id);
+  if (rc == 0)
+    rc = prelux_stage_journal(o->g, PRELUX_EDIT_ADD, &d->row);
   if (rc == 0 && (rc = name_it(o, d, fd)) < 0)
     prelux_stage_journal(o->g, PRELUX_EDIT_DROP, &d->row);
   if (rc == 0 && prelux_os.fstat(fd, &d->taken) < 0)

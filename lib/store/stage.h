@@ -73,7 +73,7 @@ struct prelux_stage {
 
 /* Opens journal and staging/ of a store. */
 int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struct prelux_problem *why);
-/* Takes up what a daemon before has left of a tree, which was opened just now: once for each tree. */
+/* Takes up what a daemon before has left of a tree, which was opened just now: once for each tree. On failure nothing of it is in use. */
 int prelux_stage_take_up(struct prelux_stage *g, struct prelux_tree *t, struct prelux_problem *why);
 void prelux_stage_free(struct prelux_stage *g); /* NULL is allowed; no call is under way */
 
@@ -134,6 +134,7 @@ const char *prelux_dirty_name(const struct prelux_dirty *d); /* its path, or wor
 /* Nobody wants d's bytes any more: row, staging name and slots go, who has it open keeps it. d is the caller's, and gone on success. */
 int prelux_stage_discard(struct prelux_stage *g, struct prelux_dirty *d);
 void prelux_stage_name(uint64_t ino, char ret[24]);
+int prelux_stage_tree(struct prelux_stage *g, struct prelux_tree *t); /* its owed_id is set: a number in the journal is made for it */
 int prelux_stage_journal(struct prelux_stage *g, enum prelux_edit_kind kind, struct prelux_pending *row); /* one change */
 int prelux_stage_reopen(const struct prelux_stage *g, uint64_t ino, int flags); /* a descriptor of staging/<ino>, or -errno */
 int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d);       /* READY: to be sent when its turn comes */

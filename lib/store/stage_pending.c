@@ -1,6 +1,7 @@
 /* What the node owes the remote, for people: told, tried again, given up. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@ static struct prelux_tree *tree_of(struct prelux_store *s, int64_t id)
 {
   pthread_mutex_lock(&s->lock);
   struct prelux_tree *t = s->trees;
-  while (t && t->id != id)
+  while (t && atomic_load(&t->owed_id) != id)
     t = t->next;
   pthread_mutex_unlock(&s->lock);
   return t;
@@ -43,8 +44,20 @@ static void look_closer(struct prelux_stage *g, const struct prelux_pending *row
     o->size = (uint64_t)st.st_size;
 }
 
+/* A remote that no configuration in use has: which one. */
+static void tell_away(struct prelux_stage *g, const struct prelux_pending *row, struct prelux_owed *o, char *buf, size_t cap)
+{
+  char identity[PRELUX_IDENTITY_MAX] = "?";
+  if (o->state == PRELUX_OWED_OPEN || o->state == PRELUX_OWED_WAITING)
+    o->state = PRELUX_OWED_AWAY;
+  prelux_journal_identity(g->journal, row->tree, identity, sizeof identity);
+  snprintf(buf, cap, "its remote is in no configuration in use: %s%s%s", identity, row->cause ? "; " : "", row->cause ? row->cause : "");
+  o->cause = buf;
+}
+
 static int tell(void *arg, const struct prelux_pending *row)
 {
+  char cause[PRELUX_IDENTITY_MAX + 1024];
   static const enum prelux_owed_state states[] = {[PRELUX_PENDING_WRITING] = PRELUX_OWED_OPEN,
                                                   [PRELUX_PENDING_READY] = PRELUX_OWED_WAITING,
                                                   [PRELUX_PENDING_REFUSED] = PRELUX_OWED_REFUSED,
@@ -54,6 +67,8 @@ static int tell(void *arg, const struct prelux_pending *row)
                           .cause = row->cause, .size = row->size, .ino = row->ino, .made_ns = row->made_ns, .next_ns = row->next_ns,
                           .tries = row->tries, .err = row->err};
   o.state = row->state < sizeof states / sizeof *states ? states[row->state] : PRELUX_OWED_RECOVERED;
+  if (!o.tree)
+    tell_away(t->g, row, &o, cause, sizeof cause);
   look_closer(t->g, row, &o);
   return t->fn(t->arg, &o);
 }
@@ -160,12 +175,47 @@ int prelux_store_retry(struct prelux_store *s, int64_t id, bool overwrite, struc
   return rc;
 }
 
+struct searching {
+  struct prelux_store *s;
+  int64_t id;
+  uint64_t ino;
+};
+
+static int is_away(void *arg, const struct prelux_pending *row)
+{
+  struct searching *w = arg;
+  if (row->id == w->id && !tree_of(w->s, row->tree) && row->intent == PRELUX_INTENT_PUT)
+    w->ino = row->ino;
+  return 0;
+}
+
+/* A row that nobody has taken up; stage_lock held, so nobody does meanwhile. */
+static int drop_away(struct prelux_store *s, int64_t id)
+{
+  struct searching w = {.s = s, .id = id};
+  struct prelux_pending gone = {.id = id};
+  char name[24];
+  int rc = s->stage ? prelux_journal_each(s->stage->journal, is_away, &w) : 0;
+  if (rc == 0 && !w.ino)
+    rc = -ENOENT;
+  if (rc == 0)
+    rc = prelux_stage_journal(s->stage, PRELUX_EDIT_DROP, &gone);
+  if (rc < 0)
+    return rc;
+  prelux_stage_name(w.ino, name);
+  prelux_os.unlinkat(s->stage->fd, name, 0); /* left behind by a failure it goes to recovered/ at the next start */
+  return 0;
+}
+
 int prelux_store_drop(struct prelux_store *s, int64_t id, struct prelux_problem *why)
 {
   int rc;
-  struct prelux_dirty *d = take(s, id, why, &rc);
+  pthread_mutex_lock(&s->stage_lock);
+  bool dropped = drop_away(s, id) == 0;
+  pthread_mutex_unlock(&s->stage_lock);
+  struct prelux_dirty *d = dropped ? NULL : take(s, id, why, &rc);
   if (!d)
-    return rc;
+    return dropped ? 0 : rc;
   if (d->row.state == PRELUX_PENDING_WRITING)
     rc = prelux_problem(why, EBUSY, "%.200s is still open for writing", prelux_dirty_name(d));
   else if ((rc = prelux_stage_discard(s->stage, d)) < 0)

@@ -6,6 +6,8 @@
  *   READY     there          to be sent
  *   READY     not there      it is in the tree (the row names its inode): the remote has it, the row goes
  *   no row    there          made by nobody we know: moved to recovered/, never sent
+ *
+ * Rows are taken up when the tree whose identity the journal has for them is opened to be used, and wait until then.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +36,8 @@ struct owner {
 struct recovery {
   struct prelux_stage *g;
   struct prelux_tree *tree;
-  struct numbers closed; /* perhaps nobody writes to them any more */
+  struct prelux_dirty *first, **last; /* by id, chained by by_id: in no table before all are read */
+  struct numbers closed;              /* perhaps nobody writes to them any more */
   struct owner *owners;  /* of all trees, by ino and id */
   size_t n_owners, cap_owners;
 };
@@ -71,6 +74,12 @@ static struct prelux_dirty *dirty_of(struct prelux_tree *t, const struct prelux_
   d->row.to = NULL;
   d->row.upload = row->upload ? strdup(row->upload) : NULL;
   d->row.cause = row->cause ? strdup(row->cause) : NULL;
+  if ((row->path && !d->row.path) || (row->upload && !d->row.upload) || (row->cause && !d->row.cause))
+  {
+    prelux_pending_release(&d->row);
+    free(d);
+    return NULL;
+  }
   d->rules.async = true;
   d->resumed = true;
   if (row->flags & PRELUX_PENDING_FRESH)
@@ -122,7 +131,7 @@ static int take_up(void *arg, const struct prelux_pending *row)
   struct prelux_stage *g = r->g;
   char name[24];
   struct stat st;
-  if (row->tree != r->tree->id)
+  if (row->tree != atomic_load(&r->tree->owed_id))
     return 0;
   if (row->intent == PRELUX_INTENT_PUT && outlived(r, row))
     return drop_row(g, row);
@@ -133,22 +142,60 @@ static int take_up(void *arg, const struct prelux_pending *row)
   struct prelux_dirty *d = dirty_of(r->tree, row);
   if (!d)
     return -ENOMEM;
-  pthread_mutex_lock(&g->lock);
-  prelux_dirty_put(g, d);
-  pthread_mutex_unlock(&g->lock);
-  if (row->state == PRELUX_PENDING_READY)
-    return prelux_stage_enqueue(g, d);
+  *r->last = d;
+  r->last = &d->by_id;
   return row->state == PRELUX_PENDING_WRITING ? numbers_add(&r->closed, row->ino) : 0;
+}
+
+/* The tree's backend is used from here on. */
+static void use_all(struct recovery *r)
+{
+  struct prelux_stage *g = r->g;
+  for (struct prelux_dirty *d = r->first, *next; d; d = next)
+  {
+    next = d->by_id;
+    pthread_mutex_lock(&g->lock);
+    prelux_dirty_put(g, d);
+    d->queued = d->row.state == PRELUX_PENDING_READY && prelux_order_add(g->order, d->row.id, d->row.path, NULL) == 0;
+    pthread_mutex_unlock(&g->lock);
+  }
+}
+
+static void forget_all(struct recovery *r)
+{
+  for (struct prelux_dirty *d = r->first, *next; d; d = next)
+  {
+    next = d->by_id;
+    prelux_pending_release(&d->row);
+    free(d);
+  }
+}
+
+/* 0: *r has what is left of its tree. */
+static int read_rows(struct recovery *r)
+{
+  int64_t id;
+  int rc = prelux_journal_tree(r->g->journal, r->tree->identity, false, &id);
+  if (rc < 0)
+    return rc == -ENOENT ? 0 : rc; /* it never had any */
+  atomic_store(&r->tree->owed_id, id);
+  rc = prelux_journal_each(r->g->journal, note_owner, r);
+  if (rc == 0 && r->n_owners)
+    qsort(r->owners, r->n_owners, sizeof *r->owners, by_owner);
+  return rc < 0 ? rc : prelux_journal_each(r->g->journal, take_up, r);
 }
 
 int prelux_stage_take_up(struct prelux_stage *g, struct prelux_tree *t, struct prelux_problem *why)
 {
   struct recovery r = {.g = g, .tree = t};
-  int rc = prelux_journal_each(g->journal, note_owner, &r);
-  if (rc == 0 && r.n_owners)
-    qsort(r.owners, r.n_owners, sizeof *r.owners, by_owner);
-  if (rc == 0)
-    rc = prelux_journal_each(g->journal, take_up, &r);
+  r.last = &r.first;
+  pthread_mutex_lock(&g->store->stage_lock);
+  int rc = read_rows(&r);
+  if (rc < 0)
+    forget_all(&r);
+  else
+    use_all(&r);
+  pthread_mutex_unlock(&g->store->stage_lock);
   for (size_t i = 0; i < r.closed.n && rc == 0; i++)
   {
     struct prelux_problem mine = {0};
@@ -205,6 +252,11 @@ static int clear_strays(struct prelux_stage *g)
   return rc;
 }
 
+static int catalogue_name(void *arg, int64_t tree, char *ret, size_t cap)
+{
+  return prelux_catalogue_identity(arg, tree, ret, cap);
+}
+
 int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struct prelux_problem *why)
 {
   char path[4200];
@@ -231,7 +283,7 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
   else
   {
     snprintf(path, sizeof path, "%s/.prelux/journal.db", s->dir);
-    rc = prelux_journal_open(path, &g->journal, why);
+    rc = prelux_journal_open(path, catalogue_name, s->cat, &g->journal, why);
     if (rc == 0 && (rc = clear_strays(g)) < 0)
       prelux_problem(why, -rc, "cache folder %s: staging: %s", s->dir, strerror(-rc));
   }

@@ -9,8 +9,12 @@ int prelux_store_writable(struct prelux_store *s, struct prelux_problem *why)
   {
     struct prelux_stage *g;
     rc = prelux_stage_create(s, &g, why);
+    pthread_mutex_lock(&s->lock);
+    for (struct prelux_tree *t = rc == 0 ? s->trees : NULL; t; t = t->next)
+      t->taken_up = t->backend != NULL; /* in use already: nothing was left of it, for a journal from before is opened before all trees */
     if (rc == 0)
       s->stage = g;
+    pthread_mutex_unlock(&s->lock);
   }
   pthread_mutex_unlock(&s->stage_lock);
   return rc;

@@ -406,6 +406,7 @@ int prelux_tree_open(struct prelux_store *s, const char *identity, struct prelux
     made = NULL;
     prelux_links_count(t);
   }
+  struct prelux_backend *before = t->backend;
   if (backend)
     t->backend = backend;
   bool fresh = backend && s->stage && !t->taken_up; /* recovery opens trees before the journal */
@@ -413,7 +414,15 @@ int prelux_tree_open(struct prelux_store *s, const char *identity, struct prelux
   pthread_mutex_unlock(&s->lock);
   tree_free(made);
   *ret = t;
-  return fresh ? prelux_stage_take_up(s->stage, t, why) : 0;
+  int rc = fresh ? prelux_stage_take_up(s->stage, t, why) : 0;
+  if (rc < 0) /* the caller's backend is his again */
+  {
+    pthread_mutex_lock(&s->lock);
+    t->taken_up = false;
+    t->backend = before;
+    pthread_mutex_unlock(&s->lock);
+  }
+  return rc;
 }
 
 const char *prelux_tree_root(const struct prelux_tree *t)

@@ -158,6 +158,7 @@ enum prelux_owed_state {
   PRELUX_OWED_SENDING,
   PRELUX_OWED_REFUSED,   /* the remote said no: a person decides */
   PRELUX_OWED_RECOVERED, /* its writer died in the middle: the same */
+  PRELUX_OWED_AWAY,      /* open or waiting, and its remote is not in use now: nobody sends it before that is */
   PRELUX_OWED_STATES
 };
 struct prelux_owed {
@@ -174,7 +175,7 @@ struct prelux_owed {
 /* Calls fn for each, oldest first, without a lock; stops at its first negative result and returns it. */
 int prelux_store_owed(struct prelux_store *s, int (*fn)(void *arg, const struct prelux_owed *o), void *arg);
 struct prelux_owed_sum {
-  uint64_t files[PRELUX_OWED_STATES]; /* those being sent count as waiting */
+  uint64_t files[PRELUX_OWED_STATES]; /* those being sent count as waiting; of remotes that are in use */
   uint64_t bytes;                     /* of those that wait */
   uint64_t sent, failed;              /* files sent, and tries that failed, since this daemon began */
 };
@@ -184,7 +185,7 @@ int prelux_store_owed_state(const struct prelux_view *v, const char *object);
 void prelux_store_hurry(struct prelux_store *s); /* what was put off may be tried at once */
 /* One that waits or was refused is tried again; overwrite: whatever the remote has. -ENOENT; -EBUSY: open, or its path is written anew. */
 int prelux_store_retry(struct prelux_store *s, int64_t id, bool overwrite, struct prelux_problem *why);
-int prelux_store_drop(struct prelux_store *s, int64_t id, struct prelux_problem *why); /* its bytes are given up */
+int prelux_store_drop(struct prelux_store *s, int64_t id, struct prelux_problem *why); /* its bytes are given up, of a remote not in use, too */
 /* Told of what a background upload failed with, the first time and when it is given up. Any thread. */
 typedef void (*prelux_refused_fn)(void *arg, const struct prelux_tree *t, const char *object, int err, const struct prelux_problem *why);
 void prelux_store_hear(struct prelux_store *s, prelux_refused_fn fn, void *arg);

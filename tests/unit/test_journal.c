@@ -44,7 +44,7 @@ static struct prelux_journal *open_journal(void)
 {
   struct prelux_journal *j = NULL;
   struct prelux_problem why = {0};
-  int err = prelux_journal_open(file, &j, &why);
+  int err = prelux_journal_open(file, NULL, NULL, &j, &why);
   if (err < 0)
     fail_msg("%s", why.text);
   return j;
@@ -261,7 +261,7 @@ static void test_damage_is_an_error_and_stays(void **state)
   int fd = open(file, O_WRONLY);
   assert_int_equal(pwrite(fd, "this is no database at all", 26, 0), 26);
   close(fd);
-  assert_int_equal(prelux_journal_open(file, &j, &why), -EUCLEAN);
+  assert_int_equal(prelux_journal_open(file, NULL, NULL, &j, &why), -EUCLEAN);
   assert_non_null(strstr(why.text, file));
   assert_true(why.advice[0]);
   assert_int_equal(access(file, F_OK), 0);
@@ -277,8 +277,60 @@ static void test_a_newer_schema_is_refused(void **state)
   snprintf(command, sizeof command,
            "/usr/bin/python3 -c \"import sqlite3; c = sqlite3.connect('%s'); c.execute(\\\"UPDATE meta SET value='9'\\\"); c.commit()\"", file);
   assert_int_equal(system(command), 0);
-  assert_int_equal(prelux_journal_open(file, &j, &why), -EPROTO);
+  assert_int_equal(prelux_journal_open(file, NULL, NULL, &j, &why), -EPROTO);
   assert_non_null(strstr(why.text, "newer"));
+}
+
+static void sql(const char *text)
+{
+  char command[2000];
+  snprintf(command, sizeof command, "/usr/bin/python3 -c \"import sqlite3; c = sqlite3.connect('%s'); c.executescript(\\\"%s\\\")\"", file, text);
+  assert_int_equal(system(command), 0);
+}
+
+static int name_of_3(void *arg, int64_t tree, char *ret, size_t cap)
+{
+  ++*(int *)arg;
+  snprintf(ret, cap, "file root=/three");
+  return tree == 3 ? 0 : -ENOENT;
+}
+
+/* Numbers of version 1 were the catalogue's: they stay, with the identity that it has for them, and are given to nobody else. */
+static void test_a_journal_of_version_1(void **state)
+{
+  struct prelux_journal *j = open_journal();
+  struct prelux_problem why = {0};
+  struct prelux_pending a = put_row("a", 1), b = put_row("b", 2);
+  struct seen s = {0};
+  char identity[100];
+  int64_t id;
+  int asked = 0;
+  (void)state;
+  b.tree = 7;
+  assert_int_equal(change(j, PRELUX_EDIT_ADD, &a), 0);
+  assert_int_equal(change(j, PRELUX_EDIT_ADD, &b), 0);
+  prelux_journal_free(j);
+  sql("DROP TABLE trees; UPDATE meta SET value='1'");
+  assert_int_equal(prelux_journal_open(file, name_of_3, &asked, &j, &why), 0);
+  assert_int_equal(asked, 2);
+  assert_int_equal(prelux_journal_tree(j, "file root=/three", false, &id), 0);
+  assert_int_equal(id, 3);
+  assert_int_equal(prelux_journal_identity(j, 7, identity, sizeof identity), 0); /* of nobody: it waits for a person */
+  assert_non_null(strstr(identity, "number 7 of a catalogue"));
+  assert_int_equal(prelux_journal_tree(j, "file root=/new", false, &id), -ENOENT);
+  assert_int_equal(prelux_journal_tree(j, "file root=/new", true, &id), 0);
+  assert_int_equal(id, 8);
+  look(j, &s);
+  assert_int_equal(s.n, 2);
+  assert_true(s.rows[0].tree == 3 && s.rows[1].tree == 7);
+  forget(&s);
+  prelux_journal_free(j);
+  assert_int_equal(prelux_journal_open(file, name_of_3, &asked, &j, &why), 0);
+  assert_int_equal(asked, 2); /* once */
+  assert_int_equal(prelux_journal_tree(j, "file root=/new", true, &id), 0);
+  assert_int_equal(id, 8);
+  assert_int_equal(prelux_journal_identity(j, 9, identity, sizeof identity), -ENOENT);
+  prelux_journal_free(j);
 }
 
 enum { WRITERS = 16 };
@@ -391,6 +443,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_kills_lose_nothing_acknowledged, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_damage_is_an_error_and_stays, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_newer_schema_is_refused, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_journal_of_version_1, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_one_sync_for_many, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_full_disk, set_up, tear_down),
   };
