@@ -135,7 +135,7 @@ def test_what_doctor_advises(own, tmp_path, tools):  # noqa: F811
     """By what does not answer: nothing at all, the S3 port alone, the HTTP port alone."""
     own.kill(1)
     own.wait_members(1)  # until then the S3 port of the other answers 500 for what the dead one owned
-    harness.wait_for(lambda: len(own.state(0)["members"]) == 1, 10, "the death is known")
+    harness.wait_for(lambda: len(own.state(0)["members"]) == 1, 60, "the death is known")
     gone = f"{own.workers[1].host}:{own.workers[1].http_port}"
 
     def asked(name, **conf):

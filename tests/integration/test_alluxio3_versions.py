@@ -25,19 +25,30 @@ def read_whole(tool, name):
     return data
 
 
-@with_options(sync_interval=-1)
+def disturbed(tool):
+    """A worker has been passed over: it had not answered for seconds, or its lease had ended, as on a machine that is too busy."""
+    return " port fails: " in tool.log() or " workers now" in tool.log()
+
+
+@with_options(sync_interval=-1, timeout=60)
 @pytest.mark.parametrize("warm", [0, 2, 6])
 def test_half_of_it_is_cached_when_it_changes(own, tmp_path, tools, warm):
-    tool = Cluster(tmp_path / "tool", own)
-    tools(tool)
-    put(own, "half", b"o" * (6 * MIB))
-    assert warm == 0 or tool.read("b/half", off=0, len=warm * MIB)[0] == 0
-    tool("stat", "b/half")
-    time.sleep(0.02)
-    new = put(own, "half", b"n" * (6 * MIB))
-    assert read_whole(tool, "b/half") == new
-    assert tool("stat", "b/half")["size"] == len(new)
-    assert len([line for line in tool.log().splitlines() if "its metadata are old" in line]) == 1
+    """Always the new bytes; and it is told once that the metadata are old. The other worker does not have them: when it is asked in the
+    place of a busy owner, all of this is done once more."""
+    for number in range(3):
+        tool, name = Cluster(tmp_path / f"tool{number}", own), f"half{number}"
+        tools(tool)
+        put(own, name, b"o" * (6 * MIB))
+        assert warm == 0 or tool.read(f"b/{name}", off=0, len=warm * MIB)[0] == 0
+        tool("stat", f"b/{name}")
+        time.sleep(0.02)
+        new = put(own, name, b"n" * (6 * MIB))
+        assert read_whole(tool, f"b/{name}") == new
+        assert tool("stat", f"b/{name}")["size"] == len(new)
+        told = len([line for line in tool.log().splitlines() if "its metadata are old" in line])
+        if not disturbed(tool):
+            break
+    assert told == 1, tool.log()
 
 
 @with_options(sync_interval=-1)
@@ -73,11 +84,14 @@ def test_stale_for_ever(own, tmp_path, tools):
 
 
 def test_a_file_that_did_not_change_stays_with_the_workers(own, tmp_path, tools):
-    tool = Cluster(tmp_path / "tool", own)
-    tools(tool)
-    data = put(own, "same", trees.pattern(5 * MIB, 3))
-    for _ in range(2):
-        assert tool.read("b/same")[1] == data
+    for number in range(3):
+        tool, name = Cluster(tmp_path / f"tool{number}", own), f"same{number}"
+        tools(tool)
+        data = put(own, name, trees.pattern(5 * MIB, 3))
+        for _ in range(2):
+            assert tool.read(f"b/{name}")[1] == data
+        if not disturbed(tool):
+            break
     assert tool("report")["report"]["reads"]["under_store"]["reads"] == 0
 
 

@@ -30,7 +30,7 @@ def start(prelux, *args, wait=True, **popen):
     child = subprocess.Popen([str(prelux.daemon_exe), "--runtime", str(prelux.runtime), *args], stdin=subprocess.DEVNULL, **popen)
     prelux._children.append(child)
     if wait:
-        wait_for(lambda: prelux.daemon_pid() == child.pid, 15, "preluxd listens")
+        wait_for(lambda: prelux.daemon_pid() == child.pid, 60, "preluxd listens")
     return child
 
 
@@ -64,14 +64,14 @@ def served(prelux):
 def test_second_daemon_leaves_quietly(prelux):
     first = start(prelux)
     second = start(prelux, wait=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, err = second.communicate(timeout=10)
+    out, err = second.communicate(timeout=60)
     assert (second.returncode, out, err) == (0, b"", b"")
     assert prelux.daemon_pid() == first.pid
 
 
 def test_options(prelux):
     def run(*args):
-        return subprocess.run([prelux.daemon_exe, *args], env=prelux.env, capture_output=True, text=True, timeout=10)
+        return subprocess.run([prelux.daemon_exe, *args], env=prelux.env, capture_output=True, text=True, timeout=60)
     assert run("--version").stdout.startswith("preluxd ")
     assert "--idle" in run("--help").stdout
     for bad in (["--idle", "x"], ["--idle", "0"], ["--nope"], ["more"], ["--log-level", "loud"]):
@@ -109,7 +109,7 @@ def test_places(prelux):
 
     child = subprocess.Popen([prelux.daemon_exe, "--runtime", str(runtime)], env={}, preexec_fn=before)
     prelux._children.append(child)
-    wait_for(lambda: (runtime / "sock").exists(), 15, "socket")
+    wait_for(lambda: (runtime / "sock").exists(), 60, "socket")
     assert stat.S_IMODE((runtime / "sock").stat().st_mode) & 0o077 == 0
     for name in ("log", "key", "index", "daemon.lock", "pid"):
         assert stat.S_IMODE((runtime / name).stat().st_mode) == 0o600, name
@@ -121,7 +121,7 @@ def test_places(prelux):
     assert wire.ctl(f"/proc/self/fd/{fd}", "daemon-status").json()["pid"] == child.pid
     os.close(fd)
     child.terminate()
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0
     assert not (runtime / "sock").exists() and not (runtime / "pid").exists()
 
 
@@ -209,21 +209,25 @@ def test_idle_exit_never_fails_a_client(prelux):
         t.join()
     assert not failures, f"{failures}\n{prelux.story()}"
     assert len(pids - {None}) > 2, "the daemon has ended and come back"
-    wait_for(lambda: not prelux.daemons(), 10, "idle exit")
+    wait_for(lambda: not prelux.daemons(), 60, "idle exit")
     assert not (prelux.runtime / "sock").exists()
 
 
 def test_session_keeps_it_alive(prelux):
     prelux.file_mapping(data(prelux.tmp, one="1"))
-    child = start(prelux, "--idle", "1")
-    table = wire.register(prelux.runtime, prelux.config_path).table
-    with wire.connect(prelux.runtime) as session:
+    for idle in (1, 4, 16):  # on a busy machine it has ended before it is asked
+        child = start(prelux, "--idle", str(idle))
+        with contextlib.suppress(OSError), wire.connect(prelux.runtime):
+            table = wire.register(prelux.runtime, prelux.config_path).table
+            session = wire.connect(prelux.runtime)
+            break
+    with session:
         session.send(wire.message(wire.SESSION, (wire.F_TABLE, table)))
         assert wire.receive(session).status == 0
-        time.sleep(3.5)
+        time.sleep(idle + 2.5)
         assert child.poll() is None
         assert wire.ctl(prelux.runtime, "daemon-status").json()["sessions"] == 1
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0
 
 
 def test_removed_runtime_folder_ends_it(prelux):
@@ -232,8 +236,8 @@ def test_removed_runtime_folder_ends_it(prelux):
         if path.is_file() or path.is_socket():
             path.unlink()
     second = start(prelux, wait=False)
-    assert child.wait(15) == 0
-    wait_for(lambda: prelux.daemon_pid() == second.pid, 10, "the second daemon serves, and keeps its socket")
+    assert child.wait(60) == 0
+    wait_for(lambda: prelux.daemon_pid() == second.pid, 60, "the second daemon serves, and keeps its socket")
 
 
 def test_renamed_runtime_folder_ends_it(prelux):
@@ -241,8 +245,8 @@ def test_renamed_runtime_folder_ends_it(prelux):
     prelux.runtime.rename(prelux.tmp / "elsewhere")
     prelux.runtime.mkdir(mode=0o700)  # else a sanitizer makes it for its log, with other rights
     second = start(prelux, wait=False)
-    assert child.wait(15) == 0
-    wait_for(lambda: prelux.daemon_pid() == second.pid, 10, "the second daemon serves")
+    assert child.wait(60) == 0
+    wait_for(lambda: prelux.daemon_pid() == second.pid, 60, "the second daemon serves")
 
 
 # The socket
@@ -309,16 +313,16 @@ def test_foreign_user_is_refused(prelux):
             assert sock.recv(100) == b"", "no answer for uid 0"
     assert "uid 0 refused" in prelux.log()
     child.terminate()
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0
 
 
 @pytest.mark.limit(60)
 def test_silent_clients_are_closed(served):
     prelux, table, _ = served
-    with wire.connect(prelux.runtime, 20) as silent:
+    with wire.connect(prelux.runtime, 40) as silent:
         begun = time.monotonic()
         assert silent.recv(10) == b""
-        assert 9 < time.monotonic() - begun < 14
+        assert 9 < time.monotonic() - begun < 30
 
 
 @pytest.mark.asan
@@ -339,11 +343,11 @@ def test_many_connections(served):
 
 
 class Slow:
-    """An HTTP server whose answers to GET wait; it counts them. `token`: what Authorization must say."""
+    """An HTTP server whose answers to GET wait for `delay` seconds or until the gate is open; it counts them. `token`: what Authorization must say."""
 
     def __init__(self, delay, token=None):
         outer = self
-        self.gets, self.delay, self.token = [], delay, token
+        self.gets, self.delay, self.token, self.gate = [], delay, token, threading.Event()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -366,7 +370,7 @@ class Slow:
 
             def do_GET(self):
                 outer.gets.append(self.path)
-                time.sleep(outer.delay)
+                outer.gate.wait(outer.delay)
                 if self.reply(b"slow bytes"):
                     self.wfile.write(b"slow bytes")
 
@@ -392,7 +396,7 @@ def http_config(prelux, url, **more):
 
 
 def test_one_fill_for_all_and_who_leaves_cancels_nothing(prelux):
-    with Slow(2.5) as server:
+    with Slow(100) as server:
         http_config(prelux, server.url)
         start(prelux)
         table = wire.register(prelux.runtime, prelux.config_path).table
@@ -400,18 +404,20 @@ def test_one_fill_for_all_and_who_leaves_cancels_nothing(prelux):
         with contextlib.ExitStack() as stack:
             socks = [stack.enter_context(wire.connect(prelux.runtime)) for _ in range(32)]
             socks[0].send(ask)
-            wait_for(lambda: server.gets, 5, "the fill has begun")
+            wait_for(lambda: server.gets, 60, "the fill has begun")
             for sock in socks[1:]:
                 sock.send(ask)
             time.sleep(0.2)
             socks[0].close()
-            fds, marks = [], 0
+            fds = []
+            for sock in socks[1:] * 2:
+                assert wire.receive(sock).op == wire.PROGRESS, "a frame each second"
+            server.gate.set()
             for sock in socks[1:]:
                 while (answer := wire.receive(sock)).op == wire.PROGRESS:
-                    marks += 1
+                    pass
                 assert answer.status == 0 and answer.serial == 7
                 fds.append(answer.fd)
-            assert marks >= 31, "a progress frame each second"
             for fd in fds:  # each has an offset of its own
                 assert os.read(fd, 100) == b"slow bytes"
                 os.close(fd)
@@ -426,10 +432,10 @@ def test_told_to_end_it_finishes_what_is_under_way(prelux):
         answers = []
         asker = threading.Thread(target=lambda: answers.append(wire.open_object(prelux.runtime, table, 0, "f").status))
         asker.start()
-        wait_for(lambda: server.gets, 5, "the fill has begun")
+        wait_for(lambda: server.gets, 60, "the fill has begun")
         child.send_signal(signal.SIGTERM)
         asker.join()
-        assert answers == [0] and child.wait(10) == 0
+        assert answers == [0] and child.wait(60) == 0
         assert not (prelux.runtime / "sock").exists()
 
 
@@ -446,7 +452,7 @@ def test_dead_backend_leaves_room_for_others(prelux):
             for i in range(200):
                 sock = stack.enter_context(wire.connect(prelux.runtime))
                 sock.send(wire.message(wire.OPEN, (wire.F_TABLE, table), (wire.F_MAPPING, 0), (wire.F_PATH, f"f{i}")))
-            wait_for(lambda: len(server.gets) >= 10, 5, "fills have begun")
+            wait_for(lambda: len(server.gets) >= 10, 60, "fills have begun")
             begun = time.monotonic()
             assert wire.open_object(prelux.runtime, table, 1, "one").status == 0
             assert time.monotonic() - begun < 2
@@ -672,11 +678,11 @@ def test_verbs(prelux):
     assert wire.ctl(runtime, "map", "/x").status == wire.NO_TABLE
     pid = prelux.daemon_pid()
     assert ctl("daemon-stop")["pid"] == pid
-    wait_for(lambda: not alive(pid), 10, "daemon-stop")
+    wait_for(lambda: not alive(pid), 60, "daemon-stop")
 
 
 def test_prefetch_ends_when_the_asker_leaves(prelux):
-    with Slow(0.3) as server:
+    with Slow(100) as server:
         source = prelux.tmp / "many"
         source.mkdir()
         prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": server.url}}, "mappings": [{"local": "/web", "remote": "web:/"}]})
@@ -684,11 +690,12 @@ def test_prefetch_ends_when_the_asker_leaves(prelux):
         table = wire.register(prelux.runtime, prelux.config_path).table
         with wire.connect(prelux.runtime) as sock:
             sock.send(wire.message(wire.CTL, (wire.F_VERB, "prefetch"), (wire.F_TABLE, table), *[(wire.F_ARG, f"/web/f{i}") for i in range(400)]))
-            wait_for(lambda: len(server.gets) >= 8, 10, "prefetch has begun")
-        time.sleep(0.8)
-        done = len(server.gets)
-        time.sleep(0.8)
-        assert len(server.gets) == done < 100
+            wait_for(lambda: server.gets, 60, "prefetch has begun")
+            clients = wire.ctl(prelux.runtime, "daemon-status").json()["clients"]
+        wait_for(lambda: wire.ctl(prelux.runtime, "daemon-status").json()["clients"] < clients, 60, "the asker has left")
+        server.gate.set()
+        time.sleep(3)
+        assert len(server.gets) < 100
 
 
 def test_log_is_opened_again_on_hangup(prelux):
@@ -696,5 +703,5 @@ def test_log_is_opened_again_on_hangup(prelux):
     log = prelux.runtime / "log"
     log.rename(prelux.runtime / "log.old")
     child.send_signal(signal.SIGHUP)
-    wait_for(log.exists, 5, "a new log")
+    wait_for(log.exists, 60, "a new log")
     assert wire.ctl(prelux.runtime, "daemon-status").status == 0

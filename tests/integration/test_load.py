@@ -115,7 +115,7 @@ def test_running_shows_how_far(prelux, cluster, lake):
     cluster.load_delays(start=0, file=0.2)
     load(prelux, "submit", lake)
     wait_state(prelux, lake, "running")
-    harness.wait_for(lambda: load_json(prelux, "progress", lake)[1]["bytes_done"] > 0, 10, "bytes")
+    harness.wait_for(lambda: load_json(prelux, "progress", lake)[1]["bytes_done"] > 0, 60, "bytes")
     status, job = load_json(prelux, "progress", lake)
     assert status == 3 and 0 < job["bytes_done"] < sum(SIZES) and job["bytes_done"] < job["bytes_total"] <= sum(SIZES)
     wait_state(prelux, lake, "done")

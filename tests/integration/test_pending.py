@@ -54,7 +54,7 @@ def refused(node, name="old", data=b"mine"):
     os.write(fd, data)
     (node.source / name).write_bytes(b"theirs")
     assert node.close(name, fd) == 0
-    wait_for(lambda: pending(node)["refused"] == 1, 10, "the conflict is seen")
+    wait_for(lambda: pending(node)["refused"] == 1, 60, "the conflict is seen")
     return pending(node)["files"][0]
 
 
@@ -83,10 +83,10 @@ def test_list_retry_drop_export(node, tmp_path):
     assert node.prelux.cli("pending", "drop", "ffff-99", check=False).returncode == 1
 
     node.prelux.cli("pending", "retry", row["id"])
-    wait_for(lambda: pending(node)["files"][0]["tries"] == 2, 10, "tried again, on the same condition")
+    wait_for(lambda: pending(node)["files"][0]["tries"] == 2, 60, "tried again, on the same condition")
     assert pending(node)["refused"] == 1 and (node.source / "old").read_bytes() == b"theirs"
     node.prelux.cli("pending", "retry", row["id"], "--overwrite")
-    wait_for(lambda: pending(node)["count"] == 0, 10, "overwritten")
+    wait_for(lambda: pending(node)["count"] == 0, 60, "overwritten")
     assert (node.source / "old").read_bytes() == b"oldmine" == node.read("old")
 
     row = refused(node)
@@ -168,7 +168,7 @@ def test_sigterm_drains_within_the_grace(prelux):
     time.sleep(0.3)
     close("b")  # it serves on
     os.rename(f"{source}.away", source)
-    wait_for(lambda: prelux.daemon_pid() != pid, 15, "it ends when all is sent")
+    wait_for(lambda: prelux.daemon_pid() != pid, 60, "it ends when all is sent")
     assert (source / "a").exists() and (source / "b").exists()
 
 
@@ -180,7 +180,7 @@ def test_idle_exit_waits(node):
     daemon = subprocess.Popen([node.prelux.daemon_exe, "--foreground", "--idle", "1"], env=node.prelux._merged(None),
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: node.prelux.daemon_pid() == daemon.pid, 10, "it serves")
+        wait_for(lambda: node.prelux.daemon_pid() == daemon.pid, 60, "it serves")
         assert wire.register(node.prelux.runtime, node.prelux.config_path, table=node.table).status == 0
         time.sleep(3.5)
         assert daemon.poll() is None, "something waits to be sent"

@@ -112,7 +112,7 @@ def odd_user(world):
     for runtime in (f"/tmp/prelux-{uid}", str(folder)):
         for pid in harness.daemons_of(runtime):
             os.kill(pid, 15)
-            harness.wait_for(lambda pid=pid: not harness.alive(pid), 10)
+            harness.wait_for(lambda pid=pid: not harness.alive(pid), 60)
     for path in (folder, f"/tmp/prelux-{uid}", f"/var/tmp/prelux-{uid}"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -154,7 +154,7 @@ def test_xdg_runtime_dir(world):
     finally:
         for pid in harness.daemons_of(xdg / "prelux"):
             os.kill(pid, 15)
-            harness.wait_for(lambda pid=pid: not harness.alive(pid), 10)
+            harness.wait_for(lambda pid=pid: not harness.alive(pid), 60)
         shutil.rmtree(xdg)
 
 
@@ -169,7 +169,7 @@ def test_long_runtime_folder(world, bare):
     finally:
         for pid in harness.daemons_of(long):
             os.kill(pid, 15)
-            harness.wait_for(lambda pid=pid: not harness.alive(pid), 10)
+            harness.wait_for(lambda pid=pid: not harness.alive(pid), 60)
 
 
 def test_tmpdir_does_not_matter(world):
@@ -272,7 +272,7 @@ def test_two_hosts_and_one_cache(world):
         refused(world, done, world.cache, "in use", os.uname().nodename, world.daemon_pid(), records=records)
     finally:
         for pid in harness.daemons_of(other):
-            harness.wait_for(lambda pid=pid: not harness.alive(pid), 10)
+            harness.wait_for(lambda pid=pid: not harness.alive(pid), 60)
         shutil.rmtree(other)
     assert world.run(["cat", f"{LAKE}/f1"]).stdout == "text 1"
 
@@ -307,7 +307,7 @@ def test_cache_on_a_network_file_system(world, magic, name):
     fake.with_suffix(".c").write_text(FAKE_STATFS)
     subprocess.run(["gcc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", fake, fake.with_suffix(".c"), "-ldl"], check=True)
     daemon = world.popen([world.daemon_exe, "--runtime", world.runtime], bare=True, env={"LD_PRELOAD": fake, "FAKE_TYPE": magic, "PRELUX_CONFIG": None})
-    harness.wait_for(world.daemon_pid, 10, "the daemon")
+    harness.wait_for(world.daemon_pid, 60, "the daemon")
     assert daemon.poll() is None
     done = world.run(["cat", f"{LAKE}/f0"], check=False)
     refused(world, done, world.cache, "network file system", name, "cache.dir")

@@ -114,7 +114,7 @@ def test_strict(node):
     for options, expected in (((), 0), (("--strict",), 3)):
         run = Run(node, *options)
         written_while_locked_out(node, f"f{expected}")
-        wait_for(lambda: node.prelux.cli("pending", "list", "--json")["files"][0]["tries"] > 0, 10, "a try has failed")
+        wait_for(lambda: node.prelux.cli("pending", "list", "--json")["files"][0]["tries"] > 0, 60, "a try has failed")
         let_in(node)
         status, err = run.end()
         assert status == expected and (node.source / f"f{expected}").exists(), err
