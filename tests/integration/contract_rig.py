@@ -92,10 +92,7 @@ def clients(remote):
 
     yield make
     for one in made:
-        if one.process.poll() is None:
-            one.close()
-        else:
-            one.stderr.close()
+        one.end()
 
 
 @pytest.fixture

@@ -77,6 +77,13 @@ class Tool:
         self.stderr.close()
         assert status == 0 and not any(mark in text for mark in harness.SANITIZER_MARKS), f"status {status}: {text}"
 
+    def end(self):
+        """close(), of one that a test may have killed."""
+        if self.process.poll() is None:
+            self.close()
+        else:
+            self.stderr.close()
+
 
 @pytest.fixture
 def tool(tmp_path):

@@ -38,10 +38,7 @@ def clients(tmp_path):
 
     yield make
     for one in made:
-        if one.process.poll() is None:
-            one.close()
-        else:
-            one.stderr.close()
+        one.end()
 
 
 def hidden(remote):

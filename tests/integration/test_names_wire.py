@@ -8,6 +8,7 @@ import pytest
 
 from tests import wire
 from tests.harness import wait_for
+from tests.integration.wire_node import Node
 
 pytestmark = pytest.mark.asan
 
@@ -15,79 +16,13 @@ ENOENT, EAGAIN, EEXIST, EXDEV, ENOTDIR, EISDIR, EINVAL, EROFS, ENOTEMPTY, EBUSY 
 NOREPLACE, EXCHANGE = 1, 2
 
 
-class Node:
-    """A daemon, one table with a writable mapping, and what a program with the library would ask."""
-
-    def __init__(self, prelux, source, how):
-        self.prelux, self.source = prelux, source
-        prelux.file_mapping(source, **{"write": "sync", **how})
-        self.start()
-
-    def start(self):
-        self.prelux.run("true")
-        answer = wire.register(self.prelux.runtime, self.prelux.config_path)
-        assert answer.status == 0, answer.texts
-        self.table = answer.table
-
-    def restart(self):
-        self.prelux.kill_daemon()
-        self.start()
-
-    def ask(self, what, *args, **more):
-        return what(self.prelux.runtime, self.table, 0, *args, **more)
-
-    def open(self, path, flags, mode=0o644):
-        with self.ask(wire.write_open, path, flags, mode) as answer:
-            return os.dup(answer.fd) if answer.status == 0 else answer.status
-
-    def close(self, path, fd):
-        ino = os.fstat(fd).st_ino
-        os.close(fd)
-        return self.ask(wire.closed, path, ino).status
-
-    def write(self, path, data, flags=os.O_WRONLY | os.O_CREAT | os.O_TRUNC):
-        fd = self.open(path, flags)
-        assert fd >= 0, fd
-        os.write(fd, data)
-        return self.close(path, fd)
-
-    def read(self, path):
-        with self.ask(wire.open_object, path, wire.WANT_FD) as answer:
-            return os.pread(answer.fd, 1 << 20, 0) if answer.status == 0 else answer.status
-
-    def stat(self, path, flags=0):
-        answer = self.ask(wire.stat, path, flags)
-        return answer.attr if answer.status == 0 else answer.status
-
-    def ino(self, path):
-        return self.stat(path)["ino"]
-
-    def list(self, path=""):
-        with self.ask(wire.list_folder, path) as answer:
-            return sorted(answer.listing()) if answer.status == 0 else answer.status
-
-    def unlink(self, path):
-        return self.ask(wire.name, path, wire.UNLINK).status
-
-    def rmdir(self, path):
-        return self.ask(wire.name, path, wire.RMDIR).status
-
-    def mkdir(self, path, mode=0o755):
-        return self.ask(wire.name, path, wire.MKDIR, (wire.F_MODE, mode)).status
-
-    def rename(self, path, to, flags=0):
-        return self.ask(wire.rename, path, to, flags).status
-
-
 @pytest.fixture
 def node(prelux):
     def make(**how):
-        source = prelux.tmp / "remote"
-        source.mkdir()
-        (source / "old").write_bytes(b"old")
-        (source / "sub").mkdir()
-        (source / "sub" / "in").write_bytes(b"in")
-        return Node(prelux, source, how)
+        one = Node(prelux, **how)
+        (one.source / "sub").mkdir()
+        (one.source / "sub" / "in").write_bytes(b"in")
+        return one
     return make
 
 

@@ -51,10 +51,7 @@ def tool(tmp_path):
 
     yield make
     for one in made:
-        if one.process.poll() is None:
-            one.close()
-        else:
-            one.stderr.close()
+        one.end()
 
 
 @pytest.fixture

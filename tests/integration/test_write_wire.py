@@ -1,5 +1,4 @@
-"""Writing as the daemon does it: WRITE gives a descriptor, CLOSED says what a close is worth. Spoken over the wire: the library takes no
-writes yet."""
+"""Writing as the daemon does it: WRITE gives a descriptor, CLOSED says what a close is worth. Spoken over the wire, step by step."""
 
 import os
 import signal
@@ -12,57 +11,17 @@ import pytest
 
 from tests import wire
 from tests.harness import wait_for
+from tests.integration.wire_node import Node
 
 pytestmark = pytest.mark.asan
 
 ENOENT, EEXIST, EAGAIN, EROFS, ESTALE = 2, 17, 11, 30, 116
 
 
-class Node:
-    """A daemon, one table with a writable mapping, and what a program with the library would do."""
-
-    def __init__(self, prelux, source, how):
-        self.prelux, self.source = prelux, source
-        prelux.file_mapping(source, **{"write": "sync", **how})
-        self.register()
-
-    def register(self):
-        self.prelux.run("true")
-        answer = wire.register(self.prelux.runtime, self.prelux.config_path)
-        assert answer.status == 0, answer.texts
-        self.table = answer.table
-
-    def open(self, path, flags, mode=0o644):
-        """A descriptor, or the negative errno."""
-        with wire.write_open(self.prelux.runtime, self.table, 0, path, flags, mode) as answer:
-            return os.dup(answer.fd) if answer.status == 0 else answer.status
-
-    def close(self, path, fd):
-        ino = os.fstat(fd).st_ino
-        os.close(fd)
-        return wire.closed(self.prelux.runtime, self.table, 0, path, ino).status
-
-    def write(self, path, data, flags=os.O_WRONLY | os.O_CREAT | os.O_TRUNC):
-        fd = self.open(path, flags)
-        os.write(fd, data)
-        return self.close(path, fd)
-
-    def read(self, path):
-        with wire.open_object(self.prelux.runtime, self.table, 0, path, wire.WANT_FD) as answer:
-            return os.pread(answer.fd, 1 << 20, 0) if answer.status == 0 else answer.status
-
-    def size(self, path):
-        answer = wire.stat(self.prelux.runtime, self.table, 0, path)
-        return answer.attr["size"] if answer.status == 0 else answer.status
-
-
 @pytest.fixture
 def node(prelux):
     def make(**how):
-        source = prelux.tmp / "remote"
-        source.mkdir()
-        (source / "old").write_bytes(b"old")
-        return Node(prelux, source, how)
+        return Node(prelux, **how)
     return make
 
 
