@@ -1,91 +1,6 @@
-/* Backend file, writing: every call of the operating system failing once, threads, races with links. The promises
- * themselves are tested by tests/integration/test_contract.py. */
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <limits.h>
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/file.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include "lib/backend/backend.h"
-#include "lib/base/os.h"
-#include "lib/conf/conf.h"
-
-#define BYTES 300000
-
-static char top[1024], root[1040];
-static struct prelux_backend *b;
-static const struct prelux_backend_write *w;
-static struct prelux_os real;
-static int source; /* BYTES of 's' */
-
-static const char *at(const char *name)
-{
-  static _Thread_local char paths[4][PATH_MAX];
-  static _Thread_local int n;
-  char *path = paths[n++ % 4];
-  snprintf(path, PATH_MAX, "%s/%s", root, name);
-  return path;
-}
-
-static void put_file(const char *path, const char *text)
-{
-  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0640);
-  assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
-  close(fd);
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-  return remove(path);
-}
-
-static int set_up(void **state)
-{
-  static const struct prelux_conf_key key = {.name = "root"};
-  struct prelux_conf_value value = {.key = &key, .text = root};
-  struct prelux_conf_backend conf = {.name = (char *)"b", .type = (char *)"file", .values = &value, .n_values = 1};
-  const char *tmp = getenv("TMPDIR");
-  real = prelux_os;
-  snprintf(top, sizeof(top), "%s/prelux-write-XXXXXX", tmp ? tmp : "/tmp");
-  if (!mkdtemp(top))
-    return -1;
-  snprintf(root, sizeof(root), "%s/root", top);
-  mkdir(root, 0755);
-  char path[PATH_MAX];
-  snprintf(path, sizeof(path), "%s/source", top);
-  source = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
-  char *bytes = malloc(BYTES);
-  memset(bytes, 's', BYTES);
-  ssize_t n = write(source, bytes, BYTES);
-  free(bytes);
-  int rc = prelux_backend_find("file")->create(&conf, NULL, &b, NULL);
-  w = b->ops->write;
-  return n == BYTES ? rc : -1;
-}
-
-static int tear_down(void **state)
-{
-  prelux_os = real;
-  b->ops->free(b);
-  close(source);
-  return nftw(top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
+/* Backend file, writing: every call of the operating system failing once, links that race. Threads:
+ * test_backend_file_race.c; the promises themselves: tests/integration/test_contract.py. */
+#include "tests/unit/file_write_rig.h"
 
 static int open_files(void)
 {
@@ -217,10 +132,6 @@ static void hook(int which)
 
 /* Ops to be swept. */
 
-static struct prelux_object obj;
-static const struct prelux_set set = {.which = PRELUX_SET_MODE | PRELUX_SET_MTIME, .mode = 0400, .mtime_ns = 1};
-static const struct prelux_condition any;
-
 static int do_put(struct prelux_problem *why)
 {
   struct prelux_put how = {.set = set};
@@ -286,23 +197,6 @@ static int do_set_attr(struct prelux_problem *why)
 
 static int (*const ops[])(struct prelux_problem *why) = {do_put,    do_put_absent,    do_copy,  do_upload, do_remove,
                                                          do_rename, do_rename_folder, do_mkdir, do_rmdir,  do_set_attr};
-
-static void furnish(void)
-{
-  static int trees;
-  char path[PATH_MAX];
-  prelux_os = real;
-  failing_at = 0;
-  snprintf(path, sizeof(path), "%s/old%d", top, trees++);
-  assert_int_equal(rename(root, path), 0);
-  mkdir(root, 0755);
-  mkdir(at("d"), 0755);
-  mkdir(at("e"), 0755);
-  put_file(at("e/.prelux~put-0123456789abcdef"), "left by the dead");
-  put_file(at("f"), "fff");
-  put_file(at("g"), "gggg");
-  put_file(at("d/g"), "ggg");
-}
 
 /* rc of the op whose N-th call fails, everything checked that must hold; 1: it did not come to the N-th call. */
 static int sweep_one(size_t op, int which, int n, const char *before, const char *after)
@@ -714,142 +608,6 @@ static void test_a_version_is_outlived(void **state)
   assert_int_equal(ticks, 80);
 }
 
-/* Threads: a counter in a file, added to by whoever replaces the version read. Nothing may be lost. */
-
-#define THREADS 4
-#define ADDED 25
-
-static int take(void *arg, uint64_t off, const void *buf, size_t len)
-{
-  assert_true(off + len < 32);
-  memcpy((char *)arg + off, buf, len);
-  return 0;
-}
-
-static int add_one(int fd)
-{
-  char text[32] = "";
-  struct prelux_object seen;
-  struct prelux_put how = {.cond.must = PRELUX_MUST_BE_VERSION, .set = {.which = PRELUX_SET_MTIME}};
-  if (b->ops->stat(b, "f", &seen, NULL) < 0 || b->ops->read(b, "f", &seen, 0, seen.size, take, text, NULL) < 0)
-    return -ESTALE;
-  int n = snprintf(text, sizeof(text), "%09ld", atol(text) + 1);
-  if (pwrite(fd, text, (size_t)n, 0) != n)
-    return -EIO;
-  memcpy(how.cond.version, seen.version, sizeof(how.cond.version));
-  return w->put(b, "f", fd, (uint64_t)n, &how, &seen, NULL);
-}
-
-static void *count(void *arg)
-{
-  int fd = memfd_create("count", MFD_CLOEXEC);
-  for (int added = 0; added < ADDED;)
-  {
-    int rc = add_one(fd);
-    if (rc != 0 && rc != -ESTALE)
-      return "failed";
-    added += rc == 0;
-  }
-  close(fd);
-  return NULL;
-}
-
-static void test_threads_lose_nothing(void **state)
-{
-  pthread_t threads[THREADS];
-  furnish();
-  put_file(at("f"), "000000000");
-  for (int i = 0; i < THREADS; i++)
-    assert_int_equal(pthread_create(&threads[i], NULL, count, NULL), 0);
-  for (int i = 0; i < THREADS; i++)
-  {
-    void *failed;
-    pthread_join(threads[i], &failed);
-    assert_null(failed);
-  }
-  char text[32] = "";
-  int fd = open(at("f"), O_RDONLY);
-  assert_int_equal(read(fd, text, sizeof(text)), 9);
-  close(fd);
-  assert_int_equal(atoi(text), THREADS * ADDED);
-}
-
-/* Renames in both directions between two folders at once: nobody waits for ever, and nothing is lost. */
-static void *to_and_fro(void *arg)
-{
-  struct prelux_object moved;
-  const char *from = arg ? "d/a" : "e/b", *to = arg ? "e/a" : "d/b";
-  for (int i = 0; i < 100; i++)
-  {
-    int rc = w->rename(b, from, to, 0, &moved, NULL);
-    if (rc == 0)
-      rc = w->rename(b, to, from, 0, &moved, NULL);
-    if (rc < 0)
-      return "failed";
-  }
-  return NULL;
-}
-
-static void test_renames_against_each_other(void **state)
-{
-  pthread_t threads[2];
-  furnish();
-  put_file(at("d/a"), "a");
-  put_file(at("e/b"), "b");
-  for (int i = 0; i < 2; i++)
-    assert_int_equal(pthread_create(&threads[i], NULL, to_and_fro, i ? root : NULL), 0);
-  for (int i = 0; i < 2; i++)
-  {
-    void *failed;
-    pthread_join(threads[i], &failed);
-    assert_null(failed);
-  }
-  assert_true(access(at("d/a"), F_OK) == 0 && access(at("e/b"), F_OK) == 0);
-}
-
-/* A folder is swapped against a link that leads out, again and again, while others write below it. */
-static atomic_bool over;
-
-static void *swap_for_ever(void *arg)
-{
-  while (!atomic_load(&over))
-  {
-    rename(at("d"), at("aside"));
-    rename(at("link"), at("d"));
-    rename(at("d"), at("link"));
-    rename(at("aside"), at("d"));
-  }
-  return NULL;
-}
-
-static void test_a_race_never_writes_outside(void **state)
-{
-  char outside[PATH_MAX];
-  pthread_t thread;
-  furnish();
-  snprintf(outside, sizeof(outside), "%s/outside", top);
-  mkdir(outside, 0755);
-  assert_int_equal(symlink("../outside", at("link")), 0);
-  atomic_store(&over, false);
-  pthread_create(&thread, NULL, swap_for_ever, NULL);
-  int good = 0;
-  for (int i = 0; i < 600 || (good < 20 && i < 1000000); i++) /* the other thread may sleep where every put fails */
-  {
-    struct prelux_put how = {0};
-    good += w->put(b, "d/f", source, 10, &how, &obj, NULL) == 0;
-    w->mkdir(b, "d/x", 0755, NULL);
-    w->rename(b, "d/f", "d/y", 0, &obj, NULL);
-    w->set_attr(b, "d", &any, &set, &obj, NULL);
-    w->remove(b, "d/y", &any, NULL);
-  }
-  atomic_store(&over, true);
-  pthread_join(thread, NULL);
-  struct stat st;
-  assert_true(good > 0);
-  assert_true(stat(outside, &st) == 0 && (st.st_mode & 0777) == 0755);
-  assert_int_equal(rmdir(outside), 0); /* nothing is in it */
-}
-
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -865,9 +623,6 @@ int main(void)
       T(test_create_only_is_exact_against_everybody),
       T(test_order_of_syncs),
       T(test_a_version_is_outlived),
-      T(test_threads_lose_nothing),
-      T(test_renames_against_each_other),
-      T(test_a_race_never_writes_outside),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
