@@ -8,6 +8,7 @@
 #include "lib/base/errlog.h"
 #include "lib/index/reader.h"
 #include "lib/ipc/client.h"
+#include "shim/fds.h"
 #include "shim/init.h"
 #include "shim/stats.h"
 
@@ -119,6 +120,7 @@ int prelux_ask(const struct prelux_request *q, void *reply, int *ret_fd)
     .timeout_ms = t->daemon_timeout_ms,
     .fd_cloexec = 1,
     .slot = &slot,
+    .ret_held = q->ret_held,
     .ret_lost = q->ret_lost,
   };
   struct prelux_msg m;
@@ -150,7 +152,11 @@ int prelux_ask_for_attr(const struct prelux_request *q, struct prelux_attr *ret,
   int rc = prelux_ask(q, reply, ret_fd ? &fd : NULL);
   if (rc == 0 && prelux_msg_attr(reply, ret) < 0)
     rc = prelux_fail(EIO, q->call, q->logical, "the daemon's answer has no attributes", NULL);
-  if (rc < 0 && fd >= 0) prelux_sys(SYS_close, fd);
+  if (rc < 0 && fd >= 0) prelux_fd_let_go(fd);
+  if (rc < 0 && q->ret_held && *q->ret_held >= 0) {
+    prelux_sys(SYS_close, *q->ret_held);
+    *q->ret_held = -1;
+  }
   if (rc == 0 && ret_fd) *ret_fd = fd;
   return rc;
 }
@@ -162,7 +168,7 @@ static int ask_about(const struct prelux_route *r, const char *call, enum prelux
     .op = op, .call = call, .logical = r->logical, .mapping = r->index, .path = r->rel, .flags = flags};
   int rc = prelux_ask_for_attr(&q, ret, ret_fd);
   if (rc == 0 && (rc = checked(r, ret)) < 0 && ret_fd && *ret_fd >= 0) {
-    prelux_sys(SYS_close, *ret_fd);
+    prelux_fd_let_go(*ret_fd);
     *ret_fd = -1;
   }
   return rc;

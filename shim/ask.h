@@ -29,7 +29,8 @@ struct prelux_request {
   uint32_t to_mapping;
   const struct prelux_setattr *set;
   const char *text;
-  int *ret_lost; /* as prelux_client_opts.ret_lost */
+  int *ret_held; /* as prelux_client_opts.ret_held, */
+  int *ret_lost; /* and .ret_lost */
 };
 #define PRELUX_REPLY_BYTES 4096
 /* 0 and the reply (PRELUX_REPLY_BYTES, 8-byte aligned), or -errno: the daemon's, or -EIO with a record when there is no way to it.

@@ -148,7 +148,7 @@ static int passed_fd(const struct prelux_route *r, const char *call, int flags)
   if (fd < 0) return prelux_fail(EIO, call, r->logical, "the daemon passed no file", NULL);
   rc = wrong_type(r, flags, &attr);
   if (rc < 0) {
-    prelux_sys(SYS_close, fd);
+    prelux_fd_let_go(fd);
     return rc;
   }
   if (flags & STATUS_FLAGS) prelux_sys(SYS_fcntl, fd, F_SETFL, flags & STATUS_FLAGS);

@@ -51,17 +51,38 @@ static int act_mknod(struct prelux_change *c)
   }
   int rc = prelux_change_new(c);
   if (rc) return rc;
-  int fd = prelux_write_open(&c->r, c->call, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode & 07777);
-  return fd < 0 ? fd : prelux_change_close(fd, c->call);
+  struct prelux_hold h;
+  rc = prelux_hold(&c->r, c->call, O_WRONLY | O_CREAT | O_EXCL, mode & 07777, &h);
+  return rc < 0 ? rc : prelux_hold_close(&h, c->call);
+}
+
+/* By the name of its staging file: 0 or -errno. */
+__attribute__((noinline)) static int cut_by_name(const struct prelux_hold *h, off_t length)
+{
+  char path[PATH_MAX];
+  long n = prelux_hold_path(h, path, sizeof(path));
+  return n < 0 ? (int)n : (int)prelux_sys(SYS_truncate, path, length);
+}
+
+/* That name is not to be seen, or not to be used, from here. */
+static int cut_by_fd(const struct prelux_change *c, off_t length)
+{
+  int fd = prelux_write_open(&c->r, c->call, O_WRONLY | O_CLOEXEC, 0);
+  if (fd < 0) return fd;
+  int rc = (int)prelux_sys(SYS_ftruncate, fd, length);
+  int end = prelux_change_close(fd, c->call);
+  return rc ? rc : end;
 }
 
 static int act_truncate(struct prelux_change *c)
 {
   off_t length = *(const off_t *)c->arg;
-  int fd = prelux_write_open(&c->r, c->call, O_WRONLY | O_CLOEXEC | (length ? 0 : O_TRUNC), 0);
-  if (fd < 0) return fd;
-  int rc = (int)prelux_sys(SYS_ftruncate, fd, length);
-  int end = prelux_change_close(fd, c->call);
+  struct prelux_hold h;
+  int rc = prelux_hold(&c->r, c->call, O_WRONLY | (length ? 0 : O_TRUNC), 0, &h);
+  if (rc < 0) return rc;
+  rc = cut_by_name(&h, length);
+  if (rc == -ENOENT || rc == -EACCES) rc = cut_by_fd(c, length);
+  int end = prelux_hold_close(&h, c->call);
   return rc ? rc : end;
 }
 

@@ -13,21 +13,25 @@ static int *moves_mark(posix_spawn_file_actions_t *actions)
 }
 enum { MOVES = 0x707265 };
 
-/* The other words of the padding: files to be opened for writing, plus one. They are opened when the action is made, and stay open
- * (close-on-exec) until the list is destroyed: the child opens them anew by /proc. */
-enum { KEPT = 8 };
+/* The other words of the padding, in pairs: files to be opened for writing, which are held (shim/write.h) from when the action is made
+ * until the list is destroyed. Socket, plus one, and mapping. The child opens the staging file by its name. */
+enum { KEPT = 7 };
+struct kept {
+  int socket;
+  int mapping;
+};
 
-static int *kept(posix_spawn_file_actions_t *actions)
+static struct kept *kept(posix_spawn_file_actions_t *actions)
 {
-  _Static_assert(sizeof(actions->__pad) / sizeof(actions->__pad[0]) > KEPT, "room for them beside the mark");
-  return actions->__pad;
+  _Static_assert(sizeof(actions->__pad) > KEPT * sizeof(struct kept), "room for them beside the mark");
+  return (struct kept *)actions->__pad;
 }
 
-static int keep(posix_spawn_file_actions_t *actions, int fd)
+static int keep(posix_spawn_file_actions_t *actions, const struct prelux_hold *h)
 {
   for (int i = 0; i < KEPT; i++) {
-    if (kept(actions)[i]) continue;
-    kept(actions)[i] = fd + 1;
+    if (kept(actions)[i].socket) continue;
+    kept(actions)[i] = (struct kept){.socket = h->socket + 1, .mapping = (int)h->mapping};
     return 0;
   }
   return -ENOMEM;
@@ -37,8 +41,10 @@ PRELUX_EXPORT int posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *a
 {
   int saved = errno;
   for (int i = 0; !prelux_idle() && i < KEPT; i++) {
-    if (kept(actions)[i]) close(kept(actions)[i] - 1);
-    kept(actions)[i] = 0;
+    struct kept *k = &kept(actions)[i];
+    struct prelux_hold h;
+    if (k->socket && prelux_hold_again(k->socket - 1, (uint32_t)k->mapping, &h)) prelux_hold_close(&h, "posix_spawn_file_actions_destroy");
+    k->socket = 0;
   }
   errno = saved;
   return prelux_real.posix_spawn_file_actions_destroy(actions);
@@ -163,24 +169,19 @@ static int action_path(posix_spawn_file_actions_t *actions, const char *call, co
 /* Positive errno, or 0: the action opens for writing what r names. */
 static int add_writer(posix_spawn_file_actions_t *actions, int fd, const struct prelux_route *r, int flags, mode_t mode)
 {
-  enum { HIGH = 500, DONE = O_CREAT | O_EXCL | O_TRUNC };
-  char name[32];
-  int mine = prelux_open_mapped(r, "posix_spawn_file_actions_addopen", flags | O_CLOEXEC, mode);
-  if (mine < 0) return -mine;
-  int high = (int)prelux_sys(SYS_fcntl, mine, F_DUPFD_CLOEXEC, HIGH); /* out of the way of the numbers that the actions name */
-  if (high < 0) high = (int)prelux_sys(SYS_fcntl, mine, F_DUPFD_CLOEXEC, fd + 1);
-  if (high >= 0) {
-    prelux_fd_copy(mine, high);
-    close(mine);
-    mine = high;
+  enum { DONE = O_CREAT | O_EXCL | O_TRUNC };
+  static const char call[] = "posix_spawn_file_actions_addopen";
+  char path[PATH_MAX];
+  struct prelux_hold h;
+  int rc = prelux_hold(r, call, flags, mode, &h);
+  if (rc < 0) return -rc;
+  long n = prelux_hold_path(&h, path, sizeof(path));
+  rc = n < 0 ? (int)n : keep(actions, &h);
+  if (rc < 0) {
+    prelux_hold_close(&h, call);
+    return -rc;
   }
-  snprintf(name, sizeof(name), "/proc/self/fd/%d", mine);
-  int rc = -keep(actions, mine);
-  if (rc) {
-    close(mine);
-    return rc;
-  }
-  return prelux_real.posix_spawn_file_actions_addopen(actions, fd, name, flags & ~DONE, mode);
+  return prelux_real.posix_spawn_file_actions_addopen(actions, fd, path, flags & ~DONE, mode);
 }
 
 PRELUX_EXPORT int posix_spawn_file_actions_addopen(posix_spawn_file_actions_t *actions, int fd, const char *path,

@@ -44,11 +44,48 @@ static void proc_name(int fd, char out[32])
 
 enum { ALL_BITS = 0666 };
 
-/* A file that libc is to open by /proc/self/fd/N. An O_PATH fd may be closed again: no POSIX lock depends on it; one for writing
- * makes the file and keeps it open for writing until libc has. */
-static int twice_flags(int flags)
+/* A file that libc is to open by itself: by the name in /proc of an O_PATH descriptor, which may be closed again (no POSIX lock
+ * depends on it). One for writing is held until then, so that it stays what it is. */
+struct named {
+  int fd;
+  bool held;
+  struct prelux_hold hold;
+  char name[32];
+};
+
+/* Out of the way of the number that the program expects. */
+static int moved_up(int fd)
 {
-  return ((flags & O_ACCMODE) == O_RDONLY ? O_PATH : flags) | O_CLOEXEC;
+  enum { HIGH = 500 };
+  int high = fd < 0 ? fd : (int)prelux_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH);
+  if (high < 0) return fd;
+  prelux_sys(SYS_close, fd);
+  prelux_fd_forget((unsigned)fd, (unsigned)fd);
+  return high;
+}
+
+__attribute__((noinline)) static int path_fd(const struct prelux_hold *h)
+{
+  char path[PATH_MAX];
+  long n = prelux_hold_path(h, path, sizeof(path));
+  return n < 0 ? (int)n : (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+}
+
+/* 0 or -errno. */
+static int name_it(const struct prelux_route *r, const char *call, int flags, struct named *ret)
+{
+  ret->held = (flags & O_ACCMODE) != O_RDONLY && prelux_writable(r);
+  if (ret->held) {
+    int rc = prelux_hold(r, call, flags, ALL_BITS, &ret->hold);
+    if (rc < 0) return rc;
+    ret->fd = path_fd(&ret->hold);
+    if (ret->fd < 0) prelux_hold_close(&ret->hold, call);
+  } else {
+    ret->fd = prelux_open_mapped(r, call, ((flags & O_ACCMODE) == O_RDONLY ? O_PATH : flags) | O_CLOEXEC, ALL_BITS);
+  }
+  ret->fd = moved_up(ret->fd);
+  if (ret->fd >= 0) proc_name(ret->fd, ret->name);
+  return ret->fd < 0 ? ret->fd : 0;
 }
 
 /* "x": it exists by now. */
@@ -63,18 +100,28 @@ static const char *twice_mode(const char *mode, char *out, size_t cap)
   return out;
 }
 
-static void opened_twice(const struct prelux_route *r, int fd, FILE *f)
+/* f: what libc made of the name, or NULL. errno untouched. */
+static void named_end(const struct prelux_route *r, const char *call, const struct named *n, FILE *f)
 {
-  uint32_t hint;
-  bool writer = prelux_fd_is_writer(fd, &hint);
-  if (f && writer) prelux_fd_set_writer(fileno(f), r->index);
+  int saved = errno;
+  if (f && n->held) prelux_fd_set_writer(fileno(f), r->index);
   else if (f) prelux_fd_set(fileno(f), PRELUX_CLASS_SHADOW, r->index);
-  if (f && writer) { /* the stream's is not the last: nobody need be told */
-    prelux_sys(SYS_close, fd);
-    prelux_fd_forget((unsigned)fd, (unsigned)fd);
-  } else {
-    close(fd);
-  }
+  if (n->held && f) prelux_hold_drop(&n->hold); /* the stream's is not the last: nobody need be told */
+  else if (n->held) prelux_hold_close(&n->hold, call);
+  prelux_sys(SYS_close, n->fd);
+  errno = saved;
+}
+
+/* Only fopen itself understands ",ccs=". */
+static FILE *fopen_coded(const struct prelux_route *r, const char *mode, int flags, opener *real)
+{
+  struct named n;
+  char plain[32];
+  int rc = name_it(r, "fopen", flags, &n);
+  if (rc < 0) return prelux_null(rc);
+  FILE *f = real(n.name, twice_mode(mode, plain, sizeof(plain)));
+  named_end(r, "fopen", &n, f);
+  return f;
 }
 
 static FILE *fopen_mapped(const struct prelux_route *r, const char *mode, opener *real)
@@ -84,17 +131,9 @@ static FILE *fopen_mapped(const struct prelux_route *r, const char *mode, opener
     errno = EINVAL;
     return NULL;
   }
-  /* Only fopen itself understands ",ccs=". */
-  bool coded = strchr(mode, ',') != NULL;
-  int fd = (int)prelux_ret(prelux_open_mapped(r, "fopen", coded ? twice_flags(flags) : flags, ALL_BITS));
+  if (strchr(mode, ',')) return fopen_coded(r, mode, flags, real);
+  int fd = (int)prelux_ret(prelux_open_mapped(r, "fopen", flags, ALL_BITS));
   if (fd < 0) return NULL;
-  if (coded) {
-    char name[32], plain[32];
-    proc_name(fd, name);
-    FILE *f = real(name, twice_mode(mode, plain, sizeof(plain)));
-    opened_twice(r, fd, f);
-    return f;
-  }
   FILE *f = fdopen(fd, mode);
   if (!f) close(fd);
   return f;
@@ -155,14 +194,14 @@ static FILE *fail_closed(int err, const char *mode, FILE *stream, reopener *real
 
 static FILE *freopen_mapped(const struct prelux_route *r, const char *mode, FILE *stream, reopener *real)
 {
-  char name[32], plain[32];
+  struct named n;
+  char plain[32];
   int flags = flags_of(mode);
   if (flags < 0) return real("/dev/null", mode, stream);
-  int fd = prelux_open_mapped(r, "freopen", twice_flags(flags), ALL_BITS);
-  if (fd < 0) return fail_closed(-fd, mode, stream, real);
-  proc_name(fd, name);
-  FILE *f = real(name, twice_mode(mode, plain, sizeof(plain)), stream);
-  opened_twice(r, fd, f);
+  int rc = name_it(r, "freopen", flags, &n);
+  if (rc < 0) return fail_closed(-rc, mode, stream, real);
+  FILE *f = real(n.name, twice_mode(mode, plain, sizeof(plain)), stream);
+  named_end(r, "freopen", &n, f);
   return f;
 }
 

@@ -1,5 +1,6 @@
 #include "shim/write.h"
 
+#include "lib/ipc/client.h"
 #include "shim/ask.h"
 #include "shim/change.h"
 #include "shim/fds.h"
@@ -55,11 +56,10 @@ static int judge(const struct prelux_route *r, const char *call, int flags)
   return 0;
 }
 
-static int ask_to_write(const struct prelux_route *r, const char *call, int flags, mode_t mode)
+/* ret_fd gets a descriptor, or, when it is NULL, ret_held the socket in which it waits. */
+static int ask_to_write(const struct prelux_route *r, const char *call, int flags, mode_t mode, struct prelux_attr *attr, int *ret_fd,
+                        int *ret_held)
 {
-  struct prelux_attr attr;
-  struct stat st;
-  int fd = -1;
   bool makes = (flags & O_CREAT) || is_tmpfile(flags);
   const struct prelux_request q = {.op = PRELUX_OP_WRITE,
                                    .call = call,
@@ -68,10 +68,19 @@ static int ask_to_write(const struct prelux_route *r, const char *call, int flag
                                    .path = r->rel,
                                    .flags = (uint32_t)(flags & SENT),
                                    .has_mode = makes,
-                                   .mode = makes ? mode & 07777 & ~prelux_umask() : 0};
-  int rc = prelux_ask_for_attr(&q, &attr, &fd);
+                                   .mode = makes ? mode & 07777 & ~prelux_umask() : 0,
+                                   .ret_held = ret_held};
+  int rc = prelux_ask_for_attr(&q, attr, ret_fd);
   if (rc < 0) return rc;
-  if (fd < 0) return prelux_fail(EIO, call, r->logical, "the daemon passed no file", NULL);
+  return (ret_fd ? *ret_fd : *ret_held) < 0 ? prelux_fail(EIO, call, r->logical, "the daemon passed no file", NULL) : 0;
+}
+
+static int open_to_write(const struct prelux_route *r, const char *call, int flags, mode_t mode)
+{
+  struct prelux_attr attr;
+  struct stat st;
+  int fd = -1, rc = ask_to_write(r, call, flags, mode, &attr, &fd, NULL);
+  if (rc < 0) return rc;
   if (!(flags & O_CLOEXEC)) prelux_sys(SYS_fcntl, fd, F_SETFD, 0);
   if (prelux_sys(SYS_fstat, fd, &st) == 0) prelux_tree_dev(st.st_dev);
   prelux_fd_set_writer(fd, r->index);
@@ -82,7 +91,53 @@ int prelux_write_open(const struct prelux_route *r, const char *call, int flags,
 {
   int rc = judge(r, call, flags);
   if (rc < 0) return rc;
-  return rc ? prelux_open_mapped(r, call, flags & ~(O_CREAT | O_EXCL), 0) : ask_to_write(r, call, flags, mode);
+  return rc ? prelux_open_mapped(r, call, flags & ~(O_CREAT | O_EXCL), 0) : open_to_write(r, call, flags, mode);
+}
+
+/* ---- without a descriptor */
+
+int prelux_hold(const struct prelux_route *r, const char *call, int flags, mode_t mode, struct prelux_hold *ret)
+{
+  struct prelux_attr attr;
+  int rc = judge(r, call, flags);
+  if (rc < 0) return rc;
+  rc = ask_to_write(r, call, flags, mode, &attr, NULL, &ret->socket);
+  ret->mapping = r->index;
+  ret->ino = attr.cache_ino;
+  return rc;
+}
+
+bool prelux_hold_again(int socket, uint32_t mapping, struct prelux_hold *ret)
+{
+  unsigned char reply[PRELUX_REPLY_BYTES] __attribute__((aligned(8)));
+  struct prelux_attr attr;
+  if (prelux_client_held(socket, reply, sizeof(reply)) < 0 || prelux_msg_attr(reply, &attr) < 0) return false;
+  *ret = (struct prelux_hold){.socket = socket, .mapping = mapping, .ino = attr.cache_ino};
+  return true;
+}
+
+/* While the file is held nothing else can have its number. */
+long prelux_hold_path(const struct prelux_hold *h, char *out, size_t cap)
+{
+  struct stat st;
+  long n = prelux_staging_path(&prelux_table_mappings(prelux_state.table)[h->mapping], h->ino, out, cap);
+  long rc = n < 0 ? n : prelux_sys(SYS_newfstatat, AT_FDCWD, out, &st, AT_SYMLINK_NOFOLLOW);
+  if (rc < 0) return rc;
+  if (st.st_ino != h->ino || !S_ISREG(st.st_mode)) return -ENOENT;
+  prelux_tree_dev(st.st_dev);
+  return n;
+}
+
+void prelux_hold_drop(const struct prelux_hold *h)
+{
+  prelux_sys(SYS_close, h->socket);
+}
+
+int prelux_hold_close(const struct prelux_hold *h, const char *call)
+{
+  const struct prelux_leaving l = {.tell = true, .mapping = h->mapping, .ino = h->ino};
+  prelux_hold_drop(h);
+  return prelux_left(&l, call);
 }
 
 /* ---- closing */

@@ -18,6 +18,23 @@ bool prelux_writable(const struct prelux_route *r);
 /* open(2) with flags that may make or change something, of a writable mapping: fd (which has its class) or -errno. */
 int prelux_write_open(const struct prelux_route *r, const char *call, int flags, mode_t mode);
 
+/* A file that is open for writing by a descriptor which never reaches this process: it stays in the daemon's answer. For files that the
+ * library itself opens and closes: when a process closes any descriptor of a file, it loses all POSIX locks that it has on it. */
+struct prelux_hold {
+  int socket; /* close-on-exec */
+  uint32_t mapping;
+  uint64_t ino; /* of the staging file */
+};
+/* As prelux_write_open(), with flags that write: 0 or -errno. */
+int prelux_hold(const struct prelux_route *r, const char *call, int flags, mode_t mode, struct prelux_hold *ret);
+/* The same by the number of its socket, which may be something else by now: false. */
+bool prelux_hold_again(int socket, uint32_t mapping, struct prelux_hold *ret);
+/* The staging file's path: length; -ENOENT: it lost its name, or is not to be seen from here. */
+long prelux_hold_path(const struct prelux_hold *h, char *out, size_t cap);
+/* The end: as close(2) of its descriptor, or without a word, when another one is open. */
+int prelux_hold_close(const struct prelux_hold *h, const char *call);
+void prelux_hold_drop(const struct prelux_hold *h);
+
 /* A descriptor that is about to be closed. */
 struct prelux_leaving {
   bool tell;

@@ -173,6 +173,25 @@ static int wait_readable(int fd, unsigned timeout_ms)
   }
 }
 
+/* One frame, which stays where it is, with the fd that is on its way in it. As receive_frame. */
+static long peek_frame(int fd, void *buf, size_t cap, int flags)
+{
+  struct iovec iov = {buf, cap};
+  struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+  long ret;
+  do
+    ret = prelux_sys(SYS_recvmsg, fd, &msg, MSG_PEEK | flags);
+  while (ret == -EINTR);
+  return ret >= 0 && (msg.msg_flags & MSG_TRUNC) ? -EMSGSIZE : ret;
+}
+
+int prelux_client_held(int fd, void *reply, size_t cap)
+{
+  long n = socket_ino(fd) ? peek_frame(fd, reply, cap, MSG_DONTWAIT) : -ENOTSOCK;
+  int ret = n < 0 ? (int)n : prelux_msg_check(reply, (size_t)n);
+  return ret == 0 && prelux_msg_op(reply) != PRELUX_OP_REPLY ? -EBADMSG : ret;
+}
+
 /* One frame. *passed gets an fd that came with it, else -1. Bytes, 0 at the end, or -errno. */
 static long receive_frame(int fd, void *buf, size_t cap, int cloexec, int *passed)
 {
@@ -210,7 +229,10 @@ static int receive_reply(const struct prelux_client_opts *opts, const struct pre
       return ret;
     if (!is_ours(fd, mine->ino)) /* what can be read there is not for us */
       return -EPROTO;
-    long n = receive_frame(fd, reply, cap, opts->fd_cloexec, &passed);
+    passed = -1;
+    long n = opts->ret_held ? peek_frame(fd, reply, cap, 0) : receive_frame(fd, reply, cap, opts->fd_cloexec, &passed);
+    if (n > 0 && opts->ret_held && prelux_msg_check(reply, (size_t)n) == 0 && prelux_msg_op(reply) == PRELUX_OP_PROGRESS)
+      n = receive_frame(fd, reply, cap, 1, &passed);
     if (n == 0 || n == -ECONNRESET || n == -EBADF)
       return -EPROTO;
     ret = n < 0 ? (int)n : prelux_msg_check(reply, (size_t)n);
@@ -237,6 +259,8 @@ int prelux_client_call(const struct prelux_client_opts *opts, const struct prelu
   int ret = -EMSGSIZE, status = 0;
   if (ret_fd)
     *ret_fd = -1;
+  if (opts->ret_held)
+    *opts->ret_held = -1;
   if (m->overflow)
     return ret;
   /* A daemon that goes away in the middle (killed, replaced) is asked again. Who asks for a change counts that, because the answer
@@ -254,7 +278,10 @@ int prelux_client_call(const struct prelux_client_opts *opts, const struct prelu
       ret = receive_reply(opts, &mine, reply, cap, ret_fd, &status);
     else if (ret == -EPIPE || ret == -ECONNRESET || ret == -EBADF || ret == -ENOTSOCK)
       ret = -EPROTO;
-    if (is_ours(fd, mine.ino))
+    bool open = is_ours(fd, mine.ino);
+    if (open && opts->ret_held && ret == 0 && status == 0)
+      *opts->ret_held = fd;
+    else if (open)
       close_fd(fd);
     if (opts->slot)
       *opts->slot = outer;

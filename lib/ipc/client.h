@@ -20,6 +20,7 @@ struct prelux_client_opts {
   unsigned timeout_ms;   /* silence (no frame) after which the daemon counts as hung: -ETIMEDOUT */
   int fd_cloexec;        /* the received fd gets FD_CLOEXEC */
   struct prelux_client_slot *slot; /* may be NULL */
+  int *ret_held; /* may be NULL; see below */
   int *ret_lost; /* may be NULL: counts the times that the daemon went away with the message, which it may or may not have obeyed */
 };
 
@@ -30,6 +31,13 @@ struct prelux_client_opts {
  *   (after some repeats), -EMFILE/-ENFILE. EINTR is restarted. */
 int prelux_client_call(const struct prelux_client_opts *opts, const struct prelux_msg *m, void *reply, size_t cap,
                        int *ret_fd);
+
+/* With opts->ret_held (and ret_fd NULL) the fd of a good reply is not received: it stays on its way, in the socket *ret_held (close-on-exec,
+ * out of the low numbers; -1: an error). So its file is kept open for writing by nobody's descriptor, which is as good, and ends when
+ * the socket is closed: closing a descriptor of a file drops all POSIX locks that the process has on it. */
+
+/* The reply that came with it, once more: 0, or -errno when `fd` is no such socket. */
+int prelux_client_held(int fd, void *reply, size_t cap);
 
 /* Connected socket, or -errno; starts a daemon when opts->daemon is set and nobody listens. Caller closes. */
 int prelux_client_connect(const struct prelux_client_opts *opts);
