@@ -74,17 +74,25 @@ int prelux_tell_mkdir(const struct prelux_route *r, const char *call, mode_t mod
   return again && fresh && prelux_ask_attr(r, call, &attr) == 0 && attr.type == PRELUX_DIR ? 0 : rc;
 }
 
+/* Is `now`, at the new name, what `was` at the old one? The number goes along; a daemon that died before it could note that has left the
+ * target another, and then kind and size have to do: the old name was there just now, and nobody but us is known to have moved it. */
+static bool moved(const struct prelux_attr *was, const struct prelux_attr *now)
+{
+  if (was->type != now->type) return false;
+  return was->ino == now->ino || was->type == PRELUX_DIR || was->size == now->size;
+}
+
 int prelux_tell_rename(const struct prelux_route *from, const struct prelux_route *to, const char *call, unsigned flags)
 {
   bool again;
-  uint64_t ino = known(from);
-  struct prelux_attr attr;
+  struct prelux_attr was, attr;
+  bool seen = prelux_ask_attr(from, call, &was) == 0;
   struct prelux_request q = name(from, call, PRELUX_NAME_RENAME);
   q.flags = flags;
   q.to = to->rel;
   q.to_mapping = to->index;
   int rc = change(&q, ENOENT, &again);
-  return again && prelux_ask_attr(to, call, &attr) == 0 && attr.ino == ino ? 0 : rc; /* the number goes along */
+  return again && seen && prelux_ask_attr(to, call, &attr) == 0 && moved(&was, &attr) ? 0 : rc;
 }
 
 int prelux_tell_symlink(const struct prelux_route *r, const char *call, const char *target)
