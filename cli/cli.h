@@ -92,8 +92,14 @@ int prelux_cli_library(const struct prelux_cli *cli, char *out, size_t cap);
 /* What LD_PRELOAD has to say: the library by a path that ld.so can read, then what was there. 0, or exit status. */
 int prelux_cli_preload(const struct prelux_cli *cli, char *out, size_t cap);
 
-/* Value of PRELUX_PREFIXES for the registered table, malloc'd; NULL: the table cannot be read. *ret_writes: some mapping can be written to. */
-char *prelux_cli_prefixes(const struct prelux_cli *cli, bool *ret_writes);
+/* What a program under the configuration is started with. */
+struct prelux_guest {
+  char preload[PATH_MAX * 2]; /* LD_PRELOAD */
+  char *prefixes;             /* PRELUX_PREFIXES, malloc'd */
+  bool writes;                /* some mapping can be written to */
+};
+/* Registers the configuration. 0, or exit status after saying why. */
+int prelux_cli_guest(struct prelux_cli *cli, struct prelux_guest *ret);
 
 /* elf.c: what keeps a preload out of a program */
 struct prelux_cli_finding {

@@ -22,7 +22,8 @@ static void print_export(const char *name, const char *value)
   puts("'");
 }
 
-char *prelux_cli_prefixes(const struct prelux_cli *cli, bool *ret_writes)
+/* PRELUX_PREFIXES of the table, malloc'd; NULL: it cannot be read. */
+static char *prefixes_of(const struct prelux_cli *cli, bool *ret_writes)
 {
   *ret_writes = false;
   struct stat st;
@@ -47,33 +48,38 @@ char *prelux_cli_prefixes(const struct prelux_cli *cli, bool *ret_writes)
   return text;
 }
 
+int prelux_cli_guest(struct prelux_cli *cli, struct prelux_guest *ret)
+{
+  *ret = (struct prelux_guest){0};
+  int rc = prelux_cli_register(cli);
+  if (rc == 0)
+    rc = prelux_cli_preload(cli, ret->preload, sizeof ret->preload);
+  if (rc == 0 && !(ret->prefixes = prefixes_of(cli, &ret->writes)))
+    rc = prelux_cli_fail("%s: cannot be read", cli->table_path);
+  return rc;
+}
+
 int prelux_cmd_env(struct prelux_cli *cli)
 {
-  char preload[PATH_MAX * 2];
-  int ret = prelux_cli_register(cli);
-  if (ret == 0)
-    ret = prelux_cli_preload(cli, preload, sizeof preload);
+  struct prelux_guest g;
+  int ret = prelux_cli_guest(cli, &g);
   if (ret != 0)
     return ret;
-  bool writes;
-  char *prefixes = prelux_cli_prefixes(cli, &writes);
-  if (!prefixes)
-    return prelux_cli_fail("%s: cannot be read", cli->table_path);
   if (cli->json)
   {
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddStringToObject(o, "LD_PRELOAD", preload);
+    cJSON_AddStringToObject(o, "LD_PRELOAD", g.preload);
     cJSON_AddStringToObject(o, "PRELUX_CONFIG", cli->table_path);
-    cJSON_AddStringToObject(o, PRELUX_PREFIXES_ENV, prefixes);
+    cJSON_AddStringToObject(o, PRELUX_PREFIXES_ENV, g.prefixes);
     cJSON_AddStringToObject(o, "PRELUX_RUNTIME_DIR", cli->runtime);
     prelux_print_json(o);
-    free(prefixes);
+    free(g.prefixes);
     return 0;
   }
   print_export("PRELUX_CONFIG", cli->table_path);
-  print_export(PRELUX_PREFIXES_ENV, prefixes);
-  free(prefixes);
+  print_export(PRELUX_PREFIXES_ENV, g.prefixes);
+  free(g.prefixes);
   print_export("PRELUX_RUNTIME_DIR", cli->runtime);
-  print_export("LD_PRELOAD", preload);
+  print_export("LD_PRELOAD", g.preload);
   return 0;
 }

@@ -186,20 +186,18 @@ static int wait_for_uploads(struct prelux_cli *cli, struct run *r, int status)
 
 int prelux_cmd_run(struct prelux_cli *cli)
 {
-  char preload[PATH_MAX * 2];
-  int ret = prelux_cli_register(cli);
-  if (ret == 0)
-    ret = prelux_cli_preload(cli, preload, sizeof preload);
+  struct prelux_guest g;
+  int ret = prelux_cli_guest(cli, &g);
   if (ret != 0)
     return ret;
   sigset_t signals;
-  struct run r = {.uploads = {.table = true, .quiet = true, .progress = true, .signals = &signals}};
-  char *prefixes = prelux_cli_prefixes(cli, &r.writes);
-  if (!prefixes)
-    return prelux_cli_fail("%s: cannot be read", cli->table_path);
-  if (setenv("LD_PRELOAD", preload, 1) < 0 || setenv("PRELUX_CONFIG", cli->table_path, 1) < 0 || setenv(PRELUX_PREFIXES_ENV, prefixes, 1) < 0)
-    return prelux_cli_fail("environment: %s", strerror(errno));
-  free(prefixes);
+  struct run r = {.writes = g.writes, .uploads = {.table = true, .quiet = true, .progress = true, .signals = &signals}};
+  if (setenv("LD_PRELOAD", g.preload, 1) < 0 || setenv("PRELUX_CONFIG", cli->table_path, 1) < 0 ||
+      setenv(PRELUX_PREFIXES_ENV, g.prefixes, 1) < 0)
+    ret = prelux_cli_fail("environment: %s", strerror(errno));
+  free(g.prefixes);
+  if (ret != 0)
+    return ret;
   int session = open_session(cli);
   if (r.writes && prelux_cli_option(cli, "strict"))
     r.failed = failed_tries(cli, &r.uploads);

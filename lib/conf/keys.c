@@ -252,7 +252,7 @@ const struct prelux_conf_key prelux_conf_keys[] = {
     {AT_BACKEND("azure"), .name = "account_key", .type = PRELUX_T_SECRET, .hidden = true, .sample = "file:~/.azure-key",
      .help = "Account key (base64). At most one of this and the next four; with none the environment is looked at (docs/BACKENDS.md)."},
     {AT_BACKEND("azure"), .name = "sas_token", .type = PRELUX_T_SECRET, .hidden = true, .sample = "\"${SAS_TOKEN}\"",
-     .help = "Shared access signature, with or without `?`; sp=rl is needed."},
+     .help = "Shared access signature, with or without `?`; sp=rl is needed to read, sp=racwdl to write."},
     {AT_BACKEND("azure"), .name = "bearer", .type = PRELUX_T_SECRET, .hidden = true, .sample = "\"${AZURE_TOKEN}\"",
      .help = "OAuth token."},
     {AT_BACKEND("azure"), .name = "managed_identity", .type = PRELUX_T_BOOL, .fallback = "false",
