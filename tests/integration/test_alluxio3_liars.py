@@ -43,7 +43,7 @@ def judge(fake, what, say, good=False):
     tool = fake(**{**says, what: say})
     begin = time.monotonic()
     rc, came, right = ask(tool, what)
-    assert time.monotonic() - begin < 25
+    assert time.monotonic() - begin < 50
     if good:
         assert (rc, came) == (0, right)
     else:
@@ -141,5 +141,5 @@ def test_lists_of_keys_that_lie(fake, lie):
     begin = time.monotonic()
     answer = tool("list", FOLDER)
     assert answer["rc"] in BAD, answer
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 50
     assert len(tool.fake.asked) < 300  # going in circles is noticed

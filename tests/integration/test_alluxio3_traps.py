@@ -337,7 +337,7 @@ def test_a_worker_that_comes_back_with_other_pages(own, tmp_path, tools):
     own.kill(0)
     own.wait_members(0)
     own.restart(0, empty=True, page_size=4 * MIB)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while tool("report")["report"]["pages"]["size"] != 4 * MIB:
         assert time.monotonic() < deadline
         assert tool.read("b/five")[1] == data
@@ -431,10 +431,10 @@ def test_deaths_with_an_under_store(own, tmp_path, tools):
         assert data == content(own, name) and answer["version"] == first[name], "another version by the under store"
     assert sorted(row["name"] for row in tool("list", "b/owned")["names"]) == sorted(name.rpartition("/")[2] for name in names)
     assert tool("stat", "b/owned/none")["rc"] == -ENOENT
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 60
     own.restart(0)
     own.restart(1)
-    deadline = time.monotonic() + 45
+    deadline = time.monotonic() + 90
     before = sources(tool)["worker_s3"]
     while sources(tool)["worker_s3"] == before:
         assert time.monotonic() < deadline
@@ -458,7 +458,7 @@ def test_a_death_without_an_under_store(own, tmp_path, tools):
     begin = time.monotonic()
     answer = tool("stat", f"b/{names[0]}")
     assert answer["rc"] == -EIO and "no under store" in answer["why"] and own.root in answer["advice"], answer
-    assert 30 < time.monotonic() - begin < 70
+    assert 30 < time.monotonic() - begin < 100
 
 
 # Versions
@@ -481,16 +481,17 @@ def test_a_change_in_the_middle_is_noticed(own, tmp_path, tools):
     tools(tool)
     put(own, "mid", bytes(7 * MIB))
     tool("stat", "b/mid")
-    own.fault(rate=7 * MIB)  # one second
+    own.fault(rate=2 * MIB)  # some seconds
+    out = tmp_path / "out"
 
     def change():
-        time.sleep(0.4)
+        harness.wait_for(lambda: out.exists() and out.stat().st_size, 60, "the first bytes")
         with open(own.ufs / "b" / "mid", "r+b") as file:
             file.seek(6 * MIB)
             file.write(b"new")
     thread = threading.Thread(target=change)
     thread.start()
-    assert tool("read", "b/mid", out="/dev/null")["rc"] == -ESTALE
+    assert tool("read", "b/mid", out=str(out))["rc"] == -ESTALE
     thread.join()
 
 
@@ -587,7 +588,7 @@ def test_info_lies(fake, lie):
     tool = fake(info=INFO_LIES[lie], head=whole(b"", "500 Internal Server Error"))
     begin = time.monotonic()
     assert tool("stat", "b/f")["rc"] in (-EIO, -EPROTO, -ENOENT)  # ENOENT: the (empty) under store's word
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 50
     assert tool("read", "b/f", out="/dev/null")["rc"] < 0
 
 
@@ -626,7 +627,7 @@ def test_data_lies(fake, lie):
     begin = time.monotonic()
     rc, data, answer = tool.read("b/f")
     assert rc in (-EIO, -EPROTO, -ESTALE, -ENOENT) and data is None, answer
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 50
 
 
 @pytest.mark.parametrize("fields", ["ETAG: (len:10, modtime:1000)\r\n", "Last-Modified: Thu, 01 Jan 1970 00:00:01 GMT\r\n",
@@ -660,18 +661,20 @@ def test_a_worker_that_hangs(fake):
     def hang(handler):
         handler.wfile.write(part(0, 9, 10, b"123"))
         handler.wfile.flush()
-        time.sleep(25)
+        over.wait(60)
+    over = threading.Event()
     tool = fake(info=whole(file_info()), get=hang)
     begin = time.monotonic()
     assert tool("read", "b/f", out="/dev/null")["rc"] < 0
-    assert 5 < time.monotonic() - begin < 24
+    assert 5 < time.monotonic() - begin < 55
+    over.set()
 
 
 def test_a_sink_that_refuses_ends_it(standin, tool):
     put(standin, "refused", bytes(30 * MIB))
     begin = time.monotonic()
     assert tool("read", "b/refused", out="/dev/null", fail_at=100)["rc"] == -28
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
 
 
 def test_many_threads(standin, tool):

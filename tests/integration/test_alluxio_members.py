@@ -147,9 +147,12 @@ def test_tokens_die_with_etcd(prelux, breakable):
     breakable.etcd.kill()
     breakable.etcd.restart()
     harness.wait_for(lambda: "error" not in report(prelux)["membership"] and report(prelux)["membership"]["age_s"] < 1, 20, "a new token")
-    first = report(prelux)["membership"]
-    time.sleep(1.2)
-    assert report(prelux)["membership"]["age_s"] <= first["age_s"] + 1
+    begin = time.monotonic()
+
+    def learned_since():
+        asked = time.monotonic()
+        return report(prelux)["membership"]["age_s"] + 1 < asked - begin
+    harness.wait_for(learned_since, 60, "it goes on")
     assert "a word" not in prelux.log() and "a word" not in prelux.cli("status", "--json", check=False).stdout
 
 
@@ -202,7 +205,7 @@ def test_down_at_the_start(prelux, breakable):
     map_it(prelux, backend(breakable))
     begin = time.monotonic()
     done = prelux.run(["cat", f"/prelux-lake/{NAMES[0]}"], check=False)
-    assert done.stderr.endswith("Input/output error\n") and time.monotonic() - begin < 20
+    assert done.stderr.endswith("Input/output error\n") and time.monotonic() - begin < 40
     record = prelux.errors()[-1]
     assert "membership from etcd" in record["cause"] and breakable.etcd.endpoint in record["cause"]
     row = report(prelux)
@@ -221,7 +224,7 @@ def test_silent_at_the_start(prelux, breakable):
         map_it(prelux, backend(breakable))
         begin = time.monotonic()
         assert prelux.run(["cat", f"/prelux-lake/{NAMES[0]}"], check=False).returncode == 1
-        assert time.monotonic() - begin < 14
+        assert time.monotonic() - begin < 40
         assert "etcd" in prelux.errors()[-1]["cause"]
     finally:
         breakable.etcd.thaw()
@@ -238,7 +241,7 @@ def test_dead_and_silent_later(prelux, breakable):
     begin = time.monotonic()
     for _ in range(5):
         read_fresh(prelux, breakable)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 12  # had each waited for etcd: 3 s for each
     breakable.etcd.thaw()
     harness.wait_for(lambda: "error" not in report(prelux)["membership"], 20, "etcd is heard again")
     breakable.etcd.kill()
@@ -293,7 +296,7 @@ def test_removed_while_etcd_is_well(prelux, breakable):
         map_it(prelux, backend(breakable))
         read_all(prelux, breakable)
     breakable.wait_members(1)
-    harness.wait_for(lambda: report(prelux)["membership"]["workers"] == 1, 2, "the new ring")
+    harness.wait_for(lambda: report(prelux)["membership"]["workers"] == 1, 8, "the new ring")  # had etcd been silent: 15 s
     assert "lost_by_etcd" not in report(prelux)["membership"]
 
 
@@ -304,12 +307,12 @@ def test_new_owners_after_a_death_and_a_birth(prelux, breakable):
     generation = report(prelux)["membership"]["generation"]
     breakable.kill(1)
     breakable.wait_members(1)
-    harness.wait_for(lambda: report(prelux)["membership"]["workers"] == 1, 3, "the new ring")
+    harness.wait_for(lambda: report(prelux)["membership"]["workers"] == 1, 30, "the new ring")
     assert all(owners(prelux, name) == expected_owners(breakable, name) for name in NAMES)
     read_fresh(prelux, breakable)
     breakable.restart(1, http_port=free_port(), empty=True)  # under another port
     breakable.wait_members(2)
-    harness.wait_for(lambda: report(prelux)["membership"]["workers"] == 2, 3, "the newest ring")
+    harness.wait_for(lambda: report(prelux)["membership"]["workers"] == 2, 30, "the newest ring")
     after = {name: owners(prelux, name) for name in NAMES}
     assert after == {name: expected_owners(breakable, name) for name in NAMES} and after != before
     assert report(prelux)["membership"]["generation"] >= generation + 2
@@ -337,7 +340,7 @@ def test_nobody_is_registered(prelux, cluster):
     map_it(prelux, backend(cluster, cluster="NoSuchCluster"))
     begin = time.monotonic()
     assert prelux.run(["cat", f"/prelux-lake/{NAMES[0]}"], check=False).returncode == 1
-    assert "no worker" in prelux.errors()[-1]["cause"] and time.monotonic() - begin < 10
+    assert "no worker" in prelux.errors()[-1]["cause"] and time.monotonic() - begin < 30
     assert report(prelux)["trouble"] == "no worker is registered"
 
 

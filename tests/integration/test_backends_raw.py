@@ -476,7 +476,7 @@ def test_retry_after_is_honoured(lie, tool):
         waiting = tool(type="http", url=f"{liar.url}/{lie}")
         begin = time.monotonic()
         assert waiting("stat", "small.txt")["rc"] == 0
-        assert 0.9 < time.monotonic() - begin < 6
+        assert 0.9 < time.monotonic() - begin < 20
 
 
 @pytest.mark.slow
@@ -486,7 +486,7 @@ def test_retry_after_is_bounded(tool):
         begin = time.monotonic()
         answer = for_ever("stat", "small.txt")
         assert answer["rc"] == -EIO and "429" in answer["why"]
-        assert time.monotonic() - begin < 40
+        assert time.monotonic() - begin < 100
 
 
 @pytest.mark.slow

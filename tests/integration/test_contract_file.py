@@ -325,7 +325,7 @@ def test_a_lock_that_is_never_let_go(clients, tmp_path):
         fcntl.flock(folder, fcntl.LOCK_EX)
         begin = time.monotonic()
         bad(client.put("f", b"x"), E.EBUSY)
-        assert 15 < time.monotonic() - begin < 30
+        assert 15 < time.monotonic() - begin < 60
     finally:
         os.close(folder)
     assert os.listdir(remote.root) == []

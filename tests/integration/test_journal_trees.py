@@ -6,7 +6,7 @@ import pytest
 
 from tests import wire
 from tests.harness import wait_for
-from tests.integration.test_write_wire import Node
+from tests.integration.wire_node import Node
 
 pytestmark = pytest.mark.asan
 
@@ -23,7 +23,7 @@ class Rig:
             root.mkdir()
 
     def use(self, name):
-        return Node(self.prelux, self.roots[name], {"write": "async"})
+        return Node(self.prelux, self.roots[name], write="async")
 
     def owe(self, name, files):
         """Files of a remote that is away until it is let in."""

@@ -11,7 +11,7 @@ import pytest
 
 from tests import wire
 from tests.harness import wait_for
-from tests.integration.test_write_wire import Node
+from tests.integration.wire_node import Node
 
 KILLS = int(os.environ.get("PRELUX_TEST_KILLS", "120"))
 WRITERS = 4
@@ -118,7 +118,7 @@ def start_daemon(node):
 def test_nothing_acknowledged_is_lost(prelux, how):
     source = prelux.tmp / "remote"
     source.mkdir()
-    node = Node(prelux, source, {"write": how})
+    node = Node(prelux, source, write=how)
     stop = threading.Event()
     writers = [Writer(node, n, how, stop) for n in range(WRITERS)]
     dice = random.Random(7)

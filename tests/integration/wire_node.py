@@ -7,10 +7,12 @@ from tests import wire
 
 
 class Node:
-    def __init__(self, prelux, **how):
-        self.prelux, self.source = prelux, prelux.tmp / "remote"
-        self.source.mkdir()
-        (self.source / "old").write_bytes(b"old")
+    def __init__(self, prelux, source=None, **how):
+        """source: the remote; None: one that is made, with a file."""
+        self.prelux, self.source = prelux, source or prelux.tmp / "remote"
+        if not source:
+            self.source.mkdir()
+            (self.source / "old").write_bytes(b"old")
         prelux.file_mapping(self.source, **{"write": "sync", **how})
         self.start()
 

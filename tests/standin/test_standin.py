@@ -246,10 +246,10 @@ def test_faults(cluster):
         assert at(cluster, 0, get("/v1/health"), "http", wait=0.3) == (b"", "silent")
         cluster.fault(0, hung=False, slow=0.3)
         begin = time.monotonic()
-        assert s3(cluster, path)[0] == 200 and 0.3 <= time.monotonic() - begin < 3
+        assert s3(cluster, path)[0] == 200 and 0.3 <= time.monotonic() - begin < 30
         cluster.fault(0, slow=0, rate=400)
         begin = time.monotonic()
-        assert s3(cluster, path)[0] == 200 and 0.25 <= time.monotonic() - begin < 3
+        assert s3(cluster, path)[0] == 200 and 0.25 <= time.monotonic() - begin < 30
         cluster.fault(0, rate=0)
         cluster.fault(redirect_to="foreign.example")
         assert b"location: http://foreign.example:" in at(cluster, 1, get(path))[0]
