@@ -10,7 +10,7 @@
 
 #include "lib/store/stage.h"
 
-#define NAMES 5 /* tried, one after the other: two conflicts of one second */
+#define NAMES 100 /* tried, one after the other: conflicts of one second */
 
 static int name_copy(const struct prelux_dirty *d, int n, char *ret, size_t cap)
 {
