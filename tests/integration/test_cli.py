@@ -134,7 +134,8 @@ def test_run_as_process_1_reaps_orphans(prelux, lake):
     if subprocess.run(["unshare", "-pf", "--mount-proc", "true"], capture_output=True).returncode:
         pytest.skip("no PID namespaces here")
     # The orphan ends before the program; were it not reaped, ps would show it as defunct.
-    inner = "(sleep 0.1 & exec sh -c 'exit 0') & sleep 0.6; ps -eo stat= | grep -c Z; exit 5"
+    inner = ("(sleep 0.1 & exec sh -c 'exit 0') & sleep 0.6; "
+             "for i in {1..200}; do n=$(ps -eo stat= | grep -c Z); test $n = 0 && break; sleep 0.1; done; echo $n; exit 5")
     argv = ["unshare", "-pf", "--mount-proc", str(prelux.exe), "--config", str(prelux.config_path), "run", "--", "bash", "-c", inner]
     prelux.cli("daemon", "start")
     done = subprocess.run(argv, env=prelux.env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=30)

@@ -404,7 +404,8 @@ def test_program_is_process_one(world):
         argv = ["unshare", *flags, str(world.exe), "--config", str(world.config_path), "run", "--", "bash", "-c", command]
         return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, **options)
 
-    done = go(f"cat {LAKE}/f0; (sleep 0.1 & disown) ; sleep 0.3; ps -eo stat= | grep -c Z; exit 7")
+    done = go(f"cat {LAKE}/f0; (sleep 0.1 & disown) ; sleep 0.3; "
+              "for i in {1..200}; do n=$(ps -eo stat= | grep -c Z); test $n = 0 && break; sleep 0.1; done; echo $n; exit 7")
     assert done.stdout == "text 00\n" and done.returncode == 7, done.stderr
     done = go("kill -TERM $$")
     assert done.returncode == 128 + 15
