@@ -5,7 +5,7 @@ body, and whether the server closed are compared.  Made alike first, because it 
 
 - ports: of redirects, and in the values of etcd
 - what a write makes: mtime in ETAG, last-modified and LastModified of objects that were put during the recording
-- ids of load jobs; elapsed time and throughput in their progress; counts, and so the length, while a job is going on
+- ids of load jobs; elapsed time and throughput in their progress, and so the length; counts while a job is going on
 - the order of elements in XML, which varied in the recording itself
 - bytes of files that nobody wrote down (big.bin, w_00.bin): a digest stands for a digest, always the same one for the same
 - the body of exchange 6, whose order of names was that of a folder on another disk: only its length is held
@@ -134,7 +134,12 @@ def alike_head(row, head):
     head = re.sub(r"(location: http://[^:]*:)\d+", r"\1PORT", head)
     if _is_new(row):
         head = TIMES.sub(r"\1TIME", head)
-    return head if row["n"] != WHEN_RUNNING else re.sub(r"length: \d+", "length: N", head)
+    return re.sub(r"length: \d+", "length: N", head) if _is_progress(row) else head
+
+
+def _is_progress(row):
+    """Of a load job: elapsed time and rate have as many digits as the machine is slow."""
+    return "opType=progress" in row["request"]
 
 
 def _is_new(row):
@@ -148,7 +153,7 @@ def alike_body(row, text):
     if _is_new(row):
         text = TIMES.sub(r"\1TIME", text)
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID", text)
-    if "opType=progress" in row["request"]:
+    if _is_progress(row):
         text = _progress(row, text)
     return text
 
@@ -180,8 +185,10 @@ def test_status_head_and_closing(answers, row):
 
 @pytest.mark.parametrize("row", EXCHANGES, ids=numbers)
 def test_body(answers, row):
-    body = answers[row["n"]][1]
-    if row["n"] != WHEN_RUNNING:
+    head, body, _ = answers[row["n"]]
+    if _is_progress(row):
+        assert f"length: {len(body)}\r\n" in f"{head.lower()}\r\n"
+    else:
         assert len(body) == row["body_bytes"]
     if row["body"] and not _unknown_bytes(row):
         assert alike_body(row, body.decode()) == alike_body(row, row["body"])
