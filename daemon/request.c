@@ -347,6 +347,7 @@ void prelux_request(struct prelux_conn *c, void *msg, size_t len)
     break;
   case PRELUX_OP_WRITE:
   case PRELUX_OP_CLOSED:
+  case PRELUX_OP_SYNC:
     prelux_request_write(c, table_of(c, msg), msg);
     break;
   case PRELUX_OP_NAME:

@@ -14,7 +14,7 @@
 struct write_job {
   struct prelux_daemon *d;
   struct prelux_target target;
-  bool closed;
+  uint16_t op; /* WRITE, CLOSED, SYNC */
   int flags;
   uint32_t mode;
   uint64_t ino;
@@ -49,18 +49,38 @@ static int close_it(struct write_job *j, struct prelux_answer *a, struct prelux_
   return err == -EAGAIN ? 0 : err;
 }
 
+static int sync_it(struct write_job *j, struct prelux_answer *a, struct prelux_problem *why)
+{
+  const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
+  int err = prelux_store_sync(prelux_tree_store(m->view.tree), j->ino, why);
+  if (err == 0)
+    prelux_answer_begin(a, 0);
+  return err;
+}
+
+static const struct verb
+{
+  const char *call; /* for records */
+  int (*run)(struct write_job *j, struct prelux_answer *a, struct prelux_problem *why);
+} verbs[] = {
+    [PRELUX_OP_WRITE] = {"open", open_it},
+    [PRELUX_OP_CLOSED] = {"close", close_it},
+    [PRELUX_OP_SYNC] = {"fsync", sync_it},
+};
+
 static void work(struct prelux_flight *f)
 {
   struct write_job *j = f->arg;
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   struct prelux_problem why = {0};
   prelux_origin_bind(m->instance);
-  int err = j->closed ? close_it(j, &f->answer, &why) : open_it(j, &f->answer, &why);
+  int err = verbs[j->op].run(j, &f->answer, &why);
   prelux_origin_bind(NULL);
-  prelux_request_changed();
+  if (j->op != PRELUX_OP_SYNC)
+    prelux_request_changed();
   if (err == 0)
     return;
-  prelux_report(j->d, j->target.table, j->target.mapping, j->target.rel, j->closed ? "close" : "open", err, &why);
+  prelux_report(j->d, j->target.table, j->target.mapping, j->target.rel, verbs[j->op].call, err, &why);
   prelux_answer_fail(&f->answer, prelux_report_errno(err), &why);
 }
 
@@ -87,9 +107,9 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
   const char *rel = prelux_msg_str(msg, PRELUX_FIELD_PATH);
   size_t pos = 0, len = 0;
   const void *ino = prelux_msg_next(msg, PRELUX_FIELD_INO, &pos, &len);
-  bool closed = prelux_msg_op(msg) == PRELUX_OP_CLOSED;
+  uint16_t op = prelux_msg_op(msg);
   struct write_job *j = calloc(1, sizeof *j);
-  int err = !j ? -ENOMEM : closed && (!ino || len != sizeof j->ino) ? -EINVAL : 0;
+  int err = !j ? -ENOMEM : (ino ? len != sizeof j->ino : op == PRELUX_OP_CLOSED) ? -EINVAL : 0;
   if (err == 0)
     err = prelux_target_init(&j->target, table, prelux_msg_u32(msg, PRELUX_FIELD_MAPPING, UINT32_MAX), rel ? rel : "");
   if (err < 0)
@@ -106,10 +126,10 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
     return err;
   }
   j->d = prelux_server_daemon(c->server);
-  j->closed = closed;
+  j->op = op;
   j->flags = (int)prelux_msg_u32(msg, PRELUX_FIELD_FLAGS, O_RDONLY);
   j->mode = prelux_msg_u32(msg, PRELUX_FIELD_MODE, 0600);
-  if (closed)
+  if (ino && op != PRELUX_OP_WRITE)
     memcpy(&j->ino, ino, sizeof j->ino);
   *ret = j;
   return 0;

@@ -114,6 +114,10 @@ CALL(FD, fcntl64, C_FD | C_MAKES, SETTLE, "fcntl of programs built with large fi
 CALL(FD, close_range, C_FD, NATIVE, "forgets the classes")
 CALL(FD, closefrom, C_FD, NATIVE, "forgets the classes")
 
+/* ---- sync.c */
+CALL(SYNC, fsync, C_FD, NATIVE, "what the daemon has noted of a file that is being written is synced with it")
+CALL(SYNC, fdatasync, C_FD, NATIVE, "as fsync")
+
 /* ---- exit.c */
 CALL(EXIT, _exit, 0, NONE, "files that are still open for writing are closed, and the daemon is told, before the process is gone")
 CALL(EXIT, _Exit, 0, NONE, "as _exit")

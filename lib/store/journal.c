@@ -1,6 +1,6 @@
 /* SQLite in WAL mode, this process alone. synchronous=NORMAL: a commit is a write() to the WAL, which SIGKILL cannot undo. For power
  * loss durable() syncs the WAL file itself: after a crash SQLite replays every whole frame it finds there. A checkpoint syncs
- * both files in the right order by itself. */
+ * both files in the right order by itself. The names that lead to the files are synced once. */
 #include "lib/store/journal.h"
 
 #include <errno.h>
@@ -19,6 +19,7 @@
 
 #define SCHEMA_VERSION "2"
 #define BUSY_MS 10000
+#define READ_MARK 1u /* of rows that are read: nobody knows whether an earlier daemon has synced them */
 #define COLUMNS "tree,intent,state,flags,path,target,ino,size,mode,mtime,made,next,tries,err,base,upload,cause"
 
 static const char schema_meta[] = "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
@@ -44,6 +45,8 @@ enum stmt
   DROP,
   NEXT,
   COUNT,
+  META,
+  SET_META,
   TREE,
   ADD_TREE,
   IDENTITY,
@@ -60,6 +63,8 @@ static const char *const sql[STATEMENTS] = {
     [DROP] = "DELETE FROM pending WHERE id=?1",
     [NEXT] = "SELECT id," COLUMNS " FROM pending WHERE id>?1 ORDER BY id LIMIT 1",
     [COUNT] = "SELECT count(*) FROM pending",
+    [META] = "SELECT value FROM meta WHERE key=?1",
+    [SET_META] = "INSERT OR REPLACE INTO meta VALUES(?1,?2)",
     [TREE] = "SELECT id FROM trees WHERE identity=?1",
     [ADD_TREE] = "INSERT INTO trees(identity) VALUES(?1)",
     [IDENTITY] = "SELECT identity FROM trees WHERE id=?1",
@@ -72,10 +77,12 @@ struct prelux_journal
   sqlite3_stmt *stmts[STATEMENTS];
   char *path;
   int wal_fd;         /* of the WAL file: it is synced by this, never read or written */
-  uint64_t committed; /* changes so far */
+  uint64_t committed; /* changes so far, and names in the folder beside it */
+  int beside;         /* that folder, or -1 */
 
   pthread_mutex_t sync_lock; /* inside nothing; one sync at a time */
   uint64_t synced;           /* changes that are on the medium */
+  bool led;                  /* so are the names that lead to the files */
   int sync_err;              /* a sync that failed once: the kernel forgets what it could not write, so a later one proves nothing */
 };
 
@@ -202,7 +209,8 @@ int prelux_journal_open(const char *path, prelux_journal_name_fn name, void *arg
     return prelux_problem(why, ENOMEM, "journal %s: no memory", path);
   pthread_mutex_init(&j->lock, NULL);
   pthread_mutex_init(&j->sync_lock, NULL);
-  j->wal_fd = -1;
+  j->wal_fd = j->beside = -1;
+  j->committed = READ_MARK;
   int rc = (j->path = strdup(path)) ? open_db(j) : SQLITE_NOMEM, err = 0;
   if (rc == SQLITE_OK)
     rc = take_schema(j, name, arg, &err);
@@ -354,7 +362,11 @@ int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *ed
   if (ret == 0)
     ret = run(j, j->stmts[COMMIT]);
   if (ret == 0)
+  {
     j->committed++;
+    for (size_t i = 0; i < n; i++)
+      edits[i].row->mark = j->committed;
+  }
   else if (!sqlite3_get_autocommit(j->db))
     run(j, j->stmts[ROLLBACK]);
   for (size_t i = 0; i < n && ret < 0; i++)
@@ -393,6 +405,7 @@ static int read_row(sqlite3_stmt *st, struct prelux_pending *ret)
       .next_ns = sqlite3_column_int64(st, 12),
       .tries = (uint32_t)sqlite3_column_int64(st, 13),
       .err = (int32_t)sqlite3_column_int64(st, 14),
+      .mark = READ_MARK,
   };
   snprintf(ret->base, sizeof ret->base, "%s", base ? base : "");
   int err = column_copy(st, 5, &ret->path);
@@ -448,23 +461,108 @@ int prelux_journal_count(struct prelux_journal *j, uint64_t *ret)
   return err;
 }
 
-int prelux_journal_durable(struct prelux_journal *j)
+void prelux_journal_meta(struct prelux_journal *j, const char *key, char *ret, size_t cap)
 {
   pthread_mutex_lock(&j->lock);
-  uint64_t mine = j->committed;
+  sqlite3_stmt *st = j->stmts[META];
+  sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
+  const char *value = sqlite3_step(st) == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : NULL;
+  snprintf(ret, cap, "%s", value ? value : "");
+  sqlite3_reset(st);
+  sqlite3_clear_bindings(st);
+  pthread_mutex_unlock(&j->lock);
+}
+
+int prelux_journal_set_meta(struct prelux_journal *j, const char *key, const char *value)
+{
+  pthread_mutex_lock(&j->lock);
+  sqlite3_bind_text(j->stmts[SET_META], 1, key, -1, SQLITE_STATIC);
+  sqlite3_bind_text(j->stmts[SET_META], 2, value, -1, SQLITE_STATIC);
+  int ret = run(j, j->stmts[SET_META]);
+  j->committed += ret == 0;
+  pthread_mutex_unlock(&j->lock);
+  return ret;
+}
+
+/* The medium. */
+
+void prelux_journal_beside(struct prelux_journal *j, int fd)
+{
+  j->beside = fd;
+}
+
+uint64_t prelux_journal_mark(struct prelux_journal *j)
+{
+  pthread_mutex_lock(&j->lock);
+  uint64_t mark = ++j->committed;
+  pthread_mutex_unlock(&j->lock);
+  return mark;
+}
+
+/* One that cannot be synced at all is on a file system that has no need of it. */
+static int sync_folder(int fd)
+{
+  return fd < 0 || prelux_os.fsync(fd) == 0 || errno == EINVAL || errno == EROFS ? 0 : -errno;
+}
+
+/* The file itself, then the folders above it, as far as they are of one file system. */
+static int sync_way(struct prelux_journal *j)
+{
+  struct stat st;
+  dev_t dev = 0;
+  char *path = strdup(j->path);
+  int err = path ? 0 : -ENOMEM, flags = O_RDONLY | O_CLOEXEC;
+  for (bool more = err == 0; more && err == 0; flags |= O_DIRECTORY)
+  {
+    int fd = prelux_os.open(path[0] ? path : "/", flags);
+    if (fd < 0 && errno != EACCES) /* others' folders were there before */
+      err = -errno;
+    else if (fd >= 0 && prelux_os.fstat(fd, &st) == 0 && (dev == 0 || st.st_dev == dev))
+      err = sync_folder(fd);
+    else
+      more = fd < 0;
+    dev = fd >= 0 ? st.st_dev : dev;
+    if (fd >= 0)
+      prelux_os.close(fd);
+    char *slash = strrchr(path, '/');
+    more = more && slash;
+    if (slash)
+      *slash = 0;
+  }
+  free(path);
+  return err;
+}
+
+/* sync_lock held. */
+static int sync_all(struct prelux_journal *j)
+{
+  pthread_mutex_lock(&j->lock);
+  uint64_t now = j->committed;
+  pthread_mutex_unlock(&j->lock);
+  int err = j->led ? 0 : sync_way(j);
+  if (err == 0)
+    err = sync_folder(j->beside);
+  if (err == 0 && prelux_os.fdatasync(j->wal_fd) < 0)
+    err = -errno;
+  if (err == 0)
+  {
+    j->led = true;
+    j->synced = now;
+  }
+  return err;
+}
+
+int prelux_journal_durable(struct prelux_journal *j, uint64_t mark)
+{
+  pthread_mutex_lock(&j->lock);
+  uint64_t mine = mark < j->committed ? mark : j->committed;
   pthread_mutex_unlock(&j->lock);
   pthread_mutex_lock(&j->sync_lock);
   int err = j->sync_err;
   if (err == 0 && j->synced < mine) /* else whoever had the lock before has synced ours too */
-  {
-    pthread_mutex_lock(&j->lock);
-    uint64_t now = j->committed;
-    pthread_mutex_unlock(&j->lock);
-    if (prelux_os.fdatasync(j->wal_fd) < 0)
-      err = j->sync_err = -errno;
-    else
-      j->synced = now;
-  }
+    err = sync_all(j);
+  if (err != -EMFILE && err != -ENFILE && err != -ENOMEM) /* nothing was tried */
+    j->sync_err = err;
   pthread_mutex_unlock(&j->sync_lock);
   return err;
 }

@@ -3,7 +3,8 @@
  * never put aside on its own: a journal that cannot be read is an error, and its store takes no writes.
  *
  * A committed change survives SIGKILL of every process. It survives power loss from the next prelux_journal_durable() on; one
- * such call serves all changes committed before it began (group commit).
+ * such call serves all changes committed before it began (group commit), with the names that were made meanwhile in the folder
+ * beside it.
  *
  * Rows keep their order by id: it is the order in which things were done on this node. Trees have numbers of the journal's own, by
  * identity: a catalogue made anew gives its numbers to whoever comes first. Thread-safe; every call may wait for the disk. */
@@ -35,7 +36,8 @@ enum {
   PRELUX_PENDING_MTIME = 0x8, /* so is mtime_ns */
   PRELUX_PENDING_FRESH = 0x10, /* the file was made here: prelux_number_fresh() tells its number */
   PRELUX_PENDING_FORCE = 0x20, /* on_conflict: overwrite */
-  PRELUX_PENDING_KEEP = 0x40   /* on_conflict: keep */
+  PRELUX_PENDING_KEEP = 0x40,  /* on_conflict: keep */
+  PRELUX_PENDING_SAFE = 0x80   /* READY: its bytes were on this node's medium before the row was */
 };
 
 struct prelux_pending {
@@ -57,6 +59,7 @@ struct prelux_pending {
   char base[PRELUX_VERSION_MAX]; /* the version that the writer began from; "": none */
   char *upload;    /* the backend's token of a multipart upload under way, or NULL */
   char *cause;     /* of err, or NULL */
+  uint64_t mark;   /* in memory only: of its last change, see prelux_journal_durable() */
 };
 /* Frees the strings. */
 void prelux_pending_release(struct prelux_pending *p);
@@ -79,7 +82,7 @@ int prelux_journal_identity(struct prelux_journal *j, int64_t tree, char *ret, s
 enum prelux_edit_kind { PRELUX_EDIT_ADD, PRELUX_EDIT_SET, PRELUX_EDIT_DROP };
 struct prelux_edit {
   enum prelux_edit_kind kind;
-  struct prelux_pending *row; /* ADD sets its id. SET: all but id and made_ns. DROP: id alone counts */
+  struct prelux_pending *row; /* ADD sets its id. SET: all but id and made_ns. DROP: id alone counts. ADD and SET set its mark */
 };
 /* 0; -ENOENT a row to SET or DROP is not there; -ENOSPC, -EIO, -EUCLEAN. On failure nothing was changed. */
 int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *edits, size_t n);
@@ -89,8 +92,16 @@ int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *ed
 int prelux_journal_each(struct prelux_journal *j, int (*fn)(void *arg, const struct prelux_pending *row), void *arg);
 int prelux_journal_count(struct prelux_journal *j, uint64_t *ret);
 
-/* Everything committed before the call is on the medium when it returns 0. Once it has failed it fails until the journal is opened
- * anew. */
-int prelux_journal_durable(struct prelux_journal *j);
+/* Small things beside the rows, by key. "" when there is none, or none that can be read. */
+void prelux_journal_meta(struct prelux_journal *j, const char *key, char *ret, size_t cap);
+int prelux_journal_set_meta(struct prelux_journal *j, const char *key, const char *value);
+
+/* A folder (the fd is borrowed) whose names rows speak of: durable() syncs it first. */
+void prelux_journal_beside(struct prelux_journal *j, int fd);
+/* A name was made there just now: the mark of it. */
+uint64_t prelux_journal_mark(struct prelux_journal *j);
+/* What has this mark, and all before it, is on the medium when it returns 0; UINT64_MAX: all that was done before the call. Once it has
+ * failed it fails until the journal is opened anew. */
+int prelux_journal_durable(struct prelux_journal *j, uint64_t mark);
 
 #endif

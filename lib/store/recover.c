@@ -18,7 +18,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
-#include "lib/store/private.h"
+#include "lib/store/stage.h"
 
 #define BATCH 64
 #define CLOCK_SLACK_NS 5000000000ll
@@ -176,6 +176,8 @@ static int end_epoch(struct prelux_store *s)
   int64_t at = prelux_store_wall();
   uint64_t ended = prelux_catalogue_next_epoch(s->cat);
   int rc = prelux_os.syncfs(s->dir_fd) < 0 ? -errno : 0;
+  if (rc == 0 && s->stage)
+    prelux_stage_synced(s->stage, at);
   if (rc == 0)
     rc = set_number(s, "safe_epoch", (int64_t)ended);
   return rc < 0 ? rc : set_number(s, "safe_at", at);

@@ -77,6 +77,8 @@ static int begin(const struct opening *o, struct prelux_dirty *d, int fd, int (*
     rc = prelux_stage_journal(o->g, PRELUX_EDIT_ADD, &d->row);
   if (rc == 0 && (rc = name_it(o, d, fd)) < 0)
     prelux_stage_journal(o->g, PRELUX_EDIT_DROP, &d->row);
+  if (rc == 0)
+    d->row.mark = prelux_journal_mark(o->g->journal);
   if (rc == 0 && prelux_os.fstat(fd, &d->taken) < 0)
     rc = -errno;
   if (rc < 0)
@@ -257,6 +259,7 @@ static int open_dirty(const struct opening *o, struct prelux_dirty *d, struct pr
   {
     struct prelux_pending next = d->row;
     next.state = PRELUX_PENDING_WRITING;
+    next.flags &= ~(uint32_t)PRELUX_PENDING_SAFE;
     if ((o->flags & O_TRUNC) && !(next.flags & PRELUX_PENDING_NEW))
       next.flags |= PRELUX_PENDING_OVER;
     rc = prelux_stage_journal(o->g, PRELUX_EDIT_SET, &next);
@@ -284,6 +287,20 @@ static int open_dirty(const struct opening *o, struct prelux_dirty *d, struct pr
   return 0;
 }
 
+/* What a power cut was not to undo waits to be sent, and is about to be written over: it goes first, unless the remote is away. False: d is
+ * not the caller's any more. */
+static bool send_safe(const struct opening *o, struct prelux_dirty *d)
+{
+  if (d->row.state != PRELUX_PENDING_READY || !(d->row.flags & PRELUX_PENDING_SAFE) || d->row.tries > 0)
+    return true;
+  if (prelux_stage_send(o->g, d, NULL) >= 0)
+    return false;
+  if (d->row.state == PRELUX_PENDING_READY)
+    return true;
+  prelux_dirty_give(o->g, d); /* refused: its path is the remote's again */
+  return false;
+}
+
 /* One round: 0 with a dirty file that is the caller's in *ret; -EAGAIN: look again. */
 static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
 {
@@ -293,7 +310,7 @@ static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
   if ((*ret = prelux_dirty_take(o->g, o->v->tree, o->object)))
   {
     if ((o->flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL))
-      return 0;
+      return send_safe(o, *ret) ? 0 : -EAGAIN;
     prelux_dirty_give(o->g, *ret);
     return prelux_problem(o->why, EEXIST, "%.200s exists", o->object);
   }
@@ -360,6 +377,15 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
   if (rc < 0)
     return rc;
   rc = open_dirty(&o, d, ret, ret_fd);
+  if (rc == 0 && (flags & O_DSYNC)) /* which O_SYNC has, too: each write is durable, so must its row be */
+  {
+    rc = prelux_journal_durable(g->journal, d->row.mark);
+    if (rc < 0)
+    {
+      prelux_os.close(*ret_fd);
+      prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
+    }
+  }
   prelux_dirty_give(g, d);
   return rc;
 }

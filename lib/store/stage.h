@@ -9,6 +9,9 @@
  *                                                                              -> else row READY
  *   send    put, on the condition that the remote still is what the writer began from -> catalogue -> name in the tree -> row gone
  *
+ * Against power cuts (stage_power.c) a row and its staging name are synced when a program calls fsync, and at the close where the rules or
+ * an fsync just before ask for it: such a row is SAFE. After a cut nothing is sent whose bytes may be others than were written.
+ *
  * One thread at a time works on a staging file (`busy`); opens wait while it is being sent. A daemon that dies leaves rows and files,
  * which say where each was. What the remote refuses stays, as REFUSED, until a person decides.
  *
@@ -41,6 +44,7 @@ struct prelux_dirty {
   struct prelux_write_rules rules; /* of the last writer */
   struct prelux_row clean;         /* the catalogue's row of the clean file that it was made of; ino 0: made anew */
   struct stat taken;               /* of that file when it got its staging name: equal now means that nobody wrote */
+  struct stat synced;              /* the file as it was when its bytes were last known to be on the medium; st_ino 0: never */
   uint64_t shown;                  /* st_ino that programs see */
   bool busy;                       /* a thread works on it */
   bool queued;                     /* in stage.order */
@@ -91,6 +95,13 @@ void prelux_stage_poll(struct prelux_stage *g);
 void prelux_stage_left(struct prelux_stage *g, uint64_t ino);
 /* A staging file without a name (O_TMPFILE) gets one. -ENOENT: there is no such file; -EPERM: it has a name; -EEXIST, and so on as open. */
 int prelux_stage_link(struct prelux_stage *g, const struct prelux_view *v, uint64_t ino, const char *object, struct prelux_problem *why);
+/* A program's fsync of the file: what it has written until now survives a power cut. ino 0: of a folder, so do all names. 0 also when there is no
+ * such file any more. */
+int prelux_stage_sync(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why);
+/* Everything in the store's file system was put onto the medium by a syncfs that began at this time (CLOCK_REALTIME). */
+void prelux_stage_synced(struct prelux_stage *g, int64_t at_ns);
+/* What a daemon before has left is from before the machine went down, without a warning perhaps (stage_power.c): once, before rows are used. */
+int prelux_stage_reboot(struct prelux_stage *g);
 /* What a program sees of an object that is here: 1 and *ret (size and mtime as they are now), 0: it is not. */
 int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret);
 /* A readable descriptor of it; -ENOENT: it is not here. */
@@ -144,6 +155,9 @@ int prelux_stage_keep(struct prelux_stage *g, struct prelux_dirty *d, int fd, in
 /* One file: parts in parallel where the remote can, else one put. As the backend's put; -EUNKNOWN too. */
 int prelux_stage_upload(struct prelux_stage *g, struct prelux_dirty *d, const char *path, int fd, const struct prelux_able *able,
                         const struct prelux_put *how, struct prelux_object *ret, struct prelux_problem *why);
+/* Waits until whatever is written from here on gets other stamps than st has: a tick of the kernel's clock at most. */
+void prelux_stage_tick(const struct stat *st);
+bool prelux_stage_same(const struct stat *a, const struct stat *b); /* nothing was written between the two */
 /* Sends d, which is the caller's and READY. 0: the remote has it, d is gone. PRELUX_KEPT: the remote has it under another name, d is gone.
  * Else d stays, with the error in its row. */
 int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why);

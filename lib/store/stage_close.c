@@ -11,9 +11,7 @@
 
 static bool untouched(const struct prelux_dirty *d, const struct stat *st)
 {
-  return d->clean.ino && !(d->row.flags & PRELUX_PENDING_OVER) && st->st_size == d->taken.st_size &&
-         st->st_mtim.tv_sec == d->taken.st_mtim.tv_sec && st->st_mtim.tv_nsec == d->taken.st_mtim.tv_nsec &&
-         st->st_ctim.tv_sec == d->taken.st_ctim.tv_sec && st->st_ctim.tv_nsec == d->taken.st_ctim.tv_nsec;
+  return d->clean.ino && !(d->row.flags & PRELUX_PENDING_OVER) && prelux_stage_same(st, &d->taken);
 }
 
 /* 0: nobody can write any more, and who wants to waits until fd is closed; -EAGAIN: somebody still can. */
@@ -25,19 +23,52 @@ static int last_writer_gone(int fd)
   return errno == EAGAIN || errno == EACCES || errno == EBUSY ? -EAGAIN : -errno;
 }
 
+/* The rules, or a program that called fsync and has written nothing since, want the bytes to survive a power cut. */
+static bool to_be_safe(struct prelux_stage *g, const struct prelux_dirty *d, const struct stat *st)
+{
+  pthread_mutex_lock(&g->lock);
+  bool synced = d->synced.st_ino && prelux_stage_same(st, &d->synced);
+  pthread_mutex_unlock(&g->lock);
+  return synced || (d->rules.async && d->rules.power);
+}
+
 static int make_ready(struct prelux_stage *g, struct prelux_dirty *d, int fd, const struct stat *st)
 {
   struct prelux_pending next = d->row;
+  bool safe = to_be_safe(g, d, st);
   next.state = PRELUX_PENDING_READY;
   next.size = (uint64_t)st->st_size;
   next.mtime_ns = prelux_stat_mtime(st);
-  next.flags |= PRELUX_PENDING_MTIME;
+  next.flags |= PRELUX_PENDING_MTIME | (safe ? PRELUX_PENDING_SAFE : 0);
   next.tries = 0;
   next.next_ns = 0;
-  int rc = d->rules.power && prelux_os.fsync(fd) < 0 ? -errno : prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
-  if (rc == 0)
+  int rc = safe && prelux_os.fsync(fd) < 0 ? -errno : prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
+  if (rc < 0)
+    return rc;
+  prelux_dirty_becomes(g, d, &next);
+  pthread_mutex_lock(&g->store->lock);
+  g->store->unsynced = true; /* the next epoch's syncfs makes it safe at last */
+  pthread_mutex_unlock(&g->store->lock);
+  return 0;
+}
+
+/* d, the caller's, is READY, and if it is not SAFE it is now. */
+static int make_safe(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  if (!(d->row.flags & PRELUX_PENDING_SAFE))
+  {
+    struct prelux_pending next = d->row;
+    next.flags |= PRELUX_PENDING_SAFE;
+    int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY), rc = fd < 0 ? fd : prelux_os.fsync(fd) < 0 ? -errno : 0;
+    if (fd >= 0)
+      prelux_os.close(fd);
+    if (rc == 0)
+      rc = prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
+    if (rc < 0)
+      return rc;
     prelux_dirty_becomes(g, d, &next);
-  return rc == 0 && d->rules.power ? prelux_journal_durable(g->journal) : rc;
+  }
+  return prelux_journal_durable(g->journal, d->row.mark);
 }
 
 int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d)
@@ -81,9 +112,13 @@ static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool a
     return rc;
   }
   int rc = make_ready(g, d, fd, &st);
-  if (rc < 0)
-    return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
-  return async ? prelux_stage_enqueue(g, d) : send_now(g, d, ret_gone, why);
+  if (rc == 0 && !async)
+    return send_now(g, d, ret_gone, why);
+  if (rc == 0)
+    rc = prelux_stage_enqueue(g, d); /* first: whatever the medium says, it is to be sent */
+  if (rc == 0 && (d->row.flags & PRELUX_PENDING_SAFE))
+    rc = make_safe(g, d);
+  return rc < 0 ? prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc)) : 0;
 }
 
 /* d is the caller's, and WRITING. */
@@ -112,6 +147,12 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelu
     rc = probe(g, d, d->rules.async, &gone, why);
   else if (d->row.state == PRELUX_PENDING_READY && !d->rules.async) /* prelux_stage_poll was faster */
     rc = send_now(g, d, &gone, why);
+  else if (d->row.state == PRELUX_PENDING_READY && d->rules.power) /* and knew nothing of that */
+  {
+    rc = make_safe(g, d);
+    if (rc < 0)
+      prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
+  }
   else if (d->row.state == PRELUX_PENDING_REFUSED)
     rc = prelux_problem(why, d->row.err, "%s", d->row.cause ? d->row.cause : "refused");
   if (!gone)

@@ -152,6 +152,16 @@ static int again(struct prelux_stage *g, struct prelux_dirty *d, bool overwrite,
     return prelux_problem(why, EINVAL, "it has no name");
   if (hidden && prelux_stage_has(d->tree, next.path, strlen(next.path)))
     return prelux_problem(why, EBUSY, "%.200s is being written anew", next.path);
+  if (next.state == PRELUX_PENDING_RECOVERED) /* the row may be from before its writer wrote */
+  {
+    struct stat st;
+    char name[24];
+    prelux_stage_name(next.ino, name);
+    if (prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+      return prelux_problem(why, errno, "staging file of %.200s: %s", next.path, strerror(errno));
+    next.size = (uint64_t)st.st_size;
+    next.mtime_ns = prelux_stat_mtime(&st);
+  }
   next.state = PRELUX_PENDING_READY;
   next.next_ns = 0;
   next.flags |= overwrite ? PRELUX_PENDING_FORCE : 0;

@@ -284,7 +284,9 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
   {
     snprintf(path, sizeof path, "%s/.prelux/journal.db", s->dir);
     rc = prelux_journal_open(path, catalogue_name, s->cat, &g->journal, why);
-    if (rc == 0 && (rc = clear_strays(g)) < 0)
+    if (rc == 0)
+      prelux_journal_beside(g->journal, g->fd);
+    if (rc == 0 && ((rc = prelux_stage_reboot(g)) < 0 || (rc = clear_strays(g)) < 0))
       prelux_problem(why, -rc, "cache folder %s: staging: %s", s->dir, strerror(-rc));
   }
   if (rc == 0)

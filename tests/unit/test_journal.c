@@ -354,7 +354,7 @@ static void *commit_and_sync(void *arg)
   struct prelux_pending a = put_row("t", 1);
   int err = change(arg, PRELUX_EDIT_ADD, &a);
   atomic_fetch_add(&committed, 1);
-  return (void *)(intptr_t)(err ? err : prelux_journal_durable(arg));
+  return (void *)(intptr_t)(err ? err : prelux_journal_durable(arg, UINT64_MAX));
 }
 
 static void test_one_sync_for_many(void **state)
@@ -375,15 +375,15 @@ static void test_one_sync_for_many(void **state)
   }
   assert_in_range(atomic_load(&syncs), 1, 3);
   int before = atomic_load(&syncs);
-  assert_int_equal(prelux_journal_durable(j), 0);
+  assert_int_equal(prelux_journal_durable(j, UINT64_MAX), 0);
   assert_int_equal(atomic_load(&syncs), before); /* nothing new: nothing to sync */
 
   sync_result = EIO;
   struct prelux_pending a = put_row("u", 1);
   assert_int_equal(change(j, PRELUX_EDIT_ADD, &a), 0);
-  assert_int_equal(prelux_journal_durable(j), -EIO);
+  assert_int_equal(prelux_journal_durable(j, UINT64_MAX), -EIO);
   sync_result = 0;
-  assert_int_equal(prelux_journal_durable(j), -EIO); /* a sync after a failed one proves nothing */
+  assert_int_equal(prelux_journal_durable(j, UINT64_MAX), -EIO); /* a sync after a failed one proves nothing */
   prelux_os = saved;
   prelux_journal_free(j);
 }
