@@ -72,7 +72,8 @@ static int refuse_make(struct prelux_change *c)
   return prelux_refuse(c->call, &c->r);
 }
 
-static int refuse_remove(struct prelux_change *c)
+/* The path as written names no entry of its folder that could be removed: said once it is known to be there. */
+static int look_to_remove(struct prelux_change *c)
 {
   struct prelux_attr attr;
   enum prelux_dots dots = prelux_change_dots(c->path);
@@ -83,8 +84,19 @@ static int refuse_remove(struct prelux_change *c)
   if (!dir && (dots || c->r.rel_len == 0)) return -EISDIR;
   if (dots == PRELUX_DOT) return -EINVAL;
   if (dots == PRELUX_DOT_DOT) return -ENOTEMPTY;
-  if (c->r.rel_len == 0) return -EBUSY;
-  return prelux_refuse(c->call, &c->r);
+  return c->r.rel_len == 0 ? -EBUSY : 0;
+}
+
+static int refuse_remove(struct prelux_change *c)
+{
+  int rc = look_to_remove(c);
+  return rc ? rc : prelux_refuse(c->call, &c->r);
+}
+
+static int check_remove(struct prelux_change *c)
+{
+  bool plain = !prelux_change_dots(c->path) && !c->r.must_dir && c->r.rel_len > 0;
+  return plain ? 0 : look_to_remove(c);
 }
 
 static int refuse_alter(struct prelux_change *c)
@@ -97,22 +109,6 @@ static int refuse_alter(struct prelux_change *c)
   if (c->kind == PRELUX_CHG_ADMIN)
     return prelux_fail(EPERM, c->call, c->r.path, "a mapping is no mount point of the kernel", NULL);
   return prelux_refuse(c->call, &c->r);
-}
-
-/* The path as written names no entry of its folder that could be removed: said once it is known to be there. */
-static int check_remove(struct prelux_change *c)
-{
-  struct prelux_attr attr;
-  enum prelux_dots dots = prelux_change_dots(c->path);
-
-  if (!dots && !c->r.must_dir && c->r.rel_len > 0) return 0;
-  int rc = prelux_ask_attr(&c->r, c->call, &attr);
-  if (rc) return rc;
-  bool dir = c->kind == PRELUX_CHG_RMDIR || (c->kind == PRELUX_CHG_REMOVE && attr.type == PRELUX_DIR);
-  if (!dir && (dots || c->r.rel_len == 0)) return -EISDIR;
-  if (dots == PRELUX_DOT) return -EINVAL;
-  if (dots == PRELUX_DOT_DOT) return -ENOTEMPTY;
-  return c->r.rel_len == 0 ? -EBUSY : 0;
 }
 
 static int check_make(struct prelux_change *c)
