@@ -199,7 +199,7 @@ PRELUX_EXPORT char *mkdtemp(char *template)
 }
 
 /* Makes nothing. A name below a prefix that could never be made: the empty name, as libc's when it finds none. */
-PRELUX_EXPORT char *mktemp(char *template)
+static char *make_name(char *template)
 {
   struct temp t;
   int no = begin(&t, "mktemp", act_name, template, 0, 0);
@@ -212,6 +212,11 @@ PRELUX_EXPORT char *mktemp(char *template)
   if (t.use != template && !*t.use) *template = 0;
   else end(&t);
   return template;
+}
+
+PRELUX_EXPORT char *mktemp(char *template)
+{
+  return make_name(template);
 }
 
 /* ---- tempnam, tmpfile */
@@ -243,7 +248,7 @@ static char *name_in(const char *dir, const char *prefix)
   name[n++] = '/';
   memcpy(name + n, prefix ? prefix : "file", p);
   memcpy(name + n + p, "XXXXXX", X_COUNT + 1);
-  mktemp(name);
+  make_name(name);
   if (*name) return name;
   int err = errno;
   free(name);
