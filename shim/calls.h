@@ -70,6 +70,8 @@ CALL(STDIO, freopen, C_PATH | C_STREAM | C_PTR | C_MAKES, SETTLE, "without a pat
 CALL(STDIO, freopen64, C_PATH | C_STREAM | C_PTR | C_MAKES, SETTLE, "as freopen")
 CALL(STDIO, setmntent, C_PATH | C_PTR | C_MAKES, NONE, "takes a path")
 CALL(STDIO, __setmntent, C_PATH | C_PTR | C_MAKES, NONE, "libc's other name of setmntent")
+CALL(STDIO, endmntent, C_STREAM, NATIVE, "libc closes the stream inside itself")
+CALL(STDIO, __endmntent, C_STREAM, NATIVE, "libc's other name of endmntent")
 CALL(STDIO, fclose, C_STREAM, NATIVE, "forgets the class of the fd")
 
 /* ---- dir.c */

@@ -49,6 +49,7 @@ extern int __openat64_2(int dirfd, const char *path, int flags);
 extern int openat2(int dirfd, const char *path, struct open_how *how, size_t size);
 extern FILE *_IO_fopen(const char *path, const char *mode);
 extern FILE *__setmntent(const char *path, const char *mode);
+extern int __endmntent(FILE *stream);
 extern int __xstat(int ver, const char *path, struct stat *st);
 extern int __xstat64(int ver, const char *path, struct stat64 *st);
 extern int __lxstat(int ver, const char *path, struct stat *st);

@@ -233,15 +233,21 @@ static FILE *freopen_any(const char *path, const char *mode, FILE *stream, reope
   return f;
 }
 
+/* errno untouched. */
+static void stream_leaving(FILE *stream, struct prelux_leaving *l)
+{
+  int saved = errno;
+  prelux_leaving(fileno(stream), l);
+  errno = saved;
+}
+
 /* The old file is closed without a word of what went wrong with it, as libc does it. */
 static FILE *freopen_told(const char *path, const char *mode, FILE *stream, reopener *real)
 {
   struct prelux_leaving l;
-  int saved = errno;
-  prelux_leaving(fileno(stream), &l);
-  errno = saved;
+  stream_leaving(stream, &l);
   FILE *f = freopen_any(path, mode, stream, real);
-  saved = errno;
+  int saved = errno;
   if (f && !path && l.tell) prelux_fd_set_writer(fileno(f), l.mapping); /* libc has opened the same file by /proc */
   prelux_left(&l, "freopen");
   errno = saved;
@@ -261,13 +267,25 @@ PRELUX_EXPORT int fclose(FILE *stream)
 {
   if (prelux_idle()) return prelux_real.fclose(stream);
   struct prelux_leaving l;
-  int saved = errno, fd = fileno(stream);
-  errno = saved;
-  prelux_leaving(fd, &l);
+  stream_leaving(stream, &l);
   int rc = prelux_real.fclose(stream);
   if (!l.tell) return rc;
-  saved = errno;
-  int err = prelux_left(&l, "fclose");
+  int saved = errno, err = prelux_left(&l, "fclose");
   errno = rc == 0 && err < 0 ? -err : saved;
   return rc == 0 && err < 0 ? EOF : rc;
 }
+
+/* It cannot fail: what goes wrong leaves a record. */
+#define ENDMNTENT(name)                                                      \
+  PRELUX_EXPORT int name(FILE *stream)                                       \
+  {                                                                          \
+    if (prelux_idle() || !stream) return prelux_real.name(stream);           \
+    struct prelux_leaving l;                                                 \
+    stream_leaving(stream, &l);                                              \
+    int rc = prelux_real.name(stream), saved = errno;                        \
+    prelux_left(&l, "endmntent");                                            \
+    errno = saved;                                                           \
+    return rc;                                                               \
+  }
+ENDMNTENT(endmntent)
+ENDMNTENT(__endmntent)

@@ -175,7 +175,9 @@ void prelux_leaving(int fd, struct prelux_leaving *l)
   if (prelux_writers() && !prelux_in_shared_child() && !prelux_quiet() && prelux_state.table) {
     struct stat st;
     if (prelux_fd_is_writer(fd, &hint)) {
-      if (prelux_sys(SYS_fstat, fd, &st) == 0) *l = (struct prelux_leaving){.tell = true, .mapping = hint, .ino = st.st_ino};
+      /* libc may have put something else there inside itself (login_tty, daemon). */
+      if (prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && prelux_is_tree_dev(st.st_dev))
+        *l = (struct prelux_leaving){.tell = true, .mapping = hint, .ino = st.st_ino};
     } else if (prelux_fd_get(fd, &hint) == PRELUX_CLASS_UNKNOWN) {
       look_at(fd, l);
     }
