@@ -134,8 +134,10 @@ def client_library(tmp):
 
 
 class Opts(ctypes.Structure):
+    """struct prelux_client_opts, whole: what is missing here the library reads from beyond its end."""
     _fields_ = [("runtime", ctypes.c_char_p), ("daemon", ctypes.c_char_p), ("envp", ctypes.c_void_p),
-                ("timeout_ms", ctypes.c_uint), ("cloexec", ctypes.c_int), ("slot", ctypes.c_void_p)]
+                ("timeout_ms", ctypes.c_uint), ("cloexec", ctypes.c_int), ("slot", ctypes.c_void_p),
+                ("ret_held", ctypes.c_void_p), ("ret_lost", ctypes.c_void_p)]
 
 
 class Msg(ctypes.Structure):
