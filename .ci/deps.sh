@@ -1,5 +1,5 @@
 #!/bin/sh
-# deps.sh [build|demo|test]: installs what that needs and this machine lacks (default: test, which is everything). Debian and
+# deps.sh [build|demo|test|bench]: installs what that needs and this machine lacks (default: test). Debian and
 # Ubuntu only; elsewhere it names what to install. PRELUX_NO_DEPS=1 skips it.
 set -eu
 [ "${PRELUX_NO_DEPS:-}" = 1 ] && exit 0
@@ -12,13 +12,15 @@ TEST="libcmocka-dev binutils file git strace python3-pytest python3-yaml default
 # Other makers' go and node are as good, and the latter brings an npm with which Debian's cannot live.
 command -v go >/dev/null || [ -x /usr/local/go/bin/go ] || TEST="$TEST golang-go"
 command -v npm >/dev/null || TEST="$TEST npm"
+BENCH="curl s3fs rclone fuse3"
 LINT="clang-tidy cppcheck"
 WANT="$BUILD ca-certificates"
 case ${1:-test} in
   build) ;;
   demo) WANT="$WANT $DEMO" ;;
   test) WANT="$WANT $DEMO $TEST" ;;
-  *) echo "deps.sh: build, demo or test, not $1" >&2; exit 2 ;;
+  bench) WANT="$WANT $DEMO $TEST $BENCH" ;;
+  *) echo "deps.sh: build, demo, test or bench, not $1" >&2; exit 2 ;;
 esac
 [ "${DEVELOPER:-}" = 1 ] && WANT="$WANT $LINT"
 
@@ -28,6 +30,7 @@ make deps knows Debian and Ubuntu only. Packages that prelux needs, by their Deb
  build: $(echo $BUILD)
  demo: $(echo $DEMO)
  tests: $(echo $TEST)
+ bench: $(echo $BENCH)
  DEVELOPER=1: $LINT
 Fedora: gcc make pkgconf libcurl-devel libyaml-devel cjson-devel expat-devel sqlite-devel xxhash-devel libevent-devel openssl-devel
  libcmocka-devel python3-pytest python3-pyyaml python3-numpy nginx sqlite java-latest-openjdk-devel maven nodejs npm golang etcd perl strace

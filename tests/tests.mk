@@ -61,7 +61,9 @@ demo:  ## see it work: a folder and an HTTP server read by unmodified programs
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)PRELUX_BUILD=$(BUILD) bash tests/demo/demo.sh
 
-bench: all bench-programs  ## measure; JSON to build/bench.json
+bench: all bench-programs  ## measure beside peers, which it installs; JSON to build/bench.json
+	@sh .ci/deps.sh bench
+	$(Q)$(PYTHON) -m tests.servers.versitygw --install
 	$(Q)$(PYTHON) tests/bench/bench.py --build $(BUILD) --json $(BUILD)/bench.json
 
 full: all tools  ## crowds at the promised sizes (1,000,000 names, 20,000,000 look-ups): some ten minutes, figures printed

@@ -120,7 +120,8 @@ def mounted(lake, folder, argv, unmount):
         return None
     target = folder / "mount"
     target.mkdir(exist_ok=True)
-    process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RCLONE_"))}
+    process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
     try:
         wait_for(lambda: os.path.ismount(target), 30, f"{argv[0]} at {target}")
         times = []
