@@ -119,6 +119,17 @@ static PRELUX_AT_START bool is_vdso(const char *name)
   return same(name, "linux-vdso.so.1") || same(name, "linux-gate.so.1");
 }
 
+/* libc.so.6, libpthread.so.0, ld-linux-x86-64.so.2 */
+static PRELUX_AT_START bool is_libc(const char *name)
+{
+  const char *base = name;
+  for (; *name; name++)
+    if (*name == '/') base = name + 1;
+  if (base[0] == 'l' && base[1] == 'd' && (base[2] == '-' || base[2] == '.')) return true;
+  if (base[0] != 'l' || base[1] != 'i' || base[2] != 'b') return false;
+  return (base[3] == 'c' && (base[4] == '.' || base[4] == '-')) || (base[3] == 'p' && base[4] == 't' && base[5] == 'h' && base[6] == 'r');
+}
+
 struct object {
   uintptr_t base;
   const ElfW(Sym) *symbols;
@@ -126,6 +137,7 @@ struct object {
   const uint16_t *versions; /* NULL: none */
   const uint32_t *gnu;      /* DT_GNU_HASH, or NULL and */
   const uint32_t *sysv;     /* DT_HASH */
+  bool libc;                /* or a part of it */
 };
 
 enum { FEW = 4, OBJECTS = 256 }; /* few: libc, ld.so and what small programs have */
@@ -147,7 +159,7 @@ static PRELUX_AT_START const void *at(const struct link_map *m, ElfW(Addr) ptr)
 
 static PRELUX_AT_START bool describe(const struct link_map *m, struct object *o)
 {
-  *o = (struct object){.base = m->l_addr};
+  *o = (struct object){.base = m->l_addr, .libc = is_libc(m->l_name)};
   for (const ElfW(Dyn) *d = m->l_ld; d->d_tag != DT_NULL; d++) {
     switch (d->d_tag) {
     case DT_SYMTAB: o->symbols = at(m, d->d_un.d_ptr); break;
@@ -220,6 +232,50 @@ static void *find_sysv(const struct object *o, const char *name)
   return NULL;
 }
 
+/* Other libraries behind ours that have calls of the list, as another preload does. Such a one may do its work by syscall(), which is
+ * ours: that is meant for the kernel, and would come back to it without end. Where it jumps there instead of calling, the return address
+ * is ours, so with one of them we are in the table, too. Room for a few; start 0: none. */
+enum { RIVALS = 8 };
+static struct {
+  uintptr_t start, end;
+} rivals[RIVALS];
+static int n_rivals;
+
+static void note_range(uintptr_t base)
+{
+  const ElfW(Ehdr) *eh = (const ElfW(Ehdr) *)base;
+  uintptr_t end = 0;
+  int known = __atomic_load_n(&n_rivals, __ATOMIC_ACQUIRE);
+  for (int i = 0; i < known && i < RIVALS; i++)
+    if (__atomic_load_n(&rivals[i].start, __ATOMIC_ACQUIRE) == base) return;
+  if (!eh || eh->e_ident[EI_MAG0] != ELFMAG0 || eh->e_ident[EI_MAG1] != ELFMAG1) return;
+  const ElfW(Phdr) *ph = (const ElfW(Phdr) *)(base + eh->e_phoff);
+  for (unsigned i = 0; i < eh->e_phnum; i++)
+    if (ph[i].p_type == PT_LOAD && base + ph[i].p_vaddr + ph[i].p_memsz > end) end = base + ph[i].p_vaddr + ph[i].p_memsz;
+  int mine = __atomic_fetch_add(&n_rivals, 1, __ATOMIC_ACQ_REL); /* two threads may both note it */
+  if (mine >= RIVALS) return;
+  __atomic_store_n(&rivals[mine].end, end, __ATOMIC_RELAXED);
+  __atomic_store_n(&rivals[mine].start, base, __ATOMIC_RELEASE);
+}
+
+static void note_rival(const struct object *o)
+{
+  for (const struct link_map *m = _r_debug.r_map; m; m = m->l_next)
+    if (m->l_ld == _DYNAMIC) note_range(m->l_addr);
+  note_range(o->base);
+}
+
+bool prelux_real_is_behind(const void *caller)
+{
+  uintptr_t at = (uintptr_t)caller;
+  int known = __atomic_load_n(&n_rivals, __ATOMIC_ACQUIRE);
+  for (int i = 0; i < known && i < RIVALS; i++) {
+    uintptr_t start = __atomic_load_n(&rivals[i].start, __ATOMIC_ACQUIRE);
+    if (start && at >= start && at < __atomic_load_n(&rivals[i].end, __ATOMIC_RELAXED)) return true;
+  }
+  return false;
+}
+
 static void *find_next(const char *name)
 {
   uint32_t hash = 5381;
@@ -227,6 +283,7 @@ static void *find_next(const char *name)
   for (size_t i = 0; i < n_objects; i++) {
     const struct object *o = object(i);
     void *fn = o->gnu ? find_gnu(o, name, hash) : find_sysv(o, name);
+    if (fn && !o->libc) note_rival(o);
     if (fn) return fn;
   }
   return NULL;

@@ -15,6 +15,9 @@ extern struct prelux_real prelux_real;
 /* Notes where they are to be found; each is looked up at its first call. Safe anywhere, also before the constructor. */
 void prelux_real_bind(void);
 
+/* The code at `caller` belongs to another library behind ours from which some of prelux_real comes. */
+bool prelux_real_is_behind(const void *caller);
+
 /* True when this libc has the symbol (pass prelux_real.name); looks it up. */
 bool prelux_real_has(const void *fn);
 

@@ -132,7 +132,7 @@ enum { NR_close_range = 436, NR_openat2 = 437, NR_faccessat2 = 439, NR_fchmodat2
 #define NEW_ROW(name, call) [NR_##name] = true,
 static const bool handled[] = {EVERYWHERE(ROW) OLD(ROW) NEW(NEW_ROW)};
 
-__attribute__((visibility("hidden"), used)) void *prelux_syscall_target(long n, long a, long b);
+__attribute__((visibility("hidden"), used)) void *prelux_syscall_target(long n, long a, long b, const void *caller);
 
 static long to_hook(long n, long a0, long a1, long a2, long a3, long a4, long a5)
 {
@@ -172,13 +172,13 @@ static void take_note_clone3(const struct clone_args *args)
   if (args && (args->flags & CLONE_VM) && !(args->flags & CLONE_THREAD)) prelux_note_shared_child();
 }
 
-/* Called by the assembler below with the call's first arguments: where to jump. errno untouched. */
-void *prelux_syscall_target(long n, long a, long b)
+/* Called by the assembler below with the call's first arguments and its return address: where to jump. errno untouched. */
+void *prelux_syscall_target(long n, long a, long b, const void *caller)
 {
   enum { NR_clone3 = 435 };
 
   if (!prelux_idle()) {
-    if (n >= 0 && n < (long)sizeof(handled) && handled[n]) return (void *)to_hook;
+    if (n >= 0 && n < (long)sizeof(handled) && handled[n] && !prelux_real_is_behind(caller)) return (void *)to_hook;
     if (n == NR_clone3) take_note_clone3((const struct clone_args *)a);
     take_note(n, a, b);
   }
@@ -200,6 +200,7 @@ __asm__(".text\n"
         "  movq %rcx, 24(%rsp)\n"
         "  movq %r8, 32(%rsp)\n"
         "  movq %r9, 40(%rsp)\n"
+        "  movq 56(%rsp), %rcx\n"
         "  call prelux_syscall_target\n"
         "  movq 0(%rsp), %rdi\n"
         "  movq 8(%rsp), %rsi\n"
@@ -226,6 +227,7 @@ __asm__(".text\n"
         "  stp x4, x5, [sp, #32]\n"
         "  stp x6, x7, [sp, #48]\n"
         "  stp x29, x30, [sp, #64]\n"
+        "  mov x3, x30\n"
         "  bl prelux_syscall_target\n"
         "  mov x16, x0\n"
         "  ldp x0, x1, [sp, #0]\n"

@@ -1,5 +1,5 @@
-"""What a second hostile review of the library's writing found: streams that libc closes inside itself, other preloads behind ours that call the kernel
-by number, a place without /proc, exit() in a signal handler."""
+"""What a second hostile review of the library's writing found: streams that libc closes inside itself, other preloads behind ours that call the
+kernel by number, a place without /proc, exit() in a signal handler."""
 
 import subprocess
 
@@ -73,3 +73,69 @@ def test_the_umask_where_no_proc_is(lake):
         """
     lake.run(["python3", "-c", code])
     assert [oct((lake.remote / name).stat().st_mode & 0o777) for name in ("f", "d")] == ["0o600", "0o700"]
+
+
+# Wrappers as such libraries have them: what they were asked is done by number, and told by a line.
+BEHIND = HEAD + """
+#include <stdarg.h>
+#include <sys/syscall.h>
+static int seen;
+int close(int fd) { seen++; return syscall(SYS_close, fd); }
+int open(const char *path, int flags, ...)
+{ va_list ap; va_start(ap, flags); int mode = va_arg(ap, int); seen++; return syscall(SYS_openat, AT_FDCWD, path, flags, mode); }
+int openat(int at, const char *path, int flags, ...)
+{ va_list ap; va_start(ap, flags); int mode = va_arg(ap, int); seen++; return syscall(SYS_openat, at, path, flags, mode); }
+int dup2(int a, int b) { seen++; return syscall(SYS_dup2, a, b); }
+int fstat(int fd, struct stat *st) { seen++; return syscall(SYS_fstat, fd, st); }
+int stat(const char *path, struct stat *st) { seen++; return syscall(SYS_stat, path, st); }
+int fstatat(int at, const char *path, struct stat *st, int flags) { seen++; return syscall(SYS_newfstatat, at, path, st, flags); }
+int unlink(const char *path) { seen++; return syscall(SYS_unlink, path); }
+ssize_t readlink(const char *path, char *b, size_t n) { seen++; return syscall(SYS_readlink, path, b, n); } /* long: a jump, not a call */
+ssize_t readlinkat(int at, const char *path, char *b, size_t n) { seen++; return syscall(SYS_readlinkat, at, path, b, n); }
+int rename(const char *a, const char *b) { seen++; return syscall(SYS_rename, a, b); }
+int mkdir(const char *path, mode_t mode) { seen++; return syscall(SYS_mkdir, path, mode); }
+int chdir(const char *path) { seen++; return syscall(SYS_chdir, path); }
+int execve(const char *path, char *const a[], char *const e[]) { seen++; return syscall(SYS_execve, path, a, e); }
+__attribute__((destructor)) static void end(void) { if (!seen) write(2, "not asked\\n", 10); }
+"""
+USER = HEAD + """
+#include <sys/syscall.h>
+int main(int argc, char **argv)
+{
+  char *place = argv[1], name[4096];
+  struct stat st;
+  chdir(place);
+  mkdir("d", 0755);
+  int fd = open("d/f", O_WRONLY | O_CREAT, 0644);
+  write(fd, "text", 4);
+  dup2(fd, 9);
+  printf("%d ", fstat(9, &st)); printf("%ld ", (long)st.st_size);
+  close(fd); close(9);
+  sprintf(name, "%s/d/f", place);
+  printf("%d %ld ", stat(name, &st), (long)st.st_size);
+  rename("d/f", "d/g");
+  /* By number ourselves: it is a call like others. */
+  fd = syscall(SYS_openat, AT_FDCWD, "d/g", O_RDONLY);
+  char b[9]; printf("%ld ", (long)read(fd, b, 9)); syscall(SYS_close, fd);
+  printf("%ld ", syscall(SYS_unlink, "d/g"));
+  printf("%ld %d\\n", (long)readlink(getenv("LINK"), name, sizeof name), stat("d/g", &st));
+  fflush(stdout);
+  char *v[] = {"echo", "executed", 0};
+  execve("/bin/echo", v, environ);
+  return 1;
+}
+"""
+
+
+@pytest.mark.parametrize("level", ["-O0", "-O2"])
+def test_another_preload_behind_ours(lake, level):
+    behind = compiled(lake.tmp, "libbehind.so", BEHIND, "-shared", "-fPIC", level)
+    program = compiled(lake.tmp, "user", USER)
+    plain = lake.tmp / "plain"
+    plain.mkdir()
+    (lake.tmp / "link").symlink_to("target")
+    env = {"LINK": lake.tmp / "link"}
+    want = lake.plain([program, plain], env={**env, "LD_PRELOAD": behind}).stdout
+    assert "executed" in want
+    done = lake.run([program, LOCAL], bare=True, env={**env, "LD_PRELOAD": f"{lake.library}:{behind}"})
+    assert (done.stdout, done.stderr) == (want, "")
