@@ -19,6 +19,9 @@
 
 #define SCHEMA_VERSION "2"
 #define BUSY_MS 10000
+#define WAL_PAGES "256"      /* of a WAL that is checkpointed */
+#define WAL_ROOM (2l << 20) /* more than that many pages take: on a full disk closes can still be noted, and files removed to make room */
+#define DB_STEP (64 << 10)
 #define READ_MARK 1u /* of rows that are read: nobody knows whether an earlier daemon has synced them */
 #define COLUMNS "tree,intent,state,flags,path,target,ino,size,mode,mtime,made,next,tries,err,base,upload,cause"
 
@@ -76,7 +79,7 @@ struct prelux_journal
   sqlite3 *db;
   sqlite3_stmt *stmts[STATEMENTS];
   char *path;
-  int wal_fd;         /* of the WAL file: it is synced by this, never read or written */
+  int wal_fd;         /* of the WAL file: it is synced by this, and given room; never read or written */
   uint64_t committed; /* changes so far, and names in the folder beside it */
   int beside;         /* that folder, or -1 */
 
@@ -164,12 +167,15 @@ static int migrate(struct prelux_journal *j, prelux_journal_name_fn name, void *
 
 static int open_db(struct prelux_journal *j)
 {
-  static const char pragmas[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;";
+  static const char pragmas[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+                                "PRAGMA wal_autocheckpoint=" WAL_PAGES ";";
+  int step = DB_STEP;
   int rc = sqlite3_open_v2(j->path, &j->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
   if (rc == SQLITE_OK)
   {
     sqlite3_extended_result_codes(j->db, 1);
     sqlite3_busy_timeout(j->db, BUSY_MS);
+    sqlite3_file_control(j->db, "main", SQLITE_FCNTL_CHUNK_SIZE, &step);
     rc = sqlite3_exec(j->db, pragmas, NULL, NULL, NULL);
   }
   return rc;
@@ -198,8 +204,11 @@ static int open_wal(struct prelux_journal *j)
   char name[4200];
   if (snprintf(name, sizeof name, "%s-wal", j->path) >= (int)sizeof name)
     return -ENAMETOOLONG;
-  j->wal_fd = prelux_os.open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-  return j->wal_fd < 0 ? -errno : 0;
+  j->wal_fd = prelux_os.open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  if (j->wal_fd < 0)
+    return -errno;
+  prelux_os.fallocate(j->wal_fd, FALLOC_FL_KEEP_SIZE, 0, WAL_ROOM); /* where that cannot be done, a full disk is told to programs */
+  return 0;
 }
 
 int prelux_journal_open(const char *path, prelux_journal_name_fn name, void *arg, struct prelux_journal **ret, struct prelux_problem *why)
