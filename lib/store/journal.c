@@ -23,7 +23,7 @@
 #define WAL_ROOM (2l << 20) /* more than that many pages take: on a full disk closes can still be noted, and files removed to make room */
 #define DB_STEP (64 << 10)
 #define READ_MARK 1u /* of rows that are read: nobody knows whether an earlier daemon has synced them */
-#define COLUMNS "tree,intent,state,flags,path,target,ino,size,mode,mtime,made,next,tries,err,base,upload,cause"
+#define COLUMNS "tree,intent,state,flags,path,target,ino,size,mode,mtime,made,next,tries,err,base,upload,cause,sent"
 
 static const char schema_meta[] = "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
                                   "INSERT OR IGNORE INTO meta VALUES('schema','" SCHEMA_VERSION "');";
@@ -32,10 +32,11 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS pending(id INTEGER PRIMARY KEY AUTOINCREMENT, tree INTEGER NOT NULL, intent INTEGER NOT NULL,"
     " state INTEGER NOT NULL, flags INTEGER NOT NULL, path BLOB, target BLOB, ino INTEGER NOT NULL, size INTEGER NOT NULL,"
     " mode INTEGER NOT NULL, mtime INTEGER NOT NULL, made INTEGER NOT NULL, next INTEGER NOT NULL, tries INTEGER NOT NULL,"
-    " err INTEGER NOT NULL, base TEXT NOT NULL, upload TEXT, cause TEXT);";
+    " err INTEGER NOT NULL, base TEXT NOT NULL, upload TEXT, cause TEXT, sent TEXT);";
 
 /* Version 1 had no names of trees: its numbers are kept, with the names that the catalogue has for them. */
 static const char from_1[] = "CREATE TABLE trees(id INTEGER PRIMARY KEY AUTOINCREMENT, identity TEXT UNIQUE NOT NULL);"
+                             "ALTER TABLE pending ADD COLUMN sent TEXT;"
                              "UPDATE meta SET value='2' WHERE key='schema';";
 
 enum stmt
@@ -60,9 +61,9 @@ static const char *const sql[STATEMENTS] = {
     [BEGIN] = "BEGIN IMMEDIATE",
     [COMMIT] = "COMMIT",
     [ROLLBACK] = "ROLLBACK",
-    [ADD] = "INSERT INTO pending(" COLUMNS ") VALUES(?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)",
+    [ADD] = "INSERT INTO pending(" COLUMNS ") VALUES(?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)",
     [SET] = "UPDATE pending SET tree=?2,intent=?3,state=?4,flags=?5,path=?6,target=?7,ino=?8,size=?9,mode=?10,mtime=?11,"
-            "next=?13,tries=?14,err=?15,base=?16,upload=?17,cause=?18 WHERE id=?1",
+            "next=?13,tries=?14,err=?15,base=?16,upload=?17,cause=?18,sent=?19 WHERE id=?1",
     [DROP] = "DELETE FROM pending WHERE id=?1",
     [NEXT] = "SELECT id," COLUMNS " FROM pending WHERE id>?1 ORDER BY id LIMIT 1",
     [COUNT] = "SELECT count(*) FROM pending",
@@ -95,7 +96,8 @@ void prelux_pending_release(struct prelux_pending *p)
   free(p->to);
   free(p->upload);
   free(p->cause);
-  p->path = p->to = p->upload = p->cause = NULL;
+  free(p->sent);
+  p->path = p->to = p->upload = p->cause = p->sent = NULL;
 }
 
 static int fault(struct prelux_journal *j, int rc)
@@ -339,6 +341,7 @@ static void bind_row(sqlite3_stmt *st, const struct prelux_pending *p)
   bind_text(st, 16, p->base);
   bind_text(st, 17, p->upload);
   bind_text(st, 18, p->cause);
+  bind_text(st, 19, p->sent);
 }
 
 /* Lock held. */
@@ -424,6 +427,8 @@ static int read_row(sqlite3_stmt *st, struct prelux_pending *ret)
     err = column_copy(st, 16, &ret->upload);
   if (err == 0)
     err = column_copy(st, 17, &ret->cause);
+  if (err == 0)
+    err = column_copy(st, 18, &ret->sent);
   if (err < 0)
     prelux_pending_release(ret);
   return err;

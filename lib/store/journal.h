@@ -37,7 +37,8 @@ enum {
   PRELUX_PENDING_FRESH = 0x10, /* the file was made here: prelux_number_fresh() tells its number */
   PRELUX_PENDING_FORCE = 0x20, /* on_conflict: overwrite */
   PRELUX_PENDING_KEEP = 0x40,  /* on_conflict: keep */
-  PRELUX_PENDING_SAFE = 0x80   /* READY: its bytes were on this node's medium before the row was */
+  PRELUX_PENDING_SAFE = 0x80,  /* READY: its bytes were on this node's medium before the row was */
+  PRELUX_PENDING_UNSURE = 0x100 /* READY: the remote may have these bytes, or get them yet: an answer was lost, or whoever waited for it died */
 };
 
 struct prelux_pending {
@@ -59,6 +60,7 @@ struct prelux_pending {
   char base[PRELUX_VERSION_MAX]; /* the version that the writer began from; "": none */
   char *upload;    /* the backend's token of a multipart upload under way, or NULL */
   char *cause;     /* of err, or NULL */
+  char *sent;      /* what the file was when it was sent and no answer came, before it was written on (stage_unsure.c), or NULL */
   uint64_t mark;   /* in memory only: of its last change, see prelux_journal_durable() */
 };
 /* Frees the strings. */

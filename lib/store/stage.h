@@ -48,7 +48,7 @@ struct prelux_dirty {
   uint64_t shown;                  /* st_ino that programs see */
   bool busy;                       /* a thread works on it */
   bool queued;                     /* in stage.order */
-  bool resumed;                    /* a daemon before may have sent it, and died before it wrote that down */
+  bool resumed;                    /* a daemon before had it, and may have left parts of it on the remote */
   bool dead;                       /* out of the tables: whoever waited must look again */
   unsigned waiters;
   _Atomic uint64_t sent;           /* bytes of the upload under way */
@@ -161,8 +161,16 @@ bool prelux_stage_same(const struct stat *a, const struct stat *b); /* nothing w
 /* Sends d, which is the caller's and READY. 0: the remote has it, d is gone. PRELUX_KEPT: the remote has it under another name, d is gone.
  * Else d stays, with the error in its row. */
 int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why);
-/* d, the caller's, waits to be sent and may have been already, by a daemon before or with an answer that was lost. If the remote has its
- * bytes, what is written from here on begins from those. -errno: of the journal. */
+/* ---- stage_unsure.c ---- */
+/* The remote may have got d's bytes, as they are or were. */
+bool prelux_dirty_unsure(const struct prelux_dirty *d);
+/* Whose is the object that the remote has at d's path? now: it may be d's bytes as they are in fd, not only as they were. -errno: not known. */
+enum prelux_whose { PRELUX_NOBODYS, PRELUX_OURS, PRELUX_FORMER, PRELUX_OTHERS };
+int prelux_stage_whose(const struct prelux_dirty *d, int fd, bool now, struct prelux_object *ret, struct prelux_problem *why);
+/* What d's writer began from is this version on the remote. all: nothing else of it can be there. */
+int prelux_stage_begin_from(struct prelux_stage *g, struct prelux_dirty *d, const char *version, bool all);
+/* d, the caller's, waits to be sent, perhaps was already, and is about to be written on. If the remote has its bytes, what is written from
+ * here on begins from those; else what it may have is noted. -errno: of the journal. */
 int prelux_stage_resolve(struct prelux_stage *g, struct prelux_dirty *d);
 /* Back-pressure: waits, not for long, until less waits to be sent than may. 0 or -ENOSPC. */
 int prelux_stage_room(struct prelux_stage *g, struct prelux_problem *why);

@@ -89,7 +89,7 @@ void prelux_claim_drop(struct prelux_claim *c)
 
 bool prelux_dirty_on_remote(const struct prelux_dirty *d)
 {
-  return d->row.base[0] || d->row.tries || d->resumed;
+  return d->row.base[0] || prelux_dirty_unsure(d);
 }
 
 /* The row is out of the journal and no name leads to d any more: its file goes, and d. */
@@ -144,17 +144,20 @@ static void row_moves(struct prelux_stage *g, struct prelux_dirty *d, const stru
   free(was);
 }
 
-static int move_row(struct prelux_stage *g, struct prelux_dirty *d, const char *to, const char *base, bool over, struct prelux_dirty *gone,
-                    struct prelux_problem *why)
+/* sure: base is all that the remote has of it. */
+static int move_row(struct prelux_stage *g, struct prelux_dirty *d, const char *to, const char *base, bool over, bool sure,
+                    struct prelux_dirty *gone, struct prelux_problem *why)
 {
+  char *old = sure ? d->row.sent : NULL;
   struct prelux_pending next = d->row;
   struct prelux_edit edits[2] = {{.kind = PRELUX_EDIT_SET, .row = &next}, {.kind = PRELUX_EDIT_DROP, .row = gone ? &gone->row : NULL}};
   next.path = strdup(to);
   if (!next.path)
     return prelux_problem(why, ENOMEM, "no memory");
   snprintf(next.base, sizeof next.base, "%s", base);
-  if (over)
-    next.flags = (next.flags & ~(uint32_t)PRELUX_PENDING_NEW) | PRELUX_PENDING_OVER;
+  next.flags &= ~(uint32_t)((over || base[0] ? PRELUX_PENDING_NEW : 0) | (sure ? PRELUX_PENDING_UNSURE : 0));
+  next.flags |= over ? PRELUX_PENDING_OVER : 0;
+  next.sent = sure ? NULL : next.sent;
   next.tries = 0;
   next.next_ns = 0;
   int rc = prelux_journal_change(g->journal, edits, gone ? 2 : 1);
@@ -164,6 +167,7 @@ static int move_row(struct prelux_stage *g, struct prelux_dirty *d, const char *
     return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
   }
   row_moves(g, d, &next, gone);
+  free(old);
   return 0;
 }
 
@@ -171,7 +175,7 @@ int prelux_claim_rename(struct prelux_claim *c, const char *base, bool over, str
 {
   struct prelux_stage *g = c->v->tree->store->stage;
   struct prelux_dirty *gone = c->dirty[1];
-  int rc = move_row(g, c->dirty[0], c->path[1], base, over, gone, why);
+  int rc = move_row(g, c->dirty[0], c->path[1], base, over, true, gone, why);
   if (rc < 0)
     return rc;
   if (gone)
@@ -216,7 +220,7 @@ static int move_one(struct prelux_stage *g, struct prelux_dirty *d, const char *
   if (snprintf(path, sizeof path, "%s%s", to, d->row.path + strlen(from)) >= (int)sizeof path)
     return prelux_problem(why, ENAMETOOLONG, "%.200s: the path gets too long", d->row.path);
   prelux_number_set(d->tree, path, d->shown, NULL);
-  return move_row(g, d, path, d->row.base, false, NULL, why);
+  return move_row(g, d, path, d->row.base, false, false, NULL, why);
 }
 
 int prelux_dirty_move_below(struct prelux_tree *t, const char *from, const char *to, struct prelux_problem *why)

@@ -123,6 +123,7 @@ static int keep(struct prelux_stage *g, const struct prelux_pending *row)
 {
   static char cause[] = "the machine went down before this was safe: its bytes may not be those that were written";
   struct prelux_pending next = *row;
+  next.flags |= row->state == PRELUX_PENDING_READY ? PRELUX_PENDING_UNSURE : 0;
   next.state = PRELUX_PENDING_RECOVERED;
   next.cause = cause;
   return prelux_stage_journal(g, PRELUX_EDIT_SET, &next);

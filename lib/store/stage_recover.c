@@ -74,7 +74,8 @@ static struct prelux_dirty *dirty_of(struct prelux_tree *t, const struct prelux_
   d->row.to = NULL;
   d->row.upload = row->upload ? strdup(row->upload) : NULL;
   d->row.cause = row->cause ? strdup(row->cause) : NULL;
-  if ((row->path && !d->row.path) || (row->upload && !d->row.upload) || (row->cause && !d->row.cause))
+  d->row.sent = row->sent ? strdup(row->sent) : NULL;
+  if ((row->path && !d->row.path) || (row->upload && !d->row.upload) || (row->cause && !d->row.cause) || (row->sent && !d->row.sent))
   {
     prelux_pending_release(&d->row);
     free(d);
@@ -82,6 +83,8 @@ static struct prelux_dirty *dirty_of(struct prelux_tree *t, const struct prelux_
   }
   d->rules.async = true;
   d->resumed = true;
+  if (row->state == PRELUX_PENDING_READY) /* it may have been on its way */
+    d->row.flags |= PRELUX_PENDING_UNSURE;
   if (row->flags & PRELUX_PENDING_FRESH)
     d->shown = prelux_number_fresh(t, row->ino, row->made_ns);
   else if (row->path)

@@ -14,79 +14,6 @@
 #include "lib/base/os.h"
 #include "lib/store/stage.h"
 
-#define PIECE 65536u
-
-/* ---- is the remote's object ours? ---- */
-
-struct compare {
-  int fd;
-  bool differs;
-};
-
-static int compare_piece(void *arg, uint64_t off, const void *buf, size_t len)
-{
-  struct compare *c = arg;
-  const char *theirs = buf;
-  char ours[PIECE];
-  while (len)
-  {
-    ssize_t n = prelux_os.pread(c->fd, ours, len < sizeof ours ? len : sizeof ours, (off_t)off);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0)
-      return -errno;
-    if (n == 0 || memcmp(ours, theirs, (size_t)n) != 0)
-    {
-      c->differs = true;
-      return -ECANCELED;
-    }
-    theirs += n;
-    off += (uint64_t)n;
-    len -= (size_t)n;
-  }
-  return 0;
-}
-
-/* 1: it is, *ret tells of it; 0: it is not, *ret tells of it (type NONE: nothing is there); or -errno: cannot be known now. */
-static int remote_is_ours(const struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why)
-{
-  struct prelux_backend *b = d->tree->backend;
-  *ret = (struct prelux_object){0};
-  int rc = b->ops->stat(b, d->row.path, ret, why);
-  if (rc == -ENOENT)
-    return 0;
-  if (rc < 0)
-    return rc;
-  if (ret->type != PRELUX_FILE || ret->size != d->row.size)
-    return 0;
-  struct compare c = {.fd = fd};
-  rc = ret->size ? b->ops->read(b, d->row.path, ret, 0, ret->size, compare_piece, &c, why) : 0;
-  return c.differs ? 0 : rc < 0 ? rc : 1;
-}
-
-int prelux_stage_resolve(struct prelux_stage *g, struct prelux_dirty *d)
-{
-  struct prelux_object obj;
-  if (!d->row.path || d->row.state != PRELUX_PENDING_READY || !(d->resumed || d->row.tries > 0))
-    return 0;
-  int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY);
-  int ours = fd < 0 ? fd : remote_is_ours(d, fd, &obj, NULL);
-  if (fd >= 0)
-    prelux_os.close(fd);
-  if (ours != 1)
-    return 0;
-  struct prelux_pending next = d->row;
-  memcpy(next.base, obj.version, sizeof next.base);
-  next.flags &= ~(uint32_t)PRELUX_PENDING_NEW;
-  next.tries = 0;
-  int rc = prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
-  if (rc < 0)
-    return rc;
-  prelux_dirty_becomes(g, d, &next);
-  d->resumed = false;
-  return 0;
-}
-
 /* ---- one put ---- */
 
 static void condition(const struct prelux_dirty *d, const struct prelux_able *able, struct prelux_condition *ret)
@@ -153,22 +80,28 @@ static int put_once(struct prelux_stage *g, struct prelux_dirty *d, int fd, stru
   return prelux_stage_upload(g, d, d->row.path, fd, &able, &how, ret, why);
 }
 
-/* The object as it now is, or what went wrong; -PRELUX_EUNKNOWN never. */
-static int put(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why)
+/* The object as it now is, or what went wrong; -PRELUX_EUNKNOWN never. *ret_lost: an answer was, and the remote may get the bytes yet. */
+static int put(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct prelux_object *ret, bool *ret_lost, struct prelux_problem *why)
 {
-  struct prelux_problem more = {0};
-  int rc = put_once(g, d, fd, ret, why);
-  /* A condition that fails at the first try is somebody else's change, were it the same bytes: two nodes that make one lock file. */
-  bool maybe_ours = rc == -PRELUX_EUNKNOWN || ((rc == -ESTALE || rc == -EEXIST) && (d->row.tries > 0 || d->resumed));
-  if (!maybe_ours)
-    return rc;
-  int ours = remote_is_ours(d, fd, ret, &more);
-  if (ours == 1)
-    return 0;
-  if (rc != -PRELUX_EUNKNOWN)
-    return ours < 0 && ours != -ESTALE ? prelux_problem(why, EIO, "%s; then: %s", why ? why->text : "refused", more.text) : rc;
-  return prelux_problem(why, EIO, "%.200s: the answer to a put was lost, and the remote does not have it%s%s", d->row.path,
-                        ours < 0 ? ", as far as it tells: " : "", ours < 0 ? more.text : "");
+  for (int round = 0;; round++)
+  {
+    struct prelux_problem more = {0};
+    int rc = put_once(g, d, fd, ret, why);
+    bool lost = rc == -PRELUX_EUNKNOWN, refused = rc == -ESTALE || rc == -EEXIST;
+    /* A condition that fails at the first try is somebody else's change, were it the same bytes: two nodes that make one lock file. */
+    if (!lost && !(refused && prelux_dirty_unsure(d)))
+      return rc;
+    *ret_lost |= lost;
+    int whose = prelux_stage_whose(d, fd, lost || (d->row.flags & PRELUX_PENDING_UNSURE), ret, &more);
+    if (whose == PRELUX_OURS)
+      return 0;
+    if (whose == PRELUX_FORMER && refused && round == 0 && prelux_stage_begin_from(g, d, ret->version, false) == 0)
+      continue;
+    if (refused)
+      return whose < 0 && whose != -ESTALE ? prelux_problem(why, EIO, "%s; then: %s", why ? why->text : "refused", more.text) : rc;
+    return prelux_problem(why, EIO, "%.200s: the answer to a put was lost, and the remote does not have it%s%s", d->row.path,
+                          whose < 0 ? ", as far as it tells: " : "", whose < 0 ? more.text : "");
+  }
 }
 
 /* ---- the name in the tree ---- */
@@ -301,7 +234,8 @@ static bool final(int err)
   }
 }
 
-static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, const struct prelux_problem *why)
+/* unsure: the remote may have the bytes all the same. */
+static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, bool unsure, const struct prelux_problem *why)
 {
   struct prelux_pending next = d->row;
   int64_t wait = PRELUX_SEND_RETRY_NS;
@@ -311,6 +245,7 @@ static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, con
   next.err = -err;
   next.cause = strdup(why ? why->text : "");
   next.next_ns = prelux_store_wall() + (wait < PRELUX_SEND_RETRY_MAX_NS ? wait : PRELUX_SEND_RETRY_MAX_NS);
+  next.flags |= unsure ? PRELUX_PENDING_UNSURE : 0;
   if (final(err))
     next.state = PRELUX_PENDING_REFUSED;
   if (prelux_stage_journal(g, PRELUX_EDIT_SET, &next) < 0)
@@ -344,7 +279,7 @@ static int kept(struct prelux_stage *g, struct prelux_dirty *d, const struct pre
   pthread_mutex_unlock(&g->lock);
   int rc = prelux_stage_discard(g, d);
   if (rc < 0)
-    put_off(g, d, -ESTALE, said);
+    put_off(g, d, -ESTALE, false, said);
   return rc < 0 ? -ESTALE : PRELUX_KEPT;
 }
 
@@ -352,15 +287,17 @@ int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct pre
 {
   struct prelux_problem mine = {0};
   struct prelux_object obj = {0};
+  bool unsure = false;
   int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY);
   if (d->resumed)
     sweep(g, d);
-  int rc = fd < 0 ? prelux_problem(&mine, -fd, "staging file of %.200s: %s", d->row.path, strerror(-fd)) : put(g, d, fd, &obj, &mine);
+  int rc = fd < 0 ? prelux_problem(&mine, -fd, "staging file of %.200s: %s", d->row.path, strerror(-fd)) : put(g, d, fd, &obj, &unsure, &mine);
   if (fd >= 0 && (rc == -ESTALE || rc == -EEXIST) && prelux_stage_keep(g, d, fd, rc, &mine) == 1)
   {
     prelux_os.close(fd);
     return kept(g, d, &mine, why);
   }
+  unsure |= rc == 0; /* what goes wrong from here on does not undo it */
   if (rc == 0 && !obj.version[0])
     rc = d->tree->backend->ops->stat(d->tree->backend, d->row.path, &obj, &mine);
   if (fd >= 0)
@@ -380,7 +317,7 @@ int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct pre
       return 0;
     }
   }
-  put_off(g, d, rc, &mine);
+  put_off(g, d, rc, unsure, &mine);
   if (why)
     *why = mine;
   return rc == -EEXIST ? -ESTALE : rc;

@@ -36,6 +36,7 @@ static struct faulty {
   atomic_int fault;  /* enum fault, of the next `times` puts */
   atomic_int times;
   atomic_int puts, parts, aborts;
+  atomic_bool deaf;  /* stat says nothing */
   atomic_int fault_part; /* FAIL_EIO: of the third part; LOSE_AFTER: of complete */
   void (*listed)(void);  /* called once, when the remote has listed and before the store knows */
 } faulty;
@@ -79,7 +80,7 @@ static inline const char *remote_text(const char *name)
 
 static inline int faulty_stat(struct prelux_backend *b, const char *path, struct prelux_object *ret, struct prelux_problem *why)
 {
-  return faulty.real->ops->stat(faulty.real, path, ret, why);
+  return atomic_load(&faulty.deaf) ? prelux_problem(why, EIO, "injected: deaf") : faulty.real->ops->stat(faulty.real, path, ret, why);
 }
 
 static inline int faulty_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)

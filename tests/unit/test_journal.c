@@ -77,6 +77,7 @@ static int keep(void *arg, const struct prelux_pending *row)
   to->to = row->to ? strdup(row->to) : NULL;
   to->upload = row->upload ? strdup(row->upload) : NULL;
   to->cause = row->cause ? strdup(row->cause) : NULL;
+  to->sent = row->sent ? strdup(row->sent) : NULL;
   return 0;
 }
 
@@ -106,7 +107,7 @@ static void test_rows_come_back_as_they_were(void **state)
   assert_int_equal(change(j, PRELUX_EDIT_ADD, &b), 0);
   assert_int_equal(change(j, PRELUX_EDIT_ADD, &c), 0);
   a.state = PRELUX_PENDING_READY, a.size = 77, a.mtime_ns = -9, a.tries = 2, a.err = EIO, a.next_ns = 99;
-  a.upload = (char *)"token", a.cause = (char *)"the server was away", a.made_ns = 1234;
+  a.upload = (char *)"token", a.cause = (char *)"the server was away", a.sent = (char *)"3-ab 4-cd", a.made_ns = 1234;
   assert_int_equal(change(j, PRELUX_EDIT_SET, &a), 0);
   prelux_journal_free(j);
 
@@ -118,6 +119,7 @@ static void test_rows_come_back_as_they_were(void **state)
   assert_true(s.rows[0].tries == 2 && s.rows[0].err == EIO && s.rows[0].next_ns == 99 && s.rows[0].mode == 0640);
   assert_string_equal(s.rows[0].upload, "token");
   assert_string_equal(s.rows[0].cause, "the server was away");
+  assert_string_equal(s.rows[0].sent, "3-ab 4-cd");
   assert_string_equal(s.rows[0].base, "v1");
   assert_null(s.rows[1].path);
   assert_null(s.rows[1].upload);
@@ -310,7 +312,7 @@ static void test_a_journal_of_version_1(void **state)
   assert_int_equal(change(j, PRELUX_EDIT_ADD, &a), 0);
   assert_int_equal(change(j, PRELUX_EDIT_ADD, &b), 0);
   prelux_journal_free(j);
-  sql("DROP TABLE trees; UPDATE meta SET value='1'");
+  sql("DROP TABLE trees; ALTER TABLE pending DROP COLUMN sent; UPDATE meta SET value='1'");
   assert_int_equal(prelux_journal_open(file, name_of_3, &asked, &j, &why), 0);
   assert_int_equal(asked, 2);
   assert_int_equal(prelux_journal_tree(j, "file root=/three", false, &id), 0);
