@@ -1,12 +1,10 @@
 """What a second hostile review of the library's writing found: streams that libc closes inside itself, other preloads behind ours that call the
 kernel by number, a place without /proc, exit() in a signal handler."""
 
-import subprocess
-
 import pytest
 
 from tests.integration.test_write_ends import HEAD, compiled
-from tests.integration.write_rig import LOCAL, make_lake
+from tests.integration.write_rig import LOCAL, make_lake, settled
 
 
 @pytest.fixture
@@ -139,3 +137,82 @@ def test_another_preload_behind_ours(lake, level):
     assert "executed" in want
     done = lake.run([program, LOCAL], bare=True, env={**env, "LD_PRELOAD": f"{lake.library}:{behind}"})
     assert (done.stdout, done.stderr) == (want, "")
+
+
+EXITS = HEAD + """
+#include <signal.h>
+static void handler(int n) { exit(7); }
+static void *more(void *folder)
+{
+  char name[4096];
+  sprintf(name, "%s/t", (char *)folder);
+  for (;;) { FILE *f = fopen(name, "w"); if (f) { fputs("by a thread", f); fclose(f); } }
+}
+static void *streams(void *none)
+{
+  for (;;) { FILE *f[20]; for (int i = 0; i < 20; i++) fputc('x', f[i] = fopen("/dev/null", "w")); for (int i = 0; i < 20; i++) fclose(f[i]); }
+}
+int main(int argc, char **argv)
+{
+  sigset_t set;
+  pthread_t t;
+  signal(SIGTERM, handler);
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  if (argc > 2) { /* streams come and go while the process ends */
+    FILE *kept = fopen("kept", "w");
+    fputs("kept", kept);
+    for (int i = 0; i < 3; i++) pthread_create(&t, 0, streams, 0);
+    puts("on"); fflush(stdout);
+    usleep(3000);
+    exit(7);
+  }
+  if (argc > 1) { /* the handler runs in main's thread */
+    pthread_sigmask(SIG_BLOCK, &set, 0);
+    pthread_create(&t, 0, more, ".");
+    pthread_sigmask(SIG_UNBLOCK, &set, 0);
+  }
+  puts("on"); fflush(stdout);
+  for (int i = 0;; i++) {
+    char name[20];
+    sprintf(name, "f%d", i % 3);
+    FILE *f = fopen(name, "w");
+    if (f) { fprintf(f, "line %d\\n", i); fclose(f); }
+    int fd = open(name, O_WRONLY | O_APPEND);
+    write(fd, "more\\n", 5);
+    close(fd);
+  }
+}
+"""
+
+
+ROUNDS = """if 1:
+    import collections, os, random, signal, subprocess, sys, time
+    os.chdir(sys.argv[1])
+    ends = collections.Counter()
+    for i in range(200):
+        p = subprocess.Popen([sys.argv[2], *sys.argv[3:]], stdout=subprocess.PIPE)
+        p.stdout.readline()
+        if len(sys.argv) < 5:
+            time.sleep(random.random() * 0.02)
+            p.send_signal(signal.SIGTERM)
+        try:
+            ends[p.wait(20)] += 1
+        except subprocess.TimeoutExpired:
+            ends["hangs"] += 1
+            p.kill()
+            p.wait()
+    print(dict(ends))
+    """
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("words", [(), ("threads",), ("threads", "streams")], ids=["alone", "threads", "streams"])
+def test_exit_at_any_instant(prelux, mode, words):
+    """In a signal handler, and while other threads go on with their streams: 200 times, it ends, and well."""
+    lake = make_lake(prelux, write=mode)
+    program = compiled(lake.tmp, "exits", EXITS)
+    assert lake.run(["python3", "-c", ROUNDS, LOCAL, program, *words], timeout=400, env={"MALLOC_PERTURB_": "165"}).stdout == "{7: 200}\n"
+    if len(words) > 1:
+        settled(lake)
+        assert (lake.remote / "kept").read_text() == "kept"
