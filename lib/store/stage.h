@@ -137,7 +137,9 @@ void prelux_live_attr(const struct prelux_dirty *d, const struct prelux_view *v,
 void prelux_live_show(struct prelux_tree *t, const char *object); /* slots of all views, as the tables say now */
 /* The path shows the remote's object again, and what was known of that is forgotten. d stays in the other tables. */
 void prelux_live_end(struct prelux_stage *g, struct prelux_dirty *d);
-void prelux_live_again(struct prelux_stage *g, struct prelux_dirty *d); /* undoes that */
+/* The same of one that the remote has as obj: what is known of the other names in its folder stays. */
+void prelux_live_settle(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj);
+void prelux_live_again(struct prelux_stage *g, struct prelux_dirty *d); /* undoes either */
 void prelux_live_clean(struct prelux_dirty *d, const struct prelux_object *obj); /* its file is the cache file of obj now */
 void prelux_live_start(struct prelux_stage *g, const struct prelux_dirty *d); /* it is in the tables just now; with a name or without */
 void prelux_live_named(struct prelux_stage *g, struct prelux_dirty *d, char *path); /* a nameless one has a name now; takes path */

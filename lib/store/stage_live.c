@@ -120,6 +120,22 @@ void prelux_live_end(struct prelux_stage *g, struct prelux_dirty *d)
   pthread_mutex_unlock(&s->lock);
 }
 
+void prelux_live_settle(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj)
+{
+  struct prelux_tree *t = d->tree;
+  struct prelux_store *s = g->store;
+  size_t len = strlen(d->row.path);
+  struct prelux_known k = {.obj = *obj, .learned_ns = prelux_store_now(), .ino = d->shown};
+  pthread_mutex_lock(&s->lock);
+  pthread_mutex_lock(&g->lock);
+  prelux_dirty_hide(g, d);
+  pthread_mutex_unlock(&g->lock);
+  prelux_tree_unpublish(t, d->row.path, len);
+  prelux_entry_put(t, d->row.path, len, &k);
+  prelux_folder_touch(t, d->row.path, len); /* a listing under way may be from before the remote had it */
+  pthread_mutex_unlock(&s->lock);
+}
+
 void prelux_live_named(struct prelux_stage *g, struct prelux_dirty *d, char *path)
 {
   struct prelux_store *s = g->store;
@@ -150,7 +166,6 @@ void prelux_live_clean(struct prelux_dirty *d, const struct prelux_object *obj)
   struct prelux_known k = {.obj = *obj, .learned_ns = prelux_store_now(), .cache_ino = d->row.ino, .ino = d->shown};
   pthread_mutex_lock(&s->lock);
   prelux_entry_put(t, d->row.path, len, &k);
-  prelux_folder_touch(t, d->row.path, len); /* a listing under way may be from before the remote had it */
   for (size_t i = 0; i < t->n_views; i++)
     prelux_view_publish(&t->views[i], d->row.path, len, &k);
   pthread_mutex_unlock(&s->lock);

@@ -151,7 +151,7 @@ static int move_in(struct prelux_stage *g, struct prelux_dirty *d, const struct 
     rc = prelux_catalogue_begin(s->cat, d->tree->id, d->row.path, &row);
   if (rc == 0)
   {
-    prelux_live_end(g, d);
+    prelux_live_settle(g, d, obj);
     rc = rename_in(g, d, dir, base);
     if (rc < 0)
     {

@@ -35,7 +35,7 @@ static struct faulty {
   struct prelux_backend *real;
   atomic_int fault;  /* enum fault, of the next `times` puts */
   atomic_int times;
-  atomic_int puts, parts, aborts;
+  atomic_int puts, parts, aborts, stats;
   atomic_bool deaf;  /* stat says nothing */
   atomic_int fault_part; /* FAIL_EIO: of the third part; LOSE_AFTER: of complete */
   void (*listed)(void);  /* called once, when the remote has listed and before the store knows */
@@ -80,6 +80,7 @@ static inline const char *remote_text(const char *name)
 
 static inline int faulty_stat(struct prelux_backend *b, const char *path, struct prelux_object *ret, struct prelux_problem *why)
 {
+  atomic_fetch_add(&faulty.stats, 1);
   return atomic_load(&faulty.deaf) ? prelux_problem(why, EIO, "injected: deaf") : faulty.real->ops->stat(faulty.real, path, ret, why);
 }
 

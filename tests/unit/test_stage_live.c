@@ -391,6 +391,27 @@ static void test_quota(void **state)
   check_remote("a", 1000);
 }
 
+/* Who has listed a folder knows which names are not there, and files that are sent do not change what is known of the others. */
+static void test_new_files_in_a_listed_folder(void **state)
+{
+  struct prelux_attr attr;
+  char name[8];
+  int fd = -1;
+  (void)state;
+  assert_int_equal(prelux_store_list(&rig.v, "", 0, &attr, &fd, &rig.why), 0);
+  close(fd);
+  int asked = atomic_load(&faulty.stats);
+  for (int i = 0; i < 20; i++)
+  {
+    snprintf(name, sizeof name, "f%d", i);
+    fd = wopen(name, O_WRONLY | O_CREAT | O_EXCL);
+    say(fd, name);
+    assert_int_equal(wclose(fd), 0);
+    assert_string_equal(remote_text(name), name);
+  }
+  assert_int_equal(atomic_load(&faulty.stats), asked);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -404,6 +425,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_loser_is_kept, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_quota, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_name_is_never_gone, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_new_files_in_a_listed_folder, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
