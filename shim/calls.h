@@ -106,13 +106,15 @@ CALL(LINK, readlinkat, C_PATH | C_FD, NATIVE, "the fd is a folder's")
 CALL(LINK, __readlink_chk, C_PATH, NONE, "takes a path")
 CALL(LINK, __readlinkat_chk, C_PATH | C_FD, NATIVE, "the fd is a folder's")
 
-/* ---- fd.c: keeps the classes of descriptors */
+/* ---- fd.c, aside.c: keep the classes of descriptors, and whether there are locks */
 CALL(FD, close, C_FD, NATIVE, "forgets the class; the number is the program's")
 CALL(FD, dup, C_FD | C_MAKES, SETTLE, "copies the class")
 CALL(FD, dup2, C_FD | C_MAKES, SETTLE, "copies the class")
 CALL(FD, dup3, C_FD | C_MAKES, SETTLE, "copies the class")
 CALL(FD, fcntl, C_FD | C_MAKES, SETTLE, "copies the class for F_DUPFD")
 CALL(FD, fcntl64, C_FD | C_MAKES, SETTLE, "fcntl of programs built with large files")
+CALL(FD, lockf, C_FD, NATIVE, "the kernel does it; shim/aside.c takes note that there are locks")
+CALL(FD, lockf64, C_FD, NATIVE, "as lockf")
 CALL(FD, close_range, C_FD, NATIVE, "forgets the classes")
 CALL(FD, closefrom, C_FD, NATIVE, "forgets the classes")
 

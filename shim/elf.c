@@ -11,6 +11,8 @@
 #include <elf.h>
 #include <sys/mman.h>
 
+#include "shim/aside.h"
+
 enum { OBJECTS_MAX = 240 };
 
 struct work {
@@ -47,19 +49,32 @@ static uint64_t offset_of(const struct image *f, uint64_t addr)
   return UINT64_MAX;
 }
 
-static bool open_image(const char *path, struct image *f)
+struct opening {
+  const char *path;
+  struct image *image;
+};
+
+/* Memory is the caller's, too, when a child does it. */
+static long map_image(void *arg)
 {
+  const struct opening *o = arg;
   struct stat st;
 
-  long fd = prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) return false;
+  long fd = prelux_sys(SYS_openat, AT_FDCWD, o->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd < 0) return fd;
   long map = prelux_sys(SYS_fstat, fd, &st);
   if (map == 0 && (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(Elf64_Ehdr))) map = -ENOEXEC;
   if (map == 0) map = prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0L);
   prelux_sys(SYS_close, fd);
-  if (map < 0 && map > -4096) return false;
-  *f = (struct image){.base = (const unsigned char *)map, .size = (size_t)st.st_size};
-  return true;
+  if (map < 0 && map > -4096) return map;
+  *o->image = (struct image){.base = (const unsigned char *)map, .size = (size_t)st.st_size};
+  return 0;
+}
+
+static bool open_image(const char *path, struct image *f)
+{
+  struct opening o = {.path = path, .image = f};
+  return prelux_aside(map_image, &o) == 0;
 }
 
 /* Finds the dynamic section and its strings. Entries, or NULL. */

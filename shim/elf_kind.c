@@ -4,6 +4,8 @@
 
 #include <elf.h>
 
+#include "shim/aside.h"
+
 enum { HEAD_BYTES = 1024, NEEDED_MAX = 256 };
 _Static_assert((int)HEAD_BYTES >= (int)PRELUX_HEAD, "holds the first line of a script, too");
 
@@ -134,7 +136,19 @@ static unsigned look(int at, const char *path, bool scripts)
   return look(AT_FDCWD, interpreter, false);
 }
 
+struct question {
+  int at;
+  const char *path;
+};
+
+static long answer(void *arg)
+{
+  const struct question *q = arg;
+  return look(q->at, q->path, true);
+}
+
 unsigned prelux_exec_kind(int at, const char *path)
 {
-  return path ? look(at, path, true) : 0;
+  struct question q = {.at = at, .path = path};
+  return path ? (unsigned)prelux_aside(answer, &q) : 0;
 }

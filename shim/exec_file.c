@@ -3,6 +3,8 @@
 
 #include <sys/mman.h>
 
+#include "shim/aside.h"
+
 enum { SCRIPTS_MAX = 4 };
 
 void *prelux_room_take(struct prelux_room *room, size_t bytes)
@@ -30,13 +32,27 @@ void prelux_room_release(struct prelux_room *room)
   room->used = 0;
 }
 
+struct head {
+  int at;
+  const char *path;
+  char *out;
+};
+
+static long read_head(void *arg)
+{
+  const struct head *h = arg;
+  long fd = *h->path ? prelux_sys(SYS_openat, h->at, h->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : h->at;
+  if (fd < 0) return fd;
+  long n = prelux_sys(SYS_pread64, fd, h->out, PRELUX_HEAD, 0L);
+  if (*h->path) prelux_sys(SYS_close, fd);
+  return n;
+}
+
 long prelux_exec_head(int at, const char *path, char head[PRELUX_HEAD + 1])
 {
+  struct head h = {.at = at, .path = path, .out = head};
   if (!path) return -EFAULT;
-  long fd = *path ? prelux_sys(SYS_openat, at, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : at;
-  if (fd < 0) return fd;
-  long n = prelux_sys(SYS_pread64, fd, head, PRELUX_HEAD, 0L);
-  if (*path) prelux_sys(SYS_close, fd);
+  long n = *path ? prelux_aside(read_head, &h) : read_head(&h);
   if (n >= 0) head[n] = 0;
   return n;
 }

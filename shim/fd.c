@@ -3,6 +3,7 @@
  * up when it matters. */
 #include <stdarg.h>
 
+#include "shim/aside.h"
 #include "shim/fds.h"
 #include "shim/write.h"
 
@@ -33,6 +34,7 @@ static int copied_by(int cmd, int rc, int fd, bool idle)
     void *arg = va_arg(ap, void *);                                              \
     va_end(ap);                                                                  \
     bool idle = prelux_idle();                                                   \
+    prelux_note_lock(cmd);                                                       \
     return copied_by(cmd, prelux_real.name(fd, cmd, arg), fd, idle);             \
   }
 FCNTL(fcntl)

@@ -39,6 +39,7 @@ static long with_seccomp(long n, bool sets, const long *a)
   X(close, close(FD(0)))                                                                       \
   X(dup, dup(FD(0)))                                                                           \
   X(dup3, dup3(FD(0), FD(1), INT(2)))                                                          \
+  X(fcntl, fcntl(FD(0), INT(1), BUF(2)))                                                       \
   X(fstat, fstat(FD(0), BUF(1)))                                                               \
   X(newfstatat, fstatat(FD(0), PATH(1), BUF(2), INT(3)))                                       \
   X(statx, statx(FD(0), PATH(1), INT(2), (unsigned)a[3], BUF(4)))                              \

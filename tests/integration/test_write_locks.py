@@ -37,6 +37,13 @@ DEEDS = {
         open("f", O_WRONLY | O_CREAT | O_EXCL, 0600); printf("%d ", errno); mknod("f", S_IFREG | 0600, 0); printf("%d ", errno);
         opendir("f"); printf("%d ", errno);
         mkdir("f", 0700); printf("%d ", errno); truncate("f/", 1); printf("%d ", errno); chdir("f"); printf("%d ", errno);""",
+    "exec-refused": 'execl("f", "f", (char *)0); printf("%d ", errno);',
+    "spawn-itself": """write(fd, "\\n", 1); pwrite(fd, "#!/bin/true\\n", 12, 0); fchmod(fd, 0755); pid_t p; char *v[] = {"f", 0};
+        if (posix_spawn(&p, "./f", 0, 0, v, environ) == 0) waitpid(p, 0, 0);""",
+    "exec-itself": """unlink("f"); char b[4096]; sprintf(b, "cp %s f && chmod 755 f", argv[0]); system(b); int r = open("f", O_RDONLY); l.l_type = F_RDLCK;
+        fcntl(r, F_SETLK, &l); sprintf(b, "%d", r); execl("./f", "./f", "look", b, (char *)0); perror("exec");""",
+    "lockf-exec-refused": """l.l_type = F_UNLCK; fcntl(fd, F_SETLK, &l); lseek(fd, 0, SEEK_SET); printf("%d ", lockf(fd, F_TLOCK, 0));
+        execl("f", "f", (char *)0); printf("%d ", errno);""",
     "names": 'rename("f", "g"); rename("g", "f"); unlink("f"); open("f", O_WRONLY | O_CREAT, 0600);',
     "other-file": 'int o = open("other", O_RDWR | O_CREAT, 0600); write(o, "x", 1); close(o); close(open("other", O_RDONLY)); unlink("other");',
 }
@@ -66,6 +73,7 @@ static void locked(int fd)
 }
 int main(int argc, char **argv)
 {
+  if (argc > 2) { locked(atoi(argv[2])); return 0; }
   int fd = open("f", O_RDWR | O_CREAT, 0600);
   struct flock l = {.l_type = F_WRLCK};
   write(fd, "0123456789", 10);
