@@ -18,7 +18,7 @@ static int run(int dirfd, const char *path, char *const argv[], char *const envp
 
   prelux_room_init(&room);
   int rc = prelux_exec_resolve(&t, dirfd, path, argv);
-  if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, t.path, &env);
+  if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, t.path, true, &env);
   if (rc == 0) {
     call_libc(&t, env, flags);
     rc = -errno;
@@ -54,7 +54,7 @@ static int run_fd_at(int fd, const char *script, char *const argv[], char *const
   char *const *env;
 
   prelux_room_init(&room);
-  int rc = prelux_exec_env(&room, envp, fd, "", &env);
+  int rc = prelux_exec_env(&room, envp, fd, "", true, &env);
   if (rc == 0) rc = (int)prelux_sys(SYS_execveat, fd, "", argv, env, AT_EMPTY_PATH);
   if (rc == -ENOENT && *script && prelux_exec_interpreter(&t, script) > 0) {
     call_libc(&t, env, 0);

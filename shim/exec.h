@@ -56,8 +56,8 @@ bool prelux_exec_script(char *head, long n, char **ret_interpreter, char **ret_a
 
 /* The environment to be given to a child: envp itself when nothing is missing, else a copy in `room` with what the
  * library needs. at, path: the program, or path NULL; one that the library cannot be loaded into (another ELF class, machine
- * or libc) does not get it in LD_PRELOAD, one that needs libasan is told to bear with a preload. */
-int prelux_exec_env(struct prelux_room *room, char *const envp[], int at, const char *path, char *const **ret);
+ * or libc) does not get it in LD_PRELOAD, one that needs libasan is told to bear with a preload. exec: this process becomes it. */
+int prelux_exec_env(struct prelux_room *room, char *const envp[], int at, const char *path, bool exec, char *const **ret);
 
 /* What `envp` lacks, as shell words "A='x' B='y'": length, 0 when nothing is missing, -ENOMEM when it does not fit. */
 long prelux_exec_exports(char *const envp[], char *out, size_t cap);

@@ -5,7 +5,7 @@
  *   PRELUX_CONFIG       the compiled table, unless the program set another one
  *   PRELUX_PREFIXES     what the table holds, for the case that it goes (lib/map/prefixes.h); when the table is ours
  *   PRELUX_RUNTIME_DIR  when this process was started with one
- *   PRELUX_WRITERS      1: it may inherit descriptors by which files of a mapping are written (shim/write.h)
+ *   PRELUX_WRITERS      it may inherit descriptors by which files of a mapping are written, or its exec ends some (shim/write.h)
  *   ASAN_OPTIONS        verify_asan_link_order=0, for programs linked with shared libasan, or given it by LD_PRELOAD
  *
  * PRELUX_OFF=1 in the child's environment is an answer, too: then it stays as it is. */
@@ -113,7 +113,6 @@ static const char *wanted(enum entry which)
   if (which == CONFIG) value = *prelux_state.table_path ? prelux_state.table_path : start_config;
   if (which == PREFIXES) value = prelux_state.prefixes; /* while there is no table: else it is made from that */
   if (which == RUNTIME) value = start_runtime;
-  if (which == WRITERS && prelux_has_writers()) value = "1";
   return value ? value : "";
 }
 
@@ -123,6 +122,7 @@ struct lack {
   const char *preload; /* other libraries named in LD_PRELOAD, or "" */
   bool ours;           /* LD_PRELOAD names this library */
   size_t count;        /* entries of envp */
+  char writers[PRELUX_WRITERS_TEXT];
 };
 
 /* The child gets our table, and not what it must know of it. */
@@ -135,13 +135,25 @@ static bool lacks_prefixes(char *const envp[])
   return prelux_state.prefixes && (!value || strcmp(value, prelux_state.prefixes) != 0);
 }
 
-static void examine(char *const envp[], struct lack *l)
+/* A child may be told already that it inherits something; what exec ends is news. */
+static bool lacks_writers(char *const envp[], struct lack *l, bool exec)
+{
+  size_t n = prelux_writers_format(l->writers, sizeof(l->writers), exec);
+  return n > 1 || (n == 1 && !prelux_env_get(envp, PRELUX_WRITERS_ENV));
+}
+
+static void examine(char *const envp[], struct lack *l, bool exec)
 {
   const char *off = prelux_env_get(envp, "PRELUX_OFF"), *list = preload_of(envp);
 
-  *l = (struct lack){.preload = "", .ours = list && lists_ours(list)};
+  l->any = false;
+  l->preload = "";
+  l->ours = list && lists_ours(list);
+  l->count = 0;
+  memset(l->missing, 0, sizeof(l->missing));
   while (envp && envp[l->count]) l->count++;
   if (off && *off && strcmp(off, "0") != 0) return;
+  l->any = l->missing[WRITERS] = lacks_writers(envp, l, exec);
   for (int i = 0; i < N_ENTRIES; i++) {
     if (i == PREFIXES ? !lacks_prefixes(envp) : !*wanted(i)) continue;
     l->missing[i] = i == PRELOAD ? !l->ours : i == PREFIXES || !prelux_env_get(envp, entry_names[i]);
@@ -176,10 +188,10 @@ static char *make_prefixes(struct prelux_room *room)
   return text;
 }
 
-static char *make_entry(struct prelux_room *room, enum entry which, const char *others)
+static char *make_entry(struct prelux_room *room, enum entry which, const struct lack *l)
 {
   if (which == PREFIXES && prelux_state.table) return make_prefixes(room);
-  const char *name = entry_names[which], *value = wanted(which);
+  const char *name = entry_names[which], *value = which == WRITERS ? l->writers : wanted(which), *others = which == PRELOAD ? l->preload : "";
   size_t n = strlen(name), v = strlen(value), o = strlen(others);
   char *text = prelux_room_take(room, n + v + o + 3);
 
@@ -251,7 +263,7 @@ static int collect(struct prelux_room *room, char *const envp[], struct lack *l,
   if (foreign) l->missing[PRELOAD] = false;
   for (int i = 0; i < N_ENTRIES; i++) {
     if (!l->missing[i]) continue;
-    if (!(text = make_entry(room, i, i == PRELOAD ? l->preload : ""))) return -ENOMEM;
+    if (!(text = make_entry(room, i, l))) return -ENOMEM;
     change(c, entry_names[i], text);
   }
   if (foreign && (kind & PRELUX_ELF_DYNAMIC) && l->ours) {
@@ -276,14 +288,14 @@ static bool is_changed(const struct changes *c, const char *entry)
   return false;
 }
 
-int prelux_exec_env(struct prelux_room *room, char *const envp[], int at, const char *path, char *const **ret)
+int prelux_exec_env(struct prelux_room *room, char *const envp[], int at, const char *path, bool exec, char *const **ret)
 {
   struct lack l;
   struct changes c = {.n = 0};
   size_t n = 0;
 
   *ret = envp;
-  examine(envp, &l);
+  examine(envp, &l, exec);
   int rc = l.any || l.ours ? collect(room, envp, &l, prelux_exec_kind(at, path), &c) : 0;
   if (rc < 0 || c.n == 0) return rc;
   char **env = prelux_room_take(room, (l.count + c.n + 1) * sizeof(*env));
@@ -336,10 +348,10 @@ long prelux_exec_exports(char *const envp[], char *out, size_t cap)
   size_t at = 0;
   char text[PRELUX_PREFIXES_PLAIN + 1];
 
-  examine(envp, &l);
+  examine(envp, &l, false);
   for (int i = 0; i < N_ENTRIES; i++) {
     if (i == PREFIXES || !l.missing[i]) continue;
-    if (!put_export(out, cap, &at, entry_names[i], wanted(i), i == PRELOAD ? l.preload : "")) return -ENOMEM;
+    if (!put_export(out, cap, &at, entry_names[i], i == WRITERS ? l.writers : wanted(i), i == PRELOAD ? l.preload : "")) return -ENOMEM;
   }
   if (at == 0 || !l.missing[PREFIXES]) return (long)at;
   const char *value = prelux_state.table ? text : wanted(PREFIXES);

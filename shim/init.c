@@ -277,6 +277,17 @@ static PRELUX_AT_START bool take_table(char **envp)
   return true;
 }
 
+/* Files that exec closed: told once, not by children again. */
+__attribute__((noinline)) static void tell_what_ended(char **envp, const char *writers)
+{
+  static char inherits[] = PRELUX_WRITERS_ENV "=1";
+  int saved = errno;
+  prelux_writers_left(writers);
+  for (char **e = envp; *e; e++)
+    if (strncmp(*e, inherits, sizeof(inherits) - 2) == 0) *e = inherits;
+  errno = saved;
+}
+
 static PRELUX_AT_START void start(char **envp, bool secure)
 {
   prelux_real_bind();
@@ -294,8 +305,10 @@ static PRELUX_AT_START void start(char **envp, bool secure)
   if (prelux_state.table && prelux_table_str(prelux_state.table, prelux_state.table->runtime)[0])
     prelux_state.runtime = prelux_table_str(prelux_state.table, prelux_state.table->runtime);
   if (phase == PRELUX_ON) prelux_exec_remember(envp);
-  if (phase == PRELUX_ON && prelux_env_get(envp, PRELUX_WRITERS_ENV)) prelux_state.writers = PRELUX_WRITERS_INHERITED;
+  const char *writers = phase == PRELUX_ON ? prelux_env_get(envp, PRELUX_WRITERS_ENV) : NULL;
+  if (writers) prelux_state.writers = PRELUX_WRITERS_INHERITED;
   __atomic_store_n(&prelux_state.phase, phase, __ATOMIC_RELEASE);
+  if (writers && writers[0] && writers[1]) tell_what_ended(envp, writers);
 }
 
 /* 0: nobody set it up yet, 1: under way or done. A thread that meets it under way passes its call to libc: that can

@@ -71,7 +71,7 @@ static int spawn(spawn_fn real, pid_t *pid, const char *path, const posix_spawn_
 
   prelux_room_init(&room);
   int rc = fixed ? 0 : prelux_exec_resolve(&t, AT_FDCWD, path, argv);
-  if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, fixed ? NULL : t.path, &env);
+  if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, fixed ? NULL : t.path, false, &env);
   if (rc == 0) {
     rc = -call_libc(real, pid, &t, actions, attr, env);
     int again = rc && !fixed ? prelux_exec_again(&t, AT_FDCWD, path, argv, -rc) : 0;
@@ -137,7 +137,7 @@ PRELUX_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_f
   struct prelux_room room;
   char *const *env;
   prelux_room_init(&room);
-  int rc = -prelux_exec_env(&room, envp, AT_FDCWD, find_in_path(file, name, true) > 0 ? name : NULL, &env);
+  int rc = -prelux_exec_env(&room, envp, AT_FDCWD, find_in_path(file, name, true) > 0 ? name : NULL, false, &env);
   if (rc == 0) rc = prelux_real.posix_spawnp(pid, file, actions, attr, argv, env);
   prelux_room_release(&room);
   /* Found, but a script whose interpreter libc did not find: it may be mapped. */

@@ -10,6 +10,8 @@
 /* What the daemon is told of open's flags. */
 enum { SENT = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NONBLOCK | O_DIRECT | O_SYNC | O_DSYNC | O_NOATIME | O_TMPFILE };
 
+enum { NUMBER_BYTES = 24 };
+
 static bool is_tmpfile(int flags)
 {
   return (flags & O_TMPFILE) == O_TMPFILE;
@@ -192,6 +194,63 @@ int prelux_left(const struct prelux_leaving *l, const char *call)
   const struct prelux_request q = {.op = PRELUX_OP_CLOSED, .call = call, .logical = "", .mapping = l->mapping, .path = "", .ino = l->ino};
   int rc = prelux_ask(&q, reply, NULL);
   return rc == -EAGAIN ? 0 : rc;
+}
+
+/* ---- exec: what it closes is told by the program that comes */
+
+static bool put_number(char *out, size_t cap, size_t *at, char before, uint64_t v)
+{
+  char digits[NUMBER_BYTES];
+  size_t n = 0;
+  do digits[n++] = (char)('0' + v % 10);
+  while (v /= 10);
+  if (*at + n + 2 > cap) return false;
+  out[(*at)++] = before;
+  while (n) out[(*at)++] = digits[--n];
+  out[*at] = '\0';
+  return true;
+}
+
+size_t prelux_writers_format(char *out, size_t cap, bool exec)
+{
+  struct stat st;
+  uint32_t hint;
+  size_t at = 0;
+  if (!prelux_has_writers()) return 0;
+  out[at++] = '1';
+  out[at] = '\0';
+  if (!exec || prelux_in_shared_child() || prelux_quiet()) return at; /* a filter outlives exec: nothing is sent unasked */
+  for (int fd = 0; (fd = prelux_fd_next_writer(fd)) >= 0; fd++) {
+    long flags = prelux_sys(SYS_fcntl, fd, F_GETFD);
+    if (flags < 0 || !(flags & FD_CLOEXEC) || !prelux_fd_is_writer(fd, &hint)) continue;
+    if (prelux_sys(SYS_fstat, fd, &st) < 0 || !S_ISREG(st.st_mode)) continue;
+    size_t was = at;
+    if (put_number(out, cap, &at, ' ', hint) && put_number(out, cap, &at, ':', st.st_ino)) continue;
+    out[at = was] = '\0'; /* the daemon finds the others by itself */
+    break;
+  }
+  return at;
+}
+
+static const char *take_number(const char *p, uint64_t *ret)
+{
+  for (*ret = 0; *p >= '0' && *p <= '9'; p++) *ret = *ret * 10 + (uint64_t)(*p - '0');
+  return p;
+}
+
+void prelux_writers_left(const char *value)
+{
+  const struct prelux_table *t = prelux_state.table;
+  uint64_t mapping, ino;
+  for (const char *p = value; *p;) {
+    if (*p++ != ' ') continue;
+    p = take_number(p, &mapping);
+    if (*p != ':') continue;
+    p = take_number(p + 1, &ino);
+    if (!t || mapping >= t->n_mappings || ino == 0) continue;
+    const struct prelux_leaving l = {.tell = true, .mapping = (uint32_t)mapping, .ino = ino};
+    prelux_left(&l, "exec");
+  }
 }
 
 /* ---- the end of the process */

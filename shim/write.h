@@ -46,8 +46,14 @@ void prelux_leaving(int fd, struct prelux_leaving *l);
 /* After it: 0, or the -errno that close() gives although the descriptor is gone. errno untouched. */
 int prelux_left(const struct prelux_leaving *l, const char *call);
 
-/* This process, or the one that executed it, may have such descriptors open: children are told by PRELUX_WRITERS=1. */
+/* This process, or the one that executed it, may have such descriptors open. */
 bool prelux_has_writers(void);
+/* The value of PRELUX_WRITERS for a child: length, 0: none is needed. "1", and, when this process itself becomes the program (exec), for
+ * the descriptors that end with that (close-on-exec) a blank, the mapping, ':' and the inode number. */
+enum { PRELUX_WRITERS_TEXT = 512 };
+size_t prelux_writers_format(char *out, size_t cap, bool exec);
+/* The program that came tells of them, and waits as close does. */
+void prelux_writers_left(const char *value);
 
 /* The process ends: closes them all, and waits. For the last moment only. */
 void prelux_writers_end(void);

@@ -85,3 +85,25 @@ def test_closed_without_a_word(prelux, name, mode):
         assert child.poll() is None
     finally:
         os.killpg(child.pid, signal.SIGKILL)
+
+
+AT_EXEC = """
+  if (more) { /* what comes does nothing of its own */
+    printf("%s", getenv("PRELUX_WRITERS")); fflush(stdout); execlp("cat", "cat", argv[2], (char *)0);
+  }
+  int fd = open("f", O_WRONLY | O_CREAT | O_CLOEXEC, 0644), other = open("g", O_WRONLY | O_CREAT, 0644); write(fd, " all of it", 10);
+  execl("none", "none", (char *)0); write(fd, " and more", 9);
+  execl(argv[0], argv[0], "1", argv[1], (char *)0);
+}"""
+
+
+@pytest.mark.parametrize("through", ["", "fork"])
+def test_exec_is_a_close(prelux, through):
+    """sync: the program that comes begins when the remote has what exec closed, and tells of it once."""
+    lake = make_lake(prelux, write="sync")
+    source = MORE + AT_EXEC
+    if through:
+        source = source.replace("  execl(argv[0]", "  if (fork()) { close(fd); wait(0); return 0; } usleep(200000); execl(argv[0]")
+    program = compiled(lake.tmp, "exec", source)
+    # A first argument that is no number is 0 to the program.
+    assert lake.run(f"cd {LOCAL} && {program} {lake.remote}/f").stdout == "1 all of it and more"
