@@ -424,6 +424,7 @@ struct prelux_tree {
   struct prelux_view *views; /* those that the index has slots of; their `backend` means nothing */
   size_t n_views;
   bool taken_up; /* what was being written to it is known */
+  _Atomic uint64_t away_ns; /* CLOCK_MONOTONIC: when its remote failed last; 0: it was heard since */
   _Atomic int64_t owed_id; /* its number in the journal; 0: not known yet, or it has none */
   struct prelux_numbers numbers;
   struct prelux_attrs attrs;

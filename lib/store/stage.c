@@ -202,7 +202,7 @@ static int check_parent(const struct opening *o)
   size_t len = prelux_object_parent(o->object, strlen(o->object));
   memcpy(parent, o->object, len);
   parent[len] = 0;
-  int rc = prelux_fresh_get(o->v, parent, 0, false, &k, o->why);
+  int rc = prelux_stage_ask(o->v, o->rules, parent, 0, &k, o->why);
   return rc < 0 ? rc : k.obj.type == PRELUX_DIR ? 0 : prelux_problem(o->why, ENOTDIR, "%.200s is no folder", parent);
 }
 
@@ -211,9 +211,10 @@ static int check_parent(const struct opening *o)
 static int look_at_remote(const struct opening *o, struct prelux_known *ret)
 {
   uint64_t begun = prelux_store_now();
-  int rc = prelux_fresh_get(o->v, o->object, 0, false, ret, o->why);
+  unsigned how = o->flags & O_CREAT ? PRELUX_ASK_MAKES : 0;
+  int rc = prelux_stage_ask(o->v, o->rules, o->object, how, ret, o->why);
   bool just_asked = rc == 0 && ret->learned_ns >= begun, makes = rc == -ENOENT && (o->flags & O_CREAT);
-  return just_asked || makes ? rc : prelux_fresh_get(o->v, o->object, 0, true, ret, o->why);
+  return just_asked || makes ? rc : prelux_stage_ask(o->v, o->rules, o->object, how | PRELUX_ASK_AGAIN, ret, o->why);
 }
 
 /* What the remote has -> a staging file. The caller leads the object's fill flight. 0; -ESTALE: look again. */

@@ -28,6 +28,7 @@
 
 #define PRELUX_DIRTY_MAX 262144u        /* files being written or waiting to be sent; more: -ENOSPC */
 #define PRELUX_STAGE_WAIT_NS 10000000000ll
+#define PRELUX_AWAY_NS 60000000000ull
 #define PRELUX_KEPT 1                  /* the loser of a conflict lies beside the winner */
 #define PRELUX_UPLOAD_IDLE_S 86400u    /* an upload that nobody goes on with is removed */
 #define PRELUX_PART_SIZE (16u << 20)   /* of uploads in parts, unless the remote wants others */
@@ -174,6 +175,13 @@ int prelux_stage_begin_from(struct prelux_stage *g, struct prelux_dirty *d, cons
 /* d, the caller's, waits to be sent, perhaps was already, and is about to be written on. If the remote has its bytes, what is written from
  * here on begins from those; else what it may have is noted. -errno: of the journal. */
 int prelux_stage_resolve(struct prelux_stage *g, struct prelux_dirty *d);
+/* The remote has answered (rc >= 0), or failed. */
+void prelux_stage_heard(struct prelux_tree *t, int rc);
+bool prelux_stage_away(struct prelux_tree *t); /* it failed a moment ago, and has not been heard since */
+/* As prelux_fresh_get(), for somebody who is about to write: asynchronously what is remembered will do while the remote is away. */
+enum { PRELUX_ASK_AGAIN = 1 /* memory will not do, else */, PRELUX_ASK_MAKES = 2 /* the name may be new */ };
+int prelux_stage_ask(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, unsigned how, struct prelux_known *ret,
+                     struct prelux_problem *why);
 /* Back-pressure: waits, not for long, until less waits to be sent than may. 0 or -ENOSPC. */
 int prelux_stage_room(struct prelux_stage *g, struct prelux_problem *why);
 /* Gives staging/<ino> its name in the tree, as clean and of version obj. d is the caller's, and gone on success. */
