@@ -482,6 +482,12 @@ const struct prelux_alluxio_worker *prelux_alluxio_view_member(struct prelux_all
 /* Report. */
 
 /* What makes the whole backend degraded, "" when it is well. Lock held. */
+static double seconds(int64_t ms)
+{
+  int64_t whole = ms / 1000;
+  return (double)whole;
+}
+
 static const char *trouble(const struct prelux_alluxio_members *m)
 {
   const struct prelux_alluxio_view *v = m->view;
@@ -506,7 +512,7 @@ void prelux_alluxio_members_report(struct prelux_alluxio_members *m, struct cJSO
   cJSON_AddNumberToObject(o, "workers", v ? (double)v->n : 0);
   cJSON_AddNumberToObject(o, "generation", v ? (double)v->generation : 0);
   if (m->learned_ms)
-    cJSON_AddNumberToObject(o, "age_s", (double)((now - m->learned_ms) / 1000));
+    cJSON_AddNumberToObject(o, "age_s", seconds(now - m->learned_ms));
   if (v)
     cJSON_AddStringToObject(o, "ring", trusts[v->trust]);
   cJSON_AddNumberToObject(o, "virtual_nodes", m->options->virtual_nodes);
@@ -515,7 +521,7 @@ void prelux_alluxio_members_report(struct prelux_alluxio_members *m, struct cJSO
   if (m->failures)
   {
     cJSON_AddStringToObject(o, "error", m->problem.text);
-    cJSON_AddNumberToObject(o, "error_age_s", (double)((now - m->failed_ms) / 1000));
+    cJSON_AddNumberToObject(o, "error_age_s", seconds(now - m->failed_ms));
   }
   const char *wrong = trouble(m);
   if (wrong[0])
