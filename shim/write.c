@@ -1,5 +1,8 @@
 #include "shim/write.h"
 
+#include <dirent.h>
+#include <sys/socket.h>
+
 #include "lib/ipc/client.h"
 #include "shim/ask.h"
 #include "shim/change.h"
@@ -130,8 +133,11 @@ long prelux_hold_path(const struct prelux_hold *h, char *out, size_t cap)
   return n;
 }
 
+/* The answer is taken, and the descriptor in it is no more: a child of another thread's fork may have the socket, too. */
 void prelux_hold_drop(const struct prelux_hold *h)
 {
+  char none;
+  prelux_sys(SYS_recvfrom, h->socket, &none, sizeof(none), MSG_DONTWAIT, NULL, NULL);
   prelux_sys(SYS_close, h->socket);
 }
 
@@ -265,13 +271,35 @@ static void end_one(int fd, long *null)
   if (*null >= 0 && prelux_sys(SYS_dup3, *null, fd, O_CLOEXEC) >= 0) prelux_left(&l, "exit");
 }
 
-/* Those that were inherited are among the numbers that shells give. */
-enum { INHERITED_FDS = 64 };
+static int number_of(const char *name)
+{
+  uint64_t v = 0;
+  const char *end = take_number(name, &v);
+  return end > name && !*end && v <= INT_MAX ? (int)v : -1;
+}
+
+/* Those that were inherited may have any number; without /proc those that shells give are looked at. */
+static void end_inherited(long *null)
+{
+  enum { FROM_SHELLS = 64, BYTES = 2048 };
+  char buf[BYTES] __attribute__((aligned(8)));
+  long n, dir = prelux_sys(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  for (int fd = 0; dir < 0 && fd < FROM_SHELLS; fd++) end_one(fd, null);
+  if (dir < 0) return;
+  while ((n = prelux_sys(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
+    const struct dirent64 *d;
+    for (long at = 0; at < n; at += d->d_reclen) {
+      d = (const struct dirent64 *)(buf + at);
+      end_one(number_of(d->d_name), null);
+    }
+  }
+  prelux_sys(SYS_close, dir);
+}
 
 void prelux_writers_end(void)
 {
   if (prelux_idle() || prelux_in_shared_child() || !prelux_writers()) return;
   long null = -1;
-  for (int fd = 0; inherited() && fd < INHERITED_FDS; fd++) end_one(fd, &null);
+  if (inherited()) end_inherited(&null);
   for (int fd = 0; (fd = prelux_fd_next_writer(fd)) >= 0; fd++) end_one(fd, &null);
 }
