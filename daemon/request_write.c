@@ -41,11 +41,9 @@ static int close_it(struct write_job *j, struct prelux_answer *a, struct prelux_
   if (err == -EAGAIN)
     prelux_answer_begin(a, err);
   else if (err == 0)
-  {
     prelux_answer_begin(a, 0);
-    if (m->rules.async)
-      prelux_sender_kick(j->d, store);
-  }
+  if (err != -EAGAIN && m->rules.async) /* what cannot be made safe here is sent all the same */
+    prelux_sender_kick(j->d, store);
   return err == -EAGAIN ? 0 : err;
 }
 

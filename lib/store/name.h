@@ -31,7 +31,8 @@ void prelux_claim_drop(struct prelux_claim *c);
 bool prelux_dirty_on_remote(const struct prelux_dirty *d);
 /* The claimed file loses its name, and is never sent: descriptors of it stay good. claim->dirty[i] is NULL then. */
 int prelux_claim_unlink(struct prelux_claim *c, int i, struct prelux_problem *why);
-/* In the journal alone: the file is kept and never sent unasked, should the daemon die before it is unlinked; and back again. */
+/* In the journal alone, before the remote is asked to rename the other one onto this: the file at path[i] is kept and never sent unasked, should the
+ * daemon die before it is unlinked, and that of the other path is known to be on its way (prelux_dirty_decide); and back again. */
 int prelux_claim_shelve(struct prelux_claim *c, int i, struct prelux_problem *why);
 void prelux_claim_unshelve(struct prelux_claim *c, int i);
 /* The claimed file c->dirty[0] gets the name c->path[1]; base: the version that the remote has of it under that name now, "": none. over: it

@@ -87,6 +87,8 @@ static int begin(const struct opening *o, struct prelux_dirty *d, int fd, int (*
     free(d);
     return rc;
   }
+  if (d->clean.ino)
+    prelux_stage_tick(&d->taken);
   pthread_mutex_lock(&o->g->lock);
   d->busy = true;
   prelux_dirty_put(o->g, d);
@@ -249,37 +251,52 @@ static int begin_from_remote(const struct opening *o)
   return rc;
 }
 
-/* A descriptor for the program, of d, which is the caller's. */
-static int open_dirty(const struct opening *o, struct prelux_dirty *d, struct prelux_attr *ret, int *ret_fd)
+/* The row says that somebody may write; fd has the file open. Whatever fails behind that, nobody writes: the next poll settles it. */
+static int begin_to_write(const struct opening *o, struct prelux_dirty *d, int fd)
 {
-  struct stat st;
-  int rc = prelux_stage_resolve(o->g, d);
-  if (rc < 0)
-    return prelux_problem(o->why, -rc, "journal of %s: %s", o->g->store->dir, strerror(-rc));
-  if (d->row.state == PRELUX_PENDING_READY || ((o->flags & O_TRUNC) && !(d->row.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_NEW))))
+  struct prelux_stage *g = o->g;
+  bool cuts = (o->flags & O_TRUNC) && !(d->row.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_NEW));
+  if (d->row.state == PRELUX_PENDING_READY || cuts)
   {
     struct prelux_pending next = d->row;
     next.state = PRELUX_PENDING_WRITING;
     next.flags &= ~(uint32_t)PRELUX_PENDING_SAFE;
-    if ((o->flags & O_TRUNC) && !(next.flags & PRELUX_PENDING_NEW))
-      next.flags |= PRELUX_PENDING_OVER;
-    rc = prelux_stage_journal(o->g, PRELUX_EDIT_SET, &next);
-    if (rc == 0)
-      prelux_dirty_becomes(o->g, d, &next);
+    next.flags |= cuts ? PRELUX_PENDING_OVER : 0;
+    int rc = prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
+    if (rc < 0)
+      return rc;
+    prelux_dirty_becomes(g, d, &next);
   }
-  int fd = rc < 0 ? rc : prelux_stage_reopen(o->g, d->row.ino, o->flags & FLAGS);
-  if (fd < 0 || prelux_os.fstat(fd, &st) < 0)
+  pthread_mutex_lock(&g->lock);
+  if (d->queued)
+    prelux_order_remove(g->order, d->row.id);
+  d->queued = false;
+  pthread_mutex_unlock(&g->lock);
+  if (!(o->flags & O_TRUNC) || ((o->flags & O_ACCMODE) != O_RDONLY && prelux_os.ftruncate(fd, 0) == 0))
+    return 0;
+  int cut = (o->flags & O_ACCMODE) == O_RDONLY ? prelux_stage_reopen(g, d->row.ino, O_WRONLY | O_TRUNC) : -errno;
+  if (cut >= 0)
+    prelux_os.close(cut);
+  return cut < 0 ? cut : 0;
+}
+
+/* A descriptor for the program, of d, which is the caller's. Where none can be had nothing is changed. */
+static int open_dirty(const struct opening *o, struct prelux_dirty *d, struct prelux_attr *ret, int *ret_fd)
+{
+  struct stat st;
+  int fd = prelux_stage_reopen(o->g, d->row.ino, o->flags & FLAGS & ~O_TRUNC), rc = fd < 0 ? fd : prelux_stage_resolve(o->g, d);
+  if (rc == 0)
+    rc = begin_to_write(o, d, fd);
+  if (rc == 0 && prelux_os.fstat(fd, &st) < 0)
+    rc = -errno;
+  if (rc < 0)
   {
-    rc = fd < 0 ? fd : -errno;
     if (fd >= 0)
       prelux_os.close(fd);
     return prelux_problem(o->why, -rc, "staging file of %.200s: %s", o->object ? o->object : "O_TMPFILE", strerror(-rc));
   }
   pthread_mutex_lock(&o->g->lock);
   d->rules = *o->rules;
-  if (d->queued)
-    prelux_order_remove(o->g->order, d->row.id);
-  d->queued = false;
   prelux_live_attr(d, o->v, ret);
   pthread_mutex_unlock(&o->g->lock);
   ret->size = (uint64_t)st.st_size;
@@ -310,6 +327,11 @@ static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
   int rc;
   if ((*ret = prelux_dirty_take(o->g, o->v->tree, o->object)))
   {
+    if ((*ret)->row.to && prelux_dirty_decide(o->g, *ret, NULL) == 0 && strcmp((*ret)->row.path, o->object) != 0)
+    {
+      prelux_dirty_give(o->g, *ret);
+      return -EAGAIN;
+    }
     if ((o->flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL))
       return send_safe(o, *ret) ? 0 : -EAGAIN;
     prelux_dirty_give(o->g, *ret);

@@ -147,6 +147,9 @@ void prelux_live_named(struct prelux_stage *g, struct prelux_dirty *d, char *pat
 const char *prelux_dirty_name(const struct prelux_dirty *d); /* its path, or words for messages */
 /* Nobody wants d's bytes any more: row, staging name and slots go, who has it open keeps it. d is the caller's, and gone on success. */
 int prelux_stage_discard(struct prelux_stage *g, struct prelux_dirty *d);
+/* d, the caller's, was being renamed to d->row.to on the remote when a daemon died: a look says whether that was done, and d has the name it has
+ * there. -ESTALE: that path was written anew since; or the remote's error: not known yet, all is as before. (stage_names.c) */
+int prelux_dirty_decide(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why);
 void prelux_stage_name(uint64_t ino, char ret[24]);
 int prelux_stage_tree(struct prelux_stage *g, struct prelux_tree *t); /* its owed_id is set: a number in the journal is made for it */
 int prelux_stage_journal(struct prelux_stage *g, enum prelux_edit_kind kind, struct prelux_pending *row); /* one change */

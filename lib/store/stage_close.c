@@ -204,9 +204,21 @@ static uint64_t *being_written(struct prelux_stage *g, size_t *ret_n)
   return list;
 }
 
+/* What is to be sent and stands in no queue, for want of memory when it became so. */
+static void queue_forgotten(struct prelux_stage *g)
+{
+  pthread_mutex_lock(&g->lock);
+  for (size_t i = 0; i < g->slots && g->count; i++)
+    for (struct prelux_dirty *d = g->by_ino[i]; d; d = d->by_ino)
+      if (d->row.state == PRELUX_PENDING_READY && !d->queued && !d->busy)
+        d->queued = prelux_order_add(g->order, d->row.id, d->row.path, NULL) == 0;
+  pthread_mutex_unlock(&g->lock);
+}
+
 void prelux_stage_poll(struct prelux_stage *g)
 {
   size_t n;
+  queue_forgotten(g);
   uint64_t *list = being_written(g, &n);
   for (size_t i = 0; i < n; i++)
     settle_quietly(g, list[i]);

@@ -7,6 +7,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/store/attrs.h"
 #include "lib/store/name.h"
 
 /* ---- claims ---- */
@@ -37,9 +38,23 @@ static bool still(const struct prelux_claim *c)
   return same;
 }
 
+/* A rename that a daemon before has begun is decided first, if the remote tells. */
+static void decide_at(const struct prelux_view *v, const char *path)
+{
+  struct prelux_stage *g = v->tree->store->stage;
+  struct prelux_dirty *d = prelux_dirty_take(g, v->tree, path);
+  if (d && d->row.to)
+    prelux_dirty_decide(g, d, NULL);
+  if (d)
+    prelux_dirty_give(g, d);
+}
+
 void prelux_claim_take(struct prelux_claim *c, const struct prelux_view *v, const char *path, const char *second)
 {
   struct prelux_stage *g = v->tree->store->stage;
+  decide_at(v, path);
+  if (second)
+    decide_at(v, second);
   *c = (struct prelux_claim){.v = v, .path = {path, second}};
   int first = second && strcmp(second, path) < 0, n = second ? 2 : 1;
   for (;;)
@@ -57,20 +72,32 @@ void prelux_claim_take(struct prelux_claim *c, const struct prelux_view *v, cons
 int prelux_claim_shelve(struct prelux_claim *c, int i, struct prelux_problem *why)
 {
   static char cause[] = "was being replaced by a rename when the daemon died";
-  if (!c->dirty[i])
-    return 0;
-  struct prelux_pending row = c->dirty[i]->row;
-  row.state = PRELUX_PENDING_RECOVERED;
-  row.cause = cause;
-  int rc = prelux_stage_journal(c->v->tree->store->stage, PRELUX_EDIT_SET, &row);
+  struct prelux_pending rows[2];
+  struct prelux_edit edits[2] = {{.kind = PRELUX_EDIT_SET, .row = &rows[0]}, {.kind = PRELUX_EDIT_SET, .row = &rows[1]}};
+  size_t n = 0;
+  if (c->dirty[i])
+  {
+    rows[n] = c->dirty[i]->row;
+    rows[n].state = PRELUX_PENDING_RECOVERED;
+    rows[n++].cause = cause;
+  }
+  if (c->dirty[!i])
+  {
+    rows[n] = c->dirty[!i]->row;
+    rows[n++].to = (char *)c->path[i];
+  }
+  int rc = n ? prelux_journal_change(c->v->tree->store->stage->journal, edits, n) : 0;
   return rc < 0 ? prelux_problem(why, -rc, "journal of %s: %s", c->v->tree->store->dir, strerror(-rc)) : 0;
 }
 
 void prelux_claim_unshelve(struct prelux_claim *c, int i)
 {
-  int rc = c->dirty[i] ? prelux_stage_journal(c->v->tree->store->stage, PRELUX_EDIT_SET, &c->dirty[i]->row) : 0;
-  if (rc < 0)
-    prelux_warn("journal of %s: %s", c->v->tree->store->dir, strerror(-rc));
+  for (int k = 0; k < 2; k++)
+  {
+    int rc = c->dirty[k] ? prelux_stage_journal(c->v->tree->store->stage, PRELUX_EDIT_SET, &c->dirty[k]->row) : 0;
+    if (rc < 0)
+      prelux_warn("journal of %s: %s", c->v->tree->store->dir, strerror(-rc));
+  }
 }
 
 void prelux_claim_drop(struct prelux_claim *c)
@@ -148,7 +175,7 @@ static void row_moves(struct prelux_stage *g, struct prelux_dirty *d, const stru
 static int move_row(struct prelux_stage *g, struct prelux_dirty *d, const char *to, const char *base, bool over, bool sure,
                     struct prelux_dirty *gone, struct prelux_problem *why)
 {
-  char *old = sure ? d->row.sent : NULL;
+  char *old = sure ? d->row.sent : NULL, *meant = d->row.to;
   struct prelux_pending next = d->row;
   struct prelux_edit edits[2] = {{.kind = PRELUX_EDIT_SET, .row = &next}, {.kind = PRELUX_EDIT_DROP, .row = gone ? &gone->row : NULL}};
   next.path = strdup(to);
@@ -158,6 +185,7 @@ static int move_row(struct prelux_stage *g, struct prelux_dirty *d, const char *
   next.flags &= ~(uint32_t)((over || base[0] ? PRELUX_PENDING_NEW : 0) | (sure ? PRELUX_PENDING_UNSURE : 0));
   next.flags |= over ? PRELUX_PENDING_OVER : 0;
   next.sent = sure ? NULL : next.sent;
+  next.to = NULL;
   next.tries = 0;
   next.next_ns = 0;
   int rc = prelux_journal_change(g->journal, edits, gone ? 2 : 1);
@@ -168,6 +196,7 @@ static int move_row(struct prelux_stage *g, struct prelux_dirty *d, const char *
   }
   row_moves(g, d, &next, gone);
   free(old);
+  free(meant);
   return 0;
 }
 
@@ -183,6 +212,77 @@ int prelux_claim_rename(struct prelux_claim *c, const char *base, bool over, str
   c->dirty[1] = c->dirty[0]; /* it stands for the other path now */
   c->dirty[0] = NULL;
   return 0;
+}
+
+/* ---- a rename cut off ---- */
+
+/* The remote has renamed it, and has `now` there. The caller leads the flight of d->row.to. */
+static int follow(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *now, struct prelux_problem *why)
+{
+  struct prelux_tree *t = d->tree;
+  char *from = strdup(d->row.path), *to = strdup(d->row.to);
+  int rc = from && to ? 0 : prelux_problem(why, ENOMEM, "no memory");
+  if (rc == 0)
+  {
+    const struct prelux_setattr owner = prelux_attrs_owner(t, from);
+    prelux_number_set(t, to, d->shown, now);
+    if (owner.which)
+      prelux_attrs_set(t, to, NULL, &owner);
+    else
+      prelux_attrs_drop(t, to);
+    prelux_attrs_drop(t, from);
+    rc = move_row(g, d, to, now->version, false, true, NULL, why);
+    prelux_cache_drop(t, to);
+    prelux_name_touch(t, to);
+    prelux_name_gone(t, from);
+  }
+  free(from);
+  free(to);
+  return rc;
+}
+
+/* It was not renamed. */
+static int stay(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why)
+{
+  struct prelux_pending next = d->row;
+  char *meant = d->row.to;
+  next.to = NULL;
+  int rc = prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
+  if (rc < 0)
+    return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
+  prelux_dirty_becomes(g, d, &next);
+  free(meant);
+  return 0;
+}
+
+int prelux_dirty_decide(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why)
+{
+  struct prelux_backend *b = d->tree->backend;
+  const struct prelux_view v = {.tree = d->tree, .backend = b};
+  struct prelux_object old = {0}, now = {0};
+  struct prelux_flight flight;
+  int ignored, rc = b->ops->stat(b, d->row.path, &old, why);
+  if (rc == 0)
+    return stay(g, d, why);
+  if (rc != -ENOENT && rc != -ENOTDIR)
+    return rc;
+  rc = b->ops->stat(b, d->row.to, &now, why);
+  if (rc == -ENOENT || rc == -ENOTDIR || (rc == 0 && now.type != PRELUX_FILE))
+    return stay(g, d, why);
+  if (rc < 0)
+    return rc;
+  char *to = strdup(d->row.to); /* the flight's */
+  if (!to)
+    return prelux_problem(why, ENOMEM, "no memory");
+  while (!prelux_flight_begin(&flight, &v, PRELUX_FLIGHT_FILL, to, &ignored, NULL))
+    ;
+  if (prelux_stage_has(d->tree, to, strlen(to)))
+    rc = prelux_problem(why, ESTALE, "%.200s was renamed to %.200s, which was written anew since", d->row.path, to);
+  else
+    rc = follow(g, d, &now, why);
+  prelux_flight_end(g->store, &flight, -EAGAIN, NULL);
+  free(to);
+  return rc;
 }
 
 /* ---- below a folder ---- */

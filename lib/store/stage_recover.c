@@ -71,11 +71,12 @@ static struct prelux_dirty *dirty_of(struct prelux_tree *t, const struct prelux_
   d->tree = t;
   d->row = *row;
   d->row.path = row->path ? strdup(row->path) : NULL;
-  d->row.to = NULL;
+  d->row.to = row->to ? strdup(row->to) : NULL;
   d->row.upload = row->upload ? strdup(row->upload) : NULL;
   d->row.cause = row->cause ? strdup(row->cause) : NULL;
   d->row.sent = row->sent ? strdup(row->sent) : NULL;
-  if ((row->path && !d->row.path) || (row->upload && !d->row.upload) || (row->cause && !d->row.cause) || (row->sent && !d->row.sent))
+  if ((row->path && !d->row.path) || (row->upload && !d->row.upload) || (row->cause && !d->row.cause) || (row->sent && !d->row.sent) ||
+      (row->to && !d->row.to))
   {
     prelux_pending_release(&d->row);
     free(d);

@@ -291,7 +291,9 @@ int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct pre
   int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY);
   if (d->resumed)
     sweep(g, d);
-  int rc = fd < 0 ? prelux_problem(&mine, -fd, "staging file of %.200s: %s", d->row.path, strerror(-fd)) : put(g, d, fd, &obj, &unsure, &mine);
+  int rc = d->row.to ? prelux_dirty_decide(g, d, &mine) : 0;
+  if (rc == 0)
+    rc = fd < 0 ? prelux_problem(&mine, -fd, "staging file of %.200s: %s", d->row.path, strerror(-fd)) : put(g, d, fd, &obj, &unsure, &mine);
   prelux_stage_heard(d->tree, rc);
   if (fd >= 0 && (rc == -ESTALE || rc == -EEXIST) && prelux_stage_keep(g, d, fd, rc, &mine) == 1)
   {

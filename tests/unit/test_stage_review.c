@@ -1,5 +1,7 @@
 /* Staging: what a hostile review found. Each lost acknowledged bytes once. */
 #include "include/prelux/listing.h"
+#include <time.h>
+
 #include "lib/store/name.h"
 #include "tests/unit/stage_rig.h"
 
@@ -203,6 +205,192 @@ static void test_a_file_that_settles_behind_a_listing(void **state)
   assert_string_equal(list_root(), "f g old ");
 }
 
+static struct prelux_os real;
+static int refused_opens;
+
+static int openat_refused(int dirfd, const char *name, int flags, ...)
+{
+  if (dirfd == rig.g->fd && name[0] != '.' && (flags & O_ACCMODE) != O_RDONLY && refused_opens-- > 0)
+  {
+    errno = EMFILE;
+    return -1;
+  }
+  return real.openat(dirfd, name, flags, 0600);
+}
+
+/* No descriptor is free for who opens what waits: all is as before, and it is sent as it was. */
+static void test_an_open_that_gets_no_descriptor(void **state)
+{
+  (void)state;
+  write_async("f", 0, "acknowledged");
+  real = prelux_os;
+  prelux_os.openat = openat_refused;
+  for (int i = 0; i < 2; i++)
+  {
+    refused_opens = 1;
+    assert_int_equal(wopen("f", O_WRONLY | (i ? O_TRUNC : O_APPEND)), -EMFILE);
+    struct prelux_dirty *d = prelux_dirty_take(rig.g, rig.t, "f");
+    assert_true(d->row.state == PRELUX_PENDING_READY && d->queued);
+    prelux_dirty_give(rig.g, d);
+  }
+  prelux_os = real;
+  send_all();
+  assert_string_equal(remote_text("f"), "acknowledged");
+}
+
+static void test_cut_by_who_reads(void **state)
+{
+  (void)state;
+  write_async("f", 0, "acknowledged");
+  send_all();
+  int fd = wopen("f", O_RDONLY | O_TRUNC);
+  assert_true(fd >= 0);
+  assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+  assert_int_equal(wclose(fd), 0);
+  send_all();
+  assert_string_equal(remote_text("f"), "");
+}
+
+/* Kernels before 6.13 stamp files with the coarse clock, and this is what the file that is written has of it. */
+static struct timespec stamped;
+
+static int coarse_fstat(int fd, struct stat *st)
+{
+  char link[64], path[600];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t n = readlink(link, path, sizeof path - 1);
+  path[n < 0 ? 0 : n] = 0;
+  int rc = real.fstat(fd, st);
+  if (strstr(path, "/.prelux/staging/"))
+    st->st_mtim = st->st_ctim = stamped;
+  return rc;
+}
+
+/* The clean file is taken out of the tree, and was fetched just now, of a remote that does not say when it was written. */
+static int coarse_renameat(int from, const char *old, int to, const char *new)
+{
+  clock_gettime(CLOCK_REALTIME_COARSE, &stamped);
+  return real.renameat(from, old, to, new);
+}
+
+/* Fetched, opened and written within one tick of the clock that stamps files: written all the same. */
+static void test_a_write_within_the_tick(void **state)
+{
+  (void)state;
+  real = prelux_os;
+  prelux_os.fstat = coarse_fstat;
+  prelux_os.renameat = coarse_renameat;
+  for (int i = 0; i < 10; i++)
+  {
+    char name[16];
+    snprintf(name, sizeof name, "f%d", i);
+    put_text(name, "aaaa");
+    int fd = wopen(name, O_RDWR);
+    clock_gettime(CLOCK_REALTIME_COARSE, &stamped);
+    assert_int_equal(pwrite(fd, "b", 1, 0), 1);
+    assert_int_equal(wclose(fd), 0);
+    assert_string_equal(remote_text(name), "baaa");
+  }
+  prelux_os = real;
+}
+
+static void test_what_stands_in_no_queue(void **state)
+{
+  (void)state;
+  write_async("f", 0, "acknowledged");
+  struct prelux_dirty *d = prelux_dirty_take(rig.g, rig.t, "f");
+  assert_true(prelux_order_remove(rig.g->order, d->row.id)); /* as after want of memory */
+  d->queued = false;
+  prelux_dirty_give(rig.g, d);
+  send_all();
+  assert_null(remote_text("f"));
+  prelux_stage_poll(rig.g);
+  send_all();
+  assert_string_equal(remote_text("f"), "acknowledged");
+}
+
+/* tmp is on the remote, and was written on here; its rename to t began. done: on the remote it is done. */
+static void begin_rename(bool done)
+{
+  struct prelux_claim c;
+  struct prelux_object now = {0};
+  write_async("tmp", 0, "one");
+  send_all();
+  write_async("tmp", O_APPEND, " two");
+  prelux_claim_take(&c, &rig.v, "tmp", "t");
+  assert_int_equal(prelux_claim_shelve(&c, 1, &rig.why), 0); /* as move_file() does */
+  if (done)
+    assert_int_equal(faulty.real->ops->write->rename(faulty.real, "tmp", "t", 0, &now, &rig.why), 0);
+  prelux_claim_drop(&c);
+  rig_close();
+  assert_int_equal(rig_open(), 0);
+}
+
+static void test_a_rename_cut_off(void **state)
+{
+  (void)state;
+  begin_rename(true);
+  send_all();
+  assert_null(remote_text("tmp"));
+  assert_string_equal(remote_text("t"), "one two");
+  assert_string_equal(read_text("t"), "one two");
+  assert_int_equal(wopen("tmp", O_WRONLY), -ENOENT);
+}
+
+static void test_a_rename_cut_off_before_it_was_done(void **state)
+{
+  (void)state;
+  begin_rename(false);
+  write_async("tmp", O_APPEND, " three");
+  send_all();
+  assert_string_equal(remote_text("tmp"), "one two three");
+  assert_null(remote_text("t"));
+}
+
+/* Nobody can look at first; then the old name is opened, and made anew. */
+static void test_a_rename_cut_off_and_a_remote_away(void **state)
+{
+  (void)state;
+  begin_rename(true);
+  atomic_store(&faulty.deaf, true);
+  send_all();
+  struct prelux_dirty *d = prelux_dirty_take(rig.g, rig.t, "tmp");
+  assert_true(d->row.state == PRELUX_PENDING_READY && d->row.to);
+  prelux_dirty_give(rig.g, d);
+  atomic_store(&faulty.deaf, false);
+  write_async("tmp", O_TRUNC, "anew");
+  prelux_store_hurry(rig.s);
+  send_all();
+  assert_string_equal(remote_text("t"), "one two");
+  assert_string_equal(remote_text("tmp"), "anew");
+}
+
+/* The new name was written before anybody had looked: what was to come there is kept for a person. */
+static void test_a_rename_cut_off_and_a_target_written_anew(void **state)
+{
+  (void)state;
+  begin_rename(true);
+  write_async("t", O_TRUNC, "newer");
+  send_all();
+  prelux_store_hurry(rig.s);
+  send_all();
+  assert_string_equal(remote_text("t"), "newer");
+  assert_int_equal(rig.g->count, 1);
+  assert_int_equal(rig.g->refused, 1);
+}
+
+/* The program asks the next daemon for the same rename. */
+static void test_a_rename_cut_off_and_asked_again(void **state)
+{
+  (void)state;
+  begin_rename(true);
+  int rc = prelux_store_rename(&rig.v, &rig.rules, "tmp", "t", 0, &rig.why);
+  assert_true(rc == 0 || rc == -ENOENT); /* which the library takes for the first one's success */
+  send_all();
+  assert_null(remote_text("tmp"));
+  assert_string_equal(remote_text("t"), "one two");
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -211,6 +399,15 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_a_number_that_was_given_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_rename_onto_what_waits_cut_off, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_rename_onto_what_waits_that_fails, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_an_open_that_gets_no_descriptor, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_cut_by_who_reads, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_write_within_the_tick, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_what_stands_in_no_queue, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_rename_cut_off, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_rename_cut_off_before_it_was_done, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_rename_cut_off_and_a_remote_away, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_rename_cut_off_and_a_target_written_anew, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_rename_cut_off_and_asked_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_file_that_settles_during_a_listing, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_file_that_settles_behind_a_listing, set_up, tear_down),
   };
