@@ -62,6 +62,14 @@ bool prelux_stage_has(const struct prelux_tree *t, const char *object, size_t le
   return there;
 }
 
+/* Files that are open count as they were when they were opened or sent last. */
+static void count_bytes(struct prelux_stage *g, struct prelux_dirty *d, bool there)
+{
+  uint64_t bytes = there && d->row.state != PRELUX_PENDING_WRITING ? d->row.size : 0;
+  g->waiting = g->waiting - d->counted + bytes;
+  d->counted = bytes;
+}
+
 void prelux_dirty_put(struct prelux_stage *g, struct prelux_dirty *d)
 {
   size_t slot = ino_slot(g, d->row.ino);
@@ -73,6 +81,7 @@ void prelux_dirty_put(struct prelux_stage *g, struct prelux_dirty *d)
   if (d->row.path && (d->row.state == PRELUX_PENDING_WRITING || d->row.state == PRELUX_PENDING_READY))
     prelux_dirty_unhide(g, d);
   g->count++;
+  count_bytes(g, d, true);
 }
 
 void prelux_dirty_unhide(struct prelux_stage *g, struct prelux_dirty *d)
@@ -118,6 +127,7 @@ void prelux_dirty_remove(struct prelux_stage *g, struct prelux_dirty *d)
     *at = d->by_id;
   prelux_dirty_hide(g, d);
   g->count--;
+  count_bytes(g, d, false);
   d->dead = true;
   d->busy = false;
   pthread_cond_broadcast(&g->changed);
@@ -188,6 +198,8 @@ void prelux_dirty_becomes(struct prelux_stage *g, struct prelux_dirty *d, const 
 {
   pthread_mutex_lock(&g->lock);
   d->row = *next;
+  if (!d->dead)
+    count_bytes(g, d, true);
   pthread_mutex_unlock(&g->lock);
 }
 

@@ -52,6 +52,7 @@ struct prelux_dirty {
   bool resumed;                    /* a daemon before had it, and may have left parts of it on the remote */
   bool dead;                       /* out of the tables: whoever waited must look again */
   unsigned waiters;
+  uint64_t counted;                /* bytes of it in stage.waiting */
   _Atomic uint64_t sent;           /* bytes of the upload under way */
 };
 
@@ -68,7 +69,7 @@ struct prelux_stage {
   size_t slots;
   _Atomic size_t count;
   uint64_t parts_above, part_size; /* PRELUX_PARTS_ABOVE, PRELUX_PART_SIZE; smaller in tests */
-  uint64_t room;              /* bytes that may wait to be sent */
+  uint64_t room, waiting;     /* bytes that may wait to be sent, and that do */
   int64_t room_wait_ns;       /* how long an open waits for some; PRELUX_STAGE_WAIT_NS */
   uint64_t swept;             /* the folder of the remote that was cleaned last, by hash */
   unsigned senders;           /* threads that send in the background */

@@ -5,17 +5,6 @@
 
 #include "lib/store/stage.h"
 
-/* stage.lock held. Files that are open count as they were when they were opened or sent last. */
-static uint64_t waiting_bytes(const struct prelux_stage *g)
-{
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < g->slots; i++)
-    for (const struct prelux_dirty *d = g->by_ino[i]; d; d = d->by_ino)
-      if (d->row.state != PRELUX_PENDING_WRITING)
-        bytes += d->row.size;
-  return bytes;
-}
-
 int prelux_stage_room(struct prelux_stage *g, struct prelux_problem *why)
 {
   struct timespec until;
@@ -25,7 +14,7 @@ int prelux_stage_room(struct prelux_stage *g, struct prelux_problem *why)
   if (g->count == 0)
     return 0;
   pthread_mutex_lock(&g->lock);
-  while ((bytes = waiting_bytes(g)) >= g->room && rc != ETIMEDOUT)
+  while ((bytes = g->waiting) >= g->room && rc != ETIMEDOUT)
   {
     until = (struct timespec){.tv_sec = end / 1000000000, .tv_nsec = end % 1000000000};
     rc = pthread_cond_timedwait(&g->changed, &g->lock, &until);
