@@ -16,6 +16,8 @@ static const int visible[] = {ENOENT, EACCES, ENOTDIR, EISDIR, ESTALE, EOPNOTSUP
 
 int prelux_report_errno(int err)
 {
+  if (err == -EKEYEXPIRED)
+    return -EACCES;
   for (size_t i = 0; i < sizeof visible / sizeof *visible; i++)
     if (err == -visible[i])
       return err;

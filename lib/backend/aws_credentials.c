@@ -174,6 +174,7 @@ struct prelux_aws_credentials
   pthread_mutex_t lock;
   pthread_cond_t changed;
   struct held *current;
+  bool had;         /* keys, at some time: those that end may come again */
   bool busy;        /* somebody asks the sources */
   int64_t retry_ms; /* monotonic: not before */
   struct prelux_problem failed;
@@ -319,6 +320,7 @@ static void renew(struct prelux_aws_credentials *c)
   {
     drop(c->current);
     c->current = h;
+    c->had = true;
   }
   c->failed = failed;
   c->retry_ms = h && (!set.expires_s || set.expires_s - (int64_t)time(NULL) > RENEW_S) ? 0 : now_ms() + RETRY_MS;
@@ -353,7 +355,7 @@ int prelux_aws_credentials_get(struct prelux_aws_credentials *c, struct prelux_a
       renew(c);
     else
     {
-      rc = -EACCES;
+      rc = c->had ? -EKEYEXPIRED : -EACCES;
       break;
     }
   }
@@ -365,9 +367,12 @@ int prelux_aws_credentials_get(struct prelux_aws_credentials *c, struct prelux_a
   else
   {
     if (c->failed.err && why)
+    {
       *why = c->failed;
+      why->err = -rc;
+    }
     else
-      prelux_problem(why, EACCES, "the keys have ended");
+      prelux_problem(why, -rc, "the keys have ended");
   }
   pthread_mutex_unlock(&c->lock);
   return rc;

@@ -40,7 +40,7 @@ const char *prelux_aws_credentials_region(const struct prelux_aws_credentials *c
 /* As environment (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL) or profile say it. */
 const char *prelux_aws_credentials_endpoint(const struct prelux_aws_credentials *c);
 
-/* May ask a server. -EACCES: there are none, or their source failed. */
+/* May ask a server. -EACCES: there are none, or their source failed; -EKEYEXPIRED: those we had have ended, and it gives no others just now. */
 int prelux_aws_credentials_get(struct prelux_aws_credentials *c, struct prelux_aws_lease **ret,
                                struct prelux_problem *why);
 void prelux_aws_lease_drop(struct prelux_aws_lease *lease);

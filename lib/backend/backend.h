@@ -3,7 +3,7 @@
  * must return within its own time-outs. Paths are object paths below the backend's root: no slash at
  * either end, "" for the root, arbitrary bytes but NUL, never "." or ".." components.
  *
- * Errors (all ops): -ENOENT not there; -EACCES refused; -ENOTDIR / -EISDIR; -ESTALE the object is no longer
+ * Errors (all ops): -ENOENT not there; -EACCES refused; -EKEYEXPIRED what we show has ended, and nothing newer can be had just now; -ENOTDIR / -EISDIR; -ESTALE the object is no longer
  * of the expected version; -EOPNOTSUPP the server cannot carry this name or call; -EBUSY somebody is still writing it on the
  * remote, so that it has no version yet; -EIO anything else once
  * retries are used up; -EPROTO the server lied (wrong length, wrong range, not a listing). `why` (may be NULL)

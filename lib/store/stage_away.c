@@ -10,7 +10,7 @@
 
 static bool trouble(int rc)
 {
-  return rc == -EIO || rc == -ETIMEDOUT || rc == -PRELUX_EUNKNOWN;
+  return rc == -EIO || rc == -ETIMEDOUT || rc == -EKEYEXPIRED || rc == -PRELUX_EUNKNOWN;
 }
 
 void prelux_stage_heard(struct prelux_tree *t, int rc)

@@ -242,7 +242,7 @@ static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, boo
   for (uint32_t i = 0; i < next.tries && wait < PRELUX_SEND_RETRY_MAX_NS; i++)
     wait *= 2;
   next.tries++;
-  next.err = -err;
+  next.err = err == -EKEYEXPIRED ? EACCES : -err; /* as programs see it */
   next.cause = strdup(why ? why->text : "");
   next.next_ns = prelux_store_wall() + (wait < PRELUX_SEND_RETRY_MAX_NS ? wait : PRELUX_SEND_RETRY_MAX_NS);
   next.flags |= unsure ? PRELUX_PENDING_UNSURE : 0;

@@ -297,7 +297,7 @@ def test_keys_that_have_expired(tmp_path, tool):
 def test_keys_that_end_for_good(s3, able):
     s3.fail("PUT", status=403, code="ExpiredToken", times=None)
     asked = s3.asked("PUT")
-    bad(able.put("f", b"x"), E.EACCES)
+    bad(able.put("f", b"x"), E.EKEYEXPIRED)
     assert s3.asked("PUT") == asked + 1
 
 
