@@ -29,9 +29,10 @@ def lake(request, prelux):
 
 
 def kept(lake):
-    """Bytes of all files that were written: on the remote, or kept here with a row of `pending`."""
+    """Bytes of all files that were written: on the remote, or kept here with a row of `pending` that is not one of a file in use."""
     found = [path.read_bytes() for path in lake.remote.rglob("*") if path.is_file()]
     for row in lake.cli("pending", "list", "--json")["files"]:
+        assert row["state"] != "open", row
         out = lake.tmp / f"export-{row['id']}"
         if not out.exists():
             lake.cli("pending", "export", row["id"], out, check=False)

@@ -179,7 +179,8 @@ def test_inotify_instances_used_up_by_others(lake):
     settled(lake)
     assert (lake.remote / "f").read_text() == "text\n"
     lake.run(f"timeout -s KILL 0.5 bash -c 'exec > {LOCAL}/killed; echo some; exec sleep 9'; true")
-    wait_for(lambda: (lake.remote / "killed").exists() or lake.cli("pending", "list", "--json")["count"], 60, "the killed one's file")
+    wait_for(lambda: (lake.remote / "killed").exists() or not lake.run(["cat", f"{LOCAL}/killed"], check=False).stdout, 60, "the killed one's file")
+    assert "some\n" in [path.read_text() for path in (*lake.remote.glob("killed"), *lake.cache.glob(".prelux/recovered/*"), *lake.cache.glob(".prelux/staging/*"))]
     hog.communicate("go\n", timeout=30)
 
 

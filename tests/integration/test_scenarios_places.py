@@ -89,6 +89,27 @@ def test_everything_on_overlayfs(lake, script, write):
     assert left(lake.tmp / "out") == LEFT
 
 
+@pytest.mark.parametrize("write", ["sync", "async"])
+def test_a_cache_of_64_mib(lake, write):
+    """A container's /dev/shm: what does not fit is ENOSPC for who writes it, what fits is sent, and nothing short is under the big one's name."""
+    small = lake.tmp / "small"
+    lake.config({"version": 1, "cache": {"dir": f"{small}/cache", "max_size": "1GiB", "min_free": "0%"},
+                 "backends": {"src": {"type": "file", "root": str(lake.source)}},
+                 "mappings": [{"local": LAKE, "remote": "src:/", "write": write}]})
+    done = in_namespace(["-m"], f"""
+        mkdir -p {small}; mount -t tmpfs -o size=64m none {small} || {{ echo SKIP tmpfs; exit 0; }}
+        export PRELUX_RUNTIME_DIR={lake.runtime}
+        {run_of(lake, f"head -c 20000000 /dev/zero > {LAKE}/fits && echo fits")}
+        {run_of(lake, f"head -c 100000000 /dev/zero > {LAKE}/big || echo told")}
+        {run_of(lake, f"rm -f {LAKE}/big; echo small > {LAKE}/small && cat {LAKE}/small")}
+        {run_of(lake, f"head -c 30000000 /dev/zero > {LAKE}/again && echo again")}
+        {lake.exe} --config {lake.config_path} flush --timeout 30
+        kill $(cat {lake.runtime}/pid)""", lake.env)
+    assert done.stdout.splitlines() == ["fits", "told", "small", "again"], done.stdout + done.stderr
+    assert "No space left on device" in done.stderr
+    assert {path.name: path.stat().st_size for path in lake.source.iterdir()} == {"fits": 20_000_000, "small": 6, "again": 30_000_000}
+
+
 HIDE_HOME = FAKE_STATFS.replace('st->f_type = strtol(getenv("FAKE_TYPE"), NULL, 16);', 'if (below(fd)) st->f_type = 0x6969;').replace(
     "int fstatfs(int", """#include <stdio.h>
 #include <string.h>
