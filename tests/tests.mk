@@ -66,8 +66,10 @@ bench: all bench-programs  ## measure beside peers, which it installs; JSON to b
 	$(Q)$(PYTHON) -m tests.servers.versitygw --install
 	$(Q)$(PYTHON) tests/bench/bench.py --build $(BUILD) --json $(BUILD)/bench.json
 
-full: all tools  ## crowds at the promised sizes (1,000,000 names, 20,000,000 look-ups): some ten minutes, figures printed
+FULL_WRITING := $(addprefix tests/integration/test_write_,crash.py power.py outage.py full_disk.py two_nodes.py namespace.py memory.py)
+full: all tools  ## crowds at the promised sizes (1,000,000 names, 20,000,000 look-ups), writing tortured (1,000 kills, every power cut): an hour, figures printed
 	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -s -p no:cacheprovider tests/integration/test_crowds.py -k "very_many or lookups"
+	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -s -p no:cacheprovider $(FULL_WRITING)
 
 coverage: deps  ## line coverage of unit, posix and integration tests, by gcov
 	$(Q)PRELUX_BUILD=build-cov $(PYTHON) tests/run.py --coverage meta unit posix integration; status=$$?; \
