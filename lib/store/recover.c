@@ -207,6 +207,10 @@ void prelux_recover_epoch(struct prelux_store *s)
 void prelux_recover_closed(struct prelux_store *s)
 {
   prelux_evict_tick(s);
-  if ((!s->unsynced || end_epoch(s) == 0) && set_number(s, "clean", 1) == 0)
+  if (s->unsynced && end_epoch(s) < 0)
+    return;
+  if (s->stage)
+    prelux_stage_all_safe(s->stage);
+  if (set_number(s, "clean", 1) == 0)
     prelux_catalogue_durable(s->cat);
 }

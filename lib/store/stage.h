@@ -102,6 +102,8 @@ int prelux_stage_link(struct prelux_stage *g, const struct prelux_view *v, uint6
 int prelux_stage_sync(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why);
 /* Everything in the store's file system was put onto the medium by a syncfs that began at this time (CLOCK_REALTIME). */
 void prelux_stage_synced(struct prelux_stage *g, int64_t at_ns);
+/* And nobody changes a row any more: the store is about to be closed. */
+void prelux_stage_all_safe(struct prelux_stage *g);
 /* What a daemon before has left is from before the machine went down, without a warning perhaps (stage_power.c): once, before rows are used. */
 int prelux_stage_reboot(struct prelux_stage *g);
 /* What a program sees of an object that is here: 1 and *ret (size and mtime as they are now), 0: it is not. */

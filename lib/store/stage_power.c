@@ -3,7 +3,7 @@
  * A disk that has lost its power has of each file what was synced, and any part of the rest: a row without its bytes, a file of the right size
  * that is full of zeros, a name without a row. So after another boot
  *
- *   READY, SAFE                              its bytes were synced before the row was: sent
+ *   READY, SAFE                              its bytes were synced before the row was, or the daemon ended in order: sent
  *   READY, unchanged since the last syncfs   (every 30 s while there is something): sent
  *   READY, else                              kept as RECOVERED: nobody knows whether these are the bytes that were written
  *   WRITING, as it was when it was opened    nothing was written: the remote has it, row and file go
@@ -109,6 +109,20 @@ void prelux_stage_synced(struct prelux_stage *g, int64_t at_ns)
   snprintf(text, sizeof text, "%" PRId64, at_ns);
   if (prelux_journal_set_meta(g->journal, "safe_at", text) < 0)
     prelux_warn("journal of %s cannot be written", g->store->dir); /* after a cut a person is asked, no more */
+}
+
+static int note_safe(void *arg, const struct prelux_pending *row)
+{
+  struct prelux_pending next = *row;
+  next.flags |= PRELUX_PENDING_SAFE;
+  bool due = row->state == PRELUX_PENDING_READY && !(row->flags & PRELUX_PENDING_SAFE);
+  return due ? prelux_stage_journal(arg, PRELUX_EDIT_SET, &next) : 0;
+}
+
+void prelux_stage_all_safe(struct prelux_stage *g)
+{
+  if (prelux_journal_each(g->journal, note_safe, g) < 0)
+    prelux_warn("journal of %s cannot be written", g->store->dir);
 }
 
 /* ---- after a cut ---- */

@@ -297,6 +297,24 @@ static void test_an_epoch(void **state)
   assert_string_equal(rows(), "before:ready touched:recovered ");
 }
 
+/* The daemon ends in order, and with it, a moment later, the machine. */
+static void test_a_shutdown(void **state)
+{
+  (void)state;
+  rig.rules.async = true;
+  int fd = wopen("f", O_WRONLY | O_CREAT), open_ = wopen("open", O_WRONLY | O_CREAT);
+  say(fd, "text");
+  say(open_, "te");
+  assert_int_equal(wclose(fd), 0);
+  rig_close();
+  close(open_);
+  sql("UPDATE meta SET value='another' WHERE key='boot'");
+  assert_int_equal(rig_open(), 0);
+  assert_string_equal(rows(), "f:ready open:recovered ");
+  send_all();
+  assert_string_equal(remote_text("f"), "text");
+}
+
 static void test_opened_and_not_written(void **state)
 {
   (void)state;
@@ -385,6 +403,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_a_medium_that_fails, start, end),
       cmocka_unit_test_setup_teardown(test_what_nothing_has_made_safe, start, end),
       cmocka_unit_test_setup_teardown(test_an_epoch, start, end),
+      cmocka_unit_test_setup_teardown(test_a_shutdown, start, end),
       cmocka_unit_test_setup_teardown(test_opened_and_not_written, start, end),
       cmocka_unit_test_setup_teardown(test_safe_bytes_go_first, start, end),
       cmocka_unit_test_setup_teardown(test_taking_up_fails_in_the_middle, start, end),
