@@ -197,3 +197,34 @@ def test_cut_while_an_upload_reads(prelux, how):
         assert s3.versions[-1] == cut(data)
         assert all(version in (data, cut(data)) for version in s3.versions), [len(version) for version in s3.versions]
         assert prelux.run(["cat", f"{LOCAL}/f"], text=False).stdout == cut(data)
+
+
+APPENDS = """
+import os, sys, time
+small, big, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+holders = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) for path in (small, big)]
+for _ in range(64):
+    os.write(holders[1], bytes(1 << 20))
+took = {small: 0, big: 0}
+for number in range(count):
+    for path in took:
+        begin = time.monotonic()
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.write(fd, b"%07d\\n" % number)
+        os.close(fd)
+        took[path] += time.monotonic() - begin
+print(took[small], took[big])
+"""
+
+
+@pytest.mark.slow
+def test_what_an_append_costs(lake):
+    """Beside another writer: as much for a log of 64 MiB as for a short one, turn by turn, so ten thousand of them take linear time. (Where each
+    is the last writer it waits for what is sent just then.)"""
+    count = 10_000
+    small, big = map(float, lake.run(["python3", "-c", APPENDS, f"{LOCAL}/small", f"{LOCAL}/big", count], timeout=230).stdout.split())
+    print(f"{count} appends to a short log {small:.2f} s, to a long one {big:.2f} s")
+    assert big < 2.5 * small, (small, big)
+    settled(lake, 60)
+    lines = b"".join(b"%07d\n" % number for number in range(count))
+    assert (lake.remote / "small").read_bytes() == lines and (lake.remote / "big").read_bytes() == bytes(64 << 20) + lines
