@@ -97,11 +97,13 @@ def test_told_to_end(prelux, slow, grace):
 
 @pytest.mark.slow
 def test_killed_outright(prelux, slow):
-    remote, proxy = slow(0.6)
+    remote, proxy = slow(1.5)
     child = start(prelux)
-    left = missing(remote)
     os.kill(process_one(child), signal.SIGKILL)
     child.communicate(timeout=60)
+    wait_for(lambda: not prelux.daemons(), 20, "the end of the namespace's daemon")
+    left = missing(remote)
+    print(f"{len(left)} left")
     if proxy:
         assert left, "nothing waited"
         proxy.heal()
