@@ -446,11 +446,23 @@ int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, cons
   return g->count && look(g, t, object, ret) != 0;
 }
 
+/* The number may be another file's when it is opened: it was this one's if the table says so afterwards, too. */
 int prelux_stage_read(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *k, int *ret_fd)
 {
-  uint64_t ino = g->count ? look(g, t, object, k) : 0;
-  int fd = ino ? prelux_stage_reopen(g, ino, O_RDONLY) : -ENOENT;
-  if (fd >= 0)
-    *ret_fd = fd;
-  return fd < 0 ? fd : 0;
+  for (uint64_t ino = g->count ? look(g, t, object, k) : 0; ino;)
+  {
+    struct prelux_known was = *k;
+    int fd = prelux_stage_reopen(g, ino, O_RDONLY);
+    if (fd < 0)
+      return fd;
+    uint64_t now = look(g, t, object, k);
+    if (now == ino && k->ino == was.ino)
+    {
+      *ret_fd = fd;
+      return 0;
+    }
+    prelux_os.close(fd);
+    ino = now;
+  }
+  return -ENOENT;
 }

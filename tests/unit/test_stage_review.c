@@ -391,6 +391,32 @@ static void test_a_rename_cut_off_and_asked_again(void **state)
   assert_string_equal(remote_text("t"), "one two");
 }
 
+static int openat_late(int dirfd, const char *name, int flags, ...)
+{
+  if (dirfd == rig.g->fd && name[0] != '.' && flags == (O_RDONLY | O_NOFOLLOW | O_CLOEXEC))
+  {
+    prelux_os = real;
+    struct prelux_claim c;
+    prelux_claim_take(&c, &rig.v, "a", "b");
+    assert_int_equal(prelux_claim_rename(&c, "", true, &rig.why), 0);
+    prelux_claim_drop(&c);
+    write_async("a", 0, "new");
+  }
+  return real.openat(dirfd, name, flags, 0600);
+}
+
+/* Between the look at the table and the open, the number goes to another name: the reader gets the file that has the name. */
+static void test_a_reader_that_comes_late(void **state)
+{
+  (void)state;
+  write_async("a", 0, "old");
+  real = prelux_os;
+  prelux_os.openat = openat_late;
+  assert_string_equal(read_text("a"), "new");
+  assert_ptr_not_equal(prelux_os.openat, openat_late);
+  assert_string_equal(read_text("b"), "old");
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -408,6 +434,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_a_rename_cut_off_and_a_remote_away, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_rename_cut_off_and_a_target_written_anew, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_rename_cut_off_and_asked_again, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_reader_that_comes_late, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_file_that_settles_during_a_listing, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_file_that_settles_behind_a_listing, set_up, tear_down),
   };
