@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import harness
-from tests.integration.test_places import cat, in_namespace, odd_user, world  # noqa: F401  pylint: disable=unused-import
+from tests.integration.test_places import in_namespace, odd_user, world  # noqa: F401  pylint: disable=unused-import
 from tests.integration.test_places import FAKE_STATFS, LAKE
 
 # What a program does with a writable mapping; prints "done" and leaves new, log, map and d/moved.
