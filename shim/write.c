@@ -107,9 +107,10 @@ int prelux_hold(const struct prelux_route *r, const char *call, int flags, mode_
   int rc = judge(r, call, flags);
   if (rc < 0) return rc;
   rc = ask_to_write(r, call, flags, mode, &attr, NULL, &ret->socket);
+  if (rc < 0) return rc;
   ret->mapping = r->index;
   ret->ino = attr.cache_ino;
-  return rc;
+  return 0;
 }
 
 bool prelux_hold_again(int socket, uint32_t mapping, struct prelux_hold *ret)
