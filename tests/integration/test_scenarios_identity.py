@@ -2,6 +2,7 @@
 remote, while it is sent, and after it has been evicted and fetched again; also where the remote keeps neither times nor modes."""
 
 import os
+import signal
 import time
 
 import pytest
@@ -129,7 +130,8 @@ def test_tail_follows_a_name_over_a_replace(lake):
     out, said = lake.tmp / "out", lake.tmp / "said"
     lake.run(f"echo one > {LOCAL}/log")
     with open(out, "wb") as stdout, open(said, "wb") as stderr:
-        tail = lake.popen(["tail", "---disable-inotify", "-s", "0.1", "-n", "+1", "-F", f"{LOCAL}/log"], stdout=stdout, stderr=stderr)
+        tail = lake.popen(["tail", "---disable-inotify", "-s", "0.1", "-n", "+1", "-F", f"{LOCAL}/log"], stdout=stdout, stderr=stderr,
+                          start_new_session=True)
         want = "one\n"
         for text in ("two", "three", "four"):
             wait_for(lambda: out.read_text() == want, 30, want)
@@ -138,7 +140,7 @@ def test_tail_follows_a_name_over_a_replace(lake):
         wait_for(lambda: out.read_text() == want, 30, want)
         settled(lake)
         time.sleep(0.5)
-        tail.kill()
+        os.killpg(tail.pid, signal.SIGKILL)  # `prelux run` and what it runs
         tail.wait()
     assert out.read_text() == want and said.read_text().count("following new file") == 3
 

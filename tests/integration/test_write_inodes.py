@@ -207,12 +207,12 @@ def test_tail_follows_an_appended_file(lake):
     lake.run(f"echo first > {LOCAL}/log")
     out = lake.tmp / "seen"
     with open(out, "wb") as file:
-        tail = lake.popen(["tail", "-n", "+1", "-f", "-s", "0.05", f"{LOCAL}/log"], stdout=file)
+        tail = lake.popen(["tail", "-n", "+1", "-f", "-s", "0.05", f"{LOCAL}/log"], stdout=file, start_new_session=True)
         wait_for(lambda: out.read_text() == "first\n", 20, "the first line")
         for i in range(5):
             lake.run(f"echo {i} >> {LOCAL}/log")
         wait_for(lambda: out.read_text() == "first\n0\n1\n2\n3\n4\n", 20, "all lines, once each")
-        tail.kill()
+        os.killpg(tail.pid, signal.SIGKILL)  # `prelux run` and what it runs
         tail.wait()
 
 
