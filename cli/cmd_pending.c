@@ -61,7 +61,7 @@ int prelux_cmd_flush(struct prelux_cli *cli)
 static int list(struct prelux_cli *cli)
 {
   struct prelux_uploads u = {0};
-  struct prelux_print_table t = {.columns = 6, .right = 4};
+  struct prelux_print_table t = {.columns = 7, .right = 8};
   cJSON *o = NULL;
   const cJSON *f;
   int ret = take_paths(cli, 1, &u);
@@ -72,12 +72,12 @@ static int list(struct prelux_cli *cli)
     prelux_print_json_text(cli->answer);
   if (ret == 0 && !cli->json && cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(o, "files")) > 0)
   {
-    prelux_print_row(&t, "ID", "STATE", "SIZE", "SINCE", "PATH", "WHY");
+    prelux_print_row(&t, "ID", "STATE", "WHAT", "SIZE", "SINCE", "PATH", "WHY");
     cJSON_ArrayForEach(f, cJSON_GetObjectItemCaseSensitive(o, "files"))
     {
       char size[24], since[40];
-      char *path = prelux_print_name(prelux_json_str(f, "path", "")), *cause = prelux_print_name(prelux_json_str(f, "cause", ""));
-      prelux_print_row(&t, prelux_json_str(f, "id", "?"), prelux_json_str(f, "state", "?"),
+      char *path = prelux_cli_upload_path(f), *cause = prelux_print_name(prelux_json_str(f, "cause", ""));
+      prelux_print_row(&t, prelux_json_str(f, "id", "?"), prelux_json_str(f, "state", "?"), prelux_json_str(f, "intent", "upload"),
                        prelux_print_size(size, sizeof size, prelux_json_num(f, "size", 0)),
                        prelux_print_time(since, sizeof since, (int64_t)prelux_json_num(f, "since_ns", 0)), path && *path ? path : "-",
                        cause ? cause : "");
@@ -149,9 +149,12 @@ static int open_staged(struct prelux_cli *cli, const char *id)
   int fd = -1, ret = prelux_cli_ask_uploads(cli, &u, PRELUX_CTL_PENDING, 0, &o);
   cJSON_ArrayForEach(f, cJSON_GetObjectItemCaseSensitive(o, "files")) if (strcmp(prelux_json_str(f, "id", ""), id) == 0)
   {
-    fd = open(prelux_json_str(f, "file", ""), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-      prelux_cli_fail("%s: %s", prelux_json_str(f, "file", ""), strerror(errno));
+    const char *file = prelux_json_str(f, "file", "");
+    fd = *file ? open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+    if (!*file)
+      prelux_cli_fail("%s: a change of a name (%s) has no bytes", id, prelux_json_str(f, "intent", "?"));
+    else if (fd < 0)
+      prelux_cli_fail("%s: %s", file, strerror(errno));
     ret = PRELUX_EXIT_FAILED;
   }
   if (fd < 0 && ret == 0)

@@ -64,10 +64,10 @@ const struct prelux_cli_command prelux_cli_commands[] = {
      .options = {{"timeout", 0, "SECONDS", "wait so long at most"}}},
     {.name = "pending", .args = "list|retry|drop|export ...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_pending,
      .help = "show what was written and is not on the remote; try it again, drop it, copy it out",
-     .more = "list [PATH...]   files with their ID, state (open, waiting, sending, refused, recovered, away: of a remote\n"
-             "                 that no configuration in use has) and why\n"
+     .more = "list [PATH...]   files and changes of names with their ID, state (open, waiting, sending, refused, recovered, away:\n"
+             "                 of a remote that no configuration in use has), what is to be done, and why it is not\n"
              "retry ID         send it again, on the same condition: what the remote has now must be what its writer began from\n"
-             "drop ID          give its bytes up; the path shows the remote's object\n"
+             "drop ID          give its bytes, or the change, up; the path shows the remote's object\n"
              "export ID FILE   copy its bytes to a new FILE; it stays",
      .options = {{"overwrite", 0, NULL, "retry: whatever the remote has now"}}},
     {.name = "load", .args = "submit|progress|stop PATH", .json = true, .min_args = 2, .max_args = 2, .run = prelux_cmd_load,

@@ -138,6 +138,19 @@ int prelux_cli_wait_uploads(struct prelux_cli *cli, struct prelux_uploads *u, cJ
   return status;
 }
 
+char *prelux_cli_upload_path(const cJSON *f)
+{
+  char *path = prelux_print_name(prelux_json_str(f, "path", "")), *both = NULL;
+  char *to = prelux_print_name(prelux_json_str(f, "to", ""));
+  if (path && to && *to && asprintf(&both, "%s -> %s", path, to) >= 0)
+  {
+    free(path);
+    path = both;
+  }
+  free(to);
+  return path;
+}
+
 int prelux_cli_list_uploads(const cJSON *o)
 {
   const cJSON *f;
@@ -147,9 +160,10 @@ int prelux_cli_list_uploads(const cJSON *o)
     const char *state = prelux_json_str(f, "state", "?"), *cause = prelux_json_str(f, "cause", "");
     if (n == 0)
       fputs("prelux: not on the remote:\n", stderr);
-    char *path = prelux_print_name(prelux_json_str(f, "path", "?"));
+    char *path = prelux_cli_upload_path(f);
     if (n < LISTED_MAX)
-      fprintf(stderr, "  %s  %s  %s%s%s\n", prelux_json_str(f, "id", "?"), state, path ? path : "?", *cause ? ": " : "", cause);
+      fprintf(stderr, "  %s  %s  %s  %s%s%s\n", prelux_json_str(f, "id", "?"), state, prelux_json_str(f, "intent", "upload"),
+              path && *path ? path : "?", *cause ? ": " : "", cause);
     free(path);
     n++;
   }

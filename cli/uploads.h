@@ -23,6 +23,8 @@ int prelux_cli_ask_uploads(struct prelux_cli *cli, const struct prelux_uploads *
 /* Waits until what waits now has been sent, nothing moves any more for grace_s, or somebody has enough. 0 and what is left in *ret (caller
  * deletes), or an exit status. */
 int prelux_cli_wait_uploads(struct prelux_cli *cli, struct prelux_uploads *u, cJSON **ret);
+/* What one of them is about, printable: its path, of a rename both; malloc'd. */
+char *prelux_cli_upload_path(const cJSON *f);
 /* Names what is left on stderr; how many. */
 int prelux_cli_list_uploads(const cJSON *o);
 

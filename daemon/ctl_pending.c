@@ -15,6 +15,7 @@
 #include "lib/base/errlog.h"
 #include "lib/base/path.h"
 #include "lib/map/match.h"
+#include "lib/store/journal.h"
 
 #define FILES_MAX 1000 /* of one answer; the counts are of all */
 
@@ -22,6 +23,16 @@ static const char *const state_names[] = {
     [PRELUX_OWED_OPEN] = "open",       [PRELUX_OWED_WAITING] = "waiting",     [PRELUX_OWED_SENDING] = "sending",
     [PRELUX_OWED_REFUSED] = "refused", [PRELUX_OWED_RECOVERED] = "recovered", [PRELUX_OWED_AWAY] = "away",
 };
+
+/* As errors are recorded, and as `prelux pending list` calls them. */
+static const char *intent_name(uint32_t intent)
+{
+  static const char *const names[] = {
+      [PRELUX_INTENT_PUT] = "upload",   [PRELUX_INTENT_REMOVE] = "unlink", [PRELUX_INTENT_RENAME] = "rename",
+      [PRELUX_INTENT_MKDIR] = "mkdir", [PRELUX_INTENT_RMDIR] = "rmdir",   [PRELUX_INTENT_ATTR] = "setattr",
+  };
+  return intent < sizeof names / sizeof *names ? names[intent] : "?";
+}
 
 struct gathering {
   struct prelux_ctl *x;
@@ -127,10 +138,14 @@ static void add_file(struct gathering *g, const struct prelux_owed *owed)
   prelux_json_text(o, "cause", owed->cause ? owed->cause : "");
   add_number(o, "since_ns", owed->made_ns);
   snprintf(name, sizeof name, "%" PRIu64, owed->ino);
-  char *file = prelux_join(prelux_store_staging(g->store), name);
+  char *file = owed->ino ? prelux_join(prelux_store_staging(g->store), name) : NULL;
+  char *to = owed->to ? prelux_pending_path(g->x->d, g->x->table, owed->tree, owed->to) : NULL;
   prelux_json_text(o, "file", file ? file : "");
+  cJSON_AddStringToObject(o, "intent", intent_name(owed->intent));
+  prelux_json_text(o, "to", to ? to : "");
   cJSON_AddItemToArray(g->files, o);
   free(file);
+  free(to);
   free(path);
 }
 
@@ -380,16 +395,16 @@ uint64_t prelux_pending_uploads(struct prelux_daemon *d, bool *ret_going)
   return d->pending;
 }
 
-void prelux_pending_refused(void *arg, const struct prelux_tree *t, const char *object, int err, const struct prelux_problem *why)
+void prelux_pending_refused(void *arg, const struct prelux_tree *t, uint32_t intent, const char *object, int err, const struct prelux_problem *why)
 {
   struct prelux_daemon *d = arg;
   char *path = prelux_pending_path(d, NULL, t, object);
   struct prelux_error_record rec = {
       .err = -prelux_report_errno(err),
-      .call = "upload",
+      .call = intent_name(intent),
       .path = path ? path : object,
       .cause = why && why->text[0] ? why->text : strerror(-err),
-      .advice = "`prelux pending list` shows it; its bytes are kept",
+      .advice = intent == PRELUX_INTENT_PUT ? "`prelux pending list` shows it; its bytes are kept" : "`prelux pending list` shows it",
   };
   prelux_error_record(d->runtime, &rec);
   free(path);

@@ -15,6 +15,6 @@ char *prelux_pending_path(struct prelux_daemon *d, const struct prelux_live_tabl
 /* The longest `grace` of the tables in use. Any thread. */
 uint64_t prelux_pending_grace_ms(struct prelux_daemon *d);
 /* A prelux_refused_fn; arg: the daemon. */
-void prelux_pending_refused(void *arg, const struct prelux_tree *t, const char *object, int err, const struct prelux_problem *why);
+void prelux_pending_refused(void *arg, const struct prelux_tree *t, uint32_t intent, const char *object, int err, const struct prelux_problem *why);
 
 #endif

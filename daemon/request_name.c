@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/report.h"
+#include "daemon/request_write.h"
 #include "daemon/server.h"
 #include "lib/map/match.h"
 
@@ -43,7 +44,10 @@ static int rename_it(const struct name_job *j, const struct prelux_live_mapping 
     return prelux_problem(why, EXDEV, "%.200s: another remote, or another part of it", j->to);
   if (to->rules.off)
     return prelux_problem(why, EROFS, "the mapping is read-only: its configuration does not say write: sync or async");
-  return prelux_store_rename(&m->view, &m->rules, j->target.object, j->to, j->flags, why);
+  struct prelux_write_rules rules = m->rules;
+  rules.async = rules.async && to->rules.async; /* `sync` means that the remote has it, whichever of both says so */
+  rules.power = rules.power || to->rules.power;
+  return prelux_store_rename(&m->view, &rules, j->target.object, j->to, j->flags, why);
 }
 
 static int change_name(const struct name_job *j, struct prelux_problem *why)
@@ -156,9 +160,12 @@ static int do_it(const struct name_job *j, struct prelux_answer *a, struct prelu
     return j->has_ino ? whose(j, a) : -EINVAL;
   default:
   {
+    const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
     int err = change_name(j, why);
     if (err == 0)
       prelux_answer_begin(a, 0);
+    if (err == 0 && m->rules.async)
+      prelux_sender_kick(j->d, prelux_tree_store(m->view.tree));
     return err;
   }
   }

@@ -100,7 +100,7 @@ const struct prelux_conf_key prelux_conf_keys[] = {
     {AT_MAPPING, .name = "dir_mode", .type = PRELUX_T_MODE, .fallback = "0755",
      .help = "Mode of folders where the remote has none."},
     {AT_MAPPING, .name = "write", .type = PRELUX_T_ENUM, .choices = "off|sync|async", .fallback = "off",
-     .help = "off: read-only (EROFS); sync: the last close returns when the remote has the bytes; async: when they are safe on this "
+     .help = "off: read-only (EROFS); sync: the last close, or a change of a name, returns when the remote has it; async: when it is safe on this "
              "node."},
     {AT_MAPPING, .name = "async_durable", .type = PRELUX_T_ENUM, .choices = "crash|power", .fallback = "crash",
      .help = "What an asynchronous close survives without fsync: the death of every process, or a power cut too."},

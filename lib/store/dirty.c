@@ -113,6 +113,23 @@ void prelux_dirty_hide(struct prelux_stage *g, struct prelux_dirty *d)
     *at = d->by_path;
 }
 
+static void leave_numbers(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  struct prelux_dirty **at = &g->by_id[id_slot(g, d->row.id)];
+  while (*at && *at != d)
+    at = &(*at)->by_id;
+  if (*at)
+    *at = d->by_id;
+}
+
+void prelux_dirty_renumber(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_pending *next)
+{
+  leave_numbers(g, d);
+  d->row = *next;
+  d->by_id = g->by_id[id_slot(g, d->row.id)];
+  g->by_id[id_slot(g, d->row.id)] = d;
+}
+
 void prelux_dirty_remove(struct prelux_stage *g, struct prelux_dirty *d)
 {
   struct prelux_dirty **at = &g->by_ino[ino_slot(g, d->row.ino)];
@@ -120,11 +137,7 @@ void prelux_dirty_remove(struct prelux_stage *g, struct prelux_dirty *d)
     at = &(*at)->by_ino;
   if (*at)
     *at = d->by_ino;
-  at = &g->by_id[id_slot(g, d->row.id)];
-  while (*at && *at != d)
-    at = &(*at)->by_id;
-  if (*at)
-    *at = d->by_id;
+  leave_numbers(g, d);
   prelux_dirty_hide(g, d);
   g->count--;
   count_bytes(g, d, false);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lib/store/attrs.h"
+#include "lib/store/deferred.h"
 #include "lib/store/links.h"
 #include "lib/store/stage.h"
 
@@ -102,6 +103,12 @@ static bool below_file(const struct prelux_view *v, const char *object, size_t l
     path[len] = 0;
     if (prelux_stage_has(v->tree, path, len))
       return true;
+    if (prelux_deferred_known(v->tree, path, len, &k))
+    {
+      if (k.obj.type != PRELUX_NONE)
+        return k.obj.type == PRELUX_FILE;
+      continue;
+    }
     pthread_mutex_lock(&v->tree->store->lock);
     int have = prelux_memory_get(v->tree, path, len, &k);
     pthread_mutex_unlock(&v->tree->store->lock);
@@ -154,7 +161,7 @@ bool prelux_fresh_knows(const struct prelux_view *v, const char *object)
   struct prelux_known k;
   struct prelux_row row;
   size_t len = strlen(object);
-  if (prelux_links_known(v->tree, object, len, &k) || prelux_links_above(v->tree, object, len))
+  if (prelux_links_known(v->tree, object, len, &k) || prelux_links_above(v->tree, object, len) || prelux_deferred_known(v->tree, object, len, &k))
     return true;
   pthread_mutex_lock(&v->tree->store->lock);
   bool knows = prelux_memory_get(v->tree, object, len, &k) &&
@@ -254,6 +261,18 @@ static void imply(const struct prelux_view *v, const char *object, size_t len, s
   pthread_mutex_unlock(&v->tree->store->lock);
 }
 
+/* Changed here and not on the remote yet: what that says does not count. */
+static int from_row(const struct prelux_view *v, const char *object, size_t len, struct prelux_known *k, struct prelux_known *ret,
+                    struct prelux_problem *why)
+{
+  if (k->obj.type == PRELUX_NONE && !prelux_view_implies(v, object, len))
+    return not_there(v, object, len, why);
+  if (k->obj.type == PRELUX_NONE)
+    imply(v, object, len, k);
+  *ret = *k;
+  return 0;
+}
+
 int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned flags, bool force, struct prelux_known *ret,
                      struct prelux_problem *why)
 {
@@ -269,6 +288,8 @@ int prelux_fresh_get(const struct prelux_view *v, const char *object, unsigned f
     prelux_attrs_show(v->tree, object, len, ret);
     return 0;
   }
+  if (prelux_deferred_known(v->tree, object, len, &k))
+    return from_row(v, object, len, &k, ret, why);
   for (int tries = 0; rc == 1 && tries < 3; tries++)
   {
     if (!force && from_memory(v, object, len, flags, &k))

@@ -16,6 +16,7 @@
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/attrs.h"
+#include "lib/store/deferred.h"
 #include "lib/store/links.h"
 #include "lib/store/mix.h"
 #include "lib/store/stage.h"
@@ -470,15 +471,61 @@ static int up_to_date(const struct prelux_view *v, const char *object, struct pr
   return 0;
 }
 
+/* Of a folder that the remote does not have yet. */
+static int nothing(const struct prelux_view *v, const char *object, struct prelux_folder **ret, struct prelux_problem *why)
+{
+  struct collect c = {.v = v, .object = object};
+  prelux_learn_lock(v->tree);
+  *ret = pack(&c, prelux_store_now());
+  prelux_learn_unlock(v->tree);
+  return *ret ? 0 : prelux_problem(why, ENOMEM, "out of memory");
+}
+
+/* What the remote has in the folder; our own names were collected before. */
+static int theirs(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_folder **ret, struct prelux_problem *why)
+{
+  *ret = NULL;
+  if (prelux_deferred_made(v->tree, object))
+    return nothing(v, object, ret, why);
+  *ret = remembered(v, object, 1, false);
+  if (!*ret && (flags & PRELUX_STORE_CACHED_ONLY))
+    return -EAGAIN;
+  return *ret ? 0 : up_to_date(v, object, ret, why);
+}
+
+/* Taken before the remote's listing is: a file that is sent and settles in between is in one of them at least. */
+static int ours(const struct prelux_view *v, const char *object, struct prelux_mix *ret, struct prelux_problem *why)
+{
+  struct prelux_stage *g = v->tree->store->stage;
+  int rc = g ? prelux_stage_names(g, v->tree, object, ret) : 0;
+  if (g && rc == 0)
+    rc = prelux_deferred_names(g, v->tree, object, ret);
+  return rc < 0 ? prelux_problem(why, -rc, "cannot collect the names in %.200s: %s", object, strerror(-rc)) : 0;
+}
+
+int prelux_list_empty(const struct prelux_view *v, const char *object, struct prelux_problem *why)
+{
+  struct prelux_mix mine = {0};
+  struct prelux_folder *f = NULL;
+  struct prelux_listing *mixed = NULL;
+  int rc = ours(v, object, &mine, why);
+  if (rc == 0)
+    rc = theirs(v, object, 0, &f, why);
+  if (rc == 0 && (rc = prelux_mix_merge(&mine, f->blob, &mixed)) < 0)
+    prelux_problem(why, -rc, "out of memory");
+  if (rc == 0 && (mixed ? mixed : f->blob)->count > 0)
+    rc = prelux_problem(why, ENOTEMPTY, "%.200s is not empty", object);
+  prelux_folder_unref(f);
+  free(mixed);
+  prelux_mix_release(&mine);
+  return rc;
+}
+
 static int list_folder(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_known *k,
                        struct prelux_mix *live, int *ret_fd, struct prelux_problem *why)
 {
-  struct prelux_folder *f = remembered(v, object, 1, false);
-  int rc = 0;
-  if (!f && (flags & PRELUX_STORE_CACHED_ONLY))
-    return -EAGAIN;
-  if (!f)
-    rc = up_to_date(v, object, &f, why);
+  struct prelux_folder *f;
+  int rc = theirs(v, object, flags, &f, why);
   if (rc == 0)
     rc = prelux_open_folder(v, object, k, NULL, why);
   if (rc == 0 && (rc = pack_answer(v, object, f, live, ret_fd)) < 0)
@@ -490,7 +537,6 @@ static int list_folder(const struct prelux_view *v, const char *object, unsigned
 int prelux_store_list(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret, int *ret_fd,
                       struct prelux_problem *why)
 {
-  struct prelux_stage *g = v->tree->store->stage;
   struct prelux_mix live = {0};
   struct prelux_known k;
   int rc = prelux_object_check(v->tree->store, object, why);
@@ -500,9 +546,7 @@ int prelux_store_list(const struct prelux_view *v, const char *object, unsigned 
     return rc;
   if (k.obj.type != PRELUX_DIR)
     return prelux_problem(why, ENOTDIR, "%.200s: not a folder", object);
-  /* Taken before the remote's listing is: a file that is sent and settles in between is in one of them at least. */
-  if (g && (rc = prelux_stage_names(g, v->tree, object, &live)) < 0)
-    prelux_problem(why, -rc, "cannot collect the names in %.200s: %s", object, strerror(-rc));
+  rc = ours(v, object, &live, why);
   if (rc == 0)
     rc = list_folder(v, object, flags, &k, &live, ret_fd, why);
   prelux_mix_release(&live);

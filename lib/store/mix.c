@@ -13,7 +13,8 @@ static int compare(const char *a, size_t a_len, const char *b, size_t b_len)
 static int by_name(const void *a, const void *b)
 {
   const struct prelux_mix_name *x = a, *y = b;
-  return compare(x->name, x->len, y->name, y->len);
+  int c = compare(x->name, x->len, y->name, y->len);
+  return c ? c : (int)y->known.live - (int)x->known.live; /* a file being written first: of equal names the first counts */
 }
 
 int prelux_mix_add(struct prelux_mix *m, const char *name, const struct prelux_known *k)
@@ -85,10 +86,12 @@ int prelux_mix_merge(struct prelux_mix *m, const struct prelux_listing *theirs, 
     int c = !e ? 1 : !o ? -1 : compare(name, e->name_len, o->name, o->len);
     if (c < 0)
       add(l, &at, e, name);
-    else
+    else if (!o->gone)
       add_ours(l, &at, o);
     i += c <= 0;
     k += c >= 0;
+    while (c >= 0 && k < m->n && compare(o->name, o->len, m->list[k].name, m->list[k].len) == 0)
+      k++;
   }
   l->bytes = at; /* entries that were not needed stay as a gap before the names */
   memset(&l->entries[l->count], 0, (room - l->count) * sizeof *l->entries);

@@ -9,6 +9,7 @@ struct prelux_mix_name {
   char *name; /* malloc'd */
   size_t len;
   struct prelux_known known;
+  bool gone; /* there is no such name, whatever the remote lists */
 };
 struct prelux_mix {
   struct prelux_mix_name *list;

@@ -1,15 +1,28 @@
 /* Making and removing names. How: name.h. */
-#include "lib/store/name.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "include/prelux/msg.h"
 #include "lib/store/attrs.h"
+#include "lib/store/deferred.h"
 #include "lib/store/links.h"
 
 /* ---- before ---- */
+
+#define UNKNOWN 1
+
+/* What can be put off need not wait for a remote that is away to say what it can: it will say so when the time comes. */
+static int ask_able(const struct prelux_view *v, bool async, struct prelux_able *ret, struct prelux_problem *why)
+{
+  *ret = (struct prelux_able){0};
+  if (async && prelux_stage_away(v->tree))
+    return UNKNOWN;
+  int rc = v->backend->ops->write->able(v->backend, ret, why);
+  if (rc < 0)
+    prelux_stage_heard(v->tree, rc);
+  return async && prelux_stage_away(v->tree) ? UNKNOWN : rc;
+}
 
 int prelux_name_may(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_able *able,
                     struct prelux_problem *why)
@@ -23,8 +36,11 @@ int prelux_name_may(const struct prelux_view *v, const struct prelux_write_rules
   if (!w || !w->able)
     return prelux_problem(why, EROFS, "backends of type %s are read-only", v->backend->ops->type);
   rc = prelux_store_writable(v->tree->store, why);
-  if (rc == 0)
-    rc = w->able(v->backend, able, why);
+  if (rc < 0)
+    return rc;
+  rc = ask_able(v, rules->async, able, why);
+  if (rc == UNKNOWN)
+    return 0;
   if (rc == 0 && !(able->caps & PRELUX_CAP_WRITE))
     rc = prelux_problem(why, EROFS, "%.200s: the remote is read-only", object);
   return rc;
@@ -56,18 +72,16 @@ bool prelux_name_stays(const struct prelux_view *v, const char *object, uint64_t
 
 /* ---- answers that were lost ---- */
 
-enum op { REMOVE, RMDIR, MKDIR };
-
-static int call(const struct prelux_view *v, enum op op, const char *object, uint32_t mode, struct prelux_problem *why)
+static int call(const struct prelux_view *v, enum prelux_name_op op, const char *object, uint32_t mode, struct prelux_problem *why)
 {
   static const struct prelux_condition whatever = {.must = PRELUX_MUST_NOTHING};
   const struct prelux_backend_write *w = v->backend->ops->write;
   int rc = -EOPNOTSUPP;
-  if (op == REMOVE && w->remove)
+  if (op == PRELUX_DO_REMOVE && w->remove)
     rc = w->remove(v->backend, object, &whatever, why);
-  else if (op == RMDIR && w->rmdir)
+  else if (op == PRELUX_DO_RMDIR && w->rmdir)
     rc = w->rmdir(v->backend, object, why);
-  else if (op == MKDIR && w->mkdir)
+  else if (op == PRELUX_DO_MKDIR && w->mkdir)
     rc = w->mkdir(v->backend, object, mode, why);
   if (rc == -EOPNOTSUPP && why && !why->text[0])
     prelux_problem(why, EOPNOTSUPP, "%.200s: the remote cannot do this", object);
@@ -75,18 +89,17 @@ static int call(const struct prelux_view *v, enum op op, const char *object, uin
 }
 
 /* 0 it is as if op had been done; 1 as if not; or -errno: not known. */
-static int look(const struct prelux_view *v, enum op op, const char *object)
+static int look(const struct prelux_view *v, enum prelux_name_op op, const char *object)
 {
   struct prelux_object now = {0};
   int rc = v->backend->ops->stat(v->backend, object, &now, NULL);
   if (rc < 0 && rc != -ENOENT && rc != -ENOTDIR)
     return rc;
   uint8_t type = rc == 0 ? now.type : PRELUX_NONE;
-  return op == MKDIR ? type != PRELUX_DIR : type != PRELUX_NONE;
+  return op == PRELUX_DO_MKDIR ? type != PRELUX_DIR : type != PRELUX_NONE;
 }
 
-/* Done on the remote, or not: -PRELUX_EUNKNOWN never. What is not done is tried again, for none of these harms when it is done twice. */
-static int carry_out(const struct prelux_view *v, enum op op, const char *object, uint32_t mode, struct prelux_problem *why)
+int prelux_name_do(const struct prelux_view *v, enum prelux_name_op op, const char *object, uint32_t mode, struct prelux_problem *why)
 {
   for (int tries = 0;; tries++)
   {
@@ -97,16 +110,60 @@ static int carry_out(const struct prelux_view *v, enum op op, const char *object
     {
       if (state && why)
         *why = mine;
-      if (state)
-        prelux_name_forget(v->tree, object);
       return state == 0 ? 0 : rc != -PRELUX_EUNKNOWN ? rc : prelux_problem(why, EIO, "%.400s", mine.text);
     }
   }
 }
 
+static int carry_out(const struct prelux_view *v, enum prelux_name_op op, const char *object, uint32_t mode, struct prelux_problem *why)
+{
+  int rc = prelux_name_do(v, op, object, mode, why);
+  if (rc < 0)
+    prelux_name_forget(v->tree, object);
+  return rc;
+}
+
+/* ---- the claim of one path ---- */
+
+/* Who puts off what he does need not wait for what was put off before. */
+static int take_claim(struct prelux_claim *c, const struct prelux_view *v, const char *object, bool later, struct prelux_problem *why)
+{
+  if (!later)
+    return prelux_claim_settled(c, v, object, NULL, why);
+  prelux_claim_take(c, v, object, NULL);
+  return 0;
+}
+
+static int finished(const struct prelux_view *v, const struct prelux_write_rules *rules, int rc, struct prelux_problem *why)
+{
+  return rules->async ? prelux_deferred_safe(v->tree->store->stage, rules, rc, why) : rc;
+}
+
 /* ---- removing ---- */
 
-static int unlink_claimed(struct prelux_claim *c, struct prelux_problem *why)
+/* The row is made, and the file being written there, whose remote object it removes too, is none any more. */
+static int remove_later(struct prelux_claim *c, enum prelux_intent intent, struct prelux_problem *why)
+{
+  struct prelux_tree *t = c->v->tree;
+  int rc = prelux_deferred_queue(t->store->stage, prelux_deferred_new(t, intent, c->path[0], NULL), c->dirty[0], why);
+  if (rc == 0 && c->dirty[0])
+    prelux_claim_end(c, 0);
+  if (rc == 0)
+    prelux_deferred_left(t, c->path[0]);
+  return rc;
+}
+
+static int unlink_later(struct prelux_claim *c, struct prelux_problem *why)
+{
+  const char *object = c->path[0];
+  struct prelux_known k;
+  int rc = c->dirty[0] ? 0 : prelux_fresh_get(c->v, object, 0, false, &k, why);
+  if (rc == 0 && !c->dirty[0] && k.obj.type == PRELUX_DIR)
+    rc = prelux_problem(why, EISDIR, "%.200s is a folder", object);
+  return rc < 0 ? rc : remove_later(c, PRELUX_INTENT_REMOVE, why);
+}
+
+static int unlink_claimed(struct prelux_claim *c, bool later, struct prelux_problem *why)
 {
   const char *object = c->path[0];
   if (prelux_links_known(c->v->tree, object, strlen(object), NULL))
@@ -115,7 +172,9 @@ static int unlink_claimed(struct prelux_claim *c, struct prelux_problem *why)
     return err < 0 ? prelux_problem(why, -err, "link %.200s: %s", object, strerror(-err)) : 0;
   }
   bool remote = !c->dirty[0] || prelux_dirty_on_remote(c->dirty[0]);
-  int rc = remote ? carry_out(c->v, REMOVE, object, 0, why) : 0;
+  if (remote && later)
+    return unlink_later(c, why);
+  int rc = remote ? carry_out(c->v, PRELUX_DO_REMOVE, object, 0, why) : 0;
   if (c->dirty[0] && (rc == 0 || rc == -ENOENT))
     rc = prelux_claim_unlink(c, 0, why);
   else if (rc == -ENOENT)
@@ -124,7 +183,9 @@ static int unlink_claimed(struct prelux_claim *c, struct prelux_problem *why)
     prelux_name_gone(c->v->tree, object);
     return rc;
   }
-  if (rc == 0)
+  if (rc == 0 && later) /* the remote had nothing there: its listings stay what they are */
+    prelux_deferred_left(c->v->tree, object);
+  else if (rc == 0)
     prelux_name_gone(c->v->tree, object);
   return rc;
 }
@@ -138,23 +199,39 @@ int prelux_store_unlink(const struct prelux_view *v, const struct prelux_write_r
     rc = prelux_problem(why, EISDIR, "the root of a tree is a folder");
   if (rc < 0)
     return rc;
-  prelux_claim_take(&c, v, object, NULL);
-  rc = unlink_claimed(&c, why);
+  rc = take_claim(&c, v, object, rules->async, why);
+  if (rc < 0)
+    return rc;
+  rc = unlink_claimed(&c, rules->async, why);
   prelux_claim_drop(&c);
-  return rc;
+  return finished(v, rules, rc, why);
 }
 
-static int rmdir_claimed(struct prelux_claim *c, struct prelux_problem *why)
+static int rmdir_later(struct prelux_claim *c, struct prelux_problem *why)
+{
+  const char *object = c->path[0];
+  struct prelux_known k;
+  int rc = prelux_fresh_get(c->v, object, 0, false, &k, why);
+  if (rc == 0 && k.obj.type != PRELUX_DIR)
+    rc = prelux_problem(why, ENOTDIR, "%.200s is no folder", object);
+  if (rc == 0)
+    rc = prelux_list_empty(c->v, object, why);
+  return rc < 0 ? rc : remove_later(c, PRELUX_INTENT_RMDIR, why);
+}
+
+static int rmdir_claimed(struct prelux_claim *c, bool later, struct prelux_problem *why)
 {
   const char *object = c->path[0];
   if (c->dirty[0] || prelux_links_known(c->v->tree, object, strlen(object), NULL))
     return prelux_problem(why, ENOTDIR, "%.200s is no folder", object);
   if (prelux_dirty_below(c->v->tree, object) || prelux_links_below(c->v->tree, object))
     return prelux_problem(why, ENOTEMPTY, "%.200s: this node has files or links in it", object);
-  int rc = carry_out(c->v, RMDIR, object, 0, why);
+  if (later)
+    return rmdir_later(c, why);
+  int rc = carry_out(c->v, PRELUX_DO_RMDIR, object, 0, why);
   atomic_fetch_add(&c->v->tree->shape, 1);
   /* A file that was begun meanwhile came first: the folder was not empty. Who begins one from now on finds that it is gone. */
-  if (rc == 0 && prelux_dirty_below(c->v->tree, object) && carry_out(c->v, MKDIR, object, 0755, NULL) == 0)
+  if (rc == 0 && prelux_dirty_below(c->v->tree, object) && carry_out(c->v, PRELUX_DO_MKDIR, object, 0755, NULL) == 0)
     return prelux_problem(why, ENOTEMPTY, "%.200s: files are being written in it", object);
   if (rc == 0 || rc == -ENOENT)
     prelux_name_gone(c->v->tree, object);
@@ -170,23 +247,49 @@ int prelux_store_rmdir(const struct prelux_view *v, const struct prelux_write_ru
     rc = prelux_problem(why, EBUSY, "the root of a tree cannot be removed");
   if (rc < 0)
     return rc;
-  prelux_claim_take(&c, v, object, NULL);
-  rc = rmdir_claimed(&c, why);
+  bool later = rules->async && !prelux_view_implies(v, object, strlen(object));
+  rc = take_claim(&c, v, object, later, why);
+  if (rc < 0)
+    return rc;
+  rc = rmdir_claimed(&c, later, why);
   prelux_claim_drop(&c);
-  return rc;
+  return finished(v, rules, rc, why);
 }
 
 /* ---- making ---- */
 
-static int mkdir_claimed(struct prelux_claim *c, uint32_t mode, struct prelux_problem *why)
+static int mkdir_later(struct prelux_claim *c, uint32_t mode, struct prelux_problem *why)
+{
+  const char *object = c->path[0];
+  struct prelux_tree *t = c->v->tree;
+  struct prelux_known k;
+  int rc = prelux_fresh_get(c->v, object, 0, false, &k, why);
+  if (rc == 0)
+    return prelux_problem(why, EEXIST, "%.200s exists", object);
+  if (rc == -ENOENT)
+    rc = prelux_name_parent(c->v, object, why);
+  if (rc < 0)
+    return rc;
+  struct prelux_deferred *d = prelux_deferred_new(t, PRELUX_INTENT_MKDIR, object, NULL);
+  if (d)
+    d->row.mode = mode;
+  rc = prelux_deferred_queue(t->store->stage, d, NULL, why);
+  if (rc == 0)
+    prelux_deferred_show(t, object);
+  return rc;
+}
+
+static int mkdir_claimed(struct prelux_claim *c, bool later, uint32_t mode, struct prelux_problem *why)
 {
   const char *object = c->path[0];
   struct prelux_tree *t = c->v->tree;
   struct prelux_known k;
   bool there = c->dirty[0] || prelux_links_known(t, object, strlen(object), NULL);
+  if (later && !there)
+    return mkdir_later(c, mode, why);
   int rc = there ? prelux_problem(why, EEXIST, "%.200s exists", object) : prelux_name_parent(c->v, object, why);
   if (rc == 0)
-    rc = carry_out(c->v, MKDIR, object, mode, why);
+    rc = carry_out(c->v, PRELUX_DO_MKDIR, object, mode, why);
   if (rc < 0)
     return rc;
   prelux_name_touch(t, object);
@@ -213,10 +316,13 @@ int prelux_store_mkdir(const struct prelux_view *v, const struct prelux_write_ru
     rc = prelux_problem(why, EEXIST, "the root of a tree exists");
   if (rc < 0)
     return rc;
-  prelux_claim_take(&c, v, object, NULL);
-  rc = mkdir_claimed(&c, mode & 07777, why);
+  bool later = rules->async && !prelux_view_implies(v, object, strlen(object));
+  rc = take_claim(&c, v, object, later, why);
+  if (rc < 0)
+    return rc;
+  rc = mkdir_claimed(&c, later, mode & 07777, why);
   prelux_claim_drop(&c);
-  return rc;
+  return finished(v, rules, rc, why);
 }
 
 static int symlink_claimed(struct prelux_claim *c, const char *target, struct prelux_problem *why)

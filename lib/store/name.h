@@ -27,6 +27,8 @@ struct prelux_claim {
 /* Waits for whoever is at work on the paths. */
 void prelux_claim_take(struct prelux_claim *c, const struct prelux_view *v, const char *path, const char *second);
 void prelux_claim_drop(struct prelux_claim *c);
+/* The claimed file, whose row the journal has dropped, loses its name and goes. claim->dirty[i] is NULL then. */
+void prelux_claim_end(struct prelux_claim *c, int i);
 /* Is there anything of it on the remote, as far as this node has to do with it? */
 bool prelux_dirty_on_remote(const struct prelux_dirty *d);
 /* The claimed file loses its name, and is never sent: descriptors of it stay good. claim->dirty[i] is NULL then. */
@@ -38,7 +40,10 @@ void prelux_claim_unshelve(struct prelux_claim *c, int i);
 /* The claimed file c->dirty[0] gets the name c->path[1]; base: the version that the remote has of it under that name now, "": none. over: it
  * is to replace what is there. A file being written at that path loses its name in the same step. */
 int prelux_claim_rename(struct prelux_claim *c, const char *base, bool over, struct prelux_problem *why);
+/* The same of one that the remote has (something of) under the old name: left removes that later, and is taken. */
+int prelux_claim_leave(struct prelux_claim *c, const char *base, bool over, struct prelux_deferred *left, struct prelux_problem *why);
 /* Is any file being written below the folder? */
+struct prelux_dirty *prelux_dirty_any_below(struct prelux_stage *g, const struct prelux_tree *t, const char *folder); /* stage.lock held */
 bool prelux_dirty_below(const struct prelux_tree *t, const char *folder);
 /* The folder `from` is `to` now: so are the files being written below it. */
 int prelux_dirty_move_below(struct prelux_tree *t, const char *from, const char *to, struct prelux_problem *why);
@@ -66,6 +71,14 @@ void prelux_cache_move_below(struct prelux_tree *t, const char *from, const char
 /* May this be changed at all? And what the remote can do. */
 int prelux_name_may(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_able *able,
                     struct prelux_problem *why);
+enum prelux_name_op { PRELUX_DO_REMOVE, PRELUX_DO_RMDIR, PRELUX_DO_MKDIR };
+/* Done on the remote, or not: -PRELUX_EUNKNOWN never. What is not done is tried again, for none of these harms when it is done twice. */
+int prelux_name_do(const struct prelux_view *v, enum prelux_name_op op, const char *object, uint32_t mode, struct prelux_problem *why);
+/* The same (name_move.c). was: what is renamed; *ret: as it is now, complete when its version is known. */
+int prelux_name_move(const struct prelux_view *v, const char *from, const char *to, unsigned flags, const struct prelux_object *was,
+                     struct prelux_object *ret, struct prelux_problem *why);
+/* A version that can be compared later; a remote that did not say it is asked. */
+void prelux_name_complete(const struct prelux_view *v, const char *object, struct prelux_object *obj);
 /* The folder that is to hold a new name is there. */
 int prelux_name_parent(const struct prelux_view *v, const char *object, struct prelux_problem *why);
 

@@ -11,8 +11,8 @@
 
 #include "lib/base/os.h"
 #include "lib/store/attrs.h"
+#include "lib/store/deferred.h"
 #include "lib/store/links.h"
-#include "lib/store/name.h"
 
 #define OWNERS (PRELUX_SETATTR_UID | PRELUX_SETATTR_GID)
 
@@ -246,10 +246,21 @@ int prelux_store_setattr(const struct prelux_view *v, const struct prelux_write_
 {
   struct prelux_able able;
   struct prelux_claim c;
+  struct prelux_known k;
   int rc = prelux_name_may(v, rules, object, &able, why);
   if (rc < 0)
     return rc;
-  prelux_claim_take(&c, v, object, NULL);
+  rc = prelux_deferred_set(v->tree, object, set, &k);
+  if (rc < 0)
+    return prelux_problem(why, -rc, "journal of %s: %s", v->tree->store->dir, strerror(-rc));
+  if (rc == 1)
+  {
+    prelux_view_attr(v, &k, ret);
+    return 0;
+  }
+  rc = prelux_claim_settled(&c, v, object, NULL, why);
+  if (rc < 0)
+    return rc;
   rc = set_claimed(&c, &able, set, ret, why);
   prelux_claim_drop(&c);
   return rc;

@@ -4,13 +4,16 @@
 #include <string.h>
 
 #include "lib/store/attrs.h"
+#include "lib/store/deferred.h"
 #include "lib/store/links.h"
-#include "lib/store/name.h"
+
+#define AT_ONCE 1 /* it cannot be put off */
 
 struct move {
   const struct prelux_view *v;
   struct prelux_claim claim; /* path[0] -> path[1] */
   unsigned caps, flags;
+  bool later;                 /* it may be put off */
   struct prelux_known from, to; /* to.obj.type NONE: nothing is there */
   struct prelux_problem *why;
 };
@@ -34,16 +37,17 @@ static bool inside(const char *path, const char *folder)
 /* ---- on the remote ---- */
 
 /* After an answer that was lost. 0: done, *ret tells of the new name; 1: not done; or -errno. */
-static int look(const struct move *m, struct prelux_object *ret)
+static int look(const struct prelux_view *v, const char *from, const char *to, unsigned flags, const struct prelux_object *was,
+                struct prelux_object *ret)
 {
-  struct prelux_backend *b = m->v->backend;
+  struct prelux_backend *b = v->backend;
   struct prelux_object old = {0}, new = {0};
-  int rc = b->ops->stat(b, source(m), &old, NULL), to = b->ops->stat(b, target(m), &new, NULL);
-  if ((rc < 0 && rc != -ENOENT) || (to < 0 && to != -ENOENT))
-    return rc < 0 && rc != -ENOENT ? rc : to;
-  if (m->flags & PRELUX_RENAME_EXCHANGE)
+  int rc = b->ops->stat(b, from, &old, NULL), there = b->ops->stat(b, to, &new, NULL);
+  if ((rc < 0 && rc != -ENOENT) || (there < 0 && there != -ENOENT))
+    return rc < 0 && rc != -ENOENT ? rc : there;
+  if (flags & PRELUX_RENAME_EXCHANGE)
     return -EIO; /* which of both it is cannot be told */
-  if (rc == -ENOENT && to == 0 && new.type == m->from.obj.type && (new.type != PRELUX_FILE || new.size == m->from.obj.size))
+  if (rc == -ENOENT && there == 0 && new.type == was->type && (new.type != PRELUX_FILE || new.size == was->size))
   {
     *ret = new;
     return 0;
@@ -51,34 +55,42 @@ static int look(const struct move *m, struct prelux_object *ret)
   return rc == 0 ? 1 : -EIO;
 }
 
-static int rename_remote(const struct move *m, struct prelux_object *ret)
+int prelux_name_move(const struct prelux_view *v, const char *from, const char *to, unsigned flags, const struct prelux_object *was,
+                     struct prelux_object *ret, struct prelux_problem *why)
 {
-  struct prelux_backend *b = m->v->backend;
-  const struct prelux_backend_write *w = b->ops->write;
+  const struct prelux_backend_write *w = v->backend->ops->write;
   for (int tries = 0;; tries++)
   {
     struct prelux_problem mine = {0};
     *ret = (struct prelux_object){0};
-    int rc = w->rename ? w->rename(b, source(m), target(m), m->flags, ret, &mine) : -EOPNOTSUPP;
-    int state = rc == -PRELUX_EUNKNOWN ? look(m, ret) : rc;
+    int rc = w->rename ? w->rename(v->backend, from, to, flags, ret, &mine) : -EOPNOTSUPP;
+    int state = rc == -PRELUX_EUNKNOWN ? look(v, from, to, flags, was, ret) : rc;
     if (rc == -PRELUX_EUNKNOWN && state == 1 && tries < PRELUX_NAME_TRIES)
       continue;
     if (state == 0)
       return 0;
-    if (m->why)
-      *m->why = mine;
-    prelux_name_forget(m->v->tree, source(m));
-    prelux_name_forget(m->v->tree, target(m));
-    return rc == -PRELUX_EUNKNOWN ? prelux_problem(m->why, EIO, "%.400s", mine.text) : rc;
+    if (why)
+      *why = mine;
+    return rc == -PRELUX_EUNKNOWN ? prelux_problem(why, EIO, "%.400s", mine.text) : rc;
   }
 }
 
-/* A version that can be compared later; a remote that did not say it is asked. */
-static void complete(const struct move *m, const char *object, struct prelux_object *obj)
+static int rename_remote(const struct move *m, struct prelux_object *ret)
+{
+  int rc = prelux_name_move(m->v, source(m), target(m), m->flags, &m->from.obj, ret, m->why);
+  if (rc < 0)
+  {
+    prelux_name_forget(m->v->tree, source(m));
+    prelux_name_forget(m->v->tree, target(m));
+  }
+  return rc;
+}
+
+void prelux_name_complete(const struct prelux_view *v, const char *object, struct prelux_object *obj)
 {
   struct prelux_object now = {0};
   bool known = obj->type != PRELUX_NONE && (obj->type != PRELUX_FILE || obj->version[0]);
-  if (!known && m->v->backend->ops->stat(m->v->backend, object, &now, NULL) == 0)
+  if (!known && v->backend->ops->stat(v->backend, object, &now, NULL) == 0)
     *obj = now;
 }
 
@@ -141,15 +153,26 @@ static void keep_owner(const struct move *m, const struct prelux_object *obj)
     prelux_attrs_drop(m->v->tree, source(m));
 }
 
+/* The version of what the remote has at the target; "": nothing. What replaces it must not be taken for a file that the remote does not have. */
+static const char *replaced(const struct move *m)
+{
+  const struct prelux_dirty *d = m->claim.dirty[1];
+  const char *version = d ? d->row.base : m->to.obj.version;
+  bool there = d ? prelux_dirty_on_remote(d) : m->to.obj.type == PRELUX_FILE;
+  return !there ? "" : version[0] ? version : "?";
+}
+
 /* Written here, not on the remote yet. */
 static int move_unsent(struct move *m)
 {
   bool over = !(m->flags & PRELUX_RENAME_NOREPLACE);
-  int rc = prelux_claim_rename(&m->claim, "", over, m->why);
+  int rc = prelux_claim_rename(&m->claim, replaced(m), over, m->why);
   if (rc < 0)
     return rc;
   prelux_cache_drop(m->v->tree, target(m));
   keep_owner(m, NULL);
+  if (m->later) /* the remote's listings stay what they are, so that there are any while it is down */
+    return rc;
   prelux_name_touch(m->v->tree, source(m));
   prelux_name_touch(m->v->tree, target(m));
   return rc;
@@ -161,7 +184,7 @@ static int remote_moved(struct move *m, struct prelux_object *now)
   struct prelux_tree *t = m->v->tree;
   struct prelux_known k = m->from;
   int rc;
-  complete(m, target(m), now);
+  prelux_name_complete(m->v, target(m), now);
   now->type = PRELUX_FILE;
   if (m->claim.dirty[0])
   {
@@ -204,6 +227,66 @@ static int move_file(struct move *m)
   return rc;
 }
 
+/* ---- files, later ---- */
+
+/* Being written here, and the remote has something under the old name: that is removed, and what we have is sent under the new one. */
+static int move_written(struct move *m)
+{
+  struct prelux_tree *t = m->v->tree;
+  struct prelux_deferred *left = prelux_deferred_new(t, PRELUX_INTENT_REMOVE, source(m), NULL);
+  if (!left)
+    return prelux_problem(m->why, ENOMEM, "no memory");
+  prelux_number_set(t, target(m), m->from.ino, NULL);
+  int rc = prelux_claim_leave(&m->claim, replaced(m), !(m->flags & PRELUX_RENAME_NOREPLACE), left, m->why);
+  if (rc < 0)
+    return rc;
+  prelux_cache_drop(t, target(m));
+  keep_owner(m, NULL);
+  prelux_deferred_left(t, source(m));
+  return 0;
+}
+
+static int move_clean(struct move *m)
+{
+  struct prelux_tree *t = m->v->tree;
+  const struct prelux_object *obj = &m->from.obj;
+  struct prelux_deferred *d = prelux_deferred_new(t, PRELUX_INTENT_RENAME, source(m), target(m));
+  if (d)
+  {
+    d->known = m->from;
+    d->known.live = false;
+    d->known.cache_ino = 0;
+    d->owner = prelux_attrs_owner(t, source(m));
+    d->row.ino = m->from.ino;
+    d->row.size = obj->size;
+    d->row.mode = obj->mode;
+    d->row.mtime_ns = obj->mtime_ns;
+    d->row.flags = m->flags & PRELUX_RENAME_NOREPLACE ? PRELUX_PENDING_NEW : 0;
+    memcpy(d->row.base, obj->version, sizeof d->row.base);
+  }
+  int rc = prelux_deferred_queue(t->store->stage, d, m->claim.dirty[1], m->why);
+  if (rc < 0)
+    return rc;
+  if (m->claim.dirty[1])
+    prelux_claim_end(&m->claim, 1);
+  prelux_cache_move(t, source(m), obj, target(m), obj);
+  prelux_deferred_left(t, source(m));
+  prelux_deferred_show(t, target(m));
+  return 0;
+}
+
+static int move_later(struct move *m)
+{
+  const struct prelux_dirty *d = m->claim.dirty[0];
+  if (m->from.obj.type != PRELUX_FILE || m->to.obj.type == PRELUX_LINK || (m->flags & PRELUX_RENAME_EXCHANGE))
+    return AT_ONCE;
+  if (d)
+    return prelux_dirty_on_remote(d) ? move_written(m) : move_unsent(m);
+  if ((m->flags & PRELUX_RENAME_NOREPLACE) && !(m->caps & PRELUX_CAP_RENAME_NOREPLACE))
+    return prelux_problem(m->why, EINVAL, "%.200s: the remote cannot rename without replacing", source(m));
+  return move_clean(m);
+}
+
 /* ---- folders ---- */
 
 static void forget_below(struct prelux_tree *t, const char *object)
@@ -221,15 +304,20 @@ static int move_folder(struct move *m)
   struct prelux_known k = m->from;
   if (!(m->caps & PRELUX_CAP_RENAME_DIR))
     return prelux_problem(m->why, EXDEV, "%.200s: the remote cannot rename a folder", source(m));
+  atomic_fetch_add(&t->moving, 1);
   int rc = rename_remote(m, &now);
   if (rc < 0)
+  {
+    atomic_fetch_sub(&t->moving, 1);
     return rc;
-  complete(m, target(m), &now);
+  }
+  prelux_name_complete(m->v, target(m), &now);
   now.type = PRELUX_DIR;
   atomic_fetch_add(&t->shape, 1); /* files begun below it until now go along; who begins one later finds the folder gone */
   forget_below(t, source(m));
   forget_below(t, target(m));
   rc = prelux_dirty_move_below(t, source(m), target(m), m->why);
+  atomic_fetch_sub(&t->moving, 1);
   prelux_cache_move_below(t, source(m), target(m));
   prelux_number_set(t, target(m), m->from.ino, &now);
   keep_owner(m, &now);
@@ -314,6 +402,8 @@ static int move_claimed(struct move *m)
   int rc = may_move(m);
   if (rc < 0)
     return rc;
+  if (m->later)
+    return move_later(m);
   if (m->flags & PRELUX_RENAME_EXCHANGE)
     return exchange(m);
   if (m->from.obj.type == PRELUX_LINK)
@@ -344,7 +434,19 @@ int prelux_store_rename(const struct prelux_view *v, const struct prelux_write_r
     rc = prelux_fresh_get(v, from, 0, false, &m.from, why);
     return rc == 0 && (flags & PRELUX_RENAME_NOREPLACE) ? prelux_problem(why, EEXIST, "%.200s exists", to) : rc;
   }
-  prelux_claim_take(&m.claim, v, from, to);
+  if (rules->async)
+  {
+    m.later = true;
+    prelux_claim_take(&m.claim, v, from, to);
+    rc = move_claimed(&m);
+    prelux_claim_drop(&m.claim);
+    if (rc != AT_ONCE)
+      return prelux_deferred_safe(v->tree->store->stage, rules, rc, why);
+    m.later = false;
+  }
+  rc = prelux_claim_settled(&m.claim, v, from, to, why);
+  if (rc < 0)
+    return rc;
   rc = move_claimed(&m);
   prelux_claim_drop(&m.claim);
   return rc;

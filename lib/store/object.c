@@ -8,6 +8,7 @@
 
 #include "lib/index/writer.h"
 #include "lib/store/attrs.h"
+#include "lib/store/deferred.h"
 #include "lib/store/links.h"
 
 static uint64_t clock_ns(clockid_t id)
@@ -129,7 +130,12 @@ static bool view_indexed(const struct prelux_view *v)
 /* What this node has at the path, whatever the remote has. */
 static bool publish_own(const struct prelux_view *v, const char *object, size_t len)
 {
-  return prelux_links_publish(v, object, len) || prelux_stage_publish(v, object, len);
+  if (prelux_links_publish(v, object, len) || prelux_stage_publish(v, object, len))
+    return true;
+  if (!prelux_deferred_has(v->tree, object, len))
+    return false;
+  prelux_index_drop(v->tree->store->index, v->id, object, len); /* it is asked for: see deferred.h */
+  return true;
 }
 
 bool prelux_view_implies(const struct prelux_view *v, const char *object, size_t len)

@@ -11,6 +11,7 @@
 #include "lib/base/os.h"
 #include "lib/index/writer.h"
 #include "lib/store/attrs.h"
+#include "lib/store/deferred.h"
 #include "lib/store/stage.h"
 
 /* store.lock held. */
@@ -269,6 +270,11 @@ int prelux_store_open_object(const struct prelux_view *v, const char *object, un
     if (rc < 0)
       return rc;
     unknown = 1;
+    if (k.pending && k.obj.type == PRELUX_FILE)
+    {
+      rc = flags & PRELUX_STORE_CACHED_ONLY ? -EAGAIN : prelux_deferred_drain(v->tree, object, NULL, why);
+      continue;
+    }
     if (flags & PRELUX_STORE_CACHED_ONLY)
     {
       rc = k.obj.type == PRELUX_DIR || skip ? -EAGAIN : prelux_open_cached(v, object, &k, false, &fd);

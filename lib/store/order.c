@@ -383,6 +383,22 @@ int64_t prelux_order_take(struct prelux_order *o)
   return c->id;
 }
 
+bool prelux_order_take_id(struct prelux_order *o, int64_t id)
+{
+  struct change *c = *change_place(o, id);
+  if (!c || c->place != QUEUED)
+    return false;
+  queue_drop(o, c);
+  c->place = TAKEN;
+  return true;
+}
+
+bool prelux_order_waited(struct prelux_order *o, int64_t id)
+{
+  const struct change *c = *change_place(o, id);
+  return c && c->waiting.n > 0;
+}
+
 void prelux_order_back(struct prelux_order *o, int64_t id)
 {
   struct change *c = *change_place(o, id);

@@ -20,6 +20,9 @@ int prelux_order_add(struct prelux_order *o, int64_t id, const char *path, const
 bool prelux_order_remove(struct prelux_order *o, int64_t id);
 /* The longest waiting of those that wait for nobody; it is not given twice. 0: there is none now. */
 int64_t prelux_order_take(struct prelux_order *o);
+/* The same of one that is known: false when it waits for others, was taken, or is not there. */
+bool prelux_order_take_id(struct prelux_order *o, int64_t id);
+bool prelux_order_waited(struct prelux_order *o, int64_t id); /* does any wait for it? */
 /* One that was taken is to be tried again: take() gives it again, after those that can go now. */
 void prelux_order_back(struct prelux_order *o, int64_t id);
 /* How many changes there are, and how many of them wait for others. */

@@ -51,6 +51,7 @@ struct prelux_known {
   uint64_t cache_ino;       /* what lies at the cache path is whole, of this version, and was seen in this life; 0: unknown */
   uint64_t ino;             /* st_ino of this version (number.c); 0 only for what is not there */
   bool live;                /* written here and not sent yet: cache_ino is that of its staging file */
+  bool pending;             /* renamed here, and not on the remote yet (deferred.h) */
   bool owned;               /* `owner` (as prelux_attr's) says whose it is */
   uint64_t owner;
 };
@@ -350,6 +351,8 @@ int prelux_fresh_learn(const struct prelux_view *v, const char *object, int rc, 
 bool prelux_fresh_knows(const struct prelux_view *v, const char *object);
 /* Asks the backend for a listing (one flight for all) and remembers it. ret (may be NULL) gets a reference. */
 int prelux_list_refresh(const struct prelux_view *v, const char *object, struct prelux_folder **ret, struct prelux_problem *why);
+/* 0: the folder has no names, as this node sees it now; -ENOTEMPTY, or what listing it failed with. */
+int prelux_list_empty(const struct prelux_view *v, const char *object, struct prelux_problem *why);
 /* Somebody had to ask for a name that a young listing has: publishes its neighbours with it. */
 void prelux_list_publish_around(const struct prelux_view *v, const char *object, size_t len);
 /* Remembers k as what lies at the cache path with cache_ino, and publishes it. Something learned later wins in memory, not in *k,
@@ -429,6 +432,7 @@ struct prelux_tree {
   struct prelux_numbers numbers;
   struct prelux_attrs attrs;
   struct prelux_links links;
+  _Atomic unsigned moving; /* folders that are being renamed: a put that fails just now may have found its folder gone */
   _Atomic uint64_t shape; /* how often a folder was removed or renamed here */
 };
 

@@ -1,5 +1,5 @@
 /* Opening for writing, and what the last close means. See stage.h. */
-#include "lib/store/stage.h"
+#include "lib/store/deferred.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -219,7 +219,8 @@ static int look_at_remote(const struct opening *o, struct prelux_known *ret)
   return just_asked || makes ? rc : prelux_stage_ask(o->v, o->rules, o->object, how | PRELUX_ASK_AGAIN, ret, o->why);
 }
 
-/* What the remote has -> a staging file. The caller leads the object's fill flight. 0; -ESTALE: look again. */
+/* What the remote has -> a staging file. The caller leads the object's fill flight. 0; -ESTALE: look again; -EINPROGRESS: it was renamed, and the
+ * remote does not know yet. */
 static int begin_from_remote(const struct opening *o)
 {
   struct prelux_known k;
@@ -235,6 +236,8 @@ static int begin_from_remote(const struct opening *o)
     return rc;
   if ((o->flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
     return prelux_problem(o->why, EEXIST, "%.200s exists", o->object);
+  if (k.pending)
+    return -EINPROGRESS;
   if (k.obj.type == PRELUX_LINK)
     return prelux_problem(o->why, ELOOP, "%.200s is a symbolic link", o->object);
   if (k.obj.type != PRELUX_FILE)
@@ -311,6 +314,8 @@ static bool send_safe(const struct opening *o, struct prelux_dirty *d)
 {
   if (d->row.state != PRELUX_PENDING_READY || !(d->row.flags & PRELUX_PENDING_SAFE) || d->row.tries > 0)
     return true;
+  if (prelux_deferred_drain(d->tree, d->row.path, NULL, NULL) < 0) /* its folder may be one of them */
+    return true;
   if (prelux_stage_send(o->g, d, NULL) >= 0)
     return false;
   if (d->row.state == PRELUX_PENDING_READY)
@@ -355,7 +360,9 @@ static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
     if (!prelux_name_stays(o->v, o->object, shape) && prelux_stage_discard(o->g, *ret) == 0)
       rc = -ESTALE;
   }
-  prelux_flight_end(o->g->store, &flight, rc == 0 || rc == -ESTALE ? -EAGAIN : rc, &mine);
+  prelux_flight_end(o->g->store, &flight, rc == 0 || rc == -ESTALE || rc == -EINPROGRESS ? -EAGAIN : rc, &mine);
+  if (rc == -EINPROGRESS && (rc = prelux_deferred_drain(o->v->tree, o->object, NULL, &mine)) == 0)
+    rc = -ESTALE;
   if (rc < 0 && o->why)
     *o->why = mine;
   return rc == -ESTALE ? -EAGAIN : rc;

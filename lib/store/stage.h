@@ -57,6 +57,8 @@ struct prelux_dirty {
 };
 
 struct prelux_mix;
+struct prelux_deferred;
+struct prelux_deferred_end;
 
 struct prelux_stage {
   struct prelux_store *store;
@@ -68,6 +70,9 @@ struct prelux_stage {
   struct prelux_dirty **by_ino, **by_path, **by_id;
   size_t slots;
   _Atomic size_t count;
+  struct prelux_deferred **names_by_id, *names; /* changed names that wait (deferred.h) */
+  struct prelux_deferred_end **names_by_path;
+  _Atomic size_t n_names;
   uint64_t parts_above, part_size; /* PRELUX_PARTS_ABOVE, PRELUX_PART_SIZE; smaller in tests */
   uint64_t room, waiting;     /* bytes that may wait to be sent, and that do */
   int64_t room_wait_ns;       /* how long an open waits for some; PRELUX_STAGE_WAIT_NS */
@@ -122,6 +127,7 @@ struct prelux_dirty *prelux_dirty_by_id(struct prelux_stage *g, int64_t id);
 struct prelux_dirty *prelux_dirty_by_path(struct prelux_stage *g, const struct prelux_tree *t, const char *object);
 void prelux_dirty_put(struct prelux_stage *g, struct prelux_dirty *d);    /* into the tables */
 void prelux_dirty_hide(struct prelux_stage *g, struct prelux_dirty *d);   /* its path shows the remote's object again */
+void prelux_dirty_renumber(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_pending *next); /* its row is that one, of any number */
 void prelux_dirty_remove(struct prelux_stage *g, struct prelux_dirty *d); /* out of the tables, wakes waiters, frees when nobody waits */
 /* Waits until nobody works on d and makes it the caller's. False: it died meanwhile. stage.lock held. */
 bool prelux_dirty_grab(struct prelux_stage *g, struct prelux_dirty *d);
@@ -143,7 +149,8 @@ void prelux_live_show(struct prelux_tree *t, const char *object); /* slots of al
 void prelux_live_end(struct prelux_stage *g, struct prelux_dirty *d);
 /* The same of one that the remote has as obj: what is known of the other names in its folder stays. */
 void prelux_live_settle(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj);
-void prelux_live_again(struct prelux_stage *g, struct prelux_dirty *d); /* undoes either */
+void prelux_live_gone(struct prelux_stage *g, struct prelux_dirty *d); /* the same of one that was removed: the remote may have nothing of it */
+void prelux_live_again(struct prelux_stage *g, struct prelux_dirty *d); /* undoes any of these */
 void prelux_live_clean(struct prelux_dirty *d, const struct prelux_object *obj); /* its file is the cache file of obj now */
 void prelux_live_start(struct prelux_stage *g, const struct prelux_dirty *d); /* it is in the tables just now; with a name or without */
 void prelux_live_named(struct prelux_stage *g, struct prelux_dirty *d, char *path); /* a nameless one has a name now; takes path */
@@ -156,6 +163,8 @@ int prelux_dirty_decide(struct prelux_stage *g, struct prelux_dirty *d, struct p
 void prelux_stage_name(uint64_t ino, char ret[24]);
 int prelux_stage_tree(struct prelux_stage *g, struct prelux_tree *t); /* its owed_id is set: a number in the journal is made for it */
 int prelux_stage_journal(struct prelux_stage *g, enum prelux_edit_kind kind, struct prelux_pending *row); /* one change */
+/* d's row is `next` in the journal; behind changes of its name, for which it gets a new number: rows are sent in the order of these. */
+int prelux_stage_journal_name(struct prelux_stage *g, const struct prelux_dirty *d, struct prelux_pending *next);
 int prelux_stage_reopen(const struct prelux_stage *g, uint64_t ino, int flags); /* a descriptor of staging/<ino>, or -errno */
 int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d);       /* READY: to be sent when its turn comes */
 /* The loser of a conflict is sent under a name of its own, when its rules say so (on_conflict: keep): 1, *why says which name; 0: they do not, or
@@ -170,6 +179,8 @@ bool prelux_stage_same(const struct stat *a, const struct stat *b); /* nothing w
 /* Sends d, which is the caller's and READY. 0: the remote has it, d is gone. PRELUX_KEPT: the remote has it under another name, d is gone.
  * Else d stays, with the error in its row. */
 int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why);
+bool prelux_stage_final(int err);              /* another try will not change it */
+int64_t prelux_stage_next_try(uint32_t tries); /* CLOCK_REALTIME, after so many that failed before the last */
 /* ---- stage_unsure.c ---- */
 /* The remote may have got d's bytes, as they are or were. */
 bool prelux_dirty_unsure(const struct prelux_dirty *d);

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "lib/store/stage.h"
+#include "lib/store/deferred.h"
 
 static bool trouble(int rc)
 {
@@ -48,7 +48,8 @@ int prelux_stage_ask(const struct prelux_view *v, const struct prelux_write_rule
 {
   struct prelux_known old;
   struct prelux_problem mine = {0};
-  bool makes = how & PRELUX_ASK_MAKES, have = rules->async && prelux_stage_away(v->tree) && remembered(v, object, makes, &old);
+  bool row = prelux_deferred_known(v->tree, object, strlen(object), &old); /* what it says needs no remote */
+  bool makes = how & PRELUX_ASK_MAKES, have = !row && rules->async && prelux_stage_away(v->tree) && remembered(v, object, makes, &old);
   uint64_t begun = prelux_store_now();
   int rc = have ? 0 : prelux_fresh_get(v, object, 0, how & PRELUX_ASK_AGAIN, ret, &mine);
   if (!have && trouble(rc))

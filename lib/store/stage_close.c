@@ -7,7 +7,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
-#include "lib/store/stage.h"
+#include "lib/store/deferred.h"
 
 static bool untouched(const struct prelux_dirty *d, const struct stat *st)
 {
@@ -83,7 +83,9 @@ int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d)
 /* The remote gets it now. *ret_gone: it has it, and d is out of the tables. */
 static int send_now(struct prelux_stage *g, struct prelux_dirty *d, bool *ret_gone, struct prelux_problem *why)
 {
-  int rc = prelux_stage_send(g, d, why);
+  int rc = prelux_deferred_drain(d->tree, d->row.path, NULL, why);
+  if (rc == 0)
+    rc = prelux_stage_send(g, d, why);
   *ret_gone = rc >= 0;
   if (rc == PRELUX_KEPT) /* the writer is told, though nothing is lost */
     return -ESTALE;

@@ -9,7 +9,7 @@
 
 #include "lib/index/writer.h"
 #include "lib/store/attrs.h"
-#include "lib/store/stage.h"
+#include "lib/store/deferred.h"
 
 void prelux_live_attr(const struct prelux_dirty *d, const struct prelux_view *v, struct prelux_attr *ret)
 {
@@ -103,21 +103,32 @@ void prelux_live_begin(struct prelux_view *v)
   pthread_mutex_unlock(&s->lock);
 }
 
-void prelux_live_end(struct prelux_stage *g, struct prelux_dirty *d)
+/* forget: what memory says of the remote's object may not be so any more. */
+static void hide(struct prelux_stage *g, struct prelux_dirty *d, bool forget)
 {
   struct prelux_store *s = g->store;
+  const char *path = d->row.path;
   pthread_mutex_lock(&s->lock);
   pthread_mutex_lock(&g->lock);
   prelux_dirty_hide(g, d);
   pthread_mutex_unlock(&g->lock);
-  if (d->row.path)
-  {
-    prelux_tree_unpublish(d->tree, d->row.path, strlen(d->row.path));
-    prelux_memory_forget(d->tree, d->row.path, strlen(d->row.path));
-  }
+  if (path)
+    prelux_tree_unpublish(d->tree, path, strlen(path));
   else
     nameless_end(s, d);
+  if (path && forget && !prelux_deferred_has(d->tree, path, strlen(path))) /* else the row says what is there, and puts memory right */
+    prelux_memory_forget(d->tree, path, strlen(path));
   pthread_mutex_unlock(&s->lock);
+}
+
+void prelux_live_end(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  hide(g, d, true);
+}
+
+void prelux_live_gone(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  hide(g, d, prelux_dirty_on_remote(d));
 }
 
 void prelux_live_settle(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj)

@@ -8,7 +8,7 @@
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/attrs.h"
-#include "lib/store/name.h"
+#include "lib/store/deferred.h"
 
 /* ---- claims ---- */
 
@@ -137,33 +137,49 @@ static void end(struct prelux_stage *g, struct prelux_dirty *d)
   pthread_mutex_unlock(&g->lock);
 }
 
+void prelux_claim_end(struct prelux_claim *c, int i)
+{
+  struct prelux_stage *g = c->v->tree->store->stage;
+  prelux_live_gone(g, c->dirty[i]);
+  end(g, c->dirty[i]);
+  c->dirty[i] = NULL;
+}
+
 int prelux_claim_unlink(struct prelux_claim *c, int i, struct prelux_problem *why)
 {
-  struct prelux_dirty *d = c->dirty[i];
   struct prelux_stage *g = c->v->tree->store->stage;
-  int rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &d->row);
+  int rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &c->dirty[i]->row);
   if (rc < 0 && rc != -ENOENT)
     return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
-  prelux_live_end(g, d);
-  end(g, d);
-  c->dirty[i] = NULL;
+  prelux_claim_end(c, i);
   return 0;
 }
 
-/* d, the caller's, stands for the path of `next` from now on, which it owns; `gone` (or NULL) for none. At once for all readers. */
-static void row_moves(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_pending *next, struct prelux_dirty *gone)
+struct new_name {
+  const char *to, *base;
+  bool over;
+  bool sure;                    /* base is all that the remote has of it */
+  struct prelux_dirty *gone;    /* what was being written there, or NULL */
+  struct prelux_deferred *left; /* or NULL */
+};
+
+/* d, the caller's, stands for the path of `next` from now on, which it owns. At once for all readers. */
+static void row_moves(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_pending *next, const struct new_name *n)
 {
   struct prelux_store *s = g->store;
   char *was = d->row.path;
   pthread_mutex_lock(&s->lock);
   pthread_mutex_lock(&g->lock);
   prelux_dirty_hide(g, d);
-  if (gone)
-    prelux_dirty_hide(g, gone);
-  d->row = *next;
+  if (n->gone)
+    prelux_dirty_hide(g, n->gone);
+  bool queued = d->queued && prelux_order_remove(g->order, d->row.id);
+  prelux_dirty_renumber(g, d, next);
   prelux_dirty_unhide(g, d);
-  if (d->queued && prelux_order_remove(g->order, d->row.id))
+  if (queued)
     d->queued = prelux_order_add(g->order, d->row.id, d->row.path, NULL) == 0;
+  if (n->left)
+    prelux_deferred_insert(g, n->left);
   pthread_mutex_unlock(&g->lock);
   prelux_tree_unpublish(d->tree, was, strlen(was));
   pthread_mutex_unlock(&s->lock);
@@ -171,47 +187,88 @@ static void row_moves(struct prelux_stage *g, struct prelux_dirty *d, const stru
   free(was);
 }
 
-/* sure: base is all that the remote has of it. */
-static int move_row(struct prelux_stage *g, struct prelux_dirty *d, const char *to, const char *base, bool over, bool sure,
-                    struct prelux_dirty *gone, struct prelux_problem *why)
+/* Rows are sent in the order of their numbers: one that gets a name behind changes of that name gets a new one. */
+static int journal_name(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_pending *next, const struct new_name *n)
 {
-  char *old = sure ? d->row.sent : NULL, *meant = d->row.to;
+  bool renumber = prelux_deferred_touch(d->tree, n->to, NULL);
+  struct prelux_edit edits[4];
+  size_t k = 0;
+  edits[k++] = (struct prelux_edit){.kind = renumber ? PRELUX_EDIT_ADD : PRELUX_EDIT_SET, .row = next};
+  if (renumber)
+    edits[k++] = (struct prelux_edit){.kind = PRELUX_EDIT_DROP, .row = &d->row};
+  if (n->gone)
+    edits[k++] = (struct prelux_edit){.kind = PRELUX_EDIT_DROP, .row = &n->gone->row};
+  if (n->left)
+  {
+    n->left->row.tree = next->tree;
+    edits[k++] = (struct prelux_edit){.kind = PRELUX_EDIT_ADD, .row = &n->left->row};
+  }
+  return prelux_journal_change(g->journal, edits, k);
+}
+
+static void next_flags(struct prelux_pending *next, const struct new_name *n)
+{
+  next->flags &= ~(uint32_t)((n->over || n->base[0] ? PRELUX_PENDING_NEW : 0) | (n->sure ? PRELUX_PENDING_UNSURE : 0));
+  next->flags |= n->over ? PRELUX_PENDING_OVER : 0;
+  if (n->left && !n->over) /* it does not go on from what the remote has there */
+    next->flags = (next->flags & ~(uint32_t)PRELUX_PENDING_OVER) | PRELUX_PENDING_NEW;
+  if (n->left && next->mode)
+    next->flags |= PRELUX_PENDING_MODE;
+}
+
+static int move_row(struct prelux_stage *g, struct prelux_dirty *d, const struct new_name *n, struct prelux_problem *why)
+{
+  char *old = n->sure ? d->row.sent : NULL, *meant = d->row.to;
   struct prelux_pending next = d->row;
-  struct prelux_edit edits[2] = {{.kind = PRELUX_EDIT_SET, .row = &next}, {.kind = PRELUX_EDIT_DROP, .row = gone ? &gone->row : NULL}};
-  next.path = strdup(to);
+  next.path = strdup(n->to);
   if (!next.path)
     return prelux_problem(why, ENOMEM, "no memory");
-  snprintf(next.base, sizeof next.base, "%s", base);
-  next.flags &= ~(uint32_t)((over || base[0] ? PRELUX_PENDING_NEW : 0) | (sure ? PRELUX_PENDING_UNSURE : 0));
-  next.flags |= over ? PRELUX_PENDING_OVER : 0;
-  next.sent = sure ? NULL : next.sent;
+  snprintf(next.base, sizeof next.base, "%s", n->base);
+  next_flags(&next, n);
+  next.sent = n->sure ? NULL : next.sent;
   next.to = NULL;
   next.tries = 0;
   next.next_ns = 0;
-  int rc = prelux_journal_change(g->journal, edits, gone ? 2 : 1);
+  int rc = journal_name(g, d, &next, n);
   if (rc < 0)
   {
     free(next.path);
     return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
   }
-  row_moves(g, d, &next, gone);
+  row_moves(g, d, &next, n);
   free(old);
   free(meant);
   return 0;
 }
 
-int prelux_claim_rename(struct prelux_claim *c, const char *base, bool over, struct prelux_problem *why)
+static int rename_to(struct prelux_claim *c, const struct new_name *n, struct prelux_problem *why)
 {
   struct prelux_stage *g = c->v->tree->store->stage;
-  struct prelux_dirty *gone = c->dirty[1];
-  int rc = move_row(g, c->dirty[0], c->path[1], base, over, true, gone, why);
+  int rc = move_row(g, c->dirty[0], n, why);
   if (rc < 0)
     return rc;
-  if (gone)
-    end(g, gone);
+  if (n->gone)
+    end(g, n->gone);
   c->dirty[1] = c->dirty[0]; /* it stands for the other path now */
   c->dirty[0] = NULL;
   return 0;
+}
+
+int prelux_claim_rename(struct prelux_claim *c, const char *base, bool over, struct prelux_problem *why)
+{
+  const struct new_name n = {.to = c->path[1], .base = base, .over = over, .sure = true, .gone = c->dirty[1]};
+  return rename_to(c, &n, why);
+}
+
+int prelux_claim_leave(struct prelux_claim *c, const char *base, bool over, struct prelux_deferred *left, struct prelux_problem *why)
+{
+  const struct new_name n = {.to = c->path[1], .base = base, .over = over, .sure = true, .gone = c->dirty[1], .left = left};
+  int rc = rename_to(c, &n, why);
+  if (rc < 0)
+    prelux_deferred_release(left);
+  else /* the remote has nothing of it under the new name */
+    c->dirty[1]->resumed = false;
+  return rc;
 }
 
 /* ---- a rename cut off ---- */
@@ -231,7 +288,8 @@ static int follow(struct prelux_stage *g, struct prelux_dirty *d, const struct p
     else
       prelux_attrs_drop(t, to);
     prelux_attrs_drop(t, from);
-    rc = move_row(g, d, to, now->version, false, true, NULL, why);
+    const struct new_name n = {.to = to, .base = now->version, .sure = true};
+    rc = move_row(g, d, &n, why);
     prelux_cache_drop(t, to);
     prelux_name_touch(t, to);
     prelux_name_gone(t, from);
@@ -292,8 +350,7 @@ static bool below(const char *path, const char *folder, size_t len)
   return path && (len == 0 || (strncmp(path, folder, len) == 0 && path[len] == '/'));
 }
 
-/* Any file below the folder; stage.lock held. */
-static struct prelux_dirty *any_below(struct prelux_stage *g, const struct prelux_tree *t, const char *folder)
+struct prelux_dirty *prelux_dirty_any_below(struct prelux_stage *g, const struct prelux_tree *t, const char *folder)
 {
   size_t len = strlen(folder);
   for (size_t i = 0; i < g->slots; i++)
@@ -309,7 +366,7 @@ bool prelux_dirty_below(const struct prelux_tree *t, const char *folder)
   if (!g || g->count == 0)
     return false;
   pthread_mutex_lock(&g->lock);
-  bool there = any_below(g, t, folder) != NULL;
+  bool there = prelux_dirty_any_below(g, t, folder) != NULL;
   pthread_mutex_unlock(&g->lock);
   return there;
 }
@@ -320,7 +377,8 @@ static int move_one(struct prelux_stage *g, struct prelux_dirty *d, const char *
   if (snprintf(path, sizeof path, "%s%s", to, d->row.path + strlen(from)) >= (int)sizeof path)
     return prelux_problem(why, ENAMETOOLONG, "%.200s: the path gets too long", d->row.path);
   prelux_number_set(d->tree, path, d->shown, NULL);
-  return move_row(g, d, path, d->row.base, false, false, NULL, why);
+  const struct new_name n = {.to = path, .base = d->row.base};
+  return move_row(g, d, &n, why);
 }
 
 int prelux_dirty_move_below(struct prelux_tree *t, const char *from, const char *to, struct prelux_problem *why)
@@ -330,7 +388,7 @@ int prelux_dirty_move_below(struct prelux_tree *t, const char *from, const char 
   while (rc == 0)
   {
     pthread_mutex_lock(&g->lock);
-    struct prelux_dirty *d = any_below(g, t, from);
+    struct prelux_dirty *d = prelux_dirty_any_below(g, t, from);
     bool mine = d && prelux_dirty_grab(g, d);
     bool moved = mine && !below(d->row.path, from, strlen(from)); /* while we waited */
     pthread_mutex_unlock(&g->lock);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "lib/base/os.h"
-#include "lib/store/stage.h"
+#include "lib/store/deferred.h"
 
 struct telling {
   struct prelux_stage *g;
@@ -38,6 +38,12 @@ static void look_closer(struct prelux_stage *g, const struct prelux_pending *row
     if (d->busy && d->row.state == PRELUX_PENDING_READY)
       o->state = PRELUX_OWED_SENDING;
   }
+  const struct prelux_deferred *n = d ? NULL : prelux_deferred_by_id(g, row->id);
+  if (n && n->decides)
+  {
+    o->next_ns = n->row.next_ns;
+    o->state = n->busy ? PRELUX_OWED_SENDING : PRELUX_OWED_WAITING;
+  }
   pthread_mutex_unlock(&g->lock);
   prelux_stage_name(row->ino, name);
   if (row->intent == PRELUX_INTENT_PUT && prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
@@ -63,8 +69,9 @@ static int tell(void *arg, const struct prelux_pending *row)
                                                   [PRELUX_PENDING_REFUSED] = PRELUX_OWED_REFUSED,
                                                   [PRELUX_PENDING_RECOVERED] = PRELUX_OWED_RECOVERED};
   struct telling *t = arg;
+  bool put = row->intent == PRELUX_INTENT_PUT;
   struct prelux_owed o = {.id = row->id, .tree = tree_of(t->g->store, row->tree), .intent = row->intent, .path = row->path, .to = row->to,
-                          .cause = row->cause, .size = row->size, .ino = row->ino, .made_ns = row->made_ns, .next_ns = row->next_ns,
+                          .cause = row->cause, .size = put ? row->size : 0, .ino = put ? row->ino : 0, .made_ns = row->made_ns, .next_ns = row->next_ns,
                           .tries = row->tries, .err = row->err};
   o.state = row->state < sizeof states / sizeof *states ? states[row->state] : PRELUX_OWED_RECOVERED;
   if (!o.tree)
@@ -95,6 +102,8 @@ void prelux_store_owed_sum(struct prelux_store *s, struct prelux_owed_sum *ret)
                                                           : PRELUX_OWED_RECOVERED]++;
       ret->bytes += d->row.state == PRELUX_PENDING_READY ? d->row.size : 0;
     }
+  for (const struct prelux_deferred *n = g->names; n; n = n->next)
+    ret->files[n->decides ? PRELUX_OWED_WAITING : PRELUX_OWED_REFUSED]++;
   ret->sent = g->sent;
   ret->failed = g->failed;
   pthread_mutex_unlock(&g->lock);
@@ -103,7 +112,7 @@ void prelux_store_owed_sum(struct prelux_store *s, struct prelux_owed_sum *ret)
 bool prelux_store_owes(struct prelux_store *s)
 {
   struct prelux_owed_sum sum;
-  if (!s->stage || s->stage->count == 0)
+  if (!s->stage || (s->stage->count == 0 && s->stage->n_names == 0))
     return false;
   prelux_store_owed_sum(s, &sum);
   return sum.files[PRELUX_OWED_OPEN] + sum.files[PRELUX_OWED_WAITING] > 0;
@@ -131,6 +140,9 @@ void prelux_store_hurry(struct prelux_store *s)
     for (struct prelux_dirty *d = g->by_ino[i]; d; d = d->by_ino)
       if (!d->busy) /* else its row is somebody else's to read and write; who waits hurries again */
         d->row.next_ns = 0;
+  for (struct prelux_deferred *n = g->names; n; n = n->next)
+    if (!n->busy)
+      n->row.next_ns = 0;
   pthread_mutex_unlock(&g->lock);
 }
 
@@ -165,10 +177,14 @@ static int again(struct prelux_stage *g, struct prelux_dirty *d, bool overwrite,
   next.state = PRELUX_PENDING_READY;
   next.next_ns = 0;
   next.flags |= overwrite ? PRELUX_PENDING_FORCE : 0;
-  int rc = prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
+  int rc = prelux_stage_journal_name(g, d, &next);
   if (rc < 0)
     return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
-  prelux_dirty_becomes(g, d, &next);
+  pthread_mutex_lock(&g->lock);
+  if (next.id != d->row.id && d->queued)
+    d->queued = !prelux_order_remove(g->order, d->row.id);
+  prelux_dirty_renumber(g, d, &next);
+  pthread_mutex_unlock(&g->lock);
   if (hidden)
     prelux_live_again(g, d);
   return prelux_stage_enqueue(g, d);
@@ -176,7 +192,9 @@ static int again(struct prelux_stage *g, struct prelux_dirty *d, bool overwrite,
 
 int prelux_store_retry(struct prelux_store *s, int64_t id, bool overwrite, struct prelux_problem *why)
 {
-  int rc;
+  int rc = s->stage ? prelux_deferred_retry(s->stage, id, why) : -ENOENT;
+  if (rc != -ENOENT)
+    return rc;
   struct prelux_dirty *d = take(s, id, why, &rc);
   if (!d)
     return rc;
@@ -188,14 +206,17 @@ int prelux_store_retry(struct prelux_store *s, int64_t id, bool overwrite, struc
 struct searching {
   struct prelux_store *s;
   int64_t id;
-  uint64_t ino;
+  uint64_t ino; /* of its staging file, if it has one */
+  bool found;
 };
 
 static int is_away(void *arg, const struct prelux_pending *row)
 {
   struct searching *w = arg;
-  if (row->id == w->id && !tree_of(w->s, row->tree) && row->intent == PRELUX_INTENT_PUT)
-    w->ino = row->ino;
+  if (row->id != w->id || tree_of(w->s, row->tree))
+    return 0;
+  w->found = true;
+  w->ino = row->intent == PRELUX_INTENT_PUT ? row->ino : 0;
   return 0;
 }
 
@@ -206,20 +227,23 @@ static int drop_away(struct prelux_store *s, int64_t id)
   struct prelux_pending gone = {.id = id};
   char name[24];
   int rc = s->stage ? prelux_journal_each(s->stage->journal, is_away, &w) : 0;
-  if (rc == 0 && !w.ino)
+  if (rc == 0 && !w.found)
     rc = -ENOENT;
   if (rc == 0)
     rc = prelux_stage_journal(s->stage, PRELUX_EDIT_DROP, &gone);
   if (rc < 0)
     return rc;
   prelux_stage_name(w.ino, name);
-  prelux_os.unlinkat(s->stage->fd, name, 0); /* left behind by a failure it goes to recovered/ at the next start */
+  if (w.ino)
+    prelux_os.unlinkat(s->stage->fd, name, 0); /* left behind by a failure it goes to recovered/ at the next start */
   return 0;
 }
 
 int prelux_store_drop(struct prelux_store *s, int64_t id, struct prelux_problem *why)
 {
-  int rc;
+  int rc = s->stage ? prelux_deferred_drop(s->stage, id, why) : -ENOENT;
+  if (rc != -ENOENT)
+    return rc;
   pthread_mutex_lock(&s->stage_lock);
   bool dropped = drop_away(s, id) == 0;
   pthread_mutex_unlock(&s->stage_lock);

@@ -6,6 +6,7 @@
  *   READY     there          to be sent
  *   READY     not there      it is in the tree (the row names its inode): the remote has it, the row goes
  *   no row    there          made by nobody we know: moved to recovered/, never sent
+ *   a name's  -              to be done on the remote, or refused by it (deferred.h)
  *
  * Rows are taken up when the tree whose identity the journal has for them is opened to be used, and wait until then.
  */
@@ -18,7 +19,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
-#include "lib/store/stage.h"
+#include "lib/store/deferred.h"
 
 #define SLOTS 4096
 
@@ -36,6 +37,7 @@ struct owner {
 struct recovery {
   struct prelux_stage *g;
   struct prelux_tree *tree;
+  struct prelux_deferred *names, **last_name; /* the same of names, chained by next */
   struct prelux_dirty *first, **last; /* by id, chained by by_id: in no table before all are read */
   struct numbers closed;              /* perhaps nobody writes to them any more */
   struct owner *owners;  /* of all trees, by ino and id */
@@ -129,6 +131,20 @@ static bool outlived(const struct recovery *r, const struct prelux_pending *row)
   return o && o + 1 < r->owners + r->n_owners && o[1].ino == row->ino;
 }
 
+static int take_up_name(struct recovery *r, const struct prelux_pending *row)
+{
+  bool known = row->intent == PRELUX_INTENT_REMOVE || row->intent == PRELUX_INTENT_RMDIR || row->intent == PRELUX_INTENT_MKDIR ||
+               (row->intent == PRELUX_INTENT_RENAME && row->to);
+  if (!known || !row->path)
+    return 0;
+  struct prelux_deferred *d = prelux_deferred_taken_up(r->tree, row);
+  if (!d)
+    return -ENOMEM;
+  *r->last_name = d;
+  r->last_name = &d->next;
+  return 0;
+}
+
 static int take_up(void *arg, const struct prelux_pending *row)
 {
   struct recovery *r = arg;
@@ -137,7 +153,9 @@ static int take_up(void *arg, const struct prelux_pending *row)
   struct stat st;
   if (row->tree != atomic_load(&r->tree->owed_id))
     return 0;
-  if (row->intent == PRELUX_INTENT_PUT && outlived(r, row))
+  if (row->intent != PRELUX_INTENT_PUT)
+    return take_up_name(r, row);
+  if (outlived(r, row))
     return drop_row(g, row);
   prelux_stage_name(row->ino, name);
   bool there = prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == row->ino;
@@ -151,18 +169,39 @@ static int take_up(void *arg, const struct prelux_pending *row)
   return row->state == PRELUX_PENDING_WRITING ? numbers_add(&r->closed, row->ino) : 0;
 }
 
-/* The tree's backend is used from here on. */
+static void use_file(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  pthread_mutex_lock(&g->lock);
+  prelux_dirty_put(g, d);
+  d->queued = d->row.state == PRELUX_PENDING_READY && prelux_order_add(g->order, d->row.id, d->row.path, NULL) == 0;
+  pthread_mutex_unlock(&g->lock);
+}
+
+static void use_name(struct prelux_stage *g, struct prelux_deferred *d)
+{
+  pthread_mutex_lock(&g->lock);
+  prelux_deferred_insert(g, d);
+  pthread_mutex_unlock(&g->lock);
+}
+
+/* In the order of their numbers, files and names alike. The tree's backend is used from here on. */
 static void use_all(struct recovery *r)
 {
-  struct prelux_stage *g = r->g;
-  for (struct prelux_dirty *d = r->first, *next; d; d = next)
-  {
-    next = d->by_id;
-    pthread_mutex_lock(&g->lock);
-    prelux_dirty_put(g, d);
-    d->queued = d->row.state == PRELUX_PENDING_READY && prelux_order_add(g->order, d->row.id, d->row.path, NULL) == 0;
-    pthread_mutex_unlock(&g->lock);
-  }
+  struct prelux_dirty *d = r->first, *next;
+  struct prelux_deferred *n = r->names, *next_name;
+  while (d || n)
+    if (!n || (d && d->row.id < n->row.id))
+    {
+      next = d->by_id;
+      use_file(r->g, d);
+      d = next;
+    }
+    else
+    {
+      next_name = n->next;
+      use_name(r->g, n);
+      n = next_name;
+    }
 }
 
 static void forget_all(struct recovery *r)
@@ -172,6 +211,11 @@ static void forget_all(struct recovery *r)
     next = d->by_id;
     prelux_pending_release(&d->row);
     free(d);
+  }
+  for (struct prelux_deferred *n = r->names, *next; n; n = next)
+  {
+    next = n->next;
+    prelux_deferred_release(n);
   }
 }
 
@@ -193,6 +237,7 @@ int prelux_stage_take_up(struct prelux_stage *g, struct prelux_tree *t, struct p
 {
   struct recovery r = {.g = g, .tree = t};
   r.last = &r.first;
+  r.last_name = &r.names;
   pthread_mutex_lock(&g->store->stage_lock);
   int rc = read_rows(&r);
   if (rc < 0)
@@ -221,7 +266,7 @@ struct strays {
 
 static int note(void *arg, const struct prelux_pending *row)
 {
-  return numbers_add(&((struct strays *)arg)->known, row->ino);
+  return row->intent == PRELUX_INTENT_PUT ? numbers_add(&((struct strays *)arg)->known, row->ino) : 0;
 }
 
 static int by_number(const void *a, const void *b)
@@ -282,6 +327,8 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
   if (g->fd == 0)
     g->fd = prelux_dir_open(s->meta_fd, "staging");
   int rc = g->fd < 0 ? g->fd : !g->by_ino || !g->by_path || !g->by_id ? -ENOMEM : prelux_order_create(&g->order);
+  if (rc == 0)
+    rc = prelux_deferred_create(g);
   if (rc < 0)
     prelux_problem(why, -rc, "cache folder %s: staging: %s", s->dir, strerror(-rc));
   else
@@ -307,6 +354,7 @@ void prelux_stage_free(struct prelux_stage *g)
   for (size_t i = 0; g->by_ino && i < g->slots; i++)
     while (g->by_ino[i])
       prelux_dirty_remove(g, g->by_ino[i]);
+  prelux_deferred_free(g);
   prelux_journal_free(g->journal);
   prelux_order_free(g->order);
   if (g->fd >= 0)

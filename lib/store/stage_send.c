@@ -12,7 +12,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
-#include "lib/store/stage.h"
+#include "lib/store/deferred.h"
 
 /* ---- one put ---- */
 
@@ -212,8 +212,7 @@ static void sweep(struct prelux_stage *g, const struct prelux_dirty *d)
     b->ops->write->clean(b, d->row.path, PRELUX_UPLOAD_IDLE_S, NULL);
 }
 
-/* What another try will not change. */
-static bool final(int err)
+bool prelux_stage_final(int err)
 {
   switch (err)
   {
@@ -234,19 +233,25 @@ static bool final(int err)
   }
 }
 
+int64_t prelux_stage_next_try(uint32_t tries)
+{
+  int64_t wait = PRELUX_SEND_RETRY_NS;
+  for (uint32_t i = 0; i < tries && wait < PRELUX_SEND_RETRY_MAX_NS; i++)
+    wait *= 2;
+  return prelux_store_wall() + (wait < PRELUX_SEND_RETRY_MAX_NS ? wait : PRELUX_SEND_RETRY_MAX_NS);
+}
+
 /* unsure: the remote may have the bytes all the same. */
 static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, bool unsure, const struct prelux_problem *why)
 {
   struct prelux_pending next = d->row;
-  int64_t wait = PRELUX_SEND_RETRY_NS;
-  for (uint32_t i = 0; i < next.tries && wait < PRELUX_SEND_RETRY_MAX_NS; i++)
-    wait *= 2;
+  next.next_ns = prelux_stage_next_try(next.tries);
   next.tries++;
   next.err = err == -EKEYEXPIRED ? EACCES : -err; /* as programs see it */
   next.cause = strdup(why ? why->text : "");
-  next.next_ns = prelux_store_wall() + (wait < PRELUX_SEND_RETRY_MAX_NS ? wait : PRELUX_SEND_RETRY_MAX_NS);
   next.flags |= unsure ? PRELUX_PENDING_UNSURE : 0;
-  if (final(err))
+  bool moved = (err == -ENOENT || err == -ENOTDIR) && atomic_load(&d->tree->moving) > 0; /* by us, and so is the file, presently */
+  if (prelux_stage_final(err) && !moved)
     next.state = PRELUX_PENDING_REFUSED;
   if (prelux_stage_journal(g, PRELUX_EDIT_SET, &next) < 0)
     prelux_warn("journal of %s cannot be written", g->store->dir); /* the row as it stands is right, too: READY */
@@ -264,14 +269,14 @@ static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, boo
   if (next.state == PRELUX_PENDING_REFUSED)
     prelux_live_end(g, d);
   if (g->store->refused_fn && (next.tries == 1 || next.state == PRELUX_PENDING_REFUSED))
-    g->store->refused_fn(g->store->refused_arg, d->tree, d->row.path, err, why);
+    g->store->refused_fn(g->store->refused_arg, d->tree, PRELUX_INTENT_PUT, d->row.path, err, why);
 }
 
 /* The remote has a copy beside it; the path itself shows what somebody else has put there. */
 static int kept(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_problem *said, struct prelux_problem *why)
 {
   if (g->store->refused_fn)
-    g->store->refused_fn(g->store->refused_arg, d->tree, d->row.path, -ESTALE, said);
+    g->store->refused_fn(g->store->refused_arg, d->tree, PRELUX_INTENT_PUT, d->row.path, -ESTALE, said);
   if (why)
     *why = *said;
   pthread_mutex_lock(&g->lock);
@@ -347,26 +352,67 @@ static enum outcome send_queued(struct prelux_stage *g, struct prelux_dirty *d, 
   return d->row.state == PRELUX_PENDING_READY ? AGAIN : REFUSED;
 }
 
-/* The next of the queue, made the caller's; NULL with *ret_id 0: there is none. */
-static struct prelux_dirty *next_queued(struct prelux_stage *g, int64_t *ret_id)
+/* The next of the queue, made the caller's: a file, or a name (*ret_name). False: there is none. */
+static bool next_queued(struct prelux_stage *g, struct prelux_dirty **ret, struct prelux_deferred **ret_name)
 {
   struct prelux_dirty *d = NULL;
+  struct prelux_deferred *n = NULL;
+  int64_t id;
   pthread_mutex_lock(&g->lock);
-  while ((*ret_id = prelux_order_take(g->order)) != 0 && !d)
+  while (!d && !n && (id = prelux_order_take(g->order)) != 0)
   {
-    int64_t id = *ret_id;
-    while ((d = prelux_dirty_by_id(g, id)) && !prelux_dirty_grab(g, d))
+    while ((n = prelux_deferred_by_id(g, id)) && n->busy)
+      pthread_cond_wait(&g->changed, &g->lock);
+    if (n && !n->decides)
+      n = NULL;
+    while (!n && (d = prelux_dirty_by_id(g, id)) && !prelux_dirty_grab(g, d))
       ;
-    if (d && !d->queued) /* somebody opened it again while we waited for it */
+    if (d && (!d->queued || d->row.id != id)) /* somebody opened or renamed it while we waited for it */
     {
       prelux_dirty_release(g, d);
       d = NULL;
     }
-    if (d)
-      break;
   }
+  if (n)
+    n->busy = true;
   pthread_mutex_unlock(&g->lock);
-  return d;
+  *ret = d;
+  *ret_name = n;
+  return d || n;
+}
+
+/* n is the caller's; afterwards it is not. */
+static enum outcome send_name(struct prelux_stage *g, struct prelux_deferred *n, int64_t *next_ns)
+{
+  struct prelux_problem why = {0};
+  int64_t wait = n->row.next_ns - prelux_store_wall();
+  if (wait <= 0 || wait > PRELUX_SEND_RETRY_MAX_NS)
+  {
+    int rc = prelux_deferred_send(g, n, &why);
+    if (rc < 0)
+      prelux_warn("not done on the remote: %s", why.text);
+    return rc < 0 ? AGAIN : SENT;
+  }
+  *next_ns = !*next_ns || n->row.next_ns < *next_ns ? n->row.next_ns : *next_ns;
+  pthread_mutex_lock(&g->lock);
+  prelux_order_back(g->order, n->row.id);
+  n->busy = false;
+  pthread_cond_broadcast(&g->changed);
+  pthread_mutex_unlock(&g->lock);
+  return LATER;
+}
+
+static enum outcome send_file(struct prelux_stage *g, struct prelux_dirty *d, int64_t *next_ns)
+{
+  int64_t id = d->row.id;
+  enum outcome what = send_queued(g, d, next_ns);
+  pthread_mutex_lock(&g->lock);
+  if (what == LATER || what == AGAIN)
+    prelux_order_back(g->order, id);
+  if (what != SENT)
+    prelux_dirty_release(g, d);
+  pthread_mutex_unlock(&g->lock);
+  return what;
 }
 
 int prelux_stage_work(struct prelux_stage *g, int64_t *ret_next_ns)
@@ -377,17 +423,11 @@ int prelux_stage_work(struct prelux_stage *g, int64_t *ret_next_ns)
   pthread_mutex_unlock(&g->lock);
   while (left-- > 0)
   {
-    int64_t id;
-    struct prelux_dirty *d = next_queued(g, &id);
-    if (!d)
+    struct prelux_dirty *d;
+    struct prelux_deferred *n;
+    if (!next_queued(g, &d, &n))
       return 0;
-    enum outcome what = send_queued(g, d, ret_next_ns);
-    pthread_mutex_lock(&g->lock);
-    if (what == LATER || what == AGAIN)
-      prelux_order_back(g->order, id);
-    if (what != SENT)
-      prelux_dirty_release(g, d);
-    pthread_mutex_unlock(&g->lock);
+    enum outcome what = n ? send_name(g, n, ret_next_ns) : send_file(g, d, ret_next_ns);
     if (what != LATER)
       return 1;
   }

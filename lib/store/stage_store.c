@@ -55,7 +55,7 @@ bool prelux_store_wants_sender(struct prelux_store *s)
 {
   struct prelux_stage *g = s->stage;
   size_t blocked, all;
-  if (!g || g->count == 0)
+  if (!g || (g->count == 0 && g->n_names == 0))
     return false;
   pthread_mutex_lock(&g->lock);
   g->kicks++;

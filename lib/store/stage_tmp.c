@@ -6,7 +6,7 @@
 
 #include "lib/base/os.h"
 #include "lib/index/writer.h"
-#include "lib/store/stage.h"
+#include "lib/store/deferred.h"
 
 int prelux_stage_discard(struct prelux_stage *g, struct prelux_dirty *d)
 {
@@ -47,6 +47,15 @@ static int check_name(struct prelux_stage *g, const struct prelux_view *v, const
   return rc < 0 ? rc : k.obj.type == PRELUX_DIR ? 0 : prelux_problem(why, ENOTDIR, "%.200s is no folder", parent);
 }
 
+int prelux_stage_journal_name(struct prelux_stage *g, const struct prelux_dirty *d, struct prelux_pending *next)
+{
+  struct prelux_pending old = {.id = d->row.id};
+  struct prelux_edit edits[2] = {{.kind = PRELUX_EDIT_ADD, .row = next}, {.kind = PRELUX_EDIT_DROP, .row = &old}};
+  if (!prelux_deferred_touch(d->tree, next->path, NULL))
+    return prelux_stage_journal(g, PRELUX_EDIT_SET, next);
+  return prelux_journal_change(g->journal, edits, 2);
+}
+
 /* d is the caller's. */
 static int name_it(struct prelux_stage *g, const struct prelux_view *v, struct prelux_dirty *d, const char *object, struct prelux_problem *why)
 {
@@ -56,16 +65,18 @@ static int name_it(struct prelux_stage *g, const struct prelux_view *v, struct p
     return rc;
   next.path = strdup(object);
   next.flags |= PRELUX_PENDING_NEW;
-  rc = next.path ? prelux_stage_journal(g, PRELUX_EDIT_SET, &next) : -ENOMEM;
+  rc = next.path ? prelux_stage_journal_name(g, d, &next) : -ENOMEM;
   if (rc < 0)
   {
     free(next.path);
     return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
   }
+  char *path = next.path;
+  next.path = NULL;
   pthread_mutex_lock(&g->lock);
-  d->row.flags = next.flags;
+  prelux_dirty_renumber(g, d, &next);
   pthread_mutex_unlock(&g->lock);
-  prelux_live_named(g, d, next.path);
+  prelux_live_named(g, d, path);
   return 0;
 }
 

@@ -14,7 +14,7 @@
 #include <xxhash.h>
 
 #include "lib/base/os.h"
-#include "lib/store/stage.h"
+#include "lib/store/deferred.h"
 
 #define PIECE 65536u
 #define WORD_MAX 64u
@@ -213,7 +213,8 @@ int prelux_stage_resolve(struct prelux_stage *g, struct prelux_dirty *d)
   int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY);
   if (fd < 0)
     return fd;
-  int rc = 0, whose = prelux_stage_away(d->tree) ? -EIO : prelux_stage_whose(d, fd, d->row.flags & PRELUX_PENDING_UNSURE, &obj, NULL);
+  bool behind = prelux_deferred_touch(d->tree, d->row.path, NULL); /* what the remote has there is to go yet */
+  int rc = 0, whose = behind || prelux_stage_away(d->tree) ? -EIO : prelux_stage_whose(d, fd, d->row.flags & PRELUX_PENDING_UNSURE, &obj, NULL);
   if (whose == PRELUX_OURS)
     rc = prelux_stage_begin_from(g, d, obj.version, true);
   else if (whose == PRELUX_FORMER)

@@ -188,8 +188,9 @@ void prelux_store_hurry(struct prelux_store *s); /* what was put off may be trie
 /* One that waits or was refused is tried again; overwrite: whatever the remote has. -ENOENT; -EBUSY: open, or its path is written anew. */
 int prelux_store_retry(struct prelux_store *s, int64_t id, bool overwrite, struct prelux_problem *why);
 int prelux_store_drop(struct prelux_store *s, int64_t id, struct prelux_problem *why); /* its bytes are given up, of a remote not in use, too */
-/* Told of what a background upload failed with, the first time and when it is given up. Any thread. */
-typedef void (*prelux_refused_fn)(void *arg, const struct prelux_tree *t, const char *object, int err, const struct prelux_problem *why);
+/* Told of what an upload (or a change of a name: enum prelux_intent) in the background failed with, the first time and when it is given up. Any
+ * thread. */
+typedef void (*prelux_refused_fn)(void *arg, const struct prelux_tree *t, uint32_t intent, const char *object, int err, const struct prelux_problem *why);
 void prelux_store_hear(struct prelux_store *s, prelux_refused_fn fn, void *arg);
 /* Sending in the background: who gets true is to call prelux_store_send_all() on a thread that may wait (or, when it has none,
  * prelux_store_no_sender()): it sends all that can go now. CLOCK_REALTIME of the next retry, 0: none. */

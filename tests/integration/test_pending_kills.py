@@ -70,8 +70,6 @@ class Writer(threading.Thread):
 
     def step(self):
         what = self.dice.choice(("create", "append", "append", "over", "rename")) if self.truth else "create"
-        if what == "rename" and self.how == "async":
-            what = "append"
         data = bytes([self.dice.randrange(33, 127)]) * self.dice.randrange(1, 9000)
         name = self.dice.choice(sorted(self.truth)) if self.truth else None
         self.story = self.story[-30:] + [(what, name, self.next)]

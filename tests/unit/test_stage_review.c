@@ -139,6 +139,7 @@ static void test_a_rename_onto_what_waits_that_fails(void **state)
   assert_int_equal(wclose(fd), 0);
   write_async("t", O_TRUNC, "waits");
   faulty.write.rename = NULL;
+  rig.rules.async = false; /* at once */
   assert_true(prelux_store_rename(&rig.v, &rig.rules, "tmp", "t", 0, &rig.why) < 0);
   rig_close();
   assert_int_equal(rig_open(), 0);

@@ -1,0 +1,124 @@
+"""Names of an `async` mapping: mkdir, rm, rmdir and mv of files go on while the remote is down, show at once, survive the daemon, and reach the remote in
+order."""
+
+import contextlib
+import signal
+import urllib.parse
+
+import pytest
+
+from tests.integration.crash_rig import LOCAL, mapped, remote_of, seen
+from tests.integration.write_rig import SCRIPT
+from tests.servers.faultproxy import FaultProxy
+
+LONG = {"write": "async", "freshness": {"max_age": "1h"}, "negative_age": "1h"}
+OLD = {"old/gone": b"1", "old/keep": b"2", "old/moved": b"3", "old/under": b"4", "old/sub/x": b"5", "old/sub/deep/y": b"6"}
+LEARN = "ls -R .; cat old/moved old/keep"
+OFFLINE = """
+mkdir -p new/deep; echo text > new/deep/f; mkdir new 2>&1; echo twice > new/g; mv new/g new/deep/h; ls -R new
+rm old/gone; rm old/gone 2>&1; rm -rf old/sub; ls -R old; rmdir old 2>&1; stat old/sub/x 2>&1
+mv old/moved new/deep/moved; stat -c '%s %n' new/deep/moved; mv new/deep/moved new/last; ls -R .
+echo replaced > tmp; mv tmp old/under; cat old/under
+mkdir pack; for i in 1 2 3; do mkdir pack/d$i; echo $i > pack/d$i/f; done; touch -d @1000 pack/d2 pack/d2/f
+tar cf $TMPDIR/p.tar pack; rm -r pack; ls; tar xf $TMPDIR/p.tar; stat -c '%Y %n' pack/d2 pack/d2/f; ls -R .; cat pack/*/f
+mkdir odd; rmdir odd; echo file > odd; rm odd; mkdir odd; echo x > odd/x; cp -r pack copy; ls -R copy; rm -rf copy; ls
+"""
+
+
+@contextlib.contextmanager
+def far(prelux, kind, old, **options):
+    """The remote behind a proxy that can be down: (remote, proxy)."""
+    with remote_of(kind, prelux.tmp) as remote, FaultProxy(remote.conf["endpoint"]) as proxy:
+        for name, data in old.items():
+            remote.write(name, data)
+        endpoint = urllib.parse.urlsplit(remote.conf["endpoint"])._replace(netloc=f"127.0.0.1:{proxy.port}").geturl()
+        mapped(prelux, remote, conf={"endpoint": endpoint}, **{**LONG, **options})
+        yield remote, proxy
+
+
+def both(prelux, script, timeout=90):
+    """The same lines here and in a plain folder."""
+    plain = prelux.tmp / "plain"
+    want = prelux.plain(SCRIPT.format(plain, script), timeout=timeout)
+    done = prelux.run(SCRIPT.format(LOCAL, script), check=False, timeout=timeout, args=("--no-wait",))
+    assert (done.stdout, done.stderr) == (want.stdout, want.stderr), prelux.story()
+
+
+def plain_files(prelux):
+    plain = prelux.tmp / "plain"
+    return {str(path.relative_to(plain)): path.read_bytes() for path in plain.rglob("*") if path.is_file()}
+
+
+def pending(prelux):
+    return prelux.cli("pending", "list", "--json")
+
+
+@pytest.mark.parametrize("kind", ["versitygw", "azurite"])
+def test_the_remote_is_down(prelux, kind):
+    for name, data in OLD.items():
+        path = prelux.tmp / "plain" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    with far(prelux, kind, OLD) as (remote, proxy):
+        both(prelux, LEARN)
+        proxy.down()
+        both(prelux, OFFLINE)
+        rows = pending(prelux)["files"]
+        assert {row["intent"] for row in rows} == {"upload", "unlink", "mkdir", "rmdir", "rename"}
+        moved = next(row for row in rows if row["intent"] == "rename")
+        assert moved["path"] == f"{LOCAL}/old/moved" and moved["to"] == f"{LOCAL}/new/deep/moved"
+        shown = prelux.cli("pending", "list")
+        assert f"{LOCAL}/old/moved -> {LOCAL}/new/deep/moved" in getattr(shown, "stdout", shown)
+        no_bytes = prelux.cli("pending", "export", moved["id"], str(prelux.tmp / "out"), check=False)
+        assert no_bytes.returncode == 1 and "no bytes" in no_bytes.stderr
+        assert set(OLD) == set(seen(remote)), "the remote knows nothing yet"
+        assert prelux.cli("flush", "--timeout", "2", check=False).returncode == 3
+
+        prelux.kill_daemon(signal.SIGKILL)
+        both(prelux, "ls -R new pack odd; cat new/deep/f pack/*/f; mkdir pack/more; echo 7 > pack/more/z; rm pack/d1/f; rmdir pack/d1; ls -R pack")
+        proxy.up()
+        prelux.cli("flush", timeout=90)
+        assert pending(prelux)["count"] == 0
+        assert seen(remote) == plain_files(prelux), prelux.story()
+        both(prelux, "ls -R .; cat new/last old/* pack/*/*")
+
+
+RANDOM = '''python3 - <<'P'
+import errno, os, random
+dice = random.Random({0})
+names = ["a", "b", "c", "d", "d/a", "d/b", "d/c", "d/d", "b/a", "b/b", "c/d"]
+def call(fn, *args):
+    try:
+        fn(*args)
+        return "0"
+    except OSError as e: # of two faults of a rename either may be told
+        return "ENOENT" if e.errno == errno.ENOTDIR else "ENOTEMPTY" if e.errno == errno.EISDIR else errno.errorcode[e.errno]
+def write(name, how, text):
+    with open(name, how) as f: f.write(text)
+for i in range(150):
+    one, two = dice.choice(names), dice.choice(names)
+    what, args = dice.choice([(write, (one, "w", f"{{i}},")), (write, (one, "a", f"{{i}},")), (os.unlink, (one,)), (os.mkdir, (one,)), (os.rmdir, (one,)),
+                              (os.rename, (one, two)), (os.rename, (one, two)), (os.rename, (one, two))])
+    if what is os.rename and os.path.isdir(one):
+        continue # not every remote renames folders
+    print(i, what.__name__, *args, call(what, *args))
+    for folder, folders, files in os.walk("."):
+        folders.sort()
+        print(folder, sorted(folders), sorted(files), *(os.path.getsize(os.path.join(folder, f)) for f in sorted(files)))
+    if dice.random() < .2:
+        for folder, _, files in os.walk("."):
+            for f in sorted(files): print(open(os.path.join(folder, f)).read())
+P
+'''
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_calls_on_a_slow_remote(prelux, seed):
+    """Each listing is a plain folder's, whatever part of it the remote has got by then."""
+    (prelux.tmp / "plain").mkdir()
+    with far(prelux, "versitygw", old={}, negative_age="5s") as (remote, proxy):
+        proxy.fault(delay=0.02)
+        both(prelux, RANDOM.format(seed), timeout=240)
+        proxy.heal()
+        prelux.cli("flush", timeout=90)
+        assert pending(prelux)["count"] == 0 and seen(remote) == plain_files(prelux), prelux.story()
