@@ -24,6 +24,12 @@ static int ask_able(const struct prelux_view *v, bool async, struct prelux_able 
   return async && prelux_stage_away(v->tree) ? UNKNOWN : rc;
 }
 
+int prelux_name_able(const struct prelux_view *v, struct prelux_able *able, struct prelux_problem *why)
+{
+  int rc = able->caps ? 0 : ask_able(v, false, able, why);
+  return rc == 0 && !(able->caps & PRELUX_CAP_WRITE) ? prelux_problem(why, EROFS, "the remote is read-only") : rc;
+}
+
 int prelux_name_may(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_able *able,
                     struct prelux_problem *why)
 {

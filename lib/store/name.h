@@ -68,7 +68,9 @@ void prelux_cache_move_below(struct prelux_tree *t, const char *from, const char
 
 /* ---- name.c ---- */
 
-/* May this be changed at all? And what the remote can do. */
+/* What the remote can do, for who does something at once: if prelux_name_may() could not tell. */
+int prelux_name_able(const struct prelux_view *v, struct prelux_able *able, struct prelux_problem *why);
+/* May this be changed at all? And what the remote can do; of one that is away, nothing is known where rules say async: caps are 0 then. */
 int prelux_name_may(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_able *able,
                     struct prelux_problem *why);
 enum prelux_name_op { PRELUX_DO_REMOVE, PRELUX_DO_RMDIR, PRELUX_DO_MKDIR };

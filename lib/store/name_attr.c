@@ -212,7 +212,7 @@ static int set_clean(const struct prelux_view *v, const char *object, const stru
 
 /* ---- the calls ---- */
 
-static int set_claimed(const struct prelux_claim *c, const struct prelux_able *able, const struct prelux_setattr *set, struct prelux_attr *ret,
+static int set_claimed(const struct prelux_claim *c, struct prelux_able *able, const struct prelux_setattr *set, struct prelux_attr *ret,
                        struct prelux_problem *why)
 {
   const struct prelux_view *v = c->v;
@@ -234,7 +234,7 @@ static int set_claimed(const struct prelux_claim *c, const struct prelux_able *a
       return prelux_problem(why, -rc, "link %.200s: %s", object, strerror(-rc));
     prelux_links_known(v->tree, object, strlen(object), &k);
   }
-  else if (rc == 0)
+  else if (rc == 0 && (rc = prelux_name_able(v, able, why)) == 0)
     rc = set_clean(v, object, able, set, &k, why);
   if (rc == 0)
     prelux_view_attr(v, &k, ret);

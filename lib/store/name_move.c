@@ -444,9 +444,12 @@ int prelux_store_rename(const struct prelux_view *v, const struct prelux_write_r
       return prelux_deferred_safe(v->tree->store->stage, rules, rc, why);
     m.later = false;
   }
-  rc = prelux_claim_settled(&m.claim, v, from, to, why);
+  rc = prelux_name_able(v, &able, why);
+  if (rc == 0)
+    rc = prelux_claim_settled(&m.claim, v, from, to, why);
   if (rc < 0)
     return rc;
+  m.caps = able.caps;
   rc = move_claimed(&m);
   prelux_claim_drop(&m.claim);
   return rc;

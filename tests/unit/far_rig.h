@@ -15,6 +15,7 @@ static struct
   atomic_int refuse; /* so many changes fail with EACCES */
   char log[2000];    /* changes that were done */
   atomic_bool broken; /* changes fail, questions do not */
+  bool dies;              /* with the answer that is lost, the remote */
   bool quiet;             /* no log: another thread sends */
   bool rename_only_there; /* a rename is done, and fails all the same as if the connection had broken */
 } far;
@@ -32,7 +33,10 @@ static inline int answer(int rc, const char *what, const char *path, const char 
   size_t at = far.quiet ? 0 : strlen(far.log);
   if (rc == 0 && !far.quiet)
     snprintf(far.log + at, sizeof far.log - at, "%s %s%s%s; ", what, path, to ? ">" : "", to ? to : "");
-  return rc == 0 && atomic_fetch_sub(&far.lose, 1) > 0 ? prelux_problem(why, PRELUX_EUNKNOWN, "no answer") : rc;
+  if (rc < 0 || atomic_fetch_sub(&far.lose, 1) <= 0)
+    return rc;
+  far.down = far.down || far.dies;
+  return prelux_problem(why, PRELUX_EUNKNOWN, "no answer");
 }
 
 static inline int before(struct prelux_problem *why)

@@ -20,6 +20,7 @@ static void test_unlink(void **state)
   assert_int_equal(pending(), 1);
   try_once();
   assert_int_equal(look("f", &attr), -ENOENT);
+  assert_int_equal(wopen("f", O_WRONLY), -ENOENT); /* the remote is known to be away by now: what is remembered of it counts less */
   assert_true(prelux_store_owes(rig.s));
   far.down = false;
   assert_non_null(remote_text("f"));
@@ -63,6 +64,24 @@ static void test_mkdir(void **state)
   assert_int_equal(later.ino, attr.ino);
   assert_string_equal(ls("d"), "e/ ");
   assert_string_equal(ls("d/e"), "f ");
+  restart();
+  assert_int_equal(look("d", &later), 0);
+  assert_int_equal(later.ino, attr.ino);
+}
+
+/* What was begun in a folder behind the look that found it empty, or made in one that has gone since. */
+static void test_overtaken(void **state)
+{
+  (void)state;
+  assert_int_equal(mkd("d"), 0);
+  assert_int_equal(mkd("e"), 0);
+  write_file("d/f", "text");
+  assert_int_equal(prelux_deferred_queue(rig.g, prelux_deferred_new(rig.t, PRELUX_INTENT_RMDIR, "d", NULL), NULL, &rig.why), -ENOTEMPTY);
+  assert_int_equal(rmd("e"), 0);
+  assert_int_equal(prelux_deferred_queue(rig.g, prelux_deferred_new(rig.t, PRELUX_INTENT_MKDIR, "e/x", NULL), NULL, &rig.why), -ENOENT);
+  send_all();
+  assert_string_equal(far.log, "mkdir d; mkdir e; put d/f; rmdir e; ");
+  assert_int_equal(pending(), 0);
 }
 
 static void test_rmdir(void **state)
@@ -119,6 +138,22 @@ static void test_rename(void **state)
   assert_int_equal(attr.ino, was.ino);
   assert_int_equal(attr.mtime_ns, was.mtime_ns);
   assert_true(attr.cached); /* its cache file came along */
+}
+
+/* What was cached under the old name need not be fetched under the new one. */
+static void test_rename_keeps_the_cached(void **state)
+{
+  struct prelux_store_stats before_, after;
+  (void)state;
+  put_text("a", "of a");
+  assert_string_equal(read_text("a"), "of a");
+  assert_int_equal(mv("a", "b"), 0);
+  assert_int_equal(mv("b", "c"), 0);
+  send_all();
+  prelux_store_stats(rig.s, &before_);
+  assert_string_equal(read_text("c"), "of a");
+  prelux_store_stats(rig.s, &after);
+  assert_int_equal(after.fills, before_.fills);
 }
 
 static void test_rename_then_write(void **state)
@@ -189,18 +224,20 @@ static void test_a_file_gets_a_name_that_waits(void **state)
   assert_int_equal(pending(), 0);
 }
 
-/* The put of a file failed, so the remote may have something of it: renamed, it is sent under its new name, and the old one is removed. */
+/* The answer to a put was lost, so the remote may have something of it: renamed, it is sent under its new name, and the old one is removed. */
 static void test_rename_of_what_may_be_there(void **state)
 {
   (void)state;
   assert_string_equal(ls(""), "");
-  far.down = true;
   write_file("tmp", "precious");
+  far.lose = 1;
+  far.dies = true;
   try_once();
+  assert_true(far.down);
   assert_int_equal(mv("tmp", "t"), 0);
   assert_string_equal(ls(""), "t ");
   far.down = false;
-  put_text("tmp", "preci"); /* half of it had arrived */
+  assert_string_equal(remote_text("tmp"), "precious");
   send_all();
   assert_string_equal(remote_text("t"), "precious");
   assert_null(remote_text("tmp"));
@@ -228,6 +265,22 @@ static void test_rename_of_what_is_written_anew(void **state)
   assert_null(remote_text("a"));
   assert_int_equal(look("b", &attr), 0);
   assert_int_equal(attr.ino, was.ino);
+}
+
+/* A new file in the place of one that the remote has: removed, the old one must not come back. */
+static void test_unlink_of_what_replaced(void **state)
+{
+  struct prelux_attr attr;
+  (void)state;
+  put_text("f", "old");
+  assert_string_equal(read_text("f"), "old");
+  write_file("tmp", "new");
+  assert_int_equal(mv("tmp", "f"), 0);
+  assert_int_equal(rm("f"), 0);
+  assert_int_equal(look("f", &attr), -ENOENT);
+  send_all();
+  assert_int_equal(look("f", &attr), -ENOENT);
+  assert_null(remote_text("f"));
 }
 
 static void test_onto_what_waits(void **state)
@@ -562,13 +615,16 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up_far, tear_down)
       TEST(test_unlink),
       TEST(test_mkdir),
+      TEST(test_overtaken),
       TEST(test_rmdir),
       TEST(test_rename),
+      TEST(test_rename_keeps_the_cached),
       TEST(test_rename_then_write),
       TEST(test_chains),
       TEST(test_a_file_gets_a_name_that_waits),
       TEST(test_rename_of_what_may_be_there),
       TEST(test_rename_of_what_is_written_anew),
+      TEST(test_unlink_of_what_replaced),
       TEST(test_onto_what_waits),
       TEST(test_unlink_of_what_is_written),
       TEST(test_restart),

@@ -144,6 +144,8 @@ static void test_somebody_elses(void **state)
   assert_string_equal(state_of("h"), "refused");
 }
 
+static const struct prelux_write_rules at_once = {.async = false};
+
 static void test_removed(void **state)
 {
   (void)state;
@@ -151,13 +153,13 @@ static void test_removed(void **state)
   lose(LOSE_AFTER);
   write_it("f", O_APPEND, " two");
   atomic_store(&faulty.deaf, false);
-  assert_int_equal(prelux_store_unlink(&rig.v, &rig.rules, "f", &rig.why), 0);
+  assert_int_equal(prelux_store_unlink(&rig.v, &at_once, "f", &rig.why), 0);
   assert_null(remote_text("f"));
   write_it("g", O_CREAT | O_TRUNC, "one");
   lose(LOSE_AFTER);
   write_it("g", O_TRUNC, "two");
   atomic_store(&faulty.deaf, false);
-  assert_int_equal(prelux_store_unlink(&rig.v, &rig.rules, "g", &rig.why), 0);
+  assert_int_equal(prelux_store_unlink(&rig.v, &at_once, "g", &rig.why), 0);
   assert_null(remote_text("g"));
   send_all();
   assert_null(remote_text("f"));
@@ -173,14 +175,14 @@ static void test_renamed(void **state)
     if (more)
       write_it("f", O_APPEND, " two");
     atomic_store(&faulty.deaf, false);
-    assert_int_equal(prelux_store_rename(&rig.v, &rig.rules, "f", "g", 0, &rig.why), 0);
+    assert_int_equal(prelux_store_rename(&rig.v, &at_once, "f", "g", 0, &rig.why), 0);
     assert_null(remote_text("f"));
     assert_string_equal(remote_text("g"), "one");
     write_it("g", O_APPEND, ", three");
     send_all();
     assert_string_equal(state_of("g"), "gone");
     assert_string_equal(remote_text("g"), more ? "one two, three" : "one, three");
-    assert_int_equal(prelux_store_unlink(&rig.v, &rig.rules, "g", &rig.why), 0);
+    assert_int_equal(prelux_store_unlink(&rig.v, &at_once, "g", &rig.why), 0);
   }
 }
 
