@@ -54,7 +54,7 @@ int prelux_stage_ask(const struct prelux_view *v, const struct prelux_write_rule
   int rc = have ? 0 : prelux_fresh_get(v, object, 0, how & PRELUX_ASK_AGAIN, ret, &mine);
   if (!have && trouble(rc))
     prelux_stage_heard(v->tree, rc);
-  else if (!have && rc == 0 && ret->learned_ns >= begun)
+  else if (!have && !row && rc == 0 && ret->learned_ns >= begun)
     prelux_stage_heard(v->tree, 0);
   if (!have && rules->async && trouble(rc))
     have = remembered(v, object, makes, &old);

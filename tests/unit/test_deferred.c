@@ -55,6 +55,9 @@ static void test_mkdir(void **state)
   assert_string_equal(read_text("d/e/f"), "inside");
   assert_int_equal(rm("d"), -EISDIR);
   try_once();
+  write_file("d/late", "");
+  assert_true(prelux_stage_away(rig.t)); /* a row is no word of the remote's */
+  assert_int_equal(rm("d/late"), 0);
   far.down = false;
   send_all();
   assert_string_equal(far.log, "mkdir d; mkdir d/e; put d/e/f; ");
