@@ -34,6 +34,9 @@
 #define PRELUX_PART_SIZE (16u << 20)   /* of uploads in parts, unless the remote wants others */
 #define PRELUX_PARTS_ABOVE (64u << 20) /* bytes: larger files go in parts where the remote takes them */
 #define PRELUX_PARTS_AT_ONCE 4u
+#define PRELUX_REST_TIMES 4u            /* a file that was just sent rests so many times what that cost, before it is sent again */
+#define PRELUX_REST_MAX_NS 5000000000ull
+#define PRELUX_RESTS 256u
 #define PRELUX_SENDERS_MAX 8u           /* files of one store that are sent at once in the background */
 #define PRELUX_SEND_RETRY_NS 500000000ll /* before the second try; doubles */
 #define PRELUX_SEND_RETRY_MAX_NS 60000000000ll
@@ -60,6 +63,10 @@ struct prelux_mix;
 struct prelux_deferred;
 struct prelux_deferred_end;
 
+struct prelux_rest { /* of a path, by hash; another may take its place */
+  uint64_t path, until_ns; /* CLOCK_MONOTONIC */
+};
+
 struct prelux_stage {
   struct prelux_store *store;
   int fd; /* staging/ */
@@ -77,6 +84,8 @@ struct prelux_stage {
   uint64_t room, waiting;     /* bytes that may wait to be sent, and that do */
   int64_t room_wait_ns;       /* how long an open waits for some; PRELUX_STAGE_WAIT_NS */
   uint64_t swept;             /* the folder of the remote that was cleaned last, by hash */
+  struct prelux_rest rests[PRELUX_RESTS];
+  unsigned rest_times;        /* PRELUX_REST_TIMES; 0 in tests */
   unsigned senders;           /* threads that send in the background */
   uint64_t kicks;             /* how often somebody asked for one */
   uint64_t sent, refused, failed; /* counters */
@@ -199,6 +208,9 @@ bool prelux_stage_away(struct prelux_tree *t); /* it failed a moment ago, and ha
 enum { PRELUX_ASK_AGAIN = 1 /* memory will not do, else */, PRELUX_ASK_MAKES = 2 /* the name may be new */ };
 int prelux_stage_ask(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, unsigned how, struct prelux_known *ret,
                      struct prelux_problem *why);
+/* d was sent, which took from begun_ns (CLOCK_MONOTONIC) until now. */
+void prelux_stage_rest(struct prelux_stage *g, const struct prelux_dirty *d, uint64_t begun_ns);
+int64_t prelux_stage_rests(struct prelux_stage *g, const struct prelux_dirty *d); /* until then, CLOCK_REALTIME; 0: it does not */
 /* Back-pressure: waits, not for long, until less waits to be sent than may. 0 or -ENOSPC. */
 int prelux_stage_room(struct prelux_stage *g, struct prelux_problem *why);
 /* Gives staging/<ino> its name in the tree, as clean and of version obj. d is the caller's, and gone on success. */

@@ -41,7 +41,7 @@ static int make_ready(struct prelux_stage *g, struct prelux_dirty *d, int fd, co
   next.mtime_ns = prelux_stat_mtime(st);
   next.flags |= PRELUX_PENDING_MTIME | (safe ? PRELUX_PENDING_SAFE : 0);
   next.tries = 0;
-  next.next_ns = 0;
+  next.next_ns = d->rules.async ? prelux_stage_rests(g, d) : 0;
   int rc = safe && prelux_os.fsync(fd) < 0 ? -errno : prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
   if (rc < 0)
     return rc;

@@ -317,6 +317,7 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
   g->store = s;
   g->slots = SLOTS;
   g->parts_above = PRELUX_PARTS_ABOVE;
+  g->rest_times = PRELUX_REST_TIMES;
   g->part_size = PRELUX_PART_SIZE;
   g->room = s->opts.staging_size ? s->opts.staging_size : s->max_bytes ? s->max_bytes : UINT64_MAX;
   g->room_wait_ns = PRELUX_STAGE_WAIT_NS;

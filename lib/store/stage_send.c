@@ -293,6 +293,7 @@ int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct pre
   struct prelux_problem mine = {0};
   struct prelux_object obj = {0};
   bool unsure = false;
+  uint64_t begun = prelux_store_now();
   int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY);
   if (d->resumed)
     sweep(g, d);
@@ -316,6 +317,7 @@ int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct pre
     obj.size = d->row.size;
     prelux_learn_written(d->tree, d->row.path, d->shown, &obj, d->row.mode, d->row.mtime_ns);
     obj.mtime_ns = d->row.mtime_ns;
+    prelux_stage_rest(g, d, begun);
     rc = prelux_stage_install(g, d, &obj, &mine);
     if (rc == 0)
     {

@@ -192,6 +192,7 @@ static inline int rig_open(void)
   if (rc == 0)
   {
     rig.g = rig.s->stage;
+    rig.g->rest_times = 0;
     prelux_view_init(&rig.v, rig.t, PRELUX_FRESH_MAX_AGE, 60000000000ull, 5000000000ull, 0644, 0755);
   }
   return rc;

@@ -418,6 +418,36 @@ static void test_a_reader_that_comes_late(void **state)
   assert_string_equal(read_text("b"), "old");
 }
 
+/* A log: what was sent a moment ago rests, so that not each line sends the whole file, and nobody waits for that. */
+static void test_a_file_that_is_written_again_rests(void **state)
+{
+  int64_t next = 0;
+  (void)state;
+  rig.rules.async = true;
+  rig.g->rest_times = PRELUX_REST_TIMES;
+  for (int i = 0; i < 50; i++)
+  {
+    int fd = wopen("log", O_WRONLY | O_CREAT | O_APPEND);
+    assert_true(fd >= 0);
+    say(fd, ".");
+    assert_int_equal(wclose(fd), 0);
+    if (i == 0)
+      send_all();
+    /* As long as the longest rest: a slow machine stays within it. */
+    for (unsigned k = 0; i == 0 && k < PRELUX_RESTS; k++)
+      if (rig.g->rests[k].until_ns)
+        rig.g->rests[k].until_ns = prelux_store_now() + PRELUX_REST_MAX_NS;
+    assert_int_equal(prelux_stage_work(rig.g, &next), 0);
+  }
+  assert_true(next > prelux_store_wall());
+  assert_int_equal(atomic_load(&faulty.puts), 1);
+  assert_string_equal(remote_text("log"), ".");
+  prelux_store_hurry(rig.s);
+  send_all();
+  assert_int_equal(atomic_load(&faulty.puts), 2);
+  assert_int_equal(strlen(remote_text("log")), 50);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -438,6 +468,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_a_reader_that_comes_late, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_file_that_settles_during_a_listing, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_file_that_settles_behind_a_listing, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_file_that_is_written_again_rests, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
