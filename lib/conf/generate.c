@@ -27,7 +27,7 @@ static bool of_backend(const struct prelux_conf_key *k, const char *type)
 
 static void put_help(const struct prelux_conf_key *k, const char *indent, FILE *f)
 {
-  fprintf(f, "%s# %s%s\n", indent, k->help, k->later ? " (No effect in this version: read side only.)" : "");
+  fprintf(f, "%s# %s%s\n", indent, k->help, k->later ? " (No effect in this version.)" : "");
 }
 
 /* One key, behind a '#' unless it is `live`. */
@@ -123,7 +123,7 @@ static void put_row(const struct prelux_conf_key *k, FILE *f)
     fprintf(f, " | `%s`", k->fallback);
   else
     fputs(" | ", f);
-  fprintf(f, " | %s%s |\n", k->help, k->later ? " *No effect in this version (read side only).*" : "");
+  fprintf(f, " | %s%s |\n", k->help, k->later ? " *No effect in this version.*" : "");
 }
 
 static void put_head(const char *title, const char *help, FILE *f)

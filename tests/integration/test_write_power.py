@@ -106,7 +106,8 @@ def record(prelux, a, b):
     configuration(prelux, cache, a, b, "then.yaml")
     program.write_text(WRITER)
     script = (f'"$0" --foreground & while ! test -S {prelux.runtime}/sock; do sleep 0.02; done; '
-              f'LD_PRELOAD={prelux.library} PRELUX_CONFIG={prelux.config_path} python3 -I -S {program} {prelux.tmp}/noted; sleep 1.5; kill -9 $!; wait')
+              f'LD_PRELOAD={prelux.library} PRELUX_CONFIG={prelux.config_path} python3 -I -S {program} {prelux.tmp}/noted; '
+              f'{prelux.exe} --config {prelux.config_path} flush; sleep 0.3; kill -9 $!; wait')
     done = subprocess.run([*power_rig.STRACE, prelux.tmp / "trace", "bash", "-c", script, prelux.daemon_exe], env=prelux._merged(None), cwd=prelux.tmp,
                           capture_output=True, text=True, timeout=100)
     if "ptrace" in done.stderr or not (prelux.tmp / "trace").exists():

@@ -315,6 +315,8 @@ static void test_progress_is_told_and_may_stop_it(void **state)
   struct sent got = send_file((struct prelux_net_request){.retries = 3}, up);
   assert_int_equal(got.rc, -ENOSPC);
   assert_true(got.sent);
+  for (int i = 0; i < 2000 && atomic_load(&server.requests) < 2; i++)
+    usleep(10000); /* the server's thread may not have come to it yet */
   assert_int_equal(atomic_load(&server.requests), 2);
 }
 
