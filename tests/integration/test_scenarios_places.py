@@ -226,7 +226,7 @@ def test_container_with_another_cache_folder(lake):
         export LD_PRELOAD={lake.library} PRELUX_CONFIG={table}
         bash -c "echo two >> {LAKE}/log; echo new > {LAKE}/new; cat {LAKE}/log {LAKE}/new; mkdir {LAKE}/d; mv {LAKE}/new {LAKE}/d/; cat {LAKE}/d/new"
         ls -A {lake.cache} | wc -l""", {**lake.env, "PRELUX_RUNTIME_DIR": str(lake.runtime)})
-    assert done.stdout == "one\ntwo\nnew\nnew\n0\n", done.stderr
+    assert done.stdout == "one\ntwo\nnew\nnew\n0\n", f"{done.stderr}{left(lake.source)}\n{lake.story()}"
     assert left(lake.source) == {"log": b"one\ntwo\n", "d/new": b"new\n"}
     assert lake.run(f"cat {LAKE}/log {LAKE}/d/new").stdout == "one\ntwo\nnew\n"
 
