@@ -80,9 +80,11 @@ static bool latest(struct prelux_stage *g, const struct prelux_deferred *d, cons
   return ret;
 }
 
-/* Its number, attributes and cache file left the path when the row was made. */
-static void removed(struct prelux_tree *t, const char *object)
+/* Its number, attributes and cache file left the path when the row was made; what lies there now may be a later row's. */
+static void removed(struct prelux_stage *g, const struct prelux_deferred *d)
 {
+  struct prelux_tree *t = d->tree;
+  const char *object = d->row.path;
   struct prelux_known none = {.learned_ns = prelux_store_now()};
   size_t len = strlen(object);
   pthread_mutex_lock(&t->store->lock);
@@ -90,7 +92,8 @@ static void removed(struct prelux_tree *t, const char *object)
   prelux_folders_drop_below(t, object, len);
   pthread_mutex_unlock(&t->store->lock);
   prelux_name_there(t, object, &none);
-  prelux_cache_drop(t, object); /* a daemon before may not have come to that */
+  if (latest(g, d, object))
+    prelux_cache_drop(t, object); /* a daemon before may not have come to that */
 }
 
 static void made(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_deferred *d)
@@ -140,7 +143,7 @@ static void renamed(struct prelux_stage *g, const struct prelux_view *v, const s
       prelux_cache_drop(t, to);
   }
   prelux_name_there(t, to, &k);
-  removed(t, d->row.path);
+  removed(g, d);
 }
 
 /* The remote has it. d is gone afterwards. */
@@ -154,7 +157,7 @@ static void finish(struct prelux_stage *g, const struct prelux_view *v, struct p
   else if (d->row.intent == PRELUX_INTENT_RENAME)
     renamed(g, v, d, now);
   else
-    removed(d->tree, d->row.path);
+    removed(g, d);
   int rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &d->row);
   if (rc < 0) /* the next start does it again */
     prelux_warn("journal of %s: %s", s->dir, strerror(-rc));

@@ -159,6 +159,31 @@ static void test_rename_keeps_the_cached(void **state)
   assert_int_equal(after.fills, before_.fills);
 }
 
+/* There and back: the file that comes back is the same inode all the time, with the locks that programs have on it. */
+static void test_rename_there_and_back(void **state)
+{
+  struct prelux_attr first, last;
+  struct prelux_store_stats before_, after;
+  (void)state;
+  put_text("l", "text");
+  assert_string_equal(read_text("l"), "text");
+  assert_string_equal(ls(""), "l ");
+  assert_int_equal(look("l", &first), 0);
+  assert_true(first.cached);
+  far.down = true;
+  assert_int_equal(mv("l", "m"), 0);
+  assert_int_equal(mv("m", "l"), 0);
+  far.down = false;
+  send_all();
+  assert_string_equal(far.log, "mv l>m; mv m>l; ");
+  prelux_store_stats(rig.s, &before_);
+  assert_string_equal(read_text("l"), "text");
+  assert_int_equal(look("l", &last), 0);
+  assert_true(last.cached && last.cache_ino == first.cache_ino && last.ino == first.ino);
+  prelux_store_stats(rig.s, &after);
+  assert_int_equal(after.fills, before_.fills); /* or the number was given again */
+}
+
 static void test_rename_then_write(void **state)
 {
   (void)state;
@@ -622,6 +647,7 @@ int main(void)
       TEST(test_rmdir),
       TEST(test_rename),
       TEST(test_rename_keeps_the_cached),
+      TEST(test_rename_there_and_back),
       TEST(test_rename_then_write),
       TEST(test_chains),
       TEST(test_a_file_gets_a_name_that_waits),
