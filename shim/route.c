@@ -572,6 +572,17 @@ int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route 
 
 /* ---- from what the kernel has to what the program sees */
 
+/* A folder of ours that the daemon passed: its name may be that of another root or mount namespace, which ends as ours would. */
+static const struct prelux_table_mapping *from_elsewhere(const struct prelux_table *t, const char *real, int hint, const char **ret_rel)
+{
+  if (hint < 0 || (uint32_t)hint >= t->n_mappings) return NULL;
+  const struct prelux_table_mapping *m = &prelux_table_mappings(t)[hint];
+  const char *at = m->tree.len ? strstr(real, prelux_table_str(t, m->tree)) : NULL;
+  if (!at || (at[m->tree.len] != '\0' && at[m->tree.len] != '/')) return NULL;
+  *ret_rel = at + m->tree.len + (at[m->tree.len] == '/');
+  return m;
+}
+
 long prelux_logical(const char *real, int hint, char *out, size_t cap)
 {
   const struct prelux_table *t = prelux_state.table;
@@ -582,6 +593,7 @@ long prelux_logical(const char *real, int hint, char *out, size_t cap)
       (real[n + sizeof(stand_in) - 1] == '/'))
     return prelux_path_join(out, cap, NULL, real + n + sizeof(stand_in) - 1);
   const struct prelux_table_mapping *m = t ? prelux_table_by_tree(t, real, hint, &index, &rel) : NULL;
+  if (!m && t) m = from_elsewhere(t, real, hint, &rel);
   if (!m) return 0;
   const char *local = prelux_table_str(t, m->local);
   size_t at = 0, rel_len = strlen(rel);
