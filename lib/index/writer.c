@@ -335,29 +335,44 @@ static void drop(struct prelux_index_writer *w, const uint64_t key[2])
   pthread_mutex_unlock(&w->lock);
 }
 
+static struct words words_of(const struct prelux_attr *attr)
+{
+  return (struct words){.size = attr->size,
+                        .mtime_ns = (uint64_t)attr->mtime_ns,
+                        .ino = attr->ino,
+                        .cache_ino = attr->cached || (attr->flags & PRELUX_ATTR_LIVE) ? attr->cache_ino : 0,
+                        .valid_ns = attr->valid_ns,
+                        .kind_mode = PRELUX_SLOT_KM(attr->type, attr->mode) | (attr->flags & PRELUX_ATTR_LIVE ? PRELUX_SLOT_LIVE : 0) |
+                                     (attr->flags & PRELUX_ATTR_OWNED ? PRELUX_SLOT_OWNED : 0)};
+}
+
+static void put_inode(struct prelux_index_writer *w, const struct prelux_attr *attr, uint64_t dev_seen)
+{
+  struct words inode = words_of(attr);
+  if (!inode.cache_ino)
+    return;
+  prelux_index_inode_key(w->seed, attr->cache_dev, attr->cache_ino, inode.key);
+  inode.cache_ino = dev_seen;
+  inode.valid_ns = UINT64_MAX;
+  inode.kind_mode |= FLAG_INODE;
+  put(w, &inode);
+}
+
 void prelux_index_put(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len,
                       const struct prelux_attr *attr, uint64_t dev_seen)
 {
-  struct words v = {.size = attr->size,
-                    .mtime_ns = (uint64_t)attr->mtime_ns,
-                    .ino = attr->ino,
-                    .cache_ino = attr->cached || (attr->flags & PRELUX_ATTR_LIVE) ? attr->cache_ino : 0,
-                    .valid_ns = attr->valid_ns,
-                    .kind_mode = PRELUX_SLOT_KM(attr->type, attr->mode) | (attr->flags & PRELUX_ATTR_LIVE ? PRELUX_SLOT_LIVE : 0) |
-                                 (attr->flags & PRELUX_ATTR_OWNED ? PRELUX_SLOT_OWNED : 0)};
-  struct words inode = v;
+  struct words v = words_of(attr);
   prelux_index_key(w->seed, tree_id, object, len, v.key);
   pthread_mutex_lock(&w->lock);
-  if (v.cache_ino)
-  {
-    /* First the inode: whoever is sent to the cache file by its name must find it. */
-    prelux_index_inode_key(w->seed, attr->cache_dev, attr->cache_ino, inode.key);
-    inode.cache_ino = dev_seen;
-    inode.valid_ns = UINT64_MAX;
-    inode.kind_mode |= FLAG_INODE;
-    put(w, &inode);
-  }
+  put_inode(w, attr, dev_seen); /* first: whoever is sent to the cache file by its name must find it */
   put(w, &v);
+  pthread_mutex_unlock(&w->lock);
+}
+
+void prelux_index_put_inode(struct prelux_index_writer *w, const struct prelux_attr *attr, uint64_t dev_seen)
+{
+  pthread_mutex_lock(&w->lock);
+  put_inode(w, attr, dev_seen);
   pthread_mutex_unlock(&w->lock);
 }
 

@@ -21,6 +21,8 @@ void prelux_index_writer_free(struct prelux_index_writer *w);
  * expired entries, then grows up to max_slots, then drops all but links: never fails. */
 void prelux_index_put(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len,
                       const struct prelux_attr *attr, uint64_t dev_seen);
+/* Publishes the inode key alone, of an object whose name may not be looked up here. */
+void prelux_index_put_inode(struct prelux_index_writer *w, const struct prelux_attr *attr, uint64_t dev_seen);
 /* Forgets an object: the next look-up asks. */
 void prelux_index_drop(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len);
 /* So many links more, or less, are kept by this node (struct prelux_index.links): counted before their slots come, out after those went. */

@@ -163,6 +163,15 @@ void prelux_view_publish(const struct prelux_view *v, const char *object, size_t
     prelux_index_drop(index, v->id, object, len);
 }
 
+void prelux_view_publish_inode(const struct prelux_view *v, const struct prelux_known *k)
+{
+  struct prelux_attr attr;
+  if (!v->tree->store->index || !view_indexed(v))
+    return;
+  prelux_view_attr(v, k, &attr);
+  prelux_index_put_inode(v->tree->store->index, &attr, v->tree->dev);
+}
+
 void prelux_tree_unpublish(const struct prelux_tree *t, const char *object, size_t len)
 {
   if (!t->store->index)

@@ -56,6 +56,13 @@ void prelux_open_remember(const struct prelux_view *v, const char *object, struc
   pthread_mutex_unlock(&s->lock);
 }
 
+static void name_inode(const struct prelux_view *v, const struct prelux_known *k)
+{
+  pthread_mutex_lock(&v->tree->store->lock);
+  prelux_view_publish_inode(v, k);
+  pthread_mutex_unlock(&v->tree->store->lock);
+}
+
 int prelux_open_folder(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd,
                        struct prelux_problem *why)
 {
@@ -69,6 +76,8 @@ int prelux_open_folder(const struct prelux_view *v, const char *object, struct p
   {
     k->cache_ino = st.st_ino;
     prelux_open_remember(v, object, k);
+    if (prelux_deferred_has(v->tree, object, strlen(object)))
+      name_inode(v, k);
   }
   if (rc == 0 && ret_fd)
   {

@@ -71,6 +71,8 @@ void prelux_view_attr(const struct prelux_view *v, const struct prelux_known *k,
 bool prelux_view_implies(const struct prelux_view *v, const char *object, size_t len);
 /* Publishes in the index (store.lock held). */
 void prelux_view_publish(const struct prelux_view *v, const char *object, size_t len, const struct prelux_known *k);
+/* The cache inode of a folder alone, while its name waits to be told to the remote (store.lock held): a former one may have had it. */
+void prelux_view_publish_inode(const struct prelux_view *v, const struct prelux_known *k);
 /* Drops the slots of all views of the tree, but those of what this node has there itself (store.lock held). */
 void prelux_tree_unpublish(const struct prelux_tree *t, const char *object, size_t len);
 

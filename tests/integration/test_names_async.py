@@ -53,6 +53,33 @@ def pending(prelux):
     return prelux.cli("pending", "list", "--json")
 
 
+AGAIN = """if 1:
+    import os, shutil
+    for i in range(20):
+        shutil.rmtree("known/d%d" % i)
+        os.makedirs("d%d" % i)
+        at = os.open("d%d" % i, os.O_RDONLY)
+        named, opened = os.stat("d%d" % i), os.fstat(at)
+        os.close(at)
+        assert os.path.samestat(named, opened), (i, named, opened)
+    """
+
+
+def test_a_new_folder_is_not_a_former_one(prelux):
+    """Its cache folder may have the inode of one just removed; shutil.rmtree compares stat with fstat."""
+    old = {f"known/d{i}/f": b"1" for i in range(20)}
+    for name, data in old.items():
+        path = prelux.tmp / "plain" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+    with far(prelux, "versitygw", old) as (_, proxy):
+        both(prelux, "ls -R .; cat known/*/f")
+        proxy.down()
+        both(prelux, f"python3 -c '{AGAIN}'; ls -R .")
+        proxy.up()
+        prelux.cli("flush", timeout=90)
+
+
 @pytest.mark.parametrize("kind", ["versitygw", "azurite"])
 def test_the_remote_is_down(prelux, kind):
     for name, data in OLD.items():
