@@ -6,6 +6,7 @@ alone follow when all others have ended. A job is one line of output, and all of
 """
 
 import os
+import re
 import threading
 import time
 from collections import namedtuple
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 
 CORES = os.cpu_count() or 1
 HEAVY = 2
+REASONS = re.compile(r"E  |FAILED |ERROR |\[  (ERROR|FAILED)|==\d+==|SUMMARY|WARNING: ThreadS")  # of pytest, cmocka, sanitizers
+REASON_LINES = 25
 
 # run() returns "" or what went wrong. after: names of earlier steps of the same lane.
 Step = namedtuple("Step", "name run after", defaults=((),))
@@ -58,6 +61,7 @@ class Runner:
         self.left = {stage: sum(job.stage == stage for job in jobs) for stage in stages}
         self.done, self.broken = set(), set()  # names of steps
         self.running = []
+        self.wrong = []  # what is said once more at the end
         self.change = threading.Condition()
 
     def run(self):
@@ -69,6 +73,8 @@ class Runner:
         for thread in threads:
             thread.join()
         say("")
+        for line in self.wrong:
+            say(line)
         total = Tally()
         for stage, tally in self.tallies.items():
             say(f"{stage:18} {self.seconds[stage]:7.1f} s  {tally}")
@@ -134,6 +140,8 @@ class Runner:
         say(f"  {job.stage + ' ' + job.name:46} {seconds:6.1f} s  {tally}")
         if tally.failed:
             say(f"--- {job.stage} {job.name}\n{output}\n---")
+            self.wrong.append(f"failed: {job.stage} {job.name}")
+            self.wrong += [f"  {line[:300]}" for line in output.splitlines() if REASONS.match(line)][:REASON_LINES]
         elif output:
             say("\n".join("        " + line for line in output.splitlines()))
 

@@ -481,7 +481,7 @@ def test_a_change_in_the_middle_is_noticed(own, tmp_path, tools):
     tools(tool)
     put(own, "mid", bytes(7 * MIB))
     tool("stat", "b/mid")
-    own.fault(rate=MIB // 2)  # some seconds between the first bytes and the last, also when pages come beside each other
+    own.fault(slow=3)  # so the look is not answered sooner than that after the first bytes
     out = tmp_path / "out"
 
     def change():
