@@ -59,6 +59,8 @@ static void take_rules(const struct prelux_conf_mapping *m, bool able, struct pr
     }
     else if (strcmp(v->key->name, "async_durable") == 0)
       ret->power = strcmp(v->text, "power") == 0;
+    else if (strcmp(v->key->name, "after_upload") == 0)
+      ret->drop = strcmp(v->text, "drop") == 0;
     for (unsigned k = 0; k < 3 && strcmp(v->key->name, "on_conflict") == 0; k++)
       if (strcmp(v->text, conflicts[k]) == 0)
         ret->on_conflict = (enum prelux_on_conflict)k;

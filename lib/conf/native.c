@@ -215,6 +215,8 @@ static int read_mapping(struct native *t, yaml_node_t *n)
   if (err == -ENOMEM)
     return err;
   int taken = take_mapping(t, &m);
+  if (taken != -ENOMEM && prelux_conf_writing_check(t->l, t->d, &m) < 0)
+    taken = -ENOMEM;
   if (m.local)
     c->mappings[c->n_mappings++] = m;
   return err < 0 ? err : taken;

@@ -38,7 +38,8 @@ enum {
   PRELUX_PENDING_FORCE = 0x20, /* on_conflict: overwrite */
   PRELUX_PENDING_KEEP = 0x40,  /* on_conflict: keep */
   PRELUX_PENDING_SAFE = 0x80,  /* READY: its bytes were on this node's medium before the row was */
-  PRELUX_PENDING_UNSURE = 0x100 /* READY: the remote may have these bytes, or get them yet: an answer was lost, or whoever waited for it died */
+  PRELUX_PENDING_UNSURE = 0x100, /* READY: the remote may have these bytes, or get them yet: an answer was lost, or whoever waited for it died */
+  PRELUX_PENDING_DROP = 0x200 /* after_upload: drop */
 };
 
 struct prelux_pending {

@@ -64,6 +64,7 @@ static struct prelux_dirty *dirty_new(const struct opening *o)
   d->row.flags = o->rules->on_conflict == PRELUX_CONFLICT_OVERWRITE ? PRELUX_PENDING_FORCE
                  : o->rules->on_conflict == PRELUX_CONFLICT_KEEP    ? PRELUX_PENDING_KEEP
                                                                     : 0;
+  d->row.flags |= o->rules->drop ? PRELUX_PENDING_DROP : 0;
   d->row.made_ns = prelux_store_wall();
   return d;
 }

@@ -215,5 +215,7 @@ int64_t prelux_stage_rests(struct prelux_stage *g, const struct prelux_dirty *d)
 int prelux_stage_room(struct prelux_stage *g, struct prelux_problem *why);
 /* Gives staging/<ino> its name in the tree, as clean and of version obj. d is the caller's, and gone on success. */
 int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_problem *why);
+/* Or nothing of it is kept, but for who has it open: d, the caller's, is gone. (stage_drop.c) */
+int prelux_stage_let_go(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj);
 
 #endif

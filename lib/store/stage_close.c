@@ -39,7 +39,8 @@ static int make_ready(struct prelux_stage *g, struct prelux_dirty *d, int fd, co
   next.state = PRELUX_PENDING_READY;
   next.size = (uint64_t)st->st_size;
   next.mtime_ns = prelux_stat_mtime(st);
-  next.flags |= PRELUX_PENDING_MTIME | (safe ? PRELUX_PENDING_SAFE : 0);
+  next.flags &= ~(uint32_t)PRELUX_PENDING_DROP;
+  next.flags |= PRELUX_PENDING_MTIME | (safe ? PRELUX_PENDING_SAFE : 0) | (d->rules.drop ? PRELUX_PENDING_DROP : 0);
   next.tries = 0;
   next.next_ns = d->rules.async ? prelux_stage_rests(g, d) : 0;
   int rc = safe && prelux_os.fsync(fd) < 0 ? -errno : prelux_stage_journal(g, PRELUX_EDIT_SET, &next);

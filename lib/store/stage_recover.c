@@ -85,6 +85,7 @@ static struct prelux_dirty *dirty_of(struct prelux_tree *t, const struct prelux_
     return NULL;
   }
   d->rules.async = true;
+  d->rules.drop = row->flags & PRELUX_PENDING_DROP;
   d->resumed = true;
   if (row->state == PRELUX_PENDING_READY) /* it may have been on its way */
     d->row.flags |= PRELUX_PENDING_UNSURE;

@@ -318,7 +318,7 @@ int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct pre
     prelux_learn_written(d->tree, d->row.path, d->shown, &obj, d->row.mode, d->row.mtime_ns);
     obj.mtime_ns = d->row.mtime_ns;
     prelux_stage_rest(g, d, begun);
-    rc = prelux_stage_install(g, d, &obj, &mine);
+    rc = d->row.flags & PRELUX_PENDING_DROP ? prelux_stage_let_go(g, d, &obj) : prelux_stage_install(g, d, &obj, &mine);
     if (rc == 0)
     {
       pthread_mutex_lock(&g->lock);

@@ -109,6 +109,7 @@ struct prelux_write_rules { /* of a mapping */
   bool off;   /* read-only: every change is -EROFS */
   bool async; /* a close returns when the journal has it; else when the remote has */
   bool power; /* async: and when it would survive a power cut */
+  bool drop;  /* what was sent is not kept in the cache */
   enum prelux_on_conflict on_conflict;
 };
 
