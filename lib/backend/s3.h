@@ -53,6 +53,8 @@ struct prelux_s3
   atomic_bool knows_start_after;     /* a server that has shown it: s3_list.c */
   atomic_bool bare_etags;            /* it sends ETags without quotes: who knows how it would compare them */
   atomic_bool plain_listings;        /* it does not encode what XML cannot carry */
+  atomic_bool checks_sha;            /* it refuses bytes that are not of the SHA-256 signed for them: s3_able.c */
+  atomic_bool wants_md5;             /* and takes no part without Content-MD5 all the same (object lock) */
   atomic_ullong counts[PRELUX_S3_COUNTS];
   pthread_mutex_t able_lock;         /* held while the server is tried */
   struct prelux_able able;           /* guarded by able_lock */
@@ -71,7 +73,7 @@ struct prelux_s3_ask
   const char *const *headers;              /* signed ones, "Name: value", NULL-terminated; NULL: none */
   const char *body;                        /* text, of POSTS and PUTS; NULL: none */
   const struct prelux_net_upload *upload;  /* of PUTS; NULL: no bytes */
-  const char *payload;                     /* hex SHA-256 of the upload, or PRELUX_AWS_UNSIGNED */
+  const char *payload;                     /* hex SHA-256 of the upload, or PRELUX_AWS_UNSIGNED; NULL: that of the body */
   bool once;                               /* as in struct prelux_net_request */
   unsigned stall_s;                        /* the same */
   int (*sink)(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len);

@@ -3,7 +3,8 @@
  * Theory of operation. Conditions are headers, and a server that does not know them does as if they were not there:
  * what it answers to a put that must fail is the only proof. So before the first change one key of ours,
  * `.prelux~probe-TIME-RANDOM` beside the other keys, is put, put again under conditions that cannot hold, and removed
- * under one that cannot hold; the same is tried of an upload in parts, and of a copy. A server that keeps conditions
+ * under one that cannot hold; the same is tried of an upload in parts, and of a copy; and a part is sent whose signed
+ * SHA-256 is not that of its bytes. A server that keeps conditions
  * makes nothing of all this but that one object, an upload and a folder's marker, for moments; whatever another server
  * makes of it is removed. Names that begin so are not shown and not taken (s3.c, s3_list.c), and what a death leaves
  * `clean` removes (s3_uploads.c).
@@ -40,6 +41,7 @@ struct trial
   char server[64]; /* as it calls itself */
   unsigned caps;
   bool copies_parts;
+  bool checks_sha;
 };
 
 static const struct
@@ -169,6 +171,22 @@ static int put_part(struct trial *t, const char *bytes, char etag[PRELUX_S3_ETAG
   return status < 0 ? status : status == 200 && etag[0] ? 0 : -EOPNOTSUPP;
 }
 
+/* A part whose signed SHA-256 is that of other bytes. */
+static int damage_part(struct trial *t)
+{
+  static const char *const damaged[] = {"BadDigest", "XAmzContentSHA256Mismatch", NULL};
+  char query[PRELUX_S3_UPLOAD_ID_MAX * 3 + 64], other[65];
+  struct prelux_net_answer a;
+  if (prelux_s3_upload_query(query, sizeof(query), 3, t->id, t->why) < 0 || prelux_aws_payload("other", 5, other) < 0)
+    return 0;
+  struct prelux_s3_ask request = {
+      .kind = PRELUX_S3_PUTS, .key = t->key, .query = query, .body = "x", .payload = other};
+  int status = ask(t, &request, &a);
+  t->checks_sha = status == 400 && prelux_s3_says(&a, damaged);
+  prelux_net_answer_free(&a);
+  return status < 0 ? status : 0;
+}
+
 /* A part that the server copies from the object; one that does not know how stores an empty one, and says so by no
  * document. */
 static int copy_part(struct trial *t)
@@ -203,6 +221,8 @@ static int try_parts(struct trial *t)
     t->caps |= PRELUX_CAP_MULTIPART;
   if (rc == 0)
     rc = copy_part(t);
+  if (rc == 0)
+    rc = damage_part(t);
   int absent = rc == 0 ? try_complete(t, etag, ABSENT) : UNABLE;
   int match = absent == KEPT ? try_complete(t, etag, WRONG) : UNABLE;
   if (absent != KEPT)
@@ -319,6 +339,7 @@ static int try_all(struct prelux_s3 *s, unsigned *ret_caps, int64_t *ret_for_ms,
   {
     rc = run(&t);
     *ret_caps = t.caps;
+    atomic_store(&s->checks_sha, t.checks_sha);
   }
   free(t.key);
   return rc;

@@ -1,7 +1,11 @@
-/* Checksums of what is sent. Content-MD5 goes with every byte: each server checks it, and answers an ETag that is the
+/* Checksums of what is sent. Content-MD5 goes with every object: each server checks it, and answers an ETag that is the
  * same MD5 (but for objects encrypted by a key service), which we check. What is signed of the bytes is their SHA-256
  * where everybody on the way could change them (http), and nothing where TLS has the same duty. Both are had from one
- * pass over the file. */
+ * pass over the file.
+ *
+ * Parts of large files are another matter: MD5 costs two to three times what sending does, here and at the server, which
+ * takes the one of the header besides the one of the ETag. A server that has shown that it refuses what is not of the
+ * signed SHA-256 (s3_able.c) gets parts with that alone, over TLS, too. */
 #include <errno.h>
 #include <inttypes.h>
 #include <openssl/evp.h>
@@ -19,17 +23,19 @@ struct sums
   EVP_MD_CTX *md5, *sha;
 };
 
-static bool begin(struct sums *d, bool sha)
+static bool begin(struct sums *d, bool md5, bool sha)
 {
-  d->md5 = EVP_MD_CTX_new();
+  d->md5 = md5 ? EVP_MD_CTX_new() : NULL;
   d->sha = sha ? EVP_MD_CTX_new() : NULL;
-  return d->md5 && EVP_DigestInit_ex(d->md5, EVP_md5(), NULL) == 1 &&
+  return (!md5 || (d->md5 && EVP_DigestInit_ex(d->md5, EVP_md5(), NULL) == 1)) &&
          (!sha || (d->sha && EVP_DigestInit_ex(d->sha, EVP_sha256(), NULL) == 1));
 }
 
 static int add(struct sums *d, const void *buf, size_t n)
 {
-  return EVP_DigestUpdate(d->md5, buf, n) == 1 && (!d->sha || EVP_DigestUpdate(d->sha, buf, n) == 1) ? 0 : -ENOMEM;
+  return (!d->md5 || EVP_DigestUpdate(d->md5, buf, n) == 1) && (!d->sha || EVP_DigestUpdate(d->sha, buf, n) == 1)
+             ? 0
+             : -ENOMEM;
 }
 
 static int pass_over(struct sums *d, int fd, uint64_t off, uint64_t len, struct prelux_problem *why)
@@ -58,13 +64,16 @@ static int finish(struct sums *d, struct prelux_s3_digest *ret)
 {
   unsigned char md5[EVP_MAX_MD_SIZE], sha[EVP_MAX_MD_SIZE];
   unsigned n = 0;
-  if (EVP_DigestFinal_ex(d->md5, md5, &n) != 1 || n != 16)
+  *ret = (struct prelux_s3_digest){.payload = PRELUX_AWS_UNSIGNED};
+  if (d->md5 && (EVP_DigestFinal_ex(d->md5, md5, &n) != 1 || n != 16))
     return -ENOMEM;
-  for (int i = 0; i < 16; i++)
+  for (int i = 0; d->md5 && i < 16; i++)
     snprintf(ret->md5 + 2 * i, 3, "%02x", md5[i]);
-  strcpy(ret->header, "Content-MD5: ");
-  EVP_EncodeBlock((unsigned char *)ret->header + strlen(ret->header), md5, 16);
-  strcpy(ret->payload, PRELUX_AWS_UNSIGNED);
+  if (d->md5)
+  {
+    strcpy(ret->header, "Content-MD5: ");
+    EVP_EncodeBlock((unsigned char *)ret->header + strlen(ret->header), md5, 16);
+  }
   if (d->sha && (EVP_DigestFinal_ex(d->sha, sha, &n) != 1 || n != 32))
     return -ENOMEM;
   for (int i = 0; d->sha && i < 32; i++)
@@ -72,11 +81,11 @@ static int finish(struct sums *d, struct prelux_s3_digest *ret)
   return 0;
 }
 
-int prelux_s3_digest(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, struct prelux_s3_digest *ret,
-                     struct prelux_problem *why)
+static int digest(int fd, uint64_t off, uint64_t len, bool md5, bool sha, struct prelux_s3_digest *ret,
+                  struct prelux_problem *why)
 {
   struct sums d = {NULL, NULL};
-  int rc = begin(&d, !prelux_s3_https(s)) ? pass_over(&d, fd, off, len, why) : -ENOMEM;
+  int rc = begin(&d, md5, sha) ? pass_over(&d, fd, off, len, why) : -ENOMEM;
   if (rc == 0)
     rc = finish(&d, ret);
   EVP_MD_CTX_free(d.md5);
@@ -84,8 +93,22 @@ int prelux_s3_digest(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t l
   return rc == -ENOMEM ? prelux_problem(why, ENOMEM, "no memory for checksums") : rc;
 }
 
+int prelux_s3_digest(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, struct prelux_s3_digest *ret,
+                     struct prelux_problem *why)
+{
+  return digest(fd, off, len, true, !prelux_s3_https(s), ret, why);
+}
+
+int prelux_s3_digest_part(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, struct prelux_s3_digest *ret,
+                          struct prelux_problem *why)
+{
+  if (!atomic_load(&s->checks_sha) || atomic_load(&s->wants_md5))
+    return prelux_s3_digest(s, fd, off, len, ret, why);
+  return digest(fd, off, len, false, true, ret, why);
+}
+
 bool prelux_s3_digest_agrees(const struct prelux_s3 *s, const struct prelux_s3_digest *d,
                              const struct prelux_object *stored)
 {
-  return s->no_md5 || !stored->md5[0] || strcmp(stored->md5, d->md5) == 0;
+  return s->no_md5 || !stored->md5[0] || !d->md5[0] || strcmp(stored->md5, d->md5) == 0;
 }

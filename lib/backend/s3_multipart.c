@@ -6,7 +6,7 @@
  * is not in the token: the listing of uploads could not say it, and the tokens of `begin` and `uploads` are to be
  * equal.
  *
- * Each part goes with its Content-MD5 and comes back as its ETag. Sending a part, beginning and aborting are harmless
+ * Each part goes with its Content-MD5 and comes back as its ETag, or with its SHA-256 signed (s3_digest.c). Sending a part, beginning and aborting are harmless
  * when done twice, so lost answers are asked for again; an upload that was begun twice leaves one that `clean` finds.
  */
 #include <errno.h>
@@ -186,19 +186,23 @@ static int send_part(struct prelux_s3 *s, const struct prelux_s3_ask *base, stru
                      char etag[PRELUX_S3_ETAG_MAX], struct prelux_problem *why)
 {
   static const char *const damaged[] = {"BadDigest", "XAmzContentSHA256Mismatch", NULL};
+  static const char *const lacks[] = {"InvalidRequest", "MissingContentMD5", "InvalidDigest", NULL};
   struct prelux_s3_digest digest;
   struct prelux_net_answer a;
   struct prelux_object stored;
-  int rc = prelux_s3_digest(s, upload->fd, upload->off, upload->len, &digest, why);
+  int rc = prelux_s3_digest_part(s, upload->fd, upload->off, upload->len, &digest, why);
   if (rc < 0)
     return rc;
-  const char *headers[] = {digest.header, NULL};
+  const char *headers[] = {digest.header[0] ? digest.header : NULL, NULL};
   struct prelux_s3_ask ask = *base;
   ask.headers = headers;
   ask.upload = upload;
   ask.payload = digest.payload;
   rc = prelux_s3_harmless(s, &ask, &a, why);
-  if (rc < 0 && a.status == 400 && prelux_s3_says(&a, damaged))
+  bool bare = rc < 0 && a.status == 400 && !digest.header[0] && prelux_s3_says(&a, lacks);
+  if (bare)
+    atomic_store(&s->wants_md5, true);
+  if (bare || (rc < 0 && a.status == 400 && prelux_s3_says(&a, damaged)))
     rc = 1;
   if (rc == 0)
   {

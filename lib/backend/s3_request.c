@@ -160,14 +160,15 @@ static int sign(struct attempt *t, const char *url, struct prelux_aws_headers *r
       .method = kinds[t->ask->kind].method,
       .url = url,
       .headers = t->ask->headers,
-      .payload = t->ask->body ? payload : t->ask->payload,
+      .payload = t->ask->body && !t->ask->payload ? payload : t->ask->payload,
       .region = t->region,
       .service = "s3",
       .when_s = (int64_t)time(NULL) + t->skew_s,
       .content_header = true,
   };
   int rc = prelux_aws_credentials_get(t->s->credentials, &t->lease, why);
-  if (rc == 0 && t->ask->body && prelux_aws_payload(t->ask->body, strlen(t->ask->body), payload) < 0)
+  if (rc == 0 && t->ask->body && !t->ask->payload &&
+      prelux_aws_payload(t->ask->body, strlen(t->ask->body), payload) < 0)
     rc = prelux_problem(why, ENOMEM, "cannot sign a request");
   if (rc < 0)
     return rc;

@@ -17,13 +17,16 @@
 /* s3_digest.c */
 struct prelux_s3_digest
 {
-  char md5[33];     /* lower-case hex */
-  char header[48];  /* "Content-MD5: ..." */
+  char md5[33];     /* lower-case hex; "": not asked for */
+  char header[48];  /* "Content-MD5: ...", or "" */
   char payload[65]; /* what is signed for the bytes */
 };
 /* Of [off, off+len) of fd. -EINVAL: it ends before; else an errno of reading, -ENOMEM. */
 int prelux_s3_digest(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, struct prelux_s3_digest *ret,
                      struct prelux_problem *why);
+/* The same of a part: without MD5 where the server needs none. */
+int prelux_s3_digest_part(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, struct prelux_s3_digest *ret,
+                          struct prelux_problem *why);
 /* Are these the bytes that the answer says it has stored? Yes, too, when it does not say. */
 bool prelux_s3_digest_agrees(const struct prelux_s3 *s, const struct prelux_s3_digest *d,
                              const struct prelux_object *stored);

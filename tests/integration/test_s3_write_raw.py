@@ -82,7 +82,7 @@ def test_a_good_server_is_tried_once_and_left_as_it_was(s3, tool):
 COST = {"if-none-match": r.PUT_ABSENT | r.RENAME_NOREPLACE, "if-match": r.PUT_VERSION, "complete-if-none-match": r.PUT_ABSENT | r.PUT_VERSION |
         r.RENAME_NOREPLACE, "complete-if-match": r.PUT_VERSION, "delete-if-match": r.REMOVE_VERSION, "copy-source-if-match": r.COPY,
         "part-copy": r.COPY | r.RENAME_NOREPLACE, "part-again": r.MULTIPART | r.PUT_ABSENT | r.PUT_VERSION | r.COPY | r.RENAME_NOREPLACE,
-        "markers": r.MKDIR_MARKER, "multipart": r.MULTIPART | r.COPY | r.RENAME_NOREPLACE}
+        "markers": r.MKDIR_MARKER, "multipart": r.MULTIPART | r.COPY | r.RENAME_NOREPLACE, "payload-sha": 0}
 
 
 @pytest.mark.parametrize("ignored", sorted(KEEPS))
@@ -202,10 +202,52 @@ def test_another_sum_in_the_answer(s3, tool, able):
     good(tool(s3, etag_md5="off").put("f", b"x"))
 
 
-def test_a_part_with_another_sum_in_the_answer(s3, able):
+def part(one, token, n, data):
+    return one("part", "f", token=token, n=n, len=len(data), **{"from": one.source(data)})
+
+
+def sent_parts(s3):
+    return [one for one in s3.requests() if one.method == "PUT" and "partNumber" in one.target]
+
+
+def test_a_part_with_another_sum_in_the_answer(s3, tool):
+    s3.keeps.discard("payload-sha")  # all there is to go by
+    able = tool(s3)
     token = good(able("begin", "f", part_size=PART))["token"]
     s3.etags["PUT", "partNumber"] = '"' + hashlib.md5(b"other").hexdigest() + '"'
-    bad(able("part", "f", token=token, n=0, len=1, **{"from": able.source(b"x")}), E.EIO)
+    bad(part(able, token, 0, b"x"), E.EIO)
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_sums_of_parts(s3, tool, checks):
+    """A server that has refused a part of another SHA-256 than was signed gets no MD5 besides; one that took it does."""
+    data = os.urandom(300_000)
+    if not checks:
+        s3.keeps.discard("payload-sha")
+    able = tool(s3)
+    token = good(able("begin", "f", part_size=PART))["token"]
+    good(part(able, token, 0, data))
+    seen = sent_parts(s3)[-1].fields
+    assert seen["x-amz-content-sha256"] == hashlib.sha256(data).hexdigest()
+    assert seen.get("content-md5") == (None if checks else base64.b64encode(hashlib.md5(data).digest()).decode())
+
+
+def test_a_part_that_arrives_otherwise_is_sent_again(s3, able):
+    token = good(able("begin", "f", part_size=PART))["token"]
+    s3.fail("PUT", status=400, code="XAmzContentSHA256Mismatch", query="partNumber", times=2)
+    good(part(able, token, 0, b"x"))
+    s3.fail("PUT", status=400, code="XAmzContentSHA256Mismatch", query="partNumber", times=None)
+    bad(part(able, token, 1, b"y"), E.EIO)
+
+
+def test_a_bucket_that_wants_the_md5_of_parts(s3, able):
+    """As one with object lock does: told once, it gets it with every part."""
+    token = good(able("begin", "f", part_size=PART))["token"]
+    before = len(sent_parts(s3))
+    s3.fail("PUT", status=400, code="InvalidRequest", query="partNumber")
+    for n in range(2):
+        good(part(able, token, n, b"x"))
+    assert ["content-md5" in one.fields for one in sent_parts(s3)[before:]] == [False, True, True]
 
 
 # Failures

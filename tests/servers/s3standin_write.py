@@ -21,7 +21,7 @@ from .s3standin import S3Standin, Thing
 from .threads import Gone
 
 KEEPS = {"if-none-match", "if-match", "complete-if-none-match", "complete-if-match", "delete-if-match", "copy-source-if-match",
-         "part-copy", "part-again", "markers", "multipart"}
+         "part-copy", "part-again", "markers", "multipart", "payload-sha"}
 XMLNS = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
 
@@ -71,7 +71,7 @@ class S3Changing(S3Standin):
 
     def answer(self, request):
         digest = request.fields.get("x-amz-content-sha256")
-        if request.body and digest != "UNSIGNED-PAYLOAD" and digest != hashlib.sha256(request.body).hexdigest():
+        if request.body and "payload-sha" in self.keeps and digest != "UNSIGNED-PAYLOAD" and digest != hashlib.sha256(request.body).hexdigest():
             return self.refusal(400, "XAmzContentSHA256Mismatch")
         with self.lock2:
             failure = next((one for one in self.failures if one.takes(request)), None)
