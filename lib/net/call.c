@@ -478,7 +478,7 @@ int prelux_net_call(struct prelux_net *net, const struct prelux_net_request *req
     return prelux_problem(why, EIO, "%s: a URL that cannot be asked for", req->method);
   if (!enter(net))
     return prelux_problem(why, ECANCELED, "the daemon ends");
-  struct call c = {.net = net, .req = req, .answer = ret, .why = why, .url = malloc(PRELUX_URL_MAX)};
+  struct call c = {.net = prelux_net_pick(net, req), .req = req, .answer = ret, .why = why, .url = malloc(PRELUX_URL_MAX)};
   bool buffered = req->sink && !req->target;
   c.drain = buffered ? prelux_net_buffer_take(net) : NULL;
   int rc;

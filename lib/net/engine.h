@@ -62,7 +62,9 @@ struct prelux_net {
   pthread_mutex_t lock;
   pthread_cond_t changed;          /* ending was set, or users reached 0 */
   bool ending;
-  unsigned users;                  /* calls under way */
+  unsigned users;                  /* calls under way, the second engine's too */
+  struct prelux_net *second;       /* NULL: not needed yet */
+  unsigned turn;                   /* whose it is */
   char *spares[PRELUX_NET_SPARES];
   unsigned n_spares;
   struct prelux_net_transfer *inbox; /* transfers with wishes, the newest first */
@@ -72,6 +74,9 @@ struct prelux_net {
 
 /* Asks the engine's thread for something. False: the engine ends, START was not taken. */
 bool prelux_net_wish(struct prelux_net *net, struct prelux_net_transfer *t, unsigned wish);
+
+/* The engine that is to do it. */
+struct prelux_net *prelux_net_pick(struct prelux_net *net, const struct prelux_net_request *req);
 
 /* A buffer of PRELUX_NET_BUFFER bytes, NULL: no memory; and back, when it is not needed any more (NULL is allowed). */
 char *prelux_net_buffer_take(struct prelux_net *net);

@@ -302,19 +302,20 @@ static void test_bodies_are_bounded(void **state)
 }
 
 /* Freed while some calls wait for an answer, some for a place, some in a back-off: all end at once. */
-static void test_freed_under_calls(void **state)
+static void freed_under_calls(bool lone)
 {
   struct caller callers[40] = {0};
   atomic_store(&server.behaviour, SILENT);
   for (int i = 0; i < 40; i++)
   {
-    callers[i].req.sink = i % 2 ? take : NULL;
+    callers[i].req.sink = lone || i % 2 ? take : NULL;
+    callers[i].req.lone = lone;
     pthread_create(&callers[i].thread, NULL, call_thread, &callers[i]);
   }
   while (atomic_load(&server.accepted) < 32)
     usleep(1000);
   usleep(20000);
-  assert_int_equal(atomic_load(&server.accepted), 32); /* 16 of each kind, no more */
+  assert_int_equal(atomic_load(&server.accepted), 32); /* 16 of each kind, or of each engine, no more */
   double begin = now();
   prelux_net_free(net);
   net = NULL;
@@ -325,6 +326,16 @@ static void test_freed_under_calls(void **state)
     assert_int_equal(callers[i].rc, -ECANCELED);
     assert_true(callers[i].why.text[0]);
   }
+}
+
+static void test_freed_under_calls(void **state)
+{
+  freed_under_calls(false);
+}
+
+static void test_freed_under_lone_calls(void **state)
+{
+  freed_under_calls(true);
 }
 
 static void test_freed_under_a_back_off(void **state)
@@ -354,6 +365,7 @@ int main(void)
       T(test_targets_are_bounded),
       T(test_bodies_are_bounded),
       T(test_freed_under_calls),
+      T(test_freed_under_lone_calls),
       T(test_freed_under_a_back_off),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
