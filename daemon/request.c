@@ -38,6 +38,29 @@ static void answer_now(struct prelux_conn *c, int status, const struct prelux_at
   prelux_answer_release(&a);
 }
 
+void prelux_request_refuse(struct prelux_conn *c, int status, const struct prelux_problem *why)
+{
+  struct prelux_answer a;
+  prelux_answer_init(&a);
+  prelux_answer_fail(&a, status, why);
+  prelux_conn_answer(c, &a, true);
+  prelux_answer_release(&a);
+}
+
+int prelux_request_once(struct prelux_conn *c, const struct prelux_target *t, void *job, void (*work)(struct prelux_flight *),
+                        void (*drop)(struct prelux_flight *))
+{
+  struct prelux_flight *f = prelux_flight_new(NULL, 0);
+  if (!f)
+    return -ENOMEM;
+  f->arg = job;
+  f->work = work;
+  f->drop = drop;
+  f->job.lane = 1 + prelux_instance_number(prelux_target_mapping(t)->instance);
+  prelux_server_launch(c->server, c, f);
+  return 0;
+}
+
 static int check_rel(const char *rel)
 {
   size_t len = strlen(rel), n;

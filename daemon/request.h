@@ -31,4 +31,10 @@ enum { PRELUX_ASK_STAT, PRELUX_ASK_OPEN, PRELUX_ASK_LIST };
 int prelux_target_ask(struct prelux_daemon *d, const struct prelux_target *t, int what, unsigned store_flags,
                       struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
 
+void prelux_request_refuse(struct prelux_conn *c, int status, const struct prelux_problem *why);
+/* A pool thread works on it in the lane of t's mapping, for this asker alone: f->arg is the job, `drop` frees it. -ENOMEM: the job is
+ * the caller's still. */
+int prelux_request_once(struct prelux_conn *c, const struct prelux_target *t, void *job, void (*work)(struct prelux_flight *f),
+                        void (*drop)(struct prelux_flight *f));
+
 #endif

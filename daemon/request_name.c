@@ -199,15 +199,6 @@ static void drop(struct prelux_flight *f)
   job_free(f->arg);
 }
 
-static void refuse(struct prelux_conn *c, int status, const struct prelux_problem *why)
-{
-  struct prelux_answer a;
-  prelux_answer_init(&a);
-  prelux_answer_fail(&a, status, why);
-  prelux_conn_answer(c, &a, true);
-  prelux_answer_release(&a);
-}
-
 static bool read_fixed(const void *msg, enum prelux_field field, void *ret, size_t size)
 {
   size_t pos = 0, len = 0;
@@ -273,21 +264,12 @@ void prelux_request_name(struct prelux_conn *c, struct prelux_live_table *table,
   struct name_job *j = NULL;
   if (!table)
   {
-    refuse(c, PRELUX_STATUS_NO_TABLE, NULL);
+    prelux_request_refuse(c, PRELUX_STATUS_NO_TABLE, NULL);
     return;
   }
   int err = make_job(c, table, msg, &j, &why);
-  struct prelux_flight *f = err == 0 ? prelux_flight_new(NULL, 0) : NULL; /* never joined: each is done once */
-  if (!f)
-  {
-    if (err == 0)
-      job_free(j);
-    refuse(c, err < 0 ? err : -ENOMEM, &why);
-    return;
-  }
-  f->arg = j;
-  f->work = work;
-  f->drop = drop;
-  f->job.lane = 1 + prelux_instance_number(prelux_target_mapping(&j->target)->instance);
-  prelux_server_launch(c->server, c, f);
+  if (err == 0 && (err = prelux_request_once(c, &j->target, j, work, drop)) < 0)
+    job_free(j);
+  if (err < 0)
+    prelux_request_refuse(c, err, &why);
 }

@@ -82,20 +82,15 @@ static void work(struct prelux_flight *f)
   prelux_answer_fail(&f->answer, prelux_report_errno(err), &why);
 }
 
-static void drop(struct prelux_flight *f)
+static void job_free(struct write_job *j)
 {
-  struct write_job *j = f->arg;
   prelux_target_release(&j->target);
   free(j);
 }
 
-static void refuse(struct prelux_conn *c, int status, const struct prelux_problem *why)
+static void drop(struct prelux_flight *f)
 {
-  struct prelux_answer a;
-  prelux_answer_init(&a);
-  prelux_answer_fail(&a, status, why);
-  prelux_conn_answer(c, &a, true);
-  prelux_answer_release(&a);
+  job_free(f->arg);
 }
 
 /* Takes the table. 0, or why not. */
@@ -119,8 +114,7 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
   if (prelux_target_mapping(&j->target)->broken)
   {
     err = prelux_problem(why, EIO, "%s", prelux_target_mapping(&j->target)->cause);
-    prelux_target_release(&j->target);
-    free(j);
+    job_free(j);
     return err;
   }
   j->d = prelux_server_daemon(c->server);
@@ -139,26 +133,14 @@ void prelux_request_write(struct prelux_conn *c, struct prelux_live_table *table
   struct write_job *j = NULL;
   if (!table)
   {
-    refuse(c, PRELUX_STATUS_NO_TABLE, NULL);
+    prelux_request_refuse(c, PRELUX_STATUS_NO_TABLE, NULL);
     return;
   }
   int err = make_job(c, table, msg, &j, &why);
-  struct prelux_flight *f = err == 0 ? prelux_flight_new(NULL, 0) : NULL; /* never joined: each asker gets what is its own */
-  if (!f)
-  {
-    if (err == 0)
-    {
-      prelux_target_release(&j->target);
-      free(j);
-    }
-    refuse(c, err < 0 ? err : -ENOMEM, &why);
-    return;
-  }
-  f->arg = j;
-  f->work = work;
-  f->drop = drop;
-  f->job.lane = 1 + prelux_instance_number(prelux_target_mapping(&j->target)->instance);
-  prelux_server_launch(c->server, c, f);
+  if (err == 0 && (err = prelux_request_once(c, &j->target, j, work, drop)) < 0)
+    job_free(j);
+  if (err < 0)
+    prelux_request_refuse(c, err, &why);
 }
 
 /* ---- sending in the background ---- */

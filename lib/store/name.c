@@ -140,6 +140,24 @@ static int take_claim(struct prelux_claim *c, const struct prelux_view *v, const
   return 0;
 }
 
+/* What is tried on a tree's root is refused by this error and text. */
+struct refusal
+{
+  int err;
+  const char *text;
+};
+
+/* May it be, and who else is at it: 0, with the claim. */
+static int begin(struct prelux_claim *c, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, bool later,
+                 const struct refusal *root, struct prelux_problem *why)
+{
+  struct prelux_able able;
+  int rc = prelux_name_may(v, rules, object, &able, why);
+  if (rc == 0 && !*object)
+    rc = prelux_problem(why, root->err, "%s", root->text);
+  return rc < 0 ? rc : take_claim(c, v, object, later, why);
+}
+
 static int finished(const struct prelux_view *v, const struct prelux_write_rules *rules, int rc, struct prelux_problem *why)
 {
   return rules->async ? prelux_deferred_safe(v->tree->store->stage, rules, rc, why) : rc;
@@ -198,14 +216,9 @@ static int unlink_claimed(struct prelux_claim *c, bool later, struct prelux_prob
 
 int prelux_store_unlink(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_problem *why)
 {
-  struct prelux_able able;
+  static const struct refusal root = {EISDIR, "the root of a tree is a folder"};
   struct prelux_claim c;
-  int rc = prelux_name_may(v, rules, object, &able, why);
-  if (rc == 0 && !*object)
-    rc = prelux_problem(why, EISDIR, "the root of a tree is a folder");
-  if (rc < 0)
-    return rc;
-  rc = take_claim(&c, v, object, rules->async, why);
+  int rc = begin(&c, v, rules, object, rules->async, &root, why);
   if (rc < 0)
     return rc;
   rc = unlink_claimed(&c, rules->async, why);
@@ -246,15 +259,10 @@ static int rmdir_claimed(struct prelux_claim *c, bool later, struct prelux_probl
 
 int prelux_store_rmdir(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_problem *why)
 {
-  struct prelux_able able;
+  static const struct refusal root = {EBUSY, "the root of a tree cannot be removed"};
   struct prelux_claim c;
-  int rc = prelux_name_may(v, rules, object, &able, why);
-  if (rc == 0 && !*object)
-    rc = prelux_problem(why, EBUSY, "the root of a tree cannot be removed");
-  if (rc < 0)
-    return rc;
   bool later = rules->async && !prelux_view_implies(v, object, strlen(object));
-  rc = take_claim(&c, v, object, later, why);
+  int rc = begin(&c, v, rules, object, later, &root, why);
   if (rc < 0)
     return rc;
   rc = rmdir_claimed(&c, later, why);
@@ -315,15 +323,10 @@ static int mkdir_claimed(struct prelux_claim *c, bool later, uint32_t mode, stru
 int prelux_store_mkdir(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, uint32_t mode,
                        struct prelux_problem *why)
 {
-  struct prelux_able able;
+  static const struct refusal root = {EEXIST, "the root of a tree exists"};
   struct prelux_claim c;
-  int rc = prelux_name_may(v, rules, object, &able, why);
-  if (rc == 0 && !*object)
-    rc = prelux_problem(why, EEXIST, "the root of a tree exists");
-  if (rc < 0)
-    return rc;
   bool later = rules->async && !prelux_view_implies(v, object, strlen(object));
-  rc = take_claim(&c, v, object, later, why);
+  int rc = begin(&c, v, rules, object, later, &root, why);
   if (rc < 0)
     return rc;
   rc = mkdir_claimed(&c, later, mode & 07777, why);
