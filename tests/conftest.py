@@ -144,9 +144,9 @@ def alluxio_server():
     """A real Alluxio 2.9 (installed at first use): .url of its proxy, .ufs the folder below it."""
     from tests.servers import alluxio29
     from tests.servers.base import ServerError
-    if not alluxio29.installed():
+    if not alluxio29.PACKAGE.installed():
         try:
-            alluxio29.install()
+            alluxio29.PACKAGE.install()
         except ServerError as error:
             pytest.skip(f"Alluxio 2.9 cannot be installed: {str(error)[:300]}")
     with _server(alluxio29.Alluxio29) as server:

@@ -25,9 +25,9 @@ ENOENT, EIO, EACCES, ENOTDIR, EPROTO, EOPNOTSUPP, ESTALE = 2, 5, 13, 20, 71, 95,
 @pytest.fixture(scope="module")
 def account():
     """A running Azurite with one account."""
-    if not azurite.installed():
+    if not azurite.PACKAGE.installed():
         try:
-            azurite.install()
+            azurite.PACKAGE.install()
         except ServerError as error:
             pytest.skip(f"Azurite cannot be installed: {str(error)[:300]}")
     if azurite.Azurite.missing():

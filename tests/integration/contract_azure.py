@@ -17,9 +17,9 @@ running = {}
 
 def account():
     """One Azurite for all tests of a run."""
-    if not azurite.installed():
+    if not azurite.PACKAGE.installed():
         try:
-            azurite.install()
+            azurite.PACKAGE.install()
         except ServerError as error:
             raise r.Missing(f"Azurite cannot be installed: {str(error)[:300]}") from error
     if azurite.Azurite.missing():

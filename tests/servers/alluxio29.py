@@ -20,14 +20,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from .base import LOOPBACK, Server, ServerError, free_port, installing, port_open, run_by_hand
+from .base import LOOPBACK, Installation, Server, ServerError, fetch_by, free_port, port_open, run_by_hand
 
 VERSION = "2.9.6"
 ARTIFACTS = ("alluxio-core-server-master", "alluxio-core-server-worker", "alluxio-core-server-proxy",
@@ -64,36 +63,21 @@ def _pom():
 """
 
 
-def installed():
-    """True when the jars of this version are in the cache, all of them."""
-    stamp = CACHE / "installed"
-    return stamp.is_file() and stamp.read_text() == VERSION
-
-
-def install():
-    """Fetch the jars once.  Maven's own store is kept inside the cache until the end, so a broken download goes on
+def _fetch():
+    """The jars.  Maven's own store is kept inside the cache until the end, so a broken download goes on
     where it stopped, and is removed then: it is a second copy of everything."""
-    if not installed():
-        with installing(CACHE):
-            _install()
-
-
-def _install():
-    if installed():
-        return
     if not shutil.which("mvn"):
         raise ServerError("mvn is not installed (Debian: apt-get install maven)")
     (CACHE / "pom.xml").write_text(_pom())
-    store, lib, log = CACHE / "m2", CACHE / "lib", CACHE / "install.log"
+    store, lib = CACHE / "m2", CACHE / "lib"
     shutil.rmtree(lib, ignore_errors=True)
     argv = ["mvn", "-B", "-q", "-C", "-f", CACHE / "pom.xml", f"-Dmaven.repo.local={store}", COPY_GOAL,
             "-DincludeScope=runtime", f"-DoutputDirectory={lib}"]
-    with open(log, "wb") as out:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=INSTALL_SECONDS)
-    if done.returncode:
-        raise ServerError(f"mvn failed; the end of {log}:\n" + log.read_text(errors="replace")[-3000:])
-    (CACHE / "installed").write_text(VERSION)
+    fetch_by(argv, CACHE / "install.log", INSTALL_SECONDS)
     shutil.rmtree(store, ignore_errors=True)
+
+
+PACKAGE = Installation(CACHE, VERSION, _fetch)
 
 
 class Alluxio29(Server):
@@ -119,7 +103,7 @@ class Alluxio29(Server):
     def missing(cls):
         if not shutil.which("java"):
             return "java is not installed (Debian: apt-get install default-jdk-headless)"
-        if not installed():
+        if not PACKAGE.installed():
             return "Alluxio 2.9 is not installed (python3 -m tests.servers.alluxio29 --install)"
         return None
 
@@ -232,7 +216,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if not args.install and not args.run:
         parser.error("--install or --run DIR")
-    install()
+    PACKAGE.install()
     if not args.run:
         return 0
     return run_by_hand(Alluxio29(ufs=args.run), lambda server: f"{server.url}\nmaster {server.master}, logs in {server.folder}")

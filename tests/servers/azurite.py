@@ -17,7 +17,6 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.parse
@@ -25,7 +24,7 @@ import urllib.request
 from email.utils import formatdate
 from pathlib import Path
 
-from .base import LOOPBACK, Server, ServerError, free_port, installing, run_by_hand
+from .base import LOOPBACK, Installation, Server, ServerError, fetch_by, free_port, run_by_hand
 
 VERSION = "3.37.0"
 # Later ones want packages that a registry may not have yet, or a Node later than that of Debian 12.
@@ -36,32 +35,16 @@ CACHE = Path(__file__).resolve().parent / ".cache" / "azurite"
 PROGRAM = CACHE / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
 
 
-def installed():
-    """True when this version is in the cache, all of it."""
-    stamp = CACHE / "installed"
-    return PROGRAM.is_file() and stamp.is_file() and stamp.read_text() == VERSION
-
-
-def install():
-    """npm i, once; npm's registry and proxies are the machine's own affair."""
-    if not installed():
-        with installing(CACHE):
-            _install()
-
-
-def _install():
-    if installed():
-        return
+def _fetch():
+    """npm's registry and proxies are the machine's own affair."""
     if not shutil.which("npm"):
         raise ServerError("npm is not installed (Debian: apt-get install npm)")
     (CACHE / "package.json").write_text(json.dumps({"private": True, "dependencies": {"azurite": VERSION}, "overrides": PINNED}))
-    log = CACHE / "install.log"
     argv = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--omit=dev"]
-    with open(log, "wb") as out:
-        done = subprocess.run(argv, cwd=CACHE, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=INSTALL_SECONDS)
-    if done.returncode:
-        raise ServerError(f"npm failed; the end of {log}:\n" + log.read_text(errors="replace")[-3000:])
-    (CACHE / "installed").write_text(VERSION)
+    fetch_by(argv, CACHE / "install.log", INSTALL_SECONDS, cwd=CACHE)
+
+
+PACKAGE = Installation(CACHE, VERSION, _fetch, PROGRAM)
 
 
 class Azurite(Server):
@@ -81,7 +64,7 @@ class Azurite(Server):
     def missing(cls):
         if not shutil.which("node"):
             return "node is not installed (Debian: apt-get install nodejs)"
-        return None if installed() else "Azurite is not installed (python3 -m tests.servers.azurite --install)"
+        return None if PACKAGE.installed() else "Azurite is not installed (python3 -m tests.servers.azurite --install)"
 
     @property
     def url(self):
@@ -158,7 +141,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if not args.install and not args.run:
         parser.error("--install or --run")
-    install()
+    PACKAGE.install()
     return 0 if not args.run else run_by_hand(Azurite(), lambda it: f"{it.url} key {it.key}")
 
 

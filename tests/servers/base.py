@@ -88,6 +88,39 @@ def installing(folder):
             raise ServerError(str(error)) from None
 
 
+def fetch_by(argv, log, seconds, env=None, cwd=None):
+    """Runs what fetches or builds; ServerError with the end of its words when that fails."""
+    with open(log, "wb") as out:
+        try:
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, timeout=seconds, cwd=cwd)
+        except subprocess.TimeoutExpired:
+            raise ServerError(f"{argv[0]}: longer than {seconds} s") from None
+    if done.returncode:
+        raise ServerError(f"{argv[0]} failed; the end of {log}:\n" + log.read_text(errors="replace")[-3000:])
+
+
+class Installation:
+    """What a registry has, fetched once into a folder. program: a file that must be there then, too."""
+
+    def __init__(self, folder, version, fetch, program=None):
+        self.folder, self.version, self.fetch, self.program = folder, version, fetch, program
+
+    def installed(self):
+        """True when this version is there, all of it."""
+        stamp = self.folder / "installed"
+        whole = self.program is None or self.program.is_file()
+        return whole and stamp.is_file() and stamp.read_text() == self.version
+
+    def install(self):
+        """Unless it is there already. ServerError: why not."""
+        if self.installed():
+            return
+        with installing(self.folder):
+            if not self.installed():
+                self.fetch()
+                (self.folder / "installed").write_text(self.version)
+
+
 class Process:
     """One child in a process group of its own, with a guard that ends the group when this program dies."""
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .base import ServerError, installing
+from .base import Installation, ServerError, fetch_by
 
 CACHE = Path(__file__).resolve().parent / ".cache"
 NEEDED = (1, 25)
@@ -18,35 +18,21 @@ TOOLCHAIN = "golang.org/toolchain@v0.0.1-go1.25.5.linux-amd64"
 SEARCH_PATH = os.environ.get("PATH", "") + ":/usr/local/go/bin"
 
 
-class GoTool:
+class GoTool(Installation):
     """module: path of the command's package.  version: "v1.2.3"."""
 
     def __init__(self, name, module, version, seconds):
-        self.name, self.module, self.version, self.seconds = name, module, version, seconds
-        self.folder = CACHE / name
+        super().__init__(CACHE / name, version, self._build, CACHE / name / "bin" / name)
+        self.name, self.module, self.seconds = name, module, seconds
 
     @property
     def binary(self):
-        return self.folder / "bin" / self.name
+        return self.program
 
-    def installed(self):
-        stamp = self.folder / "installed"
-        return self.binary.is_file() and stamp.is_file() and stamp.read_text() == self.version
-
-    def install(self):
-        """Build it unless this version is there; ServerError with the end of Go's words when that fails."""
-        if not self.installed():
-            with installing(self.folder):
-                self._install()
-
-    def _install(self):
-        if self.installed():
-            return
-        log = self.folder / "install.log"
+    def _build(self):
         # CGO off: no C compiler's headers are needed, and the program runs everywhere.
         env = {**os.environ, "GOBIN": str(self.folder / "bin"), "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
-        _run([go(), "install", "-ldflags=-s -w", f"{self.module}@{self.version}"], log, env, self.seconds)
-        (self.folder / "installed").write_text(self.version)
+        fetch_by([go(), "install", "-ldflags=-s -w", f"{self.module}@{self.version}"], self.folder / "install.log", self.seconds, env)
 
 
 def go():
@@ -73,18 +59,8 @@ def _toolchain(own):
     if not os.access(program, os.X_OK):
         (CACHE / "go").mkdir(parents=True, exist_ok=True)
         env = {**os.environ, "GOMODCACHE": str(modules), "GOFLAGS": "-modcacherw"}
-        _run([own, "mod", "download", TOOLCHAIN], CACHE / "go" / "install.log", env, 600, cwd=modules)
+        fetch_by([own, "mod", "download", TOOLCHAIN], modules / "install.log", 600, env, modules)
         for path in [*(root / "pkg" / "tool").rglob("*"), *(root / "bin").iterdir()]:
             if path.is_file():
                 path.chmod(0o755)
     return program
-
-
-def _run(argv, log, env, seconds, cwd=None):
-    with open(log, "wb") as out:
-        try:
-            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, timeout=seconds, cwd=cwd)
-        except subprocess.TimeoutExpired:
-            raise ServerError(f"{argv[0]}: longer than {seconds} s") from None
-    if done.returncode:
-        raise ServerError(f"{argv[0]} failed; the end of {log}:\n" + log.read_text(errors="replace")[-3000:])
