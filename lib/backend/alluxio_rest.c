@@ -16,13 +16,14 @@ static const struct row
 {
   const char *code;
   int err;
-  bool again;
+  bool again;   /* a state that may pass */
+  bool unclear; /* of a change: it may have been done all the same. The proxy asks the master, and loses answers, too */
   const char *text;
 } rows[] = {
-    {.code = "CANCELLED", .err = EIO, .again = true, .text = "the call was interrupted"},
-    {.code = "UNKNOWN", .err = EIO, .text = "failed"},
+    {.code = "CANCELLED", .err = EIO, .again = true, .unclear = true, .text = "the call was interrupted"},
+    {.code = "UNKNOWN", .err = EIO, .unclear = true, .text = "failed"},
     {.code = "INVALID_ARGUMENT", .err = EOPNOTSUPP, .text = "Alluxio does not take this path"},
-    {.code = "DEADLINE_EXCEEDED", .err = EIO, .again = true, .text = "took too long"},
+    {.code = "DEADLINE_EXCEEDED", .err = EIO, .again = true, .unclear = true, .text = "took too long"},
     {.code = "NOT_FOUND", .err = ENOENT, .text = "not there"},
     {.code = "ALREADY_EXISTS", .err = EEXIST, .text = "is there already"},
     {.code = "PERMISSION_DENIED", .err = EACCES, .text = "permission denied"},
@@ -31,10 +32,25 @@ static const struct row
     {.code = "ABORTED", .err = EIO, .again = true, .text = "aborted"},
     {.code = "OUT_OF_RANGE", .err = ESTALE, .text = "shorter than expected"},
     {.code = "UNIMPLEMENTED", .err = EOPNOTSUPP, .text = "this Alluxio cannot do it"},
-    {.code = "INTERNAL", .err = EIO, .text = "failed inside Alluxio"},
-    {.code = "UNAVAILABLE", .err = EIO, .again = true, .text = "master or worker is not available"},
-    {.code = "DATA_LOSS", .err = EIO, .text = "Alluxio has lost the data"},
+    {.code = "INTERNAL", .err = EIO, .unclear = true, .text = "failed inside Alluxio"},
+    {.code = "UNAVAILABLE", .err = EIO, .again = true, .unclear = true, .text = "master or worker is not available"},
+    {.code = "DATA_LOSS", .err = EIO, .unclear = true, .text = "Alluxio has lost the data"},
     {.code = "UNAUTHENTICATED", .err = EACCES, .text = "not authenticated"},
+};
+
+/* Where the message says more than the code. */
+static const struct wording
+{
+  const char *code, *words;
+  int err;
+} wordings[] = {
+    {.code = "INVALID_ARGUMENT", .words = "is a file, not a directory", .err = ENOTDIR},
+    {.code = "INVALID_ARGUMENT", .words = "is a cross mount operation", .err = EXDEV},
+    {.code = "INVALID_ARGUMENT", .words = "is a prefix of", .err = EINVAL},
+    {.code = "PERMISSION_DENIED", .words = "under a readonly mount point", .err = EROFS},
+    {.code = "PERMISSION_DENIED", .words = "is or contains a mount point", .err = EBUSY},
+    {.code = "FAILED_PRECONDITION", .words = "Cannot delete non-empty directory", .err = ENOTEMPTY},
+    {.code = "FAILED_PRECONDITION", .words = "UFS dir not in sync", .err = ENOTEMPTY},
 };
 
 static const struct row *find_row(const char *code)
@@ -45,13 +61,14 @@ static const struct row *find_row(const char *code)
   return NULL;
 }
 
-bool prelux_rest_status(const char *code, int *ret_err, bool *ret_again)
+bool prelux_rest_status(const char *code, int *ret_err, bool *ret_again, bool *ret_unclear)
 {
   const struct row *row = find_row(code);
   if (!row)
     return false;
   *ret_err = -row->err;
   *ret_again = row->again;
+  *ret_unclear = row->unclear;
   return true;
 }
 
@@ -78,22 +95,6 @@ int prelux_rest_url(const char *server, const char *root, const char *path, cons
   return more < 0 ? prelux_problem(why, EOPNOTSUPP, "%s: too long for a URL", path) : 0;
 }
 
-char *prelux_rest_options(const char *load_metadata_type, int64_t sync_ms)
-{
-  cJSON *options = cJSON_CreateObject();
-  bool good = options != NULL;
-  if (good && load_metadata_type)
-    good = cJSON_AddStringToObject(options, "loadMetadataType", load_metadata_type);
-  if (good && sync_ms >= 0)
-  {
-    cJSON *common = cJSON_AddObjectToObject(options, "commonOptions");
-    good = common && cJSON_AddNumberToObject(common, "syncIntervalMs", (double)sync_ms);
-  }
-  char *text = good ? cJSON_PrintUnformatted(options) : NULL;
-  cJSON_Delete(options);
-  return text;
-}
-
 /* The answer's row; *ret_doc (free it) holds the strings. */
 static const struct row *row_of(const struct prelux_net_answer *a, cJSON **ret_doc)
 {
@@ -108,6 +109,24 @@ bool prelux_rest_again(const struct prelux_net_answer *a)
   const struct row *row = row_of(a, &doc);
   cJSON_Delete(doc);
   return row ? row->again : a->status == 429 || a->status == 502 || a->status == 503 || a->status == 504;
+}
+
+bool prelux_rest_not_done(const struct prelux_net_answer *a)
+{
+  cJSON *doc;
+  const struct row *row = row_of(a, &doc);
+  cJSON_Delete(doc);
+  return row ? row->again && !row->unclear : a->status == 429 || a->status == 503;
+}
+
+bool prelux_rest_unclear(const struct prelux_net_answer *a)
+{
+  cJSON *doc;
+  const struct row *row = row_of(a, &doc);
+  cJSON_Delete(doc);
+  /* A text "HTTP 404 Not Found" and its like comes from where no handler was reached. */
+  bool outside = !row && a->body && strncmp(a->body, "HTTP 4", 6) == 0;
+  return row ? row->unclear : !outside && (a->status == 408 || (a->status >= 500 && a->status != 501 && a->status != 503));
 }
 
 /* One line of what the server said, without what would spoil a log. */
@@ -128,14 +147,14 @@ int prelux_rest_error(const struct prelux_net_answer *a, const char *action, con
                       struct prelux_problem *why)
 {
   cJSON *doc;
-  char said[240];
+  char said[400];
   const struct row *row = row_of(a, &doc);
   const cJSON *message = doc ? cJSON_GetObjectItemCaseSensitive(doc, "message") : NULL;
   printable(said, sizeof(said), row ? cJSON_IsString(message) ? message->valuestring : "" : a->body);
   cJSON_Delete(doc);
-  /* The one INVALID_ARGUMENT that is no fault of the name: a file stands where the path needs a folder. */
-  if (row && strcmp(row->code, "INVALID_ARGUMENT") == 0 && strstr(said, "is a file, not a directory"))
-    return prelux_problem(why, ENOTDIR, "%s /%s: %s", action, path, said);
+  for (size_t i = 0; row && i < sizeof(wordings) / sizeof(wordings[0]); i++)
+    if (strcmp(row->code, wordings[i].code) == 0 && strstr(said, wordings[i].words))
+      return prelux_problem(why, wordings[i].err, "%s /%s: %s", action, path, said);
   if (row)
     return prelux_problem(why, row->err, "%s /%s: %s (%s%s%s)", action, path, row->text, row->code, said[0] ? ": " : "",
                           said);

@@ -11,15 +11,17 @@
  * -EOPNOTSUPP: a name that the proxy would cut or change ('?', '\'), or too long. */
 int prelux_rest_url(const char *server, const char *root, const char *path, const char *action, char *out, size_t cap,
                     struct prelux_problem *why);
-/* {"loadMetadataType": ..., "commonOptions": {"syncIntervalMs": ...}} with what is given; sync_ms < 0: not given. Malloced. */
-char *prelux_rest_options(const char *load_metadata_type, int64_t sync_ms);
 /* What an answer that is not 200 means: an -errno of backend.h; fills *why. */
 int prelux_rest_error(const struct prelux_net_answer *a, const char *action, const char *path, struct prelux_problem *why);
 /* For prelux_net_request.again: the answer names a state that may pass. */
 bool prelux_rest_again(const struct prelux_net_answer *a);
+/* The same of a change, where it surely was not done. */
+bool prelux_rest_not_done(const struct prelux_net_answer *a);
+/* The answer does not say whether a change was done: get-status decides. */
+bool prelux_rest_unclear(const struct prelux_net_answer *a);
 /* "200 and an empty body": the REST API is not there. */
 int prelux_rest_disabled(const char *action, const char *path, struct prelux_problem *why);
-/* The row of the table for a statusCode: -errno and whether to try again; false when it is none. */
-bool prelux_rest_status(const char *code, int *ret_err, bool *ret_again);
+/* The row of the table for a statusCode: -errno, whether to try again, whether a change may have been done; false: it is none. */
+bool prelux_rest_status(const char *code, int *ret_err, bool *ret_again, bool *ret_unclear);
 
 #endif

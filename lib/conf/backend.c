@@ -268,6 +268,28 @@ int prelux_conf_backends_check(struct prelux_conf_loader *l, const struct prelux
   return bad;
 }
 
+/* A `sync` close says that the remote has the bytes for good. */
+int prelux_conf_durable_check(struct prelux_conf_loader *l, const struct prelux_conf_doc *d, const struct prelux_conf_mapping *m)
+{
+  const struct prelux_conf_backend *b = prelux_conf_backend(l->conf, m->backend);
+  const struct prelux_conf_value *v = prelux_conf_find_value(m->values, m->n_values, "write");
+  const char *kind = b && b->type && strcmp(b->type, "alluxio-proxy") == 0 ? prelux_conf_str(b, "write_type") : NULL;
+  if (!v || !v->text || !kind || strcmp(v->text, "off") == 0 || prelux_conf_num(b, "allow_volatile"))
+    return 0;
+  struct prelux_conf_at at = {.file = d->file, .order = d->order, .line = v->line, .column = v->column};
+  bool volatile_kind = strcmp(kind, "MUST_CACHE") == 0 || strcmp(kind, "TRY_CACHE") == 0 || strcmp(kind, "NONE") == 0;
+  if (volatile_kind && strcmp(v->text, "sync") == 0)
+  {
+    prelux_conf_complain(l, at, "`write: sync`: backend %s has `write_type: %s`, which keeps data in the workers' memory only; "
+                         "allow_volatile: true in the backend allows it", b->name, kind);
+    return -EINVAL;
+  }
+  if (volatile_kind || strcmp(kind, "ASYNC_THROUGH") == 0)
+    return prelux_conf_warn(l, at, "`write: %s`: backend %s has `write_type: %s`: what was sent is lost when a worker dies%s", v->text, b->name,
+                            kind, volatile_kind ? "" : " before Alluxio has persisted it");
+  return 0;
+}
+
 static int bind_env(struct prelux_conf_loader *l, struct prelux_conf_backend *b, const char *const *names)
 {
   size_t n = 0, used = 0;

@@ -161,6 +161,8 @@ bool prelux_conf_python_int(const char *s, long *ret);
 int prelux_conf_account_use(struct prelux_conf_loader *l, struct prelux_conf_at at, const char *name);
 /* backend.c: what one row of the key table cannot say. */
 int prelux_conf_backends_check(struct prelux_conf_loader *l, const struct prelux_conf_doc *d);
+/* A mapping that promises more than its backend keeps. */
+int prelux_conf_durable_check(struct prelux_conf_loader *l, const struct prelux_conf_doc *d, const struct prelux_conf_mapping *m);
 /* alluxio.c: what `options` says by Alluxio's property names becomes the native keys' values. */
 int prelux_conf_alluxio_fold(struct prelux_conf_loader *l, const struct prelux_conf_doc *d, struct prelux_conf_backend *b);
 /* host[:port], IPv6 in brackets; url: http:// or https:// may stand before it, a slash behind it. */

@@ -217,6 +217,8 @@ static int read_mapping(struct native *t, yaml_node_t *n)
   int taken = take_mapping(t, &m);
   if (taken != -ENOMEM && prelux_conf_writing_check(t->l, t->d, &m) < 0)
     taken = -ENOMEM;
+  if (taken == 0)
+    taken = prelux_conf_durable_check(t->l, t->d, &m);
   if (m.local)
     c->mappings[c->n_mappings++] = m;
   return err < 0 ? err : taken;

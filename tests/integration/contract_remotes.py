@@ -168,10 +168,16 @@ def azurite(tmp):
     return contract_azure.azurite_remote(tmp)
 
 
+def alluxio(tmp):
+    from tests.integration import contract_alluxio
+    return contract_alluxio.alluxio_remote(tmp)
+
+
 FILE = ALL & ~MKDIR_MARKER
 AZURE = (WRITE | PUT_ABSENT | PUT_VERSION | REMOVE_VERSION | MULTIPART | RENAME_FILE | RENAME_NOREPLACE | MKDIR_MARKER | KEEP_MODE |
          KEEP_MTIME | SET_ATTR | COPY)
 S3 = WRITE | PUT_ABSENT | PUT_VERSION | REMOVE_VERSION | MULTIPART | RENAME_FILE | RENAME_NOREPLACE | MKDIR_MARKER | COPY
+ALLUXIO_PROXY = WRITE | PUT_ABSENT | RENAME_FILE | RENAME_DIR | RENAME_NOREPLACE | MKDIR | KEEP_MODE | SET_ATTR
 KINDS = [
     Kind("file", FILE, lambda tmp: contextlib.nullcontext(FileRemote(tmp))),
     Kind("file-tmpfs", FILE, in_memory, asan=False),
@@ -179,6 +185,7 @@ KINDS = [
     Kind("file-shared", FILE & ~(PUT_VERSION | REMOVE_VERSION), lambda tmp: contextlib.nullcontext(SharedFileRemote(tmp)), asan=False),
     Kind("versitygw", S3 & ~REMOVE_VERSION, s3("versitygw")),
     Kind("azurite", AZURE, azurite),
+    Kind("alluxio-proxy", ALLUXIO_PROXY, alluxio),
     Kind("rclone", WRITE | RENAME_FILE, s3("rclone"), asan=False),
     Kind("minio", S3 & ~REMOVE_VERSION, s3("minio"), asan=False),
 ]

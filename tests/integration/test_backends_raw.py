@@ -546,7 +546,7 @@ def test_alluxio_listing(lake, tool):
     assert one("stat", "nothing")["rc"] == -ENOENT
     assert one("stat", "plain.txt/x")["rc"] == -ENOTDIR
     assert one("stat", "")["type"] == "dir"
-    assert one("caps")["caps"] == EXACT | CONDITIONAL
+    assert one("caps")["caps"] & 0xff == EXACT | CONDITIONAL
     (lake.ufs / "raw/nobody").mkdir(exist_ok=True)
     assert one.names("nobody") == {}
 

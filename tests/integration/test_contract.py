@@ -38,7 +38,7 @@ def test_the_table_in_the_docs():
     rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in (harness.ROOT / "docs/BACKENDS.md").read_text().splitlines()
             if line.startswith("| ") and "|" in line]
     kinds = next(row[1:] for row in rows if "azure" in row)
-    table = {row[0].partition(":")[0]: row[1:] for row in rows if row[0].partition(":")[0].replace("_", "").isupper()}
+    table = {row[0].partition(":")[0]: row[1:] for row in rows if ":" in row[0] and row[0].partition(":")[0].replace("_", "").isupper()}
     header = (harness.ROOT / "lib/backend/backend.h").read_text()
     bits = {name: int(value, 16) for name, value in re.findall(r"PRELUX_CAP_(\w+) = (0x[0-9a-f]+)", header)}
     assert list(table) == list(bits) and {name: bits[name] for name in r.BITS} == r.BITS
@@ -163,6 +163,16 @@ def test_mode_and_time(remote, client):
     good(client.put("f", b"y"))  # not said: as the object was; the time it is done
     seen = client("stat", "f")
     assert seen["mode"] == (0o600 if remote.before_1970 else 0o444) and int(seen["mtime_ns"]) > before - 2 * 10**9 - unit
+    good(client.put("g", b"y"))
+    assert client("stat", "g")["mode"] == 0o644
+
+
+def test_mode_alone(remote, client):
+    needs(remote, r.KEEP_MODE)
+    answer = good(client.put("f", b"x", mode=0o640))
+    assert answer["mode"] == client("stat", "f")["mode"] == client.names()[b"f"]["mode"] == 0o640
+    good(client.put("f", b"y"))  # not said: as the object was
+    assert client("stat", "f")["mode"] == 0o640
     good(client.put("g", b"y"))
     assert client("stat", "g")["mode"] == 0o644
 

@@ -194,7 +194,15 @@ class Alluxio29(Server):
         The path is percent-encoded byte by byte."""
         url = f"{self.url}/api/v1/paths/{urllib.parse.quote(path)}/{action}{query}"
         body = None if method == "GET" else json.dumps(options or {}).encode()
-        request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
+        return self._ask(urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method))
+
+    def stream(self, number, op, data=None):
+        """read, write (`data`) or close of a stream: as request()."""
+        kind = "application/json" if data is None else "application/octet-stream"
+        url = f"{self.url}/api/v1/streams/{number}/{op}"
+        return self._ask(urllib.request.Request(url, data, {"Content-Type": kind}, method="POST"))
+
+    def _ask(self, request):
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, answer.headers, answer.read()

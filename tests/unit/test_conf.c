@@ -283,6 +283,35 @@ static void mistakes_of_a_whole_file(void **state)
            "16:5: a mapping must be a map");
 }
 
+static void volatile_data(void **state)
+{
+#define LAKE(keys, write) "version: 1\nbackends:\n  b: {type: alluxio-proxy, url: \"http://x\", " keys "}\nmappings:\n" \
+                          "  - {local: /m, remote: \"b:/\", write: " write "}\n"
+  static const char *const kinds[] = {"MUST_CACHE", "TRY_CACHE", "NONE"};
+  for (size_t i = 0; i < 3; i++)
+  {
+    char text[400], want[300];
+    snprintf(text, sizeof text, LAKE("write_type: %s", "sync"), kinds[i]);
+    snprintf(want, sizeof want, "5:39: `write: sync`: backend b has `write_type: %s`, which keeps data in the workers' memory only; "
+             "allow_volatile: true", kinds[i]);
+    load_bad(text, want);
+  }
+  static const struct { const char *text; size_t warnings; } good[] = {
+      {LAKE("write_type: MUST_CACHE, allow_volatile: true", "sync"), 0},
+      {LAKE("write_type: MUST_CACHE", "off"), 0},
+      {LAKE("write_type: MUST_CACHE", "async"), 1},
+      {LAKE("write_type: ASYNC_THROUGH", "sync"), 1},
+      {LAKE("write_type: THROUGH", "sync"), 0},
+      {LAKE("root: /x", "sync"), 0},
+  };
+  for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+  {
+    struct prelux_conf *c = load_good(good[i].text, no_env);
+    assert_int_equal(c->n_warnings, good[i].warnings);
+    prelux_conf_free(c);
+  }
+}
+
 static void rules_of_backends(void **state)
 {
 #define ONE(keys) "version: 1\nmappings: []\nbackends:\n  f: {type: file, root: /x}\n  b: {" keys "}\n"
@@ -292,6 +321,7 @@ static void rules_of_backends(void **state)
   load_bad(ONE("type: alluxio, root: \"s3://x\", etcd: a, under_store: b"), "5:60: \"b\" is Alluxio too");
   load_bad(ONE("type: alluxio-ee, root: /x"), "5:6: one of `domain`, `workers` is missing");
   load_bad(ONE("type: alluxio-proxy, url: \"http://x\", root: data"), "5:51: an Alluxio path such as /data");
+  load_bad(ONE("type: alluxio-proxy, url: \"http://x\", ttl_action: FREE"), "5:57: `ttl_action` is given without `ttl`");
   load_bad(ONE("type: s3, bucket: x, access_key: a"), "5:40: `access_key` is given without `secret_key`");
   load_bad(ONE("type: s3, bucket: x, profile: a, anonymous: true"), "5:51: `profile` and `anonymous` exclude each other");
   load_bad(ONE("type: azure, account: a, container: c, account_key: k, sas_token: s"), "5:73: `account_key` and `sas_token` exclude");
@@ -482,7 +512,8 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_example_of_the_design), cmocka_unit_test(locals), cmocka_unit_test(remotes),
       cmocka_unit_test(numbers), cmocka_unit_test(the_table_of_keys), cmocka_unit_test(secrets),
-      cmocka_unit_test(reports_keep_secrets), cmocka_unit_test(urls_and_addresses), cmocka_unit_test(mistakes_of_a_whole_file), cmocka_unit_test(rules_of_backends),
+      cmocka_unit_test(reports_keep_secrets), cmocka_unit_test(urls_and_addresses), cmocka_unit_test(mistakes_of_a_whole_file),
+      cmocka_unit_test(volatile_data), cmocka_unit_test(rules_of_backends),
       cmocka_unit_test(rules_of_mappings), cmocka_unit_test(not_yaml), cmocka_unit_test(anchors), cmocka_unit_test(bombs),
       cmocka_unit_test(finds), cmocka_unit_test(files_through_the_callers_reader),
   };
