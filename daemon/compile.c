@@ -68,6 +68,18 @@ static void take_rules(const struct prelux_conf_mapping *m, bool able, struct pr
   ret->off |= !able;
 }
 
+/* Where that cannot be, files are staged in the cache. */
+static bool stage_in(struct prelux_store *store, const char *dir)
+{
+  struct prelux_problem why = {0};
+  int rc = prelux_store_stage_in(store, dir, &why);
+  if (rc < 0)
+    prelux_warn("%s; files are staged in the cache", why.text);
+  else if (rc == 1)
+    prelux_info("staging folder %s is on the cache's file system: files are staged in the cache", dir);
+  return rc == 0;
+}
+
 /* What a daemon before has left is sent; a store that takes no writes now says why to who tries. */
 static void begin_writing(struct prelux_daemon *d, struct prelux_store *store)
 {
@@ -97,6 +109,8 @@ static int open_mapping(struct prelux_daemon *d, const struct prelux_compile *in
     return err;
   prelux_view_init(&lm->view, tree, m->freshness, m->max_age_ns, m->negative_age_ns, m->file_mode, m->dir_mode);
   take_rules(m, lm->view.backend->ops->write != NULL, &lm->rules);
+  if (!lm->rules.off && m->staging)
+    lm->rules.scratch = stage_in(prelux_tree_store(tree), m->staging);
   if (!lm->rules.off)
     begin_writing(d, prelux_tree_store(tree));
   lm->single = m->cache != NULL;
@@ -180,6 +194,9 @@ static int open_all(struct prelux_daemon *d, const struct prelux_compile *in, st
     if (t->mappings[i].broken && !t->broken && t->mappings[i].err != -ENOSYS)
       t->retry_ms = prelux_clock_ms() + RETRY_MS;
   }
+  for (size_t i = 0; i < n; i++) /* when all are open: another mapping may have given the store its folder */
+    if (bm[i].staging)
+      bm[i].scratch = prelux_store_scratch(prelux_tree_store(t->mappings[i].view.tree), &bm[i].scratch_dev);
   *ret = t;
   *ret_build = bm;
   return 0;

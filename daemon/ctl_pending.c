@@ -137,8 +137,10 @@ static void add_file(struct gathering *g, const struct prelux_owed *owed)
   cJSON_AddStringToObject(o, "errno", owed->err ? prelux_errno_name(owed->err) : "");
   prelux_json_text(o, "cause", owed->cause ? owed->cause : "");
   add_number(o, "since_ns", owed->made_ns);
-  snprintf(name, sizeof name, "%" PRIu64, owed->ino);
-  char *file = owed->ino ? prelux_join(prelux_store_staging(g->store), name) : NULL;
+  uint64_t dev;
+  const char *folder = owed->ino & PRELUX_INO_SCRATCH ? prelux_store_scratch(g->store, &dev) : prelux_store_staging(g->store);
+  snprintf(name, sizeof name, "%" PRIu64, PRELUX_INO(owed->ino));
+  char *file = owed->ino && folder ? prelux_join(folder, name) : NULL;
   char *to = owed->to ? prelux_pending_path(g->x->d, g->x->table, owed->tree, owed->to) : NULL;
   prelux_json_text(o, "file", file ? file : "");
   cJSON_AddStringToObject(o, "intent", intent_name(owed->intent));

@@ -21,6 +21,7 @@
 struct watched {
   struct watched *next;
   int wd;
+  bool scratch;
   struct prelux_store *store;
 };
 
@@ -103,13 +104,14 @@ static void on_due(evutil_socket_t fd, short what, void *arg)
     settle_free(&j->job);
 }
 
-static struct prelux_store *store_of(struct prelux_watch *w, int wd)
+static struct prelux_store *store_of(struct prelux_watch *w, int wd, bool *ret_scratch)
 {
   pthread_mutex_lock(&w->lock);
   const struct watched *e = w->list;
   while (e && e->wd != wd)
     e = e->next;
   struct prelux_store *store = e ? e->store : NULL;
+  *ret_scratch = e && e->scratch;
   pthread_mutex_unlock(&w->lock);
   return store;
 }
@@ -118,7 +120,9 @@ static void put_by(struct prelux_watch *w, const struct inotify_event *e)
 {
   char *end = NULL;
   uint64_t ino = e->len ? strtoull(e->name, &end, 10) : 0;
-  struct prelux_store *store = ino && end && !*end ? store_of(w, e->wd) : NULL;
+  bool scratch = false;
+  struct prelux_store *store = ino && end && !*end ? store_of(w, e->wd, &scratch) : NULL;
+  ino |= scratch ? PRELUX_INO_SCRATCH : 0;
   if (e->mask & IN_Q_OVERFLOW)
     w->missed = true;
   if (!store || (w->n && w->seen[w->n - 1].store == store && w->seen[w->n - 1].ino == ino))
@@ -206,24 +210,34 @@ void prelux_watch_free(struct prelux_watch *w)
   free(w);
 }
 
-void prelux_watch_store(struct prelux_watch *w, struct prelux_store *store)
+static void watch_folder(struct prelux_watch *w, struct prelux_store *store, const char *folder, bool scratch)
 {
-  struct watched *e = w ? calloc(1, sizeof *e) : NULL;
+  struct watched *e = folder ? calloc(1, sizeof *e) : NULL;
   if (!e)
     return;
   pthread_mutex_lock(&w->lock);
   struct watched *old = w->list;
-  while (old && old->store != store)
+  while (old && (old->store != store || old->scratch != scratch))
     old = old->next;
-  if (!old && (e->wd = inotify_add_watch(w->fd, prelux_store_staging(store), IN_CLOSE_WRITE | IN_ONLYDIR)) >= 0)
+  if (!old && (e->wd = inotify_add_watch(w->fd, folder, IN_CLOSE_WRITE | IN_ONLYDIR)) >= 0)
   {
     e->store = store;
+    e->scratch = scratch;
     e->next = w->list;
     w->list = e;
     e = NULL;
   }
   else if (!old)
-    prelux_warn("%s cannot be watched: %s", prelux_store_staging(store), strerror(errno));
+    prelux_warn("%s cannot be watched: %s", folder, strerror(errno));
   pthread_mutex_unlock(&w->lock);
   free(e);
+}
+
+void prelux_watch_store(struct prelux_watch *w, struct prelux_store *store)
+{
+  uint64_t dev;
+  if (!w)
+    return;
+  watch_folder(w, store, prelux_store_staging(store), false);
+  watch_folder(w, store, prelux_store_scratch(store, &dev), true);
 }

@@ -187,7 +187,7 @@ static bool take_live(const struct prelux_route *r, struct prelux_attr *attr)
   struct stat st;
   if (!(attr->flags & PRELUX_ATTR_LIVE)) return true;
   if (prelux_staging_path(r->mapping, attr->cache_ino, path, sizeof(path)) < 0 ||
-      prelux_sys(SYS_newfstatat, AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != attr->cache_ino ||
+      prelux_sys(SYS_newfstatat, AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != PRELUX_INO(attr->cache_ino) ||
       !prelux_is_live(r, attr))
     return false;
   attr->size = (uint64_t)st.st_size;

@@ -30,9 +30,11 @@ static bool would_change(int flags)
 long prelux_staging_path(const struct prelux_table_mapping *m, uint64_t ino, char *out, size_t cap)
 {
   char digits[NUMBER_BYTES];
-  size_t n = m->staging.len, k = 0;
+  const struct prelux_str *folder = ino & PRELUX_INO_SCRATCH ? &m->scratch : &m->staging;
+  size_t n = folder->len, k = 0;
+  ino = PRELUX_INO(ino);
   if (n == 0 || n + NUMBER_BYTES > cap) return -ENAMETOOLONG;
-  memcpy(out, prelux_table_str(prelux_state.table, m->staging), n);
+  memcpy(out, prelux_table_str(prelux_state.table, *folder), n);
   out[n++] = '/';
   for (; k == 0 || ino; ino /= 10) digits[k++] = (char)('0' + ino % 10);
   while (k) out[n++] = digits[--k];
@@ -104,10 +106,9 @@ static int open_cache(const struct prelux_route *r, int flags, const struct prel
 {
   struct stat st;
   bool live = (attr->flags & PRELUX_ATTR_LIVE) != 0;
-  size_t n = live ? r->mapping->staging.len + NUMBER_BYTES : r->mapping->tree.len + r->rel_len + 2;
+  size_t n = live ? r->mapping->staging.len + r->mapping->scratch.len + NUMBER_BYTES : r->mapping->tree.len + r->rel_len + 2;
   char path[n];
-  if (live) prelux_staging_path(r->mapping, attr->cache_ino, path, n);
-  else prelux_cache_path(r, path, n);
+  if ((live ? prelux_staging_path(r->mapping, attr->cache_ino, path, n) : prelux_cache_path(r, path, n)) < 0) return -ESTALE;
   int saved = errno;
   int fd = prelux_real.openat(AT_FDCWD, path, flags & ~WHERE_FLAGS);
   if (fd < 0) {
@@ -117,7 +118,7 @@ static int open_cache(const struct prelux_route *r, int flags, const struct prel
   }
   long rc = prelux_sys(SYS_fstat, fd, &st);
   bool any_folder = attr->cache_ino == 0 && attr->type == PRELUX_DIR;
-  bool right = rc == 0 && (any_folder ? S_ISDIR(st.st_mode) : st.st_ino == attr->cache_ino);
+  bool right = rc == 0 && (any_folder ? S_ISDIR(st.st_mode) : st.st_ino == PRELUX_INO(attr->cache_ino));
   if (right && (!live || prelux_is_live(r, attr))) {
     prelux_tree_dev(st.st_dev);
     return fd;
@@ -176,7 +177,7 @@ static int open_object(const struct prelux_route *r, const char *call, int flags
     int rc = prelux_ask_open(r, call, tried ? PRELUX_F_RECHECK : 0, &attr, NULL);
     if (rc == 0) rc = wrong_type(r, flags, &attr);
     struct stat st;
-    if (other >= 0 && rc == 0 && prelux_sys(SYS_fstat, other, &st) == 0 && st.st_ino == attr.cache_ino) return other;
+    if (other >= 0 && rc == 0 && prelux_sys(SYS_fstat, other, &st) == 0 && st.st_ino == PRELUX_INO(attr.cache_ino)) return other;
     if (other >= 0) prelux_fd_let_go(other);
     if (rc < 0) return rc;
     fd = open_cache(r, flags, &attr, &again);
@@ -210,7 +211,7 @@ int prelux_real_path(const struct prelux_route *r, const char *call, char *out, 
     long n = live ? prelux_staging_path(r->mapping, ret->cache_ino, out, cap) : prelux_cache_path(r, out, cap);
     if (n < 0) return (int)n;
     if (known && (ret->cached || live) && prelux_sys(SYS_newfstatat, AT_FDCWD, out, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-        (ret->cache_ino ? st.st_ino == ret->cache_ino : S_ISDIR(st.st_mode)) && (!live || round > 0 || prelux_is_live(r, ret)))
+        (ret->cache_ino ? st.st_ino == PRELUX_INO(ret->cache_ino) : S_ISDIR(st.st_mode)) && (!live || round > 0 || prelux_is_live(r, ret)))
       return 0;
     if (round == 2) break;
     int rc = prelux_ask_open(r, call, round || known ? PRELUX_F_RECHECK : 0, ret, NULL);

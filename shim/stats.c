@@ -26,6 +26,7 @@ static void find_devs(void)
   for (uint32_t i = 0; i < t->n_mappings; i++) {
     struct stat st;
     char tree[PATH_MAX];
+    if (m[i].scratch.len) prelux_tree_dev(m[i].scratch_dev);
     if (i > 0 && m[i].tree.off == m[i - 1].tree.off) continue;
     if (m[i].tree.len && prelux_sys(SYS_newfstatat, AT_FDCWD, prelux_cache_root(&m[i], tree), &st, 0) == 0)
       prelux_tree_dev(st.st_dev);
@@ -114,7 +115,7 @@ static void patch_by_path(int fd, struct stat *st)
   }
   if (prelux_ask_attr(&r, "fstat", &attr) < 0) return;
   if ((attr.type == PRELUX_DIR) != S_ISDIR(st->st_mode)) return;
-  if (attr.type != PRELUX_DIR && attr.cache_ino != st->st_ino) return; /* replaced since: it keeps its own numbers */
+  if (attr.type != PRELUX_DIR && PRELUX_INO(attr.cache_ino) != st->st_ino) return; /* replaced since: it keeps its own numbers */
   prelux_fill_stat(r.mapping, &attr, st);
 }
 

@@ -176,11 +176,20 @@ int prelux_tell_whose(uint32_t mapping, uint64_t ino, const char *call, struct p
 
 /* ---- staging files by what the kernel says of a descriptor */
 
-static bool lies_in(const struct prelux_table_mapping *m, const char *real)
+static bool lies_in_folder(const struct prelux_str *of, const char *real)
 {
-  const char *folder = prelux_table_str(prelux_state.table, m->staging);
-  return m->staging.len > 0 && strncmp(real, folder, m->staging.len) == 0 && real[m->staging.len] == '/' &&
-         !strchr(real + m->staging.len + 1, '/');
+  const char *folder = prelux_table_str(prelux_state.table, *of);
+  return of->len > 0 && strncmp(real, folder, of->len) == 0 && real[of->len] == '/' && !strchr(real + of->len + 1, '/');
+}
+
+/* Where its name begins in its folder, and what its number has beside the inode's; 0: it lies in none. */
+static size_t lies_in(const struct prelux_table_mapping *m, const char *real, uint64_t *ret_scratch)
+{
+  *ret_scratch = 0;
+  if (lies_in_folder(&m->staging, real)) return m->staging.len + 1;
+  if (!lies_in_folder(&m->scratch, real)) return 0;
+  *ret_scratch = PRELUX_INO_SCRATCH;
+  return m->scratch.len + 1;
 }
 
 bool prelux_staged(int fd, uint64_t *ret_ino, uint32_t *ret_mapping)
@@ -188,16 +197,17 @@ bool prelux_staged(int fd, uint64_t *ret_ino, uint32_t *ret_mapping)
   char real[PATH_MAX];
   struct stat st;
   uint32_t hint;
+  uint64_t scratch;
   const struct prelux_table *t = prelux_state.table;
   enum prelux_class class = prelux_fd_get(fd, &hint);
   if (!t || class == PRELUX_CLASS_FAR || class == PRELUX_CLASS_PLAIN) return false;
   if (prelux_fd_name(fd, real, sizeof(real)) <= 0 || real[0] != '/') return false;
   const struct prelux_table_mapping *m = prelux_table_mappings(t);
-  bool hinted = class == PRELUX_CLASS_SHADOW && hint < t->n_mappings && lies_in(&m[hint], real);
+  bool hinted = class == PRELUX_CLASS_SHADOW && hint < t->n_mappings && lies_in(&m[hint], real, &scratch);
   uint32_t i = hinted ? hint : 0;
-  while (i < t->n_mappings && !lies_in(&m[i], real)) i++;
+  while (i < t->n_mappings && !lies_in(&m[i], real, &scratch)) i++;
   if (i == t->n_mappings || prelux_sys(SYS_fstat, fd, &st) < 0) return false;
-  *ret_ino = st.st_ino;
+  *ret_ino = st.st_ino | scratch;
   *ret_mapping = i;
   return true;
 }
@@ -208,11 +218,12 @@ bool prelux_staged_path(const char *real, uint64_t *ret_ino, uint32_t *ret_mappi
   if (!t) return false;
   const struct prelux_table_mapping *m = prelux_table_mappings(t);
   for (uint32_t i = 0; i < t->n_mappings; i++) {
-    if (!lies_in(&m[i], real)) continue;
-    uint64_t ino = 0;
-    const char *p = real + m[i].staging.len + 1;
+    uint64_t ino = 0, scratch;
+    size_t at = lies_in(&m[i], real, &scratch);
+    if (at == 0) continue;
+    const char *p = real + at;
     for (; *p >= '0' && *p <= '9'; p++) ino = ino * 10 + (uint64_t)(*p - '0');
-    *ret_ino = ino;
+    *ret_ino = ino | scratch;
     *ret_mapping = i;
     return !*p && ino != 0;
   }

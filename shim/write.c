@@ -129,7 +129,7 @@ long prelux_hold_path(const struct prelux_hold *h, char *out, size_t cap)
   long n = prelux_staging_path(&prelux_table_mappings(prelux_state.table)[h->mapping], h->ino, out, cap);
   long rc = n < 0 ? n : prelux_sys(SYS_newfstatat, AT_FDCWD, out, &st, AT_SYMLINK_NOFOLLOW);
   if (rc < 0) return rc;
-  if (st.st_ino != h->ino || !S_ISREG(st.st_mode)) return -ENOENT;
+  if (st.st_ino != PRELUX_INO(h->ino) || !S_ISREG(st.st_mode)) return -ENOENT;
   prelux_tree_dev(st.st_dev);
   return n;
 }
@@ -162,6 +162,14 @@ bool prelux_has_writers(void)
   return inherited() || (prelux_writers() && prelux_fd_next_writer(0) >= 0);
 }
 
+/* The number that the daemon knows a staging file by. */
+static uint64_t number_of(uint32_t mapping, const struct stat *st)
+{
+  const struct prelux_table *t = prelux_state.table;
+  const struct prelux_table_mapping *m = t && mapping < t->n_mappings ? &prelux_table_mappings(t)[mapping] : NULL;
+  return m && m->scratch.len && st->st_dev == m->scratch_dev ? st->st_ino | PRELUX_INO_SCRATCH : st->st_ino;
+}
+
 /* A number that the library knows nothing of may be a copy of one that it knows. */
 static void look_at(int fd, struct prelux_leaving *l)
 {
@@ -172,8 +180,8 @@ static void look_at(int fd, struct prelux_leaving *l)
   long status = prelux_sys(SYS_fcntl, fd, F_GETFL);
   const struct prelux_table_mapping *m = prelux_mapping_of_dev(attr.cache_dev, UINT32_MAX);
   if (status < 0 || (status & O_PATH) || (status & O_ACCMODE) == O_RDONLY || !m) return;
-  *l = (struct prelux_leaving){
-    .tell = true, .mapping = (uint32_t)(m - prelux_table_mappings(prelux_state.table)), .ino = st.st_ino};
+  uint32_t mapping = (uint32_t)(m - prelux_table_mappings(prelux_state.table));
+  *l = (struct prelux_leaving){.tell = true, .mapping = mapping, .ino = number_of(mapping, &st)};
 }
 
 void prelux_leaving(int fd, struct prelux_leaving *l)
@@ -186,7 +194,7 @@ void prelux_leaving(int fd, struct prelux_leaving *l)
     if (prelux_fd_is_writer(fd, &hint)) {
       /* libc may have put something else there inside itself (login_tty, daemon). */
       if (prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && prelux_is_tree_dev(st.st_dev))
-        *l = (struct prelux_leaving){.tell = true, .mapping = hint, .ino = st.st_ino};
+        *l = (struct prelux_leaving){.tell = true, .mapping = hint, .ino = number_of(hint, &st)};
     } else if (prelux_fd_get(fd, &hint) == PRELUX_CLASS_UNKNOWN) {
       look_at(fd, l);
     }
@@ -232,7 +240,7 @@ size_t prelux_writers_format(char *out, size_t cap, bool exec)
     if (flags < 0 || !(flags & FD_CLOEXEC) || !prelux_fd_is_writer(fd, &hint)) continue;
     if (prelux_sys(SYS_fstat, fd, &st) < 0 || !S_ISREG(st.st_mode)) continue;
     size_t was = at;
-    if (put_number(out, cap, &at, ' ', hint) && put_number(out, cap, &at, ':', st.st_ino)) continue;
+    if (put_number(out, cap, &at, ' ', hint) && put_number(out, cap, &at, ':', number_of(hint, &st))) continue;
     out[at = was] = '\0'; /* the daemon finds the others by itself */
     break;
   }
@@ -272,7 +280,7 @@ static void end_one(int fd, long *null)
   if (*null >= 0 && prelux_sys(SYS_dup3, *null, fd, O_CLOEXEC) >= 0) prelux_left(&l, "exit");
 }
 
-static int number_of(const char *name)
+static int descriptor_of(const char *name)
 {
   uint64_t v = 0;
   const char *end = take_number(name, &v);
@@ -291,7 +299,7 @@ static void end_inherited(long *null)
     const struct dirent64 *d;
     for (long at = 0; at < n; at += d->d_reclen) {
       d = (const struct dirent64 *)(buf + at);
-      end_one(number_of(d->d_name), null);
+      end_one(descriptor_of(d->d_name), null);
     }
   }
   prelux_sys(SYS_close, dir);

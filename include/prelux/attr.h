@@ -12,6 +12,11 @@ enum prelux_type {
 };
 
 /* Flags of attributes. */
+/* In the number of a staging file: it lies in the mapping's other staging folder (`staging: DIR`), on a file system of its own, whose inode
+ * numbers may be the same as those of the cache's. Inode numbers themselves are below it. */
+#define PRELUX_INO_SCRATCH ((uint64_t)1 << 62)
+#define PRELUX_INO(number) ((number) & ~PRELUX_INO_SCRATCH)
+
 #define PRELUX_ATTR_LIVE 0x1u  /* written on this node and not sent yet: the file is STAGING/<cache_ino> (struct prelux_table_mapping),
                                 * its size and mtime are what fstat says of that file, not the ones here; `cached` is 0 */
 #define PRELUX_ATTR_OWNED 0x2u /* `owner` says whose it is; else it is the table's uid and gid */

@@ -42,8 +42,10 @@ struct prelux_table_mapping {
   struct prelux_str remote; /* as configured, for messages */
   struct prelux_str staging; /* real absolute path of the folder of files that are being written or wait to be sent, each named by
                               * its inode number; "" when the mapping cannot be written to */
+  struct prelux_str scratch;    /* the folder of those whose number has PRELUX_INO_SCRATCH, named without that; "": there is none */
   uint64_t tree_id;         /* names the tree in index keys and requests */
   uint64_t dev;             /* st_dev that programs see */
+  uint64_t scratch_dev;        /* real st_dev of `scratch` */
   uint64_t max_age_ns;
   uint64_t negative_age_ns;
   uint32_t freshness;       /* enum prelux_freshness */

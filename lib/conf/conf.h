@@ -81,6 +81,7 @@ struct prelux_conf_mapping {
   char *backend;     /* name before the colon */
   char *path;        /* object path below the backend's root, no slash at either end */
   char *cache;       /* folder given for this mapping (absolute), or NULL */
+  char *staging;     /* the same of staging */
   uint32_t freshness; /* enum prelux_freshness */
   uint64_t max_age_ns, negative_age_ns;
   uint32_t file_mode, dir_mode;

@@ -178,7 +178,7 @@ int prelux_conf_object_path(struct prelux_conf_loader *l, struct prelux_conf_at 
 
 /* Rules between mappings: none may be unreachable, none share a cache folder that shows something else. */
 int prelux_conf_rules_check(struct prelux_conf_loader *l, const struct prelux_conf_doc *d);
-/* Keys of writing that have no effect where they stand are warned of. 0 or -ENOMEM. */
+/* Keys of writing that have no effect where they stand are warned of, those that cannot go together refused. */
 int prelux_conf_writing_check(struct prelux_conf_loader *l, const struct prelux_conf_doc *d, const struct prelux_conf_mapping *m);
 
 /* rescue.c: adds to conf->mappings every `local:` that a scan of the lines finds and that is not there. */

@@ -109,6 +109,9 @@ const struct prelux_conf_key prelux_conf_keys[] = {
     {AT_MAPPING, .name = "on_conflict", .type = PRELUX_T_ENUM, .choices = "overwrite|fail|keep", .fallback = "fail",
      .help = "The remote changed since a writer began from it. fail: close gives ESTALE, or `prelux pending` shows it; keep: the same, and the "
              "bytes go beside it as NAME.conflict-NODE-TIME."},
+    {AT_MAPPING, .name = "staging", .type = PRELUX_T_PATH, .sample = "/dev/shm",
+     .help = "Where new files lie while they are written and wait to be sent, on another file system than the cache; in the cache when less than a "
+             "quarter of it is free. Default: in the cache."},
     {AT_MAPPING, .name = "after_upload", .type = PRELUX_T_ENUM, .choices = "keep|drop", .fallback = "keep",
      .help = "drop: what was written leaves the cache when the remote has it; who has it open goes on with it, who opens it anew fetches it."},
     {AT_MAPPING, .name = "on_crash", .type = PRELUX_T_ENUM, .choices = "recover|publish", .fallback = "recover", .later = true,

@@ -179,6 +179,8 @@ static int take_mapping(struct native *t, struct prelux_conf_mapping *m)
     }
     else if (strcmp(name, "cache") == 0)
       m->cache = v->text;
+    else if (strcmp(name, "staging") == 0)
+      m->staging = v->text;
     else if (strcmp(name, "freshness") == 0)
     {
       m->freshness = freshness_of(v->text);
@@ -215,8 +217,8 @@ static int read_mapping(struct native *t, yaml_node_t *n)
   if (err == -ENOMEM)
     return err;
   int taken = take_mapping(t, &m);
-  if (taken != -ENOMEM && prelux_conf_writing_check(t->l, t->d, &m) < 0)
-    taken = -ENOMEM;
+  int fits = taken == -ENOMEM ? 0 : prelux_conf_writing_check(t->l, t->d, &m);
+  taken = fits < 0 && taken != -ENOMEM ? fits : taken;
   if (taken == 0)
     taken = prelux_conf_durable_check(t->l, t->d, &m);
   if (m.local)

@@ -100,6 +100,28 @@ static bool same_remote(const struct prelux_conf_mapping *a, const struct prelux
   return strcmp(a->backend, b->backend) == 0 && strcmp(a->path, b->path) == 0;
 }
 
+/* What is in one cache is staged in one other folder. */
+static int check_staging(struct prelux_conf_loader *l, const struct prelux_conf_doc *d, const struct prelux_conf_mapping **sorted)
+{
+  const struct prelux_conf_mapping *first = NULL;
+  char q[PRELUX_CONF_QUOTED];
+  int bad = 0;
+  for (size_t i = 0; i < l->conf->n_mappings; i++)
+  {
+    const struct prelux_conf_mapping *m = sorted[i];
+    if (!m->staging)
+      continue;
+    if (!first || strcmp(first->cache ? first->cache : "", m->cache ? m->cache : "") != 0)
+      first = m;
+    if (strcmp(first->staging, m->staging) == 0)
+      continue;
+    prelux_conf_complain(l, at_key(d, m, "staging"), "`staging` %s: files of the same cache are staged in that of line %d already",
+                         prelux_conf_quote(q, m->staging), at_key(d, first, "staging").line);
+    bad = -EINVAL;
+  }
+  return bad;
+}
+
 int prelux_conf_rules_check(struct prelux_conf_loader *l, const struct prelux_conf_doc *d)
 {
   const struct prelux_conf *c = l->conf;
@@ -136,6 +158,7 @@ int prelux_conf_rules_check(struct prelux_conf_loader *l, const struct prelux_co
                          prelux_conf_quote(q, sorted[i]->cache), at_key(d, sorted[first], "cache").line);
     bad = -EINVAL;
   }
+  int err = check_staging(l, d, sorted);
   free(sorted);
-  return bad;
+  return err < 0 ? err : bad;
 }

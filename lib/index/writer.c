@@ -351,7 +351,7 @@ static void put_inode(struct prelux_index_writer *w, const struct prelux_attr *a
   struct words inode = words_of(attr);
   if (!inode.cache_ino)
     return;
-  prelux_index_inode_key(w->seed, attr->cache_dev, attr->cache_ino, inode.key);
+  prelux_index_inode_key(w->seed, attr->cache_dev, PRELUX_INO(attr->cache_ino), inode.key);
   inode.cache_ino = dev_seen;
   inode.valid_ns = UINT64_MAX;
   inode.kind_mode |= FLAG_INODE;

@@ -172,6 +172,7 @@ static int collect_mapping(struct build *b, uint32_t i)
   struct prelux_table_mapping *out = &b->mappings[i];
   *out = (struct prelux_table_mapping){.tree_id = m->tree_id,
                                        .dev = m->dev,
+                                       .scratch_dev = m->scratch_dev,
                                        .max_age_ns = m->max_age_ns,
                                        .negative_age_ns = m->negative_age_ns,
                                        .freshness = m->freshness,
@@ -181,7 +182,7 @@ static int collect_mapping(struct build *b, uint32_t i)
   const char *local = strcmp(m->local, "/") == 0 ? "" : m->local;
   if (add_text(b, local, &out->local) < 0 || add_tree(b, m, &out->tree) < 0 ||
       add_text(b, m->object, &out->object) < 0 || add_text(b, m->remote, &out->remote) < 0 ||
-      add_text(b, m->staging ? m->staging : "", &out->staging) < 0)
+      add_text(b, m->staging ? m->staging : "", &out->staging) < 0 || add_text(b, m->scratch ? m->scratch : "", &out->scratch) < 0)
     return -ENOMEM;
   return add_prefix(b, i);
 }
@@ -262,6 +263,7 @@ static int layout(struct build *b, struct prelux_table **ret)
     move(&m->object, (uint32_t)strings_off);
     move(&m->remote, (uint32_t)strings_off);
     move(&m->staging, (uint32_t)strings_off);
+    move(&m->scratch, (uint32_t)strings_off);
   }
   if (in->n_mappings)
     memcpy((char *)t + mappings_off, b->mappings, in->n_mappings * sizeof *b->mappings);

@@ -222,7 +222,8 @@ void prelux_dirty_release(struct prelux_stage *g, struct prelux_dirty *d)
   pthread_cond_broadcast(&g->changed);
 }
 
-void prelux_stage_name(uint64_t ino, char ret[24])
+int prelux_stage_name(const struct prelux_stage *g, uint64_t ino, char ret[24])
 {
-  snprintf(ret, 24, "%" PRIu64, ino);
+  snprintf(ret, 24, "%" PRIu64, PRELUX_INO(ino));
+  return ino & PRELUX_INO_SCRATCH ? g->store->scratch_fd : g->fd;
 }

@@ -48,7 +48,14 @@ static void lease_drop(int fd)
   prelux_os.close(fd);
 }
 
-/* ---- held files ---- */
+/* ---- held files ----
+ *
+ * Those of another file system (`staging: DIR`) are held there: their names begin with an x. */
+
+static int held_in(const struct prelux_store *s, const char *name)
+{
+  return name[0] == 'x' ? s->scratch_held_fd : s->held_fd;
+}
 
 void prelux_hold_name(struct prelux_store *s, char ret[32])
 {
@@ -63,7 +70,9 @@ void prelux_hold(struct prelux_store *s, int dirfd, const char *name, char ret[3
   if (prelux_os.fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
     return;
   prelux_hold_name(s, ret);
-  if (prelux_os.linkat(dirfd, name, s->held_fd, ret, 0) == 0)
+  if (s->scratch_held_fd >= 0 && st.st_dev == s->scratch_dev)
+    ret[0] = 'x'; /* of 16 digits that count up from a random number */
+  if (prelux_os.linkat(dirfd, name, held_in(s, ret), ret, 0) == 0)
     return;
   /* Then its readers lose the object's identity in fstat: better than another file having it. */
   prelux_hold_undo(s, ret);
@@ -75,7 +84,7 @@ void prelux_hold_undo(struct prelux_store *s, char name[32])
 {
   if (!*name)
     return;
-  prelux_os.unlinkat(s->held_fd, name, 0);
+  prelux_os.unlinkat(held_in(s, name), name, 0);
   atomic_fetch_sub(&s->held, 1);
   *name = 0;
 }
@@ -83,7 +92,7 @@ void prelux_hold_undo(struct prelux_store *s, char name[32])
 void prelux_hold_release(struct prelux_store *s, const char *name, bool force)
 {
   struct stat st;
-  int fd = prelux_os.openat(s->held_fd, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+  int fd = prelux_os.openat(held_in(s, name), name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0)
     return;
   bool known = prelux_os.fstat(fd, &st) == 0, leased = lease_take(s, fd) == 0;
@@ -92,7 +101,7 @@ void prelux_hold_release(struct prelux_store *s, const char *name, bool force)
   {
     if (s->index)
       prelux_index_drop_inode(s->index, st.st_dev, st.st_ino);
-    if (prelux_os.unlinkat(s->held_fd, name, 0) == 0)
+    if (prelux_os.unlinkat(held_in(s, name), name, 0) == 0)
       atomic_fetch_sub(&s->held, 1);
   }
   if (leased)
@@ -110,8 +119,11 @@ static int sweep_one(void *arg, int dirfd, const char *name)
 
 void prelux_hold_sweep(struct prelux_store *s)
 {
-  if (atomic_load(&s->held))
-    prelux_dir_each(s->held_fd, sweep_one, s);
+  if (!atomic_load(&s->held))
+    return;
+  prelux_dir_each(s->held_fd, sweep_one, s);
+  if (s->scratch_held_fd >= 0)
+    prelux_dir_each(s->scratch_held_fd, sweep_one, s);
 }
 
 /* ---- one file ---- */

@@ -39,7 +39,8 @@ enum {
   PRELUX_PENDING_KEEP = 0x40,  /* on_conflict: keep */
   PRELUX_PENDING_SAFE = 0x80,  /* READY: its bytes were on this node's medium before the row was */
   PRELUX_PENDING_UNSURE = 0x100, /* READY: the remote may have these bytes, or get them yet: an answer was lost, or whoever waited for it died */
-  PRELUX_PENDING_DROP = 0x200 /* after_upload: drop */
+  PRELUX_PENDING_DROP = 0x200, /* after_upload: drop */
+  PRELUX_PENDING_SENT = 0x400  /* the remote has it: its file may be gone */
 };
 
 struct prelux_pending {
@@ -50,7 +51,7 @@ struct prelux_pending {
   uint32_t flags;
   char *path;      /* object path; NULL: a staging file without a name, which is never sent */
   char *to;        /* RENAME: the new path, else NULL */
-  uint64_t ino;    /* PUT: of the staging file, which is named by it */
+  uint64_t ino;    /* PUT: of the staging file, which is named by it; with PRELUX_INO_SCRATCH where it lies elsewhere. 0: its bytes are lost */
   uint64_t size;   /* PUT, from READY on */
   uint32_t mode;
   int64_t mtime_ns;

@@ -46,10 +46,10 @@ static int set_file(struct prelux_stage *g, struct prelux_dirty *d, const struct
   if (rc < 0)
     return rc;
   prelux_dirty_becomes(g, d, &next);
-  prelux_stage_name(d->row.ino, name);
-  if ((set->which & PRELUX_SETATTR_MODE) && prelux_os.fchmodat(g->fd, name, (next.mode & 0111) | 0600, 0) < 0)
+  int folder = prelux_stage_name(g, d->row.ino, name);
+  if ((set->which & PRELUX_SETATTR_MODE) && prelux_os.fchmodat(folder, name, (next.mode & 0111) | 0600, 0) < 0)
     return -errno;
-  if ((set->which & PRELUX_SETATTR_MTIME) && prelux_os.utimensat(g->fd, name, times, AT_SYMLINK_NOFOLLOW) < 0)
+  if ((set->which & PRELUX_SETATTR_MTIME) && prelux_os.utimensat(folder, name, times, AT_SYMLINK_NOFOLLOW) < 0)
     return -errno;
   return 0;
 }
@@ -77,9 +77,9 @@ static void tell(const struct prelux_view *v, struct prelux_stage *g, const stru
 {
   char name[24];
   struct stat st;
-  prelux_stage_name(d->row.ino, name);
+  int folder = prelux_stage_name(g, d->row.ino, name);
   prelux_live_attr(d, v, ret);
-  if (prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+  if (prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
   {
     ret->size = (uint64_t)st.st_size;
     ret->mtime_ns = prelux_stat_mtime(&st);
@@ -297,8 +297,8 @@ int prelux_store_whose(const struct prelux_view *v, uint64_t ino, struct prelux_
     rc = d->row.path && !*ret_object ? -ENOMEM : 0;
   }
   pthread_mutex_unlock(&g->lock);
-  prelux_stage_name(ino, name);
-  if (rc == 0 && prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+  int folder = prelux_stage_name(g, ino, name);
+  if (rc == 0 && prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
   {
     ret->size = (uint64_t)st.st_size;
     ret->mtime_ns = prelux_stat_mtime(&st);

@@ -113,7 +113,7 @@ void prelux_view_attr(const struct prelux_view *v, const struct prelux_known *k,
       .mtime_ns = k->obj.mtime_ns,
       .ino = k->ino ? k->ino : 1,
       .cache_ino = k->cache_ino,
-      .cache_dev = k->cache_ino ? v->tree->store->dev : 0,
+      .cache_dev = !k->cache_ino ? 0 : k->cache_ino & PRELUX_INO_SCRATCH ? v->tree->store->scratch_dev : v->tree->store->dev,
       .valid_ns = k->live || link ? UINT64_MAX : valid_until(v, k),
       .owner = k->owned ? k->owner : 0,
   };

@@ -443,6 +443,10 @@ struct prelux_store {
   struct prelux_store_opts opts;
   int dir_fd, meta_fd, fill_fd, held_fd, recovered_fd, lock_fd;
   uint64_t dev; /* st_dev of its files */
+  /* `staging: DIR` (stage_scratch.c): set once, under stage_lock. The folder of staging files there, NULL: none. */
+  char *_Atomic scratch;
+  int scratch_fd, scratch_held_fd;
+  uint64_t scratch_dev;
   mode_t read_bits, exec_bits; /* what cache files get: others may look only where nobody else gets in */
   uint64_t max_bytes;
   struct prelux_index_writer *index;

@@ -28,8 +28,8 @@ struct opening
 int prelux_stage_reopen(const struct prelux_stage *g, uint64_t ino, int flags)
 {
   char name[24];
-  prelux_stage_name(ino, name);
-  int fd = prelux_os.openat(g->fd, name, flags | O_NOFOLLOW | O_CLOEXEC);
+  int folder = prelux_stage_name(g, ino, name);
+  int fd = prelux_os.openat(folder, name, flags | O_NOFOLLOW | O_CLOEXEC);
   return fd < 0 ? -errno : fd;
 }
 
@@ -74,9 +74,12 @@ static int begin(const struct opening *o, struct prelux_dirty *d, int fd, int (*
 {
   int rc = prelux_stage_tree(o->g, d->tree);
   d->row.tree = atomic_load(&d->tree->owed_id);
+  bool named = rc == 0 && (d->row.ino & PRELUX_INO_SCRATCH); /* first: a row without its file says that bytes were lost */
+  if (named)
+    rc = name_it(o, d, fd);
   if (rc == 0)
     rc = prelux_stage_journal(o->g, PRELUX_EDIT_ADD, &d->row);
-  if (rc == 0 && (rc = name_it(o, d, fd)) < 0)
+  if (rc == 0 && !named && (rc = name_it(o, d, fd)) < 0)
     prelux_stage_journal(o->g, PRELUX_EDIT_DROP, &d->row);
   if (rc == 0)
     d->row.mark = prelux_journal_mark(o->g->journal);
@@ -104,8 +107,22 @@ static int link_new(const struct opening *o, struct prelux_dirty *d, int fd)
 {
   char link[40], name[24];
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  prelux_stage_name(d->row.ino, name);
-  return prelux_os.linkat(AT_FDCWD, link, o->g->fd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+  int folder = prelux_stage_name(o->g, d->row.ino, name);
+  return prelux_os.linkat(AT_FDCWD, link, folder, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+}
+
+/* In the mapping's own staging folder as long as that has room, else in the cache. A descriptor, or -errno. */
+static int make_nameless(const struct opening *o, bool *ret_scratch)
+{
+  const int flags = O_TMPFILE | O_RDWR | O_CLOEXEC;
+  mode_t mode = o->mode & 0111 ? 0700 : 0600;
+  int fd = -1;
+  if (o->rules->scratch && !(o->flags & O_DIRECT) && prelux_scratch_room(o->g->store)) /* tmpfs may not know O_DIRECT */
+    fd = prelux_os.openat(o->g->store->scratch_fd, ".", flags, mode);
+  *ret_scratch = fd >= 0;
+  if (fd < 0)
+    fd = prelux_os.openat(o->g->fd, ".", flags, mode);
+  return fd < 0 ? -errno : fd;
 }
 
 /* shown: the st_ino of what it replaces; 0: it is a new file. */
@@ -113,11 +130,11 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base, u
 {
   struct stat st;
   struct prelux_dirty *d = dirty_new(o);
-  int fd = d ? prelux_os.openat(o->g->fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, o->mode & 0111 ? 0700 : 0600) : -1;
-  int rc = !d ? -ENOMEM : fd < 0 || prelux_os.fstat(fd, &st) < 0 ? -errno : 0;
+  bool scratch = false;
+  int fd = d ? make_nameless(o, &scratch) : -ENOMEM, rc = fd < 0 ? fd : prelux_os.fstat(fd, &st) < 0 ? -errno : 0;
   if (rc == 0)
   {
-    d->row.ino = st.st_ino;
+    d->row.ino = st.st_ino | (scratch ? PRELUX_INO_SCRATCH : 0);
     d->row.mode = o->mode & 07777;
     d->row.flags |= flags | (shown ? 0 : PRELUX_PENDING_FRESH);
     snprintf(d->row.base, sizeof d->row.base, "%s", base);
@@ -148,7 +165,7 @@ static int take_name(const struct opening *o, struct prelux_dirty *d, int fd)
   int dir, rc = prelux_disk_parent(d->tree, o->object, false, &dir, &base);
   if (rc < 0)
     return rc == -ENOENT ? -ESTALE : rc;
-  prelux_stage_name(d->row.ino, name);
+  int folder = prelux_stage_name(o->g, d->row.ino, name);
   if (prelux_os.fstatat(dir, base, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != d->row.ino)
     rc = -ESTALE; /* somebody moved it: look again */
   else if (prelux_os.fchmod(fd, (st.st_mode & 0111) | 0600) < 0)
@@ -159,7 +176,7 @@ static int take_name(const struct opening *o, struct prelux_dirty *d, int fd)
     prelux_tree_unpublish(d->tree, o->object, strlen(o->object));
     prelux_entry_drop(d->tree, o->object, strlen(o->object));
     pthread_mutex_unlock(&s->lock);
-    rc = prelux_os.renameat(dir, base, o->g->fd, name) < 0 ? -errno : 0;
+    rc = prelux_os.renameat(dir, base, folder, name) < 0 ? -errno : 0;
   }
   prelux_os.close(dir);
   uint64_t bytes;
@@ -244,8 +261,10 @@ static int begin_from_remote(const struct opening *o)
   if (k.obj.type != PRELUX_FILE)
     return prelux_problem(o->why, EISDIR, "%.200s is a folder", o->object);
   rc = prelux_open_cached(o->v, o->object, &k, true, &fd);
+  struct opening as_it_is = *o; /* open's mode is for a file that it makes */
+  as_it_is.mode = k.obj.mode;
   if (rc == -ENOENT && over)
-    return make_new(o, PRELUX_PENDING_OVER | (k.obj.mode ? PRELUX_PENDING_MODE : 0), k.obj.version, k.ino, &d);
+    return make_new(&as_it_is, PRELUX_PENDING_OVER | (k.obj.mode ? PRELUX_PENDING_MODE : 0), k.obj.version, k.ino, &d);
   if (rc == -ENOENT)
     rc = prelux_fill(o->v, o->object, &k, true, &fd, o->why);
   if (rc < 0)
@@ -410,7 +429,7 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
   rc = open_dirty(&o, d, ret, ret_fd);
   if (rc == 0 && (flags & O_DSYNC)) /* which O_SYNC has, too: each write is durable, so must its row be */
   {
-    rc = prelux_journal_durable(g->journal, d->row.mark);
+    rc = prelux_stage_durable(g, d->row.ino, d->row.mark);
     if (rc < 0)
     {
       prelux_os.close(*ret_fd);
@@ -440,8 +459,8 @@ static uint64_t look(struct prelux_stage *g, const struct prelux_tree *t, const 
   pthread_mutex_unlock(&g->lock);
   if (!ino)
     return 0;
-  prelux_stage_name(ino, name);
-  if (prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ino)
+  int folder = prelux_stage_name(g, ino, name);
+  if (prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == PRELUX_INO(ino))
   {
     ret->obj.size = (uint64_t)st.st_size;
     ret->obj.mtime_ns = prelux_stat_mtime(&st);

@@ -160,7 +160,7 @@ void prelux_live_end(struct prelux_stage *g, struct prelux_dirty *d);
 void prelux_live_settle(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj);
 void prelux_live_gone(struct prelux_stage *g, struct prelux_dirty *d); /* the same of one that was removed: the remote may have nothing of it */
 void prelux_live_again(struct prelux_stage *g, struct prelux_dirty *d); /* undoes any of these */
-void prelux_live_clean(struct prelux_dirty *d, const struct prelux_object *obj); /* its file is the cache file of obj now */
+void prelux_live_clean(struct prelux_dirty *d, const struct prelux_object *obj, uint64_t cache_ino); /* that is the cache file of obj now */
 void prelux_live_start(struct prelux_stage *g, const struct prelux_dirty *d); /* it is in the tables just now; with a name or without */
 void prelux_live_named(struct prelux_stage *g, struct prelux_dirty *d, char *path); /* a nameless one has a name now; takes path */
 const char *prelux_dirty_name(const struct prelux_dirty *d); /* its path, or words for messages */
@@ -169,7 +169,8 @@ int prelux_stage_discard(struct prelux_stage *g, struct prelux_dirty *d);
 /* d, the caller's, was being renamed to d->row.to on the remote when a daemon died: a look says whether that was done, and d has the name it has
  * there. -ESTALE: that path was written anew since; or the remote's error: not known yet, all is as before. (stage_names.c) */
 int prelux_dirty_decide(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why);
-void prelux_stage_name(uint64_t ino, char ret[24]);
+/* The name of a staging file, and the folder in which it lies; -1: that is not there. */
+int prelux_stage_name(const struct prelux_stage *g, uint64_t ino, char ret[24]);
 int prelux_stage_tree(struct prelux_stage *g, struct prelux_tree *t); /* its owed_id is set: a number in the journal is made for it */
 int prelux_stage_journal(struct prelux_stage *g, enum prelux_edit_kind kind, struct prelux_pending *row); /* one change */
 /* d's row is `next` in the journal; behind changes of its name, for which it gets a new number: rows are sent in the order of these. */
@@ -215,7 +216,16 @@ int64_t prelux_stage_rests(struct prelux_stage *g, const struct prelux_dirty *d)
 int prelux_stage_room(struct prelux_stage *g, struct prelux_problem *why);
 /* Gives staging/<ino> its name in the tree, as clean and of version obj. d is the caller's, and gone on success. */
 int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_problem *why);
-/* Or nothing of it is kept, but for who has it open: d, the caller's, is gone. (stage_drop.c) */
+/* Or the staging file goes, but for who has it open, and at most a copy of it is kept: d, the caller's, is gone on success. (stage_drop.c) */
 int prelux_stage_let_go(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj);
+/* ---- `staging: DIR` (stage_scratch.c) ---- */
+/* Opens what rows name of it, and says of rows whose bytes are gone that they are lost: once, before rows are used. */
+int prelux_scratch_begin(struct prelux_stage *g, struct prelux_problem *why);
+bool prelux_scratch_room(const struct prelux_store *s); /* is there one, with room for another file? */
+/* A copy of staging file `ino` in fill/ under `name`, which is whole and has that time. Its row of the catalogue for obj; or -errno: there is
+ * none. */
+int prelux_scratch_copy(struct prelux_stage *g, const struct prelux_dirty *d, const struct prelux_object *obj, char name[32], struct prelux_row *ret);
+/* As prelux_journal_durable, with the name of staging file `ino`. */
+int prelux_stage_durable(struct prelux_stage *g, uint64_t ino, uint64_t mark);
 
 #endif

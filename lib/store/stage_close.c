@@ -69,7 +69,7 @@ static int make_safe(struct prelux_stage *g, struct prelux_dirty *d)
       return rc;
     prelux_dirty_becomes(g, d, &next);
   }
-  return prelux_journal_durable(g->journal, d->row.mark);
+  return prelux_stage_durable(g, d->row.ino, d->row.mark);
 }
 
 int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d)

@@ -169,12 +169,12 @@ void prelux_live_again(struct prelux_stage *g, struct prelux_dirty *d)
     prelux_live_show(d->tree, d->row.path);
 }
 
-void prelux_live_clean(struct prelux_dirty *d, const struct prelux_object *obj)
+void prelux_live_clean(struct prelux_dirty *d, const struct prelux_object *obj, uint64_t cache_ino)
 {
   struct prelux_tree *t = d->tree;
   struct prelux_store *s = t->store;
   size_t len = strlen(d->row.path);
-  struct prelux_known k = {.obj = *obj, .learned_ns = prelux_store_now(), .cache_ino = d->row.ino, .ino = d->shown};
+  struct prelux_known k = {.obj = *obj, .learned_ns = prelux_store_now(), .cache_ino = cache_ino, .ino = d->shown};
   pthread_mutex_lock(&s->lock);
   prelux_entry_put(t, d->row.path, len, &k);
   for (size_t i = 0; i < t->n_views; i++)

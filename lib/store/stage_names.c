@@ -124,9 +124,9 @@ static void end(struct prelux_stage *g, struct prelux_dirty *d)
 {
   struct prelux_store *s = g->store;
   char name[24], held[32];
-  prelux_stage_name(d->row.ino, name);
-  prelux_hold(s, g->fd, name, held);
-  if (prelux_os.unlinkat(g->fd, name, 0) < 0 && errno != ENOENT)
+  int folder = prelux_stage_name(g, d->row.ino, name);
+  prelux_hold(s, folder, name, held);
+  if (prelux_os.unlinkat(folder, name, 0) < 0 && errno != ENOENT)
     prelux_warn("staging file %s of %s: %s", name, s->dir, strerror(errno)); /* the next start puts it aside */
   if (*held)
     prelux_hold_release(s, held, false);

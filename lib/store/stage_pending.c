@@ -45,8 +45,8 @@ static void look_closer(struct prelux_stage *g, const struct prelux_pending *row
     o->state = n->busy ? PRELUX_OWED_SENDING : PRELUX_OWED_WAITING;
   }
   pthread_mutex_unlock(&g->lock);
-  prelux_stage_name(row->ino, name);
-  if (row->intent == PRELUX_INTENT_PUT && prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+  int folder = prelux_stage_name(g, row->ino, name);
+  if (row->intent == PRELUX_INTENT_PUT && prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
     o->size = (uint64_t)st.st_size;
 }
 
@@ -162,14 +162,16 @@ static int again(struct prelux_stage *g, struct prelux_dirty *d, bool overwrite,
     return prelux_problem(why, EBUSY, "%.200s is still open for writing", prelux_dirty_name(d));
   if (!next.path)
     return prelux_problem(why, EINVAL, "it has no name");
+  if (!next.ino)
+    return prelux_problem(why, ENODATA, "%.200s: %s", next.path, next.cause ? next.cause : "its bytes are lost");
   if (hidden && prelux_stage_has(d->tree, next.path, strlen(next.path)))
     return prelux_problem(why, EBUSY, "%.200s is being written anew", next.path);
   if (next.state == PRELUX_PENDING_RECOVERED) /* the row may be from before its writer wrote */
   {
     struct stat st;
     char name[24];
-    prelux_stage_name(next.ino, name);
-    if (prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    int folder = prelux_stage_name(g, next.ino, name);
+    if (prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
       return prelux_problem(why, errno, "staging file of %.200s: %s", next.path, strerror(errno));
     next.size = (uint64_t)st.st_size;
     next.mtime_ns = prelux_stat_mtime(&st);
@@ -233,9 +235,9 @@ static int drop_away(struct prelux_store *s, int64_t id)
     rc = prelux_stage_journal(s->stage, PRELUX_EDIT_DROP, &gone);
   if (rc < 0)
     return rc;
-  prelux_stage_name(w.ino, name);
+  int folder = prelux_stage_name(s->stage, w.ino, name);
   if (w.ino)
-    prelux_os.unlinkat(s->stage->fd, name, 0); /* left behind by a failure it goes to recovered/ at the next start */
+    prelux_os.unlinkat(folder, name, 0); /* left behind by a failure it goes to recovered/ at the next start */
   return 0;
 }
 

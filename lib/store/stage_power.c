@@ -97,7 +97,7 @@ int prelux_stage_sync(struct prelux_stage *g, uint64_t ino, struct prelux_proble
   if (rc == -ENOENT)
     return 0;
   if (rc == 0 && (!ino || mark_of(g, ino, &st, &mark)))
-    rc = prelux_journal_durable(g->journal, mark);
+    rc = prelux_stage_durable(g, ino, mark);
   if (rc == 0 && !ino)
     prelux_catalogue_durable(g->store->cat);
   return rc < 0 ? prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc)) : 0;
@@ -121,7 +121,9 @@ static int note_safe(void *arg, const struct prelux_pending *row)
 
 void prelux_stage_all_safe(struct prelux_stage *g)
 {
-  if (prelux_journal_each(g->journal, note_safe, g) < 0)
+  if (g->store->scratch_fd >= 0 && prelux_os.syncfs(g->store->scratch_fd) < 0)
+    prelux_warn("staging folder %s: syncfs: %s", g->store->scratch, strerror(errno));
+  else if (prelux_journal_each(g->journal, note_safe, g) < 0)
     prelux_warn("journal of %s cannot be written", g->store->dir);
 }
 
@@ -148,9 +150,9 @@ static int forget(struct prelux_stage *g, const struct prelux_pending *row)
   struct prelux_pending gone = {.id = row->id};
   char name[24];
   int rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &gone);
-  prelux_stage_name(row->ino, name);
+  int folder = prelux_stage_name(g, row->ino, name);
   if (rc == 0)
-    prelux_os.unlinkat(g->fd, name, 0); /* else it goes to recovered/, in a moment */
+    prelux_os.unlinkat(folder, name, 0); /* else it goes to recovered/, in a moment */
   return rc;
 }
 
@@ -165,12 +167,13 @@ static int judge(void *arg, const struct prelux_pending *row)
   const struct judging *j = arg;
   char name[24];
   struct stat st;
-  prelux_stage_name(row->ino, name);
-  if (row->intent != PRELUX_INTENT_PUT || !row->path || prelux_os.fstatat(j->g->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != row->ino)
+  int folder = prelux_stage_name(j->g, row->ino, name);
+  if (row->intent != PRELUX_INTENT_PUT || !row->path || prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != PRELUX_INO(row->ino))
     return 0;
   int64_t changed = st.st_ctim.tv_sec * 1000000000ll + st.st_ctim.tv_nsec;
+  bool synced = changed < j->safe_at - SLACK_NS && !(row->ino & PRELUX_INO_SCRATCH); /* syncfs is of the cache's file system */
   if (row->state == PRELUX_PENDING_READY)
-    return (row->flags & PRELUX_PENDING_SAFE) || (as_noted(row, &st) && changed < j->safe_at - SLACK_NS) ? 0 : keep(j->g, row);
+    return (row->flags & PRELUX_PENDING_SAFE) || (synced && as_noted(row, &st)) ? 0 : keep(j->g, row);
   if (row->state != PRELUX_PENDING_WRITING)
     return 0;
   /* A file that was closed once and then opened again has its own stamps in the row, not the remote's. */

@@ -103,7 +103,7 @@ static struct prelux_dirty *dirty_of(struct prelux_tree *t, const struct prelux_
 static int note_owner(void *arg, const struct prelux_pending *row)
 {
   struct recovery *r = arg;
-  if (row->intent != PRELUX_INTENT_PUT)
+  if (row->intent != PRELUX_INTENT_PUT || !row->ino)
     return 0;
   if (r->n_owners == r->cap_owners)
   {
@@ -158,8 +158,8 @@ static int take_up(void *arg, const struct prelux_pending *row)
     return take_up_name(r, row);
   if (outlived(r, row))
     return drop_row(g, row);
-  prelux_stage_name(row->ino, name);
-  bool there = prelux_os.fstatat(g->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == row->ino;
+  int folder = prelux_stage_name(g, row->ino, name);
+  bool there = prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == PRELUX_INO(row->ino);
   if (!there && (row->state == PRELUX_PENDING_WRITING || row->state == PRELUX_PENDING_READY))
     return drop_row(g, row);
   struct prelux_dirty *d = dirty_of(r->tree, row);
@@ -263,6 +263,7 @@ int prelux_stage_take_up(struct prelux_stage *g, struct prelux_tree *t, struct p
 struct strays {
   struct prelux_stage *g;
   struct numbers known; /* sorted */
+  uint64_t bit;         /* PRELUX_INO_SCRATCH in that folder */
 };
 
 static int note(void *arg, const struct prelux_pending *row)
@@ -281,9 +282,18 @@ static int put_aside(void *arg, int dirfd, const char *name)
   struct strays *w = arg;
   struct prelux_store *s = w->g->store;
   char to[48];
-  uint64_t ino = strtoull(name, NULL, 10);
-  if (ino && w->known.n && bsearch(&ino, w->known.list, w->known.n, sizeof ino, by_number))
+  uint64_t ino = strtoull(name, NULL, 10) | w->bit;
+  if (PRELUX_INO(ino) && w->known.n && bsearch(&ino, w->known.list, w->known.n, sizeof ino, by_number))
     return 0;
+  if (w->bit) /* another file system: it stays where it is, unless nobody has written to it */
+  {
+    struct stat st;
+    if (prelux_os.fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size == 0)
+      prelux_os.unlinkat(dirfd, name, 0);
+    else
+      prelux_warn("%s/%s: nobody knows this file", s->scratch, name);
+    return 0;
+  }
   snprintf(to, sizeof to, "staging-%.24s", name);
   if (prelux_os.renameat(dirfd, name, s->recovered_fd, to) == 0)
     prelux_warn("%s/.prelux/staging/%s: nobody knows this file; moved to recovered/%s", s->dir, name, to);
@@ -298,6 +308,9 @@ static int clear_strays(struct prelux_stage *g)
     qsort(w.known.list, w.known.n, sizeof *w.known.list, by_number);
   if (rc == 0)
     rc = prelux_dir_each(g->fd, put_aside, &w);
+  w.bit = PRELUX_INO_SCRATCH;
+  if (rc == 0 && g->store->scratch_fd >= 0)
+    rc = prelux_dir_each(g->store->scratch_fd, put_aside, &w);
   free(w.known.list);
   return rc;
 }
@@ -339,6 +352,8 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
     rc = prelux_journal_open(path, catalogue_name, s->cat, &g->journal, why);
     if (rc == 0)
       prelux_journal_beside(g->journal, g->fd);
+    if (rc == 0)
+      rc = prelux_scratch_begin(g, why);
     if (rc == 0 && ((rc = prelux_stage_reboot(g)) < 0 || (rc = clear_strays(g)) < 0))
       prelux_problem(why, -rc, "cache folder %s: staging: %s", s->dir, strerror(-rc));
   }

@@ -109,16 +109,16 @@ static int put(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct pr
 static int rename_in(struct prelux_stage *g, struct prelux_dirty *d, int dir, const char *base)
 {
   char name[24], held[32];
-  prelux_stage_name(d->row.ino, name);
+  int folder = prelux_stage_name(g, d->row.ino, name);
   prelux_hold(g->store, dir, base, held);
-  if (prelux_os.renameat(g->fd, name, dir, base) == 0)
+  if (prelux_os.renameat(folder, name, dir, base) == 0)
     return 0;
   int rc = -errno;
   prelux_hold_undo(g->store, held);
   if (rc != -EISDIR && rc != -ENOTEMPTY && rc != -EEXIST)
     return rc;
   rc = prelux_adopt_aside(d->tree, dir, base, d->row.path);
-  return rc == 0 && prelux_os.renameat(g->fd, name, dir, base) < 0 ? -errno : rc;
+  return rc == 0 && prelux_os.renameat(folder, name, dir, base) < 0 ? -errno : rc;
 }
 
 static int fill_row(struct prelux_stage *g, const struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_row *ret)
@@ -169,7 +169,7 @@ static int move_in(struct prelux_stage *g, struct prelux_dirty *d, const struct 
   if (rc == 0)
     prelux_store_account(s, old, (int64_t)row.bytes);
   pthread_mutex_unlock(&s->lock);
-  prelux_live_clean(d, obj);
+  prelux_live_clean(d, obj, d->row.ino);
   return 0;
 }
 
@@ -318,7 +318,8 @@ int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct pre
     prelux_learn_written(d->tree, d->row.path, d->shown, &obj, d->row.mode, d->row.mtime_ns);
     obj.mtime_ns = d->row.mtime_ns;
     prelux_stage_rest(g, d, begun);
-    rc = d->row.flags & PRELUX_PENDING_DROP ? prelux_stage_let_go(g, d, &obj) : prelux_stage_install(g, d, &obj, &mine);
+    rc = (d->row.flags & PRELUX_PENDING_DROP) || (d->row.ino & PRELUX_INO_SCRATCH) ? prelux_stage_let_go(g, d, &obj)
+                                                                                   : prelux_stage_install(g, d, &obj, &mine);
     if (rc == 0)
     {
       pthread_mutex_lock(&g->lock);

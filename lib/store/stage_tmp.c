@@ -16,10 +16,10 @@ int prelux_stage_discard(struct prelux_stage *g, struct prelux_dirty *d)
   if (rc < 0 && rc != -ENOENT)
     return rc;
   prelux_live_end(g, d);
-  prelux_stage_name(d->row.ino, name);
+  int folder = prelux_stage_name(g, d->row.ino, name);
   if (s->index) /* the number may be used again */
-    prelux_index_drop_inode(s->index, s->dev, d->row.ino);
-  prelux_os.unlinkat(g->fd, name, 0); /* left behind by a failure it goes to recovered/ at the next start */
+    prelux_index_drop_inode(s->index, d->row.ino & PRELUX_INO_SCRATCH ? s->scratch_dev : s->dev, PRELUX_INO(d->row.ino));
+  prelux_os.unlinkat(folder, name, 0); /* left behind by a failure it goes to recovered/ at the next start */
   pthread_mutex_lock(&g->lock);
   if (d->queued)
     prelux_order_remove(g->order, d->row.id);

@@ -140,7 +140,7 @@ static int open_once(const struct prelux_store_opts *opts, struct prelux_index_w
   s->opts = *opts;
   s->opts.dir = NULL;
   s->index = index;
-  s->dir_fd = s->meta_fd = s->fill_fd = s->held_fd = s->recovered_fd = s->lock_fd = -1;
+  s->scratch_fd = s->scratch_held_fd = s->dir_fd = s->meta_fd = s->fill_fd = s->held_fd = s->recovered_fd = s->lock_fd = -1;
   pthread_mutex_init(&s->lock, NULL);
   pthread_mutex_init(&s->evict_lock, NULL);
   pthread_mutex_init(&s->stage_lock, NULL);
@@ -199,6 +199,8 @@ void prelux_store_close(struct prelux_store *s)
   prelux_lock_release(s);
   close_fd(s->recovered_fd);
   close_fd(s->held_fd);
+  close_fd(s->scratch_held_fd);
+  close_fd(s->scratch_fd);
   close_fd(s->fill_fd);
   close_fd(s->meta_fd);
   close_fd(s->dir_fd);
@@ -207,6 +209,7 @@ void prelux_store_close(struct prelux_store *s)
   pthread_mutex_destroy(&s->stage_lock);
   free(s->dir);
   free(s->staging);
+  free(s->scratch);
   free(s);
 }
 

@@ -110,11 +110,17 @@ struct prelux_write_rules { /* of a mapping */
   bool async; /* a close returns when the journal has it; else when the remote has */
   bool power; /* async: and when it would survive a power cut */
   bool drop;  /* what was sent is not kept in the cache */
+  bool scratch; /* new files are staged in the folder of prelux_store_stage_in(), while it has room */
   enum prelux_on_conflict on_conflict;
 };
 
 /* Opens the store's journal, once; a store that has one from before opens it by itself. A store without takes no writes. */
 int prelux_store_writable(struct prelux_store *s, struct prelux_problem *why);
+/* The folder for rules.scratch: below dir, on another file system than the cache. One a store, until it is closed: -EBUSY when it has another.
+ * 1: dir is on the cache's file system, and not needed. -EACCES, -EREMOTE: it cannot be one. (stage_scratch.c) */
+int prelux_store_stage_in(struct prelux_store *s, const char *dir, struct prelux_problem *why);
+/* It, real and absolute, and its st_dev; NULL: there is none. */
+const char *prelux_store_scratch(const struct prelux_store *s, uint64_t *ret_dev);
 /* A file for writing. flags: open's; mode: of a new file, the program's umask taken off. *ret_fd: with the access mode and status flags
  * asked for; to be passed on and closed. -EROFS, -ENOENT, -EEXIST, -EISDIR, -ENOTDIR, -ENOSPC, or what the remote says. */
 int prelux_store_open_write(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, int flags,

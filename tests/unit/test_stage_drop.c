@@ -114,6 +114,22 @@ static void test_older_version_goes(void **state)
   assert_string_equal(read_text("f"), "three");
 }
 
+/* Cut without being in the cache: it keeps the remote's mode, as one that is. */
+static void test_cut_keeps_its_mode(void **state)
+{
+  struct stat st;
+  char path[600];
+  snprintf(path, sizeof path, "%s/script", rig.remote);
+  put_text("script", "long");
+  assert_int_equal(chmod(path, 0751), 0);
+  int fd = wopen("script", O_WRONLY | O_CREAT | O_TRUNC);
+  say(fd, "x");
+  assert_int_equal(wclose(fd), 0);
+  assert_string_equal(remote_text("script"), "x");
+  assert_int_equal(stat(path, &st), 0);
+  assert_int_equal(st.st_mode & 07777, 0751);
+}
+
 /* The rule is in the row: a daemon that comes later knows it, and one of two mappings says so by its last close. */
 static void test_the_row_knows(void **state)
 {
@@ -181,6 +197,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_readers_go_on, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_cached_before, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_older_version_goes, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_cut_keeps_its_mode, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_the_row_knows, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_what_fails_stays, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_died_before_the_row, set_up, tear_down),

@@ -374,7 +374,7 @@ static void test_taking_up_fails_in_the_middle(void **state)
     assert_int_equal(wclose(fd), 0);
   }
   rig_close();
-  prelux_stage_name(last, name);
+  snprintf(name, sizeof name, "%llu", (unsigned long long)last);
   shell("rm '%s/.prelux/staging/%s'", rig.cache, name);
   sql("INSERT INTO meta VALUES('stop','1'); CREATE TRIGGER stop BEFORE DELETE ON pending WHEN (SELECT value FROM meta WHERE key='stop')='1' "
       "BEGIN SELECT RAISE(FAIL, 'stop'); END");

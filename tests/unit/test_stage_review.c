@@ -67,7 +67,7 @@ static void test_an_open_that_waits_for_a_refusal(void **state)
   (void)state;
   write_async("f", 0, "acknowledged");
   struct prelux_dirty *d = prelux_dirty_take(rig.g, rig.t, "f");
-  prelux_stage_name(d->row.ino, number);
+  prelux_stage_name(rig.g, d->row.ino, number);
   pthread_create(&thread, NULL, open_it, &o);
   usleep(HEAD_START_US);
   faulty.fault = FAIL_EACCES;
