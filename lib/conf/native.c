@@ -219,7 +219,7 @@ static int read_mapping(struct native *t, yaml_node_t *n)
   int taken = take_mapping(t, &m);
   int fits = taken == -ENOMEM ? 0 : prelux_conf_writing_check(t->l, t->d, &m);
   taken = fits < 0 && taken != -ENOMEM ? fits : taken;
-  if (taken == 0)
+  if (err == 0 && taken == 0)
     taken = prelux_conf_durable_check(t->l, t->d, &m);
   if (m.local)
     c->mappings[c->n_mappings++] = m;

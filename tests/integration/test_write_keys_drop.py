@@ -66,6 +66,7 @@ def test_daemon_killed_in_the_middle(prelux):
     for number in range(6):
         writer = lake.popen(f"for i in $(seq 40); do echo {number} $i >{LOCAL}/{number}-$i; done", stdout=subprocess.DEVNULL)
         time.sleep(0.15 + 0.05 * number)
+        wait_for(lake.daemon_pid, 20, "a daemon")
         lake.kill_daemon()
         assert writer.wait(60) == 0
     lake.run("true")

@@ -95,6 +95,7 @@ def test_kills(prelux, memory):
     for number in range(5):
         writer = lake.popen(f"for i in $(seq 30); do echo {number} $i >{LOCAL}/{number}-$i; done", stdout=subprocess.DEVNULL)
         time.sleep(0.1 + 0.07 * number)
+        wait_for(lake.daemon_pid, 20, "a daemon")
         lake.kill_daemon()
         assert writer.wait(60) == 0
     lake.run("true")
