@@ -257,5 +257,6 @@ const struct prelux_backend_ops prelux_backend_alluxio_proxy = {
     .stat = proxy_stat,
     .list = proxy_list,
     .read = prelux_proxy_read,
+    .cluster = prelux_proxy_cluster,
     .write = &prelux_proxy_write,
 };

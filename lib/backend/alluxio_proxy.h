@@ -145,6 +145,10 @@ char *prelux_proxy_beside(const char *path, const char *kind);
 char *prelux_proxy_join(const char *folder, const char *name);
 int prelux_proxy_clean(struct prelux_backend *b, const char *path, uint64_t idle_s, struct prelux_problem *why);
 
+/* alluxio_proxy_cluster.c */
+int prelux_proxy_cluster(struct prelux_backend *b, const char *path, const struct prelux_cluster *call, struct cJSON *ret,
+                         struct prelux_problem *why);
+
 /* alluxio_proxy_read.c */
 int prelux_proxy_read(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,
                       prelux_read_fn sink, void *arg, struct prelux_problem *why);

@@ -38,7 +38,7 @@ static const struct row
     {.code = "UNAUTHENTICATED", .err = EACCES, .text = "not authenticated"},
 };
 
-/* Where the message says more than the code. */
+/* Where the message says more than the code: also, that nothing was done. */
 static const struct wording
 {
   const char *code, *words;
@@ -49,9 +49,20 @@ static const struct wording
     {.code = "INVALID_ARGUMENT", .words = "is a prefix of", .err = EINVAL},
     {.code = "PERMISSION_DENIED", .words = "under a readonly mount point", .err = EROFS},
     {.code = "PERMISSION_DENIED", .words = "is or contains a mount point", .err = EBUSY},
+    {.code = "INVALID_ARGUMENT", .words = "is an existing mount point", .err = EINVAL},
+    {.code = "UNKNOWN", .words = "already exists in Alluxio namespace", .err = EEXIST},
+    {.code = "UNKNOWN", .words = "which is pinned", .err = EBUSY},
     {.code = "FAILED_PRECONDITION", .words = "Cannot delete non-empty directory", .err = ENOTEMPTY},
     {.code = "FAILED_PRECONDITION", .words = "UFS dir not in sync", .err = ENOTEMPTY},
 };
+
+static const struct wording *find_wording(const char *code, const char *message)
+{
+  for (size_t i = 0; i < sizeof(wordings) / sizeof(wordings[0]); i++)
+    if (strcmp(code, wordings[i].code) == 0 && strstr(message, wordings[i].words))
+      return &wordings[i];
+  return NULL;
+}
 
 static const struct row *find_row(const char *code)
 {
@@ -95,6 +106,12 @@ int prelux_rest_url(const char *server, const char *root, const char *path, cons
   return more < 0 ? prelux_problem(why, EOPNOTSUPP, "%s: too long for a URL", path) : 0;
 }
 
+static const char *message_of(const cJSON *doc)
+{
+  const cJSON *message = doc ? cJSON_GetObjectItemCaseSensitive(doc, "message") : NULL;
+  return cJSON_IsString(message) ? message->valuestring : "";
+}
+
 /* The answer's row; *ret_doc (free it) holds the strings. */
 static const struct row *row_of(const struct prelux_net_answer *a, cJSON **ret_doc)
 {
@@ -123,10 +140,11 @@ bool prelux_rest_unclear(const struct prelux_net_answer *a)
 {
   cJSON *doc;
   const struct row *row = row_of(a, &doc);
+  bool clear = row && find_wording(row->code, message_of(doc));
   cJSON_Delete(doc);
   /* A text "HTTP 404 Not Found" and its like comes from where no handler was reached. */
   bool outside = !row && a->body && strncmp(a->body, "HTTP 4", 6) == 0;
-  return row ? row->unclear : !outside && (a->status == 408 || (a->status >= 500 && a->status != 501 && a->status != 503));
+  return row ? row->unclear && !clear : !outside && (a->status == 408 || (a->status >= 500 && a->status != 501 && a->status != 503));
 }
 
 /* One line of what the server said, without what would spoil a log. */
@@ -149,12 +167,14 @@ int prelux_rest_error(const struct prelux_net_answer *a, const char *action, con
   cJSON *doc;
   char said[400];
   const struct row *row = row_of(a, &doc);
-  const cJSON *message = doc ? cJSON_GetObjectItemCaseSensitive(doc, "message") : NULL;
-  printable(said, sizeof(said), row ? cJSON_IsString(message) ? message->valuestring : "" : a->body);
+  const char *message = row ? message_of(doc) : a->body;
+  const struct wording *special = row ? find_wording(row->code, message) : NULL;
+  /* That of a mount repeats the options, which may hold keys, and says in its last line what is wrong. */
+  const char *last = row && strcmp(action, "mount") == 0 ? strrchr(message, '\n') : NULL;
+  printable(said, sizeof(said), last ? last + 1 : message);
   cJSON_Delete(doc);
-  for (size_t i = 0; row && i < sizeof(wordings) / sizeof(wordings[0]); i++)
-    if (strcmp(row->code, wordings[i].code) == 0 && strstr(said, wordings[i].words))
-      return prelux_problem(why, wordings[i].err, "%s /%s: %s", action, path, said);
+  if (special)
+    return prelux_problem(why, special->err, "%s /%s: %s", action, path, said);
   if (row)
     return prelux_problem(why, row->err, "%s /%s: %s (%s%s%s)", action, path, row->text, row->code, said[0] ? ": " : "",
                           said);

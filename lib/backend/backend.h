@@ -86,6 +86,33 @@ struct prelux_load {
   char text[1024];              /* the remote's own words */
 };
 
+/* What is done to the cluster behind a path rather than to its bytes. */
+enum prelux_cluster_verb {
+  PRELUX_CLUSTER_FREE,    /* its copies in workers go; the under store keeps it */
+  PRELUX_CLUSTER_MOUNT,   /* `source` appears at the path */
+  PRELUX_CLUSTER_UNMOUNT, /* nothing in the under store is removed */
+  PRELUX_CLUSTER_SETATTR,
+  PRELUX_CLUSTER_INFO     /* what the remote says of the path, in its own words */
+};
+enum prelux_cluster_bits {
+  PRELUX_CLUSTER_MODE = 0x1, PRELUX_CLUSTER_PINNED = 0x2, PRELUX_CLUSTER_TTL = 0x4,
+  PRELUX_CLUSTER_REPLICATION_MIN = 0x8, PRELUX_CLUSTER_REPLICATION_MAX = 0x10, PRELUX_CLUSTER_PERSISTED = 0x20
+};
+struct prelux_cluster {
+  enum prelux_cluster_verb verb;
+  bool recursive;                /* FREE, SETATTR */
+  bool forced;                   /* FREE: also what is pinned */
+  bool read_only, shared;        /* MOUNT */
+  const char *source;            /* MOUNT: URI of the under store's folder */
+  const char *const *properties; /* MOUNT: "key", "value", ..., NULL; may hold credentials. NULL: none */
+  unsigned which;                /* SETATTR: enum prelux_cluster_bits, of the members below; strings that are NULL are left */
+  uint32_t mode;                 /* 0777 */
+  bool pinned, persisted;
+  int64_t ttl_ms;                /* -1: for ever */
+  int64_t replication_min, replication_max;
+  const char *ttl_action, *owner, *group;
+};
+
 /* ---- Writing ------------------------------------------------------------------------------------------------------
  * One table more, so that a backend which only reads has one NULL. Each op is optional (NULL: -EOPNOTSUPP); the bits of
  * prelux_able say which will work, and what they do not promise is refused with -EOPNOTSUPP before anything is changed:
@@ -251,6 +278,10 @@ struct prelux_backend_ops {
   /* path: of an object or folder, or the remote's own URI ("s3://data/x"): -EOPNOTSUPP when that is none of this backend's. */
   int (*load)(struct prelux_backend *b, const char *path, enum prelux_load_verb verb,
               const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why);
+  /* ret: an object, to which INFO adds members. Errors as of `write` (whose list says -PRELUX_EUNKNOWN, too). MOUNT: -EEXIST the path is there;
+   * UNMOUNT: -EINVAL no mount point. The root: FREE, SETATTR and INFO only, else -EBUSY. */
+  int (*cluster)(struct prelux_backend *b, const char *path, const struct prelux_cluster *call, struct cJSON *ret,
+                 struct prelux_problem *why);
   const struct prelux_backend_write *write; /* NULL: read-only */
 };
 

@@ -16,9 +16,9 @@ running = {}
 
 def lake():
     """One Alluxio for all tests of a run."""
-    if not alluxio29.installed():
+    if not alluxio29.PACKAGE.installed():
         try:
-            alluxio29.install()
+            alluxio29.PACKAGE.install()
         except ServerError as error:
             raise r.Missing(f"Alluxio 2.9 cannot be installed: {str(error)[:300]}") from error
     if alluxio29.Alluxio29.missing():

@@ -22,6 +22,9 @@
  *   {"op": "mkdir", "path": P, "mode": N?}   {"op": "rmdir", "path": P}   {"op": "set_attr", "path": P, CONDITION, SET}
  *   {"op": "steps", "die_at": N?, "step_ms": N?, "no_tmpfile": B?, "fstype": N?}   from now on calls that change something are
  *     counted: SIGKILL before the N-th, a pause before each; no O_TMPFILE; f_type of statfs; gives "steps" so far
+ *   {"op": "cluster", "verb": "free"|"mount"|"unmount"|"setattr"|"info", "path": P, "recursive", "forced", "read_only", "shared": B?,
+ *    "source": TEXT?, "properties": [TEXT...]?, "mode", "ttl_ms", "replication_min", "replication_max": N?, "pinned", "persisted": B?,
+ *    "ttl_action", "owner", "group": TEXT?}                                                gives "info"
  * The answer has "rc" (0 or -errno), "why", "advice", "ms" and what the op gives. A read checks that bytes come in
  * order, exactly once, and writes them to FILE (FILE.0, FILE.1, ... with threads). */
 #include <errno.h>
@@ -283,6 +286,8 @@ static int run_op(const cJSON *request, cJSON *answer, struct prelux_problem *wh
   }
   if (strcmp(op, "owners") == 0 || strcmp(op, "report") == 0 || strcmp(op, "examine") == 0)
     return run_extra(op, path, answer, why);
+  if (strcmp(op, "cluster") == 0)
+    return op_cluster(request, path, answer, why);
   if (strcmp(op, "identity") == 0)
   {
     int rc = backend->ops->identity(backend, identity, sizeof(identity));

@@ -332,6 +332,32 @@ static int op_steps(const cJSON *request, const char *path, cJSON *answer, struc
   return 0;
 }
 
+static int op_cluster(const cJSON *request, const char *path, cJSON *answer, struct prelux_problem *why)
+{
+  static const char *const verbs[] = {"free", "mount", "unmount", "setattr", "info"};
+  static const struct { const char *key; unsigned bit; } bits[] = {
+      {"mode", PRELUX_CLUSTER_MODE}, {"pinned", PRELUX_CLUSTER_PINNED}, {"ttl_ms", PRELUX_CLUSTER_TTL},
+      {"replication_min", PRELUX_CLUSTER_REPLICATION_MIN}, {"replication_max", PRELUX_CLUSTER_REPLICATION_MAX},
+      {"persisted", PRELUX_CLUSTER_PERSISTED}};
+  const char *properties[16] = {NULL}, *verb = text_of(request, "verb");
+  const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, "properties");
+  for (int i = 0; i < 14 && i < cJSON_GetArraySize(item); i++)
+    properties[i] = cJSON_GetArrayItem(item, i)->valuestring;
+  struct prelux_cluster call = {
+      .recursive = flag_of(request, "recursive"), .forced = flag_of(request, "forced"), .read_only = flag_of(request, "read_only"),
+      .shared = flag_of(request, "shared"), .source = text_of(request, "source"), .properties = item ? properties : NULL,
+      .mode = (uint32_t)number_of(request, "mode", 0), .pinned = flag_of(request, "pinned"), .persisted = flag_of(request, "persisted"),
+      .ttl_ms = (int64_t)number_of(request, "ttl_ms", 0), .replication_min = (int64_t)number_of(request, "replication_min", 0),
+      .replication_max = (int64_t)number_of(request, "replication_max", 0), .ttl_action = text_of(request, "ttl_action"),
+      .owner = text_of(request, "owner"), .group = text_of(request, "group")};
+  for (size_t i = 0; i < sizeof(bits) / sizeof(bits[0]); i++)
+    call.which |= cJSON_GetObjectItemCaseSensitive(request, bits[i].key) ? bits[i].bit : 0;
+  for (size_t i = 0; verb && i < sizeof(verbs) / sizeof(verbs[0]); i++)
+    if (strcmp(verb, verbs[i]) == 0)
+      call.verb = (enum prelux_cluster_verb)i;
+  return backend->ops->cluster ? backend->ops->cluster(backend, path, &call, cJSON_AddObjectToObject(answer, "info"), why) : -EOPNOTSUPP;
+}
+
 static const struct
 {
   const char *name;
