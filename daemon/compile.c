@@ -59,6 +59,8 @@ static void take_rules(const struct prelux_conf_mapping *m, bool able, struct pr
     }
     else if (strcmp(v->key->name, "async_durable") == 0)
       ret->power = strcmp(v->text, "power") == 0;
+    else if (strcmp(v->key->name, "held") == 0)
+      ret->wait = strcmp(v->text, "wait") == 0;
     else if (strcmp(v->key->name, "after_upload") == 0)
       ret->drop = strcmp(v->text, "drop") == 0;
     for (unsigned k = 0; k < 3 && strcmp(v->key->name, "on_conflict") == 0; k++)
@@ -152,7 +154,7 @@ static void open_one(struct prelux_daemon *d, const struct prelux_compile *in, c
     bm->tree_id = lm->view.id;
     if (!lm->rules.off)
     {
-      bm->flags |= PRELUX_MAPPING_WRITE;
+      bm->flags |= PRELUX_MAPPING_WRITE | (lm->rules.wait ? PRELUX_MAPPING_HELD_WAIT : 0);
       bm->staging = prelux_store_staging(prelux_tree_store(lm->view.tree));
     }
     bm->dev = prelux_tree_dev(lm->view.tree);

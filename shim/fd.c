@@ -15,7 +15,7 @@ PRELUX_EXPORT int close(int fd)
   prelux_leaving(fd, &l);
   int rc = prelux_real.close(fd);
   if (!l.tell || (rc < 0 && errno == EBADF)) return rc;
-  int saved = errno, err = prelux_left(&l, "close");
+  int saved = errno, err = prelux_left_by_close(&l, "close");
   errno = saved; /* the kernel has closed it whatever it says, and what it says comes first */
   return rc < 0 ? rc : (int)prelux_ret(err);
 }

@@ -6,6 +6,7 @@
 /* ---- descriptors: one word each, class in the low bits, hint above. Larger numbers are always UNKNOWN. */
 enum { FDS = 4096, CLASS_BITS = 4, CLASS_MASK = 7, WRITER = 8 };
 static uint32_t words[FDS];
+static int32_t openers[FDS]; /* of writers: the process that opened it */
 /* A vfork child made, copied or closed descriptors: in such a child the words are its parent's, not its own. */
 static int child_fds;
 static int ours_seen; /* some descriptor of this process, or its directory, is or was one of a cache tree */
@@ -54,7 +55,13 @@ void prelux_fd_set_writer(int fd, uint32_t hint)
   note_ours();
   if (!(prelux_writers() & PRELUX_WRITERS_SEEN) && !prelux_in_shared_child())
     __atomic_fetch_or(&prelux_state.writers, PRELUX_WRITERS_SEEN, __ATOMIC_RELAXED);
+  if (fd >= 0 && fd < FDS && !prelux_in_shared_child()) __atomic_store_n(&openers[fd], (int32_t)prelux_sys(SYS_getpid), __ATOMIC_RELAXED);
   set_word(fd, (uint32_t)PRELUX_CLASS_SHADOW | WRITER | hint << CLASS_BITS);
+}
+
+bool prelux_fd_opened_here(int fd)
+{
+  return fd >= 0 && fd < FDS && __atomic_load_n(&openers[fd], __ATOMIC_RELAXED) == (int32_t)prelux_sys(SYS_getpid);
 }
 
 bool prelux_fd_is_writer(int fd, uint32_t *ret_hint)
@@ -90,6 +97,7 @@ void prelux_fd_copy(int from, int to)
   uint32_t hint;
   if (prelux_fd_is_writer(from, &hint)) {
     prelux_fd_set_writer(to, hint);
+    if (to >= 0 && to < FDS && from < FDS) __atomic_store_n(&openers[to], __atomic_load_n(&openers[from], __ATOMIC_RELAXED), __ATOMIC_RELAXED);
     return;
   }
   enum prelux_class class = prelux_fd_get(from, &hint);

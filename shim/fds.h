@@ -20,6 +20,8 @@ enum prelux_class {
 void prelux_fd_set_writer(int fd, uint32_t hint);
 /* True: it was set so. Never in a vfork child. */
 bool prelux_fd_is_writer(int fd, uint32_t *ret_hint);
+/* It, or what it is a copy of, was opened by this process, not by one that has forked it. */
+bool prelux_fd_opened_here(int fd);
 /* The first writer from `fd` on, or -1. */
 int prelux_fd_next_writer(int fd);
 

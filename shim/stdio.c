@@ -270,7 +270,7 @@ PRELUX_EXPORT int fclose(FILE *stream)
   stream_leaving(stream, &l);
   int rc = prelux_real.fclose(stream);
   if (!l.tell) return rc;
-  int saved = errno, err = prelux_left(&l, "fclose");
+  int saved = errno, err = prelux_left_by_close(&l, "fclose");
   errno = rc == 0 && err < 0 ? -err : saved;
   return rc == 0 && err < 0 ? EOF : rc;
 }

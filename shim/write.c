@@ -162,8 +162,7 @@ bool prelux_has_writers(void)
   return inherited() || (prelux_writers() && prelux_fd_next_writer(0) >= 0);
 }
 
-/* The number that the daemon knows a staging file by. */
-static uint64_t number_of(uint32_t mapping, const struct stat *st)
+uint64_t prelux_staging_number(uint32_t mapping, const struct stat *st)
 {
   const struct prelux_table *t = prelux_state.table;
   const struct prelux_table_mapping *m = t && mapping < t->n_mappings ? &prelux_table_mappings(t)[mapping] : NULL;
@@ -181,20 +180,26 @@ static void look_at(int fd, struct prelux_leaving *l)
   const struct prelux_table_mapping *m = prelux_mapping_of_dev(attr.cache_dev, UINT32_MAX);
   if (status < 0 || (status & O_PATH) || (status & O_ACCMODE) == O_RDONLY || !m) return;
   uint32_t mapping = (uint32_t)(m - prelux_table_mappings(prelux_state.table));
-  *l = (struct prelux_leaving){.tell = true, .mapping = mapping, .ino = number_of(mapping, &st)};
+  *l = (struct prelux_leaving){.tell = true, .mapping = mapping, .ino = prelux_staging_number(mapping, &st)};
+}
+
+static bool waits(int fd, uint32_t mapping)
+{
+  const struct prelux_table *t = prelux_state.table;
+  return mapping < t->n_mappings && (prelux_table_mappings(t)[mapping].flags & PRELUX_MAPPING_HELD_WAIT) && prelux_fd_opened_here(fd);
 }
 
 void prelux_leaving(int fd, struct prelux_leaving *l)
 {
   uint32_t hint;
-  l->tell = false;
+  l->tell = l->wait = false;
   if (fd < 0) return;
   if (prelux_writers() && !prelux_in_shared_child() && !prelux_quiet() && prelux_state.table) {
     struct stat st;
     if (prelux_fd_is_writer(fd, &hint)) {
       /* libc may have put something else there inside itself (login_tty, daemon). */
       if (prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && prelux_is_tree_dev(st.st_dev))
-        *l = (struct prelux_leaving){.tell = true, .mapping = hint, .ino = number_of(hint, &st)};
+        *l = (struct prelux_leaving){.tell = true, .wait = waits(fd, hint), .mapping = hint, .ino = prelux_staging_number(hint, &st)};
     } else if (prelux_fd_get(fd, &hint) == PRELUX_CLASS_UNKNOWN) {
       look_at(fd, l);
     }
@@ -202,12 +207,24 @@ void prelux_leaving(int fd, struct prelux_leaving *l)
   prelux_fd_forget((unsigned)fd, (unsigned)fd);
 }
 
-int prelux_left(const struct prelux_leaving *l, const char *call)
+/* -EAGAIN: somebody else can write yet. */
+static int tell_closed(const struct prelux_leaving *l, const char *call)
 {
   unsigned char reply[PRELUX_REPLY_BYTES] __attribute__((aligned(8)));
-  if (!l->tell) return 0;
   const struct prelux_request q = {.op = PRELUX_OP_CLOSED, .call = call, .logical = "", .mapping = l->mapping, .path = "", .ino = l->ino};
-  int rc = prelux_ask(&q, reply, NULL);
+  return prelux_ask(&q, reply, NULL);
+}
+
+int prelux_left(const struct prelux_leaving *l, const char *call)
+{
+  int rc = l->tell ? tell_closed(l, call) : 0;
+  return rc == -EAGAIN ? 0 : rc;
+}
+
+int prelux_left_by_close(const struct prelux_leaving *l, const char *call)
+{
+  int rc = l->tell ? tell_closed(l, call) : 0;
+  if (rc == -EAGAIN && l->wait) rc = prelux_held_wait(l, tell_closed, call);
   return rc == -EAGAIN ? 0 : rc;
 }
 
@@ -240,7 +257,7 @@ size_t prelux_writers_format(char *out, size_t cap, bool exec)
     if (flags < 0 || !(flags & FD_CLOEXEC) || !prelux_fd_is_writer(fd, &hint)) continue;
     if (prelux_sys(SYS_fstat, fd, &st) < 0 || !S_ISREG(st.st_mode)) continue;
     size_t was = at;
-    if (put_number(out, cap, &at, ' ', hint) && put_number(out, cap, &at, ':', number_of(hint, &st))) continue;
+    if (put_number(out, cap, &at, ' ', hint) && put_number(out, cap, &at, ':', prelux_staging_number(hint, &st))) continue;
     out[at = was] = '\0'; /* the daemon finds the others by itself */
     break;
   }

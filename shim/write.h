@@ -38,6 +38,7 @@ void prelux_hold_drop(const struct prelux_hold *h);
 /* A descriptor that is about to be closed. */
 struct prelux_leaving {
   bool tell;
+  bool wait; /* `held: wait`, and this process has opened it */
   uint32_t mapping;
   uint64_t ino;
 };
@@ -45,6 +46,12 @@ struct prelux_leaving {
 void prelux_leaving(int fd, struct prelux_leaving *l);
 /* After it: 0, or the -errno that close() gives although the descriptor is gone. errno untouched. */
 int prelux_left(const struct prelux_leaving *l, const char *call);
+/* The same of close and its like, which wait for other writers where the mapping says so (held.c). */
+int prelux_left_by_close(const struct prelux_leaving *l, const char *call);
+/* Somebody else can write yet, said tell(): waits until that has another answer, and gives it. */
+int prelux_held_wait(const struct prelux_leaving *l, int (*tell)(const struct prelux_leaving *l, const char *call), const char *call);
+/* The number that the daemon knows a staging file by. */
+uint64_t prelux_staging_number(uint32_t mapping, const struct stat *st);
 
 /* This process, or the one that executed it, may have such descriptors open. */
 bool prelux_has_writers(void);

@@ -29,6 +29,7 @@ enum prelux_freshness {
 #define PRELUX_MAPPING_EXEC 0x1u    /* exec: auto */
 #define PRELUX_MAPPING_BROKEN 0x2u  /* its backend or cache folder could not be set up: EIO */
 #define PRELUX_MAPPING_WRITE 0x4u   /* it can be written to; without it what changes anything is EROFS */
+#define PRELUX_MAPPING_HELD_WAIT 0x8u /* a close waits for the file's other writers */
 
 struct prelux_str {
   uint32_t off;

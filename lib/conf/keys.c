@@ -104,8 +104,8 @@ const struct prelux_conf_key prelux_conf_keys[] = {
              "node."},
     {AT_MAPPING, .name = "async_durable", .type = PRELUX_T_ENUM, .choices = "crash|power", .fallback = "crash",
      .help = "What an asynchronous close survives without fsync: the death of every process, or a power cut too."},
-    {AT_MAPPING, .name = "held", .type = PRELUX_T_ENUM, .choices = "publish|wait", .fallback = "publish", .later = true,
-     .help = "wait: a close waits until nobody on the node writes to the file any more."},
+    {AT_MAPPING, .name = "held", .type = PRELUX_T_ENUM, .choices = "publish|wait", .fallback = "publish",
+     .help = "wait: a close, by the process that opened the file, waits until nobody else on the node writes to it any more."},
     {AT_MAPPING, .name = "on_conflict", .type = PRELUX_T_ENUM, .choices = "overwrite|fail|keep", .fallback = "fail",
      .help = "The remote changed since a writer began from it. fail: close gives ESTALE, or `prelux pending` shows it; keep: the same, and the "
              "bytes go beside it as NAME.conflict-NODE-TIME."},

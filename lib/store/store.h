@@ -109,6 +109,7 @@ struct prelux_write_rules { /* of a mapping */
   bool off;   /* read-only: every change is -EROFS */
   bool async; /* a close returns when the journal has it; else when the remote has */
   bool power; /* async: and when it would survive a power cut */
+  bool wait;  /* a close waits for other writers: the library does */
   bool drop;  /* what was sent is not kept in the cache */
   bool scratch; /* new files are staged in the folder of prelux_store_stage_in(), while it has room */
   enum prelux_on_conflict on_conflict;
