@@ -60,7 +60,7 @@ static void alluxio_free(struct prelux_backend *b)
 
 /* With its default authentication (SIMPLE) the S3 port wants a user's name, in the place where a signature names the key. It checks no
  * signature. */
-static char *authorization(const struct prelux_conf_backend *conf)
+char *prelux_alluxio_authorization(const struct prelux_conf_backend *conf)
 {
   const char *user = prelux_conf_item(conf, "options", "alluxio.security.login.username");
   struct passwd pw, *found = NULL;
@@ -110,7 +110,7 @@ static int alluxio_create(const struct prelux_conf_backend *conf, struct prelux_
     rc = prelux_alluxio_pages_create(x->options.name, x->options.page_size, &x->pages);
   if (rc == 0)
     rc = make_under(x, conf, why);
-  if (rc == 0 && !(x->authorization = authorization(conf)))
+  if (rc == 0 && !(x->authorization = prelux_alluxio_authorization(conf)))
     rc = -ENOMEM;
   if (rc < 0)
   {

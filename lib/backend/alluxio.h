@@ -117,7 +117,12 @@ int prelux_alluxio_list(struct prelux_backend *b, const char *path, prelux_list_
 int prelux_alluxio_list_one(struct prelux_alluxio *x, const struct prelux_alluxio_name *n, struct prelux_object *ret,
                             struct prelux_problem *why);
 
+/* The header that names the user to a worker's S3 port; malloc'd, NULL: no memory. */
+struct prelux_conf_backend;
+char *prelux_alluxio_authorization(const struct prelux_conf_backend *conf);
+
 /* An object of `size` bytes and `mtime_ms` as the rest of prelux knows it. */
+void prelux_alluxio_describe_as(bool whole_seconds, bool folder, uint64_t size, int64_t mtime_ms, struct prelux_object *ret);
 void prelux_alluxio_describe(const struct prelux_alluxio *x, bool folder, uint64_t size, int64_t mtime_ms, struct prelux_object *ret);
 /* The same file by length and time; where one of them knows whole seconds only, to the second. A time of 0 is unknown: it fits. */
 bool prelux_alluxio_equal(const struct prelux_object *a, const struct prelux_object *b);

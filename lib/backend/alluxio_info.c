@@ -28,15 +28,20 @@ static bool whole_number(const cJSON *info, const char *name, double *ret)
   return *ret >= -EXACT_MAX && *ret <= EXACT_MAX;
 }
 
-void prelux_alluxio_describe(const struct prelux_alluxio *x, bool folder, uint64_t size, int64_t mtime_ms, struct prelux_object *ret)
+void prelux_alluxio_describe_as(bool whole_seconds, bool folder, uint64_t size, int64_t mtime_ms, struct prelux_object *ret)
 {
-  if (x->whole_seconds || folder) /* HEAD knows a folder's time to the second only: it must not depend on who was asked */
+  if (whole_seconds || folder) /* HEAD knows a folder's time to the second only: it must not depend on who was asked */
     mtime_ms -= (mtime_ms % 1000 + 1000) % 1000;
   if (mtime_ms > INT64_MAX / 1000000 || mtime_ms < INT64_MIN / 1000000)
     mtime_ms = 0;
   *ret = (struct prelux_object){.type = folder ? PRELUX_DIR : PRELUX_FILE, .size = size, .mtime_ns = mtime_ms * 1000000};
   if (!folder)
     prelux_alluxio_version(size, mtime_ms, ret->version, sizeof(ret->version));
+}
+
+void prelux_alluxio_describe(const struct prelux_alluxio *x, bool folder, uint64_t size, int64_t mtime_ms, struct prelux_object *ret)
+{
+  prelux_alluxio_describe_as(x->whole_seconds, folder, size, mtime_ms, ret);
 }
 
 static int64_t floor_s(int64_t ns)

@@ -8,6 +8,7 @@ extern const struct prelux_backend_ops prelux_backend_file;
 extern const struct prelux_backend_ops prelux_backend_http;
 extern const struct prelux_backend_ops prelux_backend_alluxio_proxy;
 extern const struct prelux_backend_ops prelux_backend_alluxio;
+extern const struct prelux_backend_ops prelux_backend_alluxio_ee;
 extern const struct prelux_backend_ops prelux_backend_s3;
 extern const struct prelux_backend_ops prelux_backend_azure;
 

@@ -9,6 +9,7 @@ static const struct prelux_backend_ops *const backends[] = {
     &prelux_backend_http,
     &prelux_backend_alluxio_proxy,
     &prelux_backend_alluxio,
+    &prelux_backend_alluxio_ee,
     &prelux_backend_s3,
     &prelux_backend_azure,
 };

@@ -1,0 +1,86 @@
+/* The under store instead of workers of whom none could help: another backend, asked by the same path below its own root. It is never
+ * asked after "not there" or "permission denied": those are answers. Its objects are given the cluster's form of version, so that a
+ * file keeps its version when the workers die and when they come back; its bytes are taken when its length and time are those that the
+ * cluster told. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "lib/backend/alluxio.h"
+#include "lib/backend/alluxio_ee.h"
+
+/* As the cluster would describe it; without a time nothing can be compared: the version says so. */
+static void translate(const struct prelux_ee *e, const struct prelux_object *under, struct prelux_object *ret)
+{
+  struct prelux_object obj = *under;
+  obj.version[0] = 0;
+  if (under->type == PRELUX_DIR || (under->size != UINT64_MAX && under->mtime_ns != 0 && !under->mtime_rough))
+  {
+    prelux_alluxio_describe_as(e->whole_seconds, under->type == PRELUX_DIR, under->size, under->mtime_ns / 1000000, &obj);
+    obj.mode = under->mode;
+    memcpy(obj.md5, under->md5, sizeof(obj.md5));
+  }
+  *ret = obj;
+}
+
+/* What the under store says is said of it, behind what the workers said. */
+static int blame(const struct prelux_ee *e, int rc, const struct prelux_problem *workers, struct prelux_problem *why)
+{
+  if (rc < 0 && rc != -ENOENT && why)
+  {
+    struct prelux_problem under = *why;
+    prelux_problem(why, under.err ? under.err : EIO, "%.220s; under store of %s: %.220s", workers->text, e->options.name, under.text);
+  }
+  return rc == -EAGAIN ? -EIO : rc;
+}
+
+int prelux_ee_under_stat(struct prelux_ee *e, const char *path, struct prelux_object *ret, struct prelux_problem *why)
+{
+  struct prelux_problem workers = why ? *why : (struct prelux_problem){0};
+  struct prelux_object obj;
+  int rc = e->under->ops->stat(e->under, path, &obj, why);
+  if (rc == 0)
+    translate(e, &obj, ret);
+  return blame(e, rc, &workers, why);
+}
+
+struct passing
+{
+  const struct prelux_ee *e;
+  prelux_list_fn add;
+  void *arg;
+  bool exact;
+};
+
+static int on_name(void *arg, const char *name, size_t len, const struct prelux_object *obj)
+{
+  struct passing *p = arg;
+  struct prelux_object mine = *obj;
+  if (p->exact)
+    translate(p->e, obj, &mine);
+  else if (mine.type == PRELUX_FILE) /* an index page shows rounded sizes: each name is to be looked at */
+    mine = (struct prelux_object){.type = PRELUX_FILE, .size = UINT64_MAX};
+  return p->add(p->arg, name, len, &mine);
+}
+
+int prelux_ee_under_list(struct prelux_ee *e, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
+{
+  struct prelux_problem workers = why ? *why : (struct prelux_problem){0};
+  struct passing p = {.e = e, .add = add, .arg = arg};
+  p.exact = e->under->ops->caps & PRELUX_CAP_LIST_EXACT;
+  return blame(e, e->under->ops->list(e->under, path, on_name, &p, why), &workers, why);
+}
+
+int prelux_ee_under_read(struct prelux_ee *e, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,
+                         prelux_read_fn sink, void *arg, struct prelux_problem *why)
+{
+  struct prelux_problem workers = why ? *why : (struct prelux_problem){0};
+  struct prelux_object obj;
+  int rc = e->under->ops->stat(e->under, path, &obj, why);
+  bool timed = rc == 0 && obj.type == PRELUX_FILE && obj.mtime_ns != 0 && !obj.mtime_rough;
+  if (rc == -ENOENT || (rc == 0 && (!timed || !prelux_alluxio_equal(&obj, expect))))
+    return prelux_problem(why, ESTALE, "/%s: the under store's file is not the one that the cluster told of (%s)", path, expect->version);
+  if (rc == 0)
+    rc = e->under->ops->read(e->under, path, &obj, off, len, sink, arg, why);
+  return blame(e, rc, &workers, why);
+}

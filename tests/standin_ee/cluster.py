@@ -1,0 +1,218 @@
+"""Workers and coordinator of a cluster that is none: README.md.
+
+    with EeStandin(tmp) as cluster:
+        (cluster.data / "a").write_bytes(b"x")      # s3://lake/data/a
+        conf = cluster.backend()
+
+cluster.fault: a function (Seen) -> None (the usual answer), "close" (no answer) or (status, headers, body).
+"""
+
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import socket
+import threading
+import urllib.parse
+from pathlib import Path
+from typing import NamedTuple
+
+HOSTS = ("127.0.0.2", "127.0.0.3")
+ACCESS, SECRET = "AKIDSTANDINEE7EXAMPLE", "sEcReT/standin+ee/KEY0123456789"
+UNDER, MOUNT = "s3://lake", "/mnt/lake"
+
+
+class Seen(NamedTuple):
+    host: str
+    door: str       # "http", "s3" or "coordinator"
+    method: str
+    path: str       # as sent, without the query
+    query: dict     # decoded
+    headers: dict
+    body: bytes
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    cluster = door = host = None
+
+    def log_message(self, *words):
+        pass
+
+    def handle_any(self):
+        if (self.host, self.door) not in self.cluster.doors:  # down: connections that were open, too
+            self.close_connection = True
+            return
+        path, _, query = self.path.partition("?")
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        seen = Seen(self.host, self.door, self.command, path, dict(urllib.parse.parse_qsl(query, keep_blank_values=True)),
+                    {name.lower(): value for name, value in self.headers.items()}, body)
+        self.cluster.seen.append(seen)
+        answer = self.cluster.fault(seen) if self.cluster.fault else None
+        if answer is None:
+            answer = getattr(self.cluster, f"answer_{self.door}")(seen)
+        if answer == "close" or self.door == "s3":
+            self.close_connection = True
+        if answer == "close":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        status, headers, content = answer
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if "Content-Length" not in headers:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = handle_any
+
+
+class Door(http.server.ThreadingHTTPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request, client_address):
+        pass
+
+
+def free_port():
+    """Free on all hosts."""
+    while True:
+        with socket.create_server((HOSTS[0], 0)) as first:
+            port = first.getsockname()[1]
+            try:
+                for host in HOSTS[1:]:
+                    socket.create_server((host, port)).close()
+            except OSError:
+                continue
+            return port
+
+
+def said(value, status=200):
+    return status, {"Content-Type": "application/json"}, json.dumps(value).encode()
+
+
+class EeStandin:
+    def __init__(self, tmp, redirect=True, etag=True):
+        self.ufs = Path(tmp) / "ee-ufs"  # the bucket `lake`
+        self.data = self.ufs / "data"
+        self.data.mkdir(parents=True)
+        self.redirect, self.etag = redirect, etag
+        self.seen, self.fault, self.doors, self.jobs = [], None, {}, {}
+        self.http_port, self.s3_port, self.coordinator_port = free_port(), free_port(), free_port()
+        self.root = f"{UNDER}/data"
+        self.mounts = {"s3://la": {"alluxio_path": "/wrong"}, UNDER: {"alluxio_path": MOUNT, "access_key": ACCESS, "secret_key": SECRET,
+                                                                     "endpoint": "http://127.0.0.1:1"}}
+
+    def backend(self, **more):
+        return {"type": "alluxio-ee", "root": self.root, "workers": list(HOSTS), "http_port": self.http_port, "s3_port": self.s3_port, **more}
+
+    def __enter__(self):
+        for host in HOSTS:
+            self.up(host)
+        self._open(HOSTS[0], "coordinator", self.coordinator_port)
+        return self
+
+    def __exit__(self, *exc):
+        for key in list(self.doors):
+            self._close(key)
+
+    def _open(self, host, door, port):
+        handler = type("Handler", (Handler,), {"cluster": self, "door": door, "host": host})
+        server = Door((host, port), handler)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        self.doors[host, door] = server
+
+    def _close(self, key):
+        server = self.doors.pop(key)
+        server.shutdown()
+        server.server_close()
+
+    def up(self, host):
+        self._open(host, "http", self.http_port)
+        self._open(host, "s3", self.s3_port)
+
+    def down(self, host):
+        self._close((host, "http"))
+        self._close((host, "s3"))
+
+    def owner(self, path):
+        return HOSTS[hashlib.sha256(path.encode()).digest()[0] % len(HOSTS)]
+
+    def calls(self, action, door="http"):
+        return [seen for seen in self.seen if seen.door == door and (action in seen.path)]
+
+    # The under store
+
+    def local(self, path):
+        """Of s3://lake/...; None: of no mount."""
+        if path.rstrip("/") != UNDER and not path.startswith(UNDER + "/"):
+            return None
+        return self.ufs / path[len(UNDER):].strip("/")
+
+    def info(self, path):
+        local = self.local(path)
+        about = local.stat()
+        folder = local.is_dir()
+        return {"mType": "directory" if folder else "file", "mName": local.name, "mPath": MOUNT + path[len(UNDER):], "mUfsPath": path,
+                "mLength": 0 if folder else about.st_size, "mCompleted": True, "mOwner": "u", "mGroup": "g", "mMode": 420,
+                "mLastModificationTimeMs": about.st_mtime_ns // 1000000, "mPersisted": True, "mInAlluxioPercentage": 0, "mContentHash": ""}
+
+    # HTTP port
+
+    def answer_http(self, seen):
+        action, _, ident = seen.path.removeprefix("/v1/").partition("/")
+        handler = getattr(self, f"{seen.method.lower()}_{action}", None)
+        if not handler:
+            return said({"message": "no such call"}, 404)
+        if ident and ident != hashlib.sha256((seen.query.get("ufsFullPath") or seen.query.get("srcPath", "")).encode()).hexdigest():
+            return said({"message": "the id is not that of the path"}, 400)
+        try:
+            return handler(seen)
+        except FileNotFoundError as error:
+            return said({"message": f"{error.filename} does not exist"}, 404)
+        except FileExistsError as error:
+            return said({"message": f"{error.filename} exists"}, 409)
+        except PermissionError:
+            return said({"message": "permission denied"}, 403)
+
+    def get_node(self, seen):
+        return said({"Host": self.owner(seen.query["path"]), "HttpServerPort": self.http_port})
+
+    def get_ufsInfo(self, seen):
+        return said(self.mounts)
+
+    def get_info(self, seen):
+        return said([self.info(seen.query["path"])])
+
+    def get_files(self, seen):
+        path = seen.query["path"]
+        local = self.local(path)
+        if local.is_file():
+            return said([self.info(path)])
+        return said([self.info(f"{path.rstrip('/')}/{name}") for name in sorted(os.listdir(local))])
+
+    # S3 port
+
+    def answer_s3(self, seen):
+        path = urllib.parse.unquote(seen.path)
+        if not seen.headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 Credential="):
+            return 403, {}, b"<Error><Code>AccessDenied</Code></Error>"
+        if not path.startswith(MOUNT + "/"):
+            return 404, {}, b"<Error><Code>NoSuchBucket</Code></Error>"
+        full = UNDER + path[len(MOUNT):]
+        local = self.local(full)
+        if self.redirect and self.owner(full) != seen.host:
+            return 307, {"Location": f"http://{self.owner(full)}:{self.s3_port}{path}"}, b""
+        if not local.is_file():
+            return 404, {}, b"<Error><Code>NoSuchKey</Code></Error>"
+        data, about = local.read_bytes(), local.stat()
+        headers = {"ETag": f"(len:{len(data)}, modtime:{about.st_mtime_ns // 1000000})"} if self.etag else {}
+        if seen.headers.get("range"):
+            first, last = seen.headers["range"].removeprefix("bytes=").split("-")
+            part = data[int(first):int(last) + 1]
+            return 206, {**headers, "Content-Range": f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}"}, part
+        return 200, headers, data
