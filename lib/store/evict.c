@@ -70,7 +70,7 @@ void prelux_hold(struct prelux_store *s, int dirfd, const char *name, char ret[3
   if (prelux_os.fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
     return;
   prelux_hold_name(s, ret);
-  if (s->scratch_held_fd >= 0 && st.st_dev == s->scratch_dev)
+  if (s->scratch && st.st_dev == s->scratch_dev)
     ret[0] = 'x'; /* of 16 digits that count up from a random number */
   if (prelux_os.linkat(dirfd, name, held_in(s, ret), ret, 0) == 0)
     return;
@@ -122,7 +122,7 @@ void prelux_hold_sweep(struct prelux_store *s)
   if (!atomic_load(&s->held))
     return;
   prelux_dir_each(s->held_fd, sweep_one, s);
-  if (s->scratch_held_fd >= 0)
+  if (s->scratch)
     prelux_dir_each(s->scratch_held_fd, sweep_one, s);
 }
 
