@@ -87,7 +87,22 @@ static int set_nameless(int fd, const struct prelux_setattr *set)
   return (int)rc;
 }
 
-static int set_open(const struct prelux_change_fd *c, int fd, const char *call, const struct want *w)
+/* A staging file of which the daemon knows nothing has lost its name, or has been sent meanwhile, which the daemon waits for: then it is a
+ * cache file, by its path. Whoever writes to that one takes it out again. */
+static int set_of_fd(struct prelux_change_fd *c, int fd, const char *call, const struct prelux_setattr *set)
+{
+  enum { LOOKS = 3 };
+  for (int look = 1; c->staged; look++) {
+    int rc = prelux_tell_set_inode(c->mapping, c->ino, call, set);
+    if (rc != -ENOENT) return rc;
+    if (look == LOOKS) return set_nameless(fd, set);
+    rc = prelux_change_fd(c, call, fd);
+    if (rc <= 0) return rc ? rc : set_nameless(fd, set);
+  }
+  return c->gone ? 0 : prelux_tell_set(&c->r, call, set);
+}
+
+static int set_open(struct prelux_change_fd *c, int fd, const char *call, const struct want *w)
 {
   struct prelux_setattr set = w->set;
   struct stat st;
@@ -95,12 +110,7 @@ static int set_open(const struct prelux_change_fd *c, int fd, const char *call, 
   if (rc) return rc;
   prelux_patch_stat(fd, &st);
   rc = judge(&set, w->now, &st);
-  if (rc || set.which == 0) return rc;
-  if (c->staged) {
-    rc = prelux_tell_set_inode(c->mapping, c->ino, call, &set);
-    return rc == -ENOENT ? set_nameless(fd, &set) : rc;
-  }
-  return c->gone ? 0 : prelux_tell_set(&c->r, call, &set);
+  return rc || set.which == 0 ? rc : set_of_fd(c, fd, call, &set);
 }
 
 static bool set_fd(int fd, const char *call, bool by_name, const struct want *w, int *ret)

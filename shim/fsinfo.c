@@ -223,6 +223,7 @@ static ssize_t attribute_of_fd(int fd, const struct prelux_route *r, const char 
   if (strncmp(name, own_names, sizeof(own_names) - 1) != 0) return -ENODATA;
   if (!prelux_staged(fd, &ino, &mapping)) return attribute(r, "fgetxattr", name, value, size);
   int rc = prelux_tell_whose(mapping, ino, "fgetxattr", &attr, &named);
+  if (rc == -ENOENT && prelux_route_fd(fd, &named) == PRELUX_MAPPED) rc = 1; /* it has been sent meanwhile: a cache file */
   return rc <= 0 ? (rc ? rc : -ENODATA) : attribute(&named, "fgetxattr", name, value, size);
 }
 

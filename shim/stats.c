@@ -92,17 +92,18 @@ const struct prelux_table_mapping *prelux_mapping_of_dev(uint64_t dev, uint32_t 
   return NULL;
 }
 
-/* A file that is being written, of which the index says nothing (any more). */
-static void patch_staged(int fd, struct stat *st)
+/* A file that is being written, of which the index says nothing (any more). False: the daemon knows of none. */
+static bool patch_staged(int fd, struct stat *st)
 {
   struct prelux_route r;
   struct prelux_attr attr;
   uint64_t ino;
   uint32_t mapping;
-  if (!prelux_staged(fd, &ino, &mapping) || prelux_tell_whose(mapping, ino, "fstat", &attr, &r) < 0) return;
+  if (!prelux_staged(fd, &ino, &mapping) || prelux_tell_whose(mapping, ino, "fstat", &attr, &r) < 0) return false;
   attr.size = (uint64_t)st->st_size;
   attr.mtime_ns = st->st_mtim.tv_sec * 1000000000ll + st->st_mtim.tv_nsec;
   prelux_fill_stat(&prelux_table_mappings(prelux_state.table)[mapping], &attr, st);
+  return true;
 }
 
 static void patch_by_path(int fd, struct stat *st)
@@ -110,8 +111,8 @@ static void patch_by_path(int fd, struct stat *st)
   struct prelux_route r;
   struct prelux_attr attr;
   if (prelux_route_fd(fd, &r) != PRELUX_MAPPED) {
-    if (S_ISREG(st->st_mode)) patch_staged(fd, st);
-    return;
+    if (!S_ISREG(st->st_mode) || patch_staged(fd, st)) return;
+    if (prelux_route_fd(fd, &r) != PRELUX_MAPPED) return; /* else it has been sent meanwhile: a cache file */
   }
   if (prelux_ask_attr(&r, "fstat", &attr) < 0) return;
   if ((attr.type == PRELUX_DIR) != S_ISDIR(st->st_mode)) return;

@@ -3,6 +3,7 @@ order."""
 
 import contextlib
 import signal
+import time
 import urllib.parse
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.integration.crash_rig import LOCAL, mapped, remote_of, seen
 from tests.integration.write_rig import SCRIPT
 from tests.servers.faultproxy import FaultProxy
+from tests.servers.s3standin_write import S3Changing
 
 LONG = {"write": "async", "freshness": {"max_age": "1h"}, "negative_age": "1h"}
 OLD = {"old/gone": b"1", "old/keep": b"2", "old/moved": b"3", "old/under": b"4", "old/sub/x": b"5", "old/sub/deep/y": b"6"}
@@ -149,3 +151,49 @@ def test_random_calls_on_a_slow_remote(prelux, seed):
         proxy.heal()
         prelux.cli("flush", timeout=90)
         assert pending(prelux)["count"] == 0 and seen(remote) == plain_files(prelux), prelux.story()
+
+
+SET_WHILE_SENT = f"""if 1:
+    import os
+    os.chdir("{LOCAL}")
+    def shown(st):
+        return st.st_mode & 0o7777, st.st_mtime_ns, st.st_ino
+    for n, flags in enumerate((os.O_RDONLY, os.O_RDWR, os.O_RDONLY)):
+        with open("f", "xb", opener=lambda path, how: os.open(path, how, 0o600)) as file:
+            file.write(b"bytes")
+        fd = os.open("f", flags)  # it is being sent
+        if n == 2:
+            os.rename("f", "g")
+        was = os.fstat(fd)
+        os.fchmod(fd, 0o640)
+        os.utime(fd, ns=(1, 10 ** 18))
+        want = 0o640, 10 ** 18, was.st_ino
+        assert shown(os.fstat(fd)) == want, (n, os.fstat(fd), was)
+        assert shown(os.stat("g" if n == 2 else "f")) == want, (n, os.stat("."))
+        os.close(fd)
+        os.rename("g" if n == 2 else "f", f"r{{n}}")
+        assert shown(os.stat(f"r{{n}}")) == want, n
+    """
+SHOWN = f"cd {LOCAL}; stat -c '%a %Y %n' r*; cat r*"
+
+
+class SlowPut(S3Changing):
+    def put_object(self, request, key):
+        if request.body:
+            self.lock2.release()
+            time.sleep(0.4)
+            self.lock2.acquire()
+        return super().put_object(request, key)
+
+
+def test_attributes_by_a_descriptor_of_what_is_being_sent(prelux):
+    """It was a staging file when the program asked, and is a cache file when the daemon is at it (rsync's fchmod by a descriptor for reading was lost)."""
+    with SlowPut() as s3:
+        conf = {"type": "s3", "bucket": s3.bucket, "endpoint": s3.url, "region": s3.region, "access_key": "AK", "secret_key": "SK"}
+        prelux.config({"version": 1, "backends": {"src": conf},
+                       "mappings": [{"local": LOCAL, "remote": "src:/", **LONG}]})
+        prelux.run(["python3", "-c", SET_WHILE_SENT])
+        want = "".join(f"640 1000000000 r{n}\n" for n in range(3)) + "bytes" * 3
+        assert prelux.run(SHOWN).stdout == want, prelux.story()
+        prelux.cli("flush", timeout=90)
+        assert prelux.run(SHOWN).stdout == want, prelux.story()
