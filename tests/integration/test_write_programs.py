@@ -73,6 +73,7 @@ f = open("n", "w+b"); f.truncate(4096); m = mmap.mmap(f.fileno(), 4096); f.close
 print(open("n", "rb").read()[10:12])
 X''',
     "sqlite": '''python3 - <<'X'
+import sqlite3
 for mode in ("delete", "wal", "truncate"):
     db = sqlite3.connect(mode + ".db"); print(db.execute(f"pragma journal_mode={mode}").fetchone())
     db.execute("create table t(a, b)"); db.executemany("insert into t values(?, ?)", [(i, "x" * i) for i in range(200)]); db.commit()

@@ -13,6 +13,8 @@ from tests.integration import contract_remotes
 
 LOCAL = "/prelux-w"
 SCRIPT = "export LC_ALL=C.UTF-8 TZ=UTC PYTHONDONTWRITEBYTECODE=1; umask 022; cd {0} && {{ {1}\n}}"
+# Of a script that shows nothing, because both folders fail alike.
+BROKEN = ("command not found", "Traceback (most recent call last)", "syntax error")
 
 
 def tree(root):
@@ -61,6 +63,7 @@ def same_as_plain(lake, script, timeout=60):
     plain = lake.tmp / "plain"
     plain.mkdir()
     want = lake.plain(SCRIPT.format(plain, script), timeout=timeout)
+    assert not any(word in want.stderr for word in BROKEN), f"the script itself is broken here\n{want.stderr}"
     done = lake.run(SCRIPT.format(LOCAL, script), check=False, timeout=timeout)
     for got, wanted, what in ((done.stdout, want.stdout, "stdout"), (done.stderr, want.stderr, "stderr")):
         assert got == wanted, f"{what}\n{_differ(wanted, got)}\n{done.stderr}\n{lake.story()}"
