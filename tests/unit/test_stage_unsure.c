@@ -15,9 +15,22 @@ static int real_remove(struct prelux_backend *b, const char *path, const struct 
   return faulty.real->ops->write->remove(faulty.real, path, cond, why);
 }
 
+/* From the next put on nobody can look. */
+static bool deafens;
+
+static int deafening_put(struct prelux_backend *b, const char *path, int fd, uint64_t size, const struct prelux_put *how, struct prelux_object *ret,
+                         struct prelux_problem *why)
+{
+  if (deafens)
+    atomic_store(&faulty.deaf, true);
+  deafens = false;
+  return faulty_put(b, path, fd, size, how, ret, why);
+}
+
 static int start(void **state)
 {
   int rc = set_up(state);
+  faulty.write.put = deafening_put;
   faulty.write.rename = real_rename;
   faulty.write.remove = real_remove;
   rig.rules.async = true;
@@ -40,16 +53,22 @@ static void send_all(void)
     ;
 }
 
-/* What the file is now is sent; the answer is lost, and nobody can look. */
+static void send_all_once(void)
+{
+  int64_t next;
+  prelux_store_hurry(rig.s);
+  prelux_stage_work(rig.g, &next);
+}
+
+/* What the file is now is sent; the answer is lost, and nobody can look any more. */
 static void lose(enum fault fault)
 {
   int puts = atomic_load(&faulty.puts);
   atomic_store(&faulty.fault, (int)fault);
   atomic_store(&faulty.times, 1);
-  atomic_store(&faulty.deaf, true);
-  int64_t next;
-  prelux_store_hurry(rig.s);
-  prelux_stage_work(rig.g, &next);
+  atomic_store(&faulty.deaf, false);
+  deafens = true;
+  send_all_once();
   assert_int_equal(atomic_load(&faulty.puts), puts + 1);
 }
 
@@ -97,6 +116,49 @@ static void test_written_on_again_and_again(void **state)
   send_all();
   assert_string_equal(state_of("f"), "gone");
   assert_string_equal(remote_text("f"), "one two three four");
+}
+
+/* As a log that grows through a long outage: what got there first is known, however many tries and states there were since. */
+static void test_written_on_while_away(void **state)
+{
+  char text[200] = "one";
+  (void)state;
+  write_it("f", O_CREAT, "one");
+  lose(LOSE_AFTER);
+  int puts = atomic_load(&faulty.puts);
+  for (int i = 0; i < 20; i++)
+  {
+    atomic_store(&faulty.times, 1);
+    atomic_store(&faulty.fault, LOSE_BEFORE);
+    write_it("f", O_APPEND, " more");
+    strcat(text, " more");
+    send_all_once();
+  }
+  assert_int_equal(atomic_load(&faulty.puts), puts);
+  atomic_store(&faulty.times, 0);
+  atomic_store(&faulty.deaf, false);
+  send_all();
+  assert_string_equal(state_of("f"), "gone");
+  assert_string_equal(remote_text("f"), text);
+}
+
+/* The remote can be looked at, and each put is lost. */
+static void test_many_lost(void **state)
+{
+  char text[200] = "one";
+  (void)state;
+  write_it("f", O_CREAT, "one");
+  lose(LOSE_AFTER);
+  for (int i = 0; i < 20; i++)
+  {
+    write_it("f", O_APPEND, " more");
+    strcat(text, " more");
+    lose(LOSE_BEFORE);
+  }
+  atomic_store(&faulty.deaf, false);
+  send_all();
+  assert_string_equal(state_of("f"), "gone");
+  assert_string_equal(remote_text("f"), text);
 }
 
 static void test_a_daemon_that_died(void **state)
@@ -214,6 +276,8 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_written_on, start, tear_down),
       cmocka_unit_test_setup_teardown(test_written_on_again_and_again, start, tear_down),
+      cmocka_unit_test_setup_teardown(test_written_on_while_away, start, tear_down),
+      cmocka_unit_test_setup_teardown(test_many_lost, start, tear_down),
       cmocka_unit_test_setup_teardown(test_a_daemon_that_died, start, tear_down),
       cmocka_unit_test_setup_teardown(test_somebody_elses, start, tear_down),
       cmocka_unit_test_setup_teardown(test_removed, start, tear_down),
