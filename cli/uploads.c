@@ -15,6 +15,7 @@
 
 #define ARGS_MAX 500
 #define LISTED_MAX 20 /* files that are named on stderr */
+#define HURRY_S 5.0    /* between tries while all have failed: the daemon's own are up to a minute apart */
 
 int64_t prelux_cli_wall(void)
 {
@@ -100,15 +101,15 @@ static bool all_failed(const cJSON *o)
 
 int prelux_cli_wait_uploads(struct prelux_cli *cli, struct prelux_uploads *u, cJSON **ret)
 {
-  double until = u->limit_s > 0 ? seconds() + u->limit_s : 0, moved = seconds(), last = -1, step = 0.05;
-  bool shown = false, end = false;
+  double until = u->limit_s > 0 ? seconds() + u->limit_s : 0, moved = seconds(), last = -1, step = 0.05, hurried = 0;
+  bool shown = false, end = false, hurry = true;
   int64_t before = 0;
   int status;
   *ret = NULL;
   for (;;)
   {
     cJSON *o = NULL;
-    status = prelux_cli_ask_uploads(cli, u, before ? PRELUX_CTL_PENDING : PRELUX_CTL_FLUSH, before, &o);
+    status = prelux_cli_ask_uploads(cli, u, hurry ? PRELUX_CTL_FLUSH : PRELUX_CTL_PENDING, before, &o);
     if (status != 0)
     {
       cJSON_Delete(o);
@@ -123,8 +124,10 @@ int prelux_cli_wait_uploads(struct prelux_cli *cli, struct prelux_uploads *u, cJ
       if (u->told_ns)
         until = seconds() + u->grace_s - (double)(before - u->told_ns) / 1e9;
     }
+    hurried = hurry ? seconds() : hurried;
     if (waiting(o) != last || !all_failed(o))
       moved = seconds();
+    hurry = moved + HURRY_S < seconds() && hurried + HURRY_S < seconds();
     last = waiting(o);
     if (last == 0 || end || (until && seconds() >= until) || seconds() - moved >= (u->grace_s > 1 ? u->grace_s : 1))
       break;

@@ -236,6 +236,7 @@ int prelux_deferred_send(struct prelux_stage *g, struct prelux_deferred *d, stru
   prelux_stage_heard(d->tree, rc);
   if (rc == 0)
   {
+    prelux_stage_took(g, d->tree);
     finish(g, &v, d, &now);
     return 0;
   }

@@ -430,6 +430,7 @@ struct prelux_tree {
   size_t n_views;
   bool taken_up; /* what was being written to it is known */
   _Atomic uint64_t away_ns; /* CLOCK_MONOTONIC: when its remote failed last; 0: it was heard since */
+  _Atomic uint64_t sent_ns; /* CLOCK_MONOTONIC: when something was sent to it last */
   _Atomic int64_t owed_id; /* its number in the journal; 0: not known yet, or it has none */
   struct prelux_numbers numbers;
   struct prelux_attrs attrs;

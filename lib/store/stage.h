@@ -29,6 +29,7 @@
 #define PRELUX_DIRTY_MAX 262144u        /* files being written or waiting to be sent; more: -ENOSPC */
 #define PRELUX_STAGE_WAIT_NS 10000000000ll
 #define PRELUX_AWAY_NS 60000000000ull
+#define PRELUX_RESUME_NS 5000000000ull /* a remote that has taken nothing for so long was away */
 #define PRELUX_KEPT 1                  /* the loser of a conflict lies beside the winner */
 #define PRELUX_UPLOAD_IDLE_S 86400u    /* an upload that nobody goes on with is removed */
 #define PRELUX_PART_SIZE (16u << 20)   /* of uploads in parts, unless the remote wants others */
@@ -204,6 +205,8 @@ int prelux_stage_begin_from(struct prelux_stage *g, struct prelux_dirty *d, cons
 int prelux_stage_resolve(struct prelux_stage *g, struct prelux_dirty *d);
 /* The remote has answered (rc >= 0), or failed. */
 void prelux_stage_heard(struct prelux_tree *t, int rc);
+/* It has taken something. After an outage all that was put off is tried at once. */
+void prelux_stage_took(struct prelux_stage *g, struct prelux_tree *t);
 bool prelux_stage_away(struct prelux_tree *t); /* it failed a moment ago, and has not been heard since */
 /* As prelux_fresh_get(), for somebody who is about to write: asynchronously what is remembered will do while the remote is away. */
 enum { PRELUX_ASK_AGAIN = 1 /* memory will not do, else */, PRELUX_ASK_MAKES = 2 /* the name may be new */ };

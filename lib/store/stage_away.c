@@ -21,6 +21,23 @@ void prelux_stage_heard(struct prelux_tree *t, int rc)
     atomic_store(&t->away_ns, prelux_store_now());
 }
 
+/* Each row waits for up to a minute after a long outage. One that fails now and then only, as under too much load, is left its time. */
+void prelux_stage_took(struct prelux_stage *g, struct prelux_tree *t)
+{
+  uint64_t now = prelux_store_now();
+  if (now - atomic_exchange(&t->sent_ns, now) < PRELUX_RESUME_NS)
+    return;
+  pthread_mutex_lock(&g->lock);
+  for (size_t i = 0; i < g->slots; i++)
+    for (struct prelux_dirty *d = g->by_ino[i]; d; d = d->by_ino)
+      if (d->tree == t && !d->busy && d->row.tries)
+        d->row.next_ns = 0;
+  for (struct prelux_deferred *n = g->names; n; n = n->next)
+    if (n->tree == t && !n->busy && n->row.tries)
+      n->row.next_ns = 0;
+  pthread_mutex_unlock(&g->lock);
+}
+
 bool prelux_stage_away(struct prelux_tree *t)
 {
   uint64_t since = atomic_load(&t->away_ns);

@@ -330,6 +330,7 @@ int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct pre
     prelux_os.close(fd);
   if (rc == 0)
   {
+    prelux_stage_took(g, d->tree);
     obj.type = PRELUX_FILE;
     obj.size = d->row.size;
     prelux_learn_written(d->tree, d->row.path, d->shown, &obj, d->row.mode, d->row.mtime_ns);

@@ -188,3 +188,22 @@ def test_idle_exit_waits(node):
     finally:
         daemon.kill()
         daemon.wait()
+
+
+@pytest.mark.slow
+def test_flush_tries_again_while_it_waits(node):
+    """After many tries the daemon's next is up to a minute away; who waits for a remote that comes back need not wait for that."""
+    node = node()
+    write_locked_out(node, "new", b"bytes")
+    for _ in range(9):
+        assert node.prelux.cli("flush", "--timeout", "0.4", check=False).returncode == 3
+    row = pending(node)["files"][0]
+    assert row["tries"] >= 8 and row["state"] == "waiting"
+    waits = subprocess.Popen([node.prelux.exe, "--config", node.prelux.config_path, "flush", "--timeout", "100"], env=node.prelux._merged(None),
+                             stderr=subprocess.PIPE, text=True)
+    time.sleep(1)
+    let_in(node)
+    begin = time.monotonic()
+    _, said = waits.communicate(timeout=120)
+    assert waits.returncode == 0 and time.monotonic() - begin < 25, said
+    assert (node.source / "new").read_bytes() == b"bytes"

@@ -75,10 +75,44 @@ static void test_a_new_name_that_was_not_new(void **state)
   assert_int_equal(pending(), 1);
 }
 
+/* After a long outage each row waits for its own next try; the first that gets through takes the others along, but not where some always do. */
+static void test_all_go_when_one_has_gone(void **state)
+{
+  int64_t next;
+  (void)state;
+  for (int i = 0; i < 3; i++)
+  {
+    char name[8];
+    snprintf(name, sizeof name, "f%d", i);
+    write_it(name, O_CREAT | O_TRUNC, "text");
+  }
+  atomic_store(&faulty.fault, FAIL_EIO);
+  atomic_store(&faulty.times, 1000);
+  for (int i = 0; i < 8; i++) /* the next try is half a minute away */
+  {
+    prelux_store_hurry(rig.s);
+    send_all();
+  }
+  atomic_store(&faulty.times, 0);
+  atomic_store(&faulty.deaf, false);
+  assert_int_equal(prelux_stage_work(rig.g, &next), 0);
+  assert_int_equal(pending(), 3);
+  atomic_store(&rig.t->sent_ns, prelux_store_now()); /* it takes others: these have their time */
+  write_it("other", O_CREAT, "text");
+  send_all();
+  assert_int_equal(pending(), 3);
+  atomic_store(&rig.t->sent_ns, prelux_store_now() - PRELUX_RESUME_NS);
+  write_it("new", O_CREAT, "text");
+  send_all();
+  assert_int_equal(pending(), 0);
+  assert_string_equal(remote_text("f2"), "text");
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_who_does_not_wait_goes_on, learn_and_go, tear_down),
+      cmocka_unit_test_setup_teardown(test_all_go_when_one_has_gone, learn_and_go, tear_down),
       cmocka_unit_test_setup_teardown(test_who_waits_and_who_knows_nothing_is_told, learn_and_go, tear_down),
       cmocka_unit_test_setup_teardown(test_a_new_name_that_was_not_new, learn_and_go, tear_down),
   };
