@@ -1,5 +1,5 @@
 #!/bin/sh
-# deps.sh [build|demo|test|bench]: installs what that needs and this machine lacks (default: test). Debian and
+# deps.sh [build|demo|test|bench|full]: installs what that needs and this machine lacks (default: test). Debian and
 # Ubuntu only; elsewhere it names what to install. PRELUX_NO_DEPS=1 skips it.
 set -eu
 [ "${PRELUX_NO_DEPS:-}" = 1 ] && exit 0
@@ -8,11 +8,12 @@ BUILD="gcc make pkg-config libc6-dev libcurl4-openssl-dev libyaml-dev libcjson-d
  libxxhash-dev libevent-dev libssl-dev"
 DEMO="python3 python3-numpy nginx-light openssl sqlite3 procps"
 TEST="libcmocka-dev binutils file git strace python3-pytest python3-yaml default-jdk-headless maven nodejs perl rsync zip unzip
- bsdextrautils musl-tools etcd-server"
+ bsdextrautils musl-tools etcd-server vim patch python3-venv python3-pip python3-h5py"
 # Other makers' go and node are as good, and the latter brings an npm with which Debian's cannot live.
 command -v go >/dev/null || [ -x /usr/local/go/bin/go ] || TEST="$TEST golang-go"
 command -v npm >/dev/null || TEST="$TEST npm"
 BENCH="curl s3fs rclone fuse3"
+FULL="python3-torch"
 LINT="clang-tidy cppcheck"
 WANT="$BUILD ca-certificates"
 case ${1:-test} in
@@ -20,7 +21,8 @@ case ${1:-test} in
   demo) WANT="$WANT $DEMO" ;;
   test) WANT="$WANT $DEMO $TEST" ;;
   bench) WANT="$WANT $DEMO $TEST $BENCH" ;;
-  *) echo "deps.sh: build, demo, test or bench, not $1" >&2; exit 2 ;;
+  full) WANT="$WANT $DEMO $TEST $FULL" ;;
+  *) echo "deps.sh: build, demo, test, bench or full, not $1" >&2; exit 2 ;;
 esac
 [ "${DEVELOPER:-}" = 1 ] && WANT="$WANT $LINT"
 
@@ -31,6 +33,7 @@ make deps knows Debian and Ubuntu only. Packages that prelux needs, by their Deb
  demo: $(echo $DEMO)
  tests: $(echo $TEST)
  bench: $(echo $BENCH)
+ full: $(echo $FULL)
  DEVELOPER=1: $LINT
 Fedora: gcc make pkgconf libcurl-devel libyaml-devel cjson-devel expat-devel sqlite-devel xxhash-devel libevent-devel openssl-devel
  libcmocka-devel python3-pytest python3-pyyaml python3-numpy nginx sqlite java-latest-openjdk-devel maven nodejs npm golang etcd perl strace

@@ -1,9 +1,13 @@
 """Unmodified programs write below a mapping: afterwards the remote, read by another client, equals a plain folder treated the same
 way, and so does all that the programs printed."""
 
+import os
+import sys
+
 import pytest
 
 from tests.integration.write_rig import LOCAL, lake_of, make_lake, same_as_plain
+from tests.servers import safetensors
 
 # name: a bash script, run with its working directory in the folder; what it prints must be the same, too.
 SCRIPTS = {
@@ -90,6 +94,66 @@ print(np.load("a.npy").sum(), np.load("z.npz")["x"].sum(), np.memmap("mm", dtype
 r = np.lib.format.open_memmap("om.npy", mode="w+", dtype="f4", shape=(3, 3)); r[1] = 2; del r; print(np.load("om.npy", mmap_mode="r").sum())
 X
 rm z.npz''',
+    "h5py": '''python3 - <<'X'
+import h5py, numpy as np
+with h5py.File("a.h5", "w") as f:
+    f.create_dataset("plain", data=np.arange(5000.0)); g = f.create_group("g"); g.attrs["k"] = 3
+    g.create_dataset("packed", data=np.arange(60000).reshape(300, 200), chunks=(50, 50), compression="gzip", maxshape=(None, 200))
+with h5py.File("a.h5", "r+") as f:
+    f["plain"][100:200] = -1; d = f["g/packed"]; d.resize((320, 200)); d[300:] = 7; print(d.shape, d[()].sum(), f["plain"][()].sum())
+    try: h5py.File("a.h5", "w")
+    except OSError as e: print("held")
+with h5py.File("a.h5", "a") as f: f["more"] = [1, 2, 3]; del f["plain"]
+with h5py.File("a.h5", "r") as f: print(sorted(f), f["g"].attrs["k"], f["g/packed"][310, 5], f["more"][:])
+w = h5py.File("swmr.h5", "w", libver="latest"); d = w.create_dataset("d", (0,), maxshape=(None,), dtype="i4"); w.swmr_mode = True
+r = h5py.File("swmr.h5", "r", libver="latest", swmr=True)
+for n in range(5): d.resize((n + 1,)); d[n] = n; d.flush(); r["d"].refresh(); print(r["d"][:])
+r.close(); w.close()
+X
+rm swmr.h5''',  # it holds the time
+    "safetensors": '''python3 - <<'X'
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import load, load_file, save, save_file
+save_file({"w": np.arange(30000, dtype="f4").reshape(100, 300), "b": np.ones(7, "i8")}, "m.safetensors", metadata={"by": "a test"})
+print({name: t.sum() for name, t in sorted(load_file("m.safetensors").items())})
+with safe_open("m.safetensors", "np") as f: print(sorted(f.keys()), f.metadata(), f.get_slice("w")[3:5, :2], f.get_tensor("b"))
+save_file({"w": np.zeros(3, "f4")}, "m.safetensors"); print(load_file("m.safetensors"))
+open("bytes", "wb").write(save({"x": np.arange(5)})); print(load(open("bytes", "rb").read()))
+X''',
+    "torch": '''python3 - <<'X'
+import os, torch
+torch.manual_seed(1)
+model = torch.nn.Sequential(torch.nn.Linear(200, 100), torch.nn.ReLU(), torch.nn.Linear(100, 10)); optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for epoch in range(3):
+    model(torch.ones(4, 200)).sum().backward(); optimizer.step()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}, "ckpt.tmp"); os.replace("ckpt.tmp", "ckpt.pt")
+    torch.save(model.state_dict(), "last.pt")
+torch.save(torch.arange(1000), "old.pt", _use_new_zipfile_serialization=False)
+with open("opened.pt", "wb") as f: torch.save([torch.zeros(3)], f)
+state = torch.load("ckpt.pt"); model.load_state_dict(state["model"]); print(state["epoch"], sum(t.double().sum().item() for t in torch.load("last.pt").values()))
+print(torch.load("old.pt").sum(), torch.load("opened.pt"), torch.load(open("ckpt.pt", "rb"), map_location="cpu")["epoch"])
+torch.jit.save(torch.jit.script(torch.nn.Linear(3, 2)), "script.pt"); print(torch.jit.load("script.pt")(torch.zeros(1, 3)).shape)
+os.remove("old.pt")  # it holds addresses
+t = torch.from_file("shared.bin", shared=True, size=1000, dtype=torch.int32); t.fill_(5); del t; print(torch.from_file("shared.bin", size=1000, dtype=torch.int32).sum())
+X''',
+    # A virtual environment knows where it lies: names of the folder are taken out of it before the remotes are compared, with what is made of them.
+    "venv": '''python3 - <<'X'
+import zipfile
+meta = "tool-1.0.dist-info/"
+with zipfile.ZipFile("tool-1.0-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as z:
+    for name, text in (("tool/__init__.py", "def main(): print('tool runs')\\n"), ("tool/data.txt", "data" * 500),
+                       (meta + "METADATA", "Metadata-Version: 2.1\\nName: tool\\nVersion: 1.0\\n"), (meta + "entry_points.txt", "[console_scripts]\\ntool = tool:main\\n"),
+                       (meta + "WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"), (meta + "RECORD", "")):
+        z.writestr(zipfile.ZipInfo(name, (2020, 2, 2, 2, 2, 2)), text)
+X
+PIP="pip --isolated --disable-pip-version-check --python v/bin/python -q"; python3 -m venv --without-pip v; ls v v/bin | grep -v ctivate; readlink v/lib64
+cut -d/ -f1 v/pyvenv.cfg; python3 -m $PIP install --no-index --no-cache-dir ./tool-1.0-py3-none-any.whl; v/bin/tool
+(. v/bin/activate; tool; python -c 'import sys, tool, importlib.resources as r; print(sys.prefix != sys.base_prefix, len(r.files(tool).joinpath("data.txt").read_text()))')
+python3 -m $PIP uninstall -y tool; ls -d v/lib/python3*/site-packages/tool* 2>&1 | sed 's/python3.*//'
+python3 -m $PIP install --no-index --find-links . --no-compile --no-cache-dir tool; v/bin/tool; mv v x; x/bin/python -c 'import tool; tool.main()'; mv x v
+find v -name __pycache__ -prune -exec rm -r {} +; find v -name RECORD -exec sed -i 's/,.*//; /pycache/d' {} +; grep -rlI "$PWD" v | xargs sed -i "s:$PWD:@:g"
+find v -type l -delete; find v -name direct_url.json; find v -type f | wc -l''',
     "git": 'export HOME=$PWD/.. GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_DATE="1700000000 +0000" GIT_COMMITTER_DATE="1700000000 +0000"; g="git -c user.name=n -c user.email=e '
            '-c init.defaultBranch=m -c gc.auto=0"; $g init -q r; cd r; seq 1 100 > a; mkdir d; echo 1 > d/b; $g add .; $g commit -qm one; $g status --short; '
            'echo 2 >> a; $g diff --stat; $g commit -qam two; $g checkout -q -b br HEAD~1; wc -l < a; $g checkout -q m; wc -l < a; $g gc -q; $g fsck; $g log --format=%H; '
@@ -97,7 +161,9 @@ rm z.npz''',
 }
 
 
-IMPORTS = {"numpy": "numpy"}  # what must be installed
+# What must be installed, and how it comes to be.
+IMPORTS = {"numpy": ("numpy", "make deps: python3-numpy"), "h5py": ("h5py", "make deps: python3-h5py"), "venv": ("ensurepip, venv", "make deps: python3-venv"),
+           "safetensors": ("safetensors.numpy", "python3 -m tests.servers.safetensors --install"), "torch": ("torch", "make full does: python3-torch, 600 MB")}
 
 
 @pytest.fixture(params=["file-sync", "file-async", "versitygw-sync", "versitygw-async", "azurite-sync", "azurite-async"])
@@ -122,6 +188,20 @@ def test_a_prefix_of_which_the_store_knows_nothing(prelux, kind):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_program(lake, name):
-    if name in IMPORTS and lake.plain(["python3", "-c", f"import {IMPORTS[name]}"], check=False).returncode:
-        pytest.skip(f"no python3-{IMPORTS[name]} here")
-    same_as_plain(lake, SCRIPTS[name])
+    lake.env["PATH"] = f"{os.path.dirname(sys.executable)}:{lake.env['PATH']}"  # the Python that runs the tests has what they need
+    lake.env["PYTHONPATH"] = f"{safetensors.PATH}:{lake.env.get('PYTHONPATH', '')}"
+    if name in IMPORTS and lake.plain(["python3", "-c", f"import {IMPORTS[name][0]}"], check=False).returncode:
+        pytest.skip(f"{name} is not installed ({IMPORTS[name][1]})")
+    same_as_plain(lake, SCRIPTS[name], timeout=200)
+
+
+OWN_PIP = """set -e; python3 -m venv v; v/bin/pip --isolated --disable-pip-version-check list --format=freeze; v/bin/pip --isolated -q uninstall -y setuptools
+v/bin/python -c 'import sys; print(sys.prefix != sys.base_prefix)'; find v -type f | sed 's/python3[^/]*/py/' | LC_ALL=C sort | cksum; rm -rf v; ls"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", ["sync", "async"])
+def test_a_virtual_environment_with_a_pip_of_its_own(prelux, write):
+    if prelux.plain(["python3", "-c", "import ensurepip, venv"], check=False).returncode:
+        pytest.skip("venv is not installed (make deps: python3-venv)")
+    same_as_plain(make_lake(prelux, write=write), OWN_PIP, timeout=200)
