@@ -96,8 +96,9 @@ static void give_up(struct putting *w)
 {
   struct prelux_proxy_outcome o;
   struct prelux_proxy_info left;
-  if (w->id[0])
-    prelux_proxy_stream(w->p, w->id, "close", NULL, &o, NULL, NULL);
+  for (int tries = 0; tries < 2 && w->id[0]; tries++) /* a stream holds room in a worker */
+    if (prelux_proxy_stream(w->p, w->id, "close", NULL, &o, NULL, NULL) != -PRELUX_EUNKNOWN)
+      w->id[0] = 0;
   w->id[0] = 0;
   if (w->temp && prelux_proxy_status(w->p, w->temp, &left, NULL) == 0)
     prelux_proxy_drop(w->p, w->temp, left.id, NULL);
@@ -149,14 +150,25 @@ static int send_bytes(struct putting *w, struct prelux_problem *why)
   return rc;
 }
 
-/* Only get-status tells whether the close went well. */
+/* Only get-status tells whether the close went well; one that has not reached the proxy is sent again. */
+static int close_stream(struct putting *w, struct prelux_problem *why)
+{
+  for (int tries = 0;; tries++)
+  {
+    struct prelux_proxy_outcome o;
+    int sent = prelux_proxy_stream(w->p, w->id, "close", NULL, &o, NULL, NULL);
+    int rc = prelux_proxy_status(w->p, w->temp, &w->made, why);
+    bool again = rc == 0 && !w->made.complete && (sent == -PRELUX_EUNKNOWN || sent == -EIO);
+    if (!again || tries == PRELUX_PROXY_TRIES || prelux_net_backoff(w->p->net, tries) < 0)
+      return rc;
+  }
+}
+
 static int close_and_look(struct putting *w, struct prelux_problem *why)
 {
-  struct prelux_proxy_outcome o;
-  struct prelux_proxy_info *now = &w->made;
-  prelux_proxy_stream(w->p, w->id, "close", NULL, &o, NULL, NULL);
+  const struct prelux_proxy_info *now = &w->made;
+  int rc = close_stream(w, why);
   w->id[0] = 0;
-  int rc = prelux_proxy_status(w->p, w->temp, now, why);
   if (rc < 0)
     return rc == -ENOENT || rc == -EIO ? -EAGAIN : rc;
   if (!now->complete || now->obj.type != PRELUX_FILE || now->obj.size != w->size)

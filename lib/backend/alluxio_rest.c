@@ -51,6 +51,7 @@ static const struct wording
     {.code = "PERMISSION_DENIED", .words = "is or contains a mount point", .err = EBUSY},
     {.code = "INVALID_ARGUMENT", .words = "is an existing mount point", .err = EINVAL},
     {.code = "UNKNOWN", .words = "already exists in Alluxio namespace", .err = EEXIST},
+    {.code = "UNKNOWN", .words = "Not enough space left on worker", .err = ENOSPC},
     {.code = "UNKNOWN", .words = "which is pinned", .err = EBUSY},
     {.code = "FAILED_PRECONDITION", .words = "Cannot delete non-empty directory", .err = ENOTEMPTY},
     {.code = "FAILED_PRECONDITION", .words = "UFS dir not in sync", .err = ENOTEMPTY},
