@@ -134,7 +134,7 @@ with open("opened.pt", "wb") as f: torch.save([torch.zeros(3)], f)
 state = torch.load("ckpt.pt"); model.load_state_dict(state["model"]); print(state["epoch"], sum(t.double().sum().item() for t in torch.load("last.pt").values()))
 print(torch.load("old.pt").sum(), torch.load("opened.pt"), torch.load(open("ckpt.pt", "rb"), map_location="cpu")["epoch"])
 torch.jit.save(torch.jit.script(torch.nn.Linear(3, 2)), "script.pt"); print(torch.jit.load("script.pt")(torch.zeros(1, 3)).shape)
-os.remove("old.pt")  # it holds addresses
+os.remove("old.pt"); os.remove("script.pt")  # no two processes write the same into them, wherever they are
 t = torch.from_file("shared.bin", shared=True, size=1000, dtype=torch.int32); t.fill_(5); del t; print(torch.from_file("shared.bin", size=1000, dtype=torch.int32).sum())
 X''',
     # A virtual environment knows where it lies: names of the folder are taken out of it before the remotes are compared, with what is made of them.
