@@ -220,8 +220,15 @@ static int build(struct prelux_daemon *d)
   return ret;
 }
 
+static void ending(struct prelux_store *store, void *arg)
+{
+  prelux_store_ending(store);
+}
+
 static void take_down(struct prelux_daemon *d)
 {
+  if (d->stores)
+    prelux_stores_each(d->stores, ending, NULL);
   prelux_pool_free(d->pool);
   if (d->server) /* closes RUNTIME/lock: a successor may start from here on, and waits for daemon.lock */
     prelux_server_free(d->server);

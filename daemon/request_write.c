@@ -162,6 +162,8 @@ static void note_due(struct prelux_daemon *d, int64_t at_ns)
 static void send_all(struct prelux_job *job)
 {
   struct sender *s = (struct sender *)job;
+  prelux_store_linger(s->store);
+  prelux_sender_kick(s->d, s->store); /* while all were waiting for a pause one was enough */
   note_due(s->d, prelux_store_send_all(s->store));
 }
 

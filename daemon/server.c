@@ -434,6 +434,11 @@ void prelux_server_stop(struct prelux_server *s)
   event_add(s->stop_step, &step);
 }
 
+static void ending(struct prelux_store *store, void *arg)
+{
+  prelux_store_ending(store);
+}
+
 /* Told to end while files wait to be sent: served and sent on, until all are or the grace is over; a second signal ends that. */
 static void drain(struct prelux_server *s, unsigned signo)
 {
@@ -445,6 +450,7 @@ static void drain(struct prelux_server *s, unsigned signo)
     prelux_server_stop(s);
   else
     s->drain_ms = prelux_clock_ms() + grace;
+  prelux_stores_try_each(s->d->stores, ending, NULL);
 }
 
 static void on_signal(evutil_socket_t fd, short what, void *arg)

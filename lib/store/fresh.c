@@ -213,7 +213,7 @@ static bool worth_listing(const struct prelux_view *v, const char *object, size_
     return false;
   pthread_mutex_lock(&v->tree->store->lock);
   struct prelux_folder *f = prelux_folder_find(v->tree, object, prelux_object_parent(object, len));
-  if (f && f->exact && f->blob->count <= PRELUX_RENEW_NAMES && ++f->asked > PRELUX_RENEW_AFTER)
+  if (f && (f->exact || f->made) && f->blob->count <= PRELUX_RENEW_NAMES && ++f->asked > PRELUX_RENEW_AFTER)
   {
     f->asked = 0;
     ret = true;

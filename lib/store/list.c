@@ -326,6 +326,37 @@ static int fetch(const struct prelux_view *v, const char *object, struct prelux_
   return 0;
 }
 
+void prelux_list_made(const struct prelux_view *v, const char *object, uint64_t learned_ns)
+{
+  struct collect c = {.v = v, .object = object};
+  struct prelux_store *s = v->tree->store;
+  prelux_learn_lock(v->tree);
+  struct prelux_folder *f = pack(&c, learned_ns);
+  if (f)
+  {
+    f->made = f->outdated = true;
+    pthread_mutex_lock(&s->lock);
+    prelux_folder_put(f);
+    pthread_mutex_unlock(&s->lock);
+  }
+  prelux_learn_unlock(v->tree);
+}
+
+bool prelux_list_lacks(const struct prelux_view *v, const char *object)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_known none = {.obj.type = PRELUX_NONE};
+  size_t len = strlen(object);
+  if (!len || prelux_view_implies(v, object, len) || prelux_links_known(v->tree, object, len, NULL) || prelux_links_above(v->tree, object, len))
+    return false;
+  pthread_mutex_lock(&s->lock);
+  const struct prelux_folder *f = prelux_folder_find(v->tree, object, prelux_object_parent(object, len));
+  none.learned_ns = f ? f->learned_ns : 0;
+  bool ret = f && f->made && !prelux_entry_find(v->tree, object, len) && prelux_view_fresh(v, &none, prelux_store_now());
+  pthread_mutex_unlock(&s->lock);
+  return ret;
+}
+
 static struct prelux_folder *remembered(const struct prelux_view *v, const char *object, uint64_t not_before, bool any_age)
 {
   struct prelux_store *s = v->tree->store;

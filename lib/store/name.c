@@ -110,7 +110,10 @@ int prelux_name_do(const struct prelux_view *v, enum prelux_name_op op, const ch
   for (int tries = 0;; tries++)
   {
     struct prelux_problem mine = {0};
+    uint64_t begun = prelux_store_now();
     int rc = call(v, op, object, mode, &mine);
+    if (rc == 0 && op == PRELUX_DO_MKDIR)
+      prelux_list_made(v, object, begun);
     int state = rc == -PRELUX_EUNKNOWN ? look(v, op, object) : rc;
     if (rc != -PRELUX_EUNKNOWN || state == 0 || state < 0 || tries == PRELUX_NAME_TRIES)
     {

@@ -249,6 +249,7 @@ struct prelux_folder {
   _Atomic unsigned refs;
   bool exact;      /* attributes may be believed (PRELUX_CAP_LIST_EXACT) */
   bool all;        /* and so may absence (PRELUX_CAP_LIST_ALL): Alluxio lists nothing of a folder with one name that is not UTF-8 */
+  bool made;       /* no listing: the remote has made the folder for us, and it was empty then */
   bool outdated;   /* a child has been learned to have another number since, or was changed here: not to be sent any more */
   unsigned asked;  /* children asked for one by one since it expired */
   struct prelux_listing *blob; /* as it is sent */
@@ -353,6 +354,11 @@ int prelux_fresh_learn(const struct prelux_view *v, const char *object, int rc, 
 bool prelux_fresh_knows(const struct prelux_view *v, const char *object);
 /* Asks the backend for a listing (one flight for all) and remembers it. ret (may be NULL) gets a reference. */
 int prelux_list_refresh(const struct prelux_view *v, const char *object, struct prelux_folder **ret, struct prelux_problem *why);
+/* The remote has made this folder for us, which was not there at learned_ns. */
+void prelux_list_made(const struct prelux_view *v, const char *object, uint64_t learned_ns);
+/* For who makes a name, over whatever is there or on the condition that nothing is: it is in a folder that was made here a moment ago, and nothing was heard of it since.
+ * Readers ask the remote: somebody else may have put it there. */
+bool prelux_list_lacks(const struct prelux_view *v, const char *object);
 /* 0: the folder has no names, as this node sees it now; -ENOTEMPTY, or what listing it failed with. */
 int prelux_list_empty(const struct prelux_view *v, const char *object, struct prelux_problem *why);
 /* Somebody had to ask for a name that a young listing has: publishes its neighbours with it. */

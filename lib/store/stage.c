@@ -231,7 +231,10 @@ static int check_parent(const struct opening *o)
 static int look_at_remote(const struct opening *o, struct prelux_known *ret)
 {
   uint64_t begun = prelux_store_now();
+  bool over = o->flags & O_TRUNC, exclusive = o->flags & O_EXCL;
   unsigned how = o->flags & O_CREAT ? PRELUX_ASK_MAKES : 0;
+  if (how && (exclusive ? o->rules->async : over)) /* else what somebody has put there just now would be begun from, or in the way */
+    how |= PRELUX_ASK_NEW;
   int rc = prelux_stage_ask(o->v, o->rules, o->object, how, ret, o->why);
   bool just_asked = rc == 0 && ret->learned_ns >= begun, makes = rc == -ENOENT && (o->flags & O_CREAT);
   return just_asked || makes ? rc : prelux_stage_ask(o->v, o->rules, o->object, how | PRELUX_ASK_AGAIN, ret, o->why);

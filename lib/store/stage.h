@@ -38,6 +38,8 @@
 #define PRELUX_REST_TIMES 4u            /* a file that was just sent rests so many times what that cost, before it is sent again */
 #define PRELUX_REST_MAX_NS 5000000000ull
 #define PRELUX_RESTS 256u
+#define PRELUX_PAUSE_NS 200000000u      /* without a close: its writers are thought to be done (stage_linger.c) */
+#define PRELUX_LINGER_BYTES (64u << 20) /* so much that waits is sent at once */
 #define PRELUX_SENDERS_MAX 8u           /* files of one store that are sent at once in the background */
 #define PRELUX_SEND_RETRY_NS 500000000ll /* before the second try; doubles */
 #define PRELUX_SEND_RETRY_MAX_NS 60000000000ll
@@ -88,6 +90,10 @@ struct prelux_stage {
   struct prelux_rest rests[PRELUX_RESTS];
   unsigned rest_times;        /* PRELUX_REST_TIMES; 0 in tests */
   unsigned senders;           /* threads that send in the background */
+  uint64_t pause_len_ns;      /* PRELUX_PAUSE_NS; another in tests */
+  uint64_t pause_ns, patience_ns; /* they begin at the earlier of the two, CLOCK_MONOTONIC (stage_linger.c); patience_ns 0: nobody waits for a pause */
+  bool ending;                    /* nobody waits for one any more */
+  pthread_cond_t go;              /* they need not wait any more; by CLOCK_MONOTONIC */
   uint64_t kicks;             /* how often somebody asked for one */
   uint64_t sent, refused, failed; /* counters */
 };
@@ -209,12 +215,20 @@ void prelux_stage_heard(struct prelux_tree *t, int rc);
 void prelux_stage_took(struct prelux_stage *g, struct prelux_tree *t);
 bool prelux_stage_away(struct prelux_tree *t); /* it failed a moment ago, and has not been heard since */
 /* As prelux_fresh_get(), for somebody who is about to write: asynchronously what is remembered will do while the remote is away. */
-enum { PRELUX_ASK_AGAIN = 1 /* memory will not do, else */, PRELUX_ASK_MAKES = 2 /* the name may be new */ };
+enum { PRELUX_ASK_AGAIN = 1 /* memory will not do, else */, PRELUX_ASK_MAKES = 2 /* the name may be new */, PRELUX_ASK_NEW = 4 /* and a guess will do */ };
 int prelux_stage_ask(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, unsigned how, struct prelux_known *ret,
                      struct prelux_problem *why);
 /* d was sent, which took from begun_ns (CLOCK_MONOTONIC) until now. */
 void prelux_stage_rest(struct prelux_stage *g, const struct prelux_dirty *d, uint64_t begun_ns);
 int64_t prelux_stage_rests(struct prelux_stage *g, const struct prelux_dirty *d); /* until then, CLOCK_REALTIME; 0: it does not */
+/* ---- stage_linger.c: when the background begins to send ---- */
+/* Something waits to be sent that was closed just now, and more may follow. */
+void prelux_stage_closed_just_now(struct prelux_stage *g, const struct prelux_write_rules *rules);
+/* With stage.lock held: senders wait until it is time; would they? Nobody waits; what waited has been sent. */
+void prelux_stage_linger(struct prelux_stage *g);
+bool prelux_stage_lingers(const struct prelux_stage *g);
+void prelux_stage_no_pause(struct prelux_stage *g);
+void prelux_stage_queue_done(struct prelux_stage *g);
 /* Back-pressure: waits, not for long, until less waits to be sent than may. 0 or -ENOSPC. */
 int prelux_stage_room(struct prelux_stage *g, struct prelux_problem *why);
 /* Gives staging/<ino> its name in the tree, as clean and of version obj. d is the caller's, and gone on success. */

@@ -66,6 +66,8 @@ int prelux_stage_ask(const struct prelux_view *v, const struct prelux_write_rule
   struct prelux_known old;
   struct prelux_problem mine = {0};
   bool row = prelux_deferred_known(v->tree, object, strlen(object), &old); /* what it says needs no remote */
+  if (!row && (how & PRELUX_ASK_NEW) && !(how & PRELUX_ASK_AGAIN) && prelux_list_lacks(v, object))
+    return prelux_problem(why, ENOENT, "%.200s is new", object);
   bool makes = how & PRELUX_ASK_MAKES, have = !row && rules->async && prelux_stage_away(v->tree) && remembered(v, object, makes, &old);
   uint64_t begun = prelux_store_now();
   int rc = have ? 0 : prelux_fresh_get(v, object, 0, how & PRELUX_ASK_AGAIN, ret, &mine);

@@ -119,6 +119,8 @@ static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool a
     return send_now(g, d, ret_gone, why);
   if (rc == 0)
     rc = prelux_stage_enqueue(g, d); /* first: whatever the medium says, it is to be sent */
+  if (rc == 0)
+    prelux_stage_closed_just_now(g, &d->rules);
   if (rc == 0 && (d->row.flags & PRELUX_PENDING_SAFE))
     rc = make_safe(g, d);
   return rc < 0 ? prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc)) : 0;

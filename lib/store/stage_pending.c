@@ -136,6 +136,7 @@ void prelux_store_hurry(struct prelux_store *s)
   if (!g)
     return;
   pthread_mutex_lock(&g->lock);
+  prelux_stage_no_pause(g);
   for (size_t i = 0; i < g->slots; i++)
     for (struct prelux_dirty *d = g->by_ino[i]; d; d = d->by_ino)
       if (!d->busy) /* else its row is somebody else's to read and write; who waits hurries again */

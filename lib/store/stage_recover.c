@@ -328,10 +328,16 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
     return prelux_problem(why, ENOMEM, "no memory");
   pthread_mutex_init(&g->lock, NULL);
   pthread_cond_init(&g->changed, NULL);
+  pthread_condattr_t monotonic;
+  pthread_condattr_init(&monotonic);
+  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  pthread_cond_init(&g->go, &monotonic);
+  pthread_condattr_destroy(&monotonic);
   g->store = s;
   g->slots = SLOTS;
   g->parts_above = PRELUX_PARTS_ABOVE;
   g->rest_times = PRELUX_REST_TIMES;
+  g->pause_len_ns = PRELUX_PAUSE_NS;
   g->part_size = PRELUX_PART_SIZE;
   g->room = s->opts.staging_size ? s->opts.staging_size : s->max_bytes ? s->max_bytes : UINT64_MAX;
   g->room_wait_ns = PRELUX_STAGE_WAIT_NS;
@@ -380,6 +386,7 @@ void prelux_stage_free(struct prelux_stage *g)
   free(g->by_path);
   free(g->by_id);
   pthread_cond_destroy(&g->changed);
+  pthread_cond_destroy(&g->go);
   pthread_mutex_destroy(&g->lock);
   free(g);
 }

@@ -60,7 +60,7 @@ bool prelux_store_wants_sender(struct prelux_store *s)
   pthread_mutex_lock(&g->lock);
   g->kicks++;
   all = prelux_order_count(g->order, &blocked);
-  bool more = g->senders < PRELUX_SENDERS_MAX && all - blocked > g->senders;
+  bool more = g->senders < (prelux_stage_lingers(g) ? 1 : PRELUX_SENDERS_MAX) && all - blocked > g->senders;
   g->senders += more;
   pthread_mutex_unlock(&g->lock);
   return more;
@@ -73,6 +73,14 @@ void prelux_store_no_sender(struct prelux_store *s)
   pthread_mutex_unlock(&s->stage->lock);
 }
 
+void prelux_store_linger(struct prelux_store *s)
+{
+  struct prelux_stage *g = s->stage;
+  pthread_mutex_lock(&g->lock);
+  prelux_stage_linger(g);
+  pthread_mutex_unlock(&g->lock);
+}
+
 int64_t prelux_store_send_all(struct prelux_store *s)
 {
   struct prelux_stage *g = s->stage;
@@ -81,10 +89,14 @@ int64_t prelux_store_send_all(struct prelux_store *s)
   for (uint64_t seen = g->kicks - 1; seen != g->kicks;) /* what came in behind the last look would wait for the next one who asks */
   {
     seen = g->kicks;
-    pthread_mutex_unlock(&g->lock);
-    while (prelux_stage_work(g, &next) == 1)
-      ;
-    pthread_mutex_lock(&g->lock);
+    for (int more = 1; more == 1;)
+    {
+      prelux_stage_linger(g);
+      pthread_mutex_unlock(&g->lock);
+      more = prelux_stage_work(g, &next);
+      pthread_mutex_lock(&g->lock);
+    }
+    prelux_stage_queue_done(g);
   }
   g->senders--;
   pthread_mutex_unlock(&g->lock);

@@ -112,6 +112,7 @@ struct prelux_write_rules { /* of a mapping */
   bool wait;  /* a close waits for other writers: the library does */
   bool drop;  /* what was sent is not kept in the cache */
   bool scratch; /* new files are staged in the folder of prelux_store_stage_in(), while it has room */
+  uint64_t linger_ns; /* async: how long what was closed may wait for a pause before it is sent; 0: not at all */
   enum prelux_on_conflict on_conflict;
 };
 
@@ -205,6 +206,8 @@ void prelux_store_hear(struct prelux_store *s, prelux_refused_fn fn, void *arg);
 bool prelux_store_wants_sender(struct prelux_store *s);
 void prelux_store_no_sender(struct prelux_store *s);
 int64_t prelux_store_send_all(struct prelux_store *s);
+void prelux_store_linger(struct prelux_store *s); /* before that: until it is time to send; then there may be work for more senders */
+void prelux_store_ending(struct prelux_store *s); /* the daemon is about to end: it is time from now on */
 /* The kernel says that a writable descriptor of this inode was closed; nobody has told of it. Settled, to be sent in the background. */
 void prelux_store_left(struct prelux_store *s, uint64_t ino);
 void prelux_store_poll(struct prelux_store *s); /* the same for all that nobody has open for writing any more */

@@ -1,0 +1,70 @@
+"""Many small files, asynchronously: what is asked of the remote while they are written, and when it gets them."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.harness import daemons_of, wait_for
+from tests.integration import write_rig
+from tests.integration.crash_rig import LOCAL, mapped, remote_of, seen
+from tests.servers.faultproxy import FaultProxy
+
+MANY = """
+import os, sys
+for i in range(int(sys.argv[2])):
+    with open(f"{sys.argv[1]}/f{i}", "wb") as f: f.write(b"%d" % i)
+"""
+# Files, and then it waits until it is told to end.
+WRITER = MANY + """
+print("done", flush=True); sys.stdin.readline()
+"""
+
+
+def files(n, folder=""):
+    return {f"{folder}f{i}": b"%d" % i for i in range(n)}
+
+
+def started(prelux, n, at=write_rig.LOCAL):
+    """A program that has written so many files into `at`, and lives on."""
+    writer = prelux.popen(["python3", "-c", WRITER, at, n], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert writer.stdout.readline().strip() in (b"done", "done")
+    return writer
+
+
+def test_a_new_folder_needs_no_questions(prelux):
+    """Of a folder that was made here nothing is asked for each of its files, were it only to hear that it is new."""
+    with remote_of("versitygw", prelux.tmp) as remote, FaultProxy(remote.conf["endpoint"]) as proxy:
+        mapped(prelux, remote, conf={"endpoint": f"http://127.0.0.1:{proxy.port}"}, write="async", write_back="600s", negative_age="600s")
+        prelux.run(["mkdir", f"{LOCAL}/d"])
+        before = len(proxy.requests())
+        prelux.run(["python3", "-c", MANY, f"{LOCAL}/d", 50], args=("--no-wait",))
+        asked = proxy.requests()[before:]
+        assert not asked, (asked, prelux.story())
+        prelux.cli("flush", timeout=60)
+        assert seen(remote) == files(50, "d/"), prelux.story()
+
+
+@pytest.mark.parametrize("how", ["pause", "flush", "run", "stop", "killed"])
+def test_small_files_wait_for_a_pause(prelux, how):
+    lake = write_rig.make_lake(prelux, write="async", write_back="600s" if how != "pause" else "2s")
+    writer = started(lake, 30)
+    if how != "pause":
+        assert len(lake.seen()) == 0, lake.story()
+    if how == "pause":
+        wait_for(lambda: len(lake.seen()) == 30, 20, "the files, after a moment")
+    elif how == "flush":
+        lake.cli("flush", timeout=60)
+    elif how == "run":
+        lake.run(["true"])
+    elif how == "stop":
+        lake.cli("daemon", "stop", timeout=60)
+    else:
+        for pid in daemons_of(lake.runtime):
+            os.kill(pid, signal.SIGKILL)
+        lake.run(["true"])
+    writer.stdin.close()
+    writer.wait(60)
+    want = files(30)
+    wait_for(lambda: {name: data for name, (_, _, data) in lake.seen().items()} == want, 20, "all on the remote")
