@@ -180,9 +180,10 @@ int prelux_pool_submit(struct prelux_pool *p, struct prelux_job *job)
     p->queued++;
     if (p->idle < p->queued && p->threads < p->opts.max_threads)
       start_thread(p); /* failure: the job waits for the threads there are */
-    pthread_cond_signal(&p->work);
   }
   pthread_mutex_unlock(&p->lock);
+  if (ret == 0) /* not before: who wakes would wait for the lock at once. The pool is not freed under who submits */
+    pthread_cond_signal(&p->work);
   return ret;
 }
 

@@ -1,4 +1,5 @@
-/* Events are put by for a moment: most closes are told by who closes, a moment after the kernel tells of them. */
+/* Events are put by for a moment: most closes are told by who closes, a moment after the kernel tells of them. Meanwhile they lie with the kernel,
+ * so that a program that writes file after file wakes us once in that time; what it cannot hold any more the poll of all finds. */
 #include "daemon/watch.h"
 
 #include <errno.h>
@@ -38,7 +39,7 @@ struct prelux_watch {
   struct watched *list;
   struct close_seen *seen; /* loop thread */
   size_t n, cap;
-  bool missed, waiting;
+  bool missed;
 };
 
 struct settle_job {
@@ -88,22 +89,6 @@ static void settle_free(struct prelux_job *job)
   free(job);
 }
 
-static void on_due(evutil_socket_t fd, short what, void *arg)
-{
-  struct prelux_watch *w = arg;
-  struct prelux_daemon *d = prelux_server_daemon(w->server);
-  struct settle_job *j = calloc(1, sizeof *j);
-  w->waiting = false;
-  if (!j)
-    return; /* the poll finds them */
-  *j = (struct settle_job){.job = {.run = settle, .after = settle_free, .lane = WATCH_LANE}, .d = d, .seen = w->seen, .n = w->n, .all = w->missed};
-  w->seen = NULL;
-  w->n = w->cap = 0;
-  w->missed = false;
-  if (prelux_pool_submit(d->pool, &j->job) < 0)
-    settle_free(&j->job);
-}
-
 static struct prelux_store *store_of(struct prelux_watch *w, int wd, bool *ret_scratch)
 {
   pthread_mutex_lock(&w->lock);
@@ -142,27 +127,45 @@ static void put_by(struct prelux_watch *w, const struct inotify_event *e)
   w->seen[w->n++] = (struct close_seen){.store = store, .ino = ino};
 }
 
-static void on_events(evutil_socket_t fd, short what, void *arg)
+static void read_events(struct prelux_watch *w)
 {
-  const struct timeval delay = {0, DELAY_US};
-  struct prelux_watch *w = arg;
   union
   {
     struct inotify_event align;
     char bytes[16384];
   } buf;
-  for (ssize_t n; (n = prelux_os.read(fd, &buf, sizeof buf)) > 0;)
+  for (ssize_t n; (n = prelux_os.read(w->fd, &buf, sizeof buf)) > 0;)
     for (char *p = buf.bytes; p < buf.bytes + n;)
     {
       const struct inotify_event *e = (const struct inotify_event *)(void *)p;
       put_by(w, e);
       p += sizeof *e + e->len;
     }
-  if ((w->n || w->missed) && !w->waiting)
-  {
-    w->waiting = true;
-    event_add(w->due, &delay);
-  }
+}
+
+static void on_due(evutil_socket_t fd, short what, void *arg)
+{
+  struct prelux_watch *w = arg;
+  struct prelux_daemon *d = prelux_server_daemon(w->server);
+  read_events(w);
+  event_add(w->readable, NULL);
+  struct settle_job *j = w->n || w->missed ? calloc(1, sizeof *j) : NULL;
+  if (!j)
+    return; /* the poll finds them */
+  *j = (struct settle_job){.job = {.run = settle, .after = settle_free, .lane = WATCH_LANE}, .d = d, .seen = w->seen, .n = w->n, .all = w->missed};
+  w->seen = NULL;
+  w->n = w->cap = 0;
+  w->missed = false;
+  if (prelux_pool_submit(d->pool, &j->job) < 0)
+    settle_free(&j->job);
+}
+
+static void on_events(evutil_socket_t fd, short what, void *arg)
+{
+  const struct timeval delay = {0, DELAY_US};
+  struct prelux_watch *w = arg;
+  event_del(w->readable);
+  event_add(w->due, &delay);
 }
 
 int prelux_watch_create(struct prelux_server *s, struct prelux_watch **ret)

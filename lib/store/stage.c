@@ -138,6 +138,7 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base, u
     d->row.mode = o->mode & 07777;
     d->row.flags |= flags | (shown ? 0 : PRELUX_PENDING_FRESH);
     snprintf(d->row.base, sizeof d->row.base, "%s", base);
+    d->empty = true;
     d->shown = shown ? shown : prelux_number_fresh(d->tree, d->row.ino, d->row.made_ns);
     rc = begin(o, d, fd, link_new);
     *ret = d;
@@ -298,7 +299,9 @@ static int begin_to_write(const struct opening *o, struct prelux_dirty *d, int f
     prelux_order_remove(g->order, d->row.id);
   d->queued = false;
   pthread_mutex_unlock(&g->lock);
-  if (!(o->flags & O_TRUNC) || ((o->flags & O_ACCMODE) != O_RDONLY && prelux_os.ftruncate(fd, 0) == 0))
+  bool empty = d->empty;
+  d->empty = false;
+  if (!(o->flags & O_TRUNC) || empty || ((o->flags & O_ACCMODE) != O_RDONLY && prelux_os.ftruncate(fd, 0) == 0))
     return 0;
   int cut = (o->flags & O_ACCMODE) == O_RDONLY ? prelux_stage_reopen(g, d->row.ino, O_WRONLY | O_TRUNC) : -errno;
   if (cut >= 0)

@@ -53,6 +53,7 @@ struct prelux_dirty {
   struct stat taken;               /* of that file when it got its staging name: equal now means that nobody wrote */
   struct stat synced;              /* the file as it was when its bytes were last known to be on the medium; st_ino 0: never */
   uint64_t shown;                  /* st_ino that programs see */
+  bool empty;                      /* made by the open that is under way: there is nothing to cut */
   bool busy;                       /* a thread works on it */
   bool queued;                     /* in stage.order */
   bool resumed;                    /* a daemon before had it, and may have left parts of it on the remote */
