@@ -28,6 +28,8 @@ void prelux_stage_closed_just_now(struct prelux_stage *g, const struct prelux_wr
 void prelux_stage_no_pause(struct prelux_stage *g)
 {
   g->pause_ns = 0;
+  if (prelux_order_count(g->order, NULL) > 0) /* and until these are sent others who go on writing make no pause of it */
+    g->patience_ns = 1;
   pthread_cond_broadcast(&g->go);
 }
 

@@ -274,6 +274,11 @@ static void test_who_hurries(void **state)
 {
   (void)state;
   goes_on(prelux_store_hurry);
+  write_file("f", "text");
+  assert_true(lingers());
+  prelux_store_hurry(rig.s);
+  write_file("g", "text"); /* somebody who goes on */
+  assert_false(lingers());
 }
 
 static void test_the_end(void **state)
