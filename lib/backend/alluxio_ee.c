@@ -8,6 +8,7 @@
  *   alluxio_ee_stat    stat and list: /v1/info, /v1/files
  *   alluxio_ee_mounts  /v1/ufsInfo: where a path of the under store lies on the S3 port
  *   alluxio_ee_read    ranges of the S3 port
+ *   alluxio_ee_load    load jobs, by a worker or by the coordinator
  *   alluxio_ee_under   the under store, when no worker can help
  *
  * A version is length and time of change, in milliseconds, as of `alluxio`. */
@@ -148,4 +149,5 @@ const struct prelux_backend_ops prelux_backend_alluxio_ee = {
     .owners = ee_owners,
     .report = ee_report,
     .examine = ee_examine,
+    .load = prelux_ee_load,
 };

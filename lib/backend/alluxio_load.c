@@ -135,23 +135,30 @@ static enum prelux_load_state state_of(const char *state, const char *message)
   return strstr(message, "NaN") ? PRELUX_LOAD_STARTING : PRELUX_LOAD_RUNNING;
 }
 
+bool prelux_alluxio_load_told(const cJSON *o, struct prelux_load *ret)
+{
+  const cJSON *properties = cJSON_GetObjectItemCaseSensitive(o, "respProperties");
+  const char *state = string_of(o, "jobState"), *message = string_of(o, "message");
+  if (!state[0])
+    return false;
+  *ret = (struct prelux_load){.state = state_of(state, message)};
+  rough_bytes(string_of(properties, "Bytes Loaded"), ret);
+  ret->files_failed = strtoull(string_of(properties, "Files Failed"), NULL, 10);
+  copy_text(ret->text, sizeof ret->text, message);
+  return true;
+}
+
 static int progress(const struct call *c, struct prelux_load *ret)
 {
-  struct prelux_load got = {0};
+  struct prelux_load got;
   cJSON *o = NULL;
   int err = ask(c, "progress", "", &o);
   if (err != 0)
     return err;
-  const cJSON *properties = cJSON_GetObjectItemCaseSensitive(o, "respProperties");
-  const char *state = string_of(o, "jobState"), *message = string_of(o, "message");
-  if (!state[0])
-    err = prelux_problem(c->why, EPROTO, "%s: a load job without a state: %.200s", c->worker->http, message);
+  if (!prelux_alluxio_load_told(o, &got))
+    err = prelux_problem(c->why, EPROTO, "%s: a load job without a state: %.200s", c->worker->http, string_of(o, "message"));
   else
   {
-    got.state = state_of(state, message);
-    rough_bytes(string_of(properties, "Bytes Loaded"), &got);
-    got.files_failed = strtoull(string_of(properties, "Files Failed"), NULL, 10);
-    copy_text(got.text, sizeof got.text, message);
     if (got.state == PRELUX_LOAD_RUNNING || got.state == PRELUX_LOAD_DONE)
       exact_bytes(c, &got);
     *ret = got;

@@ -82,5 +82,8 @@ void prelux_alluxio_members_report(struct prelux_alluxio_members *m, struct cJSO
  * that the HTTP port carries. -EIO, -EINVAL as the op `load` says (backend.h). */
 int prelux_alluxio_load(struct prelux_alluxio_members *m, struct prelux_net *net, const char *ufs_path, enum prelux_load_verb verb,
                         const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why);
+/* What a worker's answer about the progress of a job says; false: nothing. */
+struct cJSON;
+bool prelux_alluxio_load_told(const struct cJSON *answer, struct prelux_load *ret);
 
 #endif

@@ -229,7 +229,7 @@ const struct prelux_conf_key prelux_conf_keys[] = {
     {AT_BACKEND("alluxio-ee"), .name = "workers", .type = PRELUX_T_LIST, .sample = "[\"worker1:28080\", \"worker2\"]",
      .help = "A fixed list: host or host:http_port."},
     {AT_BACKEND("alluxio-ee"), .name = "coordinator", .type = PRELUX_T_ADDRESS, .sample = "\"coordinator:19999\"",
-     .help = "Coordinator, for load jobs."},
+     .help = "Coordinator: takes load jobs instead of the workers."},
     {AT_BACKEND("alluxio-ee"), .name = "http_port", .type = PRELUX_T_INT, .choices = "1..65535", .fallback = "28080",
      .help = "HTTP port of the workers."},
     {AT_BACKEND("alluxio-ee"), .name = "s3_port", .type = PRELUX_T_INT, .choices = "1..65535", .fallback = "29998",

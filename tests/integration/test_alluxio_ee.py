@@ -157,10 +157,12 @@ def test_info_that_is_no_json(cluster, tool, body):
 
 
 def test_a_list_of_something_else(cluster, tool):
-    put(cluster, "d/a", b"")
-    put(cluster, "e/a", b"")
-    cluster.fault = lambda seen: (200, {}, json.dumps([cluster.info(f"{cluster.root}/e/a")]).encode()) if "/v1/files" in seen.path else None
-    assert tool("list", "d")["rc"] == -EPROTO
+    for folder in ("d", "e", "dx"):
+        put(cluster, f"{folder}/a", b"")
+    for other in ("e", "dx"):
+        body = json.dumps([cluster.info(f"{cluster.root}/{other}/a")]).encode()
+        cluster.fault = lambda seen, body=body: (200, {}, body) if "/v1/files" in seen.path else None
+        assert tool("list", "d")["rc"] == -EPROTO, other
 
 
 def test_an_empty_list_of_what_is_not_there(cluster, tool):
@@ -233,11 +235,11 @@ def test_the_mount_is_the_longest_at_a_boundary(cluster, tool):
     """`s3://la` is a prefix of the text, and no mount of it; the deeper one wins."""
     put(cluster, "d/a", b"abc")
     cluster.mounts = {"s3://la": {"alluxio_path": "/wrong"}, UNDER: {"alluxio_path": "/wrong2"}, f"{UNDER}/data/": {"alluxio_path": f"{MOUNT}/data/"},
-                      f"{UNDER}/data/d2": {"alluxio_path": "/wrong3"}}
+                      f"{UNDER}/data/d/b": {"alluxio_path": "/wrong3"}}
     assert tool.read("d/a")[:2] == (0, b"abc")
     assert len(cluster.calls("/v1/ufsInfo")) == 1
-    put(cluster, "d/b", b"abcd")
-    assert tool.read("d/b")[:2] == (0, b"abcd")
+    put(cluster, "d/b2", b"abcd")
+    assert tool.read("d/b2")[:2] == (0, b"abcd")
     assert len(cluster.calls("/v1/ufsInfo")) == 1, "it is remembered"
 
 
@@ -298,3 +300,77 @@ def test_the_under_store_is_not_asked_after_an_answer(cluster, tmp_path):
             assert tool("stat", "a")["rc"] == -error and tool("list", "")["rc"] == -error, status
     finally:
         tool.close()
+
+
+# Load jobs
+
+def load(prelux, *words):
+    done = prelux.cli("load", *words, "--json", check=False)
+    return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+
+def map_it(prelux, cluster, **more):
+    put(cluster, "d/a", b"abc")
+    prelux.config({"version": 1, "backends": {"lake": cluster.backend(**more)}, "mappings": [{"local": "/prelux-ee", "remote": "lake:/"}]})
+    return f"{cluster.root}/d"
+
+
+def test_load_by_a_worker(prelux, cluster):
+    path = map_it(prelux, cluster)
+    assert load(prelux, "progress", "/prelux-ee/d")[1]["state"] == "unknown"
+    status, job = load(prelux, "submit", "/prelux-ee/d")
+    assert status == 3 and job["state"] == "starting" and not job["attached"]
+    status, job = load(prelux, "submit", "/prelux-ee/d")
+    assert status == 3 and job["state"] == "running" and job["attached"]
+    assert load(prelux, "progress", path)[1]["state"] == "running"
+    assert load(prelux, "stop", "/prelux-ee/d")[1]["state"] == "stopped"
+    assert load(prelux, "stop", "/prelux-ee/d")[1]["state"] == "unknown"
+    cluster.jobs[path] = "SUCCEEDED"
+    assert load(prelux, "progress", "/prelux-ee/d") == (0, {**load(prelux, "progress", "/prelux-ee/d")[1], "state": "done"})
+    cluster.jobs[path] = "FAILED"
+    assert load(prelux, "progress", "/prelux-ee/d")[1]["state"] == "failed"
+    assert load(prelux, "submit", "/prelux-ee/none")[0] == 1
+    assert {seen.host for seen in cluster.calls("/v1/load") if seen.query["path"] == path} == {cluster.owner(path)}
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_submit_without_an_answer(prelux, cluster, started):
+    """Whether there is a job now, its progress tells; it is never submitted twice."""
+    path = map_it(prelux, cluster)
+
+    def fault(seen):
+        if seen.query.get("opType") != "submit":
+            return None
+        if started:
+            cluster.jobs[path] = "RUNNING"
+        return "close"
+
+    cluster.fault = fault
+    status, job = load(prelux, "submit", "/prelux-ee/d")
+    assert (status, job["attached"]) == (3, True) if started else status == 1
+    assert sum(seen.query.get("opType") == "submit" for seen in cluster.seen) == 1
+
+
+def test_load_by_the_coordinator(prelux, cluster):
+    path = map_it(prelux, cluster, coordinator=f"{HOSTS[0]}:{cluster.coordinator_port}")
+    assert load(prelux, "progress", "/prelux-ee/d")[1]["state"] == "unknown"
+    status, job = load(prelux, "submit", "--skip-if-exists", "/prelux-ee/d")
+    assert status == 3 and not job["attached"]
+    order = next(json.loads(seen.body) for seen in cluster.calls("/api/v1/load", "coordinator") if seen.method == "POST")
+    assert order["paths"] == [path] and order["options"] == {"skipIfExists": True}
+    status, job = load(prelux, "submit", "/prelux-ee/d")
+    assert status == 3 and job["attached"] and (job["bytes_done"], job["bytes_total"]) == (100, 300)
+    assert sum(seen.method == "POST" for seen in cluster.seen) == 1
+    status, said = load(prelux, "stop", "/prelux-ee/d")
+    assert status == 1 and "the coordinator cannot stop a job" in str(said)
+    cluster.jobs[order["alias"]].update(state="SUCCEEDED", loadedBytes=300)
+    assert load(prelux, "progress", "/prelux-ee/d")[1]["state"] == "done"
+    assert load(prelux, "submit", "/prelux-ee/none")[0] == 1
+    assert not cluster.calls("/v1/load", "http")
+
+
+def test_load_options_that_nobody_takes(prelux, cluster):
+    map_it(prelux, cluster)
+    for word in ("--verify", "--metadata-only", "--skip-if-exists"):
+        assert load(prelux, "submit", word, "/prelux-ee/d")[0] == 1
+    assert not cluster.calls("/v1/load")

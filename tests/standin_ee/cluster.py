@@ -195,6 +195,39 @@ class EeStandin:
             return said([self.info(path)])
         return said([self.info(f"{path.rstrip('/')}/{name}") for name in sorted(os.listdir(local))])
 
+    def get_load(self, seen):
+        """A job ends when a test says so: jobs[path] is its state."""
+        path, verb = seen.query["path"], seen.query["opType"]
+        if seen.query["verbose"] not in ("true", "false"):
+            return said({"message": "verbose"}, 400)
+        if verb == "submit":
+            self.local(path).stat()
+            fresh = self.jobs.get(path) != "RUNNING"
+            self.jobs[path] = "RUNNING"
+            return said({"success": fresh})
+        if verb == "stop":
+            running = self.jobs.get(path) == "RUNNING"
+            self.jobs[path] = "STOPPED" if running else self.jobs.get(path)
+            return said({"success": running})
+        state = self.jobs.get(path)
+        return said({"jobState": state, "message": f"Job State: {state}"} if state else
+                    {"jobState": "FAILED", "message": f"Load job for {path} cannot be found"})
+
+    # Coordinator
+
+    def answer_coordinator(self, seen):
+        if seen.path != "/api/v1/load":
+            return said({"status": "no such call"}, 404)
+        if seen.method == "POST":
+            order = json.loads(seen.body)
+            if not all(self.local(path) and self.local(path).exists() for path in order["paths"]):
+                return said({"status": "a path does not exist"}, 404)
+            self.jobs[order["alias"]] = {"id": "job-1", "startTime": 1, "state": "RUNNING", "paths": order["paths"], "totalBytes": 300,
+                                         "loadedBytes": 100, "options": order["options"]}
+            return said(self.jobs[order["alias"]])
+        job = self.jobs.get(seen.query.get("alias"))
+        return said(job) if job else said({"status": "no such job"}, 404)
+
     # S3 port
 
     def answer_s3(self, seen):
