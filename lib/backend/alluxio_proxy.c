@@ -124,6 +124,7 @@ int prelux_proxy_describe(const cJSON *info, struct prelux_proxy_info *ret)
   }
   snprintf(seen.id, sizeof(seen.id), "%.17g", id);
   snprintf(seen.persistence, sizeof(seen.persistence), "%s", cJSON_IsString(state) ? state->valuestring : "");
+  seen.mount = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(info, "mountPoint"));
   seen.release = cJSON_GetObjectItemCaseSensitive(info, "fromUFSFallBack") ? PRELUX_PROXY_3 : PRELUX_PROXY_2;
   *ret = seen;
   return 0;

@@ -51,7 +51,7 @@ struct prelux_proxy_info
 {
   struct prelux_object obj; /* size UINT64_MAX and no version while somebody writes it */
   char id[32];              /* fileId: one inode, whatever its name */
-  bool complete;
+  bool complete, mount; /* mount: a mount point */
   char persistence[24];     /* NOT_PERSISTED, TO_BE_PERSISTED, PERSISTED, LOST */
   enum prelux_proxy_release release;
 };

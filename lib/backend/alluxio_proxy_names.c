@@ -26,6 +26,12 @@ static int look(struct prelux_proxy *p, const char *path, struct prelux_proxy_in
   return rc == 0 ? prelux_proxy_status(p, path, ret, why) : rc;
 }
 
+/* Alluxio removes a mount point that looks empty to it, without a word, and its under store is gone from the tree. */
+static int no_mount(const char *path, const struct prelux_proxy_info *info, struct prelux_problem *why)
+{
+  return info->mount ? prelux_problem(why, EBUSY, "%.200s is a mount point: `unmount` is the call for it", path) : 0;
+}
+
 /* Removing */
 
 int prelux_proxy_remove(struct prelux_backend *b, const char *path, const struct prelux_condition *cond, struct prelux_problem *why)
@@ -47,6 +53,8 @@ int prelux_proxy_rmdir(struct prelux_backend *b, const char *path, struct prelux
   int rc = look(self(b), path, &now, why);
   if (rc == 0 && now.obj.type != PRELUX_DIR)
     rc = prelux_problem(why, ENOTDIR, "%.200s is a file", path);
+  if (rc == 0)
+    rc = no_mount(path, &now, why);
   if (rc == 0)
     rc = prelux_proxy_drop(self(b), path, now.id, why);
   /* What the dead have left does not count. */
@@ -112,6 +120,10 @@ static int rename_over(const struct renaming *r)
     return prelux_problem(r->why, ENOTDIR, "%.200s is a file", r->to);
   if (!folder)
     return prelux_proxy_publish(r->p, r->from, r->it.id, r->to, true, r->why);
+  if (rc == 0)
+    rc = no_mount(r->to, &there, r->why);
+  if (rc < 0 && rc != -ENOENT)
+    return rc;
   rc = rc == 0 ? prelux_proxy_drop(r->p, r->to, there.id, r->why) : 0;
   return rc == 0 ? prelux_proxy_move(r->p, r->from, r->it.id, r->to, r->why) : rc;
 }
@@ -146,6 +158,8 @@ int prelux_proxy_rename(struct prelux_backend *b, const char *from, const char *
     rc = prelux_proxy_may_make(r.p, to, why);
   if (rc == 0 && !r.it.complete)
     rc = prelux_problem(why, EBUSY, "%.200s is still being written on Alluxio", from);
+  if (rc == 0)
+    rc = no_mount(from, &r.it, why);
   if (rc == 0)
     rc = rename_it(&r, flags);
   if (rc == 0)
