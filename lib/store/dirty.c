@@ -139,6 +139,7 @@ void prelux_dirty_remove(struct prelux_stage *g, struct prelux_dirty *d)
     *at = d->by_ino;
   leave_numbers(g, d);
   prelux_dirty_hide(g, d);
+  prelux_grow_lose(g, d);
   g->count--;
   count_bytes(g, d, false);
   d->dead = true;

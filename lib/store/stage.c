@@ -443,6 +443,8 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
     }
   }
   prelux_dirty_give(g, d);
+  if (rc == 0 && !rules->async && v->backend->ops->write->begin)
+    prelux_grow_kick(g);
   return rc;
 }
 

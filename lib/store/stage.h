@@ -60,6 +60,8 @@ struct prelux_dirty {
   bool dead;                       /* out of the tables: whoever waited must look again */
   unsigned waiters;
   uint64_t counted;                /* bytes of it in stage.waiting */
+  struct prelux_grow *grow;        /* what was sent of it while it is written (stage_grow.c), or NULL */
+  unsigned grow_tries;
   _Atomic uint64_t sent;           /* bytes of the upload under way */
 };
 
@@ -69,6 +71,15 @@ struct prelux_deferred_end;
 
 struct prelux_rest { /* of a path, by hash; another may take its place */
   uint64_t path, until_ns; /* CLOCK_MONOTONIC */
+};
+
+struct prelux_grower { /* stage_grow.c; under stage.lock */
+  pthread_t thread;
+  pthread_cond_t wake;
+  struct prelux_grow *files;
+  bool running, ending, idle, kicked;
+  bool by_hand; /* no thread: tests call prelux_grow_round() */
+  unsigned not; /* remotes that can any of this get nothing before the close */
 };
 
 struct prelux_stage {
@@ -95,6 +106,7 @@ struct prelux_stage {
   uint64_t pause_ns, patience_ns; /* they begin at the earlier of the two, CLOCK_MONOTONIC (stage_linger.c); patience_ns 0: nobody waits for a pause */
   bool ending;                    /* nobody waits for one any more */
   pthread_cond_t go;              /* they need not wait any more; by CLOCK_MONOTONIC */
+  struct prelux_grower grower;
   uint64_t kicks;             /* how often somebody asked for one */
   uint64_t sent, refused, failed; /* counters */
 };
@@ -138,7 +150,7 @@ int prelux_stage_names(struct prelux_stage *g, const struct prelux_tree *t, cons
  * retry is due, 0: none. */
 int prelux_stage_work(struct prelux_stage *g, int64_t *ret_next_ns);
 
-/* ---- inside (dirty.c, stage.c, stage_close.c, stage_tmp.c, stage_live.c, stage_list.c, stage_send.c, stage_recover.c) ---- */
+/* ---- inside (dirty.c, stage.c, stage_close.c, stage_grow.c, stage_tmp.c, stage_live.c, stage_list.c, stage_send.c, stage_recover.c) ---- */
 struct prelux_dirty *prelux_dirty_by_ino(struct prelux_stage *g, uint64_t ino);
 struct prelux_dirty *prelux_dirty_by_id(struct prelux_stage *g, int64_t id);
 struct prelux_dirty *prelux_dirty_by_path(struct prelux_stage *g, const struct prelux_tree *t, const char *object);
@@ -191,6 +203,23 @@ int prelux_stage_keep(struct prelux_stage *g, struct prelux_dirty *d, int fd, in
 /* One file: parts in parallel where the remote can, else one put. As the backend's put; -EUNKNOWN too. */
 int prelux_stage_upload(struct prelux_stage *g, struct prelux_dirty *d, const char *path, int fd, const struct prelux_able *able,
                         const struct prelux_put *how, struct prelux_object *ret, struct prelux_problem *why);
+/* The row says that this upload is under way; NULL: none. d is the caller's. */
+int prelux_stage_note_upload(struct prelux_stage *g, struct prelux_dirty *d, const char *token);
+uint64_t prelux_stage_part_size(uint64_t part, uint64_t size, const struct prelux_able *able);
+/* Parts that are sent while a file grows (stage_grow.c). */
+void prelux_grow_init(struct prelux_stage *g);
+void prelux_grow_kick(struct prelux_stage *g); /* somebody has opened a file for writing */
+void prelux_grow_end(struct prelux_stage *g);  /* nothing is sent or begun any more */
+void prelux_grow_forget(struct prelux_stage *g); /* after that, when no dirty file is left */
+bool prelux_grow_round(struct prelux_stage *g, size_t *ret_n); /* looks once, and sends; the thread's */
+void prelux_grow_lose(struct prelux_stage *g, struct prelux_dirty *d); /* nobody will complete its upload; stage.lock held */
+/* The upload of d, the caller's, which sends `size` bytes as `path` now; NULL: there is none that would do. Waits for parts under way. It is
+ * the caller's to complete or abort, its token stands in d's row. */
+struct prelux_grow *prelux_grow_take(struct prelux_stage *g, struct prelux_dirty *d, const char *path, uint64_t size, const struct prelux_able *able,
+                                     uint64_t *ret_part_size);
+/* Part n has been sent, and the file has the same bytes there. */
+bool prelux_grow_has(const struct prelux_grow *w, size_t n, int fd, uint64_t len, char tag[PRELUX_TAG_MAX]);
+void prelux_grow_free(struct prelux_grow *w); /* NULL is allowed */
 /* Waits until whatever is written from here on gets other stamps than st has: a tick of the kernel's clock at most. */
 void prelux_stage_tick(const struct stat *st);
 bool prelux_stage_same(const struct stat *a, const struct stat *b); /* nothing was written between the two */

@@ -147,7 +147,11 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelu
   if (!d)
     return 0; /* sent already, or nothing was written */
   if (rules) /* who was it that opened it a daemon before may not know */
+  {
+    pthread_mutex_lock(&g->lock);
     d->rules = *rules;
+    pthread_mutex_unlock(&g->lock);
+  }
   if (d->row.state == PRELUX_PENDING_WRITING)
     rc = probe(g, d, d->rules.async, &gone, why);
   else if (d->row.state == PRELUX_PENDING_READY && !d->rules.async) /* prelux_stage_poll was faster */

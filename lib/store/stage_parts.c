@@ -1,8 +1,9 @@
 /* Uploads in parts. A large file goes as parts, several at once, each read from the file as it is sent: memory does not grow with the file. The
  * token of an upload stands in the journal before the first part is sent; a daemon that finds one there gives that upload up and begins
- * anew, so that nothing of a dead one stays on the remote. */
+ * anew, so that nothing of a dead one stays on the remote. An upload that was begun while the file grew (stage_grow.c) goes on here. */
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@ struct parts {
   struct prelux_dirty *d;
   struct prelux_backend *b;
   const char *path, *token;
+  const struct prelux_grow *grown; /* parts of it are there already */
   int fd;
   uint64_t size, part_size;
   struct prelux_part *list;
@@ -45,7 +47,8 @@ static void *send_parts(void *arg)
     struct prelux_problem why = {0};
     uint64_t off = i * p->part_size, len = p->size - off < p->part_size ? p->size - off : p->part_size;
     p->list[i].n = (unsigned)i;
-    int rc = p->b->ops->write->part(p->b, p->path, p->token, (unsigned)i, p->fd, off, len, p->list[i].tag, &why);
+    bool there = p->grown && i + 1 < p->n && prelux_grow_has(p->grown, i, p->fd, len, p->list[i].tag);
+    int rc = there ? 0 : p->b->ops->write->part(p->b, p->path, p->token, (unsigned)i, p->fd, off, len, p->list[i].tag, &why);
     uint64_t done = atomic_fetch_add(&p->done, len) + len;
     if (rc == 0 && p->how->progress)
       rc = p->how->progress(p->how->arg, done);
@@ -74,8 +77,7 @@ static int send_all(struct parts *p)
   return p->err;
 }
 
-/* The row says that this upload is under way; NULL: none. */
-static int note(struct prelux_stage *g, struct prelux_dirty *d, const char *token)
+int prelux_stage_note_upload(struct prelux_stage *g, struct prelux_dirty *d, const char *token)
 {
   struct prelux_pending next = d->row;
   char *old = d->row.upload;
@@ -91,7 +93,7 @@ static int note(struct prelux_stage *g, struct prelux_dirty *d, const char *toke
   return 0;
 }
 
-static uint64_t size_of_parts(uint64_t part, uint64_t size, const struct prelux_able *able)
+uint64_t prelux_stage_part_size(uint64_t part, uint64_t size, const struct prelux_able *able)
 {
   part = part < able->part_min ? able->part_min : part;
   while (able->parts_max && size / part >= able->parts_max)
@@ -103,11 +105,14 @@ static int in_parts(struct prelux_stage *g, struct parts *p, struct prelux_objec
 {
   const struct prelux_backend_write *w = p->b->ops->write;
   char token[PRELUX_TOKEN_MAX];
-  int rc = w->begin(p->b, p->path, p->part_size, &p->how->set, token, why);
+  int rc = p->grown ? 0 : w->begin(p->b, p->path, p->part_size, &p->how->set, token, why);
   if (rc < 0)
     return rc;
+  if (p->grown)
+    snprintf(token, sizeof token, "%s", p->d->row.upload);
+  else
+    rc = prelux_stage_note_upload(g, p->d, token);
   p->token = token;
-  rc = note(g, p->d, token);
   if (rc == 0 && (rc = send_all(p)) < 0 && why)
     *why = p->why;
   bool whole = rc == 0;
@@ -117,8 +122,27 @@ static int in_parts(struct prelux_stage *g, struct parts *p, struct prelux_objec
     w->abort(p->b, p->path, token, NULL);
   if (whole && rc == -ENXIO)
     rc = -PRELUX_EUNKNOWN; /* it is gone: completed, perhaps */
-  if (note(g, p->d, NULL) < 0)
+  if (prelux_stage_note_upload(g, p->d, NULL) < 0)
     prelux_warn("journal of %s cannot be written", g->store->dir); /* the next try gives the upload up once more */
+  return rc;
+}
+
+/* With the parts that `p` says. */
+static int upload_parts(struct prelux_stage *g, struct parts *p, const struct prelux_able *able, struct prelux_object *ret, struct prelux_problem *why)
+{
+  p->n = (size_t)((p->size + p->part_size - 1) / p->part_size);
+  if (able->parts_max && p->n > able->parts_max)
+    return prelux_problem(why, EFBIG, "%.200s: more than %llu parts", p->path, (unsigned long long)able->parts_max);
+  p->list = calloc(p->n, sizeof *p->list);
+  if (!p->list)
+    return prelux_problem(why, ENOMEM, "no memory");
+  atomic_store(&p->next, 0);
+  atomic_store(&p->done, 0);
+  p->err = 0;
+  pthread_mutex_init(&p->lock, NULL);
+  int rc = in_parts(g, p, ret, why);
+  pthread_mutex_destroy(&p->lock);
+  free(p->list);
   return rc;
 }
 
@@ -128,22 +152,22 @@ int prelux_stage_upload(struct prelux_stage *g, struct prelux_dirty *d, const ch
   struct prelux_backend *b = d->tree->backend;
   struct parts p = {.d = d, .b = b, .path = path, .fd = fd, .size = d->row.size, .how = how};
   bool can = (able->caps & PRELUX_CAP_MULTIPART) && d->row.size > g->parts_above;
+  struct prelux_grow *grown = prelux_grow_take(g, d, path, d->row.size, able, &p.part_size);
+  if (grown)
+  {
+    p.grown = grown;
+    int rc = upload_parts(g, &p, able, ret, why);
+    prelux_grow_free(grown);
+    if (rc != -ENXIO && rc != -EINVAL)
+      return rc;
+    p.grown = NULL; /* somebody has swept it meanwhile: nothing was completed */
+  }
   if (d->row.upload && b->ops->write->abort && b->ops->write->abort(b, d->row.path, d->row.upload, NULL) == 0)
-    note(g, d, NULL);
+    prelux_stage_note_upload(g, d, NULL);
   if (!can)
     return d->row.size > able->put_max
                ? prelux_problem(why, EFBIG, "%.200s: the remote takes %llu bytes at most", path, (unsigned long long)able->put_max)
                : b->ops->write->put(b, path, fd, d->row.size, how, ret, why);
-  p.part_size = size_of_parts(g->part_size, p.size, able);
-  p.n = (size_t)((p.size + p.part_size - 1) / p.part_size);
-  if (able->parts_max && p.n > able->parts_max)
-    return prelux_problem(why, EFBIG, "%.200s: more than %llu parts", path, (unsigned long long)able->parts_max);
-  p.list = calloc(p.n, sizeof *p.list);
-  if (!p.list)
-    return prelux_problem(why, ENOMEM, "no memory");
-  pthread_mutex_init(&p.lock, NULL);
-  int rc = in_parts(g, &p, ret, why);
-  pthread_mutex_destroy(&p.lock);
-  free(p.list);
-  return rc;
+  p.part_size = prelux_stage_part_size(g->part_size, p.size, able);
+  return upload_parts(g, &p, able, ret, why);
 }

@@ -333,6 +333,7 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
   pthread_cond_init(&g->go, &monotonic);
   pthread_condattr_destroy(&monotonic);
+  prelux_grow_init(g);
   g->store = s;
   g->slots = SLOTS;
   g->parts_above = PRELUX_PARTS_ABOVE;
@@ -374,9 +375,11 @@ void prelux_stage_free(struct prelux_stage *g)
 {
   if (!g)
     return;
+  prelux_grow_end(g);
   for (size_t i = 0; g->by_ino && i < g->slots; i++)
     while (g->by_ino[i])
       prelux_dirty_remove(g, g->by_ino[i]);
+  prelux_grow_forget(g);
   prelux_deferred_free(g);
   prelux_journal_free(g->journal);
   prelux_order_free(g->order);

@@ -180,6 +180,8 @@ void prelux_store_close(struct prelux_store *s)
   struct prelux_tree *next;
   if (!s)
     return;
+  if (s->stage)
+    prelux_grow_end(s->stage);
   if (s->opened)
     prelux_recover_closed(s);
   prelux_stage_free(s->stage);

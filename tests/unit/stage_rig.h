@@ -150,7 +150,7 @@ static inline int faulty_part(struct prelux_backend *b, const char *path, const 
     close(to);
   free(buf);
   snprintf(tag, PRELUX_TAG_MAX, "tag%u", n);
-  return good ? 0 : prelux_problem(why, EIO, "upload %s", token);
+  return good ? 0 : prelux_problem(why, to < 0 ? ENXIO : EIO, "upload %s", token);
 }
 
 static inline int faulty_complete(struct prelux_backend *b, const char *path, const char *token, const struct prelux_part *parts, size_t n,
