@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.harness import daemons_of, wait_for
+from tests.harness import daemons_of
 from tests.integration import write_rig
 from tests.integration.crash_rig import LOCAL, mapped, remote_of, seen
 from tests.servers.faultproxy import FaultProxy
@@ -53,7 +53,7 @@ def test_small_files_wait_for_a_pause(prelux, how):
     if how != "pause":
         assert len(lake.seen()) == 0, lake.story()
     if how == "pause":
-        wait_for(lambda: len(lake.seen()) == 30, 20, "the files, after a moment")
+        write_rig.settled(lake, 20)
     elif how == "flush":
         lake.cli("flush", timeout=60)
     elif how == "run":
@@ -64,7 +64,7 @@ def test_small_files_wait_for_a_pause(prelux, how):
         for pid in daemons_of(lake.runtime):
             os.kill(pid, signal.SIGKILL)
         lake.run(["true"])
+        write_rig.settled(lake, 20)
     writer.stdin.close()
     writer.wait(60)
-    want = files(30)
-    wait_for(lambda: {name: data for name, (_, _, data) in lake.seen().items()} == want, 20, "all on the remote")
+    assert {name: data for name, (_, _, data) in lake.seen().items()} == files(30), lake.story()
