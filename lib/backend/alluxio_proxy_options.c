@@ -39,12 +39,14 @@ static const struct row
 
 static bool add_value(cJSON *to, const char *field, const struct prelux_conf_value *v)
 {
+  int64_t milliseconds;
   switch (v->key->type)
   {
   case PRELUX_T_BOOL:
     return cJSON_AddBoolToObject(to, field, v->number != 0);
-  case PRELUX_T_DURATION: /* in milliseconds */
-    return cJSON_AddNumberToObject(to, field, (double)(v->number / 1000000));
+  case PRELUX_T_DURATION:
+    milliseconds = v->number / 1000000;
+    return cJSON_AddNumberToObject(to, field, (double)milliseconds);
   case PRELUX_T_INT:
   case PRELUX_T_SIZE:
     return cJSON_AddNumberToObject(to, field, (double)v->number);
