@@ -187,7 +187,7 @@ static int coordinator_progress(const struct job *j, const char *alias)
     *j->ret = (struct prelux_load){.state = PRELUX_LOAD_UNKNOWN};
     rc = 0;
   }
-  else if (rc == 0)
+  else if (rc == 0 && state)
   {
     *j->ret = (struct prelux_load){
         .state = state_of(state), .bytes_done = bytes(o, "loadedBytes"), .bytes_total = bytes(o, "totalBytes")};
