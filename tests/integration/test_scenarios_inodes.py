@@ -4,6 +4,7 @@ writer, a program without the library as the last that writes, a file that is cu
 import shutil
 import sqlite3
 import subprocess
+import threading
 import time
 
 import pytest
@@ -150,11 +151,11 @@ def test_a_static_program_inherits_what_is_written(lake, static):
 
 
 class Slow(S3Changing):
-    """Parts take a while, and each version that was ever whole is kept."""
+    """Parts of the object take a while once `gate` is open, and each version that was ever whole is kept."""
 
     def __init__(self):
         super().__init__()
-        self.versions = []
+        self.versions, self.begun, self.gate = [], 0, threading.Event()
 
     def store(self, key, body, fields, etag=None):
         if key == b"f":
@@ -162,7 +163,10 @@ class Slow(S3Changing):
         return super().store(key, body, fields, etag)
 
     def part(self, request, key):
+        self.begun += key == b"f"
         self.lock2.release()
+        if key == b"f":
+            self.gate.wait(60)
         time.sleep(0.4)
         self.lock2.acquire()
         return super().part(request, key)
@@ -190,8 +194,9 @@ def test_cut_while_an_upload_reads(prelux, how):
         prelux.config({"version": 1, "backends": {"s": {"type": "s3", "endpoint": s3.url, **keys}},
                        "mappings": [{"local": LOCAL, "remote": "s:/", "write": "async"}]})
         prelux.run(f"cp {prelux.tmp}/data {LOCAL}/f", args=["--no-wait"])
-        wait_for(lambda: s3.asked("PUT", "partNumber") > 1, 60, "the upload's first parts")
+        wait_for(lambda: s3.begun > 1, 60, "the upload's first parts")
         assert not s3.versions, "the upload was over too soon"
+        s3.gate.set()
         prelux.run(command.format(f"{LOCAL}/f"), timeout=100)
         settled(prelux, 100)
         assert s3.versions[-1] == cut(data)
