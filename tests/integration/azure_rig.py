@@ -14,7 +14,7 @@ from email.utils import formatdate
 import pytest
 
 from tests import trees
-from tests.integration.test_backends_raw import Tool
+from tests.integration.backends_raw_rig import Tool
 from tests.servers import azurite
 from tests.servers.base import ServerError
 from tests.servers.threads import ThreadServer, head_fields

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration import contract_remotes as r
 from tests.integration.contract_remotes import KINDS, Missing
-from tests.integration.test_backends_raw import Tool
+from tests.integration.backends_raw_rig import Tool
 
 MIB = 1 << 20
 UNKNOWN = -121

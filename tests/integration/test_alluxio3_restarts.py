@@ -9,7 +9,7 @@ from tests import harness, trees
 from tests.integration.test_alluxio3_traps import (MIB, TOOL, AlluxioStandin, Cluster, own, put, sources, start,  # noqa: F401
                                                    tools, with_options)
 from tests.integration.test_alluxio3_versions import read_whole
-from tests.integration.test_backends_raw import Tool
+from tests.integration.backends_raw_rig import Tool
 
 pytestmark = [pytest.mark.asan,
               pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)"),

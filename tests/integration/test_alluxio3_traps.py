@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pytest
 
 from tests import harness, trees
-from tests.integration.test_backends_raw import TOOL, Tool
+from tests.integration.backends_raw_rig import TOOL, Tool
 from tests.standin.cluster import AlluxioStandin
 
 pytestmark = [pytest.mark.asan,

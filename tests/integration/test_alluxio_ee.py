@@ -8,7 +8,7 @@ import urllib.parse
 import pytest
 
 from tests import harness, trees
-from tests.integration.test_backends_raw import TOOL, Tool
+from tests.integration.backends_raw_rig import TOOL, Tool
 from tests.standin_ee.cluster import ACCESS, HOSTS, MOUNT, SECRET, UNDER, EeStandin
 
 ENOENT, EIO, EACCES, EBUSY, ENOTDIR, EPROTO, EOPNOTSUPP, ESTALE = 2, 5, 13, 16, 20, 71, 95, 116

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.alluxio_proxy_rig import DROPPED, LOST, lake_between, status
 from tests.integration.contract_rig import MIB, UNKNOWN, bad, good
-from tests.integration.test_backends_raw import TOOL
+from tests.integration.backends_raw_rig import TOOL
 
 pytestmark = [pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")]
 

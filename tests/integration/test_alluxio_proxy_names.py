@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.alluxio_proxy_rig import info, lake_between, status
 from tests.integration.contract_rig import bad, good
-from tests.integration.test_backends_raw import TOOL
+from tests.integration.backends_raw_rig import TOOL
 
 pytestmark = [pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")]
 

@@ -18,7 +18,7 @@ from tests.integration import contract_remotes as r
 from tests.integration.contract_remotes import NAMES
 from tests.integration.contract_rig import (MIB, ROUNDS, UNKNOWN, bad, client, clients, folder, good, kind, needs, race,  # noqa: F401
                                              remote, unchanged)
-from tests.integration.test_backends_raw import TOOL
+from tests.integration.backends_raw_rig import TOOL
 
 pytestmark = [pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")]
 

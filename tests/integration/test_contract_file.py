@@ -17,7 +17,7 @@ from tests import harness
 from tests.integration import contract_remotes as r
 from tests.integration.contract_remotes import FileRemote, Missing, NamedFileRemote, small_disk
 from tests.integration.contract_rig import MIB, Client, bad, good, unchanged
-from tests.integration.test_backends_raw import TOOL
+from tests.integration.backends_raw_rig import TOOL
 
 pytestmark = [pytest.mark.asan,
               pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")]

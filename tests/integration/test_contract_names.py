@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration import contract_remotes as r
 from tests.integration.contract_rig import MIB, bad, client, clients, folder, good, kind, needs, remote, unchanged  # noqa: F401
-from tests.integration.test_backends_raw import TOOL
+from tests.integration.backends_raw_rig import TOOL
 
 pytestmark = [pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")]
 

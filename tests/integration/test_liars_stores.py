@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.integration.test_backends_raw import TOOL, tool  # noqa: F401
+from tests.integration.backends_raw_rig import TOOL, tool  # noqa: F401
 
 pytestmark = [pytest.mark.asan, pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")]
 

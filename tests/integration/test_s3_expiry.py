@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.integration.contract_rig import good
-from tests.integration.test_backends_raw import TOOL
+from tests.integration.backends_raw_rig import TOOL
 from tests.integration.test_s3_raw import KEYS, remote
 from tests.integration.test_s3_write_raw import DATA, PART, bodies, tool  # noqa: F401
 from tests.servers.s3standin import KeysStandin

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests import harness
-from tests.integration.test_backends_raw import EACCES, EIO, ENOENT, ENOTDIR, EOPNOTSUPP, EPROTO, ESTALE, TOOL, Tool
+from tests.integration.backends_raw_rig import EACCES, EIO, ENOENT, ENOTDIR, EOPNOTSUPP, EPROTO, ESTALE, TOOL, Tool
 from tests.servers.s3standin import HttpStandin, KeysStandin, S3Standin
 
 pytestmark = [pytest.mark.asan,

@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration import contract_remotes as r
 from tests.integration.contract_rig import UNKNOWN, Client, bad, good
-from tests.integration.test_backends_raw import TOOL
+from tests.integration.backends_raw_rig import TOOL
 from tests.integration.test_s3_raw import KEYS, S3Tool, remote
 from tests.servers.s3standin import KeysStandin
 from tests.servers.s3standin_write import KEEPS, S3Changing
