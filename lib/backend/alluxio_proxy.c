@@ -34,6 +34,8 @@ static void proxy_free(struct prelux_backend *b)
   free(p->root);
   prelux_proxy_options_free(p);
   free(p->ca_file);
+  pthread_cond_destroy(&p->changed);
+  pthread_mutex_destroy(&p->lock);
   free(p);
 }
 
@@ -62,6 +64,8 @@ static int proxy_create(const struct prelux_conf_backend *conf, struct prelux_ne
   if (!p)
     return -ENOMEM;
   p->base.ops = &prelux_backend_alluxio_proxy;
+  pthread_mutex_init(&p->lock, NULL);
+  pthread_cond_init(&p->changed, NULL);
   p->net = net;
   p->url = trimmed(url, false);
   p->root = trimmed(root ? root : "", true);

@@ -5,6 +5,7 @@
 #define PRELUX_BACKEND_ALLUXIO_PROXY_H
 
 #include <cjson/cJSON.h>
+#include <pthread.h>
 
 #include "lib/backend/alluxio_rest.h"
 #include "lib/backend/backend.h"
@@ -37,7 +38,20 @@ struct prelux_proxy
   struct prelux_net_tls tls;
   char *ca_file;
   _Atomic int release; /* enum prelux_proxy_release */
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  struct prelux_proxy_turn *turns; /* under way; under lock */
 };
+
+/* Who is at work below these paths (second: NULL for none), or renames these folders (alluxio_proxy_turns.c). */
+struct prelux_proxy_turn
+{
+  const char *paths[2];
+  bool folder;
+  struct prelux_proxy_turn *next;
+};
+void prelux_proxy_turn_begin(struct prelux_proxy *p, struct prelux_proxy_turn *t);
+void prelux_proxy_turn_end(struct prelux_proxy *p, struct prelux_proxy_turn *t);
 
 enum prelux_proxy_release
 {

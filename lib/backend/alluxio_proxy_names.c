@@ -154,14 +154,18 @@ int prelux_proxy_rename(struct prelux_backend *b, const char *from, const char *
   if (!to[0])
     return prelux_problem(why, EBUSY, "the root cannot be replaced");
   int rc = look(r.p, from, &r.it, why);
+  struct prelux_proxy_turn turn = {.paths = {from, to}, .folder = rc == 0 && r.it.obj.type == PRELUX_DIR};
   if (rc == 0)
     rc = prelux_proxy_may_make(r.p, to, why);
   if (rc == 0 && !r.it.complete)
     rc = prelux_problem(why, EBUSY, "%.200s is still being written on Alluxio", from);
   if (rc == 0)
     rc = no_mount(from, &r.it, why);
-  if (rc == 0)
-    rc = rename_it(&r, flags);
+  if (rc < 0)
+    return rc;
+  prelux_proxy_turn_begin(r.p, &turn);
+  rc = rename_it(&r, flags);
+  prelux_proxy_turn_end(r.p, &turn);
   if (rc == 0)
     *ret = r.it.obj; /* inode, length and times stay */
   return rc;

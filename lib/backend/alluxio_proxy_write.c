@@ -228,11 +228,14 @@ static int proxy_put(struct prelux_backend *b, const char *path, int fd, uint64_
                      struct prelux_object *ret, struct prelux_problem *why)
 {
   struct putting w = {.p = (struct prelux_proxy *)b, .path = path, .fd = fd, .size = size, .how = how};
+  struct prelux_proxy_turn turn = {.paths = {path}};
   int rc = path[0] ? prelux_proxy_may_make(w.p, path, why) : prelux_problem(why, EISDIR, "the root is a folder");
   if (rc == 0)
     rc = prelux_proxy_no_version(&how->cond, why);
-  if (rc == 0)
-    rc = look_before(&w, why);
+  if (rc < 0)
+    return rc;
+  prelux_proxy_turn_begin(w.p, &turn);
+  rc = look_before(&w, why);
   if (rc == 0)
     rc = send_hidden(&w, why);
   if (rc == 0)
@@ -241,6 +244,7 @@ static int proxy_put(struct prelux_backend *b, const char *path, int fd, uint64_
     if (rc < 0 && rc != -PRELUX_EUNKNOWN)
       give_up(&w);
   }
+  prelux_proxy_turn_end(w.p, &turn);
   if (rc == 0)
     *ret = w.made.obj;
   free(w.temp);

@@ -2,6 +2,7 @@
 
 import errno as E
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.integration.alluxio_proxy_rig import info, lake_between, status
 from tests.integration.contract_rig import bad, good
 from tests.integration.backends_raw_rig import TOOL
+from tests.integration.write_rig import LOCAL
 
 pytestmark = [pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")]
 
@@ -244,3 +246,28 @@ def test_busy_for_a_while(lake):
     between.rule = rule
     good(client("mkdir", "d"))
     assert left == [0] and remote.objects() == {b"d": None}
+
+
+# Folders that are renamed while files are sent
+
+def test_a_folder_is_renamed_between_puts(prelux):
+    """Not under one: its hidden file would stay behind, or bring the old folder to life again."""
+    began, gate = threading.Event(), threading.Event()
+    with lake_between(prelux.tmp) as (remote, between, _):
+        def rule(call):
+            if call.action == "streams/write" and not gate.is_set():
+                began.set()
+                gate.wait(60)
+        between.rule = rule
+        prelux.config({"version": 1, "backends": {"a": {"type": "alluxio-proxy", "url": between.url, "root": remote.top}},
+                       "mappings": [{"local": LOCAL, "remote": "a:/", "write": "async", "freshness": "always"}]})
+        prelux.run(f"mkdir {LOCAL}/d && echo text > {LOCAL}/d/f", args=["--no-wait"])
+        assert began.wait(60)
+        moving = prelux.popen(["mv", f"{LOCAL}/d", f"{LOCAL}/e"], args=["--no-wait"])
+        time.sleep(1)
+        assert moving.poll() is None and not [call for call in between.calls if call.action == "rename" and call.path == "d"]
+        gate.set()
+        assert moving.wait(60) == 0
+        prelux.cli("flush", timeout=60)
+        assert remote.objects() == {b"e": None, b"e/f": b"text\n"} and prelux.run(["ls", "-A", LOCAL, f"{LOCAL}/e"]).stdout == f"{LOCAL}:\ne\n\n{LOCAL}/e:\nf\n"
+        assert info(remote, "e")["folder"] and remote.call("POST", "d", "get-status")[0] != 200
