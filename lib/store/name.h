@@ -45,6 +45,8 @@ int prelux_claim_leave(struct prelux_claim *c, const char *base, bool over, stru
 /* Is any file being written below the folder? */
 struct prelux_dirty *prelux_dirty_any_below(struct prelux_stage *g, const struct prelux_tree *t, const char *folder); /* stage.lock held */
 bool prelux_dirty_below(const struct prelux_tree *t, const char *folder);
+/* Until nothing below it that has been sent is on its way into the cache. */
+void prelux_dirty_settle_below(struct prelux_tree *t, const char *folder);
 /* The folder `from` is `to` now: so are the files being written below it. */
 int prelux_dirty_move_below(struct prelux_tree *t, const char *from, const char *to, struct prelux_problem *why);
 

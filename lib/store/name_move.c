@@ -340,6 +340,8 @@ static int exchange(struct move *m)
   struct prelux_object now;
   bool ours = false;
   for (int i = 0; i < 2; i++)
+    prelux_dirty_settle_below(t, m->claim.path[i]);
+  for (int i = 0; i < 2; i++)
     ours = ours || m->claim.dirty[i] || (i ? m->to : m->from).obj.type == PRELUX_LINK || prelux_dirty_below(t, m->claim.path[i]) ||
            prelux_links_below(t, m->claim.path[i]);
   if (!(m->caps & PRELUX_CAP_RENAME_EXCHANGE) || ours)

@@ -381,6 +381,32 @@ static int move_one(struct prelux_stage *g, struct prelux_dirty *d, const char *
   return move_row(g, d, &n, why);
 }
 
+/* Waits for files that have been sent, and are just becoming cache files under their old names. True: there were some. stage.lock held. */
+static bool await_settling(struct prelux_stage *g, const struct prelux_tree *t, const char *folder)
+{
+  size_t len = strlen(folder), i = 0;
+  bool waited = false;
+  while (i < g->slots)
+  {
+    struct prelux_dirty *d = g->by_ino[i];
+    while (d && !(d->busy && d->tree == t && below(d->row.path, folder, len)))
+      d = d->by_ino;
+    i = d ? 0 : i + 1; /* the table may have changed while we wait */
+    waited |= d != NULL;
+    if (d && prelux_dirty_grab(g, d))
+      prelux_dirty_release(g, d);
+  }
+  return waited;
+}
+
+void prelux_dirty_settle_below(struct prelux_tree *t, const char *folder)
+{
+  struct prelux_stage *g = t->store->stage;
+  pthread_mutex_lock(&g->lock);
+  await_settling(g, t, folder);
+  pthread_mutex_unlock(&g->lock);
+}
+
 int prelux_dirty_move_below(struct prelux_tree *t, const char *from, const char *to, struct prelux_problem *why)
 {
   struct prelux_stage *g = t->store->stage;
@@ -389,10 +415,10 @@ int prelux_dirty_move_below(struct prelux_tree *t, const char *from, const char 
   {
     pthread_mutex_lock(&g->lock);
     struct prelux_dirty *d = prelux_dirty_any_below(g, t, from);
-    bool mine = d && prelux_dirty_grab(g, d);
+    bool done = !d && !await_settling(g, t, from), mine = d && prelux_dirty_grab(g, d);
     bool moved = mine && !below(d->row.path, from, strlen(from)); /* while we waited */
     pthread_mutex_unlock(&g->lock);
-    if (!d)
+    if (done)
       break;
     if (!mine)
       continue;
