@@ -260,15 +260,33 @@ static int rmdir_claimed(struct prelux_claim *c, bool later, struct prelux_probl
   return rc;
 }
 
+/* Where a folder is no more than what lies below it, the last file takes it along: who removes that file and then the folder, as
+ * `rm -r` does, has done what he wanted. He has seen the folder, or it would not be in memory. */
+static bool goes_by_itself(const struct prelux_view *v, const char *object)
+{
+  struct prelux_known k;
+  if ((v->backend->ops->caps & PRELUX_CAP_MKDIR) || prelux_deferred_known(v->tree, object, strlen(object), &k))
+    return false;
+  pthread_mutex_lock(&v->tree->store->lock);
+  bool seen = prelux_memory_get(v->tree, object, strlen(object), &k) == 1 && k.obj.type == PRELUX_DIR;
+  pthread_mutex_unlock(&v->tree->store->lock);
+  return seen;
+}
+
 int prelux_store_rmdir(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_problem *why)
 {
   static const struct refusal root = {EBUSY, "the root of a tree cannot be removed"};
   struct prelux_claim c;
-  bool later = rules->async && !prelux_view_implies(v, object, strlen(object));
+  bool later = rules->async && !prelux_view_implies(v, object, strlen(object)), seen = goes_by_itself(v, object);
   int rc = begin(&c, v, rules, object, later, &root, why);
   if (rc < 0)
     return rc;
   rc = rmdir_claimed(&c, later, why);
+  if (rc == -ENOENT && seen)
+  {
+    prelux_name_gone(v->tree, object);
+    rc = 0;
+  }
   prelux_claim_drop(&c);
   return finished(v, rules, rc, why);
 }
