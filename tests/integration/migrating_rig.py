@@ -87,8 +87,8 @@ class Page:
         found = self.of(name, "ours", "text")
         return "".join(block.text for block in found) if found else None
 
-    def run(self, prelux, name, cwd=None, env=None, replace=(), timeout=120):
-        """Runs the row's own blocks; fails when one fails or prints what the page does not say."""
+    def run(self, prelux, name, cwd=None, env=None, replace=(), timeout=120, shown=()):
+        """Runs the row's own blocks; fails when one fails or prints what the page does not say (`shown`: with these replaced)."""
         out, err = "", ""
         for block in self.of(name, "ours", "sh", "python"):
             text = _replaced(block.text, replace)
@@ -97,6 +97,7 @@ class Page:
                                           f"--- stderr\n{done.stderr}\n{prelux.story()}")
             out, err = out + done.stdout, err + done.stderr
         expected = self.expected(name)
+        expected = expected and _replaced(expected, shown)
         assert expected is None or out == expected, f"{name} printed\n{out}and the page says\n{expected}--- stderr\n{err}"
         return Done(out, err)
 
@@ -141,7 +142,7 @@ class Checks(dict):
 
 
 def rows_of_tables(text, heading):
-    """First cells of all table rows below a heading (down to the next one of its level), as sets of `names` in back-quotes."""
+    """All `names` in back-quotes in first cells of tables below a heading, down to the next one of its level."""
     level = heading.split(" ")[0]
     part = re.split(rf"^{level} ", text.split(heading + "\n", 1)[1], maxsplit=1, flags=re.M)[0]
     rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| ")]
