@@ -14,7 +14,7 @@
 /* Exit statuses. `run` gives the program's own instead. */
 enum { PRELUX_EXIT_OK = 0, PRELUX_EXIT_FAILED = 1, PRELUX_EXIT_USAGE = 2, PRELUX_EXIT_DEGRADED = 3 };
 
-#define PRELUX_CLI_OPTIONS 8
+#define PRELUX_CLI_OPTIONS 18
 
 struct prelux_cli_option {
   const char *name;  /* "from", without dashes; NULL ends the list */
@@ -53,6 +53,7 @@ struct prelux_cli {
   unsigned char table[16];
   char table_path[PATH_MAX];
   char *answer; /* the last answer as it came: cJSON cannot hold 64-bit numbers */
+  char cause[1024]; /* why the last call failed */
 };
 
 extern const struct prelux_cli_command prelux_cli_commands[]; /* ends with name NULL */
@@ -158,6 +159,7 @@ int prelux_cmd_evict(struct prelux_cli *cli);
 int prelux_cmd_flush(struct prelux_cli *cli);
 int prelux_cmd_pending(struct prelux_cli *cli);
 int prelux_cmd_load(struct prelux_cli *cli);
+int prelux_cmd_cluster(struct prelux_cli *cli);
 int prelux_cmd_daemon(struct prelux_cli *cli);
 int prelux_cmd_version(struct prelux_cli *cli);
 

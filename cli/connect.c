@@ -253,13 +253,12 @@ int prelux_cli_ask(struct prelux_cli *cli, const struct prelux_cli_call *call, c
     *ret_err = err;
   if (err == 0)
     return 0;
+  const char *text = prelux_msg_check(buffers.reply, ((struct prelux_msg_header *)buffers.reply)->bytes) == 0
+                         ? prelux_msg_str(buffers.reply, PRELUX_FIELD_TEXT)
+                         : NULL;
+  snprintf(cli->cause, sizeof cli->cause, "%s", text ? text : reason(err));
   if (!call->quiet)
-  {
-    const char *text = prelux_msg_check(buffers.reply, ((struct prelux_msg_header *)buffers.reply)->bytes) == 0
-                           ? prelux_msg_str(buffers.reply, PRELUX_FIELD_TEXT)
-                           : NULL;
-    prelux_cli_fail("%s", text ? text : reason(err));
-  }
+    prelux_cli_fail("%s", cli->cause);
   return PRELUX_EXIT_FAILED;
 }
 

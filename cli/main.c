@@ -82,6 +82,33 @@ const struct prelux_cli_command prelux_cli_commands[] = {
                  {"skip-if-exists", 0, NULL, "submit: leave out files that are cached in full"},
                  {"partial-listing", 0, NULL, "submit: begin before the listing is complete"},
                  {"bandwidth", 0, "SIZE", "submit: at most so many bytes a second (10MiB)"}}},
+    {.name = "cluster", .args = "free|mount|unmount|setattr|info|locate PATH...", .json = true, .min_args = 2, .max_args = -1,
+     .run = prelux_cmd_cluster,
+     .help = "what Alluxio does with a path rather than with its bytes: caches, mounts, attributes, places",
+     .more = "free PATH...      workers give up their copies (in the background); the under store keeps the files\n"
+             "mount PATH URI    the under store's folder URI appears at PATH\n"
+             "unmount PATH...   it goes; nothing in the under store is removed\n"
+             "setattr PATH...   set what the options say\n"
+             "info PATH...      what the remote says of the path, in its own words\n"
+             "locate PATH...    where it lies: workers, blocks, under store, endpoint\n"
+             "PATH is a mapped path, BACKEND:/path, or the remote's own URI (s3://..., alluxio://HOST:PORT/...). Without wildcards:\n"
+             "it need not be visible. Changes made on this node that are not on the remote yet have to be sent before (prelux flush).\n"
+             "--json: an object for one PATH, an array for several; each has path, and info, blocks, ... or errno and cause.\n"
+             "Exit status 1 when one of them failed. docs/BACKENDS.md says which backend can do what.",
+     .options = {{"recursive", 'r', NULL, "free, setattr: a folder with all below it"},
+                 {"forced", 0, NULL, "free: also what is pinned"},
+                 {"read-only", 0, NULL, "mount: nothing can be written below it"},
+                 {"shared", 0, NULL, "mount: every user of Alluxio may use it"},
+                 {"properties", 0, "FILE", "mount: options and credentials, a line KEY=VALUE each; - reads them from the standard input"},
+                 {"owner", 0, "NAME", "setattr: a name, as Alluxio knows it"},
+                 {"group", 0, "NAME", "setattr: the same"},
+                 {"mode", 0, "OCTAL", "setattr: 0 to 777"},
+                 {"pinned", 0, "BOOL", "setattr: true: workers keep it"},
+                 {"persisted", 0, "BOOL", "setattr: true: what is in workers only is written to the under store"},
+                 {"ttl", 0, "TIME", "setattr: how long it lives: 90s, 30m, 24h, 7d, a number of milliseconds, or never"},
+                 {"ttl-action", 0, "NAME", "setattr: what happens then: DELETE or FREE"},
+                 {"replication-min", 0, "N", "setattr: so many copies in workers at least"},
+                 {"replication-max", 0, "N", "setattr: so many at most; -1: any number"}}},
     {.name = "daemon", .args = "start|stop|status|log", .json = true, .min_args = 1, .max_args = 1, .run = prelux_cmd_daemon,
      .help = "start, stop or look at the daemon",
      .more = "stop sends what was written before, within `grace`; exit status 3 when something stays for the next daemon.",

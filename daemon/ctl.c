@@ -35,6 +35,7 @@ static const struct prelux_verb verbs[] = {
     {.name = PRELUX_CTL_PENDING_RETRY, .min_args = 1, .max_args = 2, .run = prelux_ctl_pending_retry},
     {.name = PRELUX_CTL_PENDING_DROP, .min_args = 1, .max_args = 1, .run = prelux_ctl_pending_drop},
     {.name = PRELUX_CTL_LOAD, .table = true, .min_args = 2, .max_args = 7, .run = prelux_ctl_load},
+    {.name = PRELUX_CTL_CLUSTER, .table = true, .min_args = 2, .max_args = PRELUX_CTL_ARGS, .run = prelux_ctl_cluster},
 };
 
 bool prelux_ctl_fail(struct prelux_ctl *x, int status, const struct prelux_problem *why)

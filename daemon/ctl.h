@@ -52,6 +52,8 @@ int prelux_ctl_target(struct prelux_ctl *x, const char *path, struct prelux_targ
 /* What lies at PATH, if it is mapped, and the roots of all mappings below it. malloc'd; 0 or -errno. */
 int prelux_ctl_targets(struct prelux_ctl *x, const char *path, struct prelux_target **ret, size_t *ret_n);
 void prelux_ctl_targets_free(struct prelux_target *list, size_t n);
+/* "s3:/bucket/x", as logical paths are normalised -> "s3://bucket/x"; "file:/x" -> "file:///x". malloc'd; NULL: no URI, or no memory. */
+char *prelux_ctl_uri(const char *path);
 const char *prelux_freshness_name(uint32_t freshness);
 
 bool prelux_ctl_status(struct prelux_ctl *x);
@@ -72,5 +74,6 @@ bool prelux_ctl_flush(struct prelux_ctl *x);
 bool prelux_ctl_pending_retry(struct prelux_ctl *x);
 bool prelux_ctl_pending_drop(struct prelux_ctl *x);
 bool prelux_ctl_load(struct prelux_ctl *x);
+bool prelux_ctl_cluster(struct prelux_ctl *x);
 
 #endif

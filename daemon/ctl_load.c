@@ -73,8 +73,7 @@ static int ask(struct load *l, struct prelux_problem *why)
   return prelux_instance_load(l->mapping->instance, l->object, l->verb, &l->options, &l->result, why);
 }
 
-/* "s3:/bucket/x", as logical paths are normalised -> "s3://bucket/x"; "file:/x" -> "file:///x". NULL: no URI, or no memory. */
-static char *uri_of(const char *path)
+char *prelux_ctl_uri(const char *path)
 {
   size_t scheme = strcspn(path, ":/");
   char *out = NULL;
@@ -90,7 +89,7 @@ static int ask_by_uri(struct load *l, struct prelux_problem *why)
 {
   struct prelux_live_table *t = l->x->table;
   struct prelux_problem last = {.text = "no backend has load jobs"};
-  if (!(l->object = uri_of(l->path)))
+  if (!(l->object = prelux_ctl_uri(l->path)))
     return prelux_problem(why, ENOENT, "%s is in no mapping", l->path);
   for (uint32_t i = 0; i < t->n_mappings; i++)
   {

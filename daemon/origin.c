@@ -1,6 +1,8 @@
 #include "daemon/origin.h"
 
+#include <cjson/cJSON.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -223,6 +225,53 @@ int prelux_instance_load(struct prelux_instance *i, const char *path, enum prelu
   if (!i->backend->ops->load)
     return prelux_problem(why, EOPNOTSUPP, "backends of type %s have no load jobs", i->backend->ops->type);
   return i->backend->ops->load(i->backend, path, verb, options, ret, why);
+}
+
+/* A backend's stat, in the names of prelux_object. */
+static int info_of_stat(struct prelux_backend *b, const char *path, cJSON *ret, struct prelux_problem *why)
+{
+  struct prelux_object obj = {0};
+  char number[32];
+  int rc = b->ops->stat(b, path, &obj, why);
+  if (rc < 0)
+    return rc;
+  cJSON *o = cJSON_AddObjectToObject(ret, "info");
+  cJSON_AddStringToObject(o, "type", obj.type == PRELUX_DIR ? "directory" : "file");
+  if (obj.size != UINT64_MAX && obj.type == PRELUX_FILE)
+  {
+    snprintf(number, sizeof number, "%" PRIu64, obj.size);
+    cJSON_AddRawToObject(o, "size", number);
+  }
+  if (obj.mtime_ns)
+  {
+    snprintf(number, sizeof number, "%" PRId64, obj.mtime_ns);
+    cJSON_AddRawToObject(o, "mtime_ns", number);
+  }
+  if (obj.mode)
+    cJSON_AddNumberToObject(o, "mode", obj.mode);
+  if (obj.version[0])
+    cJSON_AddStringToObject(o, "version", obj.version);
+  if (obj.md5[0])
+    cJSON_AddStringToObject(o, "md5", obj.md5);
+  return 0;
+}
+
+int prelux_instance_cluster(struct prelux_instance *i, const char *path, const struct prelux_cluster *call, struct cJSON *ret,
+                            struct prelux_problem *why)
+{
+  struct prelux_backend *b = i->backend;
+  if (b->ops->cluster)
+    return b->ops->cluster(b, path, call, ret, why);
+  if (call->verb == PRELUX_CLUSTER_INFO)
+    return info_of_stat(b, path, ret, why);
+  if (call->verb == PRELUX_CLUSTER_LOCATE)
+    return 0;
+  return prelux_problem(why, EOPNOTSUPP, "backends of type %s have no cluster that could do this", b->ops->type);
+}
+
+int prelux_instance_object(struct prelux_instance *i, const char *uri, char *out, size_t cap)
+{
+  return i->backend->ops->object ? i->backend->ops->object(i->backend, uri, out, cap) : -EOPNOTSUPP;
 }
 
 void prelux_instance_report(struct prelux_instance *i, struct cJSON *into)

@@ -41,6 +41,10 @@ int prelux_instance_owners(struct prelux_instance *i, const char *path, int (*ad
                            struct prelux_problem *why);
 int prelux_instance_load(struct prelux_instance *i, const char *path, enum prelux_load_verb verb,
                          const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why);
+/* A backend without: INFO is what its stat says, LOCATE adds nothing, the rest is -EOPNOTSUPP. */
+int prelux_instance_cluster(struct prelux_instance *i, const char *path, const struct prelux_cluster *call, struct cJSON *ret,
+                            struct prelux_problem *why);
+int prelux_instance_object(struct prelux_instance *i, const char *uri, char *out, size_t cap); /* -EOPNOTSUPP: none of its own */
 void prelux_instance_report(struct prelux_instance *i, struct cJSON *into);
 void prelux_instance_examine(struct prelux_instance *i, struct cJSON *into); /* may take long; as report where there is nothing to ask */
 

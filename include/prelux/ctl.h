@@ -28,6 +28,12 @@
  *                            {path, remote, backend, state: starting running done stopped failed unknown, attached, bytes_done,
  *                            bytes_total, files_failed, job, text}. PATH: a logical path, or the remote's own URI below the root of
  *                            a backend of TABLE. OPTION (submit): verify metadata-only skip-if-exists partial-listing bandwidth=BYTES
+ *  cluster free|mount|unmount|setattr|info|locate PATH [OPTION...]  TABLE
+ *                            {path, remote: "BACKEND:/object", backend, verb, ...}. info: info, as the remote says it. locate: endpoint,
+ *                            owners: ["host:port"], blocks: [{offset, length, locations: [{host, port, tier}]}], under_store.
+ *                            PATH as of load, or BACKEND:/object. OPTION: recursive (free, setattr) forced (free) source=URI read-only
+ *                            shared property=KEY=VALUE (mount) mode=OCTAL owner=NAME group=NAME pinned=BOOL persisted=BOOL ttl=MS
+ *                            (-1: for ever) ttl-action=NAME replication-min=N replication-max=N (setattr)
  *  pending PATH* [after=NS] [before=NS]  [TABLE]
  *                            {open, waiting, sending, refused, recovered, count, bytes, sent_files, failed_tries (since the daemon began),
  *                            async (TABLE has a mapping that writes so), grace_s, now_ns, files: [{id, path, state, size, sent, tries,
@@ -59,6 +65,7 @@
 #define PRELUX_CTL_DOCTOR "doctor"
 #define PRELUX_CTL_TABLES "tables"
 #define PRELUX_CTL_LOAD "load"
+#define PRELUX_CTL_CLUSTER "cluster"
 #define PRELUX_CTL_PENDING "pending"
 #define PRELUX_CTL_FLUSH "flush"
 #define PRELUX_CTL_PENDING_RETRY "pending-retry"

@@ -202,4 +202,6 @@ const struct prelux_backend_ops prelux_backend_alluxio = {
     .report = alluxio_report,
     .examine = prelux_alluxio_examine,
     .load = alluxio_load,
+    .cluster = prelux_alluxio_cluster,
+    .object = prelux_alluxio_object,
 };

@@ -176,4 +176,9 @@ int prelux_alluxio_under_read(struct prelux_alluxio *x, struct prelux_alluxio_pa
 /* alluxio_doctor.c */
 void prelux_alluxio_examine(struct prelux_backend *b, struct cJSON *into);
 
+/* alluxio_cluster.c */
+int prelux_alluxio_cluster(struct prelux_backend *b, const char *path, const struct prelux_cluster *call, struct cJSON *ret,
+                           struct prelux_problem *why);
+int prelux_alluxio_object(const struct prelux_backend *b, const char *uri, char *out, size_t cap);
+
 #endif

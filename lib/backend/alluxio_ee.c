@@ -150,4 +150,6 @@ const struct prelux_backend_ops prelux_backend_alluxio_ee = {
     .report = ee_report,
     .examine = ee_examine,
     .load = prelux_ee_load,
+    .cluster = prelux_ee_cluster,
+    .object = prelux_ee_object,
 };

@@ -112,6 +112,11 @@ int prelux_ee_under_list(struct prelux_ee *e, const char *path, prelux_list_fn a
 int prelux_ee_under_read(struct prelux_ee *e, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,
                          prelux_read_fn sink, void *arg, struct prelux_problem *why);
 
+/* alluxio_ee_cluster.c */
+int prelux_ee_cluster(struct prelux_backend *b, const char *path, const struct prelux_cluster *call, struct cJSON *ret,
+                      struct prelux_problem *why);
+int prelux_ee_object(const struct prelux_backend *b, const char *uri, char *out, size_t cap);
+
 /* alluxio_ee_load.c */
 int prelux_ee_load(struct prelux_backend *b, const char *path, enum prelux_load_verb verb, const struct prelux_load_options *options,
                    struct prelux_load *ret, struct prelux_problem *why);

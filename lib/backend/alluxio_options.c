@@ -184,3 +184,16 @@ long prelux_alluxio_ufs_path(const struct prelux_alluxio_options *o, const char 
   int n = snprintf(out, cap, "%s%s%s", o->root, slash ? "/" : "", path);
   return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : n;
 }
+
+int prelux_alluxio_options_object(const struct prelux_alluxio_options *o, const char *uri, char *out, size_t cap)
+{
+  if (!authority_length(uri))
+    return -EOPNOTSUPP;
+  long n = full_path(o, uri, out, cap);
+  if (n < 0)
+    return n == -EINVAL ? -EOPNOTSUPP : (int)n;
+  size_t root = strlen(o->root);
+  root += out[root] == '/';
+  memmove(out, out + root, (size_t)n + 1 - root);
+  return 0;
+}

@@ -38,5 +38,7 @@ void prelux_alluxio_options_release(struct prelux_alluxio_options *o);
  * of, what /v1 wants. "scheme://..." (no object path has two slashes) is a full path already: it is taken when it lies at or below
  * the root. Length; -ENAMETOOLONG; -EINVAL: not below the root. */
 long prelux_alluxio_ufs_path(const struct prelux_alluxio_options *o, const char *path, char *out, size_t cap);
+/* The reverse of a "scheme://..." at or below the root. 0; -ENAMETOOLONG; -EOPNOTSUPP: not below it. */
+int prelux_alluxio_options_object(const struct prelux_alluxio_options *o, const char *uri, char *out, size_t cap);
 
 #endif

@@ -263,5 +263,6 @@ const struct prelux_backend_ops prelux_backend_alluxio_proxy = {
     .list = proxy_list,
     .read = prelux_proxy_read,
     .cluster = prelux_proxy_cluster,
+    .object = prelux_proxy_object,
     .write = &prelux_proxy_write,
 };

@@ -98,6 +98,7 @@ struct prelux_proxy_outcome
   int err;    /* -errno of what was answered */
   bool again; /* a state that may pass */
   char code[24]; /* the statusCode, or "" */
+  char said[256]; /* its message, or "" */
 };
 /* The request of a call that changes nothing; req: max_body, sink and arg are the caller's. */
 int prelux_proxy_post(struct prelux_proxy *p, const struct prelux_proxy_call *c, struct prelux_net_request *req,
@@ -162,6 +163,8 @@ int prelux_proxy_clean(struct prelux_backend *b, const char *path, uint64_t idle
 /* alluxio_proxy_cluster.c */
 int prelux_proxy_cluster(struct prelux_backend *b, const char *path, const struct prelux_cluster *call, struct cJSON *ret,
                          struct prelux_problem *why);
+
+int prelux_proxy_object(const struct prelux_backend *b, const char *uri, char *out, size_t cap);
 
 /* alluxio_proxy_read.c */
 int prelux_proxy_read(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,

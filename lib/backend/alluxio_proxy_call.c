@@ -135,6 +135,9 @@ static void remember_code(const struct prelux_net_answer *a, struct prelux_proxy
   const cJSON *code = doc ? cJSON_GetObjectItemCaseSensitive(doc, "statusCode") : NULL;
   if (cJSON_IsString(code))
     snprintf(o->code, sizeof(o->code), "%s", code->valuestring);
+  const cJSON *message = doc ? cJSON_GetObjectItemCaseSensitive(doc, "message") : NULL;
+  if (cJSON_IsString(message))
+    snprintf(o->said, sizeof(o->said), ": %s", message->valuestring);
   cJSON_Delete(doc);
 }
 
@@ -227,8 +230,8 @@ int prelux_proxy_settle(struct prelux_proxy *p, const struct prelux_proxy_call *
     if (rc != -PRELUX_EUNKNOWN)
       return rc; /* refused, and the one that was lost would be refused, too */
     if (!o.again)
-      return prelux_problem(why, -o.err, "%s /%.200s: failed (%s), and was not done", c->action, c->path,
-                            o.code[0] ? o.code : "no status");
+      return prelux_problem(why, -o.err, "%s /%.200s: failed (%s%s), and was not done", c->action, c->path,
+                            o.code[0] ? o.code : "no status", o.said);
     if (tries == PRELUX_PROXY_TRIES || prelux_net_backoff(p->net, tries) < 0)
       return -PRELUX_EUNKNOWN;
   }

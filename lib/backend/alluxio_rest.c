@@ -53,6 +53,9 @@ static const struct wording
     {.code = "UNKNOWN", .words = "already exists in Alluxio namespace", .err = EEXIST},
     {.code = "UNKNOWN", .words = "Not enough space left on worker", .err = ENOSPC},
     {.code = "UNKNOWN", .words = "which is pinned", .err = EBUSY},
+    {.code = "UNKNOWN", .words = "under a readonly mount point", .err = EROFS},
+    {.code = "UNKNOWN", .words = "set the \"recursive\" flag", .err = ENOTEMPTY},
+    {.code = "UNKNOWN", .words = "does not belong to the group", .err = EPERM},
     {.code = "FAILED_PRECONDITION", .words = "Cannot delete non-empty directory", .err = ENOTEMPTY},
     {.code = "FAILED_PRECONDITION", .words = "UFS dir not in sync", .err = ENOTEMPTY},
 };

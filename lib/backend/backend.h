@@ -92,7 +92,8 @@ enum prelux_cluster_verb {
   PRELUX_CLUSTER_MOUNT,   /* `source` appears at the path */
   PRELUX_CLUSTER_UNMOUNT, /* nothing in the under store is removed */
   PRELUX_CLUSTER_SETATTR,
-  PRELUX_CLUSTER_INFO     /* what the remote says of the path, in its own words */
+  PRELUX_CLUSTER_INFO,    /* what the remote says of the path, in its own words */
+  PRELUX_CLUSTER_LOCATE   /* where its bytes lie */
 };
 enum prelux_cluster_bits {
   PRELUX_CLUSTER_MODE = 0x1, PRELUX_CLUSTER_PINNED = 0x2, PRELUX_CLUSTER_TTL = 0x4,
@@ -278,10 +279,14 @@ struct prelux_backend_ops {
   /* path: of an object or folder, or the remote's own URI ("s3://data/x"): -EOPNOTSUPP when that is none of this backend's. */
   int (*load)(struct prelux_backend *b, const char *path, enum prelux_load_verb verb,
               const struct prelux_load_options *options, struct prelux_load *ret, struct prelux_problem *why);
-  /* ret: an object, to which INFO adds members. Errors as of `write` (whose list says -PRELUX_EUNKNOWN, too). MOUNT: -EEXIST the path is there;
-   * UNMOUNT: -EINVAL no mount point. The root: FREE, SETATTR and INFO only, else -EBUSY. */
+  /* Adds to the object ret. INFO: "info", raw JSON as the remote sent it. LOCATE: "under_store", text; "blocks": [{offset, length,
+   * locations: [{host, port, tier}]}]; where `owners` says it all, it need not be there. Errors as of `write` (whose list says
+   * -PRELUX_EUNKNOWN, too); -EOPNOTSUPP: the cluster has no such call. MOUNT: -EEXIST the path is there; UNMOUNT: -EINVAL no mount point.
+   * The backend's root can be neither mounted nor unmounted: -EBUSY; nor can the cluster's own be freed, or changed recursively. */
   int (*cluster)(struct prelux_backend *b, const char *path, const struct prelux_cluster *call, struct cJSON *ret,
                  struct prelux_problem *why);
+  /* The object that the remote's own URI ("s3://data/x", "alluxio://host:19998/x") names; -EOPNOTSUPP: none of this backend's. */
+  int (*object)(const struct prelux_backend *b, const char *uri, char *out, size_t cap);
   const struct prelux_backend_write *write; /* NULL: read-only */
 };
 

@@ -233,3 +233,52 @@ void prelux_attrs_move_below(struct prelux_tree *t, const char *from, const char
     }
   }
 }
+
+static void clear_one(struct prelux_tree *t, const char *path, uint32_t which)
+{
+  struct prelux_own own = get(t, prelux_number_base(t, path, strlen(path)));
+  if (!(own.which & which))
+    return;
+  own.which &= ~which;
+  int rc = save(t, path, &own);
+  if (rc < 0)
+    prelux_warn("cache catalogue of %s: %s: attributes of %.200s stay this node's", t->store->dir, strerror(-rc), path);
+}
+
+struct clearing {
+  char **paths;
+  size_t n, cap;
+};
+
+static int remember(void *arg, const char *path, struct prelux_own *own)
+{
+  struct clearing *c = arg;
+  if (c->n == c->cap)
+  {
+    char **more = realloc(c->paths, (c->cap * 2 + BATCH) * sizeof *more);
+    if (!more)
+      return -ENOMEM;
+    c->paths = more;
+    c->cap = c->cap * 2 + BATCH;
+  }
+  c->paths[c->n] = strdup(path);
+  return c->paths[c->n] ? (c->n++, 0) : -ENOMEM;
+}
+
+void prelux_attrs_clear(struct prelux_tree *t, const char *object, uint32_t which, bool below)
+{
+  struct clearing c = {.n = 0};
+  struct prelux_catalogue *cat = t->store->cat;
+  if (t->attrs.count == 0)
+    return;
+  clear_one(t, object, which);
+  int rc = !below ? 0 : *object ? prelux_catalogue_attrs_below(cat, t->id, object, remember, &c) : prelux_catalogue_attrs(cat, t->id, remember, &c);
+  if (rc < 0)
+    prelux_warn("cache catalogue of %s: not all attributes below %.200s are the remote's again", t->store->dir, object);
+  for (size_t i = 0; i < c.n; i++)
+  {
+    clear_one(t, c.paths[i], which);
+    free(c.paths[i]);
+  }
+  free(c.paths);
+}

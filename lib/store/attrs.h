@@ -19,6 +19,8 @@ void prelux_attrs_keep(struct prelux_tree *t, const char *object, const struct p
                        const struct prelux_setattr *owner);
 struct prelux_setattr prelux_attrs_owner(struct prelux_tree *t, const char *object); /* which: 0 when none was set */
 void prelux_attrs_drop(struct prelux_tree *t, const char *object);
+/* These (enum prelux_setattr_bits) are the remote's again: of the object, or also of all below. */
+void prelux_attrs_clear(struct prelux_tree *t, const char *object, uint32_t which, bool below);
 /* All below a folder; to NULL: it was removed. */
 void prelux_attrs_move_below(struct prelux_tree *t, const char *from, const char *to);
 

@@ -18,7 +18,7 @@
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/index/writer.h"
-#include "lib/store/private.h"
+#include "lib/store/attrs.h"
 
 #define BATCH 64
 #define ATIME_SLACK_NS 1000000000ll
@@ -457,6 +457,47 @@ int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t
   *ret_bytes = bytes;
   *ret_busy = busy;
   return 0;
+}
+
+/* Cached files of the version that the remote has still are good; that there is such a row is no reason to believe it. */
+static int distrust_below(struct prelux_tree *t, const char *object)
+{
+  struct prelux_victim rows[BATCH];
+  char *after = NULL;
+  int n;
+  if (*object)
+    distrust(t, object);
+  while ((n = prelux_catalogue_below(t->store->cat, t->id, object, after, rows, BATCH)) > 0)
+    for (int i = 0; i < n; i++)
+    {
+      distrust(t, rows[i].path);
+      free(after);
+      after = rows[i].path;
+    }
+  free(after);
+  return n;
+}
+
+int prelux_store_forget(const struct prelux_view *v, const char *object, uint32_t which, bool recursive)
+{
+  struct prelux_tree *t = v->tree;
+  struct prelux_store *s = t->store;
+  size_t len = strlen(object);
+  int rc = prelux_object_check(s, object, NULL);
+  if (rc < 0)
+    return rc;
+  flush_uses(s);
+  rc = distrust_below(t, object);
+  if (which)
+    prelux_attrs_clear(t, object, which, recursive);
+  pthread_mutex_lock(&s->lock);
+  drop_uses(t, object, len);
+  prelux_entries_drop_below(t, object, len);
+  prelux_folders_drop_below(t, object, len);
+  prelux_memory_forget(t, object, len);
+  prelux_folder_touch(t, object, len);
+  pthread_mutex_unlock(&s->lock);
+  return rc;
 }
 
 int prelux_store_info(const struct prelux_view *v, const char *object, struct prelux_object_info *ret)

@@ -93,6 +93,10 @@ int prelux_store_list(const struct prelux_view *v, const char *object, unsigned 
  * looked up anew). Number of files dropped in *ret_files, bytes in *ret_bytes, busy ones in *ret_busy. */
 int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t *ret_files, uint64_t *ret_bytes, uint64_t *ret_busy);
 
+/* The remote has changed it by another way than ours: what is known of it and of all below is forgotten, cached files stay. which: attributes
+ * (enum prelux_setattr_bits) that this node kept itself and shows no more; recursive: also below. */
+int prelux_store_forget(const struct prelux_view *v, const char *object, uint32_t which, bool recursive);
+
 enum prelux_object_state { PRELUX_STATE_ABSENT, PRELUX_STATE_CACHED, PRELUX_STATE_PARTIAL, PRELUX_STATE_NEGATIVE, PRELUX_STATE_DIRECTORY };
 struct prelux_object_info {
   enum prelux_object_state state;

@@ -22,7 +22,7 @@
  *   {"op": "mkdir", "path": P, "mode": N?}   {"op": "rmdir", "path": P}   {"op": "set_attr", "path": P, CONDITION, SET}
  *   {"op": "steps", "die_at": N?, "step_ms": N?, "no_tmpfile": B?, "fstype": N?}   from now on calls that change something are
  *     counted: SIGKILL before the N-th, a pause before each; no O_TMPFILE; f_type of statfs; gives "steps" so far
- *   {"op": "cluster", "verb": "free"|"mount"|"unmount"|"setattr"|"info", "path": P, "recursive", "forced", "read_only", "shared": B?,
+ *   {"op": "cluster", "verb": "free"|"mount"|"unmount"|"setattr"|"info"|"locate", "path": P, "recursive", "forced", "read_only", "shared": B?,
  *    "source": TEXT?, "properties": [TEXT...]?, "mode", "ttl_ms", "replication_min", "replication_max": N?, "pinned", "persisted": B?,
  *    "ttl_action", "owner", "group": TEXT?}                                                gives "info"
  * The answer has "rc" (0 or -errno), "why", "advice", "ms" and what the op gives. A read checks that bytes come in

@@ -334,7 +334,7 @@ static int op_steps(const cJSON *request, const char *path, cJSON *answer, struc
 
 static int op_cluster(const cJSON *request, const char *path, cJSON *answer, struct prelux_problem *why)
 {
-  static const char *const verbs[] = {"free", "mount", "unmount", "setattr", "info"};
+  static const char *const verbs[] = {"free", "mount", "unmount", "setattr", "info", "locate"};
   static const struct { const char *key; unsigned bit; } bits[] = {
       {"mode", PRELUX_CLUSTER_MODE}, {"pinned", PRELUX_CLUSTER_PINNED}, {"ttl_ms", PRELUX_CLUSTER_TTL},
       {"replication_min", PRELUX_CLUSTER_REPLICATION_MIN}, {"replication_max", PRELUX_CLUSTER_REPLICATION_MAX},
