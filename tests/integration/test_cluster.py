@@ -9,6 +9,8 @@ import pytest
 from tests import harness
 from tests.integration import contract_alluxio, contract_remotes
 from tests.integration.alluxio_proxy_rig import info
+from tests.standin.cluster import AlluxioStandin
+from tests.standin_ee.cluster import EeStandin
 
 LOCAL = "/prelux-w"
 BESIDE = "/prelux-beside"
@@ -317,3 +319,44 @@ def test_backends_without_a_cluster(prelux, tmp_path):
         assert done.returncode == 1 and "have no cluster" in done.stderr, words
     rows = [row for row in prelux.errors() if row["call"].startswith("cluster ")]
     assert [(row["call"], row["errno"]) for row in rows] == [(f"cluster {verb}", "EOPNOTSUPP") for verb in ("free", "mount", "unmount", "setattr")]
+
+
+# Alluxio 3.x
+
+@pytest.mark.skipif(bool(AlluxioStandin.missing()), reason=str(AlluxioStandin.missing()))
+def test_alluxio_3(prelux):
+    with AlluxioStandin(sync_interval=0, timeout=2) as it:
+        (it.ufs / "d").mkdir()
+        (it.ufs / "d" / "f").write_bytes(b"12345")
+        prelux.config({"version": 1, "backends": {"lake": {"type": "alluxio", "root": it.root, "etcd": [it.etcd.endpoint], "s3_port": it.s3_port}},
+                       "mappings": [{"local": LOCAL, "remote": "lake:/d"}]})
+        for where in (f"{LOCAL}/f", "lake:/d/f", f"{it.root}/d/f"):
+            status, told = cluster_json(prelux, "info", where)
+            assert status == 0 and told["info"]["mLength"] == 5 and told["info"]["mUfsPath"] == f"{it.root}/d/f", where
+            assert told["remote"] == "lake:/d/f"
+        status, told = cluster_json(prelux, "locate", f"{LOCAL}/f")
+        assert status == 0 and told["owners"] == prelux.cli("map", f"{LOCAL}/f", "--json")["owners"] and len(told["owners"]) == 2
+        status, told = cluster_json(prelux, "info", f"{LOCAL}/none")
+        assert status == 1 and told["errno"] == 2
+        for words in (["free", "-r", LOCAL], ["mount", f"{LOCAL}/m", "s3://b"], ["unmount", LOCAL], ["setattr", "--pinned", "true", f"{LOCAL}/f"]):
+            done = cluster(prelux, *words)
+            assert done.returncode == 1 and "Alluxio 3.x have no call" in done.stderr, words
+        assert {row["errno"] for row in prelux.errors()} == {"EOPNOTSUPP"} and "prelux load" in prelux.errors()[-1]["advice"]
+        assert "s3:/elsewhere/x is in no mapping" in cluster(prelux, "info", "s3://elsewhere/x").stderr
+        assert (it.ufs / "d" / "f").read_bytes() == b"12345"
+
+
+def test_alluxio_enterprise(prelux, tmp_path):
+    """On its stand-in, not on a real one."""
+    with EeStandin(tmp_path / "ee") as it:
+        (it.data / "d").mkdir()
+        (it.data / "d" / "f").write_bytes(b"12345")
+        prelux.config({"version": 1, "backends": {"lake": it.backend()}, "mappings": [{"local": LOCAL, "remote": "lake:/d"}]})
+        for where in (f"{LOCAL}/f", f"{it.backend()['root']}/d/f"):
+            status, told = cluster_json(prelux, "info", where)
+            assert status == 0 and told["info"]["mLength"] == 5 and told["info"]["mUfsPath"] == f"{it.backend()['root']}/d/f", where
+        status, told = cluster_json(prelux, "locate", f"{LOCAL}/f")
+        assert status == 0 and told["owners"] == prelux.cli("map", f"{LOCAL}/f", "--json")["owners"] and told["owners"]
+        assert cluster_json(prelux, "info", f"{LOCAL}/none")[1]["errno"] == 2
+        done = cluster(prelux, "free", "-r", LOCAL)
+        assert done.returncode == 1 and "is known that frees" in done.stderr
