@@ -44,7 +44,7 @@ TSAN = ("SANITIZE=thread",)
 MIXED = "build-tsan/mixed"
 # Servers that are installed for tests, and how these name them.
 INSTALLED = {"alluxio29": r"\balluxio29\b|\balluxio_server\b", "azurite": r"\bazurite\b", "versitygw": r"\bversitygw\b",
-             "safetensors": r"\bsafetensors\b"}
+             "safetensors": r"\bsafetensors\b", "pythons": r"\bpythons\b"}
 # Seconds that files take, roughly, where that is more than half a minute: they begin first, so that none is waited for at the end.
 LONG = {"test_alluxio3": 60, "test_alluxio3_liars": 60, "test_alluxio3_traps": 130, "test_alluxio_members": 30, "test_azure": 70,
         "test_backends_raw": 150, "test_breakages": 50, "test_contract": 90, "test_contract_file": 60, "test_crowds": 60, "test_daemon": 50,

@@ -5,7 +5,7 @@ A snippet is a fenced block right below a marker, an HTML comment of one line th
     <!-- ours: azfuse.prepare -->       what replaces it. `sh` is run by bash -eu, `python` is a program that runs below `prelux run`,
                                         `yaml` is a configuration, `text` is what the row prints, to the byte
     <!-- theirs: azfuse.prepare -->     the old way. It must at least be Python; where the package is installed the test file runs it,
-                                        too, and both must print the same
+                                        too, behind the block of PRODUCT.setup, and what it does passes the same check()
 
 The name is PRODUCT.ROW, and a row may have several blocks: they run in the order of the page, in one folder. A block that is not
 to be run (an excerpt of something) has no marker. Of a row that has neither a `text` block nor a check() of its test file nobody
@@ -102,12 +102,10 @@ class Page:
         return Done(out, err)
 
     def run_theirs(self, prelux, name, python, cwd=None, env=None, replace=(), timeout=120):
-        """The old way, by an interpreter that has the package, without prelux. What it prints is compared by the caller."""
-        out = ""
-        for block in self.of(name, "theirs", "python"):
-            argv = [python, "-c", _replaced(block.text, replace)]
-            out += prelux.plain(argv, cwd=cwd, env=env, timeout=timeout).stdout
-        return out
+        """The old way, by an interpreter that has the package, without prelux; PRODUCT.setup comes before the row. What it printed."""
+        setup = self.of(name.partition(".")[0] + ".setup", "theirs", "python")
+        text = "".join(block.text for block in setup + self.of(name, "theirs", "python"))
+        return prelux.plain([python, "-c", _replaced(text, replace)], cwd=cwd, env=env, timeout=timeout).stdout
 
     def syntax(self):
         """Python of either side that is none: [(line, what)]."""

@@ -1,0 +1,52 @@
+"""Python packages for programs under test and peers, each set in a venv of its own in .cache: what Debian does not have, or not as new.
+
+  python3 -m tests.servers.pythons --install            (alluxiofs and pyarrow: a minute, 300 MB; needs python3-venv)
+  python3 -m tests.servers.pythons --install ray        (Ray with pandas: a minute, 620 MB; for `make full`)
+
+    if ALLUXIOFS.installed(): run([ALLUXIOFS.program, "-c", "import alluxiofs"])
+
+No servers, but installed as these are.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from .base import Installation, fetch_by
+
+CACHE = Path(__file__).resolve().parent / ".cache"
+INSTALL_SECONDS = 600
+# What the packages ask for without a version comes as the registry has it; these are what tests are about.
+SETS = {"alluxiofs": ["alluxiofs==1.1.17"], "pyarrow": ["pyarrow==26.0.1"],
+        "ray": ["ray[data]==2.60.0", "pyarrow==26.0.1", "pandas==3.1.1", "numpy==2.4.6"]}
+BY_DEFAULT = ("alluxiofs", "pyarrow")
+
+
+def _venv(name):
+    """pip's registry and proxies are the machine's own affair."""
+    folder = CACHE / name
+    python = folder / "venv" / "bin" / "python3"
+
+    def fetch():
+        fetch_by(["/usr/bin/python3", "-m", "venv", "--clear", folder / "venv"], folder / "venv.log", INSTALL_SECONDS)
+        argv = [python, "-m", "pip", "install", "--disable-pip-version-check", "--only-binary=:all:", *SETS[name]]
+        fetch_by(argv, folder / "install.log", INSTALL_SECONDS)
+
+    return Installation(folder, " ".join(SETS[name]), fetch, python)
+
+
+ALLUXIOFS, PYARROW, RAY = (_venv(name) for name in ("alluxiofs", "pyarrow", "ray"))
+ALL = {"alluxiofs": ALLUXIOFS, "pyarrow": PYARROW, "ray": RAY}
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="tests.servers.pythons", description="Python packages for tests")
+    parser.add_argument("--install", nargs="*", choices=sorted(SETS), metavar="SET", required=True,
+                        help="fetch these into the cache and leave; default: " + " ".join(BY_DEFAULT))
+    for name in parser.parse_args(argv).install or BY_DEFAULT:
+        ALL[name].install()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
