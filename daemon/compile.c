@@ -59,6 +59,8 @@ static void take_rules(const struct prelux_conf_mapping *m, bool able, struct pr
     }
     else if (strcmp(v->key->name, "async_durable") == 0)
       ret->power = strcmp(v->text, "power") == 0;
+    else if (strcmp(v->key->name, "fsync") == 0)
+      ret->fsync_remote = strcmp(v->text, "remote") == 0;
     else if (strcmp(v->key->name, "held") == 0)
       ret->wait = strcmp(v->text, "wait") == 0;
     else if (strcmp(v->key->name, "after_upload") == 0)

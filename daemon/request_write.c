@@ -50,7 +50,7 @@ static int close_it(struct write_job *j, struct prelux_answer *a, struct prelux_
 static int sync_it(struct write_job *j, struct prelux_answer *a, struct prelux_problem *why)
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
-  int err = prelux_store_sync(prelux_tree_store(m->view.tree), j->ino, why);
+  int err = prelux_store_sync(&m->view, &m->rules, j->ino, j->target.object, why);
   if (err == 0)
     prelux_answer_begin(a, 0);
   return err;

@@ -1,5 +1,5 @@
 /* fsync of what is written below a mapping. The kernel has put the bytes onto the medium; which path they are for stands in the daemon's journal,
- * and the names that this node keeps in its journal and catalogue: the daemon is asked to sync these, too. */
+ * and the names that this node keeps in its journal and catalogue: the daemon is asked to sync these, too, and with `fsync: remote` to send them. */
 #include "shim/ask.h"
 #include "shim/fds.h"
 #include "shim/stats.h"
@@ -12,7 +12,7 @@ static bool writable(uint32_t mapping)
   return t && mapping < t->n_mappings && (prelux_table_mappings(t)[mapping].flags & PRELUX_MAPPING_WRITE) != 0;
 }
 
-/* Is there something of the daemon's to be synced with it? ino 0: of a folder. */
+/* Is there something of the daemon's to be synced with it? */
 static bool concerns(int fd, uint64_t *ret_ino, uint32_t *ret_mapping)
 {
   struct stat st;
@@ -23,13 +23,21 @@ static bool concerns(int fd, uint64_t *ret_ino, uint32_t *ret_mapping)
   return class == PRELUX_CLASS_SHADOW && writable(*ret_mapping) && prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static int ask(uint32_t mapping, uint64_t ino, const char *call)
+static int ask(uint32_t mapping, uint64_t ino, const char *path, const char *call)
 {
   unsigned char reply[PRELUX_REPLY_BYTES] __attribute__((aligned(8)));
   const struct prelux_table *t = prelux_state.table;
   const char *local = prelux_table_str(t, prelux_table_mappings(t)[mapping].local); /* for records */
-  const struct prelux_request q = {.op = PRELUX_OP_SYNC, .call = call, .logical = local, .mapping = mapping, .ino = ino};
+  const struct prelux_request q = {.op = PRELUX_OP_SYNC, .call = call, .logical = local, .mapping = mapping, .ino = ino, .path = path};
   return prelux_ask(&q, reply, NULL);
+}
+
+/* Of a folder that has lost its name the mapping's root stands for it. */
+static int ask_folder(int fd, uint32_t mapping, const char *call)
+{
+  struct prelux_route r;
+  bool named = prelux_route_fd(fd, &r) == PRELUX_MAPPED && prelux_writable(&r);
+  return ask(named ? r.index : mapping, 0, named ? r.rel : NULL, call);
 }
 
 /* After the real one, which gave rc. */
@@ -38,7 +46,7 @@ static int finish(int rc, int fd, const char *call)
   uint64_t ino;
   uint32_t mapping;
   int saved = errno;
-  if (rc == 0 && concerns(fd, &ino, &mapping)) rc = (int)prelux_ret(ask(mapping, ino, call));
+  if (rc == 0 && concerns(fd, &ino, &mapping)) rc = (int)prelux_ret(ino ? ask(mapping, ino, NULL, call) : ask_folder(fd, mapping, call));
   if (rc == 0) errno = saved;
   return rc;
 }

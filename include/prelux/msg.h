@@ -58,8 +58,9 @@ enum prelux_op {
   /* What is known of a staging file. in: TABLE, MAPPING (any of its store), INO.   out: STATUS (-ENOENT: none), ATTR, and, where it
    * has a name, MAPPING and PATH: those of the request's mapping when it holds the name, else of another one of TABLE. */
   PRELUX_OP_WHOSE = 14,
-  /* fsync of a staging file, which the asker has called already. in: TABLE, MAPPING, INO (without: of a folder)
-   * out: STATUS, when what this node keeps of it survives a power cut; else what fsync() is to give, and TEXT. */
+  /* fsync of a staging file, which the asker has called already. in: TABLE, MAPPING, INO (without: of the folder PATH)
+   * out: STATUS, when what this node keeps of it survives a power cut, and with `fsync: remote` the remote has it; else what fsync() is to give,
+   * and TEXT. */
   PRELUX_OP_SYNC = 15,
 };
 

@@ -104,6 +104,8 @@ const struct prelux_conf_key prelux_conf_keys[] = {
              "node."},
     {AT_MAPPING, .name = "async_durable", .type = PRELUX_T_ENUM, .choices = "crash|power", .fallback = "crash",
      .help = "What an asynchronous close survives without fsync: the death of every process, or a power cut too."},
+    {AT_MAPPING, .name = "fsync", .type = PRELUX_T_ENUM, .choices = "local|remote", .fallback = "local",
+     .help = "fsync and fdatasync return when what was written is on this node's disk, or (remote) when the remote has it."},
     {AT_MAPPING, .name = "write_back", .type = PRELUX_T_DURATION, .choices = "0..1h", .fallback = "5s",
      .help = "How long a file closed asynchronously waits for a pause in writing before it is sent; 0ms: not at all."},
     {AT_MAPPING, .name = "held", .type = PRELUX_T_ENUM, .choices = "publish|wait", .fallback = "publish",

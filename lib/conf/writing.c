@@ -11,7 +11,7 @@
 #include "lib/conf/internal.h"
 
 /* Keys that say how something is written. */
-static const char *const of_writing[] = {"async_durable", "held", "on_conflict", "staging", "after_upload", "on_crash"};
+static const char *const of_writing[] = {"async_durable", "fsync", "held", "on_conflict", "staging", "after_upload", "on_crash"};
 
 #define TMPFS_MAGIC 0x01021994u
 #define RAMFS_MAGIC 0x858458f6u

@@ -101,6 +101,7 @@ const char *prelux_dirty_name(const struct prelux_dirty *d)
 static void dirty_free(struct prelux_dirty *d)
 {
   prelux_pending_release(&d->row);
+  prelux_fsync_free(d->fsynced);
   free(d);
 }
 

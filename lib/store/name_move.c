@@ -188,9 +188,12 @@ static int remote_moved(struct move *m, struct prelux_object *now)
   now->type = PRELUX_FILE;
   if (m->claim.dirty[0])
   {
+    bool has = prelux_fsync_base(m->claim.dirty[0]);
     prelux_number_set(t, target(m), m->from.ino, now);
     keep_owner(m, NULL);
     rc = prelux_claim_rename(&m->claim, now->version, false, m->why);
+    if (rc == 0 && has)
+      prelux_fsync_renamed(m->claim.dirty[1], now);
     prelux_cache_drop(t, target(m));
     prelux_name_touch(t, target(m));
   }
@@ -279,6 +282,8 @@ static int move_later(struct move *m)
 {
   const struct prelux_dirty *d = m->claim.dirty[0];
   if (m->from.obj.type != PRELUX_FILE || m->to.obj.type == PRELUX_LINK || (m->flags & PRELUX_RENAME_EXCHANGE))
+    return AT_ONCE;
+  if (d && prelux_fsync_base(d)) /* the remote has it, as fsync has promised, and shall have it all the time */
     return AT_ONCE;
   if (d)
     return prelux_dirty_on_remote(d) ? move_written(m) : move_unsent(m);

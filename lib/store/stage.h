@@ -43,6 +43,7 @@
 #define PRELUX_SENDERS_MAX 8u           /* files of one store that are sent at once in the background */
 #define PRELUX_SEND_RETRY_NS 500000000ll /* before the second try; doubles */
 #define PRELUX_SEND_RETRY_MAX_NS 60000000000ll
+#define PRELUX_WORD_MAX 64u /* of a state of a file: size and hash (stage_unsure.c) */
 
 struct prelux_dirty {
   struct prelux_dirty *by_ino, *by_path, *by_id; /* chains */
@@ -62,6 +63,7 @@ struct prelux_dirty {
   uint64_t counted;                /* bytes of it in stage.waiting */
   struct prelux_grow *grow;        /* what was sent of it while it is written (stage_grow.c), or NULL */
   unsigned grow_tries;
+  struct prelux_fsynced *fsynced;  /* what `fsync: remote` has sent of it (stage_fsync.c), or NULL */
   _Atomic uint64_t sent;           /* bytes of the upload under way */
 };
 
@@ -223,6 +225,16 @@ void prelux_grow_free(struct prelux_grow *w); /* NULL is allowed */
 /* Waits until whatever is written from here on gets other stamps than st has: a tick of the kernel's clock at most. */
 void prelux_stage_tick(const struct stat *st);
 bool prelux_stage_same(const struct stat *a, const struct stat *b); /* nothing was written between the two */
+/* After a put of which nothing is known, and before one that has a condition: 1: the remote has the bytes of fd, *ret; 0: send them; -errno. */
+int prelux_stage_settle_first(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why);
+/* Bytes of d, the caller's, as its row tells of them: row.size of fd. *ret: the object as it now is; -PRELUX_EUNKNOWN never. *ret_lost: an answer
+ * was, and the remote may get the bytes yet. unsure: there was such a put before. */
+int prelux_stage_put(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool unsure, struct prelux_object *ret, bool *ret_lost,
+                     struct prelux_problem *why);
+/* The remote gets d, the caller's and READY, now. *ret_gone: it has it, and d is out of the tables. */
+int prelux_stage_send_now(struct prelux_stage *g, struct prelux_dirty *d, bool *ret_gone, struct prelux_problem *why);
+/* Nobody has written to it since it was opened clean; st: of the file now. */
+bool prelux_stage_untouched(const struct prelux_dirty *d, const struct stat *st);
 /* Sends d, which is the caller's and READY. 0: the remote has it, d is gone. PRELUX_KEPT: the remote has it under another name, d is gone.
  * Else d stays, with the error in its row. */
 int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why);
@@ -236,6 +248,12 @@ enum prelux_whose { PRELUX_NOBODYS, PRELUX_OURS, PRELUX_FORMER, PRELUX_OTHERS };
 int prelux_stage_whose(const struct prelux_dirty *d, int fd, bool now, struct prelux_object *ret, struct prelux_problem *why);
 /* What d's writer began from is this version on the remote. all: nothing else of it can be there. */
 int prelux_stage_begin_from(struct prelux_stage *g, struct prelux_dirty *d, const char *version, bool all);
+/* Size and hash of a file. */
+int prelux_stage_word(int fd, char ret[PRELUX_WORD_MAX]);
+/* A state of d, the caller's, which that word names and which has that size and time, is about to be sent while the file is written on. */
+int prelux_stage_note_sending(struct prelux_stage *g, struct prelux_dirty *d, const char *word, uint64_t size, int64_t mtime_ns);
+/* d's row becomes `next`, which has `sent` of its own (freed on failure), the same or none. */
+int prelux_stage_set_row(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_pending *next);
 /* d, the caller's, waits to be sent, perhaps was already, and is about to be written on. If the remote has its bytes, what is written from
  * here on begins from those; else what it may have is noted. -errno: of the journal. */
 int prelux_stage_resolve(struct prelux_stage *g, struct prelux_dirty *d);
@@ -265,6 +283,15 @@ int prelux_stage_room(struct prelux_stage *g, struct prelux_problem *why);
 int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_problem *why);
 /* Or the staging file goes, but for who has it open, and at most a copy of it is kept: d, the caller's, is gone on success. (stage_drop.c) */
 int prelux_stage_let_go(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj);
+/* ---- `fsync: remote` (stage_fsync.c) ---- */
+/* A program's fsync of the file, or (ino 0) of the folder `object`: as prelux_stage_sync, and where the rules say so the remote has it. */
+int prelux_fsync(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const char *object,
+                 struct prelux_problem *why);
+/* d, the caller's, is closed, fd a readable descriptor under the lease. 0: the remote has it by an fsync, d is gone; 1: not so; or -errno. */
+int prelux_fsync_settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, const struct stat *st, struct prelux_problem *why);
+bool prelux_fsync_base(const struct prelux_dirty *d); /* what d began from is what an fsync has sent of it */
+void prelux_fsync_renamed(struct prelux_dirty *d, const struct prelux_object *now); /* that was so, and the remote has it by d's new name now */
+void prelux_fsync_free(struct prelux_fsynced *f); /* NULL is allowed */
 /* ---- `staging: DIR` (stage_scratch.c) ---- */
 /* Opens what rows name of it, and says of rows whose bytes are gone that they are lost: once, before rows are used. */
 int prelux_scratch_begin(struct prelux_stage *g, struct prelux_problem *why);

@@ -9,9 +9,9 @@
 #include "lib/base/os.h"
 #include "lib/store/deferred.h"
 
-static bool untouched(const struct prelux_dirty *d, const struct stat *st)
+bool prelux_stage_untouched(const struct prelux_dirty *d, const struct stat *st)
 {
-  return d->clean.ino && !(d->row.flags & PRELUX_PENDING_OVER) && prelux_stage_same(st, &d->taken);
+  return d->clean.ino && !(d->row.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_NEW)) && prelux_stage_same(st, &d->taken);
 }
 
 /* 0: nobody can write any more, and who wants to waits until fd is closed; -EAGAIN: somebody still can. */
@@ -81,8 +81,7 @@ int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d)
   return rc;
 }
 
-/* The remote gets it now. *ret_gone: it has it, and d is out of the tables. */
-static int send_now(struct prelux_stage *g, struct prelux_dirty *d, bool *ret_gone, struct prelux_problem *why)
+int prelux_stage_send_now(struct prelux_stage *g, struct prelux_dirty *d, bool *ret_gone, struct prelux_problem *why)
 {
   int rc = prelux_deferred_drain(d->tree, d->row.path, NULL, why);
   if (rc == 0)
@@ -107,16 +106,20 @@ static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool a
     *ret_gone = rc == 0;
     return rc < 0 ? prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc)) : 0;
   }
-  if (untouched(d, &st))
+  if (prelux_stage_untouched(d, &st))
   {
     struct prelux_object same = d->clean.obj;
     int rc = prelux_stage_install(g, d, &same, why);
     *ret_gone = rc == 0;
     return rc;
   }
-  int rc = make_ready(g, d, fd, &st);
+  int rc = prelux_fsync_settle(g, d, fd, &st, why);
+  *ret_gone = rc == 0;
+  if (rc <= 0)
+    return rc;
+  rc = make_ready(g, d, fd, &st);
   if (rc == 0 && !async)
-    return send_now(g, d, ret_gone, why);
+    return prelux_stage_send_now(g, d, ret_gone, why);
   if (rc == 0)
     rc = prelux_stage_enqueue(g, d); /* first: whatever the medium says, it is to be sent */
   if (rc == 0)
@@ -155,7 +158,7 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelu
   if (d->row.state == PRELUX_PENDING_WRITING)
     rc = probe(g, d, d->rules.async, &gone, why);
   else if (d->row.state == PRELUX_PENDING_READY && !d->rules.async) /* prelux_stage_poll was faster */
-    rc = send_now(g, d, &gone, why);
+    rc = prelux_stage_send_now(g, d, &gone, why);
   else if (d->row.state == PRELUX_PENDING_READY && d->rules.power) /* and knew nothing of that */
   {
     rc = make_safe(g, d);

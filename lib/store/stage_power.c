@@ -64,8 +64,8 @@ static int sync_file(struct prelux_stage *g, uint64_t ino, struct stat *ret)
     rc = -errno;
   if (rc == 0)
   {
-    prelux_stage_tick(ret);
-    rc = prelux_os.fstat(fd, ret) < 0 || prelux_os.fsync(fd) < 0 ? -errno : 0;
+    prelux_stage_tick(ret); /* what is written from here on, or was meanwhile, has other stamps */
+    rc = prelux_os.fsync(fd) < 0 ? -errno : 0;
   }
   if (fd >= 0)
     prelux_os.close(fd);

@@ -80,9 +80,9 @@ static int put_once(struct prelux_stage *g, struct prelux_dirty *d, int fd, stru
   return prelux_stage_upload(g, d, d->row.path, fd, &able, &how, ret, why);
 }
 
-/* Before a put that has a condition, after one of which nothing is known: a remote that does not answer gets no second one. So a file that is
- * written on and on while it is away has been sent in one state, not in a new one at each try. 1: it has the bytes, *ret; 0: send them. */
-static int settle_first(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why)
+/* A remote that does not answer gets no second put. So a file that is written on and on while it is away has been sent in one state, not in a new
+ * one at each try. */
+int prelux_stage_settle_first(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why)
 {
   if (!prelux_dirty_unsure(d) || d->row.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_FORCE))
     return 0;
@@ -94,19 +94,16 @@ static int settle_first(struct prelux_stage *g, struct prelux_dirty *d, int fd, 
   return prelux_stage_final(whose) ? 0 : whose; /* who may not look may send */
 }
 
-/* The object as it now is, or what went wrong; -PRELUX_EUNKNOWN never. *ret_lost: an answer was, and the remote may get the bytes yet. */
-static int put(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct prelux_object *ret, bool *ret_lost, struct prelux_problem *why)
+int prelux_stage_put(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool unsure, struct prelux_object *ret, bool *ret_lost,
+                     struct prelux_problem *why)
 {
-  int rc = settle_first(g, d, fd, ret, why);
-  if (rc != 0)
-    return rc < 0 ? rc : 0;
   for (int round = 0;; round++)
   {
     struct prelux_problem more = {0};
-    rc = put_once(g, d, fd, ret, why);
+    int rc = put_once(g, d, fd, ret, why);
     bool lost = rc == -PRELUX_EUNKNOWN, refused = rc == -ESTALE || rc == -EEXIST;
     /* A condition that fails at the first try is somebody else's change, were it the same bytes: two nodes that make one lock file. */
-    if (!lost && !(refused && prelux_dirty_unsure(d)))
+    if (!lost && !(refused && unsure))
       return rc;
     *ret_lost |= lost;
     int whose = prelux_stage_whose(d, fd, lost || (d->row.flags & PRELUX_PENDING_UNSURE), ret, &more);
@@ -119,6 +116,14 @@ static int put(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct pr
     return prelux_problem(why, EIO, "%.200s: the answer to a put was lost, and the remote does not have it%s%s", d->row.path,
                           whose < 0 ? ", as far as it tells: " : "", whose < 0 ? more.text : "");
   }
+}
+
+static int put(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct prelux_object *ret, bool *ret_lost, struct prelux_problem *why)
+{
+  int rc = prelux_stage_settle_first(g, d, fd, ret, why);
+  if (rc != 0)
+    return rc < 0 ? rc : 0;
+  return prelux_stage_put(g, d, fd, prelux_dirty_unsure(d), ret, ret_lost, why);
 }
 
 /* ---- the name in the tree ---- */

@@ -32,9 +32,11 @@ int prelux_store_closed(struct prelux_store *s, const struct prelux_write_rules 
   return s->stage ? prelux_stage_closed(s->stage, ino, rules, why) : 0;
 }
 
-int prelux_store_sync(struct prelux_store *s, uint64_t ino, struct prelux_problem *why)
+int prelux_store_sync(const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const char *object,
+                      struct prelux_problem *why)
 {
-  return s->stage ? prelux_stage_sync(s->stage, ino, why) : 0;
+  struct prelux_stage *g = v->tree->store->stage;
+  return g ? prelux_fsync(g, v, rules, ino, object, why) : 0;
 }
 
 void prelux_store_left(struct prelux_store *s, uint64_t ino)

@@ -17,7 +17,6 @@
 #include "lib/store/deferred.h"
 
 #define PIECE 65536u
-#define WORD_MAX 64u
 #define WORDS_MAX 8 /* states of one file; of more the oldest are forgotten */
 
 bool prelux_dirty_unsure(const struct prelux_dirty *d)
@@ -86,13 +85,13 @@ static int hash_piece(void *arg, uint64_t off, const void *buf, size_t len)
   return 0;
 }
 
-static void make_word(const struct hashing *h, char ret[WORD_MAX])
+static void make_word(const struct hashing *h, char ret[PRELUX_WORD_MAX])
 {
   XXH128_hash_t sum = XXH3_128bits_digest(h->state);
-  snprintf(ret, WORD_MAX, "%llu-%016llx%016llx", (unsigned long long)h->at, (unsigned long long)sum.high64, (unsigned long long)sum.low64);
+  snprintf(ret, PRELUX_WORD_MAX, "%llu-%016llx%016llx", (unsigned long long)h->at, (unsigned long long)sum.high64, (unsigned long long)sum.low64);
 }
 
-static int word_of_file(int fd, char ret[WORD_MAX])
+int prelux_stage_word(int fd, char ret[PRELUX_WORD_MAX])
 {
   char buf[PIECE];
   struct hashing h = {.state = XXH3_createState()};
@@ -122,7 +121,7 @@ static bool has_word(const struct prelux_dirty *d, const char *word, size_t len)
 static int former_bytes(const struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_problem *why)
 {
   struct prelux_backend *b = d->tree->backend;
-  char word[WORD_MAX];
+  char word[PRELUX_WORD_MAX];
   int len = snprintf(word, sizeof word, "%llu-", (unsigned long long)obj->size);
   if (!has_word(d, word, (size_t)len))
     return 0;
@@ -165,8 +164,7 @@ static char *with_word(const char *words, const char *word)
   return asprintf(&ret, "%s%s%s", from ? from : "", from ? " " : "", word) < 0 ? NULL : ret;
 }
 
-/* d's row becomes `next`, which has words of its own, or none. */
-static int change(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_pending *next)
+int prelux_stage_set_row(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_pending *next)
 {
   char *old = d->row.sent == next->sent ? NULL : d->row.sent;
   int rc = prelux_stage_journal(g, PRELUX_EDIT_SET, next);
@@ -188,21 +186,34 @@ int prelux_stage_begin_from(struct prelux_stage *g, struct prelux_dirty *d, cons
   next.flags &= ~(uint32_t)(PRELUX_PENDING_NEW | (all ? PRELUX_PENDING_UNSURE : 0));
   next.sent = all ? NULL : next.sent;
   next.tries = all ? 0 : next.tries;
-  return change(g, d, &next);
+  return prelux_stage_set_row(g, d, &next);
 }
 
 /* What the file is now may be on the remote, or get there yet. */
 static int note(struct prelux_stage *g, struct prelux_dirty *d, int fd)
 {
   struct prelux_pending next = d->row;
-  char word[WORD_MAX] = "-";
+  char word[PRELUX_WORD_MAX] = "-";
   bool asks = !(next.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_FORCE));
-  int rc = asks ? word_of_file(fd, word) : 0;
+  int rc = asks ? prelux_stage_word(fd, word) : 0;
   if (rc < 0)
     return rc;
   next.flags &= ~(uint32_t)PRELUX_PENDING_UNSURE;
   next.sent = with_word(next.sent, word);
-  return next.sent ? change(g, d, &next) : -ENOMEM;
+  return next.sent ? prelux_stage_set_row(g, d, &next) : -ENOMEM;
+}
+
+int prelux_stage_note_sending(struct prelux_stage *g, struct prelux_dirty *d, const char *word, uint64_t size, int64_t mtime_ns)
+{
+  struct prelux_pending next = d->row;
+  if (next.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_FORCE))
+    word = "-";
+  next.size = size;
+  next.mtime_ns = mtime_ns;
+  next.flags |= PRELUX_PENDING_MTIME;
+  if (!has_word(d, word, strlen(word)) && !(next.sent = with_word(next.sent, word)))
+    return -ENOMEM;
+  return prelux_stage_set_row(g, d, &next);
 }
 
 int prelux_stage_resolve(struct prelux_stage *g, struct prelux_dirty *d)

@@ -114,6 +114,7 @@ struct prelux_write_rules { /* of a mapping */
   bool async; /* a close returns when the journal has it; else when the remote has */
   bool power; /* async: and when it would survive a power cut */
   bool wait;  /* a close waits for other writers: the library does */
+  bool fsync_remote; /* an fsync returns when the remote has what was written before it */
   bool drop;  /* what was sent is not kept in the cache */
   bool scratch; /* new files are staged in the folder of prelux_store_stage_in(), while it has room */
   uint64_t linger_ns; /* async: how long what was closed may wait for a pause before it is sent; 0: not at all */
@@ -134,8 +135,10 @@ int prelux_store_open_write(const struct prelux_view *v, const struct prelux_wri
 /* Somebody has closed a writable descriptor of this inode, or may have. 0: it was the last, and what the rules promise is done (or
  * there is nothing to do); -EAGAIN: somebody can still write; else the error that close() is to give. */
 int prelux_store_closed(struct prelux_store *s, const struct prelux_write_rules *rules, uint64_t ino, struct prelux_problem *why);
-/* After a program's fsync of a file that is being written, or of a folder (ino 0): what the node has noted of it survives a power cut, too. */
-int prelux_store_sync(struct prelux_store *s, uint64_t ino, struct prelux_problem *why);
+/* After a program's fsync of a file that is being written, or (ino 0) of the folder `object`: what the node has noted of it survives a power cut,
+ * too; and where the rules say so the remote has the bytes and names. */
+int prelux_store_sync(const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const char *object,
+                      struct prelux_problem *why);
 /* Names (name.h says how). Done on the remote and here when they return 0; errors as the system calls of these names have, or what the
  * remote says; -EROFS as above. The root of the tree cannot be changed. */
 int prelux_store_unlink(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, struct prelux_problem *why);
