@@ -111,6 +111,12 @@ struct prelux_cli_finding {
 /* `path`: a program or script (its interpreter is looked at, too). */
 void prelux_cli_inspect(const char *path, struct prelux_cli_finding *ret);
 
+/* bypass.c: names such as s3://... in a command's words and scripts, which libraries would open without open(). Each is said once;
+ * status "warn" or "info". `conf` may be NULL. */
+struct prelux_conf;
+typedef void prelux_cli_say(void *arg, const char *status, const char *text, const char *advice);
+void prelux_cli_bypass(char *const *words, int n, const struct prelux_conf *conf, prelux_cli_say *say, void *arg);
+
 /* print.c */
 
 void prelux_print_json(cJSON *value); /* to stdout, then deletes it */

@@ -96,6 +96,11 @@ static void check_program(struct report *r)
   add(r, "program", finding.ok ? "ok" : "fail", finding.text, finding.advice);
 }
 
+static void add_bypass(void *arg, const char *status, const char *text, const char *advice)
+{
+  add(arg, "bypass", status, text, advice);
+}
+
 static bool check_runtime(struct report *r)
 {
   char text[PATH_MAX + 64];
@@ -131,6 +136,7 @@ static bool check_config(struct report *r)
   }
   for (size_t i = 0; ret == 0 && conf && i < conf->n_warnings; i++)
     add(r, "configuration", "info", conf->warnings[i], NULL);
+  prelux_cli_bypass(r->cli->args, r->cli->n_args, ret == 0 ? conf : NULL, add_bypass, r);
   free(err.text);
   prelux_conf_free(conf);
   return ret == 0;

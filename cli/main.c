@@ -29,9 +29,11 @@ const struct prelux_cli_command prelux_cli_commands[] = {
     {.name = "status", .json = true, .run = prelux_cmd_status,
      .help = "show backends, mappings, cache and recent errors",
      .more = "Exit status 3 when a mapping or a backend is not in order."},
-    {.name = "doctor", .args = "[CMD]", .json = true, .max_args = 1, .run = prelux_cmd_doctor,
+    {.name = "doctor", .args = "[CMD [ARG...]]", .json = true, .program = true, .max_args = -1, .run = prelux_cmd_doctor,
      .help = "say what works and what does not, and why",
-     .more = "With CMD: whether the library can be loaded into that program. Exit status 3 when something is not in order."},
+     .more = "With CMD: whether the library can be loaded into that program, and whether its words, or scripts among them, have\n"
+             "names such as s3://... that libraries open without open(): pandas, PyArrow, Ray, boto3 and others. Nothing is run.\n"
+             "Exit status 3 when something is not in order."},
     {.name = "errors", .args = "[PATH]", .json = true, .max_args = 1, .run = prelux_cmd_errors,
      .help = "show the errors that prelux has given to programs, newest last",
      .more = "With PATH: only those at or below it. Works without a daemon.",

@@ -87,12 +87,14 @@ class Page:
         found = self.of(name, "ours", "text")
         return "".join(block.text for block in found) if found else None
 
-    def run(self, prelux, name, cwd=None, env=None, replace=(), timeout=120, shown=()):
-        """Runs the row's own blocks; fails when one fails or prints what the page does not say (`shown`: with these replaced)."""
+    def run(self, prelux, name, cwd=None, env=None, replace=(), timeout=120, shown=(), python="/usr/bin/python3"):
+        """Runs the row's own blocks; fails when one fails or prints what the page does not say (`shown`: with these replaced).
+        python: who runs `python` blocks."""
         out, err = "", ""
         for block in self.of(name, "ours", "sh", "python"):
             text = _replaced(block.text, replace)
-            done = prelux.plain(_command(prelux, block, text, cwd or prelux.tmp), cwd=cwd, timeout=timeout, env=_environment(prelux, env), check=False)
+            argv = _command(prelux, block, text, cwd or prelux.tmp, python)
+            done = prelux.plain(argv, cwd=cwd, timeout=timeout, env=_environment(prelux, env), check=False)
             assert done.returncode == 0, (f"docs/MIGRATING.md:{block.line} ({name}): status {done.returncode}\n{text}--- stdout\n{done.stdout}\n"
                                           f"--- stderr\n{done.stderr}\n{prelux.story()}")
             out, err = out + done.stdout, err + done.stderr
@@ -161,9 +163,9 @@ def _environment(prelux, env):
     return {**found, **(env or {})}
 
 
-def _command(prelux, block, text, cwd):
+def _command(prelux, block, text, cwd, python):
     if block.language == "sh":
         return ["bash", "-eu", "-o", "pipefail", "-c", text]
     program = cwd / "snippet.py"
     program.write_text(text)
-    return [prelux.exe, "run", "--", "/usr/bin/python3", program]
+    return [prelux.exe, "run", "--", python, program]

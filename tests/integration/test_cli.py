@@ -340,6 +340,38 @@ def test_doctor_looks_at_programs(prelux, lake):
     assert "32-bit" in prelux.cli("doctor", prelux.tmp / "elf32", check=False).stdout
 
 
+BYPASSED = {
+    "by a word": (["python3", "-c", "import ray; ray.data.read_csv('s3://box/set/q.csv')"], "warn", "ray would", "/mnt/set/q.csv"),
+    "in a script": (["python3", "t.py"], "warn", "t.py: s3a://box/set//a: pandas, pyarrow would", "/mnt/set/a"),
+    "by a script's word": (["python3", "arg.py", "--data=s3://box/set/b"], "warn", "s3://box/set/b: boto3 would", "/mnt/set/b"),
+    "by a program": (["aws", "s3", "cp", "s3://box/set/c", "."], "warn", "aws would", "/mnt/set/c"),
+    "served": (["cat", "s3://uri/d/e"], "info", "open() of it is served", "/mnt/set/d/e"),
+    "nobody's": (["cat", "gs://other/x"], "info", "no mapping has this name", "map it at a path"),
+    "above the mapping": (["python3", "-c", "import pandas # s3://box/a"], "warn", "pandas would", "map backend box at a path"),
+    "not like it": (["python3", "-c", "import pandas # s3://boxes/set/a"], "info", "pandas would", "map it at a path"),
+}
+
+
+@pytest.mark.parametrize("what", BYPASSED)
+def test_doctor_names_what_passes_it_by(prelux, lake, what):
+    """Names in words and scripts that libraries open without open(), and what to give them instead."""
+    words, status, text, instead = BYPASSED[what]
+    (prelux.tmp / "t.py").write_text("import os, pandas as pd\nif True:\n    from pyarrow.parquet import read_table\nx = 's3a://box/set//a'\ny = 's3://box/set/a'\n")
+    (prelux.tmp / "arg.py").write_text("import sys\nimport boto3\nimport pandaset\n")
+    prelux.config({"version": 1, "backends": {"box": {"type": "s3", "bucket": "box", "endpoint": "http://127.0.0.1:9", "anonymous": True}},
+                   "mappings": [{"local": "/mnt/set", "remote": "box:/set"}, {"local": "s3://uri", "remote": "box:/set"}]})
+    done = prelux.cli("doctor", "--json", *words, check=False)
+    found = [check for check in json.loads(done.stdout)["checks"] if check["check"] == "bypass"]
+    assert [check["status"] for check in found] == [status] and text in found[0]["text"] and instead in found[0]["advice"], found
+
+
+def test_doctor_says_nothing_of_plain_paths(prelux, lake):
+    (prelux.tmp / "t.py").write_text("import pandas\npandas.read_csv('/prelux-test/x')  # https://example.org\n")
+    (prelux.tmp / "blob").write_bytes(b"s3://box/a\0s3://box/b")
+    report = prelux.cli("doctor", "--json", "python3", "t.py", "blob", "file:///x", "://", "s3://")
+    assert report["ok"] and not [check for check in report["checks"] if check["check"] == "bypass"]
+
+
 def test_errors(prelux, lake):
     assert prelux.cli("errors", "--json") == [] and prelux.cli("errors") == ""
     prelux.run(f"echo x > {lake}/one; echo y > '{lake}/sub/ünï code'", check=False)
