@@ -139,7 +139,7 @@ int prelux_proxy_describe(const cJSON *info, struct prelux_proxy_info *ret)
 static int proxy_stat(struct prelux_backend *b, const char *path, struct prelux_object *ret, struct prelux_problem *why)
 {
   struct prelux_proxy_info info;
-  if (prelux_proxy_hidden(path))
+  if (prelux_hidden(path))
     return prelux_problem(why, ENOENT, "/%s: a name of unfinished work", path);
   int rc = prelux_proxy_status(self(b), path, &info, why);
   if (rc == 0 && !info.complete)
@@ -177,7 +177,7 @@ static int on_info(void *arg, const cJSON *info)
   }
   if (l->json.count > NAMES_MAX)
     return -EPROTO;
-  if (!l->hidden && prelux_proxy_hidden(name->valuestring))
+  if (!l->hidden && prelux_hidden(name->valuestring))
     return 0;
   l->stopped = l->add(l->arg, name->valuestring, strlen(name->valuestring), &seen.obj);
   return l->stopped;
@@ -242,7 +242,7 @@ static int proxy_list(struct prelux_backend *b, const char *path, prelux_list_fn
                       struct prelux_problem *why)
 {
   struct listing l = {.add = add, .arg = arg};
-  if (prelux_proxy_hidden(path))
+  if (prelux_hidden(path))
     return prelux_problem(why, ENOENT, "/%s: a name of unfinished work", path);
   return list(self(b), path, &l, why);
 }

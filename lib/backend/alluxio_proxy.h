@@ -9,8 +9,8 @@
 
 #include "lib/backend/alluxio_rest.h"
 #include "lib/backend/backend.h"
+#include "lib/backend/hidden.h"
 
-#define PRELUX_PROXY_HIDDEN ".prelux~" /* names that begin so are unfinished work (alluxio_proxy_clean.c) */
 #define PRELUX_PROXY_TRIES 3           /* of a change whose outcome was looked at: it was not done */
 #define PRELUX_PROXY_QUERY_MAX (PRELUX_URL_MAX / 2)
 
@@ -154,10 +154,6 @@ int prelux_proxy_set_attr(struct prelux_backend *b, const char *path, const stru
 int prelux_proxy_make_folder(struct prelux_proxy *p, const char *path, uint32_t mode, struct prelux_problem *why);
 
 /* alluxio_proxy_clean.c */
-bool prelux_proxy_hidden(const char *path); /* a component of it is a hidden name */
-/* A hidden name beside `path` that nobody else has; kind: "put", "old". Malloced. */
-char *prelux_proxy_beside(const char *path, const char *kind);
-char *prelux_proxy_join(const char *folder, const char *name);
 int prelux_proxy_clean(struct prelux_backend *b, const char *path, uint64_t idle_s, struct prelux_problem *why);
 
 /* alluxio_proxy_cluster.c */

@@ -255,7 +255,7 @@ int prelux_proxy_cluster(struct prelux_backend *b, const char *path, const struc
                          struct prelux_problem *why)
 {
   struct prelux_proxy *p = (struct prelux_proxy *)b;
-  if (prelux_proxy_hidden(path))
+  if (prelux_hidden(path))
     return prelux_problem(why, ENOENT, "/%.200s: a name of unfinished work", path);
   if (call->verb == PRELUX_CLUSTER_INFO)
     return info(p, path, ret, why);

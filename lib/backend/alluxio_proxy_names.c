@@ -20,7 +20,7 @@ static int look(struct prelux_proxy *p, const char *path, struct prelux_proxy_in
 {
   if (!path[0])
     return prelux_problem(why, EBUSY, "the root can be neither removed nor changed");
-  if (prelux_proxy_hidden(path))
+  if (prelux_hidden(path))
     return prelux_problem(why, ENOENT, "/%s: a name of unfinished work", path);
   int rc = prelux_proxy_writable(p, why);
   return rc == 0 ? prelux_proxy_status(p, path, ret, why) : rc;
@@ -74,7 +74,7 @@ static int is_folder(struct prelux_proxy *p, void *arg)
     return 0;
   if (rc < 0)
     return rc;
-  return prelux_proxy_hidden(path) ? 1 : -EEXIST; /* nobody else makes our names; who made another one cannot be told */
+  return prelux_hidden(path) ? 1 : -EEXIST; /* nobody else makes our names; who made another one cannot be told */
 }
 
 int prelux_proxy_make_folder(struct prelux_proxy *p, const char *path, uint32_t mode, struct prelux_problem *why)

@@ -5,7 +5,7 @@
  * in; then the old one is removed. In between the name is not there, for some milliseconds: readers get ENOENT, and
  * that is why RENAME_ATOMIC is not promised. What is never seen is a cut file, and no byte of the old version goes
  * before the new one has its name. Who dies in between leaves the old file in the hidden folder, whose entry says where
- * it belongs: `clean` brings it back when the name is still free, and removes it otherwise (alluxio_proxy_clean.c).
+ * it belongs: `clean` brings it back when the name is still free, and removes it otherwise (hidden.h).
  * When the new file cannot be renamed in, the old one is put back at once.
  *
  * Somebody else may take the name while it is free. Then it is his file that is moved aside next: the last writer wins,
@@ -92,8 +92,8 @@ struct swap
 static int swap_open(struct swap *s, struct prelux_problem *why)
 {
   const char *slash = strrchr(s->path, '/');
-  s->folder = prelux_proxy_beside(s->path, "old");
-  s->aside = s->folder ? prelux_proxy_join(s->folder, slash ? slash + 1 : s->path) : NULL;
+  s->folder = prelux_hidden_beside(s->path, "old");
+  s->aside = s->folder ? prelux_hidden_join(s->folder, slash ? slash + 1 : s->path) : NULL;
   if (!s->aside)
     return prelux_problem(why, ENOMEM, "no memory for a name");
   int rc = prelux_proxy_make_folder(s->p, s->folder, 0700, why);

@@ -54,8 +54,8 @@ int prelux_proxy_may_make(struct prelux_proxy *p, const char *path, struct prelu
       return prelux_problem(why, ENAMETOOLONG, "%.200s: a name of more than %d bytes", path, NAME_BYTES);
   if (prelux_alluxio_name_way(path) == PRELUX_ALLUXIO_NAME_NONE)
     return prelux_problem(why, EOPNOTSUPP, "%.200s: a name that is not UTF-8, or has ? or \\ in it, cannot be on Alluxio", path);
-  if (prelux_proxy_hidden(path))
-    return prelux_problem(why, EOPNOTSUPP, "%.200s: names that begin with %s are prelux's own", path, PRELUX_PROXY_HIDDEN);
+  if (prelux_hidden(path))
+    return prelux_problem(why, EOPNOTSUPP, "%.200s: names that begin with %s are prelux's own", path, PRELUX_HIDDEN);
   return prelux_proxy_writable(p, why);
 }
 
@@ -191,7 +191,7 @@ static int send_hidden(struct putting *w, struct prelux_problem *why)
     if (tries && prelux_net_backoff(w->p->net, tries) < 0)
       break;
     free(w->temp);
-    w->temp = prelux_proxy_beside(w->path, "put");
+    w->temp = prelux_hidden_beside(w->path, "put");
     rc = w->temp ? create(w, why) : prelux_problem(why, ENOMEM, "no memory for a name");
     if (rc == 0)
       rc = send_bytes(w, why);
