@@ -1,4 +1,4 @@
-/* Backend `alluxio-ee`: Alluxio Enterprise AI 3.7, read from its workers. The server is proprietary: what is known of it is what the
+/* Backend `alluxio-ee`: Alluxio Enterprise AI 3.7, by its workers. The server is proprietary: what is known of it is what the
  * vendor's client sends and expects, and the vendor's pages (PROTOCOLS part 3).
  *
  * How the files work together:
@@ -8,6 +8,7 @@
  *   alluxio_ee_stat    stat and list: /v1/info, /v1/files
  *   alluxio_ee_mounts  /v1/ufsInfo: where a path of the under store lies on the S3 port
  *   alluxio_ee_read    ranges of the S3 port
+ *   alluxio_ee_write   a file under a hidden name; _change: one POST and its outcome, _swap: the name it gets, _names: names and folders
  *   alluxio_ee_load    load jobs, by a worker or by the coordinator
  *   alluxio_ee_under   the under store, when no worker can help
  *
@@ -21,6 +22,7 @@
 #include <string.h>
 
 #include "lib/backend/alluxio.h"
+#include "lib/backend/alluxio_ee_write.h"
 #include "lib/backend/backends.h"
 #include "lib/base/log.h"
 #include "lib/conf/conf.h"
@@ -139,7 +141,7 @@ static void ee_examine(struct prelux_backend *b, struct cJSON *into)
 
 const struct prelux_backend_ops prelux_backend_alluxio_ee = {
     .type = "alluxio-ee",
-    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_CONDITIONAL,
+    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_CONDITIONAL | PRELUX_EE_WRITE_CAPS,
     .create = ee_create,
     .free = ee_free,
     .identity = ee_identity,
@@ -152,4 +154,5 @@ const struct prelux_backend_ops prelux_backend_alluxio_ee = {
     .load = prelux_ee_load,
     .cluster = prelux_ee_cluster,
     .object = prelux_ee_object,
+    .write = &prelux_ee_write,
 };

@@ -95,12 +95,16 @@ int prelux_ee_stat(struct prelux_backend *b, const char *path, struct prelux_obj
 int prelux_ee_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why);
 /* As stat, asking workers only. */
 int prelux_ee_stat_workers(struct prelux_ee *e, const char *path, const char *ufs, struct prelux_object *ret, struct prelux_problem *why);
+/* As list, asking workers only, with hidden names (hidden.h). */
+int prelux_ee_each(struct prelux_ee *e, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why);
 
 /* alluxio_ee_mounts.c */
 void prelux_ee_mounts_init(struct prelux_ee_mounts *m);
 void prelux_ee_mounts_release(struct prelux_ee_mounts *m);
 /* Where a UFS path lies in the cluster's namespace ("/mnt/x"), malloc'd. */
 int prelux_ee_place(struct prelux_ee *e, const char *ufs, char **ret, struct prelux_problem *why);
+/* Has the cluster something mounted at the object path? */
+int prelux_ee_is_mount(struct prelux_ee *e, const char *path, bool *ret, struct prelux_problem *why);
 
 /* alluxio_ee_read.c */
 int prelux_ee_read(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,

@@ -198,3 +198,23 @@ int prelux_ee_place(struct prelux_ee *e, const char *ufs, char **ret, struct pre
     snprintf(why->advice, sizeof(why->advice), "is `root` a path that the cluster has mounted (/v1/ufsInfo of a worker)?");
   return -EIO;
 }
+
+int prelux_ee_is_mount(struct prelux_ee *e, const char *path, bool *ret, struct prelux_problem *why)
+{
+  struct prelux_ee_mounts *m = &e->mounts;
+  char *ufs = NULL, *place = NULL;
+  int rc = prelux_ee_name(e, path, &ufs, why);
+  if (rc == 0)
+    rc = prelux_ee_place(e, ufs, &place, why);
+  if (rc == 0)
+  {
+    *ret = false;
+    pthread_mutex_lock(&m->lock);
+    for (size_t i = 0; i < m->n; i++)
+      *ret = *ret || strcmp(m->rows[i].ufs, ufs) == 0 || strcmp(m->rows[i].path, place) == 0;
+    pthread_mutex_unlock(&m->lock);
+  }
+  free(place);
+  free(ufs);
+  return rc;
+}

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/backend/alluxio_ee.h"
+#include "lib/backend/hidden.h"
 #include "lib/backend/json_array.h"
 
 #define INFO_MAX (1u << 20)
@@ -82,6 +83,8 @@ int prelux_ee_stat(struct prelux_backend *b, const char *path, struct prelux_obj
     *ret = (struct prelux_object){.type = PRELUX_DIR};
     return 0;
   }
+  if (prelux_hidden(path))
+    return prelux_problem(why, ENOENT, "/%.300s: a name of unfinished work", path);
   int rc = prelux_ee_name(e, path, &ufs, why);
   if (rc < 0)
     return rc;
@@ -184,14 +187,39 @@ static int list_workers(struct prelux_ee *e, const char *path, const char *ufs, 
   return *ret_stopped ? *ret_stopped : prelux_ee_error(rc);
 }
 
+int prelux_ee_each(struct prelux_ee *e, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
+{
+  char *ufs = NULL;
+  int stopped = 0, rc = prelux_ee_name(e, path, &ufs, why);
+  if (rc == 0)
+    rc = list_workers(e, path, ufs, add, arg, &stopped, why);
+  free(ufs);
+  return rc;
+}
+
+/* What programs may see. */
+struct shown
+{
+  prelux_list_fn add;
+  void *arg;
+  int stopped; /* what `add` said */
+};
+
+static int on_shown(void *arg, const char *name, size_t len, const struct prelux_object *obj)
+{
+  struct shown *s = arg;
+  if (len >= sizeof(PRELUX_HIDDEN) - 1 && memcmp(name, PRELUX_HIDDEN, sizeof(PRELUX_HIDDEN) - 1) == 0)
+    return 0;
+  s->stopped = s->add(s->arg, name, len, obj);
+  return s->stopped;
+}
+
 int prelux_ee_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
 {
   struct prelux_ee *e = (struct prelux_ee *)b;
-  char *ufs = NULL;
-  int stopped = 0, rc = prelux_ee_name(e, path, &ufs, why);
-  if (rc < 0)
-    return rc;
-  rc = list_workers(e, path, ufs, add, arg, &stopped, why);
-  free(ufs);
-  return e->under && stopped == 0 && (rc == -EIO || rc == -EPROTO) ? prelux_ee_under_list(e, path, add, arg, why) : rc;
+  struct shown s = {.add = add, .arg = arg};
+  if (prelux_hidden(path))
+    return prelux_problem(why, ENOENT, "/%.300s: a name of unfinished work", path);
+  int rc = prelux_ee_each(e, path, on_shown, &s, why);
+  return e->under && s.stopped == 0 && (rc == -EIO || rc == -EPROTO) ? prelux_ee_under_list(e, path, on_shown, &s, why) : rc;
 }

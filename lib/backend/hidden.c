@@ -71,15 +71,15 @@ static uint64_t started(unsigned pid)
 char *prelux_hidden_beside(const char *path, const char *kind)
 {
   static atomic_uint number;
-  char *made, owner[96];
+  char *ret, owner[96];
   const char *slash = strrchr(path, '/');
   int parent = slash ? (int)(slash - path + 1) : 0;
   unsigned pid = (unsigned)getpid();
   struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now); /* a backend that is loaded anew counts from 0 again */
+  clock_gettime(CLOCK_REALTIME, &now); /* a backend that is loaded anew counts from 0 again; and see newest_first */
   snprintf(owner, sizeof(owner), "%016" PRIx64 "-%x-%" PRIx64 "-%llx.%x", this_host(), pid, started(pid),
-           (unsigned long long)now.tv_nsec, atomic_fetch_add(&number, 1));
-  return asprintf(&made, "%.*s%s%s-%s", parent, path, PRELUX_HIDDEN, kind, owner) < 0 ? NULL : made;
+           (unsigned long long)now.tv_sec * 1000000000 + (unsigned long long)now.tv_nsec, atomic_fetch_add(&number, 1));
+  return asprintf(&ret, "%.*s%s%s-%s", parent, path, PRELUX_HIDDEN, kind, owner) < 0 ? NULL : ret;
 }
 
 bool prelux_hidden_dead(const char *name, int64_t mtime_ns, uint64_t idle_s)
@@ -168,10 +168,26 @@ static int sweep_one(const struct sweep *s, const char *name)
   return rc;
 }
 
+/* When it was made, in ns since the epoch; 0: it does not say. */
+static uint64_t made(const char *name)
+{
+  uint64_t ns;
+  return sscanf(name + sizeof(PUT) - 1, "%*16[0-9a-f]-%*[0-9a-f]-%*[0-9a-f]-%16" SCNx64, &ns) == 1 ? ns : 0;
+}
+
+/* Of several who died while they replaced one file, only the last one's old file is the one that was there last. */
+static int newest_first(const void *a, const void *b)
+{
+  uint64_t x = made(*(char *const *)a), y = made(*(char *const *)b);
+  return x < y ? 1 : x > y ? -1 : 0;
+}
+
 static int sweep_folder(const struct sweep *of, const char *folder, struct prelux_problem *why)
 {
   struct sweep s = {.ops = of->ops, .arg = of->arg, .folder = folder, .idle_s = of->idle_s};
   int gone = 0, rc = s.ops->each(s.arg, folder, on_name, &s, why);
+  if (s.n)
+    qsort(s.names, s.n, sizeof(*s.names), newest_first);
   for (size_t i = 0; i < s.n && rc == 0; i++)
     gone += sweep_one(&s, s.names[i]) == 0;
   names_free(&s);

@@ -2,7 +2,8 @@
  *
  * `.prelux~put-OWNER` is a file being sent, `.prelux~old-OWNER` a folder with a file that is being replaced. OWNER is
  * HOST-PID-START-NUMBER, HOST a hash of the boot and the space of process numbers: whether such a process lives can be
- * told by whoever shares them. Of other hosts' what is older than a time that the caller names is nobody's. */
+ * told by whoever shares them, and NUMBER the time it was made. Of other hosts' what is older than a time that the caller names is
+ * nobody's. */
 #ifndef PRELUX_BACKEND_HIDDEN_H
 #define PRELUX_BACKEND_HIDDEN_H
 
@@ -30,7 +31,7 @@ struct prelux_hidden_ops
 };
 
 /* The `clean` op. A dead `put` is removed. The file in a dead `old` goes back to its name if that is free (its owner died before
- * the new one was there), else it is removed: the new one is there. */
+ * the new one was there), else it is removed: the new one is there. Of several for one name the one made last goes back. */
 int prelux_hidden_clean(const struct prelux_hidden_ops *ops, void *arg, const char *path, uint64_t idle_s, struct prelux_problem *why);
 
 #endif

@@ -1,4 +1,5 @@
-"""Alluxio 2.9 as a writable remote of the contract suite. Another client: plain REST calls to the same proxy."""
+"""Alluxio as a writable remote of the contract suite: 2.9 (real; another client: plain REST calls to the same proxy) and Enterprise AI
+(the stand-in of tests/standin_ee; another client: the folder that is its under store)."""
 
 import contextlib
 import itertools
@@ -9,6 +10,7 @@ import urllib.parse
 from tests.integration import contract_remotes as r
 from tests.servers import alluxio29
 from tests.servers.base import ServerError
+from tests.standin_ee.cluster import EeStandin
 
 numbers = itertools.count()
 running = {}
@@ -85,3 +87,29 @@ class AlluxioRemote(r.Remote):
 @contextlib.contextmanager
 def alluxio_remote(tmp):
     yield AlluxioRemote(tmp, lake())
+
+
+class EeRemote(r.FileRemote):
+    """A folder as the under store; every change by prelux goes through the stand-in's calls."""
+
+    cannot = (b"with space", b" lead and trail ", b"100%", b"%41", b"a?b", b"a#b", b"a&b=c;d", b"q'uo\"te", b"back\\slash", b"new\nline",
+              b"tab\tbell\a", b"\xff\xfe", "\u00e9\u4e2d\U0001f600".encode(), b"+plus", b"*?[x]", b"{a,b}", b"a|b")
+    late_s = 0.2  # what the stand-in has read of a request it goes on with
+
+    def __init__(self, tmp, cluster):
+        super().__init__(tmp, cluster.data)
+        self.cluster, self.conf, self.gaps = cluster, cluster.backend(), not cluster.replaces
+
+    def objects(self):
+        return {path: b"not completed" if f"{self.cluster.root}/{os.fsdecode(path)}" in self.cluster.writing else data
+                for path, data in super().objects().items()}
+
+    def uploads(self):
+        return sum(name.startswith(b".prelux~") for _, folders, names in os.walk(os.fsencode(self.root)) for name in folders + names)
+
+
+@contextlib.contextmanager
+def ee_remote(tmp, replaces):
+    """Its under store tells milliseconds."""
+    with EeStandin(tmp, under="hdfs://lake:9000/lake", replaces=replaces) as cluster:
+        yield EeRemote(tmp, cluster)

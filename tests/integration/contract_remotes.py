@@ -173,11 +173,22 @@ def alluxio(tmp):
     return contract_alluxio.alluxio_remote(tmp)
 
 
+def alluxio_ee(replaces):
+    """A row's make(): the stand-in, whose mv replaces what is there, or does not."""
+
+    def make(tmp):
+        from tests.integration import contract_alluxio
+        return contract_alluxio.ee_remote(tmp, replaces)
+
+    return make
+
+
 FILE = ALL & ~MKDIR_MARKER
 AZURE = (WRITE | PUT_ABSENT | PUT_VERSION | REMOVE_VERSION | MULTIPART | RENAME_FILE | RENAME_NOREPLACE | MKDIR_MARKER | KEEP_MODE |
          KEEP_MTIME | SET_ATTR | COPY)
 S3 = WRITE | PUT_ABSENT | PUT_VERSION | REMOVE_VERSION | MULTIPART | RENAME_FILE | RENAME_NOREPLACE | MKDIR_MARKER | COPY
 ALLUXIO_PROXY = WRITE | PUT_ABSENT | RENAME_FILE | RENAME_DIR | RENAME_NOREPLACE | MKDIR | KEEP_MODE | SET_ATTR
+ALLUXIO_EE = WRITE | RENAME_FILE | MKDIR | COPY
 KINDS = [
     Kind("file", FILE, lambda tmp: contextlib.nullcontext(FileRemote(tmp))),
     Kind("file-tmpfs", FILE, in_memory, asan=False),
@@ -186,6 +197,8 @@ KINDS = [
     Kind("versitygw", S3 & ~REMOVE_VERSION, s3("versitygw")),
     Kind("azurite", AZURE, azurite),
     Kind("alluxio-proxy", ALLUXIO_PROXY, alluxio),
+    Kind("alluxio-ee", ALLUXIO_EE, alluxio_ee(True)),
+    Kind("alluxio-ee-409", ALLUXIO_EE, alluxio_ee(False)),
     Kind("rclone", WRITE | RENAME_FILE, s3("rclone"), asan=False),
     Kind("minio", S3 & ~REMOVE_VERSION, s3("minio"), asan=False),
 ]

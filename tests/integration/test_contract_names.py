@@ -118,7 +118,7 @@ def test_folders(remote, client):
     good(client("mkdir", "d", mode=0o700))
     good(client("mkdir", "d/e", mode=0o755))
     assert client("stat", "d/e")["type"] == "dir" and set(client.names("d")) == {b"e"} and client.names("d/e") == {}
-    assert not remote.caps & r.MKDIR or client("stat", "d")["mode"] == 0o700
+    assert not (remote.caps & r.MKDIR and remote.caps & r.KEEP_MODE) or client("stat", "d")["mode"] == 0o700
     good(client.put("f", b"x"))
     for name in ("d", "f", ""):
         unchanged(remote, client, lambda: client("mkdir", name), E.EEXIST)  # noqa: B023

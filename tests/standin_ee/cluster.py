@@ -30,7 +30,27 @@ class Seen(NamedTuple):
     path: str       # as sent, without the query
     query: dict     # decoded
     headers: dict
-    body: bytes
+    body: bytes     # of a chunk: empty
+    pieces: object  # of a chunk: they come, and then None when that was all of it
+
+
+def lengthwise(source, left):
+    while left and (piece := source.read(min(left, 1 << 16))):
+        left -= len(piece)
+        yield piece
+    if not left:
+        yield None
+
+
+def chunks(source):
+    while (size := source.readline().strip()) and int(size, 16):
+        piece = source.read(int(size, 16))
+        yield piece
+        if source.readline() != b"\r\n":
+            return
+    if size:
+        source.readline()
+        yield None
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -45,14 +65,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         path, _, query = self.path.partition("?")
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        length = int(self.headers.get("content-length") or 0)
+        large = path.startswith("/v1/chunk/")  # goes to its file as it comes
+        body = self.rfile.read(length) if not large else b""
+        pieces = chunks(self.rfile) if "chunked" in self.headers.get("transfer-encoding", "") else lengthwise(self.rfile, length)
         seen = Seen(self.host, self.door, self.command, path, dict(urllib.parse.parse_qsl(query, keep_blank_values=True)),
-                    {name.lower(): value for name, value in self.headers.items()}, body)
+                    {name.lower(): value for name, value in self.headers.items()}, body, pieces)
         self.cluster.seen.append(seen)
         answer = self.cluster.fault(seen) if self.cluster.fault else None
         if answer is None:
             answer = getattr(self.cluster, f"answer_{self.door}")(seen)
-        if answer == "close" or self.door == "s3":
+        if answer == "close" or self.door == "s3" or large:  # what was not read of it is no request
             self.close_connection = True
         if answer == "close":
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -96,15 +119,18 @@ def said(value, status=200):
 
 
 class EeStandin:
-    def __init__(self, tmp, redirect=True, etag=True):
+    """under: what is mounted; replaces: mv takes the place of a file that is there, else it is 409."""
+
+    def __init__(self, tmp, redirect=True, etag=True, under=UNDER, replaces=True):
+        self.under, self.replaces, self.writing = under, replaces, set()
         self.ufs = Path(tmp) / "ee-ufs"  # the bucket `lake`
         self.data = self.ufs / "data"
         self.data.mkdir(parents=True)
         self.redirect, self.etag = redirect, etag
         self.seen, self.fault, self.doors, self.jobs = [], None, {}, {}
         self.http_port, self.s3_port, self.coordinator_port = free_port(), free_port(), free_port()
-        self.root = f"{UNDER}/data"
-        self.mounts = {"s3://la": {"alluxio_path": "/wrong"}, UNDER: {"alluxio_path": MOUNT, "access_key": ACCESS, "secret_key": SECRET,
+        self.root = f"{under}/data"
+        self.mounts = {"s3://la": {"alluxio_path": "/wrong"}, under: {"alluxio_path": MOUNT, "access_key": ACCESS, "secret_key": SECRET,
                                                                      "endpoint": "http://127.0.0.1:1"}}
 
     def backend(self, **more):
@@ -149,16 +175,16 @@ class EeStandin:
 
     def local(self, path):
         """Of s3://lake/...; None: of no mount."""
-        if path.rstrip("/") != UNDER and not path.startswith(UNDER + "/"):
+        if path.rstrip("/") != self.under and not path.startswith(self.under + "/"):
             return None
-        return self.ufs / path[len(UNDER):].strip("/")
+        return self.ufs / path[len(self.under):].strip("/")
 
     def info(self, path):
         local = self.local(path)
         about = local.stat()
         folder = local.is_dir()
-        return {"mType": "directory" if folder else "file", "mName": local.name, "mPath": MOUNT + path[len(UNDER):], "mUfsPath": path,
-                "mLength": 0 if folder else about.st_size, "mCompleted": True, "mOwner": "u", "mGroup": "g", "mMode": 420,
+        return {"mType": "directory" if folder else "file", "mName": local.name, "mPath": MOUNT + path[len(self.under):], "mUfsPath": path,
+                "mLength": 0 if folder else about.st_size, "mCompleted": path not in self.writing, "mOwner": "u", "mGroup": "g", "mMode": 420,
                 "mLastModificationTimeMs": about.st_mtime_ns // 1000000, "mPersisted": True, "mInAlluxioPercentage": 0, "mContentHash": ""}
 
     # HTTP port
@@ -172,8 +198,10 @@ class EeStandin:
             return said({"message": "the id is not that of the path"}, 400)
         try:
             return handler(seen)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             return said({"message": f"{error.filename} does not exist"}, 404)
+        except IsADirectoryError as error:
+            return said({"message": f"{error.filename} is a directory"}, 409)
         except FileExistsError as error:
             return said({"message": f"{error.filename} exists"}, 409)
         except PermissionError:
@@ -194,6 +222,75 @@ class EeStandin:
         if local.is_file():
             return said([self.info(path)])
         return said([self.info(f"{path.rstrip('/')}/{name}") for name in sorted(os.listdir(local))])
+
+    # Writing
+
+    def make_room(self, path):
+        """Whoever does not look makes the folders above, as object stores do."""
+        local = self.local(path)
+        local.parent.mkdir(parents=True, exist_ok=True)
+        return local
+
+    def aged(self, local):
+        """An object store has a file's time from the moment it is there, however it came."""
+        if self.under.startswith("s3:"):
+            os.utime(local)
+        return said({"success": True})
+
+    def post_chunk(self, seen):
+        """A body that is cut leaves what had come, as a whole file."""
+        path, whole = seen.query["ufsFullPath"], False
+        assert int(seen.query["chunkSize"]) > 0 and seen.headers["content-type"] == "application/octet-stream"
+        local = self.make_room(path)
+        self.writing.add(path)
+        try:
+            with open(local, "wb", buffering=0) as file:
+                for piece in seen.pieces:
+                    whole = piece is None
+                    file.write(piece or b"")
+        finally:
+            self.writing.discard(path)
+        return said({"success": True}) if whole else "close"
+
+    def post_touch(self, seen):
+        self.make_room(seen.query["ufsFullPath"]).touch()
+        return said({"success": True})
+
+    def post_mkdir(self, seen):
+        self.make_room(seen.query["ufsFullPath"]).mkdir()
+        return said({"success": True})
+
+    def post_mv(self, seen):
+        """The vendor's client knows 409; whether mv says it of a file that is there is not written: `replaces`."""
+        source, target = self.local(seen.query["srcPath"]), self.local(seen.query["dstPath"])
+        source.stat()
+        if target.is_dir() or (target.exists() and not self.replaces):
+            raise FileExistsError(17, "exists", str(target))
+        os.rename(source, self.make_room(seen.query["dstPath"]))
+        return self.aged(target)
+
+    def post_copy(self, seen):
+        source, target = self.local(seen.query["srcPath"]), self.make_room(seen.query["dstPath"])
+        if target.exists() and seen.query["forced"] == "False":
+            raise FileExistsError(17, "exists", str(target))
+        shutil.copyfile(source, target)
+        return said({"success": True})
+
+    def post_rm(self, seen):
+        """What is not said has the client's default."""
+        local = self.local(seen.query["ufsFullPath"])
+        local.stat()
+        if seen.query.get("remove_alluxio_only", "True") == "True":
+            return said({"success": True})
+        if seen.query.get("recursive") == "True" or seen.query.get("delete_mount_point") == "True":
+            raise AssertionError(f"never: {seen.query}")
+        if not local.is_dir():
+            local.unlink()
+        elif os.listdir(local):
+            return said({"message": "the directory is not empty"}, 412)
+        else:
+            local.rmdir()
+        return said({"success": True})
 
     def get_load(self, seen):
         """A job ends when a test says so: jobs[path] is its state."""
@@ -236,7 +333,7 @@ class EeStandin:
             return 403, {}, b"<Error><Code>AccessDenied</Code></Error>"
         if not path.startswith(MOUNT + "/"):
             return 404, {}, b"<Error><Code>NoSuchBucket</Code></Error>"
-        full = UNDER + path[len(MOUNT):]
+        full = self.under + path[len(MOUNT):]
         local = self.local(full)
         if self.redirect and self.owner(full) != seen.host:
             return 307, {"Location": f"http://{self.owner(full)}:{self.s3_port}{path}"}, b""
