@@ -9,7 +9,7 @@
  * numbers are put right under the flights of the paths, then the row leaves journal and table. Refused: the paths show the remote again, the row
  * stays for a person to decide.
  *
- * Whoever has to do with the remote's objects at these paths at once (a read of what was renamed, a `sync` mapping of the same tree, a folder's
+ * Whoever has to do with the remote's objects at these paths at once (a fill of what was renamed, a `sync` mapping of the same tree, a folder's
  * rename) drains them first: the rows that touch the paths are sent now. That waits for other rows alone, never for a file, so who holds a
  * file that is being written may drain; who holds a flight or a claim may not.
  *
@@ -66,8 +66,8 @@ bool prelux_deferred_touch(const struct prelux_tree *t, const char *path, const 
 
 /* Does a row name this very path? store.lock may be held. */
 bool prelux_deferred_has(const struct prelux_tree *t, const char *object, size_t len);
-/* 1 and *ret when rows decide what is there (type NONE: nothing); 0: the remote does. ret->pending: it has to be drained before its bytes can be
- * read. store.lock may be held. */
+/* 1 and *ret when rows decide what is there (type NONE: nothing); 0: the remote does. ret->pending: the remote does not have it by that name: it
+ * is drained before its bytes can be fetched, or written on. store.lock may be held. */
 int prelux_deferred_known(const struct prelux_tree *t, const char *object, size_t len, struct prelux_known *ret);
 /* Names in the folder that rows have made, and those that they have removed (`gone`). */
 int prelux_deferred_names(struct prelux_stage *g, const struct prelux_tree *t, const char *folder, struct prelux_mix *m);

@@ -139,6 +139,47 @@ int prelux_open_cached(const struct prelux_view *v, const char *object, struct p
   return 0;
 }
 
+/* What was renamed here and is not on the remote yet, by its cache file, which came along. Memory goes on telling of the remote, and the path gets
+ * no slot; but descriptors shall tell what they are. */
+static int cached_renamed(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd)
+{
+  struct prelux_row row;
+  struct stat st;
+  int fd, rc = prelux_disk_open(v->tree, object, O_RDONLY, &fd, &st);
+  if (rc < 0)
+    return rc;
+  rc = prelux_catalogue_get(v->tree->store->cat, v->tree->id, object, &row);
+  if (rc == 0 && (!prelux_row_matches(v->tree->store, &row, &st) || !prelux_object_same(&row.obj, &k->obj)))
+    rc = -ENOENT;
+  if (rc < 0)
+  {
+    prelux_os.close(fd);
+    return rc;
+  }
+  k->cache_ino = st.st_ino;
+  name_inode(v, k);
+  *ret_fd = fd;
+  return 0;
+}
+
+/* 0 and an fd; 1: look again, the remote has it now, or it is something else; or -errno. The remote is asked only for what is not here. */
+static int open_renamed(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_known *k, int *ret_fd,
+                        struct prelux_problem *why)
+{
+  struct prelux_flight flight;
+  int rc = cached_renamed(v, object, k, ret_fd);
+  if (rc == 0 || (flags & PRELUX_STORE_CACHED_ONLY))
+    return rc == 0 ? 0 : -EAGAIN;
+  if (!prelux_flight_begin(&flight, v, PRELUX_FLIGHT_FILL, object, &rc, NULL)) /* whoever renamed it just now may not have come to that */
+    return 1;
+  rc = cached_renamed(v, object, k, ret_fd);
+  prelux_flight_end(v->tree->store, &flight, -EAGAIN, NULL);
+  if (rc == 0)
+    return 0;
+  rc = prelux_deferred_drain(v->tree, object, NULL, why);
+  return rc < 0 ? rc : 1;
+}
+
 void prelux_open_warm(const struct prelux_view *v)
 {
   struct prelux_store *s = v->tree->store;
@@ -281,7 +322,9 @@ int prelux_store_open_object(const struct prelux_view *v, const char *object, un
     unknown = 1;
     if (k.pending && k.obj.type == PRELUX_FILE)
     {
-      rc = flags & PRELUX_STORE_CACHED_ONLY ? -EAGAIN : prelux_deferred_drain(v->tree, object, NULL, why);
+      rc = open_renamed(v, object, flags, &k, &fd, why);
+      again = rc != 0;
+      rc = rc == 1 ? 0 : rc;
       continue;
     }
     if (flags & PRELUX_STORE_CACHED_ONLY)

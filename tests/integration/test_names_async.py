@@ -20,6 +20,8 @@ OFFLINE = """
 mkdir -p new/deep; echo text > new/deep/f; mkdir new 2>&1; echo twice > new/g; mv new/g new/deep/h; ls -R new
 rm old/gone; rm old/gone 2>&1; rm -rf old/sub; ls -R old; rmdir old 2>&1; stat old/sub/x 2>&1
 mv old/moved new/deep/moved; stat -c '%s %n' new/deep/moved; mv new/deep/moved new/last; ls -R .
+cat new/last; cp new/last new/copied; cmp new/last new/copied && echo same; tail -c 1 new/last; python3 -c "
+import os; f = open('new/last'); print(os.path.samestat(os.stat('new/last'), os.fstat(f.fileno())), os.path.getsize('new/last'), f.read())"
 echo replaced > tmp; mv tmp old/under; cat old/under
 mkdir pack; for i in 1 2 3; do mkdir pack/d$i; echo $i > pack/d$i/f; done; touch -d @1000 pack/d2 pack/d2/f
 tar cf $TMPDIR/p.tar pack; rm -r pack; ls; tar xf $TMPDIR/p.tar; stat -c '%Y %n' pack/d2 pack/d2/f; ls -R .; cat pack/*/f
@@ -104,7 +106,7 @@ def test_the_remote_is_down(prelux, kind):
         assert prelux.cli("flush", "--timeout", "2", check=False).returncode == 3
 
         prelux.kill_daemon(signal.SIGKILL)
-        both(prelux, "ls -R new pack odd; cat new/deep/f pack/*/f; mkdir pack/more; echo 7 > pack/more/z; rm pack/d1/f; rmdir pack/d1; ls -R pack")
+        both(prelux, "ls -R new pack odd; cat new/last new/deep/f pack/*/f; mkdir pack/more; echo 7 > pack/more/z; rm pack/d1/f; rmdir pack/d1; ls -R pack")
         proxy.up()
         prelux.cli("flush", timeout=90)
         assert pending(prelux)["count"] == 0
