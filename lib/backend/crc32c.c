@@ -5,7 +5,8 @@
 
 #define POLYNOMIAL 0x82f63b78u /* reflected */
 
-/* tables[k][b]: the remainder of byte b with k zero bytes behind it. Eight bytes are taken at once, each by its own table. */
+/* tables[k][b]: the remainder of byte b with k zero bytes behind it. Eight bytes are taken at once, each by its own
+ * table. */
 static uint32_t tables[8][256];
 static pthread_once_t filled = PTHREAD_ONCE_INIT;
 

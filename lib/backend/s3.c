@@ -9,6 +9,7 @@
  * s3_request.c signs and asks, s3_list.c lists, s3_read.c reads, aws_*.c is about keys; s3_write.h says what writes. */
 #include "lib/backend/s3.h"
 
+#include <arpa/inet.h>
 #include <cjson/cJSON.h>
 #include <ctype.h>
 #include <errno.h>
@@ -60,6 +61,23 @@ static int canonical_endpoint(const char *url, char **ret)
   return 0;
 }
 
+/* What is sent to it leaves this machine nowhere. */
+static bool is_loopback(const char *endpoint)
+{
+  static const char *const proxies[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
+  struct in_addr four;
+  struct prelux_url u;
+  char host[INET_ADDRSTRLEN];
+  for (size_t i = 0; i < sizeof(proxies) / sizeof(proxies[0]); i++)
+    if (getenv(proxies[i]))
+      return false; /* libcurl knows whether it goes by one, we do not */
+  if (prelux_url_parse(endpoint, &u) < 0 || u.host_len >= sizeof(host))
+    return false;
+  snprintf(host, sizeof(host), "%.*s", (int)u.host_len, u.host);
+  return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+         (inet_pton(AF_INET, host, &four) == 1 && ntohl(four.s_addr) >> 24 == 127);
+}
+
 static int set_endpoint(struct prelux_s3 *s, const struct prelux_conf_backend *conf, struct prelux_problem *why)
 {
   const char *given = prelux_conf_str(conf, "endpoint");
@@ -70,6 +88,7 @@ static int set_endpoint(struct prelux_s3 *s, const struct prelux_conf_backend *c
     return prelux_problem(why, EINVAL, "backend %s: endpoint: an http or https URL without user and query is needed",
                           conf->name);
   bool https = !s->endpoint || strncmp(s->endpoint, "https:", 6) == 0;
+  s->loopback = s->endpoint && is_loopback(s->endpoint);
   s->path_style = style ? style->number != 0 : s->endpoint != NULL;
   s->path_style = s->path_style || !like_a_host(s->bucket, https);
   return rc;
@@ -121,6 +140,10 @@ static int s3_create(const struct prelux_conf_backend *conf, struct prelux_net *
   pthread_mutex_init(&s->able_lock, NULL);
   const char *md5 = prelux_conf_str(conf, "etag_md5");
   s->no_md5 = md5 && strcmp(md5, "off") == 0;
+  const char *sign = prelux_conf_str(conf, "sign_payload");
+  s->sign = sign && strcmp(sign, "always") == 0  ? PRELUX_S3_SIGN_ALWAYS
+            : sign && strcmp(sign, "never") == 0 ? PRELUX_S3_SIGN_NEVER
+                                                 : PRELUX_S3_SIGN_AUTO;
   s->anonymous = prelux_conf_num(conf, "anonymous") != 0;
   int rc = prelux_aws_credentials_create(conf, net, &s->credentials, why);
   if (rc == 0)
@@ -322,13 +345,10 @@ static int s3_stat(struct prelux_backend *b, const char *path, struct prelux_obj
 
 static void s3_report(struct prelux_backend *b, cJSON *into)
 {
-  static const char *const names[] = {[PRELUX_S3_HEADS] = "heads",
-                                      [PRELUX_S3_GETS] = "gets",
-                                      [PRELUX_S3_LISTS] = "lists",
-                                      [PRELUX_S3_PUTS] = "puts",
-                                      [PRELUX_S3_POSTS] = "posts",
-                                      [PRELUX_S3_DELETES] = "deletes",
-                                      [PRELUX_S3_CORRECTED] = "corrected"};
+  static const char *const names[] = {
+      [PRELUX_S3_HEADS] = "heads",        [PRELUX_S3_GETS] = "gets",   [PRELUX_S3_LISTS] = "lists",
+      [PRELUX_S3_PUTS] = "puts",          [PRELUX_S3_POSTS] = "posts", [PRELUX_S3_DELETES] = "deletes",
+      [PRELUX_S3_CORRECTED] = "corrected"};
   struct prelux_s3 *s = self(b);
   char region[PRELUX_S3_REGION_MAX];
   pthread_mutex_lock(&s->lock);
@@ -362,8 +382,8 @@ static void s3_examine(struct prelux_backend *b, cJSON *into)
 
 const struct prelux_backend_ops prelux_backend_s3 = {
     .type = "s3",
-    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_LIST_ALL | PRELUX_CAP_CONDITIONAL |
-            PRELUX_S3_WRITE_CAPS,
+    .caps =
+        PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_LIST_ALL | PRELUX_CAP_CONDITIONAL | PRELUX_S3_WRITE_CAPS,
     .create = s3_create,
     .free = s3_free,
     .identity = s3_identity,

@@ -23,6 +23,14 @@
    PRELUX_CAP_MULTIPART | PRELUX_CAP_RENAME_FILE | PRELUX_CAP_RENAME_NOREPLACE | PRELUX_CAP_MKDIR_MARKER |             \
    PRELUX_CAP_COPY)
 
+/* Is the SHA-256 of what is sent signed (`sign_payload`)? */
+enum prelux_s3_sign
+{
+  PRELUX_S3_SIGN_AUTO, /* where somebody on the way could change it: not over TLS, nor within this machine */
+  PRELUX_S3_SIGN_ALWAYS,
+  PRELUX_S3_SIGN_NEVER
+};
+
 enum prelux_s3_count
 {
   PRELUX_S3_HEADS,
@@ -44,6 +52,8 @@ struct prelux_s3
   char
       *endpoint; /* "https://host[:port][/path]", lower-case host, no slash at the end; NULL: AWS's own of the region */
   bool path_style, no_md5, anonymous;
+  bool loopback; /* the endpoint is this machine, by no proxy */
+  enum prelux_s3_sign sign;
   struct prelux_net_tls tls;
   char *ca_file;
   struct prelux_aws_credentials *credentials; /* of region and endpoint, too; not asked for keys when anonymous */
@@ -54,7 +64,8 @@ struct prelux_s3
   atomic_bool bare_etags;            /* it sends ETags without quotes: who knows how it would compare them */
   atomic_bool plain_listings;        /* it does not encode what XML cannot carry */
   atomic_bool checks_sha;            /* it refuses bytes that are not of the SHA-256 signed for them: s3_able.c */
-  atomic_bool wants_md5;             /* and takes no part without Content-MD5 all the same (object lock) */
+  atomic_bool checks_crc;            /* it refuses parts whose bytes are not of the CRC-32C beside them: s3_able.c */
+  atomic_bool wants_md5;             /* it checks SHA-256 and takes no part without Content-MD5 all the same (object lock) */
   atomic_ullong counts[PRELUX_S3_COUNTS];
   pthread_mutex_t able_lock;         /* held while the server is tried */
   struct prelux_able able;           /* guarded by able_lock */

@@ -3,11 +3,12 @@
  * Theory of operation. Conditions are headers, and a server that does not know them does as if they were not there:
  * what it answers to a put that must fail is the only proof. So before the first change one key of ours,
  * `.prelux~probe-TIME-RANDOM` beside the other keys, is put, put again under conditions that cannot hold, and removed
- * under one that cannot hold; the same is tried of an upload in parts, and of a copy; and a part is sent whose signed
- * SHA-256 is not that of its bytes. A server that keeps conditions
- * makes nothing of all this but that one object, an upload and a folder's marker, for moments; whatever another server
- * makes of it is removed. Names that begin so are not shown and not taken (s3.c, s3_list.c), and what a death leaves
- * `clean` removes (s3_uploads.c).
+ * under one that cannot hold; the same is tried of an upload in parts, and of a copy; a part is sent whose signed
+ * SHA-256 is not that of its bytes; and, where bytes may go unsigned, another upload is begun whose parts have their
+ * CRC-32C with them: a part of another one must be refused, one of the right one be taken, and the upload completed
+ * with it. A server that keeps conditions makes nothing of all this but that one object, uploads and a folder's marker,
+ * for moments; whatever another server makes of it is removed. Names that begin so are not shown and not taken (s3.c,
+ * s3_list.c), and what a death leaves `clean` removes (s3_uploads.c).
  *
  * A trial cannot show that the look at a condition and the change are one step. Of servers that are known to do
  * otherwise a table says so, by the name that they give themselves.
@@ -22,6 +23,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "lib/backend/crc32c.h"
 #include "lib/backend/s3_fields.h"
 #include "lib/backend/s3_write.h"
 
@@ -41,7 +43,7 @@ struct trial
   char server[64]; /* as it calls itself */
   unsigned caps;
   bool copies_parts;
-  bool checks_sha;
+  bool checks_sha, checks_crc;
 };
 
 static const struct
@@ -179,8 +181,7 @@ static int damage_part(struct trial *t)
   struct prelux_net_answer a;
   if (prelux_s3_upload_query(query, sizeof(query), 3, t->id, t->why) < 0 || prelux_aws_payload("other", 5, other) < 0)
     return 0;
-  struct prelux_s3_ask request = {
-      .kind = PRELUX_S3_PUTS, .key = t->key, .query = query, .body = "x", .payload = other};
+  struct prelux_s3_ask request = {.kind = PRELUX_S3_PUTS, .key = t->key, .query = query, .body = "x", .payload = other};
   int status = ask(t, &request, &a);
   t->checks_sha = status == 400 && prelux_s3_says(&a, damaged);
   prelux_net_answer_free(&a);
@@ -232,6 +233,53 @@ static int try_parts(struct trial *t)
   int gone = prelux_s3_upload_abort(t->s, t->key, t->id, t->why);
   rc = rc == -EOPNOTSUPP ? 0 : rc;
   return rc < 0 ? rc : absent < 0 ? absent : match < 0 ? match : gone;
+}
+
+/* One part of "x", unsigned, with the CRC-32C of `of`: status. *sent: etag within `etag`, "" for none. */
+static int put_part_with_crc(struct trial *t, const char *of, struct prelux_s3_sent *sent,
+                             char etag[PRELUX_S3_ETAG_MAX])
+{
+  char query[PRELUX_S3_UPLOAD_ID_MAX * 3 + 64], header[48];
+  struct prelux_net_answer a;
+  if (prelux_s3_upload_query(query, sizeof(query), 1, t->id, t->why) < 0)
+    return 0;
+  prelux_s3_crc_text(prelux_crc32c(0, of, strlen(of)), sent->crc);
+  snprintf(header, sizeof(header), "x-amz-checksum-crc32c: %s", sent->crc);
+  const char *headers[] = {header, NULL};
+  struct prelux_s3_ask request = {.kind = PRELUX_S3_PUTS,
+                                  .key = t->key,
+                                  .query = query,
+                                  .headers = headers,
+                                  .body = "x",
+                                  .payload = PRELUX_AWS_UNSIGNED};
+  int status = ask(t, &request, &a);
+  prelux_s3_quote_etag(a.etag, sizeof(a.etag));
+  snprintf(etag, PRELUX_S3_ETAG_MAX, "%.*s", (int)strcspn(a.etag[0] ? a.etag + 1 : "", "\"<>&"), a.etag + 1);
+  sent->etag = etag;
+  prelux_net_answer_free(&a);
+  return status;
+}
+
+/* A whole upload whose part goes unsigned, with its CRC-32C: none of it is a promise to anybody but ourselves. */
+static int try_crc(struct trial *t)
+{
+  static const char *const headers[] = {PRELUX_S3_CRC_UPLOAD, NULL};
+  const struct prelux_s3_guard any = {.unmet = 0};
+  char etag[PRELUX_S3_ETAG_MAX];
+  struct prelux_s3_sent sent;
+  struct prelux_object made;
+  if (!(t->caps & PRELUX_CAP_MULTIPART) || !prelux_s3_trusts_way(t->s))
+    return 0;
+  int rc = prelux_s3_upload_begin(t->s, t->key, headers, t->id, NULL);
+  if (rc < 0)
+    return 0; /* it does not know how */
+  int wrong = put_part_with_crc(t, "other", &sent, etag);
+  int right = wrong == 400 ? put_part_with_crc(t, "x", &sent, etag) : 0;
+  bool checked = right == 200 && etag[0];
+  if (checked && prelux_s3_upload_complete(t->s, t->key, t->id, &sent, 1, 1, &any, &made, NULL) == 0)
+    t->checks_crc = true;
+  rc = t->checks_crc ? 0 : prelux_s3_upload_abort(t->s, t->key, t->id, t->why);
+  return rc < 0 ? rc : wrong < 0 ? wrong : right < 0 ? right : 0;
 }
 
 /* A copy under a condition of its source. */
@@ -299,7 +347,7 @@ static int try_remove(struct trial *t)
 
 static int run(struct trial *t)
 {
-  static int (*const steps[])(struct trial *) = {try_puts, try_parts, try_copy, try_marker, try_remove};
+  static int (*const steps[])(struct trial *) = {try_puts, try_parts, try_copy, try_marker, try_remove, try_crc};
   int rc = 0;
   for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && rc == 0; i++)
     rc = steps[i](t);
@@ -340,6 +388,7 @@ static int try_all(struct prelux_s3 *s, unsigned *ret_caps, int64_t *ret_for_ms,
     rc = run(&t);
     *ret_caps = t.caps;
     atomic_store(&s->checks_sha, t.checks_sha);
+    atomic_store(&s->checks_crc, t.checks_crc);
   }
   free(t.key);
   return rc;

@@ -145,7 +145,8 @@ static int put_empty(struct copying *c, struct prelux_object *ret)
   return rc;
 }
 
-static int copy_part(struct copying *c, const char *id, size_t number, uint64_t off, uint64_t len, char **ret_etag)
+static int copy_part(struct copying *c, const char *id, size_t number, uint64_t off, uint64_t len,
+                     const char **ret_etag)
 {
   char query[QUERY_BYTES], range[96];
   struct prelux_net_answer a;
@@ -181,23 +182,23 @@ static int copy_parts(struct copying *c, struct prelux_object *ret)
   while (c->from.size / part >= PRELUX_S3_PARTS_MAX)
     part *= 2;
   size_t n = (size_t)((c->from.size + part - 1) / part);
-  char id[PRELUX_S3_UPLOAD_ID_MAX], **etags = calloc(n, sizeof(*etags));
-  int rc = etags ? prelux_s3_upload_begin(c->s, c->key, c->metadata, id, c->why)
+  char id[PRELUX_S3_UPLOAD_ID_MAX];
+  struct prelux_s3_sent *parts = calloc(n, sizeof(*parts));
+  int rc = parts ? prelux_s3_upload_begin(c->s, c->key, c->metadata, id, c->why)
                  : prelux_problem(c->why, ENOMEM, "no memory for parts");
   bool begun = rc == 0;
   for (size_t i = 0; i < n && rc == 0; i++)
   {
     uint64_t off = i * part, left = c->from.size - off;
-    rc = copy_part(c, id, i + 1, off, left < part ? left : part, &etags[i]);
+    rc = copy_part(c, id, i + 1, off, left < part ? left : part, &parts[i].etag);
   }
   if (rc == 0)
-    rc = prelux_s3_upload_complete(c->s, c->key, id, (const char *const *)etags, n, c->from.size, &c->guard, ret,
-                                   c->why);
+    rc = prelux_s3_upload_complete(c->s, c->key, id, parts, n, c->from.size, &c->guard, ret, c->why);
   if (begun && rc < 0 && rc != -PRELUX_EUNKNOWN)
     prelux_s3_upload_abort(c->s, c->key, id, NULL); /* what stays `clean` finds */
-  for (size_t i = 0; etags && i < n; i++)
-    free(etags[i]);
-  free(etags);
+  for (size_t i = 0; parts && i < n; i++)
+    free((char *)parts[i].etag);
+  free(parts);
   return rc;
 }
 

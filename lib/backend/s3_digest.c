@@ -3,9 +3,11 @@
  * where everybody on the way could change them (http), and nothing where TLS has the same duty. Both are had from one
  * pass over the file.
  *
- * Parts of large files are another matter: MD5 costs two to three times what sending does, here and at the server, which
- * takes the one of the header besides the one of the ETag. A server that has shown that it refuses what is not of the
- * signed SHA-256 (s3_able.c) gets parts with that alone, over TLS, too. */
+ * Parts of large files are another matter: MD5 costs two to three times what sending does, here and at the server,
+ * which takes the one of the header besides the one of the ETag. A server that has shown that it refuses what is not of
+ * the CRC-32C beside it (s3_able.c) gets parts with that alone, which costs next to nothing, where nobody on the way
+ * could change bytes and sum: over TLS, or within this machine. One that has shown the same of the signed SHA-256 gets
+ * parts with that alone, over TLS, too. */
 #include <errno.h>
 #include <inttypes.h>
 #include <openssl/evp.h>
@@ -13,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/backend/crc32c.h"
 #include "lib/backend/s3_write.h"
 #include "lib/base/os.h"
 
@@ -21,7 +24,28 @@
 struct sums
 {
   EVP_MD_CTX *md5, *sha;
+  bool crc;
+  uint32_t crc_now;
 };
+
+bool prelux_s3_trusts_way(const struct prelux_s3 *s)
+{
+  return s->sign == PRELUX_S3_SIGN_AUTO ? s->loopback || prelux_s3_https(s) : s->sign == PRELUX_S3_SIGN_NEVER;
+}
+
+/* Within this machine only what has shown that it takes unsigned bytes gets them: some want TLS for that. */
+static bool signs(const struct prelux_s3 *s)
+{
+  bool takes_unsigned = s->sign == PRELUX_S3_SIGN_NEVER || prelux_s3_https(s) || atomic_load(&s->checks_crc);
+  return !prelux_s3_trusts_way(s) || !takes_unsigned;
+}
+
+void prelux_s3_crc_text(uint32_t crc, char out[PRELUX_S3_CRC_TEXT])
+{
+  const unsigned char bytes[] = {(unsigned char)(crc >> 24), (unsigned char)(crc >> 16), (unsigned char)(crc >> 8),
+                                 (unsigned char)crc};
+  EVP_EncodeBlock((unsigned char *)out, bytes, sizeof(bytes));
+}
 
 static bool begin(struct sums *d, bool md5, bool sha)
 {
@@ -33,6 +57,8 @@ static bool begin(struct sums *d, bool md5, bool sha)
 
 static int add(struct sums *d, const void *buf, size_t n)
 {
+  if (d->crc)
+    d->crc_now = prelux_crc32c(d->crc_now, buf, n);
   return (!d->md5 || EVP_DigestUpdate(d->md5, buf, n) == 1) && (!d->sha || EVP_DigestUpdate(d->sha, buf, n) == 1)
              ? 0
              : -ENOMEM;
@@ -74,6 +100,11 @@ static int finish(struct sums *d, struct prelux_s3_digest *ret)
     strcpy(ret->header, "Content-MD5: ");
     EVP_EncodeBlock((unsigned char *)ret->header + strlen(ret->header), md5, 16);
   }
+  if (d->crc)
+  {
+    prelux_s3_crc_text(d->crc_now, ret->crc);
+    snprintf(ret->header, sizeof(ret->header), "x-amz-checksum-crc32c: %s", ret->crc);
+  }
   if (d->sha && (EVP_DigestFinal_ex(d->sha, sha, &n) != 1 || n != 32))
     return -ENOMEM;
   for (int i = 0; d->sha && i < 32; i++)
@@ -81,11 +112,18 @@ static int finish(struct sums *d, struct prelux_s3_digest *ret)
   return 0;
 }
 
-static int digest(int fd, uint64_t off, uint64_t len, bool md5, bool sha, struct prelux_s3_digest *ret,
+enum
+{
+  MD5 = 1,
+  SHA = 2,
+  CRC = 4 /* not with MD5: there is one header */
+};
+
+static int digest(int fd, uint64_t off, uint64_t len, unsigned which, struct prelux_s3_digest *ret,
                   struct prelux_problem *why)
 {
-  struct sums d = {NULL, NULL};
-  int rc = begin(&d, md5, sha) ? pass_over(&d, fd, off, len, why) : -ENOMEM;
+  struct sums d = {.crc = which & CRC};
+  int rc = begin(&d, which & MD5, which & SHA) ? pass_over(&d, fd, off, len, why) : -ENOMEM;
   if (rc == 0)
     rc = finish(&d, ret);
   EVP_MD_CTX_free(d.md5);
@@ -96,15 +134,17 @@ static int digest(int fd, uint64_t off, uint64_t len, bool md5, bool sha, struct
 int prelux_s3_digest(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, struct prelux_s3_digest *ret,
                      struct prelux_problem *why)
 {
-  return digest(fd, off, len, true, !prelux_s3_https(s), ret, why);
+  return digest(fd, off, len, signs(s) ? MD5 | SHA : MD5, ret, why);
 }
 
-int prelux_s3_digest_part(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, struct prelux_s3_digest *ret,
-                          struct prelux_problem *why)
+int prelux_s3_digest_part(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, bool crc,
+                          struct prelux_s3_digest *ret, struct prelux_problem *why)
 {
-  if (!atomic_load(&s->checks_sha) || atomic_load(&s->wants_md5))
+  if (crc)
+    return digest(fd, off, len, signs(s) ? CRC | SHA : CRC, ret, why);
+  if (s->sign == PRELUX_S3_SIGN_NEVER || !atomic_load(&s->checks_sha) || atomic_load(&s->wants_md5))
     return prelux_s3_digest(s, fd, off, len, ret, why);
-  return digest(fd, off, len, false, true, ret, why);
+  return digest(fd, off, len, SHA, ret, why);
 }
 
 bool prelux_s3_digest_agrees(const struct prelux_s3 *s, const struct prelux_s3_digest *d,

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "lib/backend/http.h"
@@ -21,6 +22,7 @@ struct one_upload
 {
   char *key, id[PRELUX_S3_UPLOAD_ID_MAX];
   int64_t begun_s;
+  bool crc; /* of PRELUX_S3_CRC_UPLOAD, as far as the server lists it */
 };
 
 struct page
@@ -79,6 +81,8 @@ static int on_upload_field(void *arg, const char *outer, const char *name, const
     return set_text(p->now.id, sizeof(p->now.id), text);
   if (strcmp(outer, "Upload") == 0 && strcmp(name, "Initiated") == 0)
     p->now.begun_s = prelux_s3_time(text);
+  if (strcmp(outer, "Upload") == 0 && strcmp(name, "ChecksumAlgorithm") == 0)
+    p->now.crc = strcasecmp(text, "CRC32C") == 0;
   if (outer[0])
     return 0;
   if (strcmp(name, "IsTruncated") == 0)
@@ -271,7 +275,7 @@ static int tell(void *arg, const struct one_upload *u, const char *path, int64_t
   int64_t idle_s = idle(t->s, u, now_s, t->why);
   if (idle_s == -ENXIO)
     return 0;
-  int rc = idle_s < 0 ? (int)idle_s : prelux_s3_token(u->key, u->id, token, t->why);
+  int rc = idle_s < 0 ? (int)idle_s : prelux_s3_token(u->key, u->id, u->crc, token, t->why);
   return rc < 0 ? rc : t->add(t->arg, path, token, (uint64_t)idle_s);
 }
 

@@ -15,18 +15,23 @@
 #define PRELUX_S3_TRIES 4     /* of what is to be done again after an answer */
 
 /* s3_digest.c */
+#define PRELUX_S3_CRC_TEXT 9 /* base64 of a CRC-32C */
 struct prelux_s3_digest
 {
-  char md5[33];     /* lower-case hex; "": not asked for */
-  char header[48];  /* "Content-MD5: ...", or "" */
-  char payload[65]; /* what is signed for the bytes */
+  char md5[33];                 /* lower-case hex; "": not asked for */
+  char crc[PRELUX_S3_CRC_TEXT]; /* "": the same */
+  char header[48];              /* "Content-MD5: ..." or "x-amz-checksum-crc32c: ...", or "" */
+  char payload[65];             /* what is signed for the bytes */
 };
+/* May bytes go without a signature of their own, if the server checks them by CRC-32C? */
+bool prelux_s3_trusts_way(const struct prelux_s3 *s);
+void prelux_s3_crc_text(uint32_t crc, char out[PRELUX_S3_CRC_TEXT]);
 /* Of [off, off+len) of fd. -EINVAL: it ends before; else an errno of reading, -ENOMEM. */
 int prelux_s3_digest(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, struct prelux_s3_digest *ret,
                      struct prelux_problem *why);
-/* The same of a part: without MD5 where the server needs none. */
-int prelux_s3_digest_part(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, struct prelux_s3_digest *ret,
-                          struct prelux_problem *why);
+/* The same of a part: without MD5 where the server needs none. crc: of an upload that was begun with PRELUX_S3_CRC_UPLOAD. */
+int prelux_s3_digest_part(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, bool crc,
+                          struct prelux_s3_digest *ret, struct prelux_problem *why);
 /* Are these the bytes that the answer says it has stored? Yes, too, when it does not say. */
 bool prelux_s3_digest_agrees(const struct prelux_s3 *s, const struct prelux_s3_digest *d,
                              const struct prelux_object *stored);
@@ -85,17 +90,27 @@ int prelux_s3_abort(struct prelux_backend *b, const char *path, const char *toke
 
 /* The same by key and upload id. */
 #define PRELUX_S3_UPLOAD_ID_MAX 1400
+#define PRELUX_S3_CRC_UPLOAD "x-amz-checksum-algorithm: CRC32C" /* a header: each part brings its own, `complete` all */
 int prelux_s3_upload_begin(struct prelux_s3 *s, const char *key, const char *const *headers,
                            char id[PRELUX_S3_UPLOAD_ID_MAX], struct prelux_problem *why);
 int prelux_s3_upload_abort(struct prelux_s3 *s, const char *key, const char *id, struct prelux_problem *why);
-/* etags: without quotes, of parts 1 to n. */
-int prelux_s3_upload_complete(struct prelux_s3 *s, const char *key, const char *id, const char *const *etags, size_t n,
-                              uint64_t size, const struct prelux_s3_guard *guard, struct prelux_object *ret,
+/* A part that was sent. */
+struct prelux_s3_sent
+{
+  const char *etag;             /* without quotes */
+  char crc[PRELUX_S3_CRC_TEXT]; /* "": it went without */
+};
+/* parts: 1 to n. */
+int prelux_s3_upload_complete(struct prelux_s3 *s, const char *key, const char *id, const struct prelux_s3_sent *parts,
+                              size_t n, uint64_t size, const struct prelux_s3_guard *guard, struct prelux_object *ret,
                               struct prelux_problem *why);
+/* The body of that request; free it. NULL: no memory. */
+char *prelux_s3_parts_document(const struct prelux_s3_sent *parts, size_t n);
 /* "?partNumber=N&uploadId=ID", or without a number (0). -EOPNOTSUPP: too long. */
 int prelux_s3_upload_query(char *out, size_t cap, size_t number, const char *id, struct prelux_problem *why);
-/* The token of an upload. Length, or -EPROTO: too long. */
-int prelux_s3_token(const char *key, const char *id, char token[PRELUX_TOKEN_MAX], struct prelux_problem *why);
+/* The token of an upload, with or without PRELUX_S3_CRC_UPLOAD. Length, or -EPROTO: too long. */
+int prelux_s3_token(const char *key, const char *id, bool crc, char token[PRELUX_TOKEN_MAX],
+                    struct prelux_problem *why);
 
 /* s3_uploads.c */
 int prelux_s3_uploads(struct prelux_backend *b, const char *path, prelux_upload_fn add, void *arg,

@@ -16,8 +16,10 @@ from tests.integration import contract_remotes as r
 from tests.integration.contract_rig import UNKNOWN, Client, bad, good
 from tests.integration.backends_raw_rig import TOOL
 from tests.integration.test_s3_raw import KEYS, S3Tool, remote
+from tests.s3client import S3Client
 from tests.servers.s3standin import KeysStandin
-from tests.servers.s3standin_write import KEEPS, S3Changing
+from tests.servers.s3standin_write import KEEPS, S3Changing, crc32c_text
+from tests.servers.versitygw import Versitygw
 
 pytestmark = [pytest.mark.asan,
               pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")]
@@ -75,14 +77,15 @@ def test_a_good_server_is_tried_once_and_left_as_it_was(s3, tool):
     for _ in range(3):
         assert good(one("able"))["caps"] == r.S3
     changes = [seen for seen in s3.requests() if seen.method != "GET"]
-    assert len(changes) < 22 and all(seen.path.startswith("/data/pre%20fix/.prelux~probe-") for seen in changes)
+    assert len(changes) < 26 and all(seen.path.startswith("/data/pre%20fix/.prelux~probe-") for seen in changes)
     assert bodies(s3) == {b"there": b"x"} and not s3.uploads
 
 
 COST = {"if-none-match": r.PUT_ABSENT | r.RENAME_NOREPLACE, "if-match": r.PUT_VERSION, "complete-if-none-match": r.PUT_ABSENT | r.PUT_VERSION |
         r.RENAME_NOREPLACE, "complete-if-match": r.PUT_VERSION, "delete-if-match": r.REMOVE_VERSION, "copy-source-if-match": r.COPY,
         "part-copy": r.COPY | r.RENAME_NOREPLACE, "part-again": r.MULTIPART | r.PUT_ABSENT | r.PUT_VERSION | r.COPY | r.RENAME_NOREPLACE,
-        "markers": r.MKDIR_MARKER, "multipart": r.MULTIPART | r.COPY | r.RENAME_NOREPLACE, "payload-sha": 0}
+        "markers": r.MKDIR_MARKER, "multipart": r.MULTIPART | r.COPY | r.RENAME_NOREPLACE, "payload-sha": 0, "payload-none": 0,
+        "part-crc": 0, "complete-crc": 0}
 
 
 @pytest.mark.parametrize("ignored", sorted(KEEPS))
@@ -178,12 +181,15 @@ def test_a_trial_that_was_killed(s3, tool):
 # What is sent
 
 @pytest.mark.parametrize("size", [0, 5, 300_000])
-def test_sums_are_sent(s3, able, size):
+@pytest.mark.parametrize("sign", ["always", "auto", "never"])
+def test_sums_are_sent(s3, tool, size, sign):
     data = os.urandom(size)
+    able = tool(s3, sign_payload=sign)
     answer = good(able.put("f", data))
     seen = [one for one in s3.requests() if one.method == "PUT"][-1]
     assert seen.fields["content-md5"] == base64.b64encode(hashlib.md5(data).digest()).decode()
-    assert seen.fields["x-amz-content-sha256"] == hashlib.sha256(data).hexdigest() and "content-md5" in seen.fields["authorization"]
+    assert seen.fields["x-amz-content-sha256"] == (hashlib.sha256(data).hexdigest() if sign == "always" else "UNSIGNED-PAYLOAD")
+    assert "content-md5" in seen.fields["authorization"]
     assert answer["md5"] == hashlib.md5(data).hexdigest() and answer["version"] == able.version("f") and bodies(s3) == {b"f": data}
     assert abs(int(answer["mtime_ns"]) - int(able("stat", "f")["mtime_ns"])) <= 2 * 10**9
 
@@ -211,25 +217,95 @@ def sent_parts(s3):
 
 
 def test_a_part_with_another_sum_in_the_answer(s3, tool):
-    s3.keeps.discard("payload-sha")  # all there is to go by
+    s3.keeps -= {"payload-sha", "part-crc"}  # all there is to go by
     able = tool(s3)
     token = good(able("begin", "f", part_size=PART))["token"]
     s3.etags["PUT", "partNumber"] = '"' + hashlib.md5(b"other").hexdigest() + '"'
     bad(part(able, token, 0, b"x"), E.EIO)
 
 
-@pytest.mark.parametrize("checks", [True, False])
-def test_sums_of_parts(s3, tool, checks):
-    """A server that has refused a part of another SHA-256 than was signed gets no MD5 besides; one that took it does."""
+MD5, SHA, CRC = "content-md5", "x-amz-content-sha256", "x-amz-checksum-crc32c"
+
+
+@pytest.mark.parametrize("sign, without, sums", [
+    ("auto", set(), {CRC}), ("never", set(), {CRC}), ("always", set(), {SHA}), ("always", {"payload-sha"}, {MD5, SHA}),
+    ("auto", {"part-crc"}, {SHA}), ("auto", {"complete-crc"}, {SHA}), ("auto", {"payload-none"}, {SHA}), ("never", {"part-crc"}, {MD5}),
+    ("auto", {"part-crc", "payload-sha"}, {MD5, SHA})])
+def test_sums_of_parts(s3, tool, sign, without, sums):
+    """What a server has refused a wrong one of is enough for it; the SHA-256 is signed unless all is within this machine, or it is told not to."""
     data = os.urandom(300_000)
-    if not checks:
-        s3.keeps.discard("payload-sha")
-    able = tool(s3)
+    s3.keeps -= without
+    able = tool(s3, sign_payload=sign)
     token = good(able("begin", "f", part_size=PART))["token"]
-    good(part(able, token, 0, data))
+    tag = good(part(able, token, 0, data))["tag"]
     seen = sent_parts(s3)[-1].fields
-    assert seen["x-amz-content-sha256"] == hashlib.sha256(data).hexdigest()
-    assert seen.get("content-md5") == (None if checks else base64.b64encode(hashlib.md5(data).digest()).decode())
+    right = {MD5: base64.b64encode(hashlib.md5(data).digest()).decode(), SHA: hashlib.sha256(data).hexdigest(), CRC: crc32c_text(data)}
+    assert {name: seen.get(name) for name in right} == {
+        name: value if name in sums else "UNSIGNED-PAYLOAD" if name == SHA else None for name, value in right.items()}
+    good(able("complete", "f", token=token, tags=[tag], size=len(data)))
+    assert bodies(s3) == {b"f": data}
+
+
+@pytest.mark.parametrize("host, proxy, unsigned", [("127.0.0.1", False, True), ("localhost", False, True), ("127.0.0.1", True, False),
+                                                   ("s3.localhost", False, False)])
+def test_what_is_within_this_machine(s3, tool, host, proxy, unsigned):
+    """Another name may be another machine (libcurl takes this one for the same), and a proxy may be one: there the SHA-256 is signed."""
+    env = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "secret/+", **({"http_proxy": s3.url, "no_proxy": host} if proxy else {})}
+    able = tool(s3, env, endpoint=f"http://{host}:{s3.port}", path_style=True)
+    token = good(able("begin", "f", part_size=PART))["token"]
+    good(part(able, token, 0, b"x"))
+    assert (sent_parts(s3)[-1].fields[SHA] == "UNSIGNED-PAYLOAD") == unsigned
+
+
+def test_tokens_and_tags_with_sums(s3, tool, able):
+    """Over restarts, whatever has been found out of the server meanwhile, an upload goes on as it was begun; and nothing of it is taken for another."""
+    token, tags = able.upload("f", DATA, PART)
+    assert token[16] == "+" and all("+" in tag for tag in tags)
+    asked = s3.asked("POST", "uploadId")
+    for wrong in (token[:16] + "." + token[17:], "0" + token[1:]):
+        bad(able("complete", "f", token=wrong, tags=tags, size=len(DATA)), E.ENXIO)
+    for wrong in ([tag[:tag.index("+")] + tag[tag.index("+") + 7:] for tag in tags], tags[::-1], [tags[0].replace("+", "-", 1), *tags[1:]]):
+        bad(able("complete", "f", token=token, tags=wrong, size=len(DATA)), E.EINVAL)
+    assert s3.asked("POST", "uploadId") == asked, "the server was asked"
+    later = tool(s3, sign_payload="always")
+    again = good(part(later, token, 0, DATA[:PART]))["tag"]
+    assert sent_parts(s3)[-1].fields[SHA] == hashlib.sha256(DATA[:PART]).hexdigest() and again == tags[0]
+    good(later("complete", "f", token=token, tags=tags, size=len(DATA)))
+    assert bodies(s3) == {b"f": DATA}
+    plain, tags = later.upload("g", DATA, PART)
+    assert plain[16] == "." and not any("+" in tag for tag in tags)
+    good(able("complete", "g", token=plain, tags=tags, size=len(DATA)))
+    assert bodies(s3) == {b"f": DATA, b"g": DATA}
+
+
+@pytest.mark.skipif(bool(Versitygw.missing()), reason=str(Versitygw.missing()))
+def test_versitygw_gets_sums(tool, tmp_path):
+    """A real server, which has shown in the trial that it checks them, and keeps one of the whole."""
+    with Versitygw(folder=tmp_path / "versitygw") as server:
+        server.bucket("data")
+        one = tool(server, access_key=server.access_key, secret_key=server.secret_key)
+        token, tags = one.upload("f", DATA, PART)
+        assert token[16] == "+" and token in [row["token"] for row in good(one("uploads", ""))["uploads"]]
+        good(one("complete", "f", token=token, tags=tags, size=len(DATA)))
+        client = S3Client(server.url, server.access_key, server.secret_key)
+        _, fields, _ = client.request("HEAD", "/data/f", headers={"x-amz-checksum-mode": "ENABLED"})
+        client.connection.close()
+        each = b"".join(base64.b64decode(crc32c_text(data)) for data in (DATA[:PART], DATA[PART:]))
+        assert fields["x-amz-checksum-crc32c"] == crc32c_text(each) + "-2"
+
+
+def test_a_part_with_another_crc_in_the_answer(s3, able, monkeypatch):
+    token = good(able("begin", "f", part_size=PART))["token"]
+    take = s3.part
+
+    def part_of_others(request, key):
+        status, fields, body = take(request, key)
+        return status, {**fields, CRC: crc32c_text(b"other")}, body
+
+    monkeypatch.setattr(s3, "part", part_of_others)
+    bad(part(able, token, 0, b"x"), E.EIO)
+    monkeypatch.undo()
+    good(part(able, token, 0, b"x"))
 
 
 def test_a_part_that_arrives_otherwise_is_sent_again(s3, able):
@@ -240,8 +316,10 @@ def test_a_part_that_arrives_otherwise_is_sent_again(s3, able):
     bad(part(able, token, 1, b"y"), E.EIO)
 
 
-def test_a_bucket_that_wants_the_md5_of_parts(s3, able):
-    """As one with object lock does: told once, it gets it with every part."""
+def test_a_bucket_that_wants_the_md5_of_parts(s3, tool):
+    """As one with object lock does: told once, it gets it with every part (a CRC-32C would do)."""
+    s3.keeps.discard("part-crc")
+    able = tool(s3)
     token = good(able("begin", "f", part_size=PART))["token"]
     before = len(sent_parts(s3))
     s3.fail("PUT", status=400, code="InvalidRequest", query="partNumber")

@@ -21,8 +21,25 @@ from .s3standin import S3Standin, Thing
 from .threads import Gone
 
 KEEPS = {"if-none-match", "if-match", "complete-if-none-match", "complete-if-match", "delete-if-match", "copy-source-if-match",
-         "part-copy", "part-again", "markers", "multipart", "payload-sha"}
+         "part-copy", "part-again", "markers", "multipart", "payload-sha", "payload-none", "part-crc", "complete-crc"}
 XMLNS = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+
+
+def crc32c_text(data):
+    """As x-amz-checksum-crc32c has it."""
+    crc = 0xffffffff
+    for byte in data:
+        crc = crc >> 8 ^ CRC32C[(crc ^ byte) & 0xff]
+    return base64.b64encode((crc ^ 0xffffffff).to_bytes(4, "big")).decode()
+
+
+def crc32c_row(value):
+    for _ in range(8):
+        value = value >> 1 ^ (0x82f63b78 if value & 1 else 0)
+    return value
+
+
+CRC32C = [crc32c_row(value) for value in range(256)]
 
 
 class Failure:
@@ -42,8 +59,8 @@ class Failure:
 
 
 class Upload:
-    def __init__(self, key, fields):
-        self.key, self.fields, self.parts, self.begun = key, fields, {}, time.time()
+    def __init__(self, key, fields, crc=False):
+        self.key, self.fields, self.parts, self.begun, self.crc = key, fields, {}, time.time(), crc
         self.sent = {}  # part number: when
 
 
@@ -73,6 +90,8 @@ class S3Changing(S3Standin):
         digest = request.fields.get("x-amz-content-sha256")
         if request.body and "payload-sha" in self.keeps and digest != "UNSIGNED-PAYLOAD" and digest != hashlib.sha256(request.body).hexdigest():
             return self.refusal(400, "XAmzContentSHA256Mismatch")
+        if request.body and "payload-none" not in self.keeps and digest == "UNSIGNED-PAYLOAD":
+            return self.refusal(400, "InvalidRequest")
         with self.lock2:
             failure = next((one for one in self.failures if one.takes(request)), None)
         if failure and failure.when == "before":
@@ -180,7 +199,8 @@ class S3Changing(S3Standin):
         if "multipart" not in self.keeps:
             return self.refusal(501, "NotImplemented")
         one = f"id-{next(self.numbers)}/+=~"
-        self.uploads[one] = Upload(key, self.metadata(request))
+        crc = request.fields.get("x-amz-checksum-algorithm") == "CRC32C" and "part-crc" in self.keeps
+        self.uploads[one] = Upload(key, self.metadata(request), crc)
         return self.document("InitiateMultipartUploadResult", Bucket=self.bucket, UploadId=one)
 
     def upload_of(self, request, key):
@@ -193,7 +213,7 @@ class S3Changing(S3Standin):
             return self.refusal(404, "NoSuchUpload")
         if number in upload.parts and "part-again" not in self.keeps:
             return self.refusal(501, "NotImplemented")
-        body, refused = request.body, self.damaged(request)
+        body, refused = request.body, self.damaged(request) or self.other_crc(request, upload)
         if "x-amz-copy-source" in request.fields and "part-copy" in self.keeps:
             thing, refused = self.source(request)
             if thing:
@@ -207,11 +227,23 @@ class S3Changing(S3Standin):
             return self.document("CopyPartResult", ETag=etag)
         return 200, {"ETag": etag}, b""
 
+    def other_crc(self, request, upload):
+        told = request.fields.get("x-amz-checksum-crc32c")
+        if "part-crc" not in self.keeps:
+            return None
+        if bool(told) != upload.crc:
+            return self.refusal(400, "InvalidRequest")
+        return self.refusal(400, "BadDigest") if told and told != crc32c_text(request.body) else None
+
     def complete(self, request, key):
         upload = self.upload_of(request, key)
         if not upload:
             return self.refusal(404, "NoSuchUpload")
-        wanted = [(int(one.findtext("{*}PartNumber")), one.findtext("{*}ETag").strip('"')) for one in ET.fromstring(request.body)]
+        rows = ET.fromstring(request.body)
+        wanted = [(int(one.findtext("{*}PartNumber")), one.findtext("{*}ETag").strip('"')) for one in rows]
+        sums = [one.findtext("{*}ChecksumCRC32C") for one in rows]
+        if upload.crc and ("complete-crc" not in self.keeps or sums != [crc32c_text(upload.parts.get(number, b"?")) for number, _ in wanted]):
+            return self.refusal(400, "InvalidPart")
         digests = b""
         for number, etag in wanted:
             if hashlib.md5(upload.parts.get(number, b"?")).hexdigest() != etag:
@@ -241,7 +273,8 @@ class S3Changing(S3Standin):
         rows = [row for row in rows if row[:2] > marker or not marker[0]]
         page = rows[:self.uploads_page]
         text = "".join(f"<Upload><Key>{urllib.parse.quote_plus(key)}</Key><UploadId>{escape(one)}</UploadId><Initiator><ID>i</ID></Initiator>"
-                       f"<Initiated>{self.when(upload.begun)}</Initiated></Upload>" for key, one, upload in page)
+                       f"<Initiated>{self.when(upload.begun)}</Initiated>"
+                       f"{'<ChecksumAlgorithm>CRC32C</ChecksumAlgorithm>' if upload.crc else ''}</Upload>" for key, one, upload in page)
         more = f"<NextKeyMarker>{urllib.parse.quote_plus(page[-1][0])}</NextKeyMarker><NextUploadIdMarker>{escape(page[-1][1])}</NextUploadIdMarker>" \
             if page else ""
         return 200, {}, (f"<ListMultipartUploadsResult{XMLNS}><EncodingType>url</EncodingType>{more}<IsTruncated>{str(len(rows) > len(page)).lower()}"

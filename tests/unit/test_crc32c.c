@@ -40,7 +40,8 @@ static void pieces(void **state)
     {
       uint32_t whole = prelux_crc32c(0, bytes + from, sizeof(bytes) - from);
       for (size_t i = 0; i < 2; i++)
-        assert_int_equal(ways[i](ways[1 - i](0, bytes + from, len), bytes + from + len, sizeof(bytes) - from - len), whole);
+        assert_int_equal(ways[i](ways[1 - i](0, bytes + from, len), bytes + from + len, sizeof(bytes) - from - len),
+                         whole);
     }
 }
 
