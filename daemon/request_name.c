@@ -142,10 +142,10 @@ static int whose(const struct name_job *j, struct prelux_answer *a)
 
 /* ---- the job ---- */
 
-/* What a file system says every day is nothing to keep a record of. */
-static bool everyday(int err)
+/* What a file system says every day is nothing to keep a record of. That an owner has no name here it does not. */
+static bool everyday(const struct name_job *j, int err)
 {
-  return err == -EXDEV || err == -ENOTEMPTY || err == -EINVAL || err == -EROFS || err == -EBUSY || err == -ELOOP;
+  return err == -EXDEV || err == -ENOTEMPTY || (err == -EINVAL && j->op != PRELUX_OP_SETATTR) || err == -EROFS || err == -EBUSY || err == -ELOOP;
 }
 
 static int do_it(const struct name_job *j, struct prelux_answer *a, struct prelux_problem *why)
@@ -181,7 +181,7 @@ static void work(struct prelux_flight *f)
   prelux_request_changed();
   if (err == 0)
     return;
-  if (!everyday(err))
+  if (!everyday(j, err))
     prelux_report(j->d, j->target.table, j->target.mapping, j->target.rel, call_name(j), err, &why);
   prelux_answer_fail(&f->answer, prelux_report_errno(err), &why);
 }

@@ -102,11 +102,17 @@ static int number(const cJSON *info, const char *name, double *ret)
   return 0;
 }
 
+static void text(const cJSON *info, const char *name, char *ret, size_t cap)
+{
+  const char *value = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(info, name));
+  if (value && strlen(value) < cap)
+    strcpy(ret, value);
+}
+
 int prelux_proxy_describe(const cJSON *info, struct prelux_proxy_info *ret)
 {
   const cJSON *folder = cJSON_GetObjectItemCaseSensitive(info, "folder");
   const cJSON *completed = cJSON_GetObjectItemCaseSensitive(info, "completed");
-  const cJSON *state = cJSON_GetObjectItemCaseSensitive(info, "persistenceState");
   double length, modified, mode, id = 0;
   struct prelux_proxy_info seen = {.complete = cJSON_IsTrue(folder) || !cJSON_IsFalse(completed)};
   struct prelux_object *obj = &seen.obj;
@@ -127,7 +133,9 @@ int prelux_proxy_describe(const cJSON *info, struct prelux_proxy_info *ret)
       snprintf(obj->version, sizeof(obj->version), "%.17g-%" PRIu64 "-%.17g", id, obj->size, modified);
   }
   snprintf(seen.id, sizeof(seen.id), "%.17g", id);
-  snprintf(seen.persistence, sizeof(seen.persistence), "%s", cJSON_IsString(state) ? state->valuestring : "");
+  text(info, "persistenceState", seen.persistence, sizeof(seen.persistence));
+  text(info, "owner", seen.owner, sizeof(seen.owner));
+  text(info, "group", seen.group, sizeof(seen.group));
   seen.mount = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(info, "mountPoint"));
   seen.release = cJSON_GetObjectItemCaseSensitive(info, "fromUFSFallBack") ? PRELUX_PROXY_3 : PRELUX_PROXY_2;
   *ret = seen;

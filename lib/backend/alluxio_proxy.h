@@ -66,6 +66,7 @@ struct prelux_proxy_info
   struct prelux_object obj; /* size UINT64_MAX and no version while somebody writes it */
   char id[32];              /* fileId: one inode, whatever its name */
   bool complete, mount; /* mount: a mount point */
+  char owner[128], group[128]; /* "" where there is none, or a longer one */
   char persistence[24];     /* NOT_PERSISTED, TO_BE_PERSISTED, PERSISTED, LOST */
   enum prelux_proxy_release release;
 };
@@ -126,7 +127,7 @@ int prelux_proxy_stream(struct prelux_proxy *p, const char *id, const char *op, 
 extern const struct prelux_backend_write prelux_proxy_write;
 #define PRELUX_PROXY_WRITE_CAPS                                                                                               \
   (PRELUX_CAP_WRITE | PRELUX_CAP_PUT_ABSENT | PRELUX_CAP_RENAME_FILE | PRELUX_CAP_RENAME_DIR | PRELUX_CAP_RENAME_NOREPLACE |    \
-   PRELUX_CAP_MKDIR | PRELUX_CAP_KEEP_MODE | PRELUX_CAP_SET_ATTR)
+   PRELUX_CAP_MKDIR | PRELUX_CAP_KEEP_MODE | PRELUX_CAP_SET_ATTR | PRELUX_CAP_KEEP_OWNER)
 /* 0, or why nothing can be made of that name or on this proxy. */
 int prelux_proxy_may_make(struct prelux_proxy *p, const char *path, struct prelux_problem *why);
 /* 0 when the proxy is one that can be written through. */
@@ -150,6 +151,8 @@ int prelux_proxy_mkdir(struct prelux_backend *b, const char *path, uint32_t mode
 int prelux_proxy_rmdir(struct prelux_backend *b, const char *path, struct prelux_problem *why);
 int prelux_proxy_set_attr(struct prelux_backend *b, const char *path, const struct prelux_condition *cond,
                           const struct prelux_set *set, struct prelux_object *ret, struct prelux_problem *why);
+/* NULL or "": stays. The cluster may refuse one and take the other. -EPERM. */
+int prelux_proxy_set_owner(struct prelux_proxy *p, const char *path, const char *owner, const char *group, struct prelux_problem *why);
 /* A folder, empty: made, or there already when nobody can have made it but us (a hidden name). */
 int prelux_proxy_make_folder(struct prelux_proxy *p, const char *path, uint32_t mode, struct prelux_problem *why);
 

@@ -177,6 +177,8 @@ struct setting
 {
   const char *path;
   uint32_t mode;
+  bool group;       /* which of both `name` is */
+  const char *name;
 };
 
 static int has_mode(struct prelux_proxy *p, void *arg)
@@ -199,6 +201,34 @@ static int set_mode(struct prelux_proxy *p, const char *path, uint32_t mode, str
   return rc;
 }
 
+static int has_name(struct prelux_proxy *p, void *arg)
+{
+  const struct setting *s = arg;
+  struct prelux_proxy_info now;
+  int rc = prelux_proxy_status(p, s->path, &now, NULL);
+  return rc < 0 ? rc : strcmp(s->group ? now.group : now.owner, s->name) == 0;
+}
+
+static int set_name(struct prelux_proxy *p, struct setting *s, struct prelux_problem *why)
+{
+  cJSON *message = cJSON_CreateObject();
+  const char *key = s->group ? "group" : "owner";
+  char *body = message && cJSON_AddStringToObject(message, key, s->name) ? cJSON_PrintUnformatted(message) : NULL;
+  struct prelux_proxy_call c = {.action = "set-attribute", .path = s->path, .body = body};
+  int rc = body ? prelux_proxy_settle(p, &c, has_name, s, why) : prelux_problem(why, ENOMEM, "no memory for options");
+  free(body);
+  cJSON_Delete(message);
+  return rc == -EACCES ? -EPERM : rc; /* what chown says */
+}
+
+/* One after the other: of both at once Alluxio wants that the user is a member of the group. */
+int prelux_proxy_set_owner(struct prelux_proxy *p, const char *path, const char *owner, const char *group, struct prelux_problem *why)
+{
+  struct setting user = {.path = path, .name = owner}, team = {.path = path, .name = group, .group = true};
+  int rc = owner && owner[0] ? set_name(p, &user, why) : 0;
+  return rc == 0 && group && group[0] ? set_name(p, &team, why) : rc;
+}
+
 int prelux_proxy_set_attr(struct prelux_backend *b, const char *path, const struct prelux_condition *cond,
                           const struct prelux_set *set, struct prelux_object *ret, struct prelux_problem *why)
 {
@@ -210,7 +240,10 @@ int prelux_proxy_set_attr(struct prelux_backend *b, const char *path, const stru
     rc = prelux_problem(why, EBUSY, "%.200s is still being written on Alluxio", path);
   if (rc == 0 && (set->which & PRELUX_SET_MODE))
     rc = set_mode(self(b), path, set->mode, why);
-  if (rc == 0 && (set->which & PRELUX_SET_MODE))
+  if (rc == 0)
+    rc = prelux_proxy_set_owner(self(b), path, set->which & PRELUX_SET_OWNER ? set->owner : NULL,
+                                set->which & PRELUX_SET_GROUP ? set->group : NULL, why);
+  if (rc == 0 && (set->which & (PRELUX_SET_MODE | PRELUX_SET_OWNER | PRELUX_SET_GROUP)))
     rc = prelux_proxy_status(self(b), path, &now, why);
   if (rc == 0)
     *ret = now.obj;

@@ -21,6 +21,7 @@
 
 #include "lib/backend/alluxio_names.h"
 #include "lib/backend/alluxio_proxy.h"
+#include "lib/base/log.h"
 
 #define SEND_TRIES 3
 #define NAME_BYTES 255 /* of a component: under stores keep no more */
@@ -76,6 +77,7 @@ struct putting
   uint64_t size;
   const struct prelux_put *how;
   uint32_t mode;
+  char owner[256], group[256]; /* "": as Alluxio makes it */
   char *temp;
   char id[32];                   /* of the stream; "": none */
   struct prelux_proxy_info made; /* what is at `temp` */
@@ -203,7 +205,16 @@ static int send_hidden(struct putting *w, struct prelux_problem *why)
   return rc == -EAGAIN ? -EIO : rc;
 }
 
-/* What is at the path: whether it may be put, and its mode. */
+/* Before anybody sees it. Who may write need not be one who may give files away. */
+static void give_owner(struct putting *w)
+{
+  const char *owner = strcmp(w->made.owner, w->owner) == 0 ? "" : w->owner, *group = strcmp(w->made.group, w->group) == 0 ? "" : w->group;
+  struct prelux_problem why = {0};
+  if (prelux_proxy_set_owner(w->p, w->temp, owner, group, &why) < 0)
+    prelux_warn("%s: owner %s, group %s: %s", w->path, w->owner, w->group, why.text);
+}
+
+/* What is at the path: whether it may be put, its mode and owner. */
 static int look_before(struct putting *w, struct prelux_problem *why)
 {
   struct prelux_proxy_info old;
@@ -211,6 +222,8 @@ static int look_before(struct putting *w, struct prelux_problem *why)
   int rc = prelux_proxy_status(w->p, w->path, &old, why);
   bool chosen = w->how->set.which & PRELUX_SET_MODE;
   w->mode = chosen ? w->how->set.mode & 0777 : w->p->mode ? w->p->mode : 0644;
+  snprintf(w->owner, sizeof(w->owner), "%s", w->how->set.which & PRELUX_SET_OWNER ? w->how->set.owner : rc == 0 ? old.owner : "");
+  snprintf(w->group, sizeof(w->group), "%s", w->how->set.which & PRELUX_SET_GROUP ? w->how->set.group : rc == 0 ? old.group : "");
   if (rc < 0)
     return rc == -ENOENT ? 0 : rc;
   if (absent)
@@ -240,6 +253,7 @@ static int proxy_put(struct prelux_backend *b, const char *path, int fd, uint64_
     rc = send_hidden(&w, why);
   if (rc == 0)
   {
+    give_owner(&w);
     rc = prelux_proxy_publish(w.p, w.temp, w.made.id, path, how->cond.must != PRELUX_MUST_BE_ABSENT, why);
     if (rc < 0 && rc != -PRELUX_EUNKNOWN)
       give_up(&w);

@@ -68,7 +68,8 @@ enum prelux_backend_caps {
   PRELUX_CAP_KEEP_MODE = 0x100000,      /* put, complete, copy keep the mode they are given ... */
   PRELUX_CAP_KEEP_MTIME = 0x200000,     /* ... and the mtime, to the nanosecond or as docs/BACKENDS.md says */
   PRELUX_CAP_SET_ATTR = 0x400000,       /* set_attr changes what is kept without sending the bytes again */
-  PRELUX_CAP_COPY = 0x800000            /* copy within the remote: no byte passes through this node */
+  PRELUX_CAP_COPY = 0x800000,           /* copy within the remote: no byte passes through this node */
+  PRELUX_CAP_KEEP_OWNER = 0x1000000     /* set_attr sets owner and group, by name; put sets them where it may */
 };
 
 /* A load job: the remote reads a path into its own caches. */
@@ -159,11 +160,14 @@ struct prelux_condition {
   char version[PRELUX_VERSION_MAX]; /* of PRELUX_MUST_BE_VERSION: as prelux_object's; "" is -EINVAL */
 };
 
-enum prelux_attr_bits { PRELUX_SET_MODE = 0x1, PRELUX_SET_MTIME = 0x2 };
+enum prelux_attr_bits { PRELUX_SET_MODE = 0x1, PRELUX_SET_MTIME = 0x2, PRELUX_SET_OWNER = 0x4, PRELUX_SET_GROUP = 0x8 };
 struct prelux_set {
-  unsigned which;   /* enum prelux_attr_bits. What a put does not name: the mode of the object replaced, else 0644; the time it is done */
+  unsigned which;   /* enum prelux_attr_bits. What a put does not name: the mode of the object replaced, else 0644; the time it is done; with
+                     * CAP_KEEP_OWNER owner and group of the object replaced */
   uint32_t mode;    /* 07777 */
   int64_t mtime_ns;
+  const char *owner, *group; /* borrowed. Without CAP_KEEP_OWNER they are ignored. A put does not fail because these are refused: the bytes
+                              * count; set_attr does, with -EPERM */
 };
 
 /* How an object is to be stored. */

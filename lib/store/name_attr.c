@@ -13,6 +13,7 @@
 #include "lib/store/attrs.h"
 #include "lib/store/deferred.h"
 #include "lib/store/links.h"
+#include "lib/store/owner.h"
 
 #define OWNERS (PRELUX_SETATTR_UID | PRELUX_SETATTR_GID)
 
@@ -88,17 +89,25 @@ static void tell(const struct prelux_view *v, struct prelux_stage *g, const stru
 
 /* ---- what the remote has ---- */
 
-/* The bits that it keeps itself. Its root cannot be changed. */
-static unsigned for_remote(const struct prelux_able *able, const char *object, const struct prelux_known *k, const struct prelux_setattr *set)
+/* What it keeps itself; borrows names. Its root cannot be changed. */
+static int for_remote(const struct prelux_able *able, const char *object, const struct prelux_known *k, const struct prelux_setattr *set,
+                      struct prelux_owner_names *names, struct prelux_set *ret, struct prelux_problem *why)
 {
-  unsigned which = 0;
+  *ret = (struct prelux_set){.mode = set->mode & 07777, .mtime_ns = set->mtime_ns};
   if (!*object || !(able->caps & PRELUX_CAP_SET_ATTR) || (k->obj.type == PRELUX_DIR && !(able->caps & PRELUX_CAP_MKDIR)))
     return 0;
   if ((set->which & PRELUX_SETATTR_MODE) && (able->caps & PRELUX_CAP_KEEP_MODE))
-    which |= PRELUX_SET_MODE;
+    ret->which |= PRELUX_SET_MODE;
   if ((set->which & PRELUX_SETATTR_MTIME) && (able->caps & PRELUX_CAP_KEEP_MTIME))
-    which |= PRELUX_SET_MTIME;
-  return which;
+    ret->which |= PRELUX_SET_MTIME;
+  return able->caps & PRELUX_CAP_KEEP_OWNER ? prelux_owner_name(set, names, ret, why) : 0;
+}
+
+/* What stat shows of what was to be set. Owners it does not show: they are set again, which harms nothing. */
+static bool is_set(const struct prelux_set *set, const struct prelux_object *now)
+{
+  return !(set->which & (PRELUX_SET_OWNER | PRELUX_SET_GROUP)) && (!(set->which & PRELUX_SET_MODE) || now->mode == set->mode) &&
+         (!(set->which & PRELUX_SET_MTIME) || now->mtime_ns == set->mtime_ns);
 }
 
 /* 0 and *ret: the object as it is now. */
@@ -119,7 +128,7 @@ static int set_remote(const struct prelux_view *v, const char *object, const str
     int err = b->ops->stat(b, object, &now, why);
     if (err < 0)
       return err == -ENOENT ? err : prelux_problem(why, EIO, "%.200s: not known whether its attributes were set", object);
-    bool done = (!(set->which & PRELUX_SET_MODE) || now.mode == set->mode) && (!(set->which & PRELUX_SET_MTIME) || now.mtime_ns == set->mtime_ns);
+    bool done = is_set(set, &now);
     if (rc == 0 || done || tries == PRELUX_NAME_TRIES)
     {
       *ret = now;
@@ -183,10 +192,14 @@ static int set_clean(const struct prelux_view *v, const char *object, const stru
                      struct prelux_known *k, struct prelux_problem *why)
 {
   struct prelux_tree *t = v->tree;
-  struct prelux_set remote = {.which = for_remote(able, object, k, set), .mode = set->mode & 07777, .mtime_ns = set->mtime_ns};
+  struct prelux_owner_names names;
+  struct prelux_set remote;
   struct prelux_setattr local = *set;
   struct prelux_object now = k->obj;
-  int rc = remote.which ? set_remote(v, object, &remote, &now, why) : 0;
+  int rc = for_remote(able, object, k, set, &names, &remote, why);
+  if (rc < 0)
+    return rc;
+  rc = remote.which ? set_remote(v, object, &remote, &now, why) : 0;
   if (rc == -EOPNOTSUPP)
     remote.which = 0;
   else if (rc < 0)

@@ -12,7 +12,9 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/store/attrs.h"
 #include "lib/store/deferred.h"
+#include "lib/store/owner.h"
 
 /* ---- one put ---- */
 
@@ -54,12 +56,24 @@ static int count_sent(void *arg, uint64_t done)
   return 0;
 }
 
+/* Whom a program gave it to, where that is another than who would be shown anyway. A number without a name stays this node's. */
+static void owner_of(const struct prelux_dirty *d, struct prelux_owner_names *names, struct prelux_set *set)
+{
+  struct prelux_setattr own = prelux_attrs_owner(d->tree, d->row.path);
+  if (own.uid == (uint32_t)geteuid())
+    own.which &= ~(uint32_t)PRELUX_SETATTR_UID;
+  if (own.gid == (uint32_t)getegid())
+    own.which &= ~(uint32_t)PRELUX_SETATTR_GID;
+  prelux_owner_name(&own, names, set, NULL);
+}
+
 static int put_once(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct prelux_object *ret, struct prelux_problem *why)
 {
   struct prelux_backend *b = d->tree->backend;
   const struct prelux_backend_write *w = b->ops->write;
   struct prelux_able able = {0};
   struct prelux_put how = {0};
+  struct prelux_owner_names names;
   int rc = w && w->able ? w->able(b, &able, why) : -EROFS;
   if (rc == 0 && !(able.caps & PRELUX_CAP_WRITE))
     rc = prelux_problem(why, EROFS, "%.200s: the remote is read-only", d->row.path);
@@ -73,6 +87,8 @@ static int put_once(struct prelux_stage *g, struct prelux_dirty *d, int fd, stru
     how.set.which |= PRELUX_SET_MODE;
   if (d->row.flags & PRELUX_PENDING_MTIME)
     how.set.which |= PRELUX_SET_MTIME;
+  if (able.caps & PRELUX_CAP_KEEP_OWNER)
+    owner_of(d, &names, &how.set);
   how.set.mode = d->row.mode;
   how.progress = count_sent;
   how.arg = d;

@@ -304,6 +304,65 @@ def test_refusals_leave_a_record(lake):
     assert len(lake.errors()) == len(rows)  # that there is no such path is no error
 
 
+# chmod and chown of programs
+
+def whose(lake, path):
+    now = info(lake.remote, path)
+    return now["owner"], now["group"]
+
+
+def test_chmod_and_chown_reach_alluxio(lake):
+    make(lake, "d/f")
+    lake.run(f"cd {LOCAL}/d; chmod 640 f; chown nobody f; chgrp nogroup f; stat -c '%a %U %G' f")
+    assert whose(lake, "d/f") == ("nobody", "nogroup") and info(lake.remote, "d/f")["mode"] == 0o640
+    assert lake.run(f"stat -c '%a %U %G' {LOCAL}/d/f {BESIDE}/f").stdout == "640 nobody nogroup\n" * 2
+    assert lake.run(f"cat {LOCAL}/d/f").stdout == "d/f"
+    lake.run(f"chown daemon:nogroup {LOCAL}/d; python3 -c 'import os; os.chown(\"{LOCAL}/d/f\", 0, -1)'")
+    assert whose(lake, "d") == ("daemon", "nogroup") and whose(lake, "d/f") == ("root", "nogroup")
+    lake.run(f"chown -R nobody:root {LOCAL}/d")
+    assert whose(lake, "d") == whose(lake, "d/f") == ("nobody", "root")
+    assert lake.run(f"stat -c '%U %G' {LOCAL}/d").stdout == "nobody root\n"
+
+
+def test_owner_that_is_set_as_it_is_asks_nobody(lake):
+    make(lake, "f")
+    lake.run(f"chown root:root {LOCAL}/f")  # as it is shown
+    assert whose(lake, "f") == ("", "")
+
+
+def test_chown_that_is_refused(lake, prelux):
+    make(lake, "f")
+    done = lake.run(f"chown 54321 {LOCAL}/f", check=False)
+    assert done.returncode == 1 and "Invalid argument" in done.stderr and whose(lake, "f") == ("", "")
+    assert "has no name" in prelux.errors()[-1]["cause"]
+    (lake.remote.server.ufs / lake.remote.top.strip("/") / "f").unlink()  # so the under store cannot
+    done = lake.run(f"chown nobody {LOCAL}/f", check=False)
+    assert done.returncode == 1 and "Operation not permitted" in done.stderr and whose(lake, "f") == ("", "")
+    assert lake.run(f"stat -c %U {LOCAL}/f").stdout == "root\n"
+
+
+def test_who_owns_a_file_that_is_written(lake):
+    """Given away while it is open, and before it is sent; a new version stays whose the old one was."""
+    script = f"exec 3> {LOCAL}/f; echo one >&3; chown nobody:nogroup {LOCAL}/f; chmod 604 {LOCAL}/f"
+    lake.run(script)
+    assert whose(lake, "f") == ("nobody", "nogroup") and info(lake.remote, "f")["mode"] == 0o604 and lake.remote.content(b"f") == b"one\n"
+    lake.run(f"echo two >> {LOCAL}/f; stat -c '%U %G' {LOCAL}/f")
+    assert whose(lake, "f") == ("nobody", "nogroup") and lake.remote.content(b"f") == b"one\ntwo\n"
+    make(lake, "g")
+    assert cluster(lake, "setattr", "--owner", "daemon", f"{LOCAL}/g").returncode == 0
+    lake.run(f"echo new > {LOCAL}/g")
+    assert whose(lake, "g") == ("daemon", "") and lake.remote.content(b"g") == b"new\n"
+    lake.run(f"mv {LOCAL}/f {LOCAL}/h")
+    assert whose(lake, "h") == ("nobody", "nogroup") and lake.run(f"stat -c %U {LOCAL}/h").stdout == "nobody\n"
+
+
+def test_async_mappings_too(lake):
+    configure(lake, write="async")
+    make(lake, "f")
+    lake.run(f"mkdir {LOCAL}/d; echo x > {LOCAL}/d/new; chown nobody {LOCAL}/d {LOCAL}/d/new {LOCAL}/f; chmod 600 {LOCAL}/f")
+    assert whose(lake, "d")[0] == whose(lake, "d/new")[0] == whose(lake, "f")[0] == "nobody" and info(lake.remote, "f")["mode"] == 0o600
+
+
 # Backends without
 
 def test_backends_without_a_cluster(prelux, tmp_path):

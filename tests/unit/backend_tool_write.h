@@ -49,6 +49,9 @@ static struct prelux_set set_of(const cJSON *request)
     set.which |= PRELUX_SET_MTIME;
     set.mtime_ns = strtoll(mtime, NULL, 10);
   }
+  set.owner = text_of(request, "owner");
+  set.group = text_of(request, "group");
+  set.which |= (set.owner ? PRELUX_SET_OWNER : 0) | (set.group ? PRELUX_SET_GROUP : 0);
   return set;
 }
 
