@@ -10,7 +10,7 @@
  *   alluxio_ee_read    ranges of the S3 port
  *   alluxio_ee_write   a file under a hidden name; _change: one POST and its outcome, _swap: the name it gets, _names: names and folders
  *   alluxio_ee_load    load jobs, by a worker or by the coordinator
- *   alluxio_ee_under   the under store, when no worker can help
+ *   alluxio_ee_under   the under store, when no worker can help; _ufs: the one that /v1/ufsInfo tells of
  *
  * A version is length and time of change, in milliseconds, as of `alluxio`. */
 #include "lib/backend/alluxio_ee.h"
@@ -40,6 +40,7 @@ static void ee_free(struct prelux_backend *b)
   prelux_alluxio_options_release(&e->options);
   prelux_ee_nodes_release(&e->nodes);
   prelux_ee_mounts_release(&e->mounts);
+  prelux_ee_learning_release(&e->learning);
   if (e->under)
     e->under->ops->free(e->under);
   free(e->coordinator);
@@ -54,7 +55,7 @@ static int make_under(struct prelux_ee *e, const struct prelux_conf_backend *con
     return ops->create(conf->under, e->net, &e->under, why);
   if (conf->under)
     prelux_warn("backend %s: this version cannot read its under store %s, of type %s", conf->name, conf->under->name, conf->under->type);
-  else
+  else if (!e->learning.on)
     prelux_info("backend %s: there is no under store (%s) to turn to when no worker can help: name one by under_store", conf->name,
                 e->options.root);
   return 0;
@@ -71,6 +72,8 @@ static int ee_create(const struct prelux_conf_backend *conf, struct prelux_net *
   e->net = net;
   prelux_ee_nodes_init(&e->nodes);
   prelux_ee_mounts_init(&e->mounts);
+  prelux_ee_learning_init(&e->learning);
+  e->learning.on = prelux_conf_num(conf, "fallback_to_ufs_enabled") != 0;
   int rc = prelux_alluxio_options_init(&e->options, conf, why);
   if (rc == 0)
     rc = make_under(e, conf, why);
@@ -118,10 +121,15 @@ static void ee_report(struct prelux_backend *b, struct cJSON *into)
 {
   struct prelux_ee *e = self(b);
   cJSON_AddNumberToObject(into, "workers_resting", (double)prelux_ee_resting(e));
-  if (e->under)
-    cJSON_AddStringToObject(into, "under_store", e->under->ops->type);
+  struct prelux_ee_learnt *learnt;
+  struct prelux_backend *under = prelux_ee_under_take(e, &learnt);
+  if (under)
+    cJSON_AddStringToObject(into, "under_store", under->ops->type);
   else
     cJSON_AddNullToObject(into, "under_store");
+  if (learnt)
+    cJSON_AddStringToObject(into, "under_store_from", "ufsInfo");
+  prelux_ee_under_drop(e, learnt);
 }
 
 /* The root's listing may be long: its mount is asked for, which every read needs. */

@@ -32,7 +32,7 @@ struct prelux_ee {
   char *coordinator;      /* host:port, NULL: none */
   char *authorization;    /* header: names the user, signs nothing */
   bool whole_seconds;     /* times of the under store are not more precise than that */
-  struct prelux_backend *under; /* NULL: none */
+  struct prelux_backend *under; /* configured; NULL: none */
   struct prelux_ee_nodes {
     pthread_mutex_t lock; /* guards all */
     struct {
@@ -53,6 +53,12 @@ struct prelux_ee {
     size_t n;
     int64_t until_ms; /* asked again after this */
   } mounts; /* alluxio_ee_mounts.c */
+  struct prelux_ee_learning {
+    bool on;              /* fallback_to_ufs_enabled */
+    pthread_mutex_t lock; /* guards what follows */
+    struct prelux_ee_learnt *now; /* NULL: none */
+    int64_t next_ms;
+  } learning; /* alluxio_ee_ufs.c */
 };
 
 /* Who may be asked about a path, in order: its owner, then the others that are configured; those that failed a moment ago last. */
@@ -110,10 +116,24 @@ int prelux_ee_is_mount(struct prelux_ee *e, const char *path, bool *ret, struct 
 int prelux_ee_read(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,
                    prelux_read_fn sink, void *arg, struct prelux_problem *why);
 
-/* alluxio_ee_under.c: the same from the under store, which is there. `why` holds what the workers said. */
-int prelux_ee_under_stat(struct prelux_ee *e, const char *path, struct prelux_object *ret, struct prelux_problem *why);
-int prelux_ee_under_list(struct prelux_ee *e, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why);
-int prelux_ee_under_read(struct prelux_ee *e, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,
+/* alluxio_ee_ufs.c */
+void prelux_ee_learning_init(struct prelux_ee_learning *l);
+void prelux_ee_learning_release(struct prelux_ee_learning *l); /* nobody is reading by it */
+/* Takes what is needed of a whole answer of /v1/ufsInfo. */
+void prelux_ee_learn(struct prelux_ee *e, const struct cJSON *mounts);
+/* Before a look-up: may ask for the mounts, if it is time. */
+void prelux_ee_keep_learning(struct prelux_ee *e);
+/* The under store, configured or learnt; NULL: none. *ret is to be dropped afterwards (may be NULL). */
+struct prelux_backend *prelux_ee_under_take(struct prelux_ee *e, struct prelux_ee_learnt **ret);
+void prelux_ee_under_drop(struct prelux_ee *e, struct prelux_ee_learnt *one);
+/* alluxio_ee_mounts.c: all strings in it. */
+void prelux_ee_wipe(struct cJSON *o);
+
+/* alluxio_ee_under.c: the same from the under store, after the workers failed with rc: where that is no answer, and there is an under store; else
+ * rc again. `why` holds what the workers said. */
+int prelux_ee_under_stat(struct prelux_ee *e, const char *path, int rc, struct prelux_object *ret, struct prelux_problem *why);
+int prelux_ee_under_list(struct prelux_ee *e, const char *path, int rc, prelux_list_fn add, void *arg, struct prelux_problem *why);
+int prelux_ee_under_read(struct prelux_ee *e, const char *path, int rc, const struct prelux_object *expect, uint64_t off, uint64_t len,
                          prelux_read_fn sink, void *arg, struct prelux_problem *why);
 
 /* alluxio_ee_cluster.c */

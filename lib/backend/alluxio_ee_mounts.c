@@ -1,6 +1,6 @@
 /* Where an under store's path lies in the cluster's own namespace: the S3 port is asked by that. /v1/ufsInfo on any worker says it:
  * {"s3://data": {"alluxio_path": "/data", ...}, ...}. Beside it stand the under store's keys in plain text: the answer is wiped as
- * soon as it is read, no text of it is ever shown, and only the two paths are kept. The longest mount at or above a path is
+ * soon as it is read, no text of it is ever shown, and only the two paths are kept (and what alluxio_ee_ufs.c keeps, if it is told to). The longest mount at or above a path is
  * the one. */
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -49,13 +49,13 @@ static char *without_slash(const char *s)
 }
 
 /* Keys are in there as strings: none may stay behind in freed memory. */
-static void wipe(cJSON *o)
+void prelux_ee_wipe(cJSON *o)
 {
   for (cJSON *c = o ? o->child : NULL; c; c = c->next)
   {
     if (cJSON_IsString(c))
       explicit_bzero(c->valuestring, strlen(c->valuestring));
-    wipe(c);
+    prelux_ee_wipe(c);
   }
 }
 
@@ -101,7 +101,9 @@ static int ask_one(struct prelux_ee *e, const char *host, struct prelux_ee_mount
     rc = o ? read_rows(o, ret, ret_n) : -EPROTO;
     if (rc < 0)
       prelux_problem(why, -rc, "ufsInfo: worker %s: the answer is no table of mounts", host);
-    wipe(o);
+    if (rc == 0)
+      prelux_ee_learn(e, o);
+    prelux_ee_wipe(o);
     cJSON_Delete(o);
   }
   if (a.body)

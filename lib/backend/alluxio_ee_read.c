@@ -221,7 +221,7 @@ int prelux_ee_read(struct prelux_backend *b, const char *path, const struct prel
     rc = read_workers(e, path, ufs, &g, &guard, off + len);
   free(text);
   free(ufs);
-  if (guard.stopped < 0 || !e->under || (rc != -EIO && rc != -EPROTO))
+  if (guard.stopped < 0 || rc == 0)
     return rc;
-  return prelux_ee_under_read(e, path, expect, guard.pos, off + len - guard.pos, sink, arg, why);
+  return prelux_ee_under_read(e, path, rc, expect, guard.pos, off + len - guard.pos, sink, arg, why);
 }

@@ -88,9 +88,10 @@ int prelux_ee_stat(struct prelux_backend *b, const char *path, struct prelux_obj
   int rc = prelux_ee_name(e, path, &ufs, why);
   if (rc < 0)
     return rc;
+  prelux_ee_keep_learning(e);
   rc = prelux_ee_stat_workers(e, path, ufs, ret, why);
   free(ufs);
-  return e->under && (rc == -EIO || rc == -EPROTO) ? prelux_ee_under_stat(e, path, ret, why) : rc;
+  return prelux_ee_under_stat(e, path, rc, ret, why);
 }
 
 /* list */
@@ -220,6 +221,7 @@ int prelux_ee_list(struct prelux_backend *b, const char *path, prelux_list_fn ad
   struct shown s = {.add = add, .arg = arg};
   if (prelux_hidden(path))
     return prelux_problem(why, ENOENT, "/%.300s: a name of unfinished work", path);
+  prelux_ee_keep_learning(e);
   int rc = prelux_ee_each(e, path, on_shown, &s, why);
-  return e->under && s.stopped == 0 && (rc == -EIO || rc == -EPROTO) ? prelux_ee_under_list(e, path, on_shown, &s, why) : rc;
+  return s.stopped == 0 ? prelux_ee_under_list(e, path, rc, on_shown, &s, why) : rc;
 }

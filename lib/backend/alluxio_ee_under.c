@@ -34,11 +34,22 @@ static int blame(const struct prelux_ee *e, int rc, const struct prelux_problem 
   return rc == -EAGAIN ? -EIO : rc;
 }
 
-int prelux_ee_under_stat(struct prelux_ee *e, const char *path, struct prelux_object *ret, struct prelux_problem *why)
+/* Answers are final. */
+static bool is_answer(int rc)
+{
+  return rc != -EIO && rc != -EPROTO;
+}
+
+int prelux_ee_under_stat(struct prelux_ee *e, const char *path, int rc, struct prelux_object *ret, struct prelux_problem *why)
 {
   struct prelux_problem workers = why ? *why : (struct prelux_problem){0};
   struct prelux_object obj;
-  int rc = e->under->ops->stat(e->under, path, &obj, why);
+  struct prelux_ee_learnt *learnt = NULL;
+  struct prelux_backend *under = is_answer(rc) ? NULL : prelux_ee_under_take(e, &learnt);
+  if (!under)
+    return rc;
+  rc = under->ops->stat(under, path, &obj, why);
+  prelux_ee_under_drop(e, learnt);
   if (rc == 0)
     translate(e, &obj, ret);
   return blame(e, rc, &workers, why);
@@ -63,24 +74,40 @@ static int on_name(void *arg, const char *name, size_t len, const struct prelux_
   return p->add(p->arg, name, len, &mine);
 }
 
-int prelux_ee_under_list(struct prelux_ee *e, const char *path, prelux_list_fn add, void *arg, struct prelux_problem *why)
+int prelux_ee_under_list(struct prelux_ee *e, const char *path, int rc, prelux_list_fn add, void *arg, struct prelux_problem *why)
 {
   struct prelux_problem workers = why ? *why : (struct prelux_problem){0};
   struct passing p = {.e = e, .add = add, .arg = arg};
-  p.exact = e->under->ops->caps & PRELUX_CAP_LIST_EXACT;
-  return blame(e, e->under->ops->list(e->under, path, on_name, &p, why), &workers, why);
+  struct prelux_ee_learnt *learnt = NULL;
+  struct prelux_backend *under = is_answer(rc) ? NULL : prelux_ee_under_take(e, &learnt);
+  if (!under)
+    return rc;
+  p.exact = under->ops->caps & PRELUX_CAP_LIST_EXACT;
+  rc = under->ops->list(under, path, on_name, &p, why);
+  prelux_ee_under_drop(e, learnt);
+  return blame(e, rc, &workers, why);
 }
 
-int prelux_ee_under_read(struct prelux_ee *e, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,
-                         prelux_read_fn sink, void *arg, struct prelux_problem *why)
+static int read_it(struct prelux_backend *under, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,
+                   prelux_read_fn sink, void *arg, struct prelux_problem *why)
 {
-  struct prelux_problem workers = why ? *why : (struct prelux_problem){0};
   struct prelux_object obj;
-  int rc = e->under->ops->stat(e->under, path, &obj, why);
+  int rc = under->ops->stat(under, path, &obj, why);
   bool timed = rc == 0 && obj.type == PRELUX_FILE && obj.mtime_ns != 0 && !obj.mtime_rough;
   if (rc == -ENOENT || (rc == 0 && (!timed || !prelux_alluxio_equal(&obj, expect))))
     return prelux_problem(why, ESTALE, "/%s: the under store's file is not the one that the cluster told of (%s)", path, expect->version);
-  if (rc == 0)
-    rc = e->under->ops->read(e->under, path, &obj, off, len, sink, arg, why);
-  return blame(e, rc, &workers, why);
+  return rc == 0 ? under->ops->read(under, path, &obj, off, len, sink, arg, why) : rc;
+}
+
+int prelux_ee_under_read(struct prelux_ee *e, const char *path, int rc, const struct prelux_object *expect, uint64_t off, uint64_t len,
+                         prelux_read_fn sink, void *arg, struct prelux_problem *why)
+{
+  struct prelux_problem workers = why ? *why : (struct prelux_problem){0};
+  struct prelux_ee_learnt *learnt = NULL;
+  struct prelux_backend *under = is_answer(rc) ? NULL : prelux_ee_under_take(e, &learnt);
+  if (!under)
+    return rc;
+  rc = read_it(under, path, expect, off, len, sink, arg, why);
+  prelux_ee_under_drop(e, learnt);
+  return rc == -ESTALE ? rc : blame(e, rc, &workers, why);
 }

@@ -164,7 +164,9 @@ static int check_alluxio_ee(const struct checked *c)
 {
   static const char *const members[] = {"domain", "workers", NULL};
   int bad = first_of(one_of(c, members, true), check_root(c));
+  static const char *const unders[] = {"under_store", "fallback_to_ufs_enabled", NULL};
   bad = first_of(bad, first_of(places(c, "workers", false), domain(c)));
+  bad = first_of(bad, one_of(c, unders, false));
   return first_of(bad, under_store(c));
 }
 

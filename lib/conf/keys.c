@@ -241,6 +241,8 @@ const struct prelux_conf_key prelux_conf_keys[] = {
      .help = "The same by Alluxio's own property names and units (4MB = 4 MiB)."},
     {AT_BACKEND("alluxio-ee"), .name = "under_store", .type = PRELUX_T_STRING, .sample = "bucket",
      .help = "Another backend, which is read when no worker can help."},
+    {AT_BACKEND("alluxio-ee"), .name = "fallback_to_ufs_enabled", .type = PRELUX_T_BOOL, .fallback = "false",
+     .help = "true: without `under_store`, read the S3 under store with the keys that the cluster tells (`/v1/ufsInfo`)."},
 
     {AT_BACKEND("s3"), .name = "bucket", .type = PRELUX_T_STRING, .required = true, .sample = "data", .help = "The bucket."},
     {AT_BACKEND("s3"), .name = "prefix", .type = PRELUX_T_STRING, .sample = "team/a", .help = "Only keys below this folder."},
