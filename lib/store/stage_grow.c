@@ -32,7 +32,7 @@
 #include "lib/base/os.h"
 #include "lib/store/stage.h"
 
-#define LOOK_MS 40 /* between two looks while something grows; twice as long each time that nothing does */
+#define LOOK_MS 40 /* from a look that found nothing to the next; twice as long each time. None when something was sent */
 #define LOOK_MAX_MS 1000
 #define LOOK_SHARE 20 /* a look that takes long is not made more often than this part of the time */
 #define FILES_MAX 64u /* that grow at once; others are sent at their close */
@@ -132,18 +132,27 @@ static int copy_room(struct copy *c, size_t len)
   return 0;
 }
 
-/* 0; -EINVAL: the file ends before. */
-static int copy_part(struct copy *c, const struct prelux_grow *w, size_t n)
+/* And its hash, piece by piece, while each is in the processor's cache. 0; -EINVAL: the file ends before. */
+static int copy_part(struct copy *c, const struct prelux_grow *w, size_t n, XXH128_hash_t *ret)
 {
-  int rc = copy_room(c, (size_t)w->part_size);
+  XXH3_state_t *state = XXH3_createState();
+  int rc = state ? copy_room(c, (size_t)w->part_size) : -ENOMEM;
+  if (rc == 0)
+    XXH3_128bits_reset_withSeed(state, w->seed);
   for (size_t done = 0; rc == 0 && done < w->part_size;)
   {
-    ssize_t got = prelux_os.pread(w->fd, c->map + done, (size_t)w->part_size - done, (off_t)(n * w->part_size + done));
+    size_t left = (size_t)w->part_size - done;
+    ssize_t got = prelux_os.pread(w->fd, c->map + done, left < PIECE ? left : PIECE, (off_t)(n * w->part_size + done));
     if (got < 0 && errno == EINTR)
       continue;
     rc = got < 0 ? -errno : got == 0 ? -EINVAL : 0;
+    if (rc == 0)
+      XXH3_128bits_update(state, c->map + done, (size_t)got);
     done += got > 0 ? (size_t)got : 0;
   }
+  if (rc == 0)
+    *ret = XXH3_128bits_digest(state);
+  XXH3_freeState(state);
   return rc;
 }
 
@@ -151,13 +160,10 @@ static void send_part(struct prelux_stage *g, struct prelux_grow *w, size_t n, s
 {
   struct prelux_backend *b = w->tree->backend;
   struct sent_part part = {.sent = false};
-  int rc = copy_part(c, w, n);
+  int rc = copy_part(c, w, n, &part.sum);
   bool cut = rc == -EINVAL;
   if (rc == 0)
-  {
-    part.sum = XXH3_128bits_withSeed(c->map, (size_t)w->part_size, w->seed);
     rc = b->ops->write->part(b, w->path, w->token, (unsigned)n, c->fd, 0, w->part_size, part.tag, NULL);
-  }
   part.sent = rc == 0;
   pthread_mutex_lock(&g->lock);
   w->parts[n] = part;
@@ -521,14 +527,14 @@ static void *watch(void *arg)
       pthread_cond_wait(&r->wake, &g->lock);
     every = r->kicked ? LOOK_MS : every;
     r->idle = every > LOOK_MS; /* whoever begins to write now need not wait that long */
-    if (!r->ending)
+    if (!r->ending && every)
       wait_ms(g, every);
     r->idle = r->kicked = false;
     pthread_mutex_unlock(&g->lock);
     int64_t begun = now_ms();
     bool more = prelux_grow_round(g, &n);
     int64_t took = more ? 0 : (now_ms() - begun) * LOOK_SHARE;
-    every = more ? LOOK_MS : every * 2 < LOOK_MAX_MS ? every * 2 : LOOK_MAX_MS;
+    every = more ? 0 : every == 0 ? LOOK_MS : every * 2 < LOOK_MAX_MS ? every * 2 : LOOK_MAX_MS;
     every = every > took ? every : took;
     pthread_mutex_lock(&g->lock);
   }
