@@ -17,14 +17,14 @@ struct write_job {
   uint16_t op; /* WRITE, CLOSED, SYNC */
   int flags;
   uint32_t mode;
-  uint64_t ino;
+  uint64_t ino, once;
 };
 
 static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_problem *why)
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   struct prelux_attr attr;
-  int fd = -1, err = prelux_store_open_write(&m->view, &m->rules, j->target.object, j->flags, j->mode, &attr, &fd, why);
+  int fd = -1, err = prelux_store_open_write(&m->view, &m->rules, j->target.object, j->flags, j->mode, j->once, &attr, &fd, why);
   if (err < 0)
     return err;
   if (prelux_answer_begin(a, 0))
@@ -100,6 +100,8 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
   const char *rel = prelux_msg_str(msg, PRELUX_FIELD_PATH);
   size_t pos = 0, len = 0;
   const void *ino = prelux_msg_next(msg, PRELUX_FIELD_INO, &pos, &len);
+  size_t once_pos = 0, once_len = 0;
+  const void *once = prelux_msg_next(msg, PRELUX_FIELD_ONCE, &once_pos, &once_len);
   uint16_t op = prelux_msg_op(msg);
   struct write_job *j = calloc(1, sizeof *j);
   int err = !j ? -ENOMEM : (ino ? len != sizeof j->ino : op == PRELUX_OP_CLOSED) ? -EINVAL : 0;
@@ -121,6 +123,8 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
   j->op = op;
   j->flags = (int)prelux_msg_u32(msg, PRELUX_FIELD_FLAGS, O_RDONLY);
   j->mode = prelux_msg_u32(msg, PRELUX_FIELD_MODE, 0600);
+  if (once && once_len == sizeof j->once)
+    memcpy(&j->once, once, sizeof j->once);
   if (ino && op != PRELUX_OP_WRITE)
     memcpy(&j->ino, ino, sizeof j->ino);
   *ret = j;

@@ -97,6 +97,7 @@ static void put_request(struct prelux_msg *m, const struct prelux_request *q)
   if (q->verb) prelux_msg_put_u32(m, PRELUX_FIELD_VERB32, q->verb);
   if (q->to) prelux_msg_put_u32(m, PRELUX_FIELD_TO_MAPPING, q->to_mapping);
   if (q->to) prelux_msg_put_str(m, PRELUX_FIELD_TO, q->to);
+  if (q->once) prelux_msg_put(m, PRELUX_FIELD_ONCE, &q->once, sizeof(q->once));
   if (q->set) prelux_msg_put(m, PRELUX_FIELD_SET, q->set, sizeof(*q->set));
   if (q->text) prelux_msg_put_str(m, PRELUX_FIELD_TEXT, q->text);
 }

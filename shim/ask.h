@@ -29,6 +29,7 @@ struct prelux_request {
   uint32_t to_mapping;
   const struct prelux_setattr *set;
   const char *text;
+  uint64_t once; /* a number of this request */
   int *ret_held; /* as prelux_client_opts.ret_held, */
   int *ret_lost; /* and .ret_lost */
 };

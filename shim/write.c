@@ -1,6 +1,7 @@
 #include "shim/write.h"
 
 #include <dirent.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "lib/ipc/client.h"
@@ -61,6 +62,14 @@ static int judge(const struct prelux_route *r, const char *call, int flags)
   return 0;
 }
 
+/* Of an open that fails when the file is there: the answer may be lost with the daemon, when the file has just been made, and the next one is asked. */
+static uint64_t once(int flags)
+{
+  uint64_t number = 0;
+  if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) && prelux_sys(SYS_getrandom, &number, sizeof(number), GRND_NONBLOCK) != sizeof(number)) number = 0;
+  return number;
+}
+
 /* ret_fd gets a descriptor, or, when it is NULL, ret_held the socket in which it waits. */
 static int ask_to_write(const struct prelux_route *r, const char *call, int flags, mode_t mode, struct prelux_attr *attr, int *ret_fd,
                         int *ret_held)
@@ -74,6 +83,7 @@ static int ask_to_write(const struct prelux_route *r, const char *call, int flag
                                    .flags = (uint32_t)(flags & SENT),
                                    .has_mode = makes,
                                    .mode = makes ? mode & 07777 & ~prelux_umask() : 0,
+                                   .once = once(flags),
                                    .ret_held = ret_held};
   int rc = prelux_ask_for_attr(&q, attr, ret_fd);
   if (rc < 0) return rc;

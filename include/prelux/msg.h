@@ -36,7 +36,8 @@ enum prelux_op {
   PRELUX_OP_SESSION = 7,
   /* A command of the CLI (include/prelux/ctl.h). in: VERB, TABLE?, ARG*   out: fd of a memfd with JSON, or TEXT why not */
   PRELUX_OP_CTL = 8,
-  /* A file for writing. in: TABLE, MAPPING, PATH, FLAGS (open(2)'s), MODE (of a new file, the umask taken off)
+  /* A file for writing. in: TABLE, MAPPING, PATH, FLAGS (open(2)'s), MODE (of a new file, the umask taken off), ONCE (with O_EXCL: asked again, as
+   * when the daemon died in the middle, it is not in its own way)
    * out: ATTR, fd with that access mode and those status flags; on an error TEXT says why. */
   PRELUX_OP_WRITE = 9,
   /* A writable descriptor of a file that WRITE gave was closed. in: TABLE, MAPPING, INO of it (fstat's, of the descriptor)
@@ -86,6 +87,7 @@ enum prelux_field {
   PRELUX_FIELD_TO_MAPPING = 19, /* u32 */
   PRELUX_FIELD_TO = 20,     /* as PATH, of TO_MAPPING */
   PRELUX_FIELD_SET = 21,    /* struct prelux_setattr */
+  PRELUX_FIELD_ONCE = 22,   /* u64: a random number of this request, not 0 */
 };
 
 enum prelux_name_verb {

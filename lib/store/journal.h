@@ -54,7 +54,7 @@ struct prelux_pending {
   uint64_t ino;    /* PUT: of the staging file, which is named by it; with PRELUX_INO_SCRATCH where it lies elsewhere. 0: its bytes are lost */
   uint64_t size;   /* PUT, from READY on */
   uint32_t mode;
-  int64_t mtime_ns;
+  int64_t mtime_ns; /* PUT, FRESH: before 1823 it is none (stage_once.c) */
   int64_t made_ns; /* CLOCK_REALTIME */
   int64_t next_ns; /* CLOCK_REALTIME: not tried again before; 0: at once */
   uint32_t tries;

@@ -22,6 +22,7 @@ struct opening
   const char *object; /* NULL: O_TMPFILE */
   int flags;
   uint32_t mode;
+  uint64_t once; /* the request's number, or 0 */
   struct prelux_problem *why;
 };
 
@@ -137,6 +138,7 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base, u
     d->row.ino = st.st_ino | (scratch ? PRELUX_INO_SCRATCH : 0);
     d->row.mode = o->mode & 07777;
     d->row.flags |= flags | (shown ? 0 : PRELUX_PENDING_FRESH);
+    d->row.mtime_ns = shown ? 0 : prelux_once_mark(o->once);
     snprintf(d->row.base, sizeof d->row.base, "%s", base);
     d->empty = true;
     d->shown = shown ? shown : prelux_number_fresh(d->tree, d->row.ino, d->row.made_ns);
@@ -363,7 +365,7 @@ static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
       prelux_dirty_give(o->g, *ret);
       return -EAGAIN;
     }
-    if ((o->flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL))
+    if ((o->flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL) || prelux_once_made(*ret, o->once))
       return send_safe(o, *ret) ? 0 : -EAGAIN;
     prelux_dirty_give(o->g, *ret);
     return prelux_problem(o->why, EEXIST, "%.200s exists", o->object);
@@ -408,10 +410,10 @@ static int open_nameless(struct opening *o, struct prelux_dirty **ret)
   return rc < 0 ? rc : make_new(o, PRELUX_PENDING_MODE, "", 0, ret);
 }
 
-int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
-                      int flags, uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
+int prelux_stage_open_once(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
+                           int flags, uint32_t mode, uint64_t once, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
 {
-  struct opening o = {.g = g, .v = v, .rules = rules, .object = object, .flags = flags, .mode = mode, .why = why};
+  struct opening o = {.g = g, .v = v, .rules = rules, .object = object, .flags = flags, .mode = mode, .once = once, .why = why};
   struct prelux_dirty *d = NULL;
   int rc = prelux_object_check(g->store, object, why);
   if (rc == 0 && !v->backend->ops->write)
@@ -448,6 +450,12 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
   return rc;
 }
 
+int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
+                      int flags, uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
+{
+  return prelux_stage_open_once(g, v, rules, object, flags, mode, 0, ret, ret_fd, why);
+}
+
 /* ---- reading ---- */
 
 /* 0: it is not here; else the number of its staging file. */
@@ -460,7 +468,7 @@ static uint64_t look(struct prelux_stage *g, const struct prelux_tree *t, const 
   const struct prelux_dirty *d = prelux_dirty_by_path(g, t, object);
   if (d)
   {
-    *ret = (struct prelux_known){.obj = {.type = PRELUX_FILE, .mode = d->row.mode, .size = d->row.size, .mtime_ns = d->row.mtime_ns},
+    *ret = (struct prelux_known){.obj = {.type = PRELUX_FILE, .mode = d->row.mode, .size = d->row.size, .mtime_ns = prelux_once_mtime(&d->row)},
                                  .cache_ino = d->row.ino, .live = true, .ino = d->shown};
     ino = d->row.ino;
   }

@@ -124,6 +124,9 @@ void prelux_stage_free(struct prelux_stage *g); /* NULL is allowed; no call is u
  * -ENOTDIR, -ENOSPC, or what the remote says. */
 int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
                       int flags, uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
+/* The same by a request with that number (stage_once.c), 0: none. */
+int prelux_stage_open_once(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
+                           int flags, uint32_t mode, uint64_t once, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
 /* Somebody has closed a writable reference to the inode, or may have. 0: it was the last, and what the rules promise is done (or there is
  * nothing to do); -EAGAIN: somebody still writes; else the error of sending, which close() gives. */
 int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelux_write_rules *rules, struct prelux_problem *why);
@@ -283,6 +286,12 @@ int prelux_stage_room(struct prelux_stage *g, struct prelux_problem *why);
 int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj, struct prelux_problem *why);
 /* Or the staging file goes, but for who has it open, and at most a copy of it is kept: d, the caller's, is gone on success. (stage_drop.c) */
 int prelux_stage_let_go(struct prelux_stage *g, struct prelux_dirty *d, const struct prelux_object *obj);
+/* ---- O_EXCL (stage_once.c) ---- */
+int64_t prelux_once_mark(uint64_t once);                        /* mtime_ns of the row of a file that the request makes */
+int64_t prelux_once_mtime(const struct prelux_pending *row);    /* its mtime_ns, if it is a time; else 0 */
+bool prelux_once_made(const struct prelux_dirty *d, uint64_t once); /* that request has made it, and nobody has closed it since */
+/* A daemon before has made it, and who asked for it may come again: it is not closed yet. d is the caller's. */
+bool prelux_once_awaited(struct prelux_stage *g, const struct prelux_dirty *d);
 /* ---- `fsync: remote` (stage_fsync.c) ---- */
 /* A program's fsync of the file, or (ino 0) of the folder `object`: as prelux_stage_sync, and where the rules say so the remote has it. */
 int prelux_fsync(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const char *object,

@@ -149,6 +149,11 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelu
   int rc = 0;
   if (!d)
     return 0; /* sent already, or nothing was written */
+  if (!rules && prelux_once_awaited(g, d))
+  {
+    prelux_dirty_give(g, d);
+    return -EAGAIN;
+  }
   if (rules) /* who was it that opened it a daemon before may not know */
   {
     pthread_mutex_lock(&g->lock);
@@ -189,7 +194,7 @@ static void settle_quietly(struct prelux_stage *g, uint64_t ino)
   pthread_mutex_unlock(&g->lock);
   if (!d)
     return;
-  int rc = probe(g, d, true, &gone, &why);
+  int rc = prelux_once_awaited(g, d) ? -EAGAIN : probe(g, d, true, &gone, &why);
   if (rc < 0 && rc != -EAGAIN)
     prelux_warn("%s", why.text);
   if (!gone)

@@ -13,7 +13,7 @@
 
 void prelux_live_attr(const struct prelux_dirty *d, const struct prelux_view *v, struct prelux_attr *ret)
 {
-  struct prelux_known k = {.obj = {.type = PRELUX_FILE, .mode = d->row.mode, .size = d->row.size, .mtime_ns = d->row.mtime_ns},
+  struct prelux_known k = {.obj = {.type = PRELUX_FILE, .mode = d->row.mode, .size = d->row.size, .mtime_ns = prelux_once_mtime(&d->row)},
                            .cache_ino = d->row.ino, .live = true, .ino = d->shown};
   if (d->row.path)
     prelux_attrs_show(d->tree, d->row.path, strlen(d->row.path), &k);
