@@ -118,11 +118,10 @@ static int in_parts(struct prelux_stage *g, struct parts *p, struct prelux_objec
   bool whole = rc == 0;
   if (whole)
     rc = w->complete(p->b, p->path, token, p->list, p->n, p->size, p->how, ret, why);
-  if (rc < 0 && rc != -PRELUX_EUNKNOWN && rc != -ENXIO)
-    w->abort(p->b, p->path, token, NULL);
+  bool left = rc < 0 && rc != -PRELUX_EUNKNOWN && rc != -ENXIO && w->abort(p->b, p->path, token, NULL) < 0;
   if (whole && rc == -ENXIO)
     rc = -PRELUX_EUNKNOWN; /* it is gone: completed, perhaps */
-  if (prelux_stage_note_upload(g, p->d, NULL) < 0)
+  if (!left && prelux_stage_note_upload(g, p->d, NULL) < 0) /* what is left there the next try gives up first */
     prelux_warn("journal of %s cannot be written", g->store->dir); /* the next try gives the upload up once more */
   return rc;
 }
