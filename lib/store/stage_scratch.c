@@ -8,7 +8,9 @@
  *
  * A tmpfs is empty after a restart of the machine, and others may empty it sooner. So a file there gets its name before its row, and the row is
  * marked SENT before the name goes: a row that is neither, and whose file is not there, has lost its bytes. It stays, as RECOVERED, for a person to
- * hear of. A file of DIR that nobody has in a row was never passed to a program unless it has bytes; those are told of and left.
+ * hear of. A DIR that is not there, or that is of another file system than it was and was none in memory (a disk that is not mounted yet), says
+ * nothing of what was in it: the store takes no writes, nor tells what its files are, until it is back. A file of DIR that nobody has in a row
+ * was never passed to a program unless it has bytes; those are told of and left.
  *
  * What is sent from here does not move into the cache: it is copied (stage_drop.c), or dropped. */
 #include <errno.h>
@@ -28,6 +30,8 @@
 
 #define ROOM_SHARE 4u /* a new file goes there while this part of it is free: those there may grow */
 #define COPY_PIECE (1u << 20)
+#define TMPFS_MAGIC 0x01021994u
+#define RAMFS_MAGIC 0x858458f6u
 
 /* ---- the folder */
 
@@ -109,10 +113,38 @@ static int take_folders(struct prelux_store *s, int own, const char *dir, bool m
   return 0;
 }
 
+/* What DIR is a folder of: "memory", which may be another after each restart; else a name that its file system keeps; "" where it has none. */
+static void name_of_fs(const char *dir, char ret[40])
+{
+  struct statfs fs;
+  uint32_t id[2] = {0};
+  int fd = prelux_os.open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  *ret = 0;
+  if (fd >= 0 && prelux_os.fstatfs(fd, &fs) == 0)
+  {
+    memcpy(id, &fs.f_fsid, sizeof id);
+    if ((uint32_t)fs.f_type == TMPFS_MAGIC || (uint32_t)fs.f_type == RAMFS_MAGIC)
+      snprintf(ret, 40, "memory");
+    else if (id[0] || id[1])
+      snprintf(ret, 40, "%08x%08x", id[0], id[1]);
+  }
+  if (fd >= 0)
+    prelux_os.close(fd);
+}
+
+/* Another file system is mounted there now, or none any more. */
+static bool is_another(struct prelux_stage *g, const char *dir)
+{
+  char was[40] = "", now[40];
+  prelux_journal_meta(g->journal, "scratch_fs", was, sizeof was);
+  name_of_fs(dir, now);
+  return was[0] && strcmp(was, "memory") != 0 && strcmp(was, now) != 0;
+}
+
 /* 0; 1: not needed; -ENOENT: !make, and it is not there. */
 static int open_scratch(struct prelux_stage *g, const char *dir, bool make, struct prelux_problem *why)
 {
-  char id[40] = "";
+  char id[40] = "", fs[40];
   uint64_t random;
   int top = -1, rc = open_top(g->store, dir, make, &top, why);
   if (rc != 0)
@@ -125,8 +157,11 @@ static int open_scratch(struct prelux_stage *g, const char *dir, bool make, stru
     snprintf(id, sizeof id, "%016" PRIx64, random);
     rc = rc == 0 ? prelux_journal_set_meta(g->journal, "scratch_id", id) : rc;
   }
-  if (rc == 0 && make)
-    rc = prelux_journal_set_meta(g->journal, "scratch", dir);
+  if (rc == 0 && make && (rc = prelux_journal_set_meta(g->journal, "scratch", dir)) == 0)
+  {
+    name_of_fs(dir, fs);
+    rc = prelux_journal_set_meta(g->journal, "scratch_fs", fs);
+  }
   int own = rc < 0 ? rc : own_folder(top, id, make, dir, why);
   rc = own < 0 ? own : take_folders(g->store, own, dir, make, why);
   if (own >= 0)
@@ -223,7 +258,7 @@ int prelux_scratch_begin(struct prelux_stage *g, struct prelux_problem *why)
     return rc < 0 ? prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc)) : 0;
   prelux_journal_meta(g->journal, "scratch", l.dir, sizeof l.dir);
   rc = open_scratch(g, l.dir, false, why);
-  if (rc == 1)
+  if (rc == 1 || (rc == -ENOENT && is_another(g, l.dir)))
     rc = prelux_problem(why, ENODEV, "staging folder %s: what was staged there was on another file system", l.dir);
   if (rc < 0 && rc != -ENOENT)
     return rc; /* nothing is lost because it cannot be looked at now */

@@ -129,6 +129,29 @@ def test_emptied(prelux, memory):
     assert lake.cli("pending", "list", "--json")["files"] == []
 
 
+def test_not_there(prelux, memory):
+    """A folder that cannot be looked at loses nothing: nobody is told of the mapping's files as if there were no others, and all goes on when it is back."""
+    lake = make_lake(prelux, write="async", staging=str(memory))
+    lake.run(f"echo sent >{LOCAL}/sent")
+    settled(lake)
+    lake.remote.rename(lake.tmp / "elsewhere")
+    lake.run(f"echo waits >{LOCAL}/waits", args=["--no-wait"])
+    lake.kill_daemon()
+    (lake.tmp / "elsewhere").rename(lake.remote)
+    away = memory.with_name(memory.name + "-away")
+    memory.rename(away)
+    try:
+        done = lake.run(f"cat {LOCAL}/waits; echo new >{LOCAL}/new", check=False)
+        assert done.returncode != 0 and done.stderr.count("Input/output error") == 2, done.stderr
+        assert str(memory) in lake.story(), "the daemon says which folder"
+        lake.kill_daemon()
+    finally:
+        away.rename(memory)
+    lake.run(f"cat {LOCAL}/waits; echo new >{LOCAL}/new")
+    settled(lake)
+    assert {name: data for name, (_, _, data) in lake.seen().items()} == {"sent": b"sent\n", "waits": b"waits\n", "new": b"new\n"}
+
+
 def mistakes(prelux, *mappings):
     prelux.config({"version": 1, "backends": {"src": {"type": "file", "root": str(prelux.tmp)}},
                    "mappings": [{"local": f"/x{i}", "remote": "src:/", "write": "async", **m} for i, m in enumerate(mappings)]})

@@ -307,6 +307,56 @@ static void test_died_when_it_was_sent(void **state)
   assert_string_equal(remote_text("f"), "sent");
 }
 
+static uint32_t fs_type, fs_id;
+
+static int another_fs(int fd, struct statfs *ret)
+{
+  int rc = real.fstatfs(fd, ret);
+  ret->f_type = fs_type;
+  memcpy(&ret->f_fsid, &fs_id, sizeof fs_id);
+  return rc;
+}
+
+/* A disk that is not mounted when the daemon starts: it says nothing of what is on it. */
+static void test_not_mounted(void **state)
+{
+  char command[300];
+  (void)state;
+  rig.rules.async = true;
+  fs_type = 0xef53;
+  fs_id = 1;
+  rig_close();
+  assert_int_equal(rig_open(), 0);
+  prelux_os.fstatfs = another_fs;
+  assert_int_equal(prelux_store_stage_in(rig.s, dir, &rig.why), 0);
+  int fd = wopen("f", O_WRONLY | O_CREAT);
+  assert_true(in_scratch(fd));
+  say(fd, "waits");
+  assert_int_equal(sclose(fd), 0);
+  rig_close();
+  snprintf(command, sizeof command, "mv '%s' '%s-x' && mkdir '%s'", dir, dir, dir);
+  assert_int_equal(system(command), 0);
+  fs_id = 2;
+  assert_int_equal(rig_open(), -ENODEV);
+  assert_non_null(strstr(rig.why.text, dir));
+  rig_close();
+  snprintf(command, sizeof command, "rmdir '%s' && mv '%s-x' '%s'", dir, dir, dir);
+  assert_int_equal(system(command), 0);
+  fs_id = 1;
+  assert_int_equal(reopen(true), 0);
+  send_all();
+  assert_string_equal(remote_text("f"), "waits");
+  /* The same disk, emptied by somebody: that is told of. */
+  fd = wopen("g", O_WRONLY | O_CREAT);
+  say(fd, "gone");
+  assert_int_equal(sclose(fd), 0);
+  rig_close();
+  snprintf(command, sizeof command, "rm -rf '%s'/*", dir);
+  assert_int_equal(system(command), 0);
+  assert_int_equal(rig_open(), 0);
+  assert_true(row_of("g")->state == PRELUX_PENDING_RECOVERED && row_of("g")->ino == 0);
+}
+
 /* Not ours, or not alone ours: nobody's bytes go there. */
 static void test_whose_folder(void **state)
 {
@@ -350,6 +400,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_spills, shm_up, shm_down),
       cmocka_unit_test_setup_teardown(test_restart, shm_up, shm_down),
       cmocka_unit_test_setup_teardown(test_lost, shm_up, shm_down),
+      cmocka_unit_test_setup_teardown(test_not_mounted, shm_up, shm_down),
       cmocka_unit_test_setup_teardown(test_died_when_it_was_sent, shm_up, shm_down),
       cmocka_unit_test_setup_teardown(test_whose_folder, shm_up, shm_down),
   };
