@@ -64,6 +64,7 @@ demo:  ## see it work: a folder and an HTTP server read by unmodified programs
 bench: all bench-programs  ## measure beside peers, which it installs; JSON to build/bench.json
 	@sh .ci/deps.sh bench
 	$(Q)$(PYTHON) -m tests.servers.versitygw --install
+	$(Q)$(PYTHON) -m tests.servers.pythons --install alluxiofs
 	$(Q)$(PYTHON) tests/bench/bench.py --build $(BUILD) --json $(BUILD)/bench.json
 
 FULL_WRITING := $(addprefix tests/integration/test_write_,crash.py power.py outage.py full_disk.py two_nodes.py namespace.py memory.py)
