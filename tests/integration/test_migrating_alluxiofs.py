@@ -5,7 +5,6 @@ signature, which is refused here, and some calls end in its own errors."""
 
 import ast
 import os
-import re
 
 import pytest
 
@@ -19,12 +18,10 @@ CHECKS = migrating_rig.Checks()
 TIME = 1_700_000_000
 # What alluxiofs 1.1.17 itself gets done on the stand-in. The others read by the S3 port (see above), or by calls that 3.7 may have and nobody described.
 THEIRS = ["ls", "info", "isdir", "exists", "mkdir", "touch", "write", "upload", "copy", "mv", "rename", "rm", "submit_load", "load_progress"]
-CHANGES = ("mkdir", "touch", "write", "upload", "copy", "mv", "rename", "rm")
-WRITES = hasattr(EeStandin, "post_mkdir")
 
 
 class Setup:
-    def __init__(self, prelux, cluster, changes):
+    def __init__(self, prelux, cluster):
         self.prelux, self.cluster, self.data = prelux, cluster, cluster.data
         (self.data / "d").mkdir()
         self.put("a.txt", "hello world")
@@ -32,10 +29,7 @@ class Setup:
         (prelux.tmp / "local.txt").write_text("from the disk")
         ports = f"http_port: {cluster.http_port}, s3_port: {cluster.s3_port}"
         self.replace = {"s3://bucket/data": f"{UNDER}/data", "workers: [worker1, worker2]": f"workers: [{', '.join(HOSTS)}], {ports}"}
-        text = PAGE.config("alluxiofs.config", self.replace)
-        if not WRITES and changes:
-            text = re.sub(r"\{type: alluxio-ee.*\}", f"{{type: file, root: {self.data}}}", text)
-        prelux.config(text)
+        prelux.config(PAGE.config("alluxiofs.config", self.replace))
 
     def put(self, name, text):
         (self.data / name).write_text(text)
@@ -47,9 +41,9 @@ class Setup:
 
 
 @pytest.fixture
-def setup(prelux, tmp_path, request):
+def setup(prelux, tmp_path):
     with EeStandin(tmp_path) as cluster:
-        yield Setup(prelux, cluster, any(row in request.node.name for row in CHANGES))
+        yield Setup(prelux, cluster)
 
 
 @CHECKS("alluxiofs.mkdir")
@@ -113,7 +107,7 @@ def package():
     return ALLUXIOFS
 
 
-@pytest.mark.parametrize("row", [row for row in THEIRS if WRITES or row not in CHANGES])
+@pytest.mark.parametrize("row", THEIRS)
 def test_their_row(setup, package, row):
     """The page's left side does the same to the cluster: it is checked as ours is."""
     if row == "load_progress":
