@@ -3,8 +3,9 @@
 The worker is the stand-in of tests/standin (no registry has a real one; it is a program in Python, which costs whoever asks more often).
 alluxiofs asks `/v1/node` before whatever it does, which a worker of 3.x does not know: a small forwarder answers that, and only that.
 Its S3 port is 29998, fixed. Both run the same program in the same interpreter, `open` being one's or the other's; what is timed is reading,
-not importing: every process lists the folder and reads its share of the files, or its share of the large file in pieces of 4 MiB. Cold: neither the node nor the worker has anything of the files; warm: the same again. alluxiofs has a cache of its own,
-switched off by default: a row of its own."""
+not importing: every process lists the folder and reads its share of the files, or its share of the large file in pieces of 4 MiB.
+Cold: neither the node nor the worker has anything of the files; warm: the same again. alluxiofs has a cache of its own, switched off by
+default: a column of its own."""
 
 import http.server
 import json
