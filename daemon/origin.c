@@ -153,7 +153,11 @@ int prelux_instance_get(struct prelux_origins *o, const struct prelux_conf_backe
   while (i && memcmp(i->digest, digest, sizeof digest) != 0)
     i = i->next;
   if (i)
+  {
     i->refs++;
+    if (i->backend->ops->use)
+      i->backend->ops->use(i->backend, conf);
+  }
   else if ((err = instance_new(o, conf, digest, &i, why)) == 0) /* create() opens no connection: fine under the lock */
   {
     i->number = ++o->numbers;

@@ -9,9 +9,11 @@
  *   alluxio_s3       HEAD and ranges of the S3 port, which loads what is not cached
  *   alluxio_page     pages of the HTTP port; _proof: only once the cluster's page size is proven
  *   alluxio_under    the under store, when no worker can help; _doubt: or when the cluster's metadata are old
+ *   alluxio_write    changes, through the under store; _put: through a worker
  *   alluxio_doctor   `doctor`: do ring and redirects agree, is the S3 API on
  *
- * A version is length and time of change, in milliseconds: all that every source can tell. */
+ * A version is length and time of change, in milliseconds: all that every source can tell. Where a mapping writes it is that of the under
+ * store, which is then asked first for all but bytes. */
 #include "lib/backend/alluxio.h"
 
 #include <cjson/cJSON.h>
@@ -119,7 +121,9 @@ static int alluxio_create(const struct prelux_conf_backend *conf, struct prelux_
     alluxio_free(&x->base);
     return rc;
   }
-  x->whole_seconds = prelux_alluxio_whole_seconds(x->options.root);
+  bool objects = x->under && (strcmp(x->under->ops->type, "s3") == 0 || strcmp(x->under->ops->type, "azure") == 0);
+  x->whole_seconds = objects || prelux_alluxio_whole_seconds(x->options.root);
+  prelux_alluxio_write_init(x, conf);
   *ret = &x->base;
   return 0;
 }
@@ -191,7 +195,7 @@ static void alluxio_report(struct prelux_backend *b, struct cJSON *into)
 
 const struct prelux_backend_ops prelux_backend_alluxio = {
     .type = "alluxio",
-    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_CONDITIONAL,
+    .caps = PRELUX_CAP_RANGE | PRELUX_CAP_LIST_EXACT | PRELUX_CAP_CONDITIONAL | PRELUX_ALLUXIO_WRITE_CAPS,
     .create = alluxio_create,
     .free = alluxio_free,
     .identity = alluxio_identity,
@@ -204,4 +208,6 @@ const struct prelux_backend_ops prelux_backend_alluxio = {
     .load = alluxio_load,
     .cluster = prelux_alluxio_cluster,
     .object = prelux_alluxio_object,
+    .use = prelux_alluxio_use,
+    .write = &prelux_alluxio_write,
 };

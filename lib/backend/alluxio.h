@@ -23,6 +23,9 @@
 
 #define PRELUX_ALLUXIO_DOUBTS 256        /* paths remembered */
 
+/* How changes get to the remote: the choices of `write_through`, in their order. */
+enum prelux_alluxio_through { PRELUX_ALLUXIO_AUTO, PRELUX_ALLUXIO_BY_WORKER, PRELUX_ALLUXIO_BY_UNDER };
+
 struct prelux_alluxio {
   struct prelux_backend base;
   struct prelux_net *net; /* borrowed */
@@ -30,13 +33,16 @@ struct prelux_alluxio {
   struct prelux_alluxio_health *health;
   struct prelux_alluxio_members *members;
   struct prelux_backend *under; /* NULL: none */
+  enum prelux_alluxio_through through; /* never AUTO once it is made */
+  atomic_bool written;          /* a mapping writes by it: what is there the under store says, if there is one (alluxio_write.c) */
+  atomic_bool old_listings;     /* alluxio_put.c */
   char *authorization;          /* header: names the user, signs nothing */
   bool whole_seconds;           /* times of the under store are not more precise than that */
   struct prelux_alluxio_pages *pages;
   atomic_ulong redirects, answered; /* ranges that a worker sent elsewhere, and served itself: does the ring agree? */
   struct prelux_alluxio_doubts {
     pthread_mutex_t lock; /* guards rows */
-    atomic_bool any;
+    atomic_bool any, told;
     atomic_llong rest_until_ms;
     struct {
       uint64_t hash;
@@ -58,8 +64,12 @@ void prelux_alluxio_doubts_init(struct prelux_alluxio_doubts *d);
 void prelux_alluxio_doubts_release(struct prelux_alluxio_doubts *d);
 /* Is the cluster to be passed over for this path? */
 bool prelux_alluxio_doubted(struct prelux_alluxio *x, const char *path);
+/* This node has changed it: workers may know what was there before. */
+void prelux_alluxio_doubt_own(struct prelux_alluxio *x, const char *path);
 /* Has the under store, if it can be asked, the file that the cluster tells of? No: the path is doubted from now on. */
 bool prelux_alluxio_under_agrees(struct prelux_alluxio *x, const char *path, const struct prelux_object *expect);
+
+struct prelux_conf_backend;
 
 /* One object that an op is about. Large: on the heap, or once on a stack. */
 struct prelux_alluxio_name {
@@ -118,7 +128,6 @@ int prelux_alluxio_list_one(struct prelux_alluxio *x, const struct prelux_alluxi
                             struct prelux_problem *why);
 
 /* The header that names the user to a worker's S3 port; malloc'd, NULL: no memory. */
-struct prelux_conf_backend;
 char *prelux_alluxio_authorization(const struct prelux_conf_backend *conf);
 
 /* An object of `size` bytes and `mtime_ms` as the rest of prelux knows it. */
@@ -164,7 +173,7 @@ bool prelux_alluxio_same(const struct prelux_alluxio *x, const struct prelux_net
 int prelux_alluxio_read(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,
                         prelux_read_fn sink, void *arg, struct prelux_problem *why);
 
-/* alluxio_under.c: the same from the under store, within its budget. -EAGAIN: no budget, or no under store: stay with the workers;
+/* alluxio_under.c: the same from the under store, within its budget, which does not count where it rules. -EAGAIN: no budget, or no under store: stay with the workers;
  * `why` then holds what these said. */
 int prelux_alluxio_under_stat(struct prelux_alluxio *x, const char *path, enum prelux_alluxio_plight plight,
                               struct prelux_object *ret, struct prelux_problem *why);
@@ -172,6 +181,21 @@ int prelux_alluxio_under_list(struct prelux_alluxio *x, const char *path, enum p
                               void *arg, struct prelux_problem *why);
 int prelux_alluxio_under_read(struct prelux_alluxio *x, struct prelux_alluxio_part *part, enum prelux_alluxio_plight plight,
                               struct prelux_problem *why);
+
+/* alluxio_write.c. Is it the under store that says what is there? Then objects are its own, version and all. */
+bool prelux_alluxio_under_rules(const struct prelux_alluxio *x);
+/* Can workers tell this version of a file from all those that were at its path before, by length and time? */
+bool prelux_alluxio_distinct(const struct prelux_alluxio *x, const struct prelux_object *obj);
+/* Is a file's time that of its last change of any sort, by the version that backend `file` gives it? */
+bool prelux_alluxio_settled(const char *version, int64_t mtime_ns);
+void prelux_alluxio_write_init(struct prelux_alluxio *x, const struct prelux_conf_backend *conf); /* x->under is made */
+void prelux_alluxio_use(struct prelux_backend *b, const struct prelux_conf_backend *conf);
+extern const struct prelux_backend_write prelux_alluxio_write;
+#define PRELUX_ALLUXIO_WRITE_CAPS \
+  (PRELUX_CAP_WRITE | PRELUX_CAP_PUT_ABSENT | PRELUX_CAP_PUT_VERSION | PRELUX_CAP_REMOVE_VERSION | PRELUX_CAP_MULTIPART | \
+   PRELUX_CAP_RENAME_FILE | PRELUX_CAP_RENAME_DIR | PRELUX_CAP_RENAME_ATOMIC | PRELUX_CAP_RENAME_NOREPLACE | \
+   PRELUX_CAP_RENAME_EXCHANGE | PRELUX_CAP_MKDIR | PRELUX_CAP_MKDIR_MARKER | PRELUX_CAP_KEEP_MODE | PRELUX_CAP_SET_ATTR | \
+   PRELUX_CAP_COPY)
 
 /* alluxio_doctor.c */
 void prelux_alluxio_examine(struct prelux_backend *b, struct cJSON *into);

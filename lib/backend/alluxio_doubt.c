@@ -41,19 +41,30 @@ bool prelux_alluxio_doubted(struct prelux_alluxio *x, const char *path)
   return ret;
 }
 
-/* In the place of the one that ends first. */
-static void doubt(struct prelux_alluxio *x, const char *path)
+/* In its own place, or that of the one that ends first. */
+static void note(struct prelux_alluxio_doubts *d, const char *path)
 {
-  struct prelux_alluxio_doubts *d = &x->doubts;
+  uint64_t hash = XXH3_64bits(path, strlen(path));
   size_t at = 0;
   pthread_mutex_lock(&d->lock);
-  for (size_t i = 1; i < PRELUX_ALLUXIO_DOUBTS; i++)
-    at = d->rows[i].until_ms < d->rows[at].until_ms ? i : at;
-  d->rows[at].hash = XXH3_64bits(path, strlen(path));
+  for (size_t i = 0; i < PRELUX_ALLUXIO_DOUBTS && d->rows[at].hash != hash; i++)
+    at = d->rows[i].hash == hash || d->rows[i].until_ms < d->rows[at].until_ms ? i : at;
+  d->rows[at].hash = hash;
   d->rows[at].until_ms = prelux_alluxio_now_ms() + DOUBT_MS;
-  bool first = !atomic_exchange(&d->any, true);
+  atomic_store(&d->any, true);
   pthread_mutex_unlock(&d->lock);
-  if (first)
+}
+
+void prelux_alluxio_doubt_own(struct prelux_alluxio *x, const char *path)
+{
+  if (x->under)
+    note(&x->doubts, path);
+}
+
+static void doubt(struct prelux_alluxio *x, const char *path)
+{
+  note(&x->doubts, path);
+  if (!atomic_exchange(&x->doubts.told, true))
     prelux_warn("backend %s: /%s is another file in the under store than the cluster knows: its metadata are old, and such files are read "
                 "from the under store (see alluxio.user.file.metadata.sync.interval)",
                 x->options.name, path);
@@ -68,9 +79,12 @@ bool prelux_alluxio_under_agrees(struct prelux_alluxio *x, const char *path, con
   int rc = x->under->ops->stat(x->under, path, &now, NULL);
   if (rc < 0 && rc != -ENOENT)
     atomic_store(&d->rest_until_ms, prelux_alluxio_now_ms() + UNDER_REST_MS);
-  if (rc < 0 || now.mtime_ns == 0 || now.mtime_rough || now.size == UINT64_MAX)
+  bool rules = rc == 0 && prelux_alluxio_under_rules(x) && now.version[0] && expect->version[0];
+  if (rules && now.type == PRELUX_FILE && strcmp(now.version, expect->version) == 0)
     return true;
-  if (now.type == PRELUX_FILE && prelux_alluxio_equal(&now, expect))
+  if (!rules && (rc < 0 || now.mtime_ns == 0 || now.mtime_rough || now.size == UINT64_MAX))
+    return true;
+  if (!rules && now.type == PRELUX_FILE && prelux_alluxio_equal(&now, expect))
     return true;
   doubt(x, path);
   return false;

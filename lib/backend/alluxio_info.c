@@ -324,6 +324,8 @@ int prelux_alluxio_stat(struct prelux_backend *b, const char *path, struct prelu
     *ret = (struct prelux_object){.type = PRELUX_DIR};
     return 0;
   }
+  if (prelux_alluxio_under_rules(x))
+    return prelux_alluxio_under_stat(x, path, PRELUX_ALLUXIO_NO_WORKER, ret, why);
   struct prelux_alluxio_patience patience = {0};
   int rc = prelux_alluxio_name_init(x, &n, path, why);
   bool done = rc == 0 && prelux_alluxio_doubted(x, path) && prelux_alluxio_under_stat(x, path, PRELUX_ALLUXIO_NO_WORKER, ret, NULL) == 0;

@@ -383,6 +383,8 @@ int prelux_alluxio_list(struct prelux_backend *b, const char *path, prelux_list_
   struct prelux_alluxio_patience patience = {0};
   struct prelux_alluxio_name n = {0};
   bool done = false;
+  if (prelux_alluxio_under_rules(x))
+    return prelux_alluxio_under_list(x, path, PRELUX_ALLUXIO_NO_WORKER, add, arg, why);
   int rc = prelux_alluxio_name_init(x, &n, path, why);
   while (rc == 0 && !done)
   {

@@ -304,6 +304,27 @@ static int read_all(struct prelux_alluxio_reading *r, uint64_t off, uint64_t end
   return rc;
 }
 
+/* What the under store says is there is read from the workers only when they have that: what they have by the same name may be what this
+ * node has replaced. -ESTALE: the caller looks and reads again, and what is there still comes from the under store then. */
+static int read_ruled(struct prelux_alluxio_reading *r, const char *path, uint64_t off, uint64_t len, int rc, struct prelux_problem *why)
+{
+  const struct prelux_backend_ops *under = r->x->under->ops;
+  if (rc == 0 && !prelux_alluxio_doubted(r->x, path) && prelux_alluxio_distinct(r->x, r->expect))
+  {
+    rc = read_all(r, off, off + len, why);
+    if (rc == -ESTALE)
+      prelux_alluxio_doubt_own(r->x, path);
+    if (rc != -ESTALE || r->got)
+      return rc;
+  }
+  else if (rc < 0 && rc != -EOPNOTSUPP)
+    return rc;
+  rc = under->read(r->x->under, path, r->expect, off, len, r->sink, r->arg, why);
+  if (rc == 0)
+    prelux_alluxio_count(r->x->health, PRELUX_ALLUXIO_FROM_UNDER, len);
+  return rc;
+}
+
 int prelux_alluxio_read(struct prelux_backend *b, const char *path, const struct prelux_object *expect, uint64_t off, uint64_t len,
                         prelux_read_fn sink, void *arg, struct prelux_problem *why)
 {
@@ -315,7 +336,9 @@ int prelux_alluxio_read(struct prelux_backend *b, const char *path, const struct
   struct prelux_alluxio_reading r = {
       .x = (struct prelux_alluxio *)b, .name = &n, .expect = expect, .sink = sink, .arg = arg};
   int rc = prelux_alluxio_name_init(r.x, &n, path, why);
-  if (rc == 0)
+  if (prelux_alluxio_under_rules(r.x))
+    rc = read_ruled(&r, path, off, len, rc, why);
+  else if (rc == 0)
     rc = read_all(&r, off, off + len, why);
   prelux_alluxio_name_release(&n);
   return rc;

@@ -1,5 +1,8 @@
 /* The under store instead of the workers: another backend, asked by the same path below its own root.
  *
+ * Where a mapping writes the under store rules (alluxio_write.c): then it is not asked instead of the workers, but first, by its own
+ * versions and without a budget. Else:
+ *
  * The workers know a file by length and time of change, the under store by whatever it has. Its objects are given the
  * workers' form of version, so that a file keeps its version when the cluster dies and when it comes back, and nothing is
  * fetched anew on that account. Bytes are read by the under store's own version, after its length and time were found to be
@@ -16,9 +19,14 @@ static const char *label(const struct prelux_alluxio *x)
   return x->options.name;
 }
 
-/* As the cluster would describe it. Without a time nothing can be compared: the version says so. */
+/* As the cluster would describe it, unless the under store rules. Without a time nothing can be compared: the version says so. */
 static void translate(const struct prelux_alluxio *x, const struct prelux_object *under, struct prelux_object *ret)
 {
+  if (prelux_alluxio_under_rules(x))
+  {
+    *ret = *under;
+    return;
+  }
   if (under->type == PRELUX_FILE && (under->size == UINT64_MAX || under->mtime_ns == 0 || under->mtime_rough))
   {
     *ret = *under;
@@ -32,20 +40,31 @@ static void translate(const struct prelux_alluxio *x, const struct prelux_object
 }
 
 /* A file whose time the under store does not tell may be any version. */
-static bool same(const struct prelux_object *under, const struct prelux_object *expect)
+static bool same(const struct prelux_alluxio *x, const struct prelux_object *under, const struct prelux_object *expect)
 {
+  if (prelux_alluxio_under_rules(x) && under->version[0] && expect->version[0])
+    return under->type == PRELUX_FILE && strcmp(under->version, expect->version) == 0;
   return under->type == PRELUX_FILE && under->mtime_ns != 0 && !under->mtime_rough && prelux_alluxio_equal(under, expect);
 }
 
-/* 0: go, and leave afterwards. */
-static int enter(struct prelux_alluxio *x, enum prelux_alluxio_plight plight, struct prelux_problem *why)
+/* 0: go, and leave by what it says. */
+static int enter(struct prelux_alluxio *x, enum prelux_alluxio_plight plight, bool *ret_counted, struct prelux_problem *why)
 {
+  *ret_counted = !prelux_alluxio_under_rules(x);
   if (!x->under)
     return -EAGAIN;
+  if (!*ret_counted)
+    return 0;
   int rc = prelux_alluxio_under_enter(x->health, plight);
   if (rc == 0 || rc == -EAGAIN)
     return rc;
   return prelux_problem(why, EIO, "backend %s: no worker answers, and too many calls wait for the under store", label(x));
+}
+
+static void leave(struct prelux_alluxio *x, bool counted)
+{
+  if (counted)
+    prelux_alluxio_under_leave(x->health);
 }
 
 int prelux_alluxio_wait(struct prelux_alluxio *x, struct prelux_alluxio_patience *p, struct prelux_problem *why)
@@ -85,11 +104,12 @@ int prelux_alluxio_under_stat(struct prelux_alluxio *x, const char *path, enum p
                               struct prelux_object *ret, struct prelux_problem *why)
 {
   struct prelux_object obj;
-  int rc = enter(x, plight, why);
+  bool counted;
+  int rc = enter(x, plight, &counted, why);
   if (rc < 0)
     return rc;
   rc = x->under->ops->stat(x->under, path, &obj, why);
-  prelux_alluxio_under_leave(x->health);
+  leave(x, counted);
   if (rc < 0)
     return blame(x, rc == -EAGAIN ? -EIO : rc, why);
   translate(x, &obj, ret);
@@ -119,12 +139,13 @@ int prelux_alluxio_under_list(struct prelux_alluxio *x, const char *path, enum p
                               void *arg, struct prelux_problem *why)
 {
   struct passing p = {.x = x, .add = add, .arg = arg};
-  int rc = enter(x, plight, why);
+  bool counted;
+  int rc = enter(x, plight, &counted, why);
   if (rc < 0)
     return rc;
   p.exact = x->under->ops->caps & PRELUX_CAP_LIST_EXACT;
   rc = x->under->ops->list(x->under, path, on_name, &p, why);
-  prelux_alluxio_under_leave(x->health);
+  leave(x, counted);
   return rc < 0 ? blame(x, rc == -EAGAIN ? -EIO : rc, why) : 0;
 }
 
@@ -145,7 +166,7 @@ static int read_entered(struct prelux_alluxio *x, struct prelux_alluxio_part *pa
     return prelux_problem(why, ESTALE, "/%s: the cluster knows it, its under store does not", part->name->path);
   if (rc < 0)
     return rc;
-  if (!same(&obj, part->expect))
+  if (!same(x, &obj, part->expect))
     return prelux_problem(why, ESTALE,
                           "/%s: the under store's file (%" PRIu64 " bytes, mtime %" PRId64 " ms) is not the one that the cluster tells of (%s)",
                           part->name->path, obj.size, obj.mtime_ns / 1000000, part->expect->version);
@@ -160,11 +181,12 @@ static int read_entered(struct prelux_alluxio *x, struct prelux_alluxio_part *pa
 int prelux_alluxio_under_read(struct prelux_alluxio *x, struct prelux_alluxio_part *part, enum prelux_alluxio_plight plight,
                               struct prelux_problem *why)
 {
-  int rc = enter(x, plight, why);
+  bool counted;
+  int rc = enter(x, plight, &counted, why);
   if (rc < 0)
     return rc;
   rc = read_entered(x, part, why);
-  prelux_alluxio_under_leave(x->health);
+  leave(x, counted);
   if (rc == 0 || part->stopped < 0)
     return rc;
   return blame(x, rc == -EAGAIN ? -EIO : rc, why);

@@ -254,6 +254,8 @@ struct prelux_backend_ops {
   int (*create)(const struct prelux_conf_backend *conf, struct prelux_net *net, struct prelux_backend **ret,
                 struct prelux_problem *why);
   void (*free)(struct prelux_backend *b); /* NULL is allowed; no op is under way */
+  /* A configuration with an equal backend uses this one from now on, beside others; may be NULL. Other ops may be under way. */
+  void (*use)(struct prelux_backend *b, const struct prelux_conf_backend *conf);
   /* Canonical text of *which data* this is (type, endpoint, root; no credentials): caches are keyed by it. */
   int (*identity)(const struct prelux_backend *b, char *buf, size_t cap);
   int (*stat)(struct prelux_backend *b, const char *path, struct prelux_object *ret, struct prelux_problem *why);

@@ -148,6 +148,21 @@ static int etcd_is_tls(const struct checked *c)
   return 0;
 }
 
+/* What is to be written must be there, and writable. */
+static int writes(const struct checked *c)
+{
+  const struct prelux_conf_value *v = given(c, "write_through"), *under = given(c, "under_store");
+  const struct prelux_conf_backend *b = under ? prelux_conf_backend(c->l->conf, under->text) : NULL;
+  if (!v || !v->text || strcmp(v->text, "under_store") != 0)
+    return 0;
+  if (!under)
+    return needs(c, "write_through", "under_store");
+  if (!b || !b->type || strcmp(b->type, "http") != 0)
+    return 0;
+  prelux_conf_complain(c->l, at_value(c, v), "`write_through`: backend %s is of type http, which cannot be written", b->name);
+  return -EINVAL;
+}
+
 static int check_alluxio(const struct checked *c)
 {
   static const char *const members[] = {"etcd", "workers", "domain", NULL};
@@ -157,6 +172,7 @@ static int check_alluxio(const struct checked *c)
   bad = first_of(bad, needs(c, "etcd_key", "etcd_cert"));
   bad = first_of(bad, first_of(places(c, "etcd", true), places(c, "workers", false)));
   bad = first_of(bad, first_of(domain(c), etcd_is_tls(c)));
+  bad = first_of(bad, writes(c));
   return first_of(bad, under_store(c));
 }
 
@@ -336,6 +352,18 @@ int prelux_conf_kind_env_use(struct prelux_conf_loader *l, const char *type)
   return err;
 }
 
+static bool is_written(const struct prelux_conf *c, const struct prelux_conf_backend *b)
+{
+  for (size_t i = 0; i < c->n_mappings; i++)
+  {
+    const struct prelux_conf_mapping *m = &c->mappings[i];
+    const struct prelux_conf_value *v = prelux_conf_find_value(m->values, m->n_values, "write");
+    if (v && v->text && strcmp(v->text, "off") != 0 && m->backend && strcmp(m->backend, b->name) == 0)
+      return true;
+  }
+  return false;
+}
+
 int prelux_conf_backends_bind(struct prelux_conf_loader *l)
 {
   struct prelux_conf *c = l->conf;
@@ -347,6 +375,7 @@ int prelux_conf_backends_bind(struct prelux_conf_loader *l)
     if (k && k->env && bind_env(l, b, k->env) < 0)
       return -ENOMEM;
     b->under = under ? prelux_conf_backend(c, under) : NULL;
+    b->written = is_written(c, b);
   }
   return 0;
 }

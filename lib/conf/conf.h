@@ -72,6 +72,7 @@ struct prelux_conf_backend {
   size_t n_values;
   char **env;        /* "NAME=value" of those of the kind's variables that are set; NULL-terminated, NULL: none. HOME may be among them */
   const struct prelux_conf_backend *under; /* what `under_store` names, NULL: none */
+  bool written;      /* a mapping of this configuration writes by it */
   int line, column;
 };
 

@@ -222,7 +222,10 @@ const struct prelux_conf_key prelux_conf_keys[] = {
      .sample = "{alluxio.worker.page.store.page.size: 1MB}",
      .help = "The same by Alluxio's own property names and units (4MB = 4 MiB)."},
     {AT_BACKEND("alluxio"), .name = "under_store", .type = PRELUX_T_STRING, .sample = "bucket",
-     .help = "Another backend, which is read when no worker can help."},
+     .help = "Another backend, which is read when no worker can help; where mappings write, it is written, and says what is there."},
+    {AT_BACKEND("alluxio"), .name = "write_through", .type = PRELUX_T_ENUM, .choices = "auto|worker|under_store", .fallback = "auto",
+     .help = "How changes get there. auto: by the under store when there is one that can be written, else by workers, which take files "
+             "up to 8 MiB."},
 
     {AT_BACKEND("alluxio-ee"), .name = "root", .type = PRELUX_T_STRING, .sample = "s3://data",
      .help = "Full path of the backend's root in the under store, at or below a mount of the cluster. Needed."},

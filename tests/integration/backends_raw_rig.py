@@ -28,10 +28,11 @@ class Tool:
 
     launcher = ()  # words before the program's own
 
-    def __init__(self, folder, **conf):
+    def __init__(self, folder, others=None, **conf):
+        """others: backends that this one refers to."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        (folder / "conf.yaml").write_text(json.dumps({"version": 1, "backends": {"b": conf}, "mappings": []}))
+        (folder / "conf.yaml").write_text(json.dumps({"version": 1, "backends": {"b": conf, **(others or {})}, "mappings": []}))
         env = harness.clean_environment()
         env["UBSAN_OPTIONS"] = "halt_on_error=1:print_stacktrace=1"
         self.stderr = open(folder / "stderr", "wb+")

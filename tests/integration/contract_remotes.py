@@ -184,6 +184,16 @@ def alluxio_ee(replaces):
     return make
 
 
+def alluxio3(name):
+    """A row's make() of contract_alluxio3.py."""
+
+    def make(tmp):
+        from tests.integration import contract_alluxio3
+        return getattr(contract_alluxio3, name)(tmp)
+
+    return make
+
+
 FILE = ALL & ~(MKDIR_MARKER | KEEP_OWNER)
 AZURE = (WRITE | PUT_ABSENT | PUT_VERSION | REMOVE_VERSION | MULTIPART | RENAME_FILE | RENAME_NOREPLACE | MKDIR_MARKER | KEEP_MODE |
          KEEP_MTIME | SET_ATTR | COPY)
@@ -200,6 +210,8 @@ KINDS = [
     Kind("alluxio-proxy", ALLUXIO_PROXY, alluxio),
     Kind("alluxio-ee", ALLUXIO_EE, alluxio_ee(True)),
     Kind("alluxio-ee-409", ALLUXIO_EE, alluxio_ee(False)),
+    Kind("alluxio-file", FILE & ~KEEP_MTIME, alluxio3("through_file")),
+    Kind("alluxio-versitygw", S3 & ~REMOVE_VERSION, alluxio3("through_versitygw"), asan=False),
     Kind("rclone", WRITE | RENAME_FILE, s3("rclone"), asan=False),
     Kind("minio", S3 & ~REMOVE_VERSION, s3("minio"), asan=False),
 ]

@@ -348,12 +348,19 @@ class Connection:
         if request.length > self.worker.put_limit:
             await self._hang_in_put(request, local)
         body, _ = await read_body(self.reader, request, BODY_LIMIT)
+        if body and self.worker.spend("put_cut"):
+            with open(local, "wb") as out:
+                out.write(body[:len(body) // 2])
+            await self.worker.changed(view, target.rel)
+            raise ConnectionError
         if target.key.endswith("/"):
             os.makedirs(local, exist_ok=True)
             fields = []
         else:
             fields = await self._store(request, view, target, local, self._plain_body(request, body))
         await self.worker.changed(view, target.rel)
+        if self.worker.spend("put_mute"):
+            raise ConnectionError
         if fields is not None:
             self._send(request, "200 OK", fields, b"", "put")
         return True
@@ -417,5 +424,7 @@ class Connection:
         except OSError:
             pass  # a folder that is not empty: 204, and it stays
         await self.worker.changed(view, target.rel)
+        if self.worker.spend("put_mute"):
+            raise ConnectionError
         self._send(request, "204 No Content", [], b"", "delete")
         return True

@@ -184,12 +184,12 @@ class Metadata:
         self._listings[rel] = (rows, time.time())
         return rows
 
-    def changed(self, rel):
+    def changed(self, rel, listings=True):
         """Alluxio itself changed it: what was known, its pages and its folder's listing are void."""
         if self._known.pop(rel, None):
             self._write({"gone": rel})
         self.pages.drop(file_id(self.under.uri(rel)))
-        while True:
+        while listings:
             self._listings.pop(rel, None)
             if rel == "/":
                 return

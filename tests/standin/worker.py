@@ -26,6 +26,9 @@ FAULTS = {
     "poisoned": False,     # uncached pages: the right head and no bytes
     "s3_hung": False,      # the S3 port alone is hung
     "redirect_to": None,   # host named in redirects instead of the owner
+    "put_cut": 0,          # so many PUTs end after half of their bytes, which stay, without an answer
+    "put_mute": 0,         # so many PUTs and DELETEs are done and have no answer
+    "old_listings": False, # what is changed through the cluster does not end what is kept of listings
 }
 
 
@@ -93,11 +96,17 @@ class Worker:
         rows = await self._at_owner(view, key, {"op": "listing", "rel": rel}, lambda: self.metadata.listing(rel))
         return [Status(**row) if isinstance(row, dict) else row for row in rows] if rows is not None else None
 
+    def spend(self, fault):
+        """One time less; is it this one's turn?"""
+        turn = self.faults[fault] > 0
+        self.faults[fault] -= turn
+        return turn
+
     async def changed(self, view, rel):
         """Everybody forgets: the path's owner, and those of the listings above it."""
         for one in view.members.values():
             if one.name == self.membership.name:
-                self.metadata.changed(rel)
+                self.metadata.changed(rel, not self.faults["old_listings"])
             else:
                 try:
                     await self.peers.call(one.host, one.rpc_port, {"op": "changed", "rel": rel})
@@ -159,7 +168,7 @@ class Worker:
             rows = self.metadata.listing(message["rel"])
             return {"answer": [asdict(row) for row in rows] if rows is not None else None}
         if kind == "changed":
-            self.metadata.changed(message["rel"])
+            self.metadata.changed(message["rel"], not self.faults["old_listings"])
         elif kind == "load-file":
             return {"answer": self.load_file(message["rel"])}
         elif kind == "faults":
