@@ -186,8 +186,6 @@ int prelux_alluxio_under_read(struct prelux_alluxio *x, struct prelux_alluxio_pa
 bool prelux_alluxio_under_rules(const struct prelux_alluxio *x);
 /* Can workers tell this version of a file from all those that were at its path before, by length and time? */
 bool prelux_alluxio_distinct(const struct prelux_alluxio *x, const struct prelux_object *obj);
-/* Is a file's time that of its last change of any sort, by the version that backend `file` gives it? */
-bool prelux_alluxio_settled(const char *version, int64_t mtime_ns);
 void prelux_alluxio_write_init(struct prelux_alluxio *x, const struct prelux_conf_backend *conf); /* x->under is made */
 void prelux_alluxio_use(struct prelux_backend *b, const struct prelux_conf_backend *conf);
 extern const struct prelux_backend_write prelux_alluxio_write;

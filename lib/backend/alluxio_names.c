@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SETTLED_NS 60000000000 /* a large file is synced that long after its last byte was written, not longer */
+
 /* One UTF-8 character as Java takes it without changing it: shortest form, no surrogates. Its length, 0: it is none. */
 static size_t character(const unsigned char *s)
 {
@@ -138,4 +140,14 @@ bool prelux_alluxio_etag(const char *etag, uint64_t *ret_size, int64_t *ret_mtim
   *ret_size = size;
   *ret_mtime_ms = ms;
   return true;
+}
+
+bool prelux_alluxio_settled(const char *version, int64_t mtime_ns)
+{
+  const char *last = strrchr(version, '-');
+  int64_t ctime_ns;
+  char end;
+  if (!last || sscanf(last + 1, "%" SCNd64 "%c", &ctime_ns, &end) != 1)
+    return false;
+  return ctime_ns >= mtime_ns && ctime_ns - mtime_ns <= SETTLED_NS;
 }

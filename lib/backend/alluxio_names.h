@@ -31,4 +31,8 @@ void prelux_alluxio_version(uint64_t size, int64_t mtime_ms, char *out, size_t c
 /* Of the ETag "(len:5, modtime:1795258142460)"; false: it is of another form. */
 bool prelux_alluxio_etag(const char *etag, uint64_t *ret_size, int64_t *ret_mtime_ms);
 
+/* Is a file's mtime the time of its last change of any sort, by the version that backend `file` gives it, which ends in ctime? What was renamed
+ * or given a time long after it was written may have the length and time of another file that was at its path before. */
+bool prelux_alluxio_settled(const char *version, int64_t mtime_ns);
+
 #endif

@@ -13,14 +13,11 @@
  *
  * Through a worker (alluxio_put.c): small files only, whole, each verified. What workers cannot do in one step is not promised. */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "lib/backend/alluxio_put.h"
 #include "lib/conf/conf.h"
-
-#define SETTLED_NS 60000000000 /* a large file is synced that long after its last byte was written, not longer */
 
 static struct prelux_alluxio *self(struct prelux_backend *b)
 {
@@ -30,17 +27,6 @@ static struct prelux_alluxio *self(struct prelux_backend *b)
 bool prelux_alluxio_under_rules(const struct prelux_alluxio *x)
 {
   return x->under && atomic_load_explicit(&x->written, memory_order_relaxed);
-}
-
-/* The version of `file` ends in the time of the last change of any sort; object stores have no other time. */
-bool prelux_alluxio_settled(const char *version, int64_t mtime_ns)
-{
-  const char *last = strrchr(version, '-');
-  int64_t ctime_ns;
-  char end;
-  if (!last || sscanf(last + 1, "%" SCNd64 "%c", &ctime_ns, &end) != 1)
-    return false;
-  return ctime_ns >= mtime_ns && ctime_ns - mtime_ns <= SETTLED_NS;
 }
 
 bool prelux_alluxio_distinct(const struct prelux_alluxio *x, const struct prelux_object *obj)

@@ -91,6 +91,22 @@ def test_what_was_replaced_does_not_come_back(own, tmp_path, tools, writer, size
 
 
 @stale
+def test_old_pages(own, writer):
+    """Pages tell no version: it is found out behind them, once."""
+    tool, other = writer(), writer()
+    data = [trees.pattern(6 * MIB, number) for number in (4, 5)]
+    for number in range(4):  # who has the page size proven reads pages
+        put(own, f"p{number}", data[0])
+        assert all(tool.content(f"b/p{number}") == data[0] for _ in range(3))
+    time.sleep(0.02)
+    for number in range(4):
+        before = tool("report")["report"]["reads"]["worker_pages"]["bytes"]
+        assert other.put(f"b/p{number}", data[1])["rc"] == 0
+        assert tool.content(f"b/p{number}") == data[1]
+        assert tool("report")["report"]["reads"]["worker_pages"]["bytes"] > before
+
+
+@stale
 def test_what_workers_have_is_read_from_them(own, writer):
     """Also what was written here, once the daemon has forgotten that: length and time agree."""
     data = trees.pattern(3 * MIB + 5, 3)
@@ -230,6 +246,15 @@ def test_a_cut_file_is_mended(own, writer, under, old):
     answer = tool.put(f"b/{name}", data)
     assert answer["rc"] == 0, answer
     assert (own.ufs / "b" / name).read_bytes() == data and tool.content(f"b/{name}") == data
+
+
+@pytest.mark.parametrize("under", [True, False], ids=["under", "alone"])
+def test_a_put_that_is_lost(own, writer, under):
+    """The old file is as long as the new one: its bytes tell."""
+    tool = writer(under=under, write_through="worker")
+    put(own, "f", b"old bytes")
+    own.fault(put_lost=1)
+    assert tool.put("b/f", b"new bytes")["rc"] == 0 and tool.content("b/f") == b"new bytes"
 
 
 @pytest.mark.parametrize("under", [True, False], ids=["under", "alone"])

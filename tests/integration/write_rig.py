@@ -48,7 +48,9 @@ def lake_of(prelux, kind, below="", **options):
             remote = stack.enter_context(rows[kind].make(prelux.tmp))
         except contract_remotes.Missing as why:
             pytest.skip(str(why))
-        prelux.config({"version": 1, "backends": {"src": remote.conf}, "mappings": [{"local": LOCAL, "remote": f"src:/{below}", **options}]})
+        conf = dict(remote.conf)
+        others = conf.pop("others", {})
+        prelux.config({"version": 1, "backends": {"src": conf, **others}, "mappings": [{"local": LOCAL, "remote": f"src:/{below}", **options}]})
         prelux.seen = lambda: {os.fsdecode(path): ("file", None, data) for path, data in remote.objects().items() if data is not None}
         yield prelux
 

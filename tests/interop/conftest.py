@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.alluxio3")
+pytest.register_assert_rewrite("tests.alluxio3", "tests.alluxio3_write")
 
 from tests import alluxio3  # noqa: E402
 

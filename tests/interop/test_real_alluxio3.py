@@ -9,3 +9,4 @@ if missing():
         pytest.skip(missing())
 else:
     from tests.alluxio3 import *  # noqa: F401, F403
+    from tests.alluxio3_write import *  # noqa: F401, F403

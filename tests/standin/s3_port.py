@@ -348,6 +348,8 @@ class Connection:
         if request.length > self.worker.put_limit:
             await self._hang_in_put(request, local)
         body, _ = await read_body(self.reader, request, BODY_LIMIT)
+        if self.worker.spend("put_lost"):
+            raise ConnectionError
         if body and self.worker.spend("put_cut"):
             with open(local, "wb") as out:
                 out.write(body[:len(body) // 2])

@@ -186,11 +186,31 @@ static void listing_lies(void **state)
   assert_int_equal(parse(&page, &s, longest), -EPROTO);
 }
 
+static void settled_times(void **state)
+{
+  static const struct
+  {
+    const char *version;
+    int64_t mtime;
+    bool settled;
+  } rows[] = {
+      {"5-1000000000-77-1000000000", 1000000000, true},  {"5-1000000000-77-1009000000", 1000000000, true},
+      {"5-1000000000-77-61000000000", 1000000000, true}, {"5-1000000000-77-61000000001", 1000000000, false},
+      {"5-1000000000-77-999999999", 1000000000, false},  {"5-1000000000-77-x", 1000000000, false},
+      {"5-1000000000-77-1000000000x", 1000000000, false}, {"", 1000000000, false},
+      {"5-1000000000-77-", 1000000000, false},           {"e:abc", 1000000000, false},
+  };
+  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+    if (prelux_alluxio_settled(rows[i].version, rows[i].mtime) != rows[i].settled)
+      fail_msg("%s", rows[i].version);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(way_of_names), cmocka_unit_test(twice_encoded), cmocka_unit_test(ids_of_files),
       cmocka_unit_test(versions),     cmocka_unit_test(listing_page),  cmocka_unit_test(listing_lies),
+      cmocka_unit_test(settled_times),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

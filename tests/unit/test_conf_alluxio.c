@@ -160,12 +160,44 @@ static void plain_etcd(void **state)
   prelux_conf_free(c);
 }
 
+#define TWO_OF(keys, type, mapping) "version: 1\nbackends:\n  b: {type: alluxio, root: /x, etcd: a, under_store: u" keys "}\n  u: {" type "}\nmappings: [" mapping "]\n"
+#define UNDER "type: file, root: /x"
+
+static void writing(void **state)
+{
+  static const struct
+  {
+    const char *mapping;
+    bool written;
+  } rows[] = {{"", false}, {"{local: /m, remote: \"b:/\"}", false}, {"{local: /m, remote: \"b:/\", write: off}", false},
+              {"{local: /m, remote: \"b:/\", write: sync}", true}, {"{local: /m, remote: \"u:/\", write: sync}", false},
+              {"{local: /m, remote: \"b:/\"}, {local: /n, remote: \"b:/n\", write: async}", true}};
+  (void)state;
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+  {
+    char text[400];
+    snprintf(text, sizeof text, TWO_OF("", UNDER, "%s"), rows[i].mapping);
+    struct prelux_conf *c = load_good(text, no_env);
+    if (prelux_conf_backend(c, "b")->written != rows[i].written)
+      fail_msg("%s", rows[i].mapping);
+    assert_string_equal(prelux_conf_str(prelux_conf_backend(c, "b"), "write_through"), "auto");
+    prelux_conf_free(c);
+  }
+  struct prelux_conf *c = load_good(TWO_OF(", write_through: under_store", UNDER, ""), no_env);
+  assert_int_equal(prelux_conf_num(prelux_conf_backend(c, "b"), "write_through"), 2);
+  prelux_conf_free(c);
+  refused(FILE_OF("root: /x, etcd: a, write_through: under_store"), "`write_through` is given without `under_store`");
+  refused(TWO_OF(", write_through: under_store", "type: http, url: \"http://a\"", ""), "of type http, which cannot be written");
+  refused(FILE_OF("root: /x, etcd: a, write_through: proxy"), "`write_through`");
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(properties_become_keys), cmocka_unit_test(times),         cmocka_unit_test(both_may_say_the_same),
       cmocka_unit_test(contradictions),         cmocka_unit_test(bad_values),    cmocka_unit_test(unknown_names),
       cmocka_unit_test(addresses),              cmocka_unit_test(plain_etcd),
+      cmocka_unit_test(writing),
   };
   return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
