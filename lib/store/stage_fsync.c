@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "lib/base/io.h"
+#include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/deferred.h"
 
@@ -261,6 +262,8 @@ static int send(struct prelux_stage *g, struct prelux_dirty *d, const struct sna
   rc = begin_from(g, d, &obj, why);
   if (rc < 0)
     return rc;
+  if (prelux_stage_durable(g, d->row.ino, d->row.mark) < 0) /* after a power cut a person would be asked of what the remote has */
+    prelux_warn("journal of %s cannot be synced", g->store->dir);
   d->fsynced->obj = obj;
   d->fsynced->stamp = *stamp;
   memcpy(d->fsynced->word, p->word, sizeof p->word);

@@ -173,6 +173,27 @@ static void test_fsync_before_the_close(void **state)
   assert_string_equal(remote_text("f"), "of f");
 }
 
+/* `fsync: remote`: the remote has it, so there is nothing to ask anybody about. */
+static void test_fsync_remote(void **state)
+{
+  (void)state;
+  rig.rules.fsync_remote = true;
+  int fd = wopen("f", O_WRONLY | O_CREAT), more = wopen("more", O_WRONLY | O_CREAT);
+  say(fd, "of f");
+  say(more, "of ");
+  assert_int_equal(prelux_store_sync(&rig.v, &rig.rules, number(fd), NULL, &rig.why), 0);
+  assert_int_equal(prelux_store_sync(&rig.v, &rig.rules, number(more), NULL, &rig.why), 0);
+  say(more, "more");
+  close(fd), close(more);
+  cut(true);
+  assert_string_equal(rows(), "more:recovered ");
+  assert_string_equal(remote_text("f"), "of f");
+  assert_string_equal(remote_text("more"), "of ");
+  assert_int_equal(prelux_store_retry(rig.s, 2, false, &rig.why), 0);
+  send_all();
+  assert_string_equal(remote_text("more"), "of more");
+}
+
 static void test_fsync_and_close(void **state)
 {
   (void)state;
@@ -404,6 +425,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_what_nothing_has_made_safe, start, end),
       cmocka_unit_test_setup_teardown(test_an_epoch, start, end),
       cmocka_unit_test_setup_teardown(test_a_shutdown, start, end),
+      cmocka_unit_test_setup_teardown(test_fsync_remote, start, end),
       cmocka_unit_test_setup_teardown(test_opened_and_not_written, start, end),
       cmocka_unit_test_setup_teardown(test_safe_bytes_go_first, start, end),
       cmocka_unit_test_setup_teardown(test_taking_up_fails_in_the_middle, start, end),
