@@ -24,6 +24,12 @@ static const char *const verbs[] = {
     [PRELUX_CLUSTER_SETATTR] = "setattr", [PRELUX_CLUSTER_INFO] = "info",   [PRELUX_CLUSTER_LOCATE] = "locate",
 };
 
+/* The object in one tree of this node. */
+struct place {
+  const struct prelux_view *view;
+  char *object; /* malloc'd */
+};
+
 /* One request as the arguments say it. */
 struct cluster {
   struct prelux_ctl *x;
@@ -33,6 +39,10 @@ struct cluster {
   const char *path;
   const struct prelux_live_mapping *mapping; /* of whose backend it is */
   char object[OBJECT_MAX];                   /* below that backend's root */
+  struct place *places;
+  size_t n_places;
+  struct prelux_live_table **tables; /* held: places are in them */
+  size_t n_tables;
 };
 
 /* ---- arguments ---- */
@@ -216,9 +226,8 @@ static bool below(const char *path, const char *folder, const char **ret_rel)
 }
 
 /* The object in the mapping's tree, malloc'd; NULL: nothing of it, or below it, is in that. */
-static char *in_tree(const struct cluster *c, uint32_t mapping)
+static char *in_tree(const struct cluster *c, const struct prelux_live_table *t, uint32_t mapping)
 {
-  const struct prelux_live_table *t = c->x->table;
   const struct prelux_live_mapping *m = &t->mappings[mapping];
   if (m->broken || strcmp(prelux_instance_identity(m->instance), prelux_instance_identity(c->mapping->instance)) != 0)
     return NULL;
@@ -233,9 +242,55 @@ static char *in_tree(const struct cluster *c, uint32_t mapping)
   return found;
 }
 
+static int add_place(struct cluster *c, const struct prelux_live_table *t, uint32_t mapping)
+{
+  char *object = in_tree(c, t, mapping);
+  const struct prelux_live_mapping *m = &t->mappings[mapping];
+  for (size_t i = 0; object && i < c->n_places; i++)
+    if (c->places[i].view->tree == m->view.tree) /* shared by mappings, also of other configurations */
+    {
+      free(object);
+      return 0;
+    }
+  if (!object)
+    return 0;
+  struct place *more = realloc(c->places, (c->n_places + 1) * sizeof *more);
+  if (!more)
+  {
+    free(object);
+    return -ENOMEM;
+  }
+  c->places = more;
+  c->places[c->n_places++] = (struct place){&m->view, object};
+  return 0;
+}
+
+static void hold_table(struct prelux_live_table *t, void *arg)
+{
+  struct cluster *c = arg;
+  struct prelux_live_table **more = realloc(c->tables, (c->n_tables + 1) * sizeof *more);
+  if (!more)
+    return;
+  c->tables = more;
+  c->tables[c->n_tables++] = t;
+  atomic_fetch_add(&t->refs, 1);
+}
+
+/* Where this node has to do with it, in all configurations that it serves. */
+static int find_places(struct cluster *c)
+{
+  int err = 0;
+  prelux_tables_each(c->x->d->tables, hold_table, c);
+  for (uint32_t i = 0; i < c->x->table->n_mappings && err == 0; i++)
+    err = add_place(c, c->x->table, i);
+  for (size_t k = 0; k < c->n_tables; k++)
+    for (uint32_t i = 0; i < c->tables[k]->n_mappings && err == 0; i++)
+      err = add_place(c, c->tables[k], i);
+  return err;
+}
+
 struct owing {
-  const struct prelux_tree *tree;
-  const char *object;
+  const struct place *place;
   bool below;
   uint64_t n;
 };
@@ -243,57 +298,52 @@ struct owing {
 static bool touches(const struct owing *w, const char *path)
 {
   const char *rel;
-  return path && below(path, w->object, &rel) && (w->below || !*rel);
+  return path && below(path, w->place->object, &rel) && (w->below || !*rel);
 }
 
 static int count_owed(void *arg, const struct prelux_owed *o)
 {
   struct owing *w = arg;
-  w->n += o->tree == w->tree && (touches(w, o->path) || touches(w, o->to));
+  w->n += o->tree == w->place->view->tree && (touches(w, o->path) || touches(w, o->to));
   return 0;
 }
 
 static int nothing_owed(const struct cluster *c, struct prelux_problem *why)
 {
-  uint64_t n = 0;
-  if (c->call.verb == PRELUX_CLUSTER_INFO || c->call.verb == PRELUX_CLUSTER_LOCATE)
-    return 0;
-  for (uint32_t i = 0; i < c->x->table->n_mappings && n == 0; i++)
+  struct owing w = {.below = c->call.verb != PRELUX_CLUSTER_SETATTR || c->call.recursive};
+  for (size_t i = 0; i < c->n_places && w.n == 0; i++)
   {
-    const struct prelux_live_mapping *m = &c->x->table->mappings[i];
-    char *object = in_tree(c, i);
-    struct owing w = {.tree = m->view.tree, .object = object, .below = c->call.verb != PRELUX_CLUSTER_SETATTR || c->call.recursive};
-    if (object)
-      prelux_store_owed(prelux_tree_store(m->view.tree), count_owed, &w);
-    n = w.n;
-    free(object);
+    w.place = &c->places[i];
+    prelux_store_owed(prelux_tree_store(w.place->view->tree), count_owed, &w);
   }
-  if (n == 0)
+  if (w.n == 0)
     return 0;
-  prelux_problem(why, EBUSY, "%s: %" PRIu64 " changes made on this node are not on the remote yet", c->path, n);
+  prelux_problem(why, EBUSY, "%s: %" PRIu64 " changes made on this node are not on the remote yet", c->path, w.n);
   if (why)
     snprintf(why->advice, sizeof why->advice, "prelux flush, then again; prelux pending list shows them");
   return -EBUSY;
 }
 
-/* A mount point that came or went has other files below it: those cached are of no use. */
+/* A mount point that came or went has other files below it: those cached are of no use. After setattr the object is looked at at once, so
+ * that an answer from before, which is still on its way to somebody, is the older one. */
 static void forget(const struct cluster *c)
 {
   const struct prelux_cluster *call = &c->call;
   bool moved = call->verb == PRELUX_CLUSTER_MOUNT || call->verb == PRELUX_CLUSTER_UNMOUNT;
   uint32_t which = (call->which & PRELUX_CLUSTER_MODE ? PRELUX_SETATTR_MODE : 0) | (call->owner ? PRELUX_SETATTR_UID : 0) |
                    (call->group ? PRELUX_SETATTR_GID : 0);
-  for (uint32_t i = 0; i < c->x->table->n_mappings; i++)
+  for (size_t i = 0; i < c->n_places; i++)
   {
-    const struct prelux_live_mapping *m = &c->x->table->mappings[i];
+    const struct place *p = &c->places[i];
     uint64_t files, bytes, busy;
-    char *object = in_tree(c, i);
-    int err = object && moved ? prelux_store_evict(&m->view, object, &files, &bytes, &busy) : 0;
-    if (object && err == 0)
-      err = prelux_store_forget(&m->view, object, which, call->recursive);
+    struct prelux_attr attr;
+    int err = moved ? prelux_store_evict(p->view, p->object, &files, &bytes, &busy) : 0;
+    if (err == 0)
+      err = prelux_store_forget(p->view, p->object, which, call->recursive || moved);
     if (err < 0)
       prelux_warn("cluster %s %s: what this node knows of it: %s", verbs[call->verb], c->path, strerror(-err));
-    free(object);
+    if (call->verb == PRELUX_CLUSTER_SETATTR)
+      prelux_store_stat(p->view, p->object, 0, &attr, NULL);
   }
   prelux_request_changed();
 }
@@ -341,19 +391,38 @@ static void record(const struct cluster *c, int err, const struct prelux_problem
 
 static int perform(struct cluster *c, cJSON **ret, struct prelux_problem *why)
 {
-  int err = nothing_owed(c, why);
+  bool changes = c->call.verb != PRELUX_CLUSTER_INFO && c->call.verb != PRELUX_CLUSTER_LOCATE;
+  int err = changes ? find_places(c) : 0;
+  if (err == 0 && changes)
+    err = nothing_owed(c, why);
   if (err < 0)
     return err;
   *ret = begin_answer(c);
   err = c->call.verb == PRELUX_CLUSTER_LOCATE ? add_owners(c, *ret, why) : 0;
   if (err == 0)
     err = prelux_instance_cluster(c->mapping->instance, c->object, &c->call, *ret, why);
-  bool done = err == 0 || err == -PRELUX_EUNKNOWN || err == -EIO;
-  if (done && c->call.verb != PRELUX_CLUSTER_INFO && c->call.verb != PRELUX_CLUSTER_LOCATE)
+  if (changes && (err == 0 || err == -PRELUX_EUNKNOWN || err == -EIO))
     forget(c);
   if (err == -PRELUX_EUNKNOWN)
     err = prelux_problem(why, EIO, "%s: its answer is lost: it may have been done", c->path);
   return err;
+}
+
+static void release(struct cluster *c)
+{
+  for (size_t i = 0; i < 2 * c->n_properties; i++)
+  {
+    explicit_bzero(c->properties[i], strlen(c->properties[i]));
+    free(c->properties[i]);
+  }
+  free(c->properties);
+  for (size_t i = 0; i < c->n_places; i++)
+    free(c->places[i].object);
+  free(c->places);
+  for (size_t i = 0; i < c->n_tables; i++)
+    prelux_live_table_drop(c->tables[i]);
+  free(c->tables);
+  free(c);
 }
 
 bool prelux_ctl_cluster(struct prelux_ctl *x)
@@ -372,12 +441,6 @@ bool prelux_ctl_cluster(struct prelux_ctl *x)
   if (err < 0)
     cJSON_Delete(out);
   bool done = err < 0 ? prelux_ctl_fail(x, err, &why) : prelux_ctl_answer(x, out);
-  for (size_t i = 0; i < 2 * c->n_properties; i++)
-  {
-    explicit_bzero(c->properties[i], strlen(c->properties[i]));
-    free(c->properties[i]);
-  }
-  free(c->properties);
-  free(c);
+  release(c);
   return done;
 }

@@ -129,7 +129,7 @@ int prelux_proxy_status(struct prelux_proxy *p, const char *path, struct prelux_
 
 /* Changes */
 
-static void remember_code(const struct prelux_net_answer *a, struct prelux_proxy_outcome *o)
+static void remember_code(const struct prelux_net_answer *a, const char *action, struct prelux_proxy_outcome *o)
 {
   cJSON *doc = a->status == 500 && a->body ? prelux_json_object(a->body, a->body_len) : NULL;
   const cJSON *code = doc ? cJSON_GetObjectItemCaseSensitive(doc, "statusCode") : NULL;
@@ -137,7 +137,7 @@ static void remember_code(const struct prelux_net_answer *a, struct prelux_proxy
     snprintf(o->code, sizeof(o->code), "%s", code->valuestring);
   const cJSON *message = doc ? cJSON_GetObjectItemCaseSensitive(doc, "message") : NULL;
   if (cJSON_IsString(message))
-    snprintf(o->said, sizeof(o->said), ": %s", message->valuestring);
+    prelux_rest_said(action, message->valuestring, o->said, sizeof(o->said));
   cJSON_Delete(doc);
 }
 
@@ -158,7 +158,7 @@ static int judge_change(const struct prelux_net_answer *a, int rc, const char *a
   struct prelux_problem said = {0};
   o->err = prelux_rest_error(a, action, path, &said);
   o->again = prelux_rest_again(a);
-  remember_code(a, o);
+  remember_code(a, action, o);
   if (why)
     *why = said;
   if (!prelux_rest_unclear(a))
@@ -230,8 +230,8 @@ int prelux_proxy_settle(struct prelux_proxy *p, const struct prelux_proxy_call *
     if (rc != -PRELUX_EUNKNOWN)
       return rc; /* refused, and the one that was lost would be refused, too */
     if (!o.again)
-      return prelux_problem(why, -o.err, "%s /%.200s: failed (%s%s), and was not done", c->action, c->path,
-                            o.code[0] ? o.code : "no status", o.said);
+      return prelux_problem(why, -o.err, "%s /%.200s: failed (%s%s%s), and was not done", c->action, c->path,
+                            o.code[0] ? o.code : "no status", o.said[0] ? ": " : "", o.said);
     if (tries == PRELUX_PROXY_TRIES || prelux_net_backoff(p->net, tries) < 0)
       return -PRELUX_EUNKNOWN;
   }

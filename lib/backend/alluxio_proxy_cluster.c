@@ -165,8 +165,7 @@ static int info(struct prelux_proxy *p, const char *path, cJSON *ret, struct pre
   int rc = fetch_info(p, path, &doc, &text, why);
   if (rc == 0 && !cJSON_AddRawToObject(ret, "info", text))
     rc = prelux_problem(why, ENOMEM, "no memory for an answer");
-  if (rc == 0)
-    cJSON_Delete(doc);
+  cJSON_Delete(doc);
   free(text);
   return rc;
 }

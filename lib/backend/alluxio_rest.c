@@ -165,6 +165,12 @@ static void printable(char *out, size_t cap, const char *text)
   out[n] = 0;
 }
 
+void prelux_rest_said(const char *action, const char *message, char *out, size_t cap)
+{
+  const char *last = strcmp(action, "mount") == 0 ? strrchr(message, '\n') : NULL;
+  printable(out, cap, last ? last + 1 : message);
+}
+
 int prelux_rest_error(const struct prelux_net_answer *a, const char *action, const char *path,
                       struct prelux_problem *why)
 {
@@ -173,9 +179,7 @@ int prelux_rest_error(const struct prelux_net_answer *a, const char *action, con
   const struct row *row = row_of(a, &doc);
   const char *message = row ? message_of(doc) : a->body;
   const struct wording *special = row ? find_wording(row->code, message) : NULL;
-  /* That of a mount repeats the options, which may hold keys, and says in its last line what is wrong. */
-  const char *last = row && strcmp(action, "mount") == 0 ? strrchr(message, '\n') : NULL;
-  printable(said, sizeof(said), last ? last + 1 : message);
+  prelux_rest_said(row ? action : "", message, said, sizeof(said));
   cJSON_Delete(doc);
   if (special)
     return prelux_problem(why, special->err, "%s /%s: %s", action, path, said);

@@ -13,6 +13,9 @@ int prelux_rest_url(const char *server, const char *root, const char *path, cons
                     struct prelux_problem *why);
 /* What an answer that is not 200 means: an -errno of backend.h; fills *why. */
 int prelux_rest_error(const struct prelux_net_answer *a, const char *action, const char *path, struct prelux_problem *why);
+/* What of a server's message may be shown, cut: that of a mount repeats the options, which may hold keys, and says in its last line what is
+ * wrong. */
+void prelux_rest_said(const char *action, const char *message, char *out, size_t cap);
 /* For prelux_net_request.again: the answer names a state that may pass. */
 bool prelux_rest_again(const struct prelux_net_answer *a);
 /* The same of a change, where it surely was not done. */

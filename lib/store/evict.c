@@ -495,7 +495,7 @@ int prelux_store_forget(const struct prelux_view *v, const char *object, uint32_
   prelux_entries_drop_below(t, object, len);
   prelux_folders_drop_below(t, object, len);
   prelux_memory_forget(t, object, len);
-  prelux_folder_touch(t, object, len);
+  prelux_folders_touch(s); /* listings under way, of whatever lies below it, may be from before */
   pthread_mutex_unlock(&s->lock);
   return rc;
 }

@@ -180,6 +180,13 @@ void prelux_folder_touch(struct prelux_tree *t, const char *object, size_t len)
     f->outdated = true;
 }
 
+void prelux_folders_touch(struct prelux_store *s)
+{
+  uint64_t now = prelux_store_now();
+  for (size_t i = 0; i < PRELUX_CHANGED_SLOTS; i++)
+    s->folders.changed[i] = now;
+}
+
 void prelux_folder_drop(struct prelux_tree *t, const char *object, size_t len)
 {
   struct prelux_folder **p = find_link(t, hash_of(t, object, len), object, len);

@@ -277,6 +277,7 @@ void prelux_folders_drop_below(struct prelux_tree *t, const char *object, size_t
 void prelux_folder_unref(struct prelux_folder *f); /* without store.lock too */
 /* The object was changed here: the listing of its folder, also one that is on its way, is not to be sent any more. What it says of
  * other names stays, and of this one as long as there is no entry. */
+void prelux_folders_touch(struct prelux_store *s); /* all */
 void prelux_folder_touch(struct prelux_tree *t, const char *object, size_t len);
 /* Index of a name, or -1. */
 long prelux_folder_child(const struct prelux_folder *f, const char *name, size_t len);

@@ -281,6 +281,26 @@ def test_immutable_mappings_look_again(lake):
     assert mode_of(lake, f"{LOCAL}/f") == "600"
 
 
+def test_other_configurations_of_the_daemon_forget_too(lake):
+    """With a cache of their own."""
+    make(lake, "d/f")
+    first = lake.config_path
+    other = lake.config({"version": 1, "cache": {"dir": str(lake.tmp / "other")}, "backends": {"sea": lake.remote.conf},
+                         "mappings": [{"local": "/prelux-sea", "remote": "sea:/d", "cache": str(lake.tmp / "sea"), "write": "sync",
+                                       "freshness": {"max_age": "1h"}}]}, name="other.yaml")
+    assert lake.run("stat -c %a /prelux-sea/f; ls -l /prelux-sea", config=other).stdout.startswith("644\n")
+    lake.config_path = first
+    assert cluster(lake, "setattr", "--mode", "600", f"{LOCAL}/d/f").returncode == 0
+    assert lake.run("stat -c %a /prelux-sea/f; ls -l /prelux-sea", config=other).stdout.startswith("600\n")
+    child = lake.popen(f"exec 3> /prelux-sea/new; echo x >&3; touch {lake.tmp}/ready; sleep 60", config=other)
+    try:
+        harness.wait_for((lake.tmp / "ready").exists, 30, "it is being written")
+        assert "not on the remote yet" in cluster(lake, "free", "-r", f"{LOCAL}/d").stderr
+    finally:
+        child.terminate()
+        child.wait()
+
+
 def test_not_while_something_is_not_sent(lake):
     make(lake, "d/f")
     child = lake.popen(f"exec 3> {LOCAL}/d/new; echo x >&3; touch {lake.tmp}/ready; sleep 60")
