@@ -65,6 +65,8 @@ static void take_rules(const struct prelux_conf_mapping *m, bool able, struct pr
       ret->wait = strcmp(v->text, "wait") == 0;
     else if (strcmp(v->key->name, "after_upload") == 0)
       ret->drop = strcmp(v->text, "drop") == 0;
+    else if (strcmp(v->key->name, "on_crash") == 0)
+      ret->publish = strcmp(v->text, "publish") == 0;
     else if (strcmp(v->key->name, "write_back") == 0)
       ret->linger_ns = (uint64_t)v->number;
     for (unsigned k = 0; k < 3 && strcmp(v->key->name, "on_conflict") == 0; k++)

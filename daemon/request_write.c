@@ -8,6 +8,8 @@
 #include "daemon/report.h"
 #include "daemon/server.h"
 #include "lib/base/log.h"
+#include "lib/base/os.h"
+#include "lib/base/process.h"
 
 #define SENDER_LANE 61u /* uploads in the background never take the threads that programs wait for */
 
@@ -18,6 +20,7 @@ struct write_job {
   int flags;
   uint32_t mode;
   uint64_t ino, once;
+  int pid, pidfd; /* WRITE: who asks; -1: not known, or of no interest */
 };
 
 static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_problem *why)
@@ -30,6 +33,8 @@ static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_p
   if (prelux_answer_begin(a, 0))
     prelux_msg_put(&a->msg, PRELUX_FIELD_ATTR, &attr, sizeof attr);
   a->fd = fd;
+  prelux_store_writer(prelux_tree_store(m->view.tree), attr.cache_ino, j->pid, j->pidfd);
+  j->pidfd = -1;
   return 0;
 }
 
@@ -82,14 +87,24 @@ static void work(struct prelux_flight *f)
   prelux_answer_fail(&f->answer, prelux_report_errno(err), &why);
 }
 
+/* Told apart from a writer that is killed: from when it is heard, not when its turn comes. */
+static void closing(const struct write_job *j, bool begins)
+{
+  if (j->op == PRELUX_OP_CLOSED)
+    prelux_store_closing(prelux_tree_store(prelux_target_mapping(&j->target)->view.tree), j->ino, begins);
+}
+
 static void job_free(struct write_job *j)
 {
+  if (j->pidfd >= 0)
+    prelux_os.close(j->pidfd);
   prelux_target_release(&j->target);
   free(j);
 }
 
 static void drop(struct prelux_flight *f)
 {
+  closing(f->arg, false);
   job_free(f->arg);
 }
 
@@ -104,6 +119,8 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
   const void *once = prelux_msg_next(msg, PRELUX_FIELD_ONCE, &once_pos, &once_len);
   uint16_t op = prelux_msg_op(msg);
   struct write_job *j = calloc(1, sizeof *j);
+  if (j)
+    j->pidfd = -1;
   int err = !j ? -ENOMEM : (ino ? len != sizeof j->ino : op == PRELUX_OP_CLOSED) ? -EINVAL : 0;
   if (err == 0)
     err = prelux_target_init(&j->target, table, prelux_msg_u32(msg, PRELUX_FIELD_MAPPING, UINT32_MAX), rel ? rel : "");
@@ -119,7 +136,9 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
     job_free(j);
     return err;
   }
+  const struct prelux_write_rules *rules = &prelux_target_mapping(&j->target)->rules;
   j->d = prelux_server_daemon(c->server);
+  j->pidfd = op == PRELUX_OP_WRITE && !rules->publish && !rules->off ? prelux_process_peer(c->fd, &j->pid) : -1;
   j->op = op;
   j->flags = (int)prelux_msg_u32(msg, PRELUX_FIELD_FLAGS, O_RDONLY);
   j->mode = prelux_msg_u32(msg, PRELUX_FIELD_MODE, 0600);
@@ -141,8 +160,16 @@ void prelux_request_write(struct prelux_conn *c, struct prelux_live_table *table
     return;
   }
   int err = make_job(c, table, msg, &j, &why);
-  if (err == 0 && (err = prelux_request_once(c, &j->target, j, work, drop)) < 0)
-    job_free(j);
+  if (err == 0)
+  {
+    closing(j, true);
+    err = prelux_request_once(c, &j->target, j, work, drop);
+    if (err < 0)
+    {
+      closing(j, false);
+      job_free(j);
+    }
+  }
   if (err < 0)
     prelux_request_refuse(c, err, &why);
 }

@@ -118,8 +118,8 @@ const struct prelux_conf_key prelux_conf_keys[] = {
              "quarter of it is free. Default: in the cache."},
     {AT_MAPPING, .name = "after_upload", .type = PRELUX_T_ENUM, .choices = "keep|drop", .fallback = "keep",
      .help = "drop: what was written leaves the cache when the remote has it; who has it open goes on with it, who opens it anew fetches it."},
-    {AT_MAPPING, .name = "on_crash", .type = PRELUX_T_ENUM, .choices = "recover|publish", .fallback = "recover", .later = true,
-     .help = "What a writer killed by SIGKILL or a fault leaves: kept as recovered, or published."},
+    {AT_MAPPING, .name = "on_crash", .type = PRELUX_T_ENUM, .choices = "recover|publish", .fallback = "recover",
+     .help = "What a writer leaves that was killed by SIGKILL or a fault: kept as recovered in `prelux pending`, or published."},
 
     /* Backends: every type */
     {AT_BACKEND("*"), .name = "type", .type = PRELUX_T_ENUM, .choices = KINDS, .required = true, .sample = "file",

@@ -141,6 +141,7 @@ void prelux_dirty_remove(struct prelux_stage *g, struct prelux_dirty *d)
   leave_numbers(g, d);
   prelux_dirty_hide(g, d);
   prelux_grow_lose(g, d);
+  prelux_crash_forget(g, d);
   g->count--;
   count_bytes(g, d, false);
   d->dead = true;
@@ -213,6 +214,8 @@ void prelux_dirty_becomes(struct prelux_stage *g, struct prelux_dirty *d, const 
 {
   pthread_mutex_lock(&g->lock);
   d->row = *next;
+  if (next->state != PRELUX_PENDING_WRITING)
+    prelux_crash_forget(g, d);
   if (!d->dead)
     count_bytes(g, d, true);
   pthread_mutex_unlock(&g->lock);

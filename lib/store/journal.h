@@ -26,7 +26,7 @@ enum prelux_pending_state {
   PRELUX_PENDING_WRITING,   /* PUT only: somebody may still write to the staging file */
   PRELUX_PENDING_READY,     /* to be sent, or being sent */
   PRELUX_PENDING_REFUSED,   /* the remote said no (conflict, rights, quota): kept until a person decides */
-  PRELUX_PENDING_RECOVERED  /* its writer was killed in the middle: kept, never sent unasked */
+  PRELUX_PENDING_RECOVERED  /* its writer was killed in the middle (stage_crash.c, stage_power.c): kept, never sent unasked */
 };
 
 enum {
@@ -40,7 +40,9 @@ enum {
   PRELUX_PENDING_SAFE = 0x80,  /* READY: its bytes were on this node's medium before the row was */
   PRELUX_PENDING_UNSURE = 0x100, /* READY: the remote may have these bytes, or get them yet: an answer was lost, or whoever waited for it died */
   PRELUX_PENDING_DROP = 0x200, /* after_upload: drop */
-  PRELUX_PENDING_SENT = 0x400  /* the remote has it: its file may be gone */
+  PRELUX_PENDING_SENT = 0x400, /* the remote has it: its file may be gone */
+  PRELUX_PENDING_TOLD = 0x800, /* it was READY, and all of that is in it still: nobody has opened it with O_TRUNC since */
+  PRELUX_PENDING_PUBLISH = 0x1000 /* on_crash: publish */
 };
 
 struct prelux_pending {

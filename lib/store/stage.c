@@ -65,7 +65,7 @@ static struct prelux_dirty *dirty_new(const struct opening *o)
   d->row.flags = o->rules->on_conflict == PRELUX_CONFLICT_OVERWRITE ? PRELUX_PENDING_FORCE
                  : o->rules->on_conflict == PRELUX_CONFLICT_KEEP    ? PRELUX_PENDING_KEEP
                                                                     : 0;
-  d->row.flags |= o->rules->drop ? PRELUX_PENDING_DROP : 0;
+  d->row.flags |= (o->rules->drop ? PRELUX_PENDING_DROP : 0) | (o->rules->publish ? PRELUX_PENDING_PUBLISH : 0);
   d->row.made_ns = prelux_store_wall();
   return d;
 }
@@ -285,11 +285,12 @@ static int begin_to_write(const struct opening *o, struct prelux_dirty *d, int f
 {
   struct prelux_stage *g = o->g;
   bool cuts = (o->flags & O_TRUNC) && !(d->row.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_NEW));
-  if (d->row.state == PRELUX_PENDING_READY || cuts)
+  bool forgets = (o->flags & O_TRUNC) && (d->row.flags & PRELUX_PENDING_TOLD);
+  if (d->row.state == PRELUX_PENDING_READY || cuts || forgets)
   {
     struct prelux_pending next = d->row;
     next.state = PRELUX_PENDING_WRITING;
-    next.flags &= ~(uint32_t)PRELUX_PENDING_SAFE;
+    next.flags &= ~(uint32_t)(PRELUX_PENDING_SAFE | (forgets ? PRELUX_PENDING_TOLD : 0));
     next.flags |= cuts ? PRELUX_PENDING_OVER : 0;
     int rc = prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
     if (rc < 0)
@@ -300,6 +301,7 @@ static int begin_to_write(const struct opening *o, struct prelux_dirty *d, int f
   if (d->queued)
     prelux_order_remove(g->order, d->row.id);
   d->queued = false;
+  d->orphan_ns = 0;
   pthread_mutex_unlock(&g->lock);
   bool empty = d->empty;
   d->empty = false;

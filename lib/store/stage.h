@@ -40,6 +40,10 @@
 #define PRELUX_RESTS 256u
 #define PRELUX_PAUSE_NS 200000000u      /* without a close: its writers are thought to be done (stage_linger.c) */
 #define PRELUX_LINGER_BYTES (64u << 20) /* so much that waits is sent at once */
+#define PRELUX_WRITERS_MAX 1024u        /* processes that are remembered at once, of one store */
+#define PRELUX_FILE_WRITERS 8u          /* of one file; the oldest is forgotten */
+#define PRELUX_DYING_MS 1000            /* so long a process that is about to be gone is waited for */
+#define PRELUX_ORPHAN_NS 3000000000ull  /* and for a close of a file that a daemon before has left */
 #define PRELUX_SENDERS_MAX 8u           /* files of one store that are sent at once in the background */
 #define PRELUX_SEND_RETRY_NS 500000000ll /* before the second try; doubles */
 #define PRELUX_SEND_RETRY_MAX_NS 60000000000ll
@@ -64,10 +68,15 @@ struct prelux_dirty {
   struct prelux_grow *grow;        /* what was sent of it while it is written (stage_grow.c), or NULL */
   unsigned grow_tries;
   struct prelux_fsynced *fsynced;  /* what `fsync: remote` has sent of it (stage_fsync.c), or NULL */
+  struct prelux_writer *writers[PRELUX_FILE_WRITERS]; /* who has it for writing, as far as is known: the oldest first (stage_crash.c) */
+  unsigned n_writers;
+  unsigned closing;                /* who are about to say that they have closed it */
+  uint64_t orphan_ns;              /* a daemon before had it, and nobody has it since: CLOCK_MONOTONIC until when his close may be told; 0: not so */
   _Atomic uint64_t sent;           /* bytes of the upload under way */
 };
 
 struct prelux_mix;
+struct prelux_writer;
 struct prelux_deferred;
 struct prelux_deferred_end;
 
@@ -109,6 +118,9 @@ struct prelux_stage {
   bool ending;                    /* nobody waits for one any more */
   pthread_cond_t go;              /* they need not wait any more; by CLOCK_MONOTONIC */
   struct prelux_grower grower;
+  struct prelux_writer *writers; /* stage_crash.c */
+  unsigned n_writers;
+  uint64_t orphan_len_ns;        /* PRELUX_ORPHAN_NS; another in tests */
   uint64_t kicks;             /* how often somebody asked for one */
   uint64_t sent, refused, failed; /* counters */
 };
@@ -301,6 +313,21 @@ int prelux_fsync_settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, 
 bool prelux_fsync_base(const struct prelux_dirty *d); /* what d began from is what an fsync has sent of it */
 void prelux_fsync_renamed(struct prelux_dirty *d, const struct prelux_object *now); /* that was so, and the remote has it by d's new name now */
 void prelux_fsync_free(struct prelux_fsynced *f); /* NULL is allowed */
+/* ---- what a killed writer leaves (stage_crash.c) ---- */
+void prelux_crash_writer(struct prelux_stage *g, uint64_t ino, int pid, int pidfd); /* see store.h */
+void prelux_crash_closing(struct prelux_stage *g, uint64_t ino, bool begins);
+void prelux_crash_forget(struct prelux_stage *g, struct prelux_dirty *d); /* its writers do not matter any more; stage.lock held */
+/* Somebody still has d, the caller's: those who are dead were not its end. */
+void prelux_crash_outlived(struct prelux_stage *g, struct prelux_dirty *d);
+/* Nobody can write to d, the caller's, any more, and nobody has said that he closed it. 0: as if he had; PRELUX_KEPT: it is RECOVERED now;
+ * -EINPROGRESS: not known before *ret_wait, which the caller waits for and gives back, or, NULL, before somebody looks again. */
+int prelux_crash_judge(struct prelux_stage *g, struct prelux_dirty *d, const struct stat *st, bool waited, struct prelux_writer **ret_wait,
+                       struct prelux_problem *why);
+void prelux_crash_wait(struct prelux_stage *g, struct prelux_writer *w);
+/* A file of a daemon before, WRITING. True: it waits for its writer, or for his word; false: it is as if he had said that he closed it. */
+bool prelux_crash_orphan(struct prelux_stage *g, uint64_t ino);
+void prelux_crash_find_writers(struct prelux_stage *g); /* of all that is WRITING: who has it open? Looks at all processes */
+int prelux_stage_last_gone(int fd); /* 0: nobody can write to it, and who wants to waits until fd is closed; -EAGAIN: somebody can */
 /* ---- `staging: DIR` (stage_scratch.c) ---- */
 /* Opens what rows name of it, and says of rows whose bytes are gone that they are lost: once, before rows are used. */
 int prelux_scratch_begin(struct prelux_stage *g, struct prelux_problem *why);

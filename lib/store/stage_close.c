@@ -14,8 +14,7 @@ bool prelux_stage_untouched(const struct prelux_dirty *d, const struct stat *st)
   return d->clean.ino && !(d->row.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_NEW)) && prelux_stage_same(st, &d->taken);
 }
 
-/* 0: nobody can write any more, and who wants to waits until fd is closed; -EAGAIN: somebody still can. */
-static int last_writer_gone(int fd)
+int prelux_stage_last_gone(int fd)
 {
   prelux_os.fcntl(fd, F_SETSIG, SIGURG); /* does nothing by default */
   if (prelux_os.fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
@@ -40,7 +39,7 @@ static int make_ready(struct prelux_stage *g, struct prelux_dirty *d, int fd, co
   next.size = (uint64_t)st->st_size;
   next.mtime_ns = prelux_stat_mtime(st);
   next.flags &= ~(uint32_t)PRELUX_PENDING_DROP;
-  next.flags |= PRELUX_PENDING_MTIME | (safe ? PRELUX_PENDING_SAFE : 0) | (d->rules.drop ? PRELUX_PENDING_DROP : 0);
+  next.flags |= PRELUX_PENDING_MTIME | PRELUX_PENDING_TOLD | (safe ? PRELUX_PENDING_SAFE : 0) | (d->rules.drop ? PRELUX_PENDING_DROP : 0);
   next.tries = 0;
   next.next_ns = d->rules.async ? prelux_stage_rests(g, d) : 0;
   int rc = safe && prelux_os.fsync(fd) < 0 ? -errno : prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
@@ -94,8 +93,16 @@ int prelux_stage_send_now(struct prelux_stage *g, struct prelux_dirty *d, bool *
   return rc;
 }
 
-/* d is the caller's, fd a readable descriptor under the lease; async: nobody waits for the remote. */
-static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool async, bool *ret_gone, struct prelux_problem *why)
+struct closing
+{
+  bool told;  /* by who closed it; else its writers have gone without a word */
+  bool async; /* nobody waits for the remote */
+  bool waited;
+  struct prelux_writer *wait; /* !told: first for him */
+};
+
+/* d is the caller's, fd a readable descriptor under the lease. */
+static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, struct closing *c, bool *ret_gone, struct prelux_problem *why)
 {
   struct stat st;
   if (prelux_os.fstat(fd, &st) < 0)
@@ -117,8 +124,11 @@ static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool a
   *ret_gone = rc == 0;
   if (rc <= 0)
     return rc;
+  rc = c->told ? 0 : prelux_crash_judge(g, d, &st, c->waited, &c->wait, why);
+  if (rc != 0)
+    return rc;
   rc = make_ready(g, d, fd, &st);
-  if (rc == 0 && !async)
+  if (rc == 0 && !c->async)
     return prelux_stage_send_now(g, d, ret_gone, why);
   if (rc == 0)
     rc = prelux_stage_enqueue(g, d); /* first: whatever the medium says, it is to be sent */
@@ -130,11 +140,11 @@ static int settle(struct prelux_stage *g, struct prelux_dirty *d, int fd, bool a
 }
 
 /* d is the caller's, and WRITING. */
-static int probe(struct prelux_stage *g, struct prelux_dirty *d, bool async, bool *ret_gone, struct prelux_problem *why)
+static int probe(struct prelux_stage *g, struct prelux_dirty *d, struct closing *c, bool *ret_gone, struct prelux_problem *why)
 {
-  int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY | O_NONBLOCK), rc = fd < 0 ? fd : last_writer_gone(fd);
+  int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY | O_NONBLOCK), rc = fd < 0 ? fd : prelux_stage_last_gone(fd);
   if (rc == 0)
-    rc = settle(g, d, fd, async, ret_gone, why);
+    rc = settle(g, d, fd, c, ret_gone, why);
   else if (rc != -EAGAIN)
     prelux_problem(why, -rc, "staging file of %.200s: %s", prelux_dirty_name(d), strerror(-rc));
   if (fd >= 0)
@@ -161,7 +171,7 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelu
     pthread_mutex_unlock(&g->lock);
   }
   if (d->row.state == PRELUX_PENDING_WRITING)
-    rc = probe(g, d, d->rules.async, &gone, why);
+    rc = probe(g, d, &(struct closing){.told = true, .async = d->rules.async}, &gone, why);
   else if (d->row.state == PRELUX_PENDING_READY && !d->rules.async) /* prelux_stage_poll was faster */
     rc = prelux_stage_send_now(g, d, &gone, why);
   else if (d->row.state == PRELUX_PENDING_READY && d->rules.power) /* and knew nothing of that */
@@ -172,6 +182,8 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelu
   }
   else if (d->row.state == PRELUX_PENDING_REFUSED)
     rc = prelux_problem(why, d->row.err, "%s", d->row.cause ? d->row.cause : "refused");
+  else if (d->row.state == PRELUX_PENDING_RECOVERED) /* who was killed had it longer */
+    rc = prelux_problem(why, EIO, "%s", d->row.cause ? d->row.cause : "its writer was killed");
   if (!gone)
     prelux_dirty_give(g, d);
   return rc;
@@ -179,26 +191,39 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelu
 
 /* ---- closes that nobody tells ---- */
 
-/* As if the last writer had told of his close, but nobody waits for the remote, nor for who works on the file: he finds out himself, or the
- * next poll does. */
-static void settle_quietly(struct prelux_stage *g, uint64_t ino)
+/* As if the last writer had told of his close, unless he was killed; nobody waits for the remote, nor for who works on the file: he finds out
+ * himself, or the next poll does. */
+static int settle_once(struct prelux_stage *g, uint64_t ino, struct closing *c)
 {
   struct prelux_problem why = {0};
   bool gone = false;
   pthread_mutex_lock(&g->lock);
   struct prelux_dirty *d = prelux_dirty_by_ino(g, ino);
-  if (d && (d->busy || d->row.state != PRELUX_PENDING_WRITING))
+  if (d && (d->busy || d->closing || d->row.state != PRELUX_PENDING_WRITING))
     d = NULL;
   if (d)
     d->busy = true;
   pthread_mutex_unlock(&g->lock);
   if (!d)
-    return;
-  int rc = prelux_once_awaited(g, d) ? -EAGAIN : probe(g, d, true, &gone, &why);
-  if (rc < 0 && rc != -EAGAIN)
+    return 0;
+  int rc = prelux_once_awaited(g, d) ? -EAGAIN : probe(g, d, c, &gone, &why);
+  if (rc == -EAGAIN)
+    prelux_crash_outlived(g, d);
+  else if (rc != 0 && rc != -EINPROGRESS)
     prelux_warn("%s", why.text);
   if (!gone)
     prelux_dirty_give(g, d);
+  return rc;
+}
+
+static void settle_quietly(struct prelux_stage *g, uint64_t ino)
+{
+  struct closing c = {.async = true};
+  if (settle_once(g, ino, &c) != -EINPROGRESS || !c.wait)
+    return;
+  prelux_crash_wait(g, c.wait);
+  c = (struct closing){.async = true, .waited = true};
+  settle_once(g, ino, &c);
 }
 
 void prelux_stage_left(struct prelux_stage *g, uint64_t ino)

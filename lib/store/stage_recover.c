@@ -1,7 +1,7 @@
 /* Opening the write side of a store: what a daemon before has left.
  *
  *   row       staging file   else
- *   WRITING   there          its writers may still live: as before. Their close tells; nobody left: as if the last had closed
+ *   WRITING   there          its writers may still live: as before. Their close tells; nobody left: he may tell yet (stage_crash.c)
  *   WRITING   not there      it never got there, or had gone back into the tree: the row goes
  *   READY     there          to be sent
  *   READY     not there      it is in the tree (the row names its inode): the remote has it, the row goes
@@ -249,10 +249,12 @@ int prelux_stage_take_up(struct prelux_stage *g, struct prelux_tree *t, struct p
   for (size_t i = 0; i < r.closed.n && rc == 0; i++)
   {
     struct prelux_problem mine = {0};
-    int err = prelux_stage_closed(g, r.closed.list[i], NULL, &mine);
+    int err = prelux_crash_orphan(g, r.closed.list[i]) ? 0 : prelux_stage_closed(g, r.closed.list[i], NULL, &mine);
     if (err < 0 && err != -EAGAIN)
       prelux_warn("%s", mine.text);
   }
+  if (r.closed.n && rc == 0)
+    prelux_crash_find_writers(g);
   free(r.closed.list);
   free(r.owners);
   return rc < 0 ? prelux_problem(why, -rc, "cache folder %s: cannot take up what was being written: %s", g->store->dir, strerror(-rc)) : 0;
@@ -339,6 +341,7 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
   g->parts_above = PRELUX_PARTS_ABOVE;
   g->rest_times = PRELUX_REST_TIMES;
   g->pause_len_ns = PRELUX_PAUSE_NS;
+  g->orphan_len_ns = PRELUX_ORPHAN_NS;
   g->part_size = PRELUX_PART_SIZE;
   g->room = s->opts.staging_size ? s->opts.staging_size : s->max_bytes ? s->max_bytes : UINT64_MAX;
   g->room_wait_ns = PRELUX_STAGE_WAIT_NS;

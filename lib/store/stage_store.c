@@ -1,4 +1,5 @@
 /* Writing, as the store offers it: see store.h. */
+#include "lib/base/os.h"
 #include "lib/store/stage.h"
 
 int prelux_store_writable(struct prelux_store *s, struct prelux_problem *why)
@@ -30,6 +31,20 @@ int prelux_store_open_write(const struct prelux_view *v, const struct prelux_wri
 int prelux_store_closed(struct prelux_store *s, const struct prelux_write_rules *rules, uint64_t ino, struct prelux_problem *why)
 {
   return s->stage ? prelux_stage_closed(s->stage, ino, rules, why) : 0;
+}
+
+void prelux_store_writer(struct prelux_store *s, uint64_t ino, int pid, int pidfd)
+{
+  if (s->stage)
+    prelux_crash_writer(s->stage, ino, pid, pidfd);
+  else if (pidfd >= 0)
+    prelux_os.close(pidfd);
+}
+
+void prelux_store_closing(struct prelux_store *s, uint64_t ino, bool begins)
+{
+  if (s->stage)
+    prelux_crash_closing(s->stage, ino, begins);
 }
 
 int prelux_store_sync(const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const char *object,

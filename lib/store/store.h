@@ -116,6 +116,7 @@ struct prelux_write_rules { /* of a mapping */
   bool wait;  /* a close waits for other writers: the library does */
   bool fsync_remote; /* an fsync returns when the remote has what was written before it */
   bool drop;  /* what was sent is not kept in the cache */
+  bool publish; /* on_crash: what a killed writer leaves is sent, too */
   bool scratch; /* new files are staged in the folder of prelux_store_stage_in(), while it has room */
   uint64_t linger_ns; /* async: how long what was closed may wait for a pause before it is sent; 0: not at all */
   enum prelux_on_conflict on_conflict;
@@ -135,6 +136,11 @@ int prelux_store_open_write(const struct prelux_view *v, const struct prelux_wri
 /* Somebody has closed a writable descriptor of this inode, or may have. 0: it was the last, and what the rules promise is done (or
  * there is nothing to do); -EAGAIN: somebody can still write; else the error that close() is to give. */
 int prelux_store_closed(struct prelux_store *s, const struct prelux_write_rules *rules, uint64_t ino, struct prelux_problem *why);
+/* A process has got a descriptor for writing of this inode: its death may be the end of the file (stage_crash.c). Takes pidfd; a negative one is
+ * nothing. */
+void prelux_store_writer(struct prelux_store *s, uint64_t ino, int pid, int pidfd);
+/* Somebody is about to say that he has closed it: until he has been heard nobody's death decides about the file. */
+void prelux_store_closing(struct prelux_store *s, uint64_t ino, bool begins);
 /* After a program's fsync of a file that is being written, or (ino 0) of the folder `object`: what the node has noted of it survives a power cut,
  * too; and where the rules say so the remote has the bytes and names. */
 int prelux_store_sync(const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const char *object,

@@ -52,9 +52,9 @@ FAULTS = ("KILL", "ABRT", "SEGV", "abort")
 @pytest.mark.parametrize("how", ENDS)
 def test_a_writer_that_is_ended(lake, how):
     """When the run is over, what was written is kept, whole lines, all of them: nobody has to wait for more, or to do anything."""
-    lake.run(f"ulimit -c 0; {{ {ENDS[how]}; }} 2>/dev/null; true", env={"TRAIN": TRAIN, "SAID": lake.tmp / "said"})
-    if how not in FAULTS:
-        assert (lake.remote / "f").exists(), "a signal that ends programs in order ends a local file in order"
+    done = lake.run(f"ulimit -c 0; {{ {ENDS[how]}; }} 2>/dev/null; true", env={"TRAIN": TRAIN, "SAID": lake.tmp / "said"}, check=how not in FAULTS)
+    assert (lake.remote / "f").exists() == (how not in FAULTS), "a signal that ends programs in order ends a local file in order"
+    assert done.returncode == (3 if how in FAULTS else 0) and (how in FAULTS) == ("recovered" in done.stderr), done.stderr
     files = [data for data in kept(lake) if data]
     assert len(files) == 1, files
     lines = files[0].split(b"\n")

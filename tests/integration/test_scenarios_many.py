@@ -178,9 +178,11 @@ def test_inotify_instances_used_up_by_others(lake):
     assert lake.run(f"echo text > {LOCAL}/f; cat {LOCAL}/f").stdout == "text\n"
     settled(lake)
     assert (lake.remote / "f").read_text() == "text\n"
-    lake.run(f"timeout -s KILL 0.5 bash -c 'exec > {LOCAL}/killed; echo some; exec sleep 9'; true")
-    wait_for(lambda: (lake.remote / "killed").exists() or not lake.run(["cat", f"{LOCAL}/killed"], check=False).stdout, 60, "the killed one's file")
-    assert "some\n" in [path.read_text() for path in (*lake.remote.glob("killed"), *lake.cache.glob(".prelux/recovered/*"), *lake.cache.glob(".prelux/staging/*"))]
+    done = lake.run(f"timeout -s KILL 0.5 bash -c 'exec > {LOCAL}/killed; echo some; exec sleep 9'; true", check=False)
+    assert done.returncode == 3 and "recovered" in done.stderr, done.stderr
+    row, = lake.cli("pending", "list", "--json")["files"]
+    lake.cli("pending", "export", row["id"], lake.tmp / "some")
+    assert (lake.tmp / "some").read_text() == "some\n" and "SIGKILL" in row["cause"] and not (lake.remote / "killed").exists()
     hog.communicate("go\n", timeout=30)
 
 

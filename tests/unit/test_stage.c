@@ -326,7 +326,7 @@ static void test_restarts(void **state)
   int64_t next;
   put_text("old", "old");
   put_text("idle", "idle");
-  rig.rules.async = true;
+  rig.rules.async = rig.rules.publish = true; /* else: test_stage_crash.c */
   int done = wopen("done", O_WRONLY | O_CREAT), open_still = wopen("old", O_RDWR | O_APPEND), idle = wopen("idle", O_RDWR);
   int orphan = wopen("orphan", O_WRONLY | O_CREAT);
   say(done, "done");

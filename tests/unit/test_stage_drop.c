@@ -133,7 +133,7 @@ static void test_cut_keeps_its_mode(void **state)
 /* The rule is in the row: a daemon that comes later knows it, and one of two mappings says so by its last close. */
 static void test_the_row_knows(void **state)
 {
-  rig.rules = (struct prelux_write_rules){.async = true, .drop = true};
+  rig.rules = (struct prelux_write_rules){.async = true, .drop = true, .publish = true};
   int fd = wopen("closed", O_WRONLY | O_CREAT);
   say(fd, "closed");
   assert_int_equal(wclose(fd), 0);

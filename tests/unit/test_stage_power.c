@@ -249,7 +249,7 @@ static void test_rules_that_say_power(void **state)
 static void test_power_when_the_close_is_old_news(void **state)
 {
   (void)state;
-  rig.rules.async = rig.rules.power = true;
+  rig.rules.async = rig.rules.power = rig.rules.publish = true;
   int fd = wopen("f", O_WRONLY | O_CREAT);
   uint64_t ino = number(fd);
   say(fd, "text");

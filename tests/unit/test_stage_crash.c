@@ -1,0 +1,505 @@
+/* What a killed writer leaves (lib/store/stage_crash.c), and how a process ended (lib/base/process.c). Writers are children of the test, who are
+ * told by a word in a pipe how to end; the daemon's part is the test's. */
+#include "tests/unit/stage_rig.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "lib/base/process.h"
+
+struct child
+{
+  int pid, word;
+};
+
+/* A process that has fd, too, and nothing else of the store. */
+static struct child begin(int fd)
+{
+  int pair[2];
+  char word = 'u';
+  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+  int pid = fork();
+  if (pid == 0)
+  {
+    const struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+    for (int s = 1; s < 32; s++)
+      signal(s, SIG_DFL); /* cmocka catches some */
+    for (int other = 3; other < 1024; other++)
+      if (other != fd && other != pair[0])
+        close(other);
+    if (write(pair[0], &word, 1) == 1 && read(pair[0], &word, 1) == 1 && word == 'c')
+    {
+      close(fd);
+      pause();
+    }
+    _exit(3);
+  }
+  assert_true(pid > 0);
+  close(pair[0]);
+  assert_int_equal(read(pair[1], &word, 1), 1);
+  return (struct child){.pid = pid, .word = pair[1]};
+}
+
+/* Wait until it is dead, but for its parent. */
+static void dead(int pid)
+{
+  siginfo_t info;
+  assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+}
+
+static void reap(struct child *c)
+{
+  close(c->word);
+  assert_int_equal(waitpid(c->pid, NULL, 0), c->pid);
+}
+
+static void kill_it(struct child *c, int sig, bool reaped)
+{
+  assert_int_equal(kill(c->pid, sig), 0);
+  dead(c->pid);
+  if (reaped)
+    reap(c);
+}
+
+static uint64_t number(int fd)
+{
+  struct stat st;
+  assert_int_equal(fstat(fd, &st), 0);
+  return st.st_ino;
+}
+
+/* A file that the child alone has for writing, and the store knows it. */
+static uint64_t written_by(const char *name, int flags, const char *text, struct child *ret)
+{
+  int fd = wopen(name, flags);
+  uint64_t ino = number(fd);
+  say(fd, text);
+  *ret = begin(fd);
+  prelux_crash_writer(rig.g, ino, ret->pid, prelux_process_open(ret->pid));
+  close(fd);
+  return ino;
+}
+
+static void send_all(void)
+{
+  int64_t next;
+  while (prelux_stage_work(rig.g, &next) == 1)
+    ;
+}
+
+static const struct prelux_dirty *dirty(uint64_t ino)
+{
+  return prelux_dirty_by_ino(rig.g, ino);
+}
+
+static void is_kept(uint64_t ino, const char *cause)
+{
+  assert_non_null(dirty(ino));
+  assert_int_equal(dirty(ino)->row.state, PRELUX_PENDING_RECOVERED);
+  assert_non_null(strstr(dirty(ino)->row.cause, cause));
+  assert_int_equal(dirty(ino)->n_writers, 0);
+}
+
+static void is_sent(const char *name, const char *text)
+{
+  send_all();
+  assert_non_null(remote_text(name));
+  assert_string_equal(remote_text(name), text);
+  assert_int_equal(rig.g->n_writers, 0);
+}
+
+/* ---- how a process ended ---- */
+
+static void test_ends(void **state)
+{
+  const int signals[] = {SIGKILL, SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGSYS, SIGTRAP, SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGXCPU};
+  for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+    for (int reaped = 0; reaped < 2; reaped++)
+    {
+      struct child c = begin(-1);
+      int status = -1, fd = prelux_process_open(c.pid);
+      assert_true(fd >= 0);
+      assert_false(prelux_process_dead(fd));
+      assert_int_equal(prelux_process_end(fd, c.pid, &status), PRELUX_END_NONE);
+      kill_it(&c, signals[i], reaped);
+      assert_true(prelux_process_dead(fd));
+      enum prelux_end end = prelux_process_end(fd, c.pid, &status);
+      if (end == PRELUX_END_KNOWN)
+      {
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == signals[i]);
+        assert_int_equal(prelux_process_crashed(status), i < 8);
+      }
+      else
+        assert_true(reaped && end == PRELUX_END_UNKNOWN); /* before Linux 6.15 */
+      if (!reaped)
+        reap(&c);
+      close(fd);
+    }
+  assert_string_equal(prelux_process_signal(SIGSEGV | 0x80), "SIGSEGV"); /* with a core */
+  assert_false(prelux_process_crashed(137 << 8)); /* a shell's word for a child of its own */
+  assert_false(prelux_process_crashed(SIGKILL << 8));
+}
+
+static void test_peer(void **state)
+{
+  int pair[2], pid = 0;
+  assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+  int fd = prelux_process_peer(pair[0], &pid);
+  assert_true(fd >= 0);
+  assert_int_equal(pid, getpid());
+  assert_int_not_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+  assert_false(prelux_process_dead(fd));
+  close(fd);
+  close(pair[0]);
+  close(pair[1]);
+}
+
+/* ---- decisions ---- */
+
+static void test_killed(void **state)
+{
+  for (int reaped = 0; reaped < 2; reaped++)
+    for (int async = 0; async < 2; async++)
+    {
+      struct child c;
+      rig.rules.async = async;
+      put_text("f", "old");
+      uint64_t ino = written_by("f", O_WRONLY | O_CREAT | O_TRUNC, "half", &c);
+      prelux_stage_left(rig.g, ino);
+      assert_int_equal(dirty(ino)->row.state, PRELUX_PENDING_WRITING); /* it lives, and may write */
+      assert_int_equal(rig.g->n_writers, 1);
+      int probe = prelux_process_open(c.pid), status;
+      kill_it(&c, SIGKILL, reaped);
+      bool told = prelux_process_end(probe, c.pid, &status) == PRELUX_END_KNOWN;
+      close(probe);
+      prelux_stage_left(rig.g, ino);
+      if (told)
+      {
+        is_kept(ino, "killed by SIGKILL");
+        assert_string_equal(read_text("f"), "old");
+        send_all();
+        assert_string_equal(remote_text("f"), "old");
+        assert_int_equal(dirty(ino)->row.size, 4);
+        assert_int_equal(prelux_stage_closed(rig.g, ino, &rig.rules, &rig.why), -EIO); /* who comes now is told */
+        assert_int_equal(prelux_store_retry(rig.s, dirty(ino)->row.id, true, &rig.why), 0);
+      }
+      is_sent("f", "half");
+      if (!reaped)
+        reap(&c);
+    }
+}
+
+static void test_ended(void **state)
+{
+  for (int how = 0; how < 3; how++)
+  {
+    struct child c;
+    rig.rules.publish = how == 2;
+    uint64_t ino = written_by("f", O_WRONLY | O_CREAT | O_TRUNC, "text", &c);
+    assert_int_equal(rig.g->n_writers, how != 2);
+    if (how == 0)
+    {
+      assert_int_equal(write(c.word, "e", 1), 1);
+      dead(c.pid);
+    }
+    else
+      kill_it(&c, how == 1 ? SIGTERM : SIGKILL, false);
+    prelux_stage_poll(rig.g);
+    is_sent("f", "text");
+    assert_null(dirty(ino));
+    reap(&c);
+  }
+}
+
+/* A program without the library, which lives on: what it does afterwards is no news of the file. */
+static void test_closed_and_lives(void **state)
+{
+  struct child c;
+  uint64_t ino = written_by("f", O_WRONLY | O_CREAT, "text", &c);
+  assert_int_equal(write(c.word, "c", 1), 1);
+  for (int i = 0; i < 5000 && dirty(ino)->row.state == PRELUX_PENDING_WRITING; i++)
+  {
+    prelux_stage_left(rig.g, ino);
+    usleep(1000);
+  }
+  assert_int_equal(rig.g->n_writers, 0);
+  kill_it(&c, SIGKILL, true);
+  is_sent("f", "text");
+}
+
+static void test_outlived(void **state)
+{
+  struct child first, last;
+  uint64_t ino = written_by("f", O_WRONLY | O_CREAT, "one ", &first), same = written_by("f", O_WRONLY | O_APPEND, "two", &last);
+  assert_int_equal(ino, same);
+  assert_int_equal(dirty(ino)->n_writers, 2);
+  kill_it(&first, SIGKILL, true);
+  prelux_stage_left(rig.g, ino);
+  assert_int_equal(dirty(ino)->n_writers, 1);
+  assert_int_equal(dirty(ino)->row.state, PRELUX_PENDING_WRITING);
+  kill_it(&last, SIGTERM, true);
+  prelux_stage_left(rig.g, ino);
+  is_sent("f", "one two");
+}
+
+static void test_told_after_all(void **state)
+{
+  struct child c;
+  uint64_t ino = written_by("f", O_WRONLY | O_CREAT, "text", &c);
+  kill_it(&c, SIGKILL, false);
+  prelux_crash_closing(rig.g, ino, true); /* his word is there, and its turn has not come */
+  prelux_stage_left(rig.g, ino);
+  prelux_stage_poll(rig.g);
+  assert_int_equal(dirty(ino)->row.state, PRELUX_PENDING_WRITING);
+  assert_int_equal(prelux_stage_closed(rig.g, ino, &rig.rules, &rig.why), 0);
+  prelux_crash_closing(rig.g, ino, false);
+  is_sent("f", "text");
+  reap(&c);
+}
+
+static void test_untouched(void **state)
+{
+  struct child c;
+  put_text("f", "old");
+  uint64_t ino = written_by("f", O_RDWR, "", &c);
+  kill_it(&c, SIGKILL, false);
+  prelux_stage_left(rig.g, ino);
+  assert_null(dirty(ino));
+  assert_int_equal(pending(), 0);
+  assert_int_equal(rig.g->n_writers, 0);
+  reap(&c);
+}
+
+/* A pidfd that tells nothing: of what it stands for. */
+static void test_unknown(void **state)
+{
+  int fd = wopen("f", O_WRONLY | O_CREAT), told = eventfd(1, EFD_CLOEXEC);
+  uint64_t ino = number(fd);
+  say(fd, "text");
+  prelux_crash_writer(rig.g, ino, 0x3ffffff, told);
+  close(fd);
+  prelux_stage_left(rig.g, ino);
+  is_sent("f", "text");
+  assert_int_equal(fcntl(told, F_GETFD), -1);
+}
+
+static double now(void)
+{
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void *die(void *arg)
+{
+  usleep(100000);
+  assert_int_equal(eventfd_write(*(int *)arg, 1), 0);
+  return NULL;
+}
+
+/* It has lost its files and is not dead yet: /proc says so, its pidfd (which is none) says nothing. */
+static void test_dying(void **state)
+{
+  struct child c = begin(-1);
+  kill_it(&c, SIGKILL, false);
+  for (int dies = 0; dies < 2; dies++)
+  {
+    int fd = wopen("f", O_WRONLY | O_CREAT | O_TRUNC), told = eventfd(0, EFD_CLOEXEC), own = dup(told);
+    uint64_t ino = number(fd);
+    pthread_t thread;
+    say(fd, "text");
+    prelux_crash_writer(rig.g, ino, c.pid, told);
+    close(fd);
+    if (dies)
+      assert_int_equal(pthread_create(&thread, NULL, die, &own), 0);
+    double begun = now();
+    prelux_stage_left(rig.g, ino);
+    double took = now() - begun;
+    if (dies)
+      pthread_join(thread, NULL);
+    close(own);
+    assert_true(dies ? took > 0.09 && took < PRELUX_DYING_MS / 1e3 : took > PRELUX_DYING_MS / 1e3 - 0.1);
+    is_sent("f", "text");
+  }
+  reap(&c);
+}
+
+static void test_limits(void **state)
+{
+  int fds[140];
+  char name[16];
+  for (int i = 0; i < 140; i++)
+  {
+    snprintf(name, sizeof name, "f%d", i);
+    fds[i] = wopen(name, O_WRONLY | O_CREAT);
+    say(fds[i], "x");
+    for (unsigned k = 0; k < PRELUX_FILE_WRITERS + 2; k++)
+      prelux_crash_writer(rig.g, number(fds[i]), 1 + i * 20 + (int)k, eventfd(0, EFD_CLOEXEC));
+    assert_true(dirty(number(fds[i]))->n_writers == (i < 120 ? PRELUX_FILE_WRITERS : dirty(number(fds[i]))->n_writers));
+    assert_true(rig.g->n_writers <= PRELUX_WRITERS_MAX);
+    prelux_crash_writer(rig.g, number(fds[i]), 1 + i * 20 + 5, eventfd(0, EFD_CLOEXEC)); /* once more: it is known */
+    assert_true(dirty(number(fds[i]))->n_writers <= PRELUX_FILE_WRITERS);
+  }
+  assert_int_equal(rig.g->n_writers, PRELUX_WRITERS_MAX);
+  for (int i = 0; i < 140; i++)
+    assert_int_equal(wclose(fds[i]), 0);
+  assert_int_equal(rig.g->n_writers, 0);
+  prelux_crash_writer(rig.g, 4711, 1, eventfd(0, EFD_CLOEXEC)); /* of no file */
+  assert_int_equal(rig.g->n_writers, 0);
+}
+
+/* What was closed and waits is part of the file yet; once it was cut it is not. */
+static void test_acknowledged(void **state)
+{
+  rig.rules.async = true;
+  for (int cut = 0; cut < 2; cut++)
+  {
+    struct child c;
+    int fd = wopen("f", O_WRONLY | O_CREAT);
+    say(fd, "whole ");
+    assert_int_equal(wclose(fd), 0);
+    uint64_t ino = written_by("f", O_WRONLY | (cut ? O_TRUNC : O_APPEND), "half", &c);
+    kill_it(&c, SIGKILL, false);
+    prelux_stage_left(rig.g, ino);
+    if (cut)
+      is_kept(ino, "SIGKILL");
+    else
+      is_sent("f", "whole half");
+    reap(&c);
+  }
+}
+
+/* What had gone of a file that grew is no upload any more. */
+static void test_growing(void **state)
+{
+  static char part[65536];
+  struct child c;
+  size_t files;
+  rig.g->parts_above = 2 * sizeof part;
+  rig.g->part_size = sizeof part;
+  rig.g->grower.not = 0;
+  rig.g->grower.by_hand = true;
+  int fd = wopen("f", O_WRONLY | O_CREAT);
+  uint64_t ino = number(fd);
+  for (int i = 0; i < 6; i++)
+    assert_int_equal(write(fd, part, sizeof part), sizeof part);
+  c = begin(fd);
+  prelux_crash_writer(rig.g, ino, c.pid, prelux_process_open(c.pid));
+  close(fd);
+  prelux_grow_round(rig.g, &files);
+  assert_true(atomic_load(&faulty.parts) > 0);
+  kill_it(&c, SIGKILL, false);
+  prelux_stage_left(rig.g, ino);
+  is_kept(ino, "SIGKILL");
+  prelux_grow_round(rig.g, &files);
+  assert_int_equal(atomic_load(&faulty.aborts), 1);
+  assert_int_equal(files, 0);
+  assert_int_equal(prelux_store_retry(rig.s, dirty(ino)->row.id, false, &rig.why), 0);
+  send_all();
+  assert_int_equal(pending(), 0);
+  reap(&c);
+}
+
+static void test_journal_fails(void **state)
+{
+  struct child c;
+  uint64_t ino = written_by("f", O_WRONLY | O_CREAT, "half", &c);
+  kill_it(&c, SIGKILL, false);
+  struct rlimit none, all;
+  getrlimit(RLIMIT_FSIZE, &all);
+  none = (struct rlimit){.rlim_cur = 1, .rlim_max = all.rlim_max};
+  signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &none);
+  prelux_stage_left(rig.g, ino);
+  setrlimit(RLIMIT_FSIZE, &all);
+  assert_int_equal(dirty(ino)->row.state, PRELUX_PENDING_WRITING);
+  assert_string_equal(read_text("f"), "half");
+  prelux_stage_poll(rig.g); /* it is looked again */
+  is_kept(ino, "SIGKILL");
+  reap(&c);
+}
+
+/* ---- after the death of a daemon ---- */
+
+static void again(uint64_t grace_ns)
+{
+  rig_close();
+  assert_int_equal(rig_open(), 0);
+  rig.g->orphan_len_ns = grace_ns;
+}
+
+static void test_orphans(void **state)
+{
+  put_text("old", "old");
+  put_text("idle", "idle");
+  rig.rules.async = true;
+  int fd = wopen("late", O_WRONLY | O_CREAT), lost = wopen("old", O_WRONLY | O_TRUNC), idle = wopen("idle", O_RDWR), acked = wopen("log", O_WRONLY | O_CREAT);
+  int made = wopen("made", O_WRONLY | O_CREAT | O_EXCL), more = wopen("more", O_WRONLY | O_CREAT);
+  uint64_t late = number(fd), gone = number(lost), shared = number(more);
+  say(fd, "late");
+  say(lost, "half");
+  say(more, "more");
+  say(acked, "whole");
+  assert_int_equal(wclose(acked), 0);
+  say(acked = wopen("log", O_WRONLY | O_APPEND), ", half");
+  rig_close();
+  close(fd), close(lost), close(idle), close(acked), close(made), close(more);
+  assert_int_equal(rig_open(), 0);
+  send_all();
+  assert_string_equal(remote_text("log"), "whole, half"); /* acknowledged once */
+  assert_string_equal(remote_text("made"), "");            /* nobody may know of it: the answer to the open was lost perhaps */
+  assert_string_equal(remote_text("idle"), "idle");
+  prelux_stage_poll(rig.g);
+  assert_int_equal(dirty(late)->row.state, PRELUX_PENDING_WRITING); /* there is time yet */
+  assert_string_equal(read_text("old"), "half");
+  assert_int_equal(prelux_stage_closed(rig.g, late, &rig.rules, &rig.why), 0);
+  is_sent("late", "late");
+  say(more = wopen("more", O_WRONLY | O_APPEND), " of it"); /* somebody goes on with that */
+  prelux_dirty_by_ino(rig.g, gone)->orphan_ns = 1;           /* the time is over */
+  prelux_stage_poll(rig.g);
+  is_kept(gone, "when the daemon began");
+  assert_string_equal(read_text("old"), "old");
+  assert_int_equal(dirty(shared)->orphan_ns, 0);
+  assert_int_equal(wclose(more), 0);
+  is_sent("more", "more of it");
+  again(0);
+  is_kept(gone, "when the daemon began");
+  assert_int_equal(pending(), 1);
+}
+
+/* Who has a file is found among all processes. */
+static void test_found(void **state)
+{
+  struct child killed, ended;
+  uint64_t first = written_by("killed", O_WRONLY | O_CREAT, "half", &killed), second = written_by("ended", O_WRONLY | O_CREAT, "text", &ended);
+  again(0);
+  assert_int_equal(rig.g->n_writers, 2);
+  assert_int_equal(dirty(first)->n_writers, 1);
+  assert_int_equal(dirty(first)->orphan_ns, 0);
+  kill_it(&killed, SIGKILL, false);
+  kill_it(&ended, SIGTERM, false);
+  prelux_stage_poll(rig.g);
+  is_kept(first, "SIGKILL");
+  assert_int_equal(dirty(second)->row.state, PRELUX_PENDING_READY);
+  is_sent("ended", "text");
+  reap(&killed);
+  reap(&ended);
+}
+
+int main(void)
+{
+#define EACH(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_ends), cmocka_unit_test(test_peer), EACH(test_killed),   EACH(test_ended),         EACH(test_closed_and_lives),
+      EACH(test_outlived),         EACH(test_told_after_all),   EACH(test_untouched), EACH(test_unknown),       EACH(test_dying),
+      EACH(test_limits),           EACH(test_acknowledged),     EACH(test_growing),   EACH(test_journal_fails), EACH(test_orphans),
+      EACH(test_found),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
