@@ -154,10 +154,7 @@ static int keep(struct prelux_stage *g, struct prelux_dirty *d, const struct sta
     free(next.cause);
     return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
   }
-  pthread_mutex_lock(&g->lock);
-  prelux_grow_lose(g, d);
-  pthread_mutex_unlock(&g->lock);
-  prelux_dirty_becomes(g, d, &next);
+  prelux_dirty_becomes(g, d, &next); /* an upload that grew with it the next round finds and aborts */
   free(old);
   prelux_live_end(g, d);
   prelux_problem(why, EIO, "%.200s: %s; what it had written is kept, not sent", d->row.path, cause);

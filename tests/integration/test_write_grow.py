@@ -131,10 +131,14 @@ def test_removed_while_it_grows(lake):
 @pytest.mark.slow
 @pytest.mark.limit(180)
 def test_its_writer_is_killed(lake):
-    """What it has written is sent, as when the last writer of a file ends."""
+    """What it has written is kept, and what was sent of that is given up; it is sent when a person says so."""
     writer, data = grown(lake)
     writer.process.stdin.write(f"os.kill(os.getpid(), {signal.SIGKILL})\n")
     writer.process.stdin.close()
+    wait_for(lambda: [row["state"] for row in lake.cli("pending", "list", "--json")["files"]] == ["recovered"], 60, "the file is kept")
+    wait_for(lambda: lake.remote.uploads() == 0, 30, "the end of the upload")
+    assert peek(lake.remote, "f") is None
+    lake.cli("pending", "retry", lake.cli("pending", "list", "--json")["files"][0]["id"])
     wait_for(lambda: peek(lake.remote, "f") is not None, 60, "the file on the remote")
     whole(lake, "f", data)
 

@@ -218,7 +218,7 @@ def test_tail_follows_an_appended_file(lake):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["INT", "TERM", "KILL"])
 def test_a_pipeline_that_is_ended(lake, number):
-    """`train | tee f`: what tee had written is on the remote, whatever ended it."""
+    """`train | tee f`: what tee had written is on the remote, whatever ended it; after a crash it is kept here."""
     child = lake.popen(f"exec tee {LOCAL}/f", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     child.stdin.write(b"some lines\n")
     child.stdin.flush()
@@ -229,6 +229,10 @@ def test_a_pipeline_that_is_ended(lake, number):
         except ProcessLookupError:
             pass
     child.wait(timeout=30)
+    if number == signal.SIGKILL:
+        wait_for(lambda: [row["state"] for row in lake.cli("pending", "list", "--json")["files"]] == ["recovered"], 20, "the file is kept")
+        assert not (lake.remote / "f").exists()
+        lake.cli("pending", "retry", lake.cli("pending", "list", "--json")["files"][0]["id"])
     wait_for(lambda: (lake.remote / "f").exists() and (lake.remote / "f").read_bytes() == b"some lines\n", 20, "the remote's file")
 
 
