@@ -228,11 +228,12 @@ int prelux_crash_judge(struct prelux_stage *g, struct prelux_dirty *d, const str
 
 /* ---- after the death of a daemon ---- */
 
-/* The answer to an open may have been lost: nobody has written to it, and the remote had no such file. Nor has anybody when it is as it was. */
+/* Nobody has written to it since it was as the remote has it; or ever: the answer to the open may have been lost, and the remote had no such file. */
 static bool untouched(const struct prelux_pending *row, const struct stat *st)
 {
-  bool made = row->flags & PRELUX_PENDING_FRESH, cut = row->flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_MTIME);
-  return made ? st->st_size == 0 : row->base[0] && !cut && (uint64_t)st->st_size == row->size && prelux_stat_mtime(st) == row->mtime_ns;
+  if (row->base[0] && !(row->flags & (PRELUX_PENDING_NEW | PRELUX_PENDING_OVER | PRELUX_PENDING_MTIME)))
+    return (uint64_t)st->st_size == row->size && prelux_stat_mtime(st) == row->mtime_ns;
+  return (row->flags & PRELUX_PENDING_FRESH) && st->st_size == 0;
 }
 
 bool prelux_crash_orphan(struct prelux_stage *g, uint64_t ino)

@@ -209,6 +209,8 @@ static int begin_from(struct prelux_stage *g, struct prelux_dirty *d, const stru
   struct prelux_pending next = d->row;
   memcpy(next.base, obj->version, sizeof next.base);
   next.flags &= ~(uint32_t)(PRELUX_PENDING_NEW | PRELUX_PENDING_OVER | PRELUX_PENDING_UNSURE | PRELUX_PENDING_MTIME | PRELUX_PENDING_TOLD);
+  next.size = obj->size;
+  next.mtime_ns = obj->mtime_ns;
   next.sent = NULL;
   next.tries = 0;
   next.next_ns = 0;
