@@ -95,6 +95,10 @@ def test_daemon_killed_while_files_are_open(node, how):
     assert wire.register(node.prelux.runtime, node.prelux.config_path, table=node.table).status == 0
     assert node.read("a") == b"a+after" and node.read("old") == b"old+after"
     assert node.close("a", fds["a"]) == 0 and node.close("old", old) == 0
+    rows = lambda: node.prelux.cli("pending", "list", "--json")["files"]  # noqa: E731
+    wait_for(lambda: "recovered" in [row["state"] for row in rows()], 30, "nobody tells how b ended: it is kept")
+    assert not (node.source / "b").exists()
+    node.prelux.cli("pending", "retry", next(row["id"] for row in rows() if row["state"] == "recovered"))
     wait_for(lambda: (node.source / "b").exists() and (node.source / "a").exists(), 20, "all are sent")
     wait_for(lambda: (node.source / "old").read_bytes() == b"old+after", 20, "old is sent")
     assert (node.source / "a").read_bytes() == b"a+after" and (node.source / "b").read_bytes() == b"b"
