@@ -124,5 +124,7 @@ def test_no_daemon_no_promise(prelux):
     for path, data in files.items():
         path.write_bytes(data)
     prelux.run("true")
-    wait_for(lambda: (prelux.remote / "f").exists(), 20, "it is sent")
-    assert (prelux.remote / "f").read_bytes() == b"x"
+    rows = lambda: prelux.cli("pending", "list", "--json")["files"]  # noqa: E731
+    wait_for(lambda: [row["state"] for row in rows()] == ["recovered"], 30, "nobody could be told how it ended: it is kept")
+    prelux.cli("pending", "export", rows()[0]["id"], prelux.tmp / "kept")
+    assert (prelux.tmp / "kept").read_bytes() == b"x" and not (prelux.remote / "f").exists()
