@@ -43,6 +43,7 @@
 #define PRELUX_WRITERS_MAX 1024u        /* processes that are remembered at once, of one store */
 #define PRELUX_FILE_WRITERS 8u          /* of one file; the oldest is forgotten */
 #define PRELUX_DYING_MS 1000            /* so long a process that is about to be gone is waited for */
+#define PRELUX_HELD_NS 2000000000ull    /* so long the next question of a close that waits for others may take */
 #define PRELUX_ORPHAN_NS 3000000000ull  /* and for a close of a file that a daemon before has left */
 #define PRELUX_SENDERS_MAX 8u           /* files of one store that are sent at once in the background */
 #define PRELUX_SEND_RETRY_NS 500000000ll /* before the second try; doubles */
@@ -71,6 +72,7 @@ struct prelux_dirty {
   struct prelux_writer *writers[PRELUX_FILE_WRITERS]; /* who has it for writing, as far as is known: the oldest first (stage_crash.c) */
   unsigned n_writers;
   unsigned closing;                /* who are about to say that they have closed it */
+  uint64_t held_ns;                /* who waits in close() for others (`held: wait`) asks again before: CLOCK_MONOTONIC */
   uint64_t orphan_ns;              /* a daemon before had it, and nobody has it since: CLOCK_MONOTONIC until when his close may be told; 0: not so */
   _Atomic uint64_t sent;           /* bytes of the upload under way */
 };

@@ -184,6 +184,12 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelu
     rc = prelux_problem(why, d->row.err, "%s", d->row.cause ? d->row.cause : "refused");
   else if (d->row.state == PRELUX_PENDING_RECOVERED) /* who was killed had it longer */
     rc = prelux_problem(why, EIO, "%s", d->row.cause ? d->row.cause : "its writer was killed");
+  if (rc == -EAGAIN && d->rules.wait) /* he may ask again: then his is the last close */
+  {
+    pthread_mutex_lock(&g->lock);
+    d->held_ns = prelux_store_now() + PRELUX_HELD_NS;
+    pthread_mutex_unlock(&g->lock);
+  }
   if (!gone)
     prelux_dirty_give(g, d);
   return rc;
@@ -199,7 +205,7 @@ static int settle_once(struct prelux_stage *g, uint64_t ino, struct closing *c)
   bool gone = false;
   pthread_mutex_lock(&g->lock);
   struct prelux_dirty *d = prelux_dirty_by_ino(g, ino);
-  if (d && (d->busy || d->closing || d->row.state != PRELUX_PENDING_WRITING))
+  if (d && (d->busy || d->closing || d->held_ns > prelux_store_now() || d->row.state != PRELUX_PENDING_WRITING))
     d = NULL;
   if (d)
     d->busy = true;

@@ -257,7 +257,7 @@ def test_a_child_goes_on(lake, program):
 
 
 def test_a_close_that_waits_for_others(prelux, program):
-    """`held: wait`: it is told what became of the file."""
+    """`held: wait`: it is the last close."""
     lake = make_lake(prelux, write="sync", held="wait")
     (lake.remote / "f").write_text("old")
     killed, waits = Writer(lake, program), Writer(lake, program, flags="a")
@@ -265,9 +265,9 @@ def test_a_close_that_waits_for_others(prelux, program):
     waits.child.stdin.flush()
     time.sleep(0.5)
     killed.kill()
-    assert int(waits.child.stdout.readline()) == 5
+    assert int(waits.child.stdout.readline()) == 0 and (lake.remote / "f").read_text() == "halfhalf"
     waits.end()
-    kept(lake, "halfhalf", "SIGKILL")
+    settled(lake)
 
 
 def test_other_ways_of_staging(prelux, program):

@@ -92,6 +92,7 @@ static void test_nobody_comes(void **state)
   assert_string_equal(remote_text("f"), "");
   assert_int_equal(pending(), 0);
   d = NULL;
+  rig.rules.publish = true; /* else: test_stage_crash.c */
   int fd = make("g", 6);
   say(fd, "written to");
   close(fd);
