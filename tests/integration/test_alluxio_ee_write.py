@@ -180,6 +180,26 @@ def test_old_metadata_after_a_put(cluster, tool):
     assert answer["rc"] == -EUNKNOWN and "shows the old file still" in answer["why"], answer
 
 
+def test_the_old_file_is_put_back(tmp_path):
+    """It is moved aside, and the new one is refused its name."""
+    with EeStandin(tmp_path, replaces=False) as cluster:
+        tool = Tool(tmp_path / "tool", **cluster.backend())
+        try:
+            (cluster.data / "a").write_bytes(b"old")
+
+            def fault(seen):
+                if seen.path.startswith("/v1/mv/") and "/.prelux~put-" in seen.query["srcPath"] and not (cluster.data / "a").exists():
+                    return said({"message": "what happened"}, 403)
+                return None
+
+            cluster.fault = fault
+            answer = put(tool, "a", b"bytes")
+            assert answer["rc"] == -EACCES and "what happened" in answer["why"], answer
+            assert tree(cluster) == {"a": b"old"}
+        finally:
+            tool.close()
+
+
 def test_what_is_removed_and_still_shown(cluster, tool):
     (cluster.data / "a").write_bytes(b"old")
     cluster.fault = lambda seen: said({"success": True}) if seen.path.startswith("/v1/rm/") else None
