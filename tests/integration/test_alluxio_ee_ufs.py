@@ -13,8 +13,6 @@ from tests.standin_ee.cluster import HOSTS, MOUNT, SECRET, UNDER, EeStandin
 
 MIB = 1 << 20
 
-pytestmark = pytest.mark.asan
-
 
 @pytest.fixture
 def cluster(tmp_path):
@@ -54,6 +52,7 @@ def told(cluster, every):
     return [text for text in every for word in words if word in text or urllib.parse.quote(word, safe="") in text]
 
 
+@pytest.mark.asan
 def test_without_workers(prelux, cluster):
     start(prelux, cluster)
     assert (status_of(prelux)["under_store"], status_of(prelux)["under_store_from"]) == ("s3", "ufsInfo")
@@ -65,6 +64,7 @@ def test_without_workers(prelux, cluster):
     assert not told(cluster, texts(prelux, done))
 
 
+@pytest.mark.asan
 def test_only_when_asked_for(prelux, cluster):
     prelux.config({"version": 1, "backends": {"lake": cluster.backend()}, "mappings": [{"local": "/prelux-ee", "remote": "lake:/"}]})
     assert prelux.run(["cat", "/prelux-ee/a"]).stdout == "abc"
@@ -76,7 +76,7 @@ def test_only_when_asked_for(prelux, cluster):
     assert not told(cluster, texts(prelux, done))
 
 
-def test_what_is_wiped(prelux, cluster):
+def test_what_is_wiped(prelux, cluster):  # not with a sanitizer, which holds on to freed memory
     """Not asked for, the keys do not stay in the daemon's memory. (What curl's own buffer holds the next answers overwrite.)"""
     prelux.config({"version": 1, "backends": {"lake": cluster.backend()}, "mappings": [{"local": "/prelux-ee", "remote": "lake:/"}]})
     for name, data in (("a", b"abc"), ("d/large", cluster.large)):
@@ -101,6 +101,7 @@ def test_what_is_wiped(prelux, cluster):
     assert not found
 
 
+@pytest.mark.asan
 @pytest.mark.parametrize("change", [{"access_key": "file:/etc/passwd"}, {"access_key": "${HOME}"}, {"secret_key": "a b"}, {"secret_key": 7},
                                     {"secret_key": ""}, {"endpoint": "http://user:pw@127.0.0.1:1"}, {"endpoint": "ftp://127.0.0.1"},
                                     {"endpoint": "http://127.0.0.1/?x"}, {"endpoint": None}, {"access_key": "x" * 5000}])
@@ -115,6 +116,7 @@ def test_what_no_key_looks_like(prelux, cluster, change):
     assert not [text for text in texts(prelux, done) for word in words if word in text]
 
 
+@pytest.mark.asan
 def test_wrong_keys(prelux, cluster):
     """The store's refusal is told, and no key."""
     cluster.entry["secret_key"] = SECRET
