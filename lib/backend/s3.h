@@ -26,7 +26,7 @@
 /* Is the SHA-256 of what is sent signed (`sign_payload`)? */
 enum prelux_s3_sign
 {
-  PRELUX_S3_SIGN_AUTO, /* where somebody on the way could change it: not over TLS, nor within this machine */
+  PRELUX_S3_SIGN_AUTO, /* where somebody on the way could change it: not over TLS that is verified, nor within this machine */
   PRELUX_S3_SIGN_ALWAYS,
   PRELUX_S3_SIGN_NEVER
 };

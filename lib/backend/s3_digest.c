@@ -30,7 +30,8 @@ struct sums
 
 bool prelux_s3_trusts_way(const struct prelux_s3 *s)
 {
-  return s->sign == PRELUX_S3_SIGN_AUTO ? s->loopback || prelux_s3_https(s) : s->sign == PRELUX_S3_SIGN_NEVER;
+  bool safe = s->loopback || (prelux_s3_https(s) && !s->tls.insecure);
+  return s->sign == PRELUX_S3_SIGN_AUTO ? safe : s->sign == PRELUX_S3_SIGN_NEVER;
 }
 
 /* Within this machine only what has shown that it takes unsigned bytes gets them: some want TLS for that. */

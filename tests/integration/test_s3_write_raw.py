@@ -4,10 +4,16 @@ changed, and else "unknown".
 """
 
 import base64
+import contextlib
 import errno as E
 import hashlib
 import json
 import os
+import select
+import socket
+import ssl
+import subprocess
+import threading
 import time
 
 import pytest
@@ -255,6 +261,51 @@ def test_what_is_within_this_machine(s3, tool, host, proxy, unsigned):
     token = good(able("begin", "f", part_size=PART))["token"]
     good(part(able, token, 0, b"x"))
     assert (sent_parts(s3)[-1].fields[SHA] == "UNSIGNED-PAYLOAD") == unsigned
+
+
+class TlsWay:
+    """https://s3.localhost:PORT, to a server that speaks http."""
+
+    def __init__(self, folder, port):
+        self.ca_file, key, self.upstream = folder / "cert.pem", folder / "key.pem", port
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+                        "/CN=s3.localhost", "-addext", "subjectAltName=DNS:s3.localhost", "-keyout", key, "-out", self.ca_file],
+                       check=True, capture_output=True)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(self.ca_file, key)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://s3.localhost:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self.forward, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def forward(self, one):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.upstream)) as plain, \
+                self.context.wrap_socket(one, server_side=True) as tls:
+            while True:
+                ready = [tls] if tls.pending() else select.select([tls, plain], [], [])[0]
+                for end in ready:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    (plain if end is tls else tls).sendall(data)
+
+
+@pytest.mark.parametrize("verified, sums", [(True, {CRC}), (False, {SHA})])
+def test_sums_over_tls(s3, tool, tmp_path, verified, sums):
+    """Without a signature of the bytes only where the server's certificate is verified."""
+    way = TlsWay(tmp_path, s3.port)
+    try:
+        one = tool(s3, endpoint=way.url, path_style=True, tls={"ca_file": str(way.ca_file)} if verified else {"insecure": True})
+        token = good(one("begin", "f", part_size=PART))["token"]
+        good(part(one, token, 0, b"x"))
+        seen = sent_parts(s3)[-1].fields
+        assert {name for name in (MD5, SHA, CRC) if seen.get(name, "UNSIGNED-PAYLOAD") != "UNSIGNED-PAYLOAD"} == sums
+    finally:
+        way.listener.close()
 
 
 def test_tokens_and_tags_with_sums(s3, tool, able):
