@@ -133,6 +133,10 @@ char *prelux_alluxio_authorization(const struct prelux_conf_backend *conf);
 /* An object of `size` bytes and `mtime_ms` as the rest of prelux knows it. */
 void prelux_alluxio_describe_as(bool whole_seconds, bool folder, uint64_t size, int64_t mtime_ms, struct prelux_object *ret);
 void prelux_alluxio_describe(const struct prelux_alluxio *x, bool folder, uint64_t size, int64_t mtime_ms, struct prelux_object *ret);
+/* What an under store says of an object, as the cluster would; without a time nothing can be compared: the version then is "". */
+void prelux_alluxio_translate(bool whole_seconds, const struct prelux_object *under, struct prelux_object *ret);
+/* Is the under store's file the one that the cluster tells? A file whose time the under store does not tell may be any version. */
+bool prelux_alluxio_fits(const struct prelux_object *under, const struct prelux_object *expect);
 /* The same file by length and time; where one of them knows whole seconds only, to the second. A time of 0 is unknown: it fits. */
 bool prelux_alluxio_equal(const struct prelux_object *a, const struct prelux_object *b);
 /* One FileInfo; -EPROTO: it is none. *ret_ufs and *ret_name point into it; ret_ufs may be NULL there. */

@@ -9,20 +9,6 @@
 #include "lib/backend/alluxio.h"
 #include "lib/backend/alluxio_ee.h"
 
-/* As the cluster would describe it; without a time nothing can be compared: the version says so. */
-static void translate(const struct prelux_ee *e, const struct prelux_object *under, struct prelux_object *ret)
-{
-  struct prelux_object obj = *under;
-  obj.version[0] = 0;
-  if (under->type == PRELUX_DIR || (under->size != UINT64_MAX && under->mtime_ns != 0 && !under->mtime_rough))
-  {
-    prelux_alluxio_describe_as(e->whole_seconds, under->type == PRELUX_DIR, under->size, under->mtime_ns / 1000000, &obj);
-    obj.mode = under->mode;
-    memcpy(obj.md5, under->md5, sizeof(obj.md5));
-  }
-  *ret = obj;
-}
-
 /* What the under store says is said of it, behind what the workers said. */
 static int blame(const struct prelux_ee *e, int rc, const struct prelux_problem *workers, struct prelux_problem *why)
 {
@@ -51,7 +37,7 @@ int prelux_ee_under_stat(struct prelux_ee *e, const char *path, int rc, struct p
   rc = under->ops->stat(under, path, &obj, why);
   prelux_ee_under_drop(e, learnt);
   if (rc == 0)
-    translate(e, &obj, ret);
+    prelux_alluxio_translate(e->whole_seconds, &obj, ret);
   return blame(e, rc, &workers, why);
 }
 
@@ -68,7 +54,7 @@ static int on_name(void *arg, const char *name, size_t len, const struct prelux_
   struct passing *p = arg;
   struct prelux_object mine = *obj;
   if (p->exact)
-    translate(p->e, obj, &mine);
+    prelux_alluxio_translate(p->e->whole_seconds, obj, &mine);
   else if (mine.type == PRELUX_FILE) /* an index page shows rounded sizes: each name is to be looked at */
     mine = (struct prelux_object){.type = PRELUX_FILE, .size = UINT64_MAX};
   return p->add(p->arg, name, len, &mine);
@@ -93,8 +79,7 @@ static int read_it(struct prelux_backend *under, const char *path, const struct 
 {
   struct prelux_object obj;
   int rc = under->ops->stat(under, path, &obj, why);
-  bool timed = rc == 0 && obj.type == PRELUX_FILE && obj.mtime_ns != 0 && !obj.mtime_rough;
-  if (rc == -ENOENT || (rc == 0 && (!timed || !prelux_alluxio_equal(&obj, expect))))
+  if (rc == -ENOENT || (rc == 0 && !prelux_alluxio_fits(&obj, expect)))
     return prelux_problem(why, ESTALE, "/%s: the under store's file is not the one that the cluster told of (%s)", path, expect->version);
   return rc == 0 ? under->ops->read(under, path, &obj, off, len, sink, arg, why) : rc;
 }

@@ -44,6 +44,21 @@ void prelux_alluxio_describe(const struct prelux_alluxio *x, bool folder, uint64
   prelux_alluxio_describe_as(x->whole_seconds, folder, size, mtime_ms, ret);
 }
 
+void prelux_alluxio_translate(bool whole_seconds, const struct prelux_object *under, struct prelux_object *ret)
+{
+  struct prelux_object obj = *under;
+  bool folder = under->type == PRELUX_DIR;
+  obj.version[0] = 0;
+  if (folder || (under->size != UINT64_MAX && under->mtime_ns != 0 && !under->mtime_rough))
+  {
+    int64_t ms = under->mtime_ns / 1000000 - (under->mtime_ns % 1000000 < 0);
+    prelux_alluxio_describe_as(whole_seconds, folder, under->size, ms, &obj);
+    obj.mode = under->mode;
+    memcpy(obj.md5, under->md5, sizeof(obj.md5));
+  }
+  *ret = obj;
+}
+
 static int64_t floor_s(int64_t ns)
 {
   return ns / 1000000000 - (ns % 1000000000 < 0);
@@ -58,6 +73,11 @@ bool prelux_alluxio_equal(const struct prelux_object *a, const struct prelux_obj
   if (a->mtime_ns % 1000000000 == 0 || b->mtime_ns % 1000000000 == 0)
     return floor_s(a->mtime_ns) == floor_s(b->mtime_ns);
   return a->mtime_ns / 1000000 == b->mtime_ns / 1000000;
+}
+
+bool prelux_alluxio_fits(const struct prelux_object *under, const struct prelux_object *expect)
+{
+  return under->type == PRELUX_FILE && under->mtime_ns != 0 && !under->mtime_rough && prelux_alluxio_equal(under, expect);
 }
 
 /* mPath is relative to the cluster's own root. Where that is another one than ours, HTTP works and the S3 port, whose bucket is the

@@ -19,32 +19,20 @@ static const char *label(const struct prelux_alluxio *x)
   return x->options.name;
 }
 
-/* As the cluster would describe it, unless the under store rules. Without a time nothing can be compared: the version says so. */
+/* As the cluster would describe it, unless the under store rules. */
 static void translate(const struct prelux_alluxio *x, const struct prelux_object *under, struct prelux_object *ret)
 {
   if (prelux_alluxio_under_rules(x))
-  {
     *ret = *under;
-    return;
-  }
-  if (under->type == PRELUX_FILE && (under->size == UINT64_MAX || under->mtime_ns == 0 || under->mtime_rough))
-  {
-    *ret = *under;
-    ret->version[0] = 0;
-    return;
-  }
-  int64_t ms = under->mtime_ns / 1000000 - (under->mtime_ns % 1000000 < 0);
-  prelux_alluxio_describe(x, under->type == PRELUX_DIR, under->size, ms, ret);
-  ret->mode = under->mode;
-  memcpy(ret->md5, under->md5, sizeof(ret->md5));
+  else
+    prelux_alluxio_translate(x->whole_seconds, under, ret);
 }
 
-/* A file whose time the under store does not tell may be any version. */
 static bool same(const struct prelux_alluxio *x, const struct prelux_object *under, const struct prelux_object *expect)
 {
   if (prelux_alluxio_under_rules(x) && under->version[0] && expect->version[0])
     return under->type == PRELUX_FILE && strcmp(under->version, expect->version) == 0;
-  return under->type == PRELUX_FILE && under->mtime_ns != 0 && !under->mtime_rough && prelux_alluxio_equal(under, expect);
+  return prelux_alluxio_fits(under, expect);
 }
 
 /* 0: go, and leave by what it says. */
