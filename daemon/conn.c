@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "lib/base/os.h"
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
+static bool take_message(struct prelux_conn *c);
 
 static void change(struct prelux_conn *c, enum prelux_conn_state state)
 {
@@ -25,35 +27,34 @@ static void change(struct prelux_conn *c, enum prelux_conn_state state)
 
 static int watch(struct prelux_conn *c, short what)
 {
-  if (event_initialized(&c->event))
+  if (c->watched)
     event_del(&c->event);
+  c->watched = true;
   event_assign(&c->event, prelux_server_base(c->server), c->fd, what | EV_PERSIST, on_event, c);
   return event_add(&c->event, NULL);
 }
 
-struct prelux_conn *prelux_conn_new(struct prelux_server *s, int fd)
+void prelux_conn_new(struct prelux_server *s, int fd)
 {
   struct prelux_conn *c = calloc(1, sizeof *c);
-  if (c)
+  if (!c)
   {
-    c->server = s;
-    c->fd = fd;
-    c->out_fd = -1;
-    change(c, PRELUX_CONN_READING);
-  }
-  if (!c || watch(c, EV_READ) < 0)
-  {
-    free(c);
     prelux_os.close(fd);
-    return NULL;
+    return;
   }
+  c->server = s;
+  c->fd = fd;
+  c->out_fd = -1;
+  change(c, PRELUX_CONN_READING);
   prelux_server_link(s, c);
-  return c;
+  if (!take_message(c) && watch(c, EV_READ) < 0)
+    prelux_conn_close(c);
 }
 
 void prelux_conn_close(struct prelux_conn *c)
 {
-  event_del(&c->event);
+  if (c->watched)
+    event_del(&c->event);
   prelux_flight_leave(&c->waiter);
   prelux_live_table_drop(c->session);
   prelux_server_unlink(c->server, c);
@@ -158,10 +159,44 @@ void prelux_conn_answer(struct prelux_conn *c, struct prelux_answer *a, bool las
   prelux_conn_close(c);
 }
 
+void prelux_conn_direct(struct prelux_conn *c, struct prelux_flight *f)
+{
+  f->direct = prelux_os.fcntl(c->fd, F_DUPFD_CLOEXEC, 3);
+  f->serial = c->serial;
+}
+
+/* Held for reading while a descriptor is passed and closed here: until then we are one who can write to its file, and somebody who has received
+ * it may be done with it already. */
+static pthread_rwlock_t passing = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+
+void prelux_conn_passed(void)
+{
+  pthread_rwlock_wrlock(&passing);
+  pthread_rwlock_unlock(&passing);
+}
+
+void prelux_conn_answer_direct(struct prelux_flight *f)
+{
+  struct prelux_answer *a = &f->answer;
+  if (f->direct < 0 || !a->msg.buf || a->msg.overflow || a->reopen)
+    return;
+  ((struct prelux_msg_header *)a->msg.buf)->serial = f->serial;
+  pthread_rwlock_rdlock(&passing);
+  f->answered = send_frame(f->direct, a->msg.buf, a->msg.len, a->fd) == 0;
+  if (f->answered && a->fd >= 0)
+  {
+    prelux_os.close(a->fd);
+    a->fd = -1;
+  }
+  pthread_rwlock_unlock(&passing);
+}
+
 void prelux_conn_wait(struct prelux_conn *c, struct prelux_flight *f)
 {
   prelux_flight_join(f, &c->waiter);
   change(c, PRELUX_CONN_WAITING);
+  if (!c->watched && f->direct < 0) /* unheard it is answered all the same, when who asked has gone */
+    watch(c, EV_READ);
 }
 
 void prelux_conn_session(struct prelux_conn *c, struct prelux_live_table *t)
@@ -174,6 +209,11 @@ void prelux_conn_session(struct prelux_conn *c, struct prelux_live_table *t)
   struct prelux_msg m;
   c->session = t;
   change(c, PRELUX_CONN_SESSION);
+  if (!c->watched && watch(c, EV_READ) < 0)
+  {
+    prelux_conn_close(c);
+    return;
+  }
   prelux_msg_begin(&m, &buf, sizeof buf, PRELUX_OP_REPLY);
   prelux_msg_put_u32(&m, PRELUX_FIELD_STATUS, 0);
   ((struct prelux_msg_header *)(void *)&buf)->serial = c->serial;
@@ -224,22 +264,17 @@ static ssize_t receive(struct prelux_conn *c, void *buf, size_t cap)
   return msg.msg_flags & MSG_TRUNC ? -EMSGSIZE : n;
 }
 
-static void on_event(evutil_socket_t fd, short what, void *arg)
+/* False: nothing has come yet. */
+static bool take_message(struct prelux_conn *c)
 {
-  struct prelux_conn *c = arg;
   void *buf = prelux_server_buffer(c->server);
-  if (what & EV_WRITE)
-  {
-    flush(c);
-    return;
-  }
   ssize_t n = receive(c, buf, PRELUX_MSG_MAX);
   if (n == -EAGAIN)
-    return;
+    return false;
   if (n == 0 || c->state != PRELUX_CONN_READING) /* left, or a second message, which nobody asked for */
   {
     prelux_conn_close(c);
-    return;
+    return true;
   }
   int ret = n < 0 ? (int)n : prelux_msg_check(buf, (size_t)n);
   if (n >= (ssize_t)sizeof(struct prelux_msg_header))
@@ -248,7 +283,16 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
   {
     prelux_warn("message refused: %s", strerror(-ret));
     answer_status(c, ret);
-    return;
   }
-  prelux_request(c, buf, (size_t)n);
+  else
+    prelux_request(c, buf, (size_t)n);
+  return true;
+}
+
+static void on_event(evutil_socket_t fd, short what, void *arg)
+{
+  if (what & EV_WRITE)
+    flush(arg);
+  else
+    take_message(arg);
 }

@@ -25,6 +25,7 @@ struct prelux_conn {
   struct prelux_conn *next, *prev; /* the server's list */
   struct prelux_server *server;
   struct event event;
+  bool watched; /* event is in use */
   int fd;
   enum prelux_conn_state state;
   uint64_t since_ms; /* when it came into this state */
@@ -36,11 +37,17 @@ struct prelux_conn {
   int out_fd;
 };
 
-/* Takes fd. NULL: no memory (fd is closed). */
-struct prelux_conn *prelux_conn_new(struct prelux_server *s, int fd);
+/* Takes fd, and a message that lies there already: who was accepted first is heard first. */
+void prelux_conn_new(struct prelux_server *s, int fd);
 void prelux_conn_close(struct prelux_conn *c);
 /* Sends the reply (last: the answer's fd may be given away) and closes, or keeps it to send later. */
 void prelux_conn_answer(struct prelux_conn *c, struct prelux_answer *a, bool last);
+/* Before prelux_conn_wait() of a flight that nobody can join: its pool thread answers by prelux_conn_answer_direct(), which spares who waits the way
+ * over the loop. Whatever keeps it from that, the loop answers. */
+void prelux_conn_direct(struct prelux_conn *c, struct prelux_flight *f);
+void prelux_conn_answer_direct(struct prelux_flight *f); /* pool thread, once the answer is made */
+/* Descriptors that were passed so before are not open here any more. Not on the loop. */
+void prelux_conn_passed(void);
 void prelux_conn_wait(struct prelux_conn *c, struct prelux_flight *f);
 void prelux_conn_session(struct prelux_conn *c, struct prelux_live_table *t); /* takes t; answers 0 */
 /* Each second: progress, time-outs. May close c. */

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/os.h"
+
 static uint64_t hash_of(const void *key, size_t len)
 {
   uint64_t h = 0xcbf29ce484222325ull;
@@ -25,6 +27,7 @@ struct prelux_flight *prelux_flight_new(const void *key, size_t key_len)
   if (!f)
     return NULL;
   f->job.run = run;
+  f->direct = -1;
   f->waiters.next = f->waiters.prev = &f->waiters;
   prelux_answer_init(&f->answer);
   f->key_len = key_len;
@@ -71,6 +74,8 @@ void prelux_flight_free(struct prelux_flight *f)
   if (f->drop)
     f->drop(f);
   prelux_answer_release(&f->answer);
+  if (f->direct >= 0)
+    prelux_os.close(f->direct);
   explicit_bzero(f->key, f->key_len); /* a REGISTER's key holds environment values */
   free(f);
 }

@@ -27,6 +27,9 @@ struct prelux_flight {
   struct prelux_answer answer;
   atomic_bool started;   /* work() runs or ran */
   atomic_bool abandoned; /* nobody waits any more */
+  int direct;          /* a descriptor of the only waiter's connection, -1: none: the pool thread answers, the loop only clears up */
+  uint32_t serial;     /* of his request */
+  bool answered;       /* so it did */
   struct prelux_waiter waiters; /* list head */
   unsigned n_waiters;
   void *home;                         /* the server */

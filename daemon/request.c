@@ -57,6 +57,7 @@ int prelux_request_once(struct prelux_conn *c, const struct prelux_target *t, vo
   f->work = work;
   f->drop = drop;
   f->job.lane = 1 + prelux_instance_number(prelux_target_mapping(t)->instance);
+  prelux_conn_direct(c, f);
   prelux_server_launch(c->server, c, f);
   return 0;
 }

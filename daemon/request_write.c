@@ -42,6 +42,7 @@ static int close_it(struct write_job *j, struct prelux_answer *a, struct prelux_
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   struct prelux_store *store = prelux_tree_store(m->view.tree);
+  prelux_conn_passed();
   int err = prelux_store_closed(store, &m->rules, j->ino, why);
   if (err == -EAGAIN)
     prelux_answer_begin(a, err);
@@ -71,6 +72,36 @@ static const struct verb
     [PRELUX_OP_SYNC] = {"fsync", sync_it},
 };
 
+struct spares_job {
+  struct prelux_job job;
+  struct prelux_store *store;
+};
+
+static void make_spares(struct prelux_job *job)
+{
+  prelux_store_make_spares(((struct spares_job *)job)->store);
+}
+
+static void spares_free(struct prelux_job *job)
+{
+  free(job);
+}
+
+/* Behind an open: the next ones find their files made. */
+static void spares_kick(struct write_job *j)
+{
+  struct prelux_store *store = prelux_tree_store(prelux_target_mapping(&j->target)->view.tree);
+  if (!prelux_store_wants_spares(store))
+    return;
+  struct spares_job *s = calloc(1, sizeof *s);
+  if (s)
+    *s = (struct spares_job){.job = {.run = make_spares, .after = spares_free, .lane = SENDER_LANE}, .store = store};
+  if (s && prelux_pool_submit(j->d->pool, &s->job) == 0)
+    return;
+  free(s);
+  prelux_store_make_spares(store);
+}
+
 static void work(struct prelux_flight *f)
 {
   struct write_job *j = f->arg;
@@ -81,6 +112,8 @@ static void work(struct prelux_flight *f)
   prelux_origin_bind(NULL);
   if (j->op != PRELUX_OP_SYNC)
     prelux_request_changed();
+  if (err == 0 && j->op == PRELUX_OP_WRITE)
+    spares_kick(j);
   if (err == 0)
     return;
   prelux_report(j->d, j->target.table, j->target.mapping, j->target.rel, verbs[j->op].call, err, &why);

@@ -28,6 +28,7 @@ struct prelux_os prelux_os = {
     .renameat2 = renameat2,
     .linkat = linkat,
     .unlink = unlink,
+    .mknodat = mknodat,
     .unlinkat = unlinkat,
     .rmdir = rmdir,
     .ftruncate = ftruncate,

@@ -70,22 +70,29 @@ static struct prelux_dirty *dirty_new(const struct opening *o)
   return d;
 }
 
-/* The row is in the journal; the file gets its staging name by `name_it`. On failure d is freed. */
+static int look(const struct opening *o, struct prelux_dirty *d, int fd)
+{
+  char name[24];
+  int folder = fd < 0 ? prelux_stage_name(o->g, d->row.ino, name) : -1;
+  return (fd < 0 ? prelux_os.fstatat(folder, name, &d->taken, AT_SYMLINK_NOFOLLOW) : prelux_os.fstat(fd, &d->taken)) < 0 ? -errno : 0;
+}
+
+/* The row is in the journal; the file gets its staging name by `name_it`; fd -1: it has it. On failure d is freed. */
 static int begin(const struct opening *o, struct prelux_dirty *d, int fd, int (*name_it)(const struct opening *, struct prelux_dirty *, int))
 {
   int rc = prelux_stage_tree(o->g, d->tree);
   d->row.tree = atomic_load(&d->tree->owed_id);
-  bool named = rc == 0 && (d->row.ino & PRELUX_INO_SCRATCH); /* first: a row without its file says that bytes were lost */
-  if (named)
-    rc = name_it(o, d, fd);
+  bool named = fd < 0, scratch = d->row.ino & PRELUX_INO_SCRATCH;
+  if (rc == 0 && !named && scratch) /* first: a row without its file says that bytes were lost */
+    named = (rc = name_it(o, d, fd)) == 0;
   if (rc == 0)
     rc = prelux_stage_journal(o->g, PRELUX_EDIT_ADD, &d->row);
   if (rc == 0 && !named && (rc = name_it(o, d, fd)) < 0)
     prelux_stage_journal(o->g, PRELUX_EDIT_DROP, &d->row);
   if (rc == 0)
     d->row.mark = prelux_journal_mark(o->g->journal);
-  if (rc == 0 && prelux_os.fstat(fd, &d->taken) < 0)
-    rc = -errno;
+  if (rc == 0)
+    rc = look(o, d, fd);
   if (rc < 0)
   {
     prelux_pending_release(&d->row);
@@ -112,18 +119,22 @@ static int link_new(const struct opening *o, struct prelux_dirty *d, int fd)
   return prelux_os.linkat(AT_FDCWD, link, folder, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 }
 
-/* In the mapping's own staging folder as long as that has room, else in the cache. A descriptor, or -errno. */
-static int make_nameless(const struct opening *o, bool *ret_scratch)
+/* In the mapping's own staging folder as long as that has room, else in the cache. *ret_fd -1: it has its name already. */
+static int make_file(const struct opening *o, struct stat *ret, int *ret_fd, bool *ret_scratch)
 {
   const int flags = O_TMPFILE | O_RDWR | O_CLOEXEC;
   mode_t mode = o->mode & 0111 ? 0700 : 0600;
-  int fd = -1;
+  int fd = *ret_fd = -1;
+  *ret_scratch = false;
+  if (o->object && !o->rules->scratch && prelux_spare_take(o->g, mode, ret))
+    return 0;
   if (o->rules->scratch && !(o->flags & O_DIRECT) && prelux_scratch_room(o->g->store)) /* tmpfs may not know O_DIRECT */
     fd = prelux_os.openat(o->g->store->scratch_fd, ".", flags, mode);
   *ret_scratch = fd >= 0;
   if (fd < 0)
     fd = prelux_os.openat(o->g->fd, ".", flags, mode);
-  return fd < 0 ? -errno : fd;
+  *ret_fd = fd;
+  return fd < 0 || prelux_os.fstat(fd, ret) < 0 ? -errno : 0;
 }
 
 /* shown: the st_ino of what it replaces; 0: it is a new file. */
@@ -132,7 +143,7 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base, u
   struct stat st;
   struct prelux_dirty *d = dirty_new(o);
   bool scratch = false;
-  int fd = d ? make_nameless(o, &scratch) : -ENOMEM, rc = fd < 0 ? fd : prelux_os.fstat(fd, &st) < 0 ? -errno : 0;
+  int fd = -1, rc = d ? make_file(o, &st, &fd, &scratch) : -ENOMEM;
   if (rc == 0)
   {
     d->row.ino = st.st_ino | (scratch ? PRELUX_INO_SCRATCH : 0);
@@ -144,6 +155,8 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base, u
     d->shown = shown ? shown : prelux_number_fresh(d->tree, d->row.ino, d->row.made_ns);
     rc = begin(o, d, fd, link_new);
     *ret = d;
+    if (rc < 0 && fd < 0)
+      prelux_spare_back(o->g, st.st_ino);
   }
   else if (d)
   {
@@ -461,7 +474,7 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
 /* ---- reading ---- */
 
 /* 0: it is not here; else the number of its staging file. */
-static uint64_t look(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret)
+static uint64_t look_up(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret)
 {
   struct stat st;
   char name[24];
@@ -488,19 +501,19 @@ static uint64_t look(struct prelux_stage *g, const struct prelux_tree *t, const 
 
 int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret)
 {
-  return g->count && look(g, t, object, ret) != 0;
+  return g->count && look_up(g, t, object, ret) != 0;
 }
 
 /* The number may be another file's when it is opened: it was this one's if the table says so afterwards, too. */
 int prelux_stage_read(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *k, int *ret_fd)
 {
-  for (uint64_t ino = g->count ? look(g, t, object, k) : 0; ino;)
+  for (uint64_t ino = g->count ? look_up(g, t, object, k) : 0; ino;)
   {
     struct prelux_known was = *k;
     int fd = prelux_stage_reopen(g, ino, O_RDONLY);
     if (fd < 0)
       return fd;
-    uint64_t now = look(g, t, object, k);
+    uint64_t now = look_up(g, t, object, k);
     if (now == ino && k->ino == was.ino)
     {
       *ret_fd = fd;

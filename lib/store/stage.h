@@ -95,6 +95,14 @@ struct prelux_grower { /* stage_grow.c; under stage.lock */
   unsigned not; /* remotes that can any of this get nothing before the close */
 };
 
+#define PRELUX_SPARES 64u
+#define PRELUX_SPARE_NAME "spare" /* of one that has no number yet */
+struct prelux_spares { /* stage_spare.c; under stage.lock */
+  uint64_t ino[PRELUX_SPARES], last_ns; /* CLOCK_MONOTONIC: a new file */
+  unsigned n, quick;
+  bool making;
+};
+
 struct prelux_stage {
   struct prelux_store *store;
   int fd; /* staging/ */
@@ -123,6 +131,7 @@ struct prelux_stage {
   struct prelux_writer *writers; /* stage_crash.c */
   unsigned n_writers;
   uint64_t orphan_len_ns;        /* PRELUX_ORPHAN_NS; another in tests */
+  struct prelux_spares spares;
   uint64_t kicks;             /* how often somebody asked for one */
   uint64_t sent, refused, failed; /* counters */
 };
@@ -165,6 +174,12 @@ int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, cons
 int prelux_stage_read(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *k, int *ret_fd);
 /* Adds the dirty files in the folder, as they are now. */
 int prelux_stage_names(struct prelux_stage *g, const struct prelux_tree *t, const char *folder, struct prelux_mix *m);
+/* Staging files made ahead (stage_spare.c). A new file: true and what it is, with its own number for a name; false: there is none. */
+bool prelux_spare_take(struct prelux_stage *g, mode_t mode, struct stat *ret);
+bool prelux_spare_wanted(struct prelux_stage *g); /* true: the caller, and nobody else, is to call prelux_spare_make() */
+void prelux_spare_make(struct prelux_stage *g);
+void prelux_spare_back(struct prelux_stage *g, uint64_t ino); /* taken, and not used */
+void prelux_spare_drop(struct prelux_stage *g, bool all); /* else: unless files are being made */
 /* Sends one of those that wait. 1: done or put off, there may be more; 0: none can go now. *ret_next_ns: CLOCK_REALTIME at which the next
  * retry is due, 0: none. */
 int prelux_stage_work(struct prelux_stage *g, int64_t *ret_next_ns);

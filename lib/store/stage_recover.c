@@ -296,6 +296,13 @@ static int put_aside(void *arg, int dirfd, const char *name)
       prelux_warn("%s/%s: nobody knows this file", s->scratch, name);
     return 0;
   }
+  struct stat st; /* made ahead, or for an open that a death has cut short: empty in any case (stage_spare.c) */
+  if (prelux_os.fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_size == 0 &&
+      (st.st_ino == ino || strcmp(name, PRELUX_SPARE_NAME) == 0))
+  {
+    prelux_os.unlinkat(dirfd, name, 0);
+    return 0;
+  }
   snprintf(to, sizeof to, "staging-%.24s", name);
   if (prelux_os.renameat(dirfd, name, s->recovered_fd, to) == 0)
     prelux_warn("%s/.prelux/staging/%s: nobody knows this file; moved to recovered/%s", s->dir, name, to);
@@ -379,6 +386,8 @@ void prelux_stage_free(struct prelux_stage *g)
   if (!g)
     return;
   prelux_grow_end(g);
+  if (g->fd >= 0)
+    prelux_spare_drop(g, true);
   for (size_t i = 0; g->by_ino && i < g->slots; i++)
     while (g->by_ino[i])
       prelux_dirty_remove(g, g->by_ino[i]);

@@ -66,6 +66,16 @@ void prelux_store_poll(struct prelux_store *s)
     prelux_stage_poll(s->stage);
 }
 
+bool prelux_store_wants_spares(struct prelux_store *s)
+{
+  return s->stage && prelux_spare_wanted(s->stage);
+}
+
+void prelux_store_make_spares(struct prelux_store *s)
+{
+  prelux_spare_make(s->stage);
+}
+
 /* ---- senders ---- */
 
 bool prelux_store_wants_sender(struct prelux_store *s)

@@ -281,7 +281,10 @@ bool prelux_store_lost(struct prelux_store *s)
 void prelux_store_tick(struct prelux_store *s)
 {
   if (s->stage)
+  {
     prelux_stage_poll(s->stage);
+    prelux_spare_drop(s->stage, false);
+  }
   prelux_hold_sweep(s);
   prelux_evict_tick(s);
   prelux_recover_epoch(s);

@@ -221,6 +221,9 @@ void prelux_store_no_sender(struct prelux_store *s);
 int64_t prelux_store_send_all(struct prelux_store *s);
 void prelux_store_linger(struct prelux_store *s); /* before that: until it is time to send; then there may be work for more senders */
 void prelux_store_ending(struct prelux_store *s); /* the daemon is about to end: it is time from now on */
+/* Files come in quick succession: who gets true is to call prelux_store_make_spares() on a thread that nobody waits for. */
+bool prelux_store_wants_spares(struct prelux_store *s);
+void prelux_store_make_spares(struct prelux_store *s);
 /* The kernel says that a writable descriptor of this inode was closed; nobody has told of it. Settled, to be sent in the background. */
 void prelux_store_left(struct prelux_store *s, uint64_t ino);
 void prelux_store_poll(struct prelux_store *s); /* the same for all that nobody has open for writing any more */

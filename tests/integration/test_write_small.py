@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.harness import daemons_of
+from tests.harness import daemons_of, wait_for
 from tests.integration import write_rig
 from tests.integration.crash_rig import LOCAL, mapped, remote_of, seen
 from tests.servers.faultproxy import FaultProxy
@@ -68,3 +68,33 @@ def test_small_files_wait_for_a_pause(prelux, how):
     writer.stdin.close()
     writer.wait(60)
     assert {name: data for name, (_, _, data) in lake.seen().items()} == files(30), lake.story()
+
+
+def test_files_made_ahead_are_seen_by_nobody(prelux):
+    """Who makes file after file finds staging files that were made ahead; they have the times and the mode of a file made just then, and nothing is
+    left of them: not when a while nobody makes files, not of a daemon that was killed."""
+    lake = write_rig.make_lake(prelux, write="async", write_back="600s")
+    staging = lake.cache / ".prelux" / "staging"
+    program = """
+import os, sys, time
+for i in range(300):
+    before = time.time_ns()
+    f = os.open(f"{sys.argv[1]}/f{i}", os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o755 if i % 2 else 0o644)
+    st = os.fstat(f)
+    assert st.st_size == 0 and st.st_mode & 0o777 == (0o755 if i % 2 else 0o644), (i, oct(st.st_mode))
+    assert before - 20_000_000 <= st.st_mtime_ns <= time.time_ns() + 20_000_000, (i, st, before)
+    os.close(f)
+print("done", flush=True); sys.stdin.readline()
+"""
+    writer = lake.popen(["python3", "-c", program, write_rig.LOCAL], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert writer.stdout.readline().strip() in (b"done", "done"), lake.story()
+    spare = len(list(staging.iterdir())) - 300
+    assert spare > 0, "no file was made ahead"
+    for pid in daemons_of(lake.runtime):
+        os.kill(pid, signal.SIGKILL)
+    writer.stdin.close()
+    writer.wait(60)
+    lake.cli("flush", timeout=120)
+    assert len(lake.seen()) == 300 and not list(staging.iterdir()) and not list((lake.cache / ".prelux" / "recovered").iterdir())
+    lake.run(["python3", "-c", MANY, f"{write_rig.LOCAL}", 200])
+    wait_for(lambda: not list(staging.iterdir()), 20, "the end of what was made ahead")

@@ -1,4 +1,5 @@
 /* Many small files: what need not be asked of the remote, and when the background begins to send. */
+#include <dirent.h>
 #include <time.h>
 
 #include "tests/unit/far_rig.h"
@@ -309,6 +310,111 @@ static void test_without(void **state)
   assert_false(lingers());
 }
 
+/* ---- files made ahead ---- */
+
+/* Names in staging/, and one of them. */
+static unsigned staged(char one[24])
+{
+  char path[600];
+  unsigned n = 0;
+  snprintf(path, sizeof path, "%s/.prelux/staging", rig.cache);
+  DIR *d = opendir(path);
+  assert_non_null(d);
+  for (const struct dirent *e; (e = readdir(d));)
+    if (e->d_name[0] != '.')
+    {
+      snprintf(one, 24, "%.23s", e->d_name);
+      n++;
+    }
+  closedir(d);
+  return n;
+}
+
+static void make_ahead(void)
+{
+  rig.g->spares.quick = 100;
+  rig.g->spares.last_ns = prelux_store_now();
+  assert_true(prelux_spare_wanted(rig.g));
+  assert_false(prelux_spare_wanted(rig.g)); /* somebody is at it */
+  prelux_spare_make(rig.g);
+  assert_int_equal(rig.g->spares.n, PRELUX_SPARES);
+}
+
+static void test_made_ahead(void **state)
+{
+  const struct timespec moment = {.tv_nsec = 30000000};
+  char one[24];
+  struct stat st;
+  (void)state;
+  assert_int_equal(mkd("d"), 0);
+  assert_false(prelux_spare_wanted(rig.g));
+  make_ahead();
+  assert_int_equal(staged(one), PRELUX_SPARES);
+  nanosleep(&moment, NULL);
+  int64_t before = prelux_store_wall();
+  int fd = wopen("d/f", O_WRONLY | O_CREAT | O_TRUNC);
+  assert_int_equal(rig.g->spares.n, PRELUX_SPARES - 1);
+  assert_int_equal(staged(one), PRELUX_SPARES); /* it was one of those */
+  assert_int_equal(fstat(fd, &st), 0);
+  assert_int_equal(st.st_size, 0);
+  assert_true(prelux_stat_mtime(&st) >= before - 10000000); /* the kernel's clock of files goes by ticks */
+  say(fd, "text");
+  assert_int_equal(wclose(fd), 0);
+  send_all();
+  assert_string_equal(remote_text("d/f"), "text");
+  assert_int_equal(staged(one), PRELUX_SPARES - 1);
+  prelux_spare_drop(rig.g, false); /* files are being made */
+  assert_int_equal(staged(one), PRELUX_SPARES - 1);
+  rig.g->spares.last_ns = 1;
+  prelux_spare_drop(rig.g, false);
+  assert_int_equal(staged(one), 0);
+}
+
+/* A spare that is not what it was is nobody's file. */
+static void test_made_ahead_and_touched(void **state)
+{
+  char one[24], path[600];
+  (void)state;
+  make_ahead();
+  snprintf(path, sizeof path, "%s/.prelux/staging/%llu", rig.cache, (unsigned long long)rig.g->spares.ino[PRELUX_SPARES - 1]);
+  int spare = open(path, O_WRONLY);
+  say(spare, "not yours");
+  close(spare);
+  snprintf(path, sizeof path, "%s/.prelux/staging/" PRELUX_SPARE_NAME, rig.cache); /* and so one is that a death kept from its number */
+  close(open(path, O_WRONLY | O_CREAT, 0600));
+  write_file("f", "mine");
+  assert_int_equal(rig.g->spares.n, PRELUX_SPARES - 1);
+  send_all();
+  assert_string_equal(remote_text("f"), "mine");
+  rig_close();
+  assert_int_equal(staged(one), 1); /* no other outlives the daemon */
+  assert_int_equal(rig_open(), 0);
+  assert_int_equal(staged(one), 0);
+}
+
+static int no_room(int dirfd, const char *path, mode_t mode, dev_t dev)
+{
+  errno = ENOSPC;
+  return -1;
+}
+
+static void test_none_can_be_made(void **state)
+{
+  char one[24];
+  (void)state;
+  int (*was)(int dirfd, const char *path, mode_t mode, dev_t dev) = prelux_os.mknodat;
+  rig.g->spares.quick = 100;
+  assert_true(prelux_spare_wanted(rig.g));
+  prelux_os.mknodat = no_room;
+  prelux_spare_make(rig.g);
+  prelux_os.mknodat = was;
+  assert_int_equal(staged(one), 0);
+  assert_true(prelux_spare_wanted(rig.g)); /* it can be tried again */
+  write_file("f", "text");
+  send_all();
+  assert_string_equal(remote_text("f"), "text");
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -325,6 +431,9 @@ int main(void)
       TEST(test_the_end),
       TEST(test_what_waits_is_much),
       TEST(test_without),
+      TEST(test_made_ahead),
+      TEST(test_made_ahead_and_touched),
+      TEST(test_none_can_be_made),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

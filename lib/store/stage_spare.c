@@ -1,0 +1,116 @@
+/* Staging files made ahead. Who makes file after file (tar x, a checkout) waits at each open for a new inode and its name, the larger half of
+ * what the open costs here; so while new files come in quick succession some lie ready, without a row. A file that is taken is empty, and its
+ * times are those of the open. They go when nobody has made a file for a while, and with the daemon; what a killed one leaves the next start removes:
+ * a file of staging/ that is empty, bears its own number and stands in no row was never anybody's (stage_recover.c). */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "lib/base/os.h"
+#include "lib/store/stage.h"
+
+#define QUICK_NS 20000000u /* files that come no farther apart are in quick succession */
+#define QUICK_FILES 8u     /* so many of them, and there will be more */
+#define IDLE_NS 2000000000u
+
+/* A name that no inode number is, until it has its own. */
+static int make_one(struct prelux_stage *g, uint64_t *ret)
+{
+  struct stat st;
+  char name[24];
+  static const char temporary[] = PRELUX_SPARE_NAME;
+  prelux_os.unlinkat(g->fd, temporary, 0);
+  if (prelux_os.mknodat(g->fd, temporary, S_IFREG | 0600, 0) < 0)
+    return -errno;
+  int rc = prelux_os.fstatat(g->fd, temporary, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+  snprintf(name, sizeof name, "%llu", (unsigned long long)st.st_ino);
+  if (rc == 0 && prelux_os.renameat2(g->fd, temporary, g->fd, name, RENAME_NOREPLACE) < 0)
+    rc = -errno;
+  if (rc < 0)
+    prelux_os.unlinkat(g->fd, temporary, 0);
+  *ret = st.st_ino;
+  return rc;
+}
+
+static void remove_one(struct prelux_stage *g, uint64_t ino)
+{
+  char name[24];
+  snprintf(name, sizeof name, "%llu", (unsigned long long)ino);
+  prelux_os.unlinkat(g->fd, name, 0);
+}
+
+void prelux_spare_back(struct prelux_stage *g, uint64_t ino)
+{
+  remove_one(g, ino);
+}
+
+bool prelux_spare_wanted(struct prelux_stage *g)
+{
+  struct prelux_spares *p = &g->spares;
+  pthread_mutex_lock(&g->lock);
+  bool wanted = p->quick >= QUICK_FILES && p->n < PRELUX_SPARES / 2 && !p->making;
+  p->making |= wanted;
+  pthread_mutex_unlock(&g->lock);
+  return wanted;
+}
+
+void prelux_spare_make(struct prelux_stage *g)
+{
+  struct prelux_spares *p = &g->spares;
+  bool more = true;
+  while (more)
+  {
+    uint64_t ino = 0;
+    bool made = make_one(g, &ino) == 0;
+    pthread_mutex_lock(&g->lock);
+    if (made)
+      p->ino[p->n++] = ino;
+    more = made && p->n < PRELUX_SPARES;
+    p->making = more;
+    pthread_mutex_unlock(&g->lock);
+  }
+}
+
+/* The last one, or 0. */
+static uint64_t pop(struct prelux_stage *g)
+{
+  struct prelux_spares *p = &g->spares;
+  uint64_t now = prelux_store_now();
+  pthread_mutex_lock(&g->lock);
+  p->quick = now - p->last_ns > QUICK_NS ? 0 : p->quick < QUICK_FILES ? p->quick + 1 : p->quick;
+  p->last_ns = now;
+  uint64_t ino = p->n ? p->ino[--p->n] : 0;
+  pthread_mutex_unlock(&g->lock);
+  return ino;
+}
+
+bool prelux_spare_take(struct prelux_stage *g, mode_t mode, struct stat *ret)
+{
+  char name[24];
+  uint64_t ino = pop(g);
+  if (!ino)
+    return false;
+  snprintf(name, sizeof name, "%llu", (unsigned long long)ino);
+  if (prelux_os.utimensat(g->fd, name, NULL, AT_SYMLINK_NOFOLLOW) < 0 || (mode != 0600 && prelux_os.fchmodat(g->fd, name, mode, 0) < 0) ||
+      prelux_os.fstatat(g->fd, name, ret, AT_SYMLINK_NOFOLLOW) < 0 || ret->st_ino != ino || !S_ISREG(ret->st_mode) || ret->st_size != 0)
+  {
+    remove_one(g, ino); /* somebody was here */
+    return false;
+  }
+  return true;
+}
+
+void prelux_spare_drop(struct prelux_stage *g, bool all)
+{
+  struct prelux_spares *p = &g->spares;
+  for (bool more = true; more;)
+  {
+    pthread_mutex_lock(&g->lock);
+    more = p->n > 0 && (all || prelux_store_now() - p->last_ns > IDLE_NS);
+    uint64_t ino = more ? p->ino[--p->n] : 0;
+    pthread_mutex_unlock(&g->lock);
+    if (more)
+      remove_one(g, ino);
+  }
+}
