@@ -13,6 +13,8 @@
 #define QUICK_NS 20000000u /* files that come no farther apart are in quick succession */
 #define QUICK_FILES 8u     /* so many of them, and there will be more */
 #define IDLE_NS 2000000000u
+#define SCARCE_BYTES (256u << 20)
+#define SCARCE_FILES 10000u
 
 /* A name that no inode number is, until it has its own. */
 static int make_one(struct prelux_stage *g, uint64_t *ret)
@@ -45,6 +47,15 @@ void prelux_spare_back(struct prelux_stage *g, uint64_t ino)
   remove_one(g, ino);
 }
 
+/* Where room is scarce none is made: inodes and names are somebody else's last ones. */
+static bool scarce(const struct prelux_stage *g)
+{
+  struct statfs st;
+  if (prelux_os.fstatfs(g->fd, &st) < 0)
+    return true;
+  return (uint64_t)st.f_bavail * (uint64_t)st.f_bsize < SCARCE_BYTES || (st.f_files && st.f_ffree < SCARCE_FILES);
+}
+
 bool prelux_spare_wanted(struct prelux_stage *g)
 {
   struct prelux_spares *p = &g->spares;
@@ -58,15 +69,16 @@ bool prelux_spare_wanted(struct prelux_stage *g)
 void prelux_spare_make(struct prelux_stage *g)
 {
   struct prelux_spares *p = &g->spares;
-  bool more = true;
+  bool more = true, none = scarce(g);
   while (more)
   {
     uint64_t ino = 0;
-    bool made = make_one(g, &ino) == 0;
+    bool made = !none && make_one(g, &ino) == 0;
     pthread_mutex_lock(&g->lock);
     if (made)
       p->ino[p->n++] = ino;
     more = made && p->n < PRELUX_SPARES;
+    p->quick = made ? p->quick : 0; /* not at each file from now on */
     p->making = more;
     pthread_mutex_unlock(&g->lock);
   }

@@ -17,6 +17,7 @@ import urllib.parse
 import xml.etree.ElementTree as ET
 from xml.sax.saxutils import escape
 
+from .crc32c import crc32c
 from .s3standin import S3Standin, Thing
 from .threads import Gone
 
@@ -27,19 +28,7 @@ XMLNS = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
 def crc32c_text(data):
     """As x-amz-checksum-crc32c has it."""
-    crc = 0xffffffff
-    for byte in data:
-        crc = crc >> 8 ^ CRC32C[(crc ^ byte) & 0xff]
-    return base64.b64encode((crc ^ 0xffffffff).to_bytes(4, "big")).decode()
-
-
-def crc32c_row(value):
-    for _ in range(8):
-        value = value >> 1 ^ (0x82f63b78 if value & 1 else 0)
-    return value
-
-
-CRC32C = [crc32c_row(value) for value in range(256)]
+    return base64.b64encode(crc32c(data).to_bytes(4, "big")).decode()
 
 
 class Failure:
@@ -62,6 +51,9 @@ class Upload:
     def __init__(self, key, fields, crc=False):
         self.key, self.fields, self.parts, self.begun, self.crc = key, fields, {}, time.time(), crc
         self.sent = {}  # part number: when
+
+    def sum_of(self, number):
+        return crc32c_text(self.parts.get(number, b"?"))
 
 
 class S3Changing(S3Standin):
@@ -242,7 +234,7 @@ class S3Changing(S3Standin):
         rows = ET.fromstring(request.body)
         wanted = [(int(one.findtext("{*}PartNumber")), one.findtext("{*}ETag").strip('"')) for one in rows]
         sums = [one.findtext("{*}ChecksumCRC32C") for one in rows]
-        if upload.crc and ("complete-crc" not in self.keeps or sums != [crc32c_text(upload.parts.get(number, b"?")) for number, _ in wanted]):
+        if upload.crc and ("complete-crc" not in self.keeps or sums != [upload.sum_of(number) for number, _ in wanted]):
             return self.refusal(400, "InvalidPart")
         digests = b""
         for number, etag in wanted:

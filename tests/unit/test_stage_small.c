@@ -409,6 +409,8 @@ static void test_none_can_be_made(void **state)
   prelux_spare_make(rig.g);
   prelux_os.mknodat = was;
   assert_int_equal(staged(one), 0);
+  assert_false(prelux_spare_wanted(rig.g));
+  rig.g->spares.quick = 100;
   assert_true(prelux_spare_wanted(rig.g)); /* it can be tried again */
   write_file("f", "text");
   send_all();
