@@ -21,6 +21,7 @@
 #include "lib/backend/alluxio_ee_write.h"
 
 #define SEND_TRIES 4
+#define LATE_LOOKS 2
 
 /* The options of the vendor's client that would make copy do more than one file, or give up a check. */
 #define COPY_OPTIONS "&recursive=False&recursiveAlias=False&forced=False"
@@ -121,6 +122,14 @@ static int make_once(struct making *w, struct prelux_problem *why)
   return rc;
 }
 
+/* The file of a request that was cut may come when nobody waits for it any more. */
+static void give_up(const struct making *w)
+{
+  int rc = prelux_ee_drop(w->e, w->temp, NULL);
+  for (int n = 0; rc == -ENOENT && n < LATE_LOOKS && prelux_net_backoff(w->e->net, n) == 0; n++)
+    rc = prelux_ee_drop(w->e, w->temp, NULL);
+}
+
 static int make_hidden(struct making *w, struct prelux_problem *why)
 {
   int rc = -EAGAIN;
@@ -132,7 +141,7 @@ static int make_hidden(struct making *w, struct prelux_problem *why)
     w->temp = prelux_hidden_beside(w->path, "put");
     rc = w->temp ? make_once(w, why) : prelux_problem(why, ENOMEM, "no memory for a name");
     if (rc < 0 && w->temp)
-      prelux_ee_drop(w->e, w->temp, NULL);
+      give_up(w);
   }
   return rc == -EAGAIN ? -EIO : rc;
 }

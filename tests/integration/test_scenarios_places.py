@@ -22,7 +22,10 @@ python3 -I -c "
 import mmap, os
 fd = os.open('map', os.O_RDWR | os.O_CREAT, 0o644); os.ftruncate(fd, 8192); m = mmap.mmap(fd, 8192); os.close(fd)
 import time; time.sleep(0.5)
-m[100:104] = b'late'; m[8188:8192] = b'last'; m.close()"
+m[100:104] = b'late'; m[8188:8192] = b'last'; m.close()
+for _ in range(200):  # the kernel tells the daemon that the map has ended: not when all is killed before
+    if os.getxattr('map', 'user.prelux.state') not in (b'dirty', b'pending'): break
+    time.sleep(0.05)"
 sed -i s/two/three/ log; cat log d/moved; echo done"""
 CONFIG = "version: 1\nbackends: {{src: {{type: file, root: {0}}}}}\nmappings: [{{local: " + LAKE + ", remote: 'src:/', write: sync}}]\n"
 SAID = "text\none\nthree\nmoved\ndone\n"
