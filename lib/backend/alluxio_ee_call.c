@@ -84,10 +84,7 @@ static void said(const struct prelux_net_answer *a, char out[SAID_MAX])
 {
   cJSON *o = a->body ? prelux_json_object(a->body, a->body_len) : NULL;
   const char *message = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "message")), *text = message ? message : a->body;
-  size_t n = 0;
-  for (; text && text[n] && n + 1 < SAID_MAX; n++)
-    out[n] = text[n] < ' ' || text[n] > '~' ? '.' : text[n];
-  out[n] = 0;
+  prelux_problem_said(out, SAID_MAX, text, text ? strlen(text) : 0);
   cJSON_Delete(o);
 }
 

@@ -66,11 +66,13 @@ static void change_release(struct change *c)
 static enum sent weigh(const struct change *c, const struct prelux_alluxio_worker *w, const struct prelux_net_answer *a, int *ret_rc,
                        struct prelux_problem *why)
 {
+  char said[120];
   bool bad_digest = a->status == 400 && a->body && strstr(a->body, "BadDigest");
   prelux_alluxio_health_answered(w->health, PRELUX_ALLUXIO_S3);
   if (a->status >= 200 && a->status < 300)
     return DONE;
-  prelux_problem(why, EIO, "%s /%s: worker %s: HTTP %d %.120s", c->method, c->name.path, w->address, a->status, a->body ? a->body : "");
+  prelux_problem_said(said, sizeof(said), a->body, a->body_len);
+  prelux_problem(why, EIO, "%s /%s: worker %s: HTTP %d %s", c->method, c->name.path, w->address, a->status, said);
   if (a->status == 404 && strcmp(c->method, "PUT") == 0)
     return NO_BUCKET;
   if ((a->status == 400 && !bad_digest) || a->status == 401 || a->status == 403)

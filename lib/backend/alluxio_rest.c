@@ -151,24 +151,12 @@ bool prelux_rest_unclear(const struct prelux_net_answer *a)
   return row ? row->unclear && !clear : !outside && (a->status == 408 || (a->status >= 500 && a->status != 501 && a->status != 503));
 }
 
-/* One line of what the server said, without what would spoil a log. */
-static void printable(char *out, size_t cap, const char *text)
-{
-  size_t n = 0;
-  for (; text && *text && n + 1 < cap; text++)
-  {
-    unsigned char c = (unsigned char)*text;
-    if (c == '\n' || c == '\r')
-      break;
-    out[n++] = c < ' ' || c >= 0x7f ? '.' : (char)c;
-  }
-  out[n] = 0;
-}
-
+/* One line of it. */
 void prelux_rest_said(const char *action, const char *message, char *out, size_t cap)
 {
   const char *last = strcmp(action, "mount") == 0 ? strrchr(message, '\n') : NULL;
-  printable(out, cap, last ? last + 1 : message);
+  const char *line = last ? last + 1 : message;
+  prelux_problem_said(out, cap, line, line ? strcspn(line, "\r\n") : 0);
 }
 
 int prelux_rest_error(const struct prelux_net_answer *a, const char *action, const char *path,

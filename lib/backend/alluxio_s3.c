@@ -72,9 +72,8 @@ static enum prelux_alluxio_word refused(const struct prelux_alluxio_worker *w, c
                                         const char *method, const struct prelux_alluxio_name *n, int *ret_rc,
                                         struct prelux_problem *why)
 {
-  char said[120] = "";
-  for (size_t i = 0; a->body && i < a->body_len && i + 1 < sizeof(said); i++)
-    said[i] = a->body[i] < ' ' || a->body[i] > '~' ? '.' : a->body[i];
+  char said[120];
+  prelux_problem_said(said, sizeof(said), a->body, a->body_len);
   if (a->status == 404)
   {
     prelux_alluxio_health_answered(w->health, PRELUX_ALLUXIO_S3);

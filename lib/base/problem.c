@@ -16,3 +16,11 @@ int prelux_problem(struct prelux_problem *why, int err, const char *fmt, ...)
   }
   return -err;
 }
+
+void prelux_problem_said(char *out, size_t cap, const char *text, size_t len)
+{
+  size_t n = 0;
+  for (; text && n < len && n + 1 < cap; n++)
+    out[n] = text[n] < ' ' || text[n] > '~' ? '.' : text[n];
+  out[n] = 0;
+}

@@ -2,6 +2,8 @@
 #ifndef PRELUX_BASE_PROBLEM_H
 #define PRELUX_BASE_PROBLEM_H
 
+#include <stddef.h>
+
 #define PRELUX_PROBLEM_MAX 512
 
 struct prelux_problem {
@@ -12,5 +14,8 @@ struct prelux_problem {
 
 /* Fills *why (NULL is allowed) and returns -err. */
 int prelux_problem(struct prelux_problem *why, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* What a server said, as it may stand in a record, a log or on a terminal: whatever is not printable ASCII becomes a dot. text NULL: "". */
+void prelux_problem_said(char *out, size_t cap, const char *text, size_t len);
 
 #endif
