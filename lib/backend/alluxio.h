@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "lib/backend/alluxio_doubt.h"
 #include "lib/backend/alluxio_health.h"
 #include "lib/backend/alluxio_members.h"
 #include "lib/backend/alluxio_names.h"
@@ -20,8 +21,6 @@
 #define PRELUX_ALLUXIO_SPARES 12
 #define PRELUX_ALLUXIO_OWNERS 8          /* workers looked at for one object */
 #define PRELUX_ALLUXIO_PATIENCE_MS 40000 /* without an under store: a death is over after 28 s (PROTOCOLS 0.3) */
-
-#define PRELUX_ALLUXIO_DOUBTS 256        /* paths remembered */
 
 /* How changes get to the remote: the choices of `write_through`, in their order. */
 enum prelux_alluxio_through { PRELUX_ALLUXIO_AUTO, PRELUX_ALLUXIO_BY_WORKER, PRELUX_ALLUXIO_BY_UNDER };
@@ -40,15 +39,7 @@ struct prelux_alluxio {
   bool whole_seconds;           /* times of the under store are not more precise than that */
   struct prelux_alluxio_pages *pages;
   atomic_ulong redirects, answered; /* ranges that a worker sent elsewhere, and served itself: does the ring agree? */
-  struct prelux_alluxio_doubts {
-    pthread_mutex_t lock; /* guards rows */
-    atomic_bool any, told;
-    atomic_llong rest_until_ms;
-    struct {
-      uint64_t hash;
-      int64_t until_ms;
-    } rows[PRELUX_ALLUXIO_DOUBTS];
-  } doubts; /* alluxio_doubt.c */
+  struct prelux_alluxio_doubts doubts;
   struct prelux_alluxio_ahead {
     pthread_mutex_t lock; /* guards all */
     unsigned reads;       /* under way, with their helpers: how many parts are fetched at once */
@@ -60,8 +51,7 @@ struct prelux_alluxio {
 void prelux_alluxio_ahead_init(struct prelux_alluxio_ahead *a);
 void prelux_alluxio_ahead_release(struct prelux_alluxio_ahead *a);
 
-void prelux_alluxio_doubts_init(struct prelux_alluxio_doubts *d);
-void prelux_alluxio_doubts_release(struct prelux_alluxio_doubts *d);
+/* alluxio_doubt.c */
 /* Is the cluster to be passed over for this path? */
 bool prelux_alluxio_doubted(struct prelux_alluxio *x, const char *path);
 /* This node has changed it: workers may know what was there before. */

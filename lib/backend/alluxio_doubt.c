@@ -26,11 +26,10 @@ void prelux_alluxio_doubts_release(struct prelux_alluxio_doubts *d)
   pthread_mutex_destroy(&d->lock);
 }
 
-bool prelux_alluxio_doubted(struct prelux_alluxio *x, const char *path)
+bool prelux_alluxio_doubts_has(struct prelux_alluxio_doubts *d, const char *path)
 {
-  struct prelux_alluxio_doubts *d = &x->doubts;
   bool ret = false;
-  if (!x->under || !atomic_load_explicit(&d->any, memory_order_relaxed))
+  if (!atomic_load_explicit(&d->any, memory_order_relaxed))
     return false;
   uint64_t hash = XXH3_64bits(path, strlen(path));
   int64_t now = prelux_alluxio_now_ms();
@@ -42,7 +41,7 @@ bool prelux_alluxio_doubted(struct prelux_alluxio *x, const char *path)
 }
 
 /* In its own place, or that of the one that ends first. */
-static void note(struct prelux_alluxio_doubts *d, const char *path)
+void prelux_alluxio_doubts_add(struct prelux_alluxio_doubts *d, const char *path)
 {
   uint64_t hash = XXH3_64bits(path, strlen(path));
   size_t at = 0;
@@ -55,30 +54,46 @@ static void note(struct prelux_alluxio_doubts *d, const char *path)
   pthread_mutex_unlock(&d->lock);
 }
 
+void prelux_alluxio_doubts_tell(struct prelux_alluxio_doubts *d, const char *path, const char *backend)
+{
+  prelux_alluxio_doubts_add(d, path);
+  if (!atomic_exchange(&d->told, true))
+    prelux_warn("backend %s: /%s is another file in the under store than the cluster knows: its metadata are old, and such files are read "
+                "from the under store (see alluxio.user.file.metadata.sync.interval)",
+                backend, path);
+}
+
+bool prelux_alluxio_doubts_rests(const struct prelux_alluxio_doubts *d)
+{
+  return prelux_alluxio_now_ms() < atomic_load(&d->rest_until_ms);
+}
+
+void prelux_alluxio_doubts_rest(struct prelux_alluxio_doubts *d)
+{
+  atomic_store(&d->rest_until_ms, prelux_alluxio_now_ms() + UNDER_REST_MS);
+}
+
+/* Of backend `alluxio` */
+
+bool prelux_alluxio_doubted(struct prelux_alluxio *x, const char *path)
+{
+  return x->under && prelux_alluxio_doubts_has(&x->doubts, path);
+}
+
 void prelux_alluxio_doubt_own(struct prelux_alluxio *x, const char *path)
 {
   if (x->under)
-    note(&x->doubts, path);
-}
-
-static void doubt(struct prelux_alluxio *x, const char *path)
-{
-  note(&x->doubts, path);
-  if (!atomic_exchange(&x->doubts.told, true))
-    prelux_warn("backend %s: /%s is another file in the under store than the cluster knows: its metadata are old, and such files are read "
-                "from the under store (see alluxio.user.file.metadata.sync.interval)",
-                x->options.name, path);
+    prelux_alluxio_doubts_add(&x->doubts, path);
 }
 
 bool prelux_alluxio_under_agrees(struct prelux_alluxio *x, const char *path, const struct prelux_object *expect)
 {
   struct prelux_object now;
-  struct prelux_alluxio_doubts *d = &x->doubts;
-  if (!x->under || prelux_alluxio_now_ms() < atomic_load(&d->rest_until_ms))
+  if (!x->under || prelux_alluxio_doubts_rests(&x->doubts))
     return true;
   int rc = x->under->ops->stat(x->under, path, &now, NULL);
   if (rc < 0 && rc != -ENOENT)
-    atomic_store(&d->rest_until_ms, prelux_alluxio_now_ms() + UNDER_REST_MS);
+    prelux_alluxio_doubts_rest(&x->doubts);
   bool rules = rc == 0 && prelux_alluxio_under_rules(x) && now.version[0] && expect->version[0];
   if (rules && now.type == PRELUX_FILE && strcmp(now.version, expect->version) == 0)
     return true;
@@ -86,6 +101,6 @@ bool prelux_alluxio_under_agrees(struct prelux_alluxio *x, const char *path, con
     return true;
   if (!rules && now.type == PRELUX_FILE && prelux_alluxio_equal(&now, expect))
     return true;
-  doubt(x, path);
+  prelux_alluxio_doubts_tell(&x->doubts, path, x->options.name);
   return false;
 }

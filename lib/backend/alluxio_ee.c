@@ -10,7 +10,7 @@
  *   alluxio_ee_read    ranges of the S3 port
  *   alluxio_ee_write   a file under a hidden name; _change: one POST and its outcome, _swap: the name it gets, _names: names and folders
  *   alluxio_ee_load    load jobs, by a worker or by the coordinator
- *   alluxio_ee_under   the under store, when no worker can help; _ufs: the one that /v1/ufsInfo tells of
+ *   alluxio_ee_under   the under store, when no worker can help; _ufs: the one that /v1/ufsInfo tells of; _doubt: or when it has a later file
  *
  * A version is length and time of change, in milliseconds, as of `alluxio`. */
 #include "lib/backend/alluxio_ee.h"
@@ -41,6 +41,7 @@ static void ee_free(struct prelux_backend *b)
   prelux_ee_nodes_release(&e->nodes);
   prelux_ee_mounts_release(&e->mounts);
   prelux_ee_learning_release(&e->learning);
+  prelux_alluxio_doubts_release(&e->doubts);
   if (e->under)
     e->under->ops->free(e->under);
   free(e->coordinator);
@@ -73,6 +74,7 @@ static int ee_create(const struct prelux_conf_backend *conf, struct prelux_net *
   prelux_ee_nodes_init(&e->nodes);
   prelux_ee_mounts_init(&e->mounts);
   prelux_ee_learning_init(&e->learning);
+  prelux_alluxio_doubts_init(&e->doubts);
   e->learning.on = prelux_conf_num(conf, "fallback_to_ufs_enabled") != 0;
   int rc = prelux_alluxio_options_init(&e->options, conf, why);
   if (rc == 0)

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "lib/backend/alluxio_doubt.h"
 #include "lib/backend/alluxio_options.h"
 #include "lib/backend/backend.h"
 #include "lib/net/net.h"
@@ -33,6 +34,7 @@ struct prelux_ee {
   char *authorization;    /* header: names the user, signs nothing */
   bool whole_seconds;     /* times of the under store are not more precise than that */
   struct prelux_backend *under; /* configured; NULL: none */
+  struct prelux_alluxio_doubts doubts;
   struct prelux_ee_nodes {
     pthread_mutex_t lock; /* guards all */
     struct {
@@ -135,6 +137,14 @@ int prelux_ee_under_stat(struct prelux_ee *e, const char *path, int rc, struct p
 int prelux_ee_under_list(struct prelux_ee *e, const char *path, int rc, prelux_list_fn add, void *arg, struct prelux_problem *why);
 int prelux_ee_under_read(struct prelux_ee *e, const char *path, int rc, const struct prelux_object *expect, uint64_t off, uint64_t len,
                          prelux_read_fn sink, void *arg, struct prelux_problem *why);
+
+/* alluxio_ee_doubt.c */
+/* Is the under store to be asked, too? */
+bool prelux_ee_doubted(struct prelux_ee *e, const char *path);
+/* Has the configured under store, if it can be asked, a later file than the cluster tells of? Then the path is doubted from now on. */
+bool prelux_ee_outdated(struct prelux_ee *e, const char *path, const struct prelux_object *expect);
+/* *obj is what the cluster tells of a doubted path: the under store's file where that is later. */
+void prelux_ee_later(struct prelux_ee *e, const char *path, struct prelux_object *obj);
 
 /* alluxio_ee_cluster.c */
 int prelux_ee_cluster(struct prelux_backend *b, const char *path, const struct prelux_cluster *call, struct cJSON *ret,

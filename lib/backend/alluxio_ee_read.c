@@ -3,7 +3,8 @@
  *
  * What version an answer is of, nobody has written down for these workers. So: the length in Content-Range must be the expected one,
  * an ETag of the known form "(len:..., modtime:...)" must tell the expected version, all answers of one read must have the same
- * ETag, and where the ETag did not tell the version, /v1/info is asked again afterwards: it must say what it said before. */
+ * ETag, and where the ETag did not tell the version, /v1/info is asked again afterwards: it must say what it said before. After a read of
+ * an object of more than a page the under store is asked as well (alluxio_ee_doubt.c). */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "lib/backend/read_on.h"
 
 #define HOPS_MAX 3
+#define VERIFY_ABOVE (1u << 20) /* one page is loaded in one go */
 
 struct reading
 {
@@ -179,6 +181,8 @@ static int read_workers(struct prelux_ee *e, const char *path, const char *ufs, 
     return guard->stopped;
   if (rc == 0 && !g->told)
     rc = recheck(e, path, ufs, g->on.expect, g->on.why);
+  if (rc == 0 && g->on.expect->size > VERIFY_ABOVE && prelux_ee_outdated(e, path, g->on.expect))
+    rc = prelux_problem(g->on.why, ESTALE, "/%s: the under store has a later file than the cluster tells of", path);
   return rc == -ENOENT ? prelux_problem(g->on.why, ESTALE, "/%s: is gone", path) : prelux_ee_error(rc);
 }
 
@@ -203,6 +207,12 @@ int prelux_ee_read(struct prelux_backend *b, const char *path, const struct prel
     return 0;
   if (expect->size == UINT64_MAX || off > expect->size || len > expect->size - off)
     return prelux_problem(why, ESTALE, "/%s: a part behind its end was asked for", path);
+  if (prelux_ee_doubted(e, path))
+  {
+    int done = prelux_ee_under_read(e, path, -EIO, expect, off, len, on_bytes, &guard, why);
+    if (done == 0 || guard.stopped < 0 || guard.pos > off)
+      return guard.stopped < 0 ? guard.stopped : done;
+  }
   int rc = prelux_ee_name(e, path, &ufs, why);
   if (rc < 0)
     return rc;

@@ -91,6 +91,8 @@ int prelux_ee_stat(struct prelux_backend *b, const char *path, struct prelux_obj
   prelux_ee_keep_learning(e);
   rc = prelux_ee_stat_workers(e, path, ufs, ret, why);
   free(ufs);
+  if (rc == 0 && prelux_ee_doubted(e, path))
+    prelux_ee_later(e, path, ret);
   return prelux_ee_under_stat(e, path, rc, ret, why);
 }
 
