@@ -334,8 +334,10 @@ void prelux_fsync_free(struct prelux_fsynced *f); /* NULL is allowed */
 void prelux_crash_writer(struct prelux_stage *g, uint64_t ino, int pid, int pidfd); /* see store.h */
 void prelux_crash_closing(struct prelux_stage *g, uint64_t ino, bool begins);
 void prelux_crash_forget(struct prelux_stage *g, struct prelux_dirty *d); /* its writers do not matter any more; stage.lock held */
-/* Somebody still has d, the caller's: those who are dead were not its end. */
-void prelux_crash_outlived(struct prelux_stage *g, struct prelux_dirty *d);
+/* Its writers that are dead by now, *ret; they are to be given back. Whoever is dead before it is seen that somebody still has d, the caller's, was
+ * not its end (outlived); who dies just behind that may be. d NULL: it is gone. */
+unsigned prelux_crash_dead(struct prelux_stage *g, const struct prelux_dirty *d, struct prelux_writer *ret[PRELUX_FILE_WRITERS]);
+void prelux_crash_outlived(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_writer *const *dead, unsigned n, bool outlived);
 /* Nobody can write to d, the caller's, any more, and nobody has said that he closed it. 0: as if he had; PRELUX_KEPT: it is RECOVERED now;
  * -EINPROGRESS: not known before *ret_wait, which the caller waits for and gives back, or, NULL, before somebody looks again. */
 int prelux_crash_judge(struct prelux_stage *g, struct prelux_dirty *d, const struct stat *st, bool waited, struct prelux_writer **ret_wait,

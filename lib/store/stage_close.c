@@ -212,10 +212,11 @@ static int settle_once(struct prelux_stage *g, uint64_t ino, struct closing *c)
   pthread_mutex_unlock(&g->lock);
   if (!d)
     return 0;
+  struct prelux_writer *dead[PRELUX_FILE_WRITERS];
+  unsigned n = prelux_crash_dead(g, d, dead);
   int rc = prelux_once_awaited(g, d) ? -EAGAIN : probe(g, d, c, &gone, &why);
-  if (rc == -EAGAIN)
-    prelux_crash_outlived(g, d);
-  else if (rc != 0 && rc != -EINPROGRESS)
+  prelux_crash_outlived(g, gone ? NULL : d, dead, n, rc == -EAGAIN);
+  if (rc != 0 && rc != -EAGAIN && rc != -EINPROGRESS)
     prelux_warn("%s", why.text);
   if (!gone)
     prelux_dirty_give(g, d);

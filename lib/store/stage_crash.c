@@ -104,12 +104,30 @@ void prelux_crash_forget(struct prelux_stage *g, struct prelux_dirty *d)
   d->orphan_ns = 0;
 }
 
-void prelux_crash_outlived(struct prelux_stage *g, struct prelux_dirty *d)
+unsigned prelux_crash_dead(struct prelux_stage *g, const struct prelux_dirty *d, struct prelux_writer *ret[PRELUX_FILE_WRITERS])
+{
+  unsigned n = 0;
+  pthread_mutex_lock(&g->lock);
+  for (unsigned i = 0; i < d->n_writers; i++)
+    if (prelux_process_dead(d->writers[i]->pidfd))
+    {
+      ret[n] = d->writers[i];
+      ret[n++]->refs++;
+    }
+  pthread_mutex_unlock(&g->lock);
+  return n;
+}
+
+void prelux_crash_outlived(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_writer *const *dead, unsigned n, bool outlived)
 {
   pthread_mutex_lock(&g->lock);
-  for (unsigned i = d->n_writers; i-- > 0;)
-    if (prelux_process_dead(d->writers[i]->pidfd))
-      leave(g, d, i);
+  for (unsigned k = 0; k < n; k++)
+  {
+    for (unsigned i = d && outlived ? d->n_writers : 0; i-- > 0;)
+      if (d->writers[i] == dead[k])
+        leave(g, d, i);
+    unref(g, dead[k]);
+  }
   pthread_mutex_unlock(&g->lock);
 }
 

@@ -256,6 +256,42 @@ static void test_outlived(void **state)
   is_sent("f", "one two");
 }
 
+static struct child *to_kill;
+
+/* As the kernel, which says that somebody has it; who had it is killed right then, before anything is made of the answer. */
+static int answer_and_kill(int fd, int cmd, ...)
+{
+  va_list more;
+  va_start(more, cmd);
+  int arg = va_arg(more, int);
+  va_end(more);
+  int rc = fcntl(fd, cmd, arg), err = errno;
+  if (cmd == F_SETLEASE && rc < 0 && to_kill)
+  {
+    kill_it(to_kill, SIGKILL, false);
+    to_kill = NULL;
+  }
+  errno = err;
+  return rc;
+}
+
+/* Of the answer that somebody has it nothing follows for who dies behind it: he may be the last. */
+static void test_dies_behind_the_answer(void **state)
+{
+  struct child c;
+  uint64_t ino = written_by("f", O_WRONLY | O_CREAT, "half", &c);
+  to_kill = &c;
+  prelux_os.fcntl = answer_and_kill;
+  prelux_stage_left(rig.g, ino);
+  prelux_os.fcntl = fcntl;
+  assert_null(to_kill);
+  assert_int_equal(dirty(ino)->row.state, PRELUX_PENDING_WRITING);
+  assert_int_equal(dirty(ino)->n_writers, 1);
+  prelux_stage_left(rig.g, ino);
+  is_kept(ino, "SIGKILL");
+  reap(&c);
+}
+
 static void test_told_after_all(void **state)
 {
   struct child c;
@@ -507,7 +543,7 @@ int main(void)
       cmocka_unit_test(test_ends), cmocka_unit_test(test_peer), EACH(test_killed),   EACH(test_ended),         EACH(test_closed_and_lives),
       EACH(test_outlived),         EACH(test_told_after_all),   EACH(test_untouched), EACH(test_unknown),       EACH(test_dying),
       EACH(test_limits),           EACH(test_acknowledged),     EACH(test_growing),   EACH(test_journal_fails), EACH(test_orphans),
-      EACH(test_found),
+      EACH(test_found),           EACH(test_dies_behind_the_answer),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
