@@ -120,6 +120,7 @@ int prelux_ask(const struct prelux_request *q, void *reply, int *ret_fd)
     .envp = prelux_state.envp,
     .timeout_ms = t->daemon_timeout_ms,
     .fd_cloexec = 1,
+    .needs_fd = ret_fd && q->op == PRELUX_OP_WRITE,
     .slot = &slot,
     .ret_held = q->ret_held,
     .ret_lost = q->ret_lost,

@@ -72,7 +72,8 @@ static int check_peer(int fd)
   return cred.uid == (uid_t)prelux_sys(SYS_geteuid) || cred.uid == 0 ? 0 : -EACCES;
 }
 
-static int connect_once(const char *runtime)
+/* needs_fd: one that comes with the reply must find a free number then, beside the socket's own. */
+static int connect_once(const char *runtime, bool needs_fd)
 {
   struct sockaddr_un un;
   int dirfd;
@@ -86,6 +87,11 @@ static int connect_once(const char *runtime)
   {
     close_fd(fd);
     fd = high;
+  }
+  else if (high == -EMFILE && needs_fd)
+  {
+    close_fd(fd);
+    return high;
   }
   int ret = address(runtime, &un, &dirfd);
   if (ret == 0)
@@ -108,11 +114,11 @@ static int connect_once(const char *runtime)
 
 int prelux_client_connect(const struct prelux_client_opts *opts)
 {
-  int fd = connect_once(opts->runtime);
+  int fd = connect_once(opts->runtime, opts->needs_fd);
   if (fd >= 0 || fd == -EMFILE || fd == -ENFILE || fd == -EACCES || !opts->daemon)
     return fd;
   int ret = prelux_daemon_start(opts);
-  return ret < 0 ? ret : connect_once(opts->runtime);
+  return ret < 0 ? ret : connect_once(opts->runtime, opts->needs_fd);
 }
 
 /* Inode of a socket, 0: not a socket. The program may dup2() over any number or close it, also while we wait. */

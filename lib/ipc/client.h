@@ -19,6 +19,7 @@ struct prelux_client_opts {
   char *const *envp;     /* what the daemon may inherit: HOME, PATH, TZ, proxies, PRELUX_* (NULL: nothing) */
   unsigned timeout_ms;   /* silence (no frame) after which the daemon counts as hung: -ETIMEDOUT */
   int fd_cloexec;        /* the received fd gets FD_CLOEXEC */
+  int needs_fd;          /* a good reply brings one, and to ask without a number for it would change something: -EMFILE, and nobody is asked */
   struct prelux_client_slot *slot; /* may be NULL */
   int *ret_held; /* may be NULL; see below */
   int *ret_lost; /* may be NULL: counts the times that the daemon went away with the message, which it may or may not have obeyed */
