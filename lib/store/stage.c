@@ -10,6 +10,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/store/attrs.h"
 
 /* Flags of the program's open that matter to the file behind its name. */
 enum { FLAGS = O_ACCMODE | O_APPEND | O_TRUNC | O_DIRECT | O_SYNC | O_DSYNC | O_NONBLOCK | O_NOATIME };
@@ -256,6 +257,17 @@ static int look_at_remote(const struct opening *o, struct prelux_known *ret)
   return just_asked || makes ? rc : prelux_stage_ask(o->v, o->rules, o->object, how | PRELUX_ASK_AGAIN, ret, o->why);
 }
 
+/* As open(2) judges the mode that is shown. What is here already the library has judged: its slot is always there. */
+static int check_mode(const struct opening *o, const struct prelux_known *k)
+{
+  struct prelux_known shown = *k;
+  bool writes = (o->flags & O_ACCMODE) != O_RDONLY || (o->flags & O_TRUNC);
+  prelux_attrs_show(o->v->tree, o->object, strlen(o->object), &shown);
+  if (!writes || !shown.obj.mode || (shown.obj.mode & 0222) || geteuid() == 0)
+    return 0;
+  return prelux_problem(o->why, EACCES, "%.200s may not be written to: its mode is %03o", o->object, shown.obj.mode & 0777);
+}
+
 /* What the remote has -> a staging file. The caller leads the object's fill flight. 0; -ESTALE: look again; -EINPROGRESS: it was renamed, and the
  * remote does not know yet. */
 static int begin_from_remote(const struct opening *o)
@@ -279,6 +291,8 @@ static int begin_from_remote(const struct opening *o)
     return prelux_problem(o->why, ELOOP, "%.200s is a symbolic link", o->object);
   if (k.obj.type != PRELUX_FILE)
     return prelux_problem(o->why, EISDIR, "%.200s is a folder", o->object);
+  if ((rc = check_mode(o, &k)) < 0)
+    return rc;
   rc = prelux_open_cached(o->v, o->object, &k, true, &fd);
   struct opening as_it_is = *o; /* open's mode is for a file that it makes */
   as_it_is.mode = k.obj.mode;
