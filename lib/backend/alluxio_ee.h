@@ -60,6 +60,7 @@ struct prelux_ee {
     pthread_mutex_t lock; /* guards what follows */
     struct prelux_ee_learnt *now; /* NULL: none */
     int64_t next_ms;
+    int64_t refused_ms; /* not asked again before, for keys that the under store refuses */
   } learning; /* alluxio_ee_ufs.c */
 };
 
@@ -111,6 +112,8 @@ void prelux_ee_mounts_init(struct prelux_ee_mounts *m);
 void prelux_ee_mounts_release(struct prelux_ee_mounts *m);
 /* Where a UFS path lies in the cluster's namespace ("/mnt/x"), malloc'd. */
 int prelux_ee_place(struct prelux_ee *e, const char *ufs, char **ret, struct prelux_problem *why);
+/* The table is asked for anew by the next one who needs it. */
+void prelux_ee_mounts_expire(struct prelux_ee_mounts *m);
 /* Has the cluster something mounted at the object path? */
 int prelux_ee_is_mount(struct prelux_ee *e, const char *path, bool *ret, struct prelux_problem *why);
 
@@ -123,6 +126,8 @@ void prelux_ee_learning_init(struct prelux_ee_learning *l);
 void prelux_ee_learning_release(struct prelux_ee_learning *l); /* nobody is reading by it */
 /* Takes what is needed of a whole answer of /v1/ufsInfo. */
 void prelux_ee_learn(struct prelux_ee *e, const struct cJSON *mounts);
+/* The under store refused the keys of *one: asks the cluster whether there are others by now, not too often. True: there are. */
+bool prelux_ee_learn_again(struct prelux_ee *e, const struct prelux_ee_learnt *one);
 /* Before a look-up: may ask for the mounts, if it is time. */
 void prelux_ee_keep_learning(struct prelux_ee *e);
 /* The under store, configured or learnt; NULL: none. *ret is to be dropped afterwards (may be NULL). */

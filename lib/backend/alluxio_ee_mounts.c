@@ -201,6 +201,14 @@ int prelux_ee_place(struct prelux_ee *e, const char *ufs, char **ret, struct pre
   return -EIO;
 }
 
+void prelux_ee_mounts_expire(struct prelux_ee_mounts *m)
+{
+  pthread_mutex_lock(&m->lock);
+  if (m->until_ms)
+    m->until_ms = prelux_alluxio_now_ms();
+  pthread_mutex_unlock(&m->lock);
+}
+
 int prelux_ee_is_mount(struct prelux_ee *e, const char *path, bool *ret, struct prelux_problem *why)
 {
   struct prelux_ee_mounts *m = &e->mounts;

@@ -6,7 +6,8 @@
  * `${NAME}` to be looked up here; the environment's own keys are not in reach. That text is wiped; the keys stay in the backend's
  * memory, as keys of the configuration do, and no text of any of this is shown: only that there is such an under store, or not.
  *
- * A later answer with other keys makes another backend; who is reading by the old one ends with it. */
+ * A later answer with other keys makes another backend; who is reading by the old one ends with it. Keys that are refused may have been
+ * replaced since: then the cluster is asked before its time. */
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -23,6 +24,7 @@
 #define ALNUM "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 #define VALUE_MAX 512
 #define TEXT_MAX 16384
+#define REFUSED_MS 5000 /* between two questions for other keys than those that are refused */
 #define LOOK_MS 30000 /* between two looks at whether the table of mounts is to be renewed */
 
 struct prelux_ee_learnt
@@ -229,4 +231,26 @@ void prelux_ee_keep_learning(struct prelux_ee *e)
   pthread_mutex_unlock(&l->lock);
   if (due && prelux_ee_place(e, e->options.root, &place, NULL) == 0)
     free(place);
+}
+
+bool prelux_ee_learn_again(struct prelux_ee *e, const struct prelux_ee_learnt *one)
+{
+  struct prelux_ee_learning *l = &e->learning;
+  int64_t now = prelux_alluxio_now_ms();
+  char *place = NULL;
+  pthread_mutex_lock(&l->lock);
+  bool others = l->now != one, due = !others && now >= l->refused_ms;
+  if (due)
+    l->refused_ms = now + REFUSED_MS;
+  pthread_mutex_unlock(&l->lock);
+  if (due)
+  {
+    prelux_ee_mounts_expire(&e->mounts);
+    if (prelux_ee_place(e, e->options.root, &place, NULL) == 0)
+      free(place);
+    pthread_mutex_lock(&l->lock);
+    others = l->now != one;
+    pthread_mutex_unlock(&l->lock);
+  }
+  return others;
 }

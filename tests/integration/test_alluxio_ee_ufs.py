@@ -3,11 +3,12 @@ over a real S3 server (versitygw)."""
 
 import json
 import os
+import time
 import urllib.parse
 
 import pytest
 
-from tests import trees
+from tests import harness, trees
 from tests.servers.versitygw import Versitygw
 from tests.standin_ee.cluster import HOSTS, MOUNT, SECRET, UNDER, EeStandin
 
@@ -127,6 +128,24 @@ def test_wrong_keys(prelux, cluster):
     assert "Permission denied" in done.stderr or "Input/output error" in done.stderr
     assert "under store of lake" in json.dumps(prelux.errors())
     assert not told(cluster, texts(prelux, done))
+
+
+@pytest.mark.asan
+def test_keys_that_were_replaced(prelux, cluster):
+    """The store refuses the old ones; workers, whose S3 port is silent, know the new ones before the next renewal is due."""
+    right, cluster.entry["secret_key"] = cluster.entry["secret_key"], SECRET
+    start(prelux, cluster)
+    for host in HOSTS:
+        cluster._close((host, "s3"))
+    asked = len(cluster.calls("/v1/ufsInfo"))
+    began = time.monotonic()
+    done = prelux.run(["sh", "-c", "for i in 1 2 3 4 5 6; do cat /prelux-ee/b; done"], check=False)
+    times = len(cluster.calls("/v1/ufsInfo")) - asked
+    assert not done.stdout and 1 <= times <= 2 + (time.monotonic() - began) / 5, "asked again, not each time"
+    cluster.entry["secret_key"] = right
+    harness.wait_for(lambda: prelux.run(["cat", "/prelux-ee/b"], check=False).stdout == "hello\n", 30, "the new keys are taken")
+    assert prelux.run(["cat", "/prelux-ee/d/large"], text=False).stdout == cluster.large
+    assert not [text for text in texts(prelux, done) if right in text or SECRET in text or urllib.parse.quote(right, safe="") in text]
 
 
 def test_one_under_store(prelux, cluster):
