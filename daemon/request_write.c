@@ -27,7 +27,8 @@ static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_p
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   struct prelux_attr attr;
-  int fd = -1, err = prelux_store_open_write(&m->view, &m->rules, j->target.object, j->flags, j->mode, j->once, &attr, &fd, why);
+  const struct prelux_asker by = {.once = j->once, .pidfd = j->pidfd};
+  int fd = -1, err = prelux_store_open_write(&m->view, &m->rules, j->target.object, j->flags, j->mode, &by, &attr, &fd, why);
   if (err < 0)
     return err;
   if (prelux_answer_begin(a, 0))
@@ -116,7 +117,8 @@ static void work(struct prelux_flight *f)
     spares_kick(j);
   if (err == 0)
     return;
-  prelux_report(j->d, j->target.table, j->target.mapping, j->target.rel, verbs[j->op].call, err, &why);
+  if (err != -ESRCH) /* else there is nobody to tell */
+    prelux_report(j->d, j->target.table, j->target.mapping, j->target.rel, verbs[j->op].call, err, &why);
   prelux_answer_fail(&f->answer, prelux_report_errno(err), &why);
 }
 

@@ -10,6 +10,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/base/process.h"
 #include "lib/store/attrs.h"
 
 /* Flags of the program's open that matter to the file behind its name. */
@@ -23,9 +24,19 @@ struct opening
   const char *object; /* NULL: O_TMPFILE */
   int flags;
   uint32_t mode;
-  uint64_t once; /* the request's number, or 0 */
+  const struct prelux_asker *by; /* not NULL */
   struct prelux_problem *why;
 };
+
+static const struct prelux_asker NOBODY = {.pidfd = -1};
+
+/* Asking the remote takes its time, and who was killed meanwhile never gets the answer: an empty file would be kept of him, or what was acknowledged cut. */
+static int check_asker(const struct opening *o)
+{
+  if (o->by->pidfd < 0 || !prelux_process_dead(o->by->pidfd))
+    return 0;
+  return prelux_problem(o->why, ESRCH, "%.200s: who has asked for it is dead", o->object ? o->object : "O_TMPFILE");
+}
 
 int prelux_stage_reopen(const struct prelux_stage *g, uint64_t ino, int flags)
 {
@@ -81,7 +92,9 @@ static int look(const struct opening *o, struct prelux_dirty *d, int fd)
 /* The row is in the journal; the file gets its staging name by `name_it`; fd -1: it has it. On failure d is freed. */
 static int begin(const struct opening *o, struct prelux_dirty *d, int fd, int (*name_it)(const struct opening *, struct prelux_dirty *, int))
 {
-  int rc = prelux_stage_tree(o->g, d->tree);
+  int rc = check_asker(o);
+  if (rc == 0)
+    rc = prelux_stage_tree(o->g, d->tree);
   d->row.tree = atomic_load(&d->tree->owed_id);
   bool named = fd < 0, scratch = d->row.ino & PRELUX_INO_SCRATCH;
   if (rc == 0 && !named && scratch) /* first: a row without its file says that bytes were lost */
@@ -150,7 +163,7 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base, u
     d->row.ino = st.st_ino | (scratch ? PRELUX_INO_SCRATCH : 0);
     d->row.mode = o->mode & 07777;
     d->row.flags |= flags | (shown ? 0 : PRELUX_PENDING_FRESH);
-    d->row.mtime_ns = shown ? 0 : prelux_once_mark(o->once);
+    d->row.mtime_ns = shown ? 0 : prelux_once_mark(o->by->once);
     snprintf(d->row.base, sizeof d->row.base, "%s", base);
     d->empty = true;
     d->shown = shown ? shown : prelux_number_fresh(d->tree, d->row.ino, d->row.made_ns);
@@ -346,6 +359,8 @@ static int open_dirty(const struct opening *o, struct prelux_dirty *d, struct pr
   struct stat st;
   int fd = prelux_stage_reopen(o->g, d->row.ino, o->flags & FLAGS & ~O_TRUNC), rc = fd < 0 ? fd : prelux_stage_resolve(o->g, d);
   if (rc == 0)
+    rc = check_asker(o);
+  if (rc == 0)
     rc = begin_to_write(o, d, fd);
   if (rc == 0 && prelux_os.fstat(fd, &st) < 0)
     rc = -errno;
@@ -394,7 +409,7 @@ static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
       prelux_dirty_give(o->g, *ret);
       return -EAGAIN;
     }
-    if ((o->flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL) || prelux_once_made(*ret, o->once))
+    if ((o->flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL) || prelux_once_made(*ret, o->by->once))
       return send_safe(o, *ret) ? 0 : -EAGAIN;
     prelux_dirty_give(o->g, *ret);
     return prelux_problem(o->why, EEXIST, "%.200s exists", o->object);
@@ -417,7 +432,7 @@ static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
     if (!prelux_name_stays(o->v, o->object, shape) && prelux_stage_discard(o->g, *ret) == 0)
       rc = -ESTALE;
   }
-  prelux_flight_end(o->g->store, &flight, rc == 0 || rc == -ESTALE || rc == -EINPROGRESS ? -EAGAIN : rc, &mine);
+  prelux_flight_end(o->g->store, &flight, rc == 0 || rc == -ESTALE || rc == -EINPROGRESS || rc == -ESRCH ? -EAGAIN : rc, &mine);
   if (rc == -EINPROGRESS && (rc = prelux_deferred_drain(o->v->tree, o->object, NULL, &mine)) == 0)
     rc = -ESTALE;
   if (rc < 0 && o->why)
@@ -439,10 +454,10 @@ static int open_nameless(struct opening *o, struct prelux_dirty **ret)
   return rc < 0 ? rc : make_new(o, PRELUX_PENDING_MODE, "", 0, ret);
 }
 
-int prelux_stage_open_once(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
-                           int flags, uint32_t mode, uint64_t once, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
+int prelux_stage_open_by(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
+                           int flags, uint32_t mode, const struct prelux_asker *by, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
 {
-  struct opening o = {.g = g, .v = v, .rules = rules, .object = object, .flags = flags, .mode = mode, .once = once, .why = why};
+  struct opening o = {.g = g, .v = v, .rules = rules, .object = object, .flags = flags, .mode = mode, .by = by ? by : &NOBODY, .why = why};
   struct prelux_dirty *d = NULL;
   int rc = prelux_object_check(g->store, object, why);
   if (rc == 0 && !v->backend->ops->write)
@@ -482,7 +497,7 @@ int prelux_stage_open_once(struct prelux_stage *g, const struct prelux_view *v, 
 int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
                       int flags, uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
 {
-  return prelux_stage_open_once(g, v, rules, object, flags, mode, 0, ret, ret_fd, why);
+  return prelux_stage_open_by(g, v, rules, object, flags, mode, NULL, ret, ret_fd, why);
 }
 
 /* ---- reading ---- */

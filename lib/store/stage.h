@@ -147,9 +147,9 @@ void prelux_stage_free(struct prelux_stage *g); /* NULL is allowed; no call is u
  * -ENOTDIR, -ENOSPC, or what the remote says. */
 int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
                       int flags, uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
-/* The same by a request with that number (stage_once.c), 0: none. */
-int prelux_stage_open_once(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
-                           int flags, uint32_t mode, uint64_t once, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
+/* The same, asked for by somebody (store.h). -ESRCH: he is dead. */
+int prelux_stage_open_by(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
+                           int flags, uint32_t mode, const struct prelux_asker *by, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
 /* Somebody has closed a writable reference to the inode, or may have. 0: it was the last, and what the rules promise is done (or there is
  * nothing to do); -EAGAIN: somebody still writes; else the error of sending, which close() gives. */
 int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelux_write_rules *rules, struct prelux_problem *why);

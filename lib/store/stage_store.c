@@ -22,10 +22,10 @@ int prelux_store_writable(struct prelux_store *s, struct prelux_problem *why)
 }
 
 int prelux_store_open_write(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, int flags,
-                            uint32_t mode, uint64_t once, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
+                            uint32_t mode, const struct prelux_asker *by, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
 {
   int rc = prelux_store_writable(v->tree->store, why);
-  return rc < 0 ? rc : prelux_stage_open_once(v->tree->store->stage, v, rules, object, flags, mode, once, ret, ret_fd, why);
+  return rc < 0 ? rc : prelux_stage_open_by(v->tree->store->stage, v, rules, object, flags, mode, by, ret, ret_fd, why);
 }
 
 int prelux_store_closed(struct prelux_store *s, const struct prelux_write_rules *rules, uint64_t ino, struct prelux_problem *why)

@@ -129,10 +129,16 @@ int prelux_store_writable(struct prelux_store *s, struct prelux_problem *why);
 int prelux_store_stage_in(struct prelux_store *s, const char *dir, struct prelux_problem *why);
 /* It, real and absolute, and its st_dev; NULL: there is none. */
 const char *prelux_store_scratch(const struct prelux_store *s, uint64_t *ret_dev);
+/* Who asks for a file to write to. Zeroes but pidfd -1: nobody knows. */
+struct prelux_asker {
+  uint64_t once; /* a random number of the request; what it has made already is no -EEXIST; 0: none */
+  int pidfd;     /* the process, or negative; it stays the caller's */
+};
 /* A file for writing. flags: open's; mode: of a new file, the program's umask taken off. *ret_fd: with the access mode and status flags
- * asked for; to be passed on and closed. once: a random number of the request; what it has made already is no -EEXIST; 0: none. -EROFS, -ENOENT, -EEXIST, -EISDIR, -ENOTDIR, -ENOSPC, or what the remote says. */
+ * asked for; to be passed on and closed. by: may be NULL. -ESRCH: who asks is dead, and nothing was begun or changed for him. -EROFS, -ENOENT,
+ * -EEXIST, -EISDIR, -ENOTDIR, -ENOSPC, or what the remote says. */
 int prelux_store_open_write(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, int flags,
-                            uint32_t mode, uint64_t once, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
+                            uint32_t mode, const struct prelux_asker *by, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
 /* Somebody has closed a writable descriptor of this inode, or may have. 0: it was the last, and what the rules promise is done (or
  * there is nothing to do); -EAGAIN: somebody can still write; else the error that close() is to give. */
 int prelux_store_closed(struct prelux_store *s, const struct prelux_write_rules *rules, uint64_t ino, struct prelux_problem *why);

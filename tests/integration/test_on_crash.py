@@ -4,12 +4,14 @@ it is sent, as a local file would survive; he crashes, and it is kept as `recove
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
 
 from tests.harness import wait_for
 from tests.integration.write_rig import LOCAL, make_lake, settled
+from tests.servers.s3standin_write import S3Changing
 
 # Says "up" when it has written; "close" and "again" (writes more) are words of its stdin; at the end of that it ends.
 WRITER = """
@@ -373,3 +375,43 @@ def test_a_close_that_starts_a_daemon(lake, program, how):
         assert writer.say("close") == 0
     assert writer.end() == 0
     sent(lake, "half")
+
+
+class SlowToTell(S3Changing):
+    """Who asks for `f` waits for a word; others are answered at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked_f, self.tell = threading.Event(), threading.Event()
+
+    def thing(self, request, key):
+        if key == b"f" and request.method in ("HEAD", "GET"):
+            self.asked_f.set()
+            self.tell.wait(60)
+        return super().thing(request, key)
+
+
+@pytest.mark.parametrize("write", ["sync", "async"])
+@pytest.mark.parametrize("there", [b"", b"theirs"], ids=["new", "there"])
+def test_killed_while_open_asks_the_remote(prelux, write, there):
+    """Nobody gets the answer: nothing is begun, nothing is kept, and the next run is not told of it."""
+    with SlowToTell() as s3:
+        if there:
+            s3.put("f", there)
+        prelux.config({"version": 1, "backends": {"src": {"type": "s3", "bucket": s3.bucket, "endpoint": s3.url, "region": s3.region,
+                                                     "access_key": "AK", "secret_key": "SK"}},
+                       "mappings": [{"local": LOCAL, "remote": "src:/", "write": write}]})
+        prelux.run("true")
+        child = prelux.popen(["python3", "-c", f"open('{LOCAL}/f', 'w').write('mine')"], bare=True)
+        assert s3.asked_f.wait(30)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        run = prelux.popen(["sh", "-c", f"echo other > {LOCAL}/g; read line"], stdin=-1)
+        wait_for(lambda: "g" in rows(prelux) or b"g" in s3.objects, 30, "another file is written")
+        s3.tell.set()
+        prelux.run(f"cat {LOCAL}/f || true")  # it has its turn behind that
+        run.communicate(b"\n", timeout=60)
+        assert run.returncode == 0, prelux.story()
+        settled(prelux)
+        assert not rows(prelux) and not prelux.errors(), prelux.story()
+        assert {key: thing.body for key, thing in s3.objects.items() if not key.startswith(b".prelux~")} == {**({b"f": there} if there else {}), b"g": b"other\n"}

@@ -536,6 +536,53 @@ static void test_found(void **state)
   reap(&ended);
 }
 
+/* ---- killed while it waits for open ---- */
+
+static struct child asking;
+
+static void kill_asking(void)
+{
+  kill_it(&asking, SIGKILL, false);
+}
+
+static int open_by(int pidfd, const char *name, int flags)
+{
+  struct prelux_attr attr;
+  const struct prelux_asker by = {.pidfd = pidfd};
+  int fd = -1, rc = prelux_store_open_write(&rig.v, &rig.rules, name, flags, 0640, &by, &attr, &fd, &rig.why);
+  return rc < 0 ? rc : fd;
+}
+
+/* He never gets the answer: nothing is begun for him, and nothing that was acknowledged is cut. */
+static void test_killed_in_open(void **state)
+{
+  (void)state;
+  rig.rules.async = true;
+  put_text("old", "theirs");
+  asking = begin(-1);
+  int pidfd = prelux_process_open(asking.pid), fd = open_by(pidfd, "lives", O_WRONLY | O_CREAT);
+  assert_true(fd >= 0);
+  say(fd, "text");
+  assert_int_equal(wclose(fd), 0);
+  faulty.asked = kill_asking;
+  assert_int_equal(open_by(pidfd, "old", O_WRONLY), -ESRCH);
+  assert_null(faulty.asked);
+  assert_int_equal(open_by(pidfd, "old", O_WRONLY | O_TRUNC), -ESRCH);
+  assert_int_equal(open_by(pidfd, "new", O_WRONLY | O_CREAT), -ESRCH);
+  assert_int_equal(open_by(pidfd, "once", O_WRONLY | O_CREAT | O_EXCL), -ESRCH);
+  assert_int_equal(open_by(pidfd, "", O_RDWR | O_TMPFILE), -ESRCH);
+  assert_int_equal(open_by(pidfd, "lives", O_WRONLY | O_TRUNC), -ESRCH);
+  assert_int_equal(rig.g->count, 1);
+  is_sent("lives", "text");
+  assert_string_equal(remote_text("old"), "theirs");
+  assert_null(remote_text("new"));
+  fd = wopen("once", O_WRONLY | O_CREAT | O_EXCL);
+  assert_true(fd >= 0);
+  assert_int_equal(wclose(fd), 0);
+  close(pidfd);
+  reap(&asking);
+}
+
 int main(void)
 {
 #define EACH(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -543,7 +590,7 @@ int main(void)
       cmocka_unit_test(test_ends), cmocka_unit_test(test_peer), EACH(test_killed),   EACH(test_ended),         EACH(test_closed_and_lives),
       EACH(test_outlived),         EACH(test_told_after_all),   EACH(test_untouched), EACH(test_unknown),       EACH(test_dying),
       EACH(test_limits),           EACH(test_acknowledged),     EACH(test_growing),   EACH(test_journal_fails), EACH(test_orphans),
-      EACH(test_found),           EACH(test_dies_behind_the_answer),
+      EACH(test_found),            EACH(test_dies_behind_the_answer), EACH(test_killed_in_open),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,8 @@ static int start(void **state)
 static int make(const char *object, uint64_t once)
 {
   struct prelux_attr attr;
-  int fd = -1, rc = prelux_store_open_write(&rig.v, &rig.rules, object, O_WRONLY | O_CREAT | O_EXCL, 0640, once, &attr, &fd, &rig.why);
+  const struct prelux_asker by = {.once = once, .pidfd = -1};
+  int fd = -1, rc = prelux_store_open_write(&rig.v, &rig.rules, object, O_WRONLY | O_CREAT | O_EXCL, 0640, &by, &attr, &fd, &rig.why);
   return rc < 0 ? rc : fd;
 }
 
