@@ -8,6 +8,7 @@ BUILD="gcc make pkg-config libc6-dev libcurl4-openssl-dev libyaml-dev libcjson-d
  libxxhash-dev libevent-dev libssl-dev"
 DEMO="python3 python3-numpy nginx-light openssl sqlite3 procps"
 TEST="libcmocka-dev binutils file git strace python3-pytest python3-yaml default-jdk-headless maven nodejs perl rsync zip unzip
+ libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 eatmydata fakeroot faketime
  bsdextrautils musl-tools etcd-server vim patch python3-venv python3-pip python3-h5py"
 # Other makers' go and node are as good, and the latter brings an npm with which Debian's cannot live.
 command -v go >/dev/null || [ -x /usr/local/go/bin/go ] || TEST="$TEST golang-go"

@@ -73,10 +73,14 @@ STAT(stat64, stat64, 0)
 STAT(lstat, stat, AT_SYMLINK_NOFOLLOW)
 STAT(lstat64, stat64, AT_SYMLINK_NOFOLLOW)
 
+/* A library behind ours that stands in for libc too (fakeroot) makes its stat of these old names, and finds ours: it is libc's that it wants,
+ * by way of its own. */
+#define FROM_BEHIND() prelux_real_is_behind(__builtin_return_address(0))
+
 #define XSTAT(name, type, nofollow)                                                       \
   PRELUX_EXPORT int name(int ver, const char *path, struct type *st)                      \
   {                                                                                       \
-    if (prelux_idle()) return prelux_real.name(ver, path, st);                            \
+    if (prelux_idle() || FROM_BEHIND()) return prelux_real.name(ver, path, st);           \
     if (!prelux_far(AT_FDCWD, path)) return stat_near(AT_FDCWD, path, AS_STAT(st), nofollow); \
     int rc = prelux_real.name(ver, path, st);                                             \
     return look_closer(rc, AS_STAT(st)) ? stat_after(rc, AT_FDCWD, path, AS_STAT(st), nofollow) : rc; \
@@ -100,7 +104,7 @@ FSTAT(fstat64, stat64)
 #define FXSTAT(name, type)                                         \
   PRELUX_EXPORT int name(int ver, int fd, struct type *st)         \
   {                                                                \
-    bool idle = prelux_idle();                                     \
+    bool idle = prelux_idle() || FROM_BEHIND();                    \
     int rc = prelux_real.name(ver, fd, st);                        \
     if (rc == 0 && !idle) prelux_patch_stat(fd, AS_STAT(st));      \
     return rc;                                                     \
@@ -134,7 +138,7 @@ FSTATAT(fstatat64, stat64)
 #define FXSTATAT(name, type)                                                                  \
   PRELUX_EXPORT int name(int ver, int dirfd, const char *path, struct type *st, int flags)    \
   {                                                                                           \
-    if (prelux_idle()) return prelux_real.name(ver, dirfd, path, st, flags);                  \
+    if (prelux_idle() || FROM_BEHIND()) return prelux_real.name(ver, dirfd, path, st, flags); \
     return fstatat(dirfd, path, AS_STAT(st), flags);                                          \
   }
 FXSTATAT(__fxstatat, stat)
