@@ -23,6 +23,54 @@ PRELUX_EXPORT int mount(const char *source, const char *target, const char *type
                      prelux_real.mount(source, c.use, type, flags, data));
 }
 
+/* The newer calls for mounts. Libcs before 2.36 do not have them, kernels do; "" means the descriptor itself. */
+enum { NR_open_tree = 428, NR_move_mount = 429, NR_fspick = 433, NR_mount_setattr = 442 };
+
+static bool of_descriptor(const char *path)
+{
+  return path && !*path;
+}
+
+static int real_open_tree(int dirfd, const char *path, unsigned flags)
+{
+  return (int)prelux_ret(prelux_sys(NR_open_tree, dirfd, path, flags));
+}
+
+PRELUX_EXPORT int open_tree(int dirfd, const char *path, unsigned flags)
+{
+  if (of_descriptor(path)) return real_open_tree(dirfd, path, flags);
+  PRELUX_CHANGE_BODY(open_tree, ADMIN, dirfd, path, NULL, NULL, real_open_tree(dirfd, c.use, flags));
+}
+
+PRELUX_EXPORT int fspick(int dirfd, const char *path, unsigned flags)
+{
+  if (of_descriptor(path)) return (int)prelux_ret(prelux_sys(NR_fspick, dirfd, path, flags));
+  PRELUX_CHANGE_BODY(fspick, ADMIN, dirfd, path, NULL, NULL, (int)prelux_ret(prelux_sys(NR_fspick, dirfd, c.use, flags)));
+}
+
+PRELUX_EXPORT int mount_setattr(int dirfd, const char *path, unsigned flags, struct mount_attr *attr, size_t size)
+{
+  if (of_descriptor(path)) return (int)prelux_ret(prelux_sys(NR_mount_setattr, dirfd, path, flags, attr, size));
+  PRELUX_CHANGE_BODY(mount_setattr, ADMIN, dirfd, path, NULL, NULL,
+                     (int)prelux_ret(prelux_sys(NR_mount_setattr, dirfd, c.use, flags, attr, size)));
+}
+
+static int real_move_mount(int from, const char *source, int to, const char *target, unsigned flags)
+{
+  return (int)prelux_ret(prelux_sys(NR_move_mount, from, source, to, target, flags));
+}
+
+PRELUX_EXPORT int move_mount(int from, const char *source, int to, const char *target, unsigned flags)
+{
+  struct prelux_change old;
+  old.act = NULL;
+  old.use = source;
+  int bad = of_descriptor(source) ? 0 : prelux_change_route(&old, "move_mount", PRELUX_CHG_ADMIN, from, source);
+  if (bad) return (int)prelux_ret(bad);
+  if (of_descriptor(target)) return real_move_mount(from, old.use, to, target, flags);
+  PRELUX_CHANGE_BODY(move_mount, ADMIN, to, target, NULL, NULL, real_move_mount(from, old.use, to, c.use, flags));
+}
+
 PRELUX_EXPORT int umount(const char *target)
 {
   PRELUX_CHANGE_BODY(umount, ADMIN, AT_FDCWD, target, NULL, NULL, prelux_real.umount(c.use));

@@ -50,6 +50,10 @@ CALL(ATTRS, ioctl, C_FD, NATIVE, "flags of an inode of ours may not be set; all 
 
 /* ---- admin.c: what changes the system around a path */
 CALL(ADMIN, mount, C_PATH | C_CHANGE, NONE, "source of a bind and target")
+CALL(ADMIN, open_tree, C_PATH | C_FD | C_CHANGE, NATIVE, "a mount that is bound elsewhere; the fd is a folder's; older libcs have no such symbol")
+CALL(ADMIN, move_mount, C_PATH | C_FD | C_CHANGE, NATIVE, "source and target of a mount; as open_tree")
+CALL(ADMIN, fspick, C_PATH | C_FD | C_CHANGE, NATIVE, "names a mount by a path; as open_tree")
+CALL(ADMIN, mount_setattr, C_PATH | C_FD | C_CHANGE, NATIVE, "names a mount by a path; as open_tree")
 CALL(ADMIN, umount, C_PATH | C_CHANGE, NONE, "takes a path")
 CALL(ADMIN, umount2, C_PATH | C_CHANGE, NONE, "takes a path")
 CALL(ADMIN, pivot_root, C_PATH | C_CHANGE, NONE, "takes a path")

@@ -29,6 +29,13 @@ extern int pivot_root(const char *new_root, const char *put_old);
 extern FILE *_IO_popen(const char *command, const char *mode);
 extern int __statfs(const char *path, struct statfs *buf);
 extern int __fstatfs(int fd, struct statfs *buf);
+#if !__GLIBC_PREREQ(2, 36)
+struct mount_attr;
+extern int open_tree(int dirfd, const char *path, unsigned int flags);
+extern int move_mount(int from_dirfd, const char *from_path, int to_dirfd, const char *to_path, unsigned int flags);
+extern int fspick(int dirfd, const char *path, unsigned int flags);
+extern int mount_setattr(int dirfd, const char *path, unsigned int flags, struct mount_attr *attr, size_t size);
+#endif
 #if !__GLIBC_PREREQ(2, 29)
 extern int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *path);
 #endif

@@ -56,6 +56,13 @@ PRELUX_EXPORT int unshare(int flags)
   return prelux_real.unshare(flags);
 }
 
+PRELUX_EXPORT int setns(int fd, int kind)
+{
+  /* With kind 0 the descriptor says which; with a pidfd several may change. */
+  if (!prelux_idle()) prelux_note_unshare(kind ? (unsigned)kind : CLONE_NEWNS);
+  return prelux_real.setns(fd, kind);
+}
+
 bool prelux_note_seccomp(void)
 {
   if (prelux_in_shared_child()) return false; /* the filter will be the child's, the memory is its parent's */

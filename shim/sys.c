@@ -59,6 +59,9 @@ static long with_seccomp(long n, bool sets, const long *a)
   X(renameat, renameat(FD(0), PATH(1), FD(2), PATH(3)))                                        \
   X(renameat2, renameat2(FD(0), PATH(1), FD(2), PATH(3), (unsigned)a[4]))                      \
   X(truncate, truncate(PATH(0), a[1]))                                                         \
+  X(fsync, fsync(FD(0)))                                                                       \
+  X(fdatasync, fdatasync(FD(0)))                                                               \
+  X(quotactl, quotactl(INT(0), PATH(1), INT(2), BUF(3)))                                       \
   X(fchmod, fchmod(FD(0), MODE(1)))                                                            \
   X(fchmodat, fchmodat(FD(0), PATH(1), MODE(2), 0))                                            \
   X(fchown, fchown(FD(0), (uid_t)a[1], (gid_t)a[2]))                                           \
@@ -121,8 +124,15 @@ static long with_seccomp(long n, bool sets, const long *a)
 #endif
 
 /* Numbers that the headers here may not know: the same on every architecture. */
-enum { NR_close_range = 436, NR_openat2 = 437, NR_faccessat2 = 439, NR_fchmodat2 = 452 };
+enum {
+  NR_open_tree = 428, NR_move_mount = 429, NR_fspick = 433, NR_close_range = 436, NR_openat2 = 437, NR_faccessat2 = 439,
+  NR_mount_setattr = 442, NR_fchmodat2 = 452
+};
 #define NEW(X)                                                          \
+  X(open_tree, open_tree(FD(0), PATH(1), (unsigned)a[2]))               \
+  X(move_mount, move_mount(FD(0), PATH(1), FD(2), PATH(3), (unsigned)a[4])) \
+  X(fspick, fspick(FD(0), PATH(1), (unsigned)a[2]))                     \
+  X(mount_setattr, mount_setattr(FD(0), PATH(1), (unsigned)a[2], BUF(3), SIZE(4))) \
   X(close_range, close_range((unsigned)a[0], (unsigned)a[1], INT(2)))   \
   X(openat2, openat2(FD(0), PATH(1), BUF(2), SIZE(3)))                  \
   X(faccessat2, faccessat(FD(0), PATH(1), INT(2), INT(3)))              \
@@ -165,6 +175,7 @@ static void take_note(long n, long a, long b)
 #endif
   if (n == SYS_clone && (a & CLONE_VM) && !(a & CLONE_THREAD)) prelux_note_shared_child();
   if (n == SYS_unshare) prelux_note_unshare((unsigned long)a);
+  if (n == SYS_setns) prelux_note_unshare(b ? (unsigned long)b : CLONE_NEWNS);
 }
 
 /* clone3 tells its flags in memory. */

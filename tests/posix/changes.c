@@ -196,6 +196,17 @@ static long do_mount(fn_t fn, const struct place *p)
   return AS(int (*)(P, P, P, unsigned long, const void *))("none", p->whole, "tmpfs", 0, NULL);
 }
 
+static long do_move(fn_t fn, const struct place *p)
+{
+  return AS(int (*)(int, P, int, P, unsigned))(p->at, p->path, p->at, p->path, 0);
+}
+
+static long do_mount_attr(fn_t fn, const struct place *p)
+{
+  uint64_t attr[4] = {0};
+  return AS(int (*)(int, P, unsigned, void *, size_t))(p->at, p->path, 0, attr, sizeof(attr));
+}
+
 static long do_pivot(fn_t fn, const struct place *p)
 {
   return AS(int (*)(P, P))(p->whole, p->whole);
@@ -288,6 +299,7 @@ static const struct call calls[] = {
   {"futimesat", times_at}, {"futimens", fd_specs}, {"futimes", fd_times}, {"setxattr", set_attr},
   {"lsetxattr", set_attr}, {"fsetxattr", fd_set_attr}, {"removexattr", remove_attr}, {"lremovexattr", remove_attr},
   {"fremovexattr", fd_remove_attr}, {"mount", do_mount}, {"umount", path_only}, {"umount2", path_int},
+  {"open_tree", at_flags}, {"fspick", at_flags}, {"move_mount", do_move}, {"mount_setattr", do_mount_attr},
   {"pivot_root", do_pivot}, {"chroot", path_only}, {"swapon", path_int}, {"swapoff", path_only}, {"acct", path_only},
   {"quotactl", do_quota}, {"updwtmp", do_updwtmp}, {"updwtmpx", do_updwtmp}, {"utmpname", path_only},
   {"utmpxname", path_only}, {"bind", do_bind}, {"creat", do_creat}, {"creat64", do_creat}, {"mkstemp", temp_file},

@@ -19,7 +19,7 @@ NAMES = ["f", "d", "new", "no/x", "f/x", "d/.", "d/..", "new/", "f/", ""]
 FORMS = ["abs", "cwd", "dirfd", "fdlink"]
 TEMPS = {"mkstemp", "mkstemp64", "mkostemp", "mkostemp64", "mkstemps", "mkstemps64", "mkostemps", "mkostemps64", "mkdtemp", "mktemp"}
 REMOVERS = {"unlink", "unlinkat", "rmdir", "remove", "rename", "renameat", "renameat2"}
-ADMIN = {"mount", "umount", "umount2", "pivot_root", "chroot", "swapon", "swapoff", "quotactl"}
+ADMIN = {"mount", "open_tree", "move_mount", "fspick", "mount_setattr", "umount", "umount2", "pivot_root", "chroot", "swapon", "swapoff", "quotactl"}
 
 # Where the errno is prelux's own: they only note a name, return nothing, or would make nothing.
 LOOSE = {"acct", "utmpname", "utmpxname", "updwtmp", "updwtmpx", "mktemp"}

@@ -146,6 +146,37 @@ def test_a_thread_with_its_own_working_directory(place, raw):
     assert lines == [f"main {place.lake} a.txt 1 bin 0"] * 3 + ["thread /usr a.txt 0 bin 1"] * 2
 
 
+SETNS = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+  char cwd[PATH_MAX];
+  int fd = open("/proc/self/ns/mnt", O_RDONLY);
+  if (chdir(argv[1])) perror(argv[1]);
+  printf("%d\n", open("a.txt", O_RDONLY) >= 0);
+  if (argc > 2 ? syscall(SYS_setns, fd, 0) : setns(fd, CLONE_NEWNS)) return perror("setns"), 77;
+  printf("%s %d %d\n", getcwd(cwd, sizeof(cwd)), open("a.txt", O_RDONLY) >= 0, open("bin", O_RDONLY) >= 0);
+  return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("raw", [[], ["raw"]], ids=["setns", "syscall"])
+def test_another_mount_namespace_has_another_working_directory(place, raw):
+    """The kernel goes to the root of the namespace, without any chdir."""
+    prog = compiled(place.tmp, "setns", SETNS)
+    done = place.run([prog, place.lake, *raw], check=False)
+    if done.returncode == 77:
+        pytest.skip("no right to enter a namespace here: " + done.stderr.strip())
+    assert done.stdout == "1\n/ 0 1\n"
+
+
 EMPTY = r"""
 #include <errno.h>
 #include <fcntl.h>
