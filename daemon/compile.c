@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/ahead.h"
 #include "daemon/clock.h"
 #include "daemon/files.h"
 #include "daemon/pending.h"
@@ -76,6 +77,18 @@ static void take_rules(const struct prelux_conf_mapping *m, bool able, struct pr
   ret->off |= !able;
 }
 
+/* An azfuse list says nothing of it: off. */
+static uint8_t ahead_of(const struct prelux_conf_mapping *m)
+{
+  uint8_t ret = PRELUX_AHEAD_OFF;
+  for (size_t i = 0; i < m->n_values; i++)
+    if (strcmp(m->values[i].key->name, "prefetch") == 0)
+      ret = strcmp(m->values[i].text, "directory") == 0  ? PRELUX_AHEAD_DIRECTORY
+            : strcmp(m->values[i].text, "siblings") == 0 ? PRELUX_AHEAD_SIBLINGS
+                                                         : PRELUX_AHEAD_OFF;
+  return ret;
+}
+
 /* Where that cannot be, files are staged in the cache. */
 static bool stage_in(struct prelux_store *store, const char *dir)
 {
@@ -117,6 +130,7 @@ static int open_mapping(struct prelux_daemon *d, const struct prelux_compile *in
     return err;
   prelux_view_init(&lm->view, tree, m->freshness, m->max_age_ns, m->negative_age_ns, m->file_mode, m->dir_mode);
   take_rules(m, lm->view.backend->ops->write != NULL, &lm->rules);
+  lm->ahead = ahead_of(m);
   if (!lm->rules.off && m->staging)
     lm->rules.scratch = stage_in(prelux_tree_store(tree), m->staging);
   if (!lm->rules.off)

@@ -17,6 +17,7 @@
 
 #define PRELUX_IDLE_SECONDS 600u
 
+struct prelux_ahead;
 struct prelux_server;
 struct prelux_index_writer;
 struct prelux_watch;
@@ -37,6 +38,7 @@ struct prelux_daemon {
   struct prelux_stores *stores;
   struct prelux_tables *tables;
   pthread_mutex_t compiling; /* configurations are compiled one after the other */
+  struct prelux_ahead *ahead;
   struct prelux_pool *pool;
   struct prelux_server *server;
   struct prelux_watch *watch;         /* the server's */

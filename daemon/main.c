@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "daemon/ahead.h"
 #include "daemon/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/files.h"
@@ -217,6 +218,8 @@ static int build(struct prelux_daemon *d)
     ret = prelux_stores_create(d->index, &d->stores);
   if (ret == 0)
     ret = prelux_tables_create(&d->tables);
+  if (ret == 0)
+    ret = prelux_ahead_create(&d->ahead);
   return ret;
 }
 
@@ -229,9 +232,11 @@ static void take_down(struct prelux_daemon *d)
 {
   if (d->stores)
     prelux_stores_each(d->stores, ending, NULL);
+  prelux_ahead_stop(d->ahead);
   prelux_pool_free(d->pool);
   if (d->server) /* closes RUNTIME/lock: a successor may start from here on, and waits for daemon.lock */
     prelux_server_free(d->server);
+  prelux_ahead_free(d->ahead);
   prelux_tables_free(d->tables);
   prelux_stores_free(d->stores);
   prelux_origins_free(d->origins);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/ahead.h"
 #include "daemon/clock.h"
 #include "daemon/ctl.h"
 #include "daemon/files.h"
@@ -172,6 +173,8 @@ static void object_work(struct prelux_flight *f)
   struct prelux_problem why = {0};
   struct prelux_attr attr = {0};
   int fd = -1;
+  if (j->what == PRELUX_ASK_OPEN)
+    prelux_ahead_opened(j->d, &j->target);
   int err = prelux_target_ask(j->d, &j->target, j->what, j->store_flags, &attr, j->want_fd ? &fd : NULL, &why);
   if (err < 0)
   {

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/ahead.h"
 #include "daemon/clock.h"
 #include "daemon/compile.h"
 #include "daemon/pending.h"
@@ -419,7 +420,7 @@ static void on_stop_step(evutil_socket_t fd, short what, void *arg)
   prelux_server_stats(s, &stats);
   if (stats.clients > stats.sessions && since < PRELUX_GRACE_MS)
     return;
-  s->clean = s->under_way == 0;
+  s->clean = s->under_way == 0 && !prelux_ahead_busy(s->d->ahead);
   if (s->clean || since >= PRELUX_GRACE_MS)
     event_base_loopbreak(s->base);
 }
@@ -430,6 +431,7 @@ void prelux_server_stop(struct prelux_server *s)
   if (s->phase == STOPPING)
     return;
   s->phase = STOPPING;
+  prelux_ahead_stop(s->d->ahead);
   s->stop_ms = prelux_clock_ms();
   event_add(s->stop_step, &step);
 }

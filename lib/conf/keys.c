@@ -93,6 +93,9 @@ const struct prelux_conf_key prelux_conf_keys[] = {
              "open asks), skip (nothing is kept)."},
     {AT_MAPPING, .name = "negative_age", .type = PRELUX_T_DURATION, .choices = "0..365d", .fallback = "5s",
      .help = "How long \"no such file\" is believed."},
+    {AT_MAPPING, .name = "prefetch", .type = PRELUX_T_ENUM, .choices = "off|siblings|directory", .fallback = "siblings",
+     .help = "Small files that nobody has asked for yet. siblings: the next ones (64 at most), when files of a folder are opened in the order of its "
+             "listing; directory: all of the folder, with the first one that is opened."},
     {AT_MAPPING, .name = "exec", .type = PRELUX_T_ENUM, .choices = "auto|off", .fallback = "auto",
      .help = "auto: programs and scripts can be run although the remote keeps no x bit."},
     {AT_MAPPING, .name = "file_mode", .type = PRELUX_T_MODE, .fallback = "0644",

@@ -89,6 +89,20 @@ int prelux_store_open_object(const struct prelux_view *v, const char *object, un
 int prelux_store_list(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret,
                       int *ret_fd, struct prelux_problem *why);
 
+/* Siblings (siblings.c): what the fresh listing of a folder says, without asking anybody. */
+/* Where the object stands in it. -ENOENT: nothing fresh is known, or it is not in there. */
+int prelux_store_place_of(const struct prelux_view *v, const char *object, uint32_t *ret);
+struct prelux_siblings {
+  uint32_t from, to;       /* places; `to` comes back as far as was looked: bounded by the listing's length and by `bytes` */
+  uint64_t largest, bytes; /* larger files are passed over; together no more than that */
+  uint32_t n;
+  char **names;            /* of files that are not in the cache */
+  uint32_t *at;            /* and their places */
+};
+/* Fills n, names, at. 0 (perhaps with none) or -ENOMEM; to be released in any case. */
+int prelux_store_siblings(const struct prelux_view *v, const char *folder, struct prelux_siblings *s);
+void prelux_siblings_release(struct prelux_siblings *s);
+
 /* Drops cached files at or below `object` that nobody has open, and what is known of them (so that `immutable` objects are
  * looked up anew). Number of files dropped in *ret_files, bytes in *ret_bytes, busy ones in *ret_busy. */
 int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t *ret_files, uint64_t *ret_bytes, uint64_t *ret_busy);
