@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 HEAD_LIMIT = 16384
 LINE_LIMIT = 4096    # Netty's, as are the fields'
 FIELDS_LIMIT = 8192
-BIG = 65536
+BIG = 262144  # below that a copy is cheaper than what asyncio does around sendfile
 
 
 @dataclass
