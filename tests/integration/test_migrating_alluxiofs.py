@@ -4,6 +4,7 @@ alluxiofs itself (PyPI) runs its side of the rows on the same stand-in, where it
 signature, which is refused here, and some calls end in its own errors."""
 
 import ast
+import json
 import os
 
 import pytest
@@ -84,6 +85,14 @@ def _(setup, done):
 @CHECKS("alluxiofs.submit_load")
 def _(setup, done):
     assert setup.cluster.jobs[f"{UNDER}/data/d"] == "RUNNING"
+
+
+@CHECKS("alluxiofs.get_error_metrics")
+def _(setup, done):
+    refused, _, rows = done.stdout.partition("\n")
+    row = json.loads(rows)[-1]
+    assert refused == "refused" and (row["call"], row["path"], row["errno"]) == ("mkdir", "/mnt/lake/a?b", "EOPNOTSUPP")
+    assert "one of its ports might change" in row["cause"]
 
 
 @CHECKS("alluxiofs.stop_load")
