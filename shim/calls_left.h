@@ -117,6 +117,8 @@ LEFT(__fcntl, "a copied or received descriptor has no class and is looked up whe
 LEFT(recvmsg, "a copied or received descriptor has no class and is looked up when a path is relative to it")
 LEFT(__close, "libc's private name: nothing in the corpus imports it")
 LEFT(__dup2, "libc's private name: nothing in the corpus imports it")
+LEFT(recvmmsg, "as recvmsg, several at once")
+LEFT(sendmmsg, "as sendmsg, several at once")
 LEFT(sendmsg, "a datagram to a named socket: there are no sockets below a prefix")
 
 /* ---- processes */
@@ -165,6 +167,26 @@ LEFT(gettext, "as bindtextdomain")
 LEFT(getpass, "libc opens the terminal by itself")
 LEFT(ruserok_af, "libc reads .rhosts of a home folder by itself, as another user")
 
+LEFT(login, "libc writes the system's own file")
+LEFT(logout, "libc writes the system's own file")
+LEFT(getdate, "libc reads the file that DATEMSK names by itself")
+LEFT(uselib, "kernels refuse it")
+
+/* ---- other names of libc's that no program of the corpus imports, or that few do */
+LEFT(aio_fsync, "a thread of libc's calls fsync inside it: the bytes are safe, the daemon's record is synced by the next fsync or by time")
+LEFT(aio_fsync64, "as aio_fsync")
+LEFT(getdirentries, "nothing in the corpus imports it: it would list what is cached of a mapped folder")
+LEFT(getdirentries64, "as getdirentries")
+LEFT(__clone, "libc's private name: nothing in the corpus imports it")
+LEFT(__vfork, "libc's private name: nothing in the corpus imports it")
+LEFT(__fork, "fork by another name")
+LEFT(__connect, "libc's private name: nothing in the corpus imports it")
+LEFT(llseek, "a real descriptor: the kernel does it")
+LEFT(_IO_file_open, "the inside of fopen: nothing in the corpus imports it")
+LEFT(_IO_file_fopen, "the inside of fopen: nothing in the corpus imports it")
+LEFT(_IO_proc_open, "the inside of popen: nothing in the corpus imports it")
+LEFT(__mq_open_2, "as mq_open")
+
 /* ---- numbers of syscall() that deal in paths or descriptors of files */
 #ifndef LEFT_NUMBER
 #define LEFT_NUMBER(name, reason)
@@ -211,6 +233,11 @@ LEFT_NUMBER(io_uring_register, "as io_uring_setup")
 LEFT_NUMBER(open_by_handle_at, "takes a handle; name_to_handle_at gives none below a prefix")
 LEFT_NUMBER(umask, "asked of /proc when something is made: shim/umask.c")
 LEFT_NUMBER(exit, "ends a thread; the last one's end is seen by the daemon as the end of any writer")
+LEFT_NUMBER(exit_group, "nothing is told before the end: the daemon sees it, and sends as it does for a program that is out of reach")
+LEFT_NUMBER(clone, "sys.c takes note of children that share memory")
+LEFT_NUMBER(clone3, "sys.c takes note of children that share memory")
+LEFT_NUMBER(mremap, "a real descriptor: the kernel does it")
+LEFT_NUMBER(munmap, "a real descriptor: the kernel does it")
 LEFT_NUMBER(bpf, "what it pins has paths in a file system of its own")
 LEFT_NUMBER(fsopen, "as the symbol of that name")
 LEFT_NUMBER(fsconfig, "as the symbol of that name")
