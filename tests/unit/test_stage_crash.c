@@ -398,6 +398,20 @@ static void test_limits(void **state)
   assert_int_equal(rig.g->n_writers, 0);
 }
 
+/* A number that is used again is another process. */
+static void test_a_number_again(void **state)
+{
+  int one = wopen("one", O_WRONLY | O_CREAT), two = wopen("two", O_WRONLY | O_CREAT);
+  prelux_crash_writer(rig.g, number(one), 4711, eventfd(1, EFD_CLOEXEC)); /* dead */
+  prelux_crash_writer(rig.g, number(two), 4711, eventfd(0, EFD_CLOEXEC));
+  assert_int_equal(rig.g->n_writers, 2);
+  prelux_crash_writer(rig.g, number(one), 4711, eventfd(0, EFD_CLOEXEC));
+  assert_int_equal(rig.g->n_writers, 2);
+  assert_int_equal(dirty(number(one))->n_writers, 2);
+  assert_int_equal(wclose(one), 0);
+  assert_int_equal(wclose(two), 0);
+}
+
 /* What was closed and waits is part of the file yet; once it was cut it is not. */
 static void test_acknowledged(void **state)
 {
@@ -583,6 +597,26 @@ static void test_killed_in_open(void **state)
   reap(&asking);
 }
 
+/* Who reads only is no writer of it, and his death says nothing. */
+static void test_found_readers(void **state)
+{
+  struct child writer, reader;
+  char path[600];
+  uint64_t ino = written_by("f", O_WRONLY | O_CREAT, "text", &writer);
+  snprintf(path, sizeof path, "%s/.prelux/staging/%llu", rig.cache, (unsigned long long)ino);
+  int fd = open(path, O_RDONLY);
+  reader = begin(fd);
+  close(fd);
+  again(0);
+  assert_int_equal(dirty(ino)->n_writers, 1);
+  kill_it(&reader, SIGKILL, false);
+  kill_it(&writer, SIGTERM, false);
+  prelux_stage_poll(rig.g);
+  is_sent("f", "text");
+  reap(&reader);
+  reap(&writer);
+}
+
 int main(void)
 {
 #define EACH(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -591,6 +625,7 @@ int main(void)
       EACH(test_outlived),         EACH(test_told_after_all),   EACH(test_untouched), EACH(test_unknown),       EACH(test_dying),
       EACH(test_limits),           EACH(test_acknowledged),     EACH(test_growing),   EACH(test_journal_fails), EACH(test_orphans),
       EACH(test_found),            EACH(test_dies_behind_the_answer), EACH(test_killed_in_open),
+      EACH(test_a_number_again),   EACH(test_found_readers),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

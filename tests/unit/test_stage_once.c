@@ -123,8 +123,19 @@ static void test_others_go_on(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, tear_down)
 
+/* Nobody comes again to the daemon that has answered him. */
+static void test_closed_without_a_word(void **state)
+{
+  (void)state;
+  int fd = make("f", 77);
+  close(fd);
+  prelux_stage_poll(rig.g);
+  assert_int_equal(dirty("f")->row.state, PRELUX_PENDING_READY);
+}
+
 int main(void)
 {
-  const struct CMUnitTest tests[] = {TEST(test_asked_again), TEST(test_asked_three_times), TEST(test_nobody_comes), TEST(test_others_go_on)};
+  const struct CMUnitTest tests[] = {TEST(test_asked_again), TEST(test_asked_three_times), TEST(test_nobody_comes), TEST(test_others_go_on),
+                                     TEST(test_closed_without_a_word)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -386,6 +386,19 @@ static void test_whose_folder(void **state)
   prelux_store_close(s);
 }
 
+/* Files made ahead lie in the cache: of no use to who stages elsewhere. */
+static void test_made_ahead(void **state)
+{
+  (void)state;
+  rig.g->spares.quick = 100;
+  assert_true(prelux_spare_wanted(rig.g));
+  prelux_spare_make(rig.g);
+  int fd = wopen("f", O_WRONLY | O_CREAT);
+  assert_true(in_scratch(fd));
+  assert_int_equal(rig.g->spares.n, PRELUX_SPARES);
+  assert_int_equal(sclose(fd), 0);
+}
+
 int main(void)
 {
   struct statfs fs;
@@ -403,6 +416,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_not_mounted, shm_up, shm_down),
       cmocka_unit_test_setup_teardown(test_died_when_it_was_sent, shm_up, shm_down),
       cmocka_unit_test_setup_teardown(test_whose_folder, shm_up, shm_down),
+      cmocka_unit_test_setup_teardown(test_made_ahead, shm_up, shm_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,7 @@
 /* Many small files: what need not be asked of the remote, and when the background begins to send. */
 #include <dirent.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "tests/unit/far_rig.h"
@@ -392,6 +394,75 @@ static void test_made_ahead_and_touched(void **state)
   assert_int_equal(staged(one), 0);
 }
 
+/* And so is one whose name another file has by now. */
+static void test_made_ahead_and_replaced(void **state)
+{
+  char path[600];
+  (void)state;
+  make_ahead();
+  snprintf(path, sizeof path, "%s/.prelux/staging/%llu", rig.cache, (unsigned long long)rig.g->spares.ino[PRELUX_SPARES - 1]);
+  int held = open(path, O_RDONLY); /* its number is not given again */
+  assert_int_equal(unlink(path), 0);
+  close(open(path, O_WRONLY | O_CREAT, 0600));
+  write_file("f", "mine");
+  close(held);
+  assert_int_equal(rig.g->spares.n, PRELUX_SPARES - 1);
+  send_all();
+  assert_string_equal(remote_text("f"), "mine");
+}
+
+/* What programs may execute can be executed while it is written, too. */
+static void test_made_ahead_to_be_executed(void **state)
+{
+  struct prelux_attr attr;
+  struct stat st;
+  int fd = -1;
+  (void)state;
+  make_ahead();
+  assert_int_equal(prelux_stage_open(rig.g, &rig.v, &rig.rules, "f", O_WRONLY | O_CREAT, 0755, &attr, &fd, &rig.why), 0);
+  assert_int_equal(rig.g->spares.n, PRELUX_SPARES - 1);
+  assert_int_equal(fstat(fd, &st), 0);
+  assert_int_equal(st.st_mode & 0777, 0700);
+  assert_int_equal(wclose(fd), 0);
+}
+
+/* The one that was taken goes: no row is about it. */
+static void test_made_ahead_and_no_journal(void **state)
+{
+  char one[24];
+  struct rlimit none, all;
+  (void)state;
+  make_ahead();
+  getrlimit(RLIMIT_FSIZE, &all);
+  none = (struct rlimit){.rlim_cur = 1, .rlim_max = all.rlim_max};
+  signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &none);
+  int fd = wopen("f", O_WRONLY | O_CREAT);
+  setrlimit(RLIMIT_FSIZE, &all);
+  assert_true(fd < 0);
+  assert_int_equal(rig.g->spares.n, PRELUX_SPARES - 1);
+  assert_int_equal(staged(one), PRELUX_SPARES - 1);
+}
+
+static int hardly_any(int fd, struct statfs *st)
+{
+  int rc = fstatfs(fd, st);
+  st->f_bavail = (100u << 20) / (uint64_t)st->f_bsize;
+  return rc;
+}
+
+static void test_none_where_room_is_scarce(void **state)
+{
+  char one[24];
+  (void)state;
+  rig.g->spares.quick = 100;
+  assert_true(prelux_spare_wanted(rig.g));
+  prelux_os.fstatfs = hardly_any;
+  prelux_spare_make(rig.g);
+  prelux_os.fstatfs = fstatfs;
+  assert_int_equal(staged(one), 0);
+}
+
 static int no_room(int dirfd, const char *path, mode_t mode, dev_t dev)
 {
   errno = ENOSPC;
@@ -435,6 +506,10 @@ int main(void)
       TEST(test_without),
       TEST(test_made_ahead),
       TEST(test_made_ahead_and_touched),
+      TEST(test_made_ahead_and_replaced),
+      TEST(test_made_ahead_to_be_executed),
+      TEST(test_made_ahead_and_no_journal),
+      TEST(test_none_where_room_is_scarce),
       TEST(test_none_can_be_made),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
