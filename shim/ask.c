@@ -6,7 +6,7 @@
 
 #include "include/prelux/version.h"
 #include "lib/base/errlog.h"
-#include "lib/index/reader.h"
+#include "lib/index/names.h"
 #include "lib/ipc/client.h"
 #include "shim/fds.h"
 #include "shim/init.h"
@@ -16,6 +16,7 @@ enum { FIXED_BYTES = 256, REPLY_BYTES = PRELUX_REPLY_BYTES, REGISTER_TRIES = 10 
 enum { DAEMONS = 8 }; /* so many successors of a killed daemon are told of the configuration */
 
 static struct prelux_index_reader prelux_reader;
+static struct prelux_names_reader names_reader;
 static __thread struct prelux_client_slot slot = {.fd = -1};
 
 int prelux_fail(int err, const char *call, const char *path, const char *cause, const char *advice)
@@ -211,6 +212,12 @@ int prelux_ask_open(const struct prelux_route *r, const char *call, unsigned fla
   return ask_about(r, call, PRELUX_OP_OPEN, flags, ret, ret_fd);
 }
 
+static bool is_listing(const struct prelux_listing *l, uint64_t bytes)
+{
+  return l->magic == PRELUX_LISTING_MAGIC && l->major == PRELUX_LISTING_MAJOR && l->bytes == bytes &&
+         l->count <= (l->bytes - sizeof(*l)) / sizeof(l->entries[0]);
+}
+
 static int map_listing(int fd, const struct prelux_listing **ret)
 {
   struct stat st;
@@ -220,8 +227,7 @@ static int map_listing(int fd, const struct prelux_listing **ret)
   rc = prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0L);
   if (rc < 0 && rc > -4096) return (int)rc;
   const struct prelux_listing *l = (const struct prelux_listing *)rc;
-  if (l->magic != PRELUX_LISTING_MAGIC || l->major != PRELUX_LISTING_MAJOR || l->bytes != (uint64_t)st.st_size ||
-      l->count > (l->bytes - sizeof(*l)) / sizeof(l->entries[0])) {
+  if (!is_listing(l, (uint64_t)st.st_size)) {
     prelux_sys(SYS_munmap, l, st.st_size);
     return -EIO;
   }
@@ -229,9 +235,33 @@ static int map_listing(int fd, const struct prelux_listing **ret)
   return 0;
 }
 
+static bool names_of(const struct prelux_route *r, struct prelux_names_at *ret)
+{
+  size_t n = object_len(r);
+  char object[n + 1];
+  object_path(r, object);
+  return prelux_index_get_names(&prelux_reader, prelux_state.runtime, r->mapping->tree_id, object, n, ret) == 1;
+}
+
+/* The listing that the daemon has put into shared memory: a copy of it. The folder's own slot says that it is still one. */
+static bool shared_listing(const struct prelux_route *r, const struct prelux_listing **ret, struct prelux_attr *ret_attr)
+{
+  struct prelux_names_at at;
+  if (r->mapping->freshness == PRELUX_FRESH_SKIP || !prelux_index_look(r, ret_attr) || ret_attr->type != PRELUX_DIR ||
+      !names_of(r, &at) || at.bytes < sizeof(struct prelux_listing) || at.bytes > PRELUX_NAMES_MAX)
+    return false;
+  long map = prelux_sys(SYS_mmap, NULL, at.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+  if (map < 0 && map > -4096) return false;
+  *ret = (const struct prelux_listing *)map;
+  if (prelux_names_copy(&names_reader, prelux_state.runtime, &at, (void *)map) == 1 && is_listing(*ret, at.bytes)) return true;
+  prelux_sys(SYS_munmap, map, at.bytes);
+  return false;
+}
+
 int prelux_ask_list(const struct prelux_route *r, const char *call, const struct prelux_listing **ret,
                     struct prelux_attr *ret_attr)
 {
+  if (shared_listing(r, ret, ret_attr)) return 0;
   unsigned char reply[REPLY_BYTES] __attribute__((aligned(8)));
   int fd = -1;
   const struct prelux_request q = {

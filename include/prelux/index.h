@@ -8,8 +8,9 @@
  * the same way. Readers check `retired` at each look-up and map the new file; old maps are never
  * unmapped while threads may read them. The file is fallocated before it is shared: no SIGBUS.
  *
- * Two kinds of key share the table:
+ * Three kinds of key share the table:
  *   object: XXH3-128 of the object path with a seed of `seed` and tree_id
+ *   names:  the same with another seed: where the listing of a folder lies (names.h)
  *   inode:  XXH3-128 of (cache_dev, cache_ino) with `seed` + 1: answers fstat on an open cache file */
 #ifndef PRELUX_INDEX_H
 #define PRELUX_INDEX_H

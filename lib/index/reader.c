@@ -24,6 +24,11 @@ void prelux_index_key(uint64_t seed, uint64_t tree_id, const char *object, size_
   ret[1] = h.high64;
 }
 
+void prelux_index_names_key(uint64_t seed, uint64_t tree_id, const char *object, size_t len, uint64_t ret[2])
+{
+  prelux_index_key(seed + 0xd6e8feb86659fd93ull, tree_id, object, len, ret);
+}
+
 void prelux_index_inode_key(uint64_t seed, uint64_t dev, uint64_t ino, uint64_t ret[2])
 {
   uint64_t words[2] = {dev, ino};
@@ -162,6 +167,11 @@ static uint16_t flags_of(uint32_t km)
   return (uint16_t)((km & PRELUX_SLOT_LIVE ? PRELUX_ATTR_LIVE : 0) | (km & PRELUX_SLOT_OWNED ? PRELUX_ATTR_OWNED : 0));
 }
 
+static int valid_now(uint64_t valid_ns)
+{
+  return valid_ns != 0 && (valid_ns == UINT64_MAX || valid_ns >= now_ns());
+}
+
 int prelux_index_get(struct prelux_index_reader *r, const char *runtime, uint64_t tree_id, const char *object,
                      size_t object_len, struct prelux_attr *ret)
 {
@@ -174,7 +184,7 @@ int prelux_index_get(struct prelux_index_reader *r, const char *runtime, uint64_
   if (!find(map, key, &s))
     return 0;
   uint64_t valid = s.valid_ns;
-  if (valid == 0 || (valid != UINT64_MAX && valid < now_ns()))
+  if (!valid_now(valid))
     return 0;
   uint32_t km = s.kind_mode;
   *ret = (struct prelux_attr){.type = (uint8_t)PRELUX_SLOT_TYPE(km),
@@ -211,6 +221,21 @@ int prelux_index_get_inode(struct prelux_index_reader *r, const char *runtime, u
                               .cache_ino = ino,
                               .cache_dev = s.cache_ino,
                               .valid_ns = s.valid_ns};
+  return 1;
+}
+
+int prelux_index_get_names(struct prelux_index_reader *r, const char *runtime, uint64_t tree_id, const char *object, size_t len,
+                           struct prelux_names_at *ret)
+{
+  uintptr_t map = current(r, runtime);
+  struct prelux_index_slot s;
+  uint64_t key[2];
+  if (!map)
+    return 0;
+  prelux_index_names_key(address(map)->seed, tree_id, object, len, key);
+  if (!find(map, key, &s) || !valid_now(s.valid_ns))
+    return 0;
+  *ret = (struct prelux_names_at){.generation = s.ino, .position = s.mtime_ns, .bytes = s.size};
   return 1;
 }
 

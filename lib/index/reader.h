@@ -22,11 +22,21 @@ int prelux_index_get(struct prelux_index_reader *r, const char *runtime, uint64_
 int prelux_index_get_inode(struct prelux_index_reader *r, const char *runtime, uint64_t dev, uint64_t ino,
                            struct prelux_attr *ret);
 
+/* Where a listing lies in RUNTIME/names (lib/index/names.h reads it). */
+struct prelux_names_at {
+  uint64_t generation, position, bytes;
+};
+
+/* Where the listing of a folder is to be found: 1, while it is valid, or 0. */
+int prelux_index_get_names(struct prelux_index_reader *r, const char *runtime, uint64_t tree_id, const char *object, size_t len,
+                           struct prelux_names_at *ret);
+
 /* How many symbolic links this node keeps (struct prelux_index, `links`); 0 without an index. One load. */
 uint64_t prelux_index_links(struct prelux_index_reader *r, const char *runtime);
 
-/* The two 64-bit words of a key (shared with the writer). */
+/* The two 64-bit words of a key (shared with the writer): of an object, of its listing, of an inode. */
 void prelux_index_key(uint64_t seed, uint64_t tree_id, const char *object, size_t len, uint64_t ret[2]);
+void prelux_index_names_key(uint64_t seed, uint64_t tree_id, const char *object, size_t len, uint64_t ret[2]);
 void prelux_index_inode_key(uint64_t seed, uint64_t dev, uint64_t ino, uint64_t ret[2]);
 
 #endif

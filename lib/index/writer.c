@@ -37,6 +37,7 @@ struct prelux_index_writer
   uint32_t used; /* slots that are not empty (deleted ones count: they lengthen probes) */
   int64_t links; /* symbolic links of this node */
   uint32_t max_slots;
+  struct prelux_names_writer *names; /* NULL: there is no room for it */
   char path[1024], temp[1040];
 };
 
@@ -139,6 +140,8 @@ int prelux_index_writer_create(const char *runtime, uint32_t slots, uint32_t max
     retire_predecessor(aside);
     prelux_os.unlink(aside);
   }
+  if (result == 0 && prelux_names_writer_create(runtime, &w->names) < 0)
+    w->names = NULL; /* folders are asked for, then */
   if (result == 0)
     *ret = w;
   else
@@ -155,6 +158,7 @@ void prelux_index_writer_free(struct prelux_index_writer *w)
     retire(w->map);
     prelux_os.munmap(w->map, bytes_of(w->mask));
   }
+  prelux_names_writer_free(w->names);
   pthread_mutex_destroy(&w->lock);
   free(w);
 }
@@ -381,6 +385,28 @@ void prelux_index_drop(struct prelux_index_writer *w, uint64_t tree_id, const ch
   uint64_t key[2];
   prelux_index_key(w->seed, tree_id, object, len, key);
   drop(w, key);
+}
+
+void prelux_index_put_names(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len,
+                            const struct prelux_names_at *at, uint64_t valid_ns)
+{
+  struct words v = {.size = at->bytes, .mtime_ns = at->position, .ino = at->generation, .valid_ns = valid_ns, .kind_mode = PRELUX_DIR};
+  prelux_index_names_key(w->seed, tree_id, object, len, v.key);
+  pthread_mutex_lock(&w->lock);
+  put(w, &v);
+  pthread_mutex_unlock(&w->lock);
+}
+
+void prelux_index_drop_names(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len)
+{
+  uint64_t key[2];
+  prelux_index_names_key(w->seed, tree_id, object, len, key);
+  drop(w, key);
+}
+
+struct prelux_names_writer *prelux_index_names(struct prelux_index_writer *w)
+{
+  return w->names;
 }
 
 void prelux_index_drop_inode(struct prelux_index_writer *w, uint64_t dev, uint64_t ino)

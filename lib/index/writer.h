@@ -7,6 +7,7 @@
 
 #include "include/prelux/attr.h"
 #include "include/prelux/index.h"
+#include "lib/index/names_write.h"
 
 struct prelux_index_writer;
 
@@ -23,6 +24,12 @@ void prelux_index_put(struct prelux_index_writer *w, uint64_t tree_id, const cha
                       const struct prelux_attr *attr, uint64_t dev_seen);
 /* Publishes the inode key alone, of an object whose name may not be looked up here. */
 void prelux_index_put_inode(struct prelux_index_writer *w, const struct prelux_attr *attr, uint64_t dev_seen);
+/* The listing of a folder lies there, valid until valid_ns. / It does not any more. */
+void prelux_index_put_names(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len,
+                            const struct prelux_names_at *at, uint64_t valid_ns);
+void prelux_index_drop_names(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len);
+/* RUNTIME/names, made with the index; NULL when there is no room for it. */
+struct prelux_names_writer *prelux_index_names(struct prelux_index_writer *w);
 /* Forgets an object: the next look-up asks. */
 void prelux_index_drop(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len);
 /* So many links more, or less, are kept by this node (struct prelux_index.links): counted before their slots come, out after those went. */

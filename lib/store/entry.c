@@ -92,7 +92,7 @@ static void unlink_entry(struct prelux_entry **p)
 static void forget_entry(struct prelux_entry **p)
 {
   struct prelux_entry *e = *p;
-  prelux_tree_unpublish(e->tree, e->data, e->path_len);
+  prelux_tree_unpublish_slots(e->tree, e->data, e->path_len);
   unlink_entry(p);
   free(e);
 }

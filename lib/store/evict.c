@@ -135,7 +135,7 @@ static void hide(struct prelux_tree *t, const char *object)
   struct prelux_entry *e = prelux_entry_find(t, object, len);
   if (e)
     e->cache_ino = 0;
-  prelux_tree_unpublish(t, object, len);
+  prelux_tree_unpublish_slots(t, object, len);
   pthread_mutex_unlock(&t->store->lock);
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/index/writer.h"
 #include "lib/store/private.h"
 
 #define SLOTS (1u << 13)
@@ -111,13 +112,21 @@ static void unpublish_children(struct prelux_folder *f, const struct prelux_fold
     if (next && stays(f, i, next, n))
       continue;
     memcpy(path + at, entry_name(f, i), n);
-    prelux_tree_unpublish(f->tree, path, at + n);
+    prelux_tree_unpublish_slots(f->tree, path, at + n);
   }
+}
+
+/* Its listing is in shared memory for nobody any more. */
+static void take_back(const struct prelux_tree *t, const char *object, size_t len)
+{
+  for (size_t i = 0; t->store->index && i < t->n_views; i++)
+    prelux_index_drop_names(t->store->index, t->views[i].id, object, len);
 }
 
 static void forget_folder(struct prelux_folder **p)
 {
   struct prelux_folder *f = *p;
+  take_back(f->tree, f->path, f->path_len);
   unlink_folder(p);
   unpublish_children(f, NULL);
   prelux_folder_unref(f);
@@ -150,6 +159,7 @@ void prelux_folder_put(struct prelux_folder *f)
   if (old)
   {
     unlink_folder(p);
+    take_back(old->tree, old->path, old->path_len);
     unpublish_children(old, weight(f) > PRELUX_FOLDERS_BYTES ? NULL : f);
     prelux_folder_unref(old);
   }
@@ -168,11 +178,23 @@ void prelux_folder_put(struct prelux_folder *f)
   m->bytes += weight(f);
 }
 
+void prelux_folder_stir(const struct prelux_tree *t, const char *object, size_t len)
+{
+  t->store->folders.stirred[hash_of(t, object, len) & (PRELUX_STIRRED_SLOTS - 1)]++;
+  take_back(t, object, len);
+}
+
+uint32_t prelux_folder_stirred(const struct prelux_tree *t, const char *object, size_t len)
+{
+  return t->store->folders.stirred[hash_of(t, object, len) & (PRELUX_STIRRED_SLOTS - 1)];
+}
+
 void prelux_folder_touch(struct prelux_tree *t, const char *object, size_t len)
 {
   if (len == 0)
     return;
   size_t parent = prelux_object_parent(object, len);
+  prelux_folder_stir(t, object, parent);
   uint64_t hash = hash_of(t, object, parent);
   struct prelux_folder *f = *find_link(t, hash, object, parent);
   t->store->folders.changed[hash & (PRELUX_CHANGED_SLOTS - 1)] = prelux_store_now();
@@ -185,6 +207,10 @@ void prelux_folders_touch(struct prelux_store *s)
   uint64_t now = prelux_store_now();
   for (size_t i = 0; i < PRELUX_CHANGED_SLOTS; i++)
     s->folders.changed[i] = now;
+  for (size_t i = 0; i < PRELUX_STIRRED_SLOTS; i++)
+    s->folders.stirred[i]++;
+  for (const struct prelux_folder *f = s->folders.newest; f; f = f->older)
+    take_back(f->tree, f->path, f->path_len);
 }
 
 void prelux_folder_drop(struct prelux_tree *t, const char *object, size_t len)

@@ -40,7 +40,10 @@ static void remember(const struct prelux_view *v, const char *object, size_t len
     long child = prelux_folder_child(f, name, len - (size_t)(name - object));
     bool there = k->obj.type != PRELUX_NONE;
     if (child >= 0 && there && f->blob->entries[child].ino != k->ino)
+    {
       f->outdated = true;
+      prelux_folder_stir(t, object, parent);
+    }
     if (f->exact && (child >= 0) != there && !f->outdated)
     {
       prelux_folder_drop(t, object, parent);

@@ -15,6 +15,7 @@
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/index/writer.h"
 #include "lib/store/attrs.h"
 #include "lib/store/deferred.h"
 #include "lib/store/links.h"
@@ -465,8 +466,42 @@ static int lay_over(struct prelux_folder *f, struct prelux_listing **ret)
   return 0;
 }
 
+static uint32_t stirred(const struct prelux_view *v, const char *object)
+{
+  pthread_mutex_lock(&v->tree->store->lock);
+  uint32_t ret = prelux_folder_stirred(v->tree, object, strlen(object));
+  pthread_mutex_unlock(&v->tree->store->lock);
+  return ret;
+}
+
+/* `f`, with our names, is what programs may be shown without asking: nothing has changed since `stir` was read, before all of it was. */
+static bool stands(const struct prelux_view *v, const struct prelux_folder *f, uint32_t stir)
+{
+  struct prelux_known k = {.obj = {.type = PRELUX_DIR}, .learned_ns = f->learned_ns};
+  return prelux_folder_find(v->tree, f->path, f->path_len) == f && !f->outdated && prelux_view_fresh(v, &k, prelux_store_now()) &&
+         prelux_folder_stirred(v->tree, f->path, f->path_len) == stir;
+}
+
+/* Puts an answer into shared memory, so that the next who opens the folder need not ask. What cannot be put there is asked for. */
+static void share(const struct prelux_view *v, const struct prelux_folder *f, const struct prelux_listing *l, uint32_t stir)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_names_writer *names = s->index ? prelux_index_names(s->index) : NULL;
+  struct prelux_names_at at;
+  pthread_mutex_lock(&s->lock);
+  bool may = names && stands(v, f, stir);
+  pthread_mutex_unlock(&s->lock);
+  if (!may || prelux_names_write(names, l, &at) < 0)
+    return;
+  pthread_mutex_lock(&s->lock);
+  if (stands(v, f, stir))
+    prelux_view_share(v, f, &at);
+  pthread_mutex_unlock(&s->lock);
+}
+
 /* What the remote lists, and what this node has there itself. */
-static int pack_answer(const struct prelux_view *v, const char *object, struct prelux_folder *f, struct prelux_mix *live, int *ret_fd)
+static int pack_answer(const struct prelux_view *v, const char *object, struct prelux_folder *f, struct prelux_mix *live, uint32_t stir,
+                       int *ret_fd)
 {
   struct prelux_listing *laid = NULL, *linked = NULL, *mixed = NULL;
   int rc = lay_over(f, &laid);
@@ -478,6 +513,8 @@ static int pack_answer(const struct prelux_view *v, const char *object, struct p
     rc = prelux_links_list(v->tree, object, l, &linked);
   if (rc == 0)
     rc = seal(linked ? linked : l, ret_fd);
+  if (rc == 0)
+    share(v, f, linked ? linked : l, stir);
   free(laid);
   free(mixed);
   free(linked);
@@ -553,13 +590,13 @@ int prelux_list_empty(const struct prelux_view *v, const char *object, struct pr
 }
 
 static int list_folder(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_known *k,
-                       struct prelux_mix *live, int *ret_fd, struct prelux_problem *why)
+                       struct prelux_mix *live, uint32_t stir, int *ret_fd, struct prelux_problem *why)
 {
   struct prelux_folder *f;
   int rc = theirs(v, object, flags, &f, why);
   if (rc == 0)
     rc = prelux_open_folder(v, object, k, NULL, why);
-  if (rc == 0 && (rc = pack_answer(v, object, f, live, ret_fd)) < 0)
+  if (rc == 0 && (rc = pack_answer(v, object, f, live, stir, ret_fd)) < 0)
     prelux_problem(why, -rc, "cannot pack the listing of %.200s: %s", object, strerror(-rc));
   prelux_folder_unref(f);
   return rc;
@@ -577,9 +614,10 @@ int prelux_store_list(const struct prelux_view *v, const char *object, unsigned 
     return rc;
   if (k.obj.type != PRELUX_DIR)
     return prelux_problem(why, ENOTDIR, "%.200s: not a folder", object);
+  uint32_t stir = stirred(v, object);
   rc = ours(v, object, &live, why);
   if (rc == 0)
-    rc = list_folder(v, object, flags, &k, &live, ret_fd, why);
+    rc = list_folder(v, object, flags, &k, &live, stir, ret_fd, why);
   prelux_mix_release(&live);
   if (rc == 0)
     prelux_view_attr(v, &k, ret);

@@ -172,7 +172,22 @@ void prelux_view_publish_inode(const struct prelux_view *v, const struct prelux_
   prelux_index_put_inode(v->tree->store->index, &attr, v->tree->dev);
 }
 
+void prelux_view_share(const struct prelux_view *v, const struct prelux_folder *f, const struct prelux_names_at *at)
+{
+  struct prelux_known k = {.obj = {.type = PRELUX_DIR}, .learned_ns = f->learned_ns};
+  uint64_t valid = valid_until(v, &k);
+  if (valid && view_indexed(v))
+    prelux_index_put_names(v->tree->store->index, v->id, f->path, f->path_len, at, valid);
+}
+
 void prelux_tree_unpublish(const struct prelux_tree *t, const char *object, size_t len)
+{
+  if (len)
+    prelux_folder_stir(t, object, prelux_object_parent(object, len));
+  prelux_tree_unpublish_slots(t, object, len);
+}
+
+void prelux_tree_unpublish_slots(const struct prelux_tree *t, const char *object, size_t len)
 {
   if (!t->store->index)
     return;

@@ -45,6 +45,8 @@
 
 /* ---- objects (object.c) ---- */
 
+struct prelux_folder;
+struct prelux_names_at;
 struct prelux_known {
   struct prelux_object obj; /* type PRELUX_NONE: known not to exist */
   uint64_t learned_ns;      /* CLOCK_MONOTONIC before the remote was asked; 0: a catalogue row, not asked in this life */
@@ -73,8 +75,12 @@ bool prelux_view_implies(const struct prelux_view *v, const char *object, size_t
 void prelux_view_publish(const struct prelux_view *v, const char *object, size_t len, const struct prelux_known *k);
 /* The cache inode of a folder alone, while its name waits to be told to the remote (store.lock held): a former one may have had it. */
 void prelux_view_publish_inode(const struct prelux_view *v, const struct prelux_known *k);
+/* The listing of the folder lies there, for programs of this view, as long as it is fresh (store.lock held). */
+void prelux_view_share(const struct prelux_view *v, const struct prelux_folder *f, const struct prelux_names_at *at);
 /* Drops the slots of all views of the tree, but those of what this node has there itself (store.lock held). */
 void prelux_tree_unpublish(const struct prelux_tree *t, const char *object, size_t len);
+/* The same where the name stays what it is, and its folder's shared listing with it. */
+void prelux_tree_unpublish_slots(const struct prelux_tree *t, const char *object, size_t len);
 
 /* ---- identity (number.c) ---- */
 
@@ -260,8 +266,10 @@ struct prelux_folder {
   char path[];
 };
 #define PRELUX_CHANGED_SLOTS 4096u
+#define PRELUX_STIRRED_SLOTS 4096u
 struct prelux_folders {
   uint64_t changed[PRELUX_CHANGED_SLOTS]; /* by hash of the folder: when a name in it was changed here; many share one, so it may be later */
+  uint32_t stirred[PRELUX_STIRRED_SLOTS]; /* by hash of the folder: how often its shared listing was taken back */
   struct prelux_folder **slots;
   size_t n_slots, count, bytes;
   struct prelux_folder *newest, *oldest;
@@ -279,6 +287,11 @@ void prelux_folder_unref(struct prelux_folder *f); /* without store.lock too */
  * other names stays, and of this one as long as there is no entry. */
 void prelux_folders_touch(struct prelux_store *s); /* all */
 void prelux_folder_touch(struct prelux_tree *t, const char *object, size_t len);
+/* The folder's names are, or may be, others than its listing in shared memory (RUNTIME/names) says: programs ask for it again. An answer
+ * that was begun before is not put there any more. To be called when the change can be seen, under the same hold of store.lock, or later,
+ * but before anybody is told that it was made. */
+void prelux_folder_stir(const struct prelux_tree *t, const char *object, size_t len);
+uint32_t prelux_folder_stirred(const struct prelux_tree *t, const char *object, size_t len);
 /* Index of a name, or -1. */
 long prelux_folder_child(const struct prelux_folder *f, const char *name, size_t len);
 void prelux_folder_known(const struct prelux_folder *f, uint32_t i, struct prelux_known *ret);

@@ -42,6 +42,8 @@ void prelux_live_show(struct prelux_tree *t, const char *object)
   struct prelux_store *s = t->store;
   size_t len = strlen(object);
   pthread_mutex_lock(&s->lock);
+  if (len)
+    prelux_folder_stir(t, object, prelux_object_parent(object, len));
   for (size_t i = 0; s->index && i < t->n_views; i++)
     if (!prelux_stage_publish(&t->views[i], object, len))
       prelux_index_drop(s->index, t->views[i].id, object, len);

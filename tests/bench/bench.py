@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.bench import alluxiofs, throughput, writing  # noqa: E402
+from tests.bench import alluxiofs, metadata, throughput, writing  # noqa: E402
 from tests.harness import Prelux  # noqa: E402
 
 BEGIN, END = "<!-- bench table -->", "<!-- end of bench table -->"
@@ -112,13 +112,16 @@ def main():
     args = parser.parse_args()
     build = Path(args.build).resolve()
     result = collect(build)
+    result["names"] = metadata.collect(build)
     with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
         result.update(throughput.collect(build, Path(tmp)))
     with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
         result.update(writing.collect(build, Path(tmp)))
     with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
         result.update(alluxiofs.collect(build, Path(tmp)))
-    text = f"{table(result)}\n\n{stream_table(result)}\n\n{writing.table(result['writing'])}\n\n{alluxiofs.table(result['alluxiofs'])}"
+    tables = (table(result), metadata.table(result["names"]), stream_table(result), writing.table(result["writing"]),
+              alluxiofs.table(result["alluxiofs"]))
+    text = "\n\n".join(tables)
     print(text)
     print(f"\nmachine: {result['machine']}")
     if args.json:

@@ -24,7 +24,7 @@ ALLOWED = {
     "shim": {"lib/base", "lib/map", "lib/index", "lib/ipc"},
 }
 STORE_ONLY = {"lib/backend/backend.h"}
-SHIM_ONLY = {"lib/map/match.h", "lib/map/prefixes.h", "lib/index/reader.h"}
+SHIM_ONLY = {"lib/map/match.h", "lib/map/prefixes.h", "lib/index/reader.h", "lib/index/names.h"}
 # System header -> folders that may include it.
 LIBRARIES = {
     "curl/": {"lib/net"},

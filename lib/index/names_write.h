@@ -1,0 +1,18 @@
+/* Writing RUNTIME/names (include/prelux/names.h): the daemon only. */
+#ifndef PRELUX_INDEX_NAMES_WRITE_H
+#define PRELUX_INDEX_NAMES_WRITE_H
+
+#include "include/prelux/listing.h"
+#include "include/prelux/names.h"
+#include "lib/index/reader.h"
+
+struct prelux_names_writer;
+
+/* Makes RUNTIME/names anew. 0 or -errno. Caller frees. */
+int prelux_names_writer_create(const char *runtime, struct prelux_names_writer **ret);
+void prelux_names_writer_free(struct prelux_names_writer *w); /* NULL is allowed */
+/* Copies a listing into the log. 0 and where it lies; -EFBIG: more than PRELUX_NAMES_MAX; -ENOSPC and others: no room on the disk.
+ * Blocks as a write to the page cache does; calls are serialised inside. */
+int prelux_names_write(struct prelux_names_writer *w, const struct prelux_listing *l, struct prelux_names_at *ret);
+
+#endif

@@ -1,0 +1,100 @@
+"""Listings in shared memory (include/prelux/names.h): a folder that is known is opened without the daemon, and every change that is made
+here shows at once."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+LIST = "import os,sys; print(' '.join(sorted(os.listdir(sys.argv[1]))))"
+
+
+@pytest.fixture
+def lake(prelux):
+    source = prelux.tmp / "source"
+    (source / "sub").mkdir(parents=True)
+    for name in ("a", "b", "sub/c"):
+        (source / name).write_text(name)
+    prelux.source = source
+    return lambda **options: prelux.file_mapping(source, **{"freshness": "immutable", **options})
+
+
+def names(prelux, folder):
+    return prelux.run(["python3", "-c", LIST, folder]).stdout.split()
+
+
+def test_no_daemon_is_asked(prelux, lake):
+    root = lake()
+    prelux.run(f"ls -lR {root}; printenv PRELUX_CONFIG")
+    table = prelux.run(["printenv", "PRELUX_CONFIG"]).stdout.strip()
+    env = dict(prelux.env, LD_PRELOAD=str(prelux.library), PRELUX_CONFIG=table)
+    walks = ["find ROOT | sort", "ls -lR ROOT", "du -a ROOT | sort",
+             "python3 -c 'import os; print(sorted(os.walk(\"ROOT\")))'", "cd ROOT && echo * sub/*"]
+    before = [prelux.run(walk.replace("ROOT", root)).stdout for walk in walks]
+    pid = prelux.daemon_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for walk, expected in zip(walks, before):
+            done = subprocess.run(["bash", "-c", walk.replace("ROOT", root)], env=env, capture_output=True, text=True, timeout=10)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout == expected
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+CHANGES = {
+    "create": ("open(r+'/n','w').close()", "a b n sub", "c"),
+    "unlink": ("os.unlink(r+'/a')", "b sub", "c"),
+    "rename": ("os.rename(r+'/a', r+'/z')", "b sub z", "c"),
+    "rename into": ("os.rename(r+'/a', r+'/sub/a')", "b sub", "a c"),
+    "mkdir": ("os.mkdir(r+'/m')", "a b m sub", "c"),
+    "rmdir": ("os.unlink(r+'/sub/c'); os.listdir(r); os.rmdir(r+'/sub')", "a b", None),
+    "symlink": ("os.symlink('a', r+'/l')", "a b l sub", "c"),
+    "unlink what was made": ("open(r+'/n','w').close(); os.listdir(r); os.unlink(r+'/n')", "a b sub", "c"),
+    "link removed": ("os.symlink('a', r+'/l'); os.listdir(r); os.unlink(r+'/l')", "a b sub", "c"),
+    "rename folder": ("os.rename(r+'/sub', r+'/other')", "a b other", None),
+    "made while open": ("f=open(r+'/n','w'); assert 'n' in os.listdir(r); os.unlink(r+'/n'); assert 'n' not in os.listdir(r); f.close()",
+                        "a b sub", "c"),
+}
+
+
+@pytest.mark.parametrize("write", ["sync", "async"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_change_shows_at_once(prelux, lake, change, write):
+    """The listings are in shared memory before, and again after; in the process itself and in another."""
+    root = lake(write=write)
+    code, top, sub = CHANGES[change]
+    script = f"""
+import os
+r = {root!r}
+for _ in range(2): os.listdir(r), os.listdir(r + '/sub')
+{code}
+for _ in range(3): print(' '.join(sorted(os.listdir(r))))
+print(' '.join(sorted(os.listdir(r + '/sub'))) if {sub is not None} else '')
+"""
+    done = prelux.run(["python3", "-c", script]).stdout.splitlines()
+    assert done == [top, top, top, sub or ""]
+    assert names(prelux, root) == top.split()
+    prelux.cli("flush")
+    assert names(prelux, root) == top.split()
+    assert sorted(os.listdir(prelux.source)) == [name for name in top.split() if name != "l"]
+
+
+def test_age(prelux, lake):
+    root = lake(freshness={"max_age": "1s"})
+    assert names(prelux, root) == ["a", "b", "sub"]
+    (prelux.source / "new").write_text("x")
+    time.sleep(1.1)
+    assert names(prelux, root) == ["a", "b", "new", "sub"]
+
+
+def test_forgotten(prelux, lake):
+    """What is forgotten on request is asked for again, however long it would have been believed."""
+    root = lake()
+    assert names(prelux, root) == ["a", "b", "sub"]
+    (prelux.source / "new").write_text("x")
+    assert names(prelux, root) == ["a", "b", "sub"]
+    prelux.cli("evict", root)
+    assert names(prelux, root) == ["a", "b", "new", "sub"]
