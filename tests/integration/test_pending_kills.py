@@ -145,7 +145,8 @@ def test_nothing_acknowledged_is_lost(prelux, how):
     assert not bad, {name: (len(found[name]) if name in found else None, len(truth[name])) for name in bad}
     assert not set(found) - set(truth), "names that nobody has now"
     assert sum(writer.done for writer in writers) > KILLS, "the kills met little"
-    assert not list((prelux.cache / ".prelux/staging").iterdir()) and not list((prelux.cache / ".prelux/recovered").iterdir())
+    wait_for(lambda: not os.listdir(prelux.cache / ".prelux/staging"), 30, "what was made ahead is gone too")
+    assert not os.listdir(prelux.cache / ".prelux/recovered")
     with wire.list_folder(prelux.runtime, node.table, 0, "") as answer:
         assert set(answer.listing()) == set(truth)
     for name in sorted(truth)[:50]:
