@@ -175,6 +175,7 @@ static void open_one(struct prelux_daemon *d, const struct prelux_compile *in, c
     if (!lm->rules.off)
     {
       bm->flags |= PRELUX_MAPPING_WRITE | (lm->rules.wait ? PRELUX_MAPPING_HELD_WAIT : 0);
+      bm->flags |= lm->rules.async && !lm->rules.power && !lm->rules.wait ? PRELUX_MAPPING_LEAVES : 0;
       bm->staging = prelux_store_staging(prelux_tree_store(lm->view.tree));
     }
     bm->dev = prelux_tree_dev(lm->view.tree);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/files.h"
+#include "daemon/request_write.h"
 #include "daemon/server.h"
 #include "include/prelux/ctl.h"
 #include "lib/base/io.h"
@@ -196,6 +197,7 @@ void prelux_ctl_targets_free(struct prelux_target *list, size_t n)
 static void ctl_work(struct prelux_flight *f)
 {
   struct prelux_ctl *x = f->arg;
+  prelux_lefts_settle(x->d);
   x->verb->run(x);
 }
 

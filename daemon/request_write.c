@@ -54,9 +54,23 @@ static int close_it(struct write_job *j, struct prelux_answer *a, struct prelux_
   return err == -EAGAIN ? 0 : err;
 }
 
+static void settle_lefts(struct prelux_store *store, void *arg)
+{
+  prelux_conn_passed();
+  prelux_store_lefts(store);
+  if (prelux_store_owes(store))
+    prelux_sender_kick(arg, store);
+}
+
+void prelux_lefts_settle(struct prelux_daemon *d)
+{
+  prelux_stores_each(d->stores, settle_lefts, d);
+}
+
 static int sync_it(struct write_job *j, struct prelux_answer *a, struct prelux_problem *why)
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
+  settle_lefts(prelux_tree_store(m->view.tree), j->d);
   int err = prelux_store_sync(&m->view, &m->rules, j->ino, j->target.object, why);
   if (err == 0)
     prelux_answer_begin(a, 0);

@@ -178,6 +178,8 @@ void prelux_server_land(struct prelux_server *s, struct prelux_flight *f)
 static void after(struct prelux_job *job)
 {
   struct prelux_flight *f = (struct prelux_flight *)job;
+  if (!job->dropped)
+    prelux_conn_answer_direct(f);
   prelux_server_land(f->home, f);
 }
 
@@ -185,6 +187,8 @@ static void hand_out(struct prelux_server *s, struct prelux_flight *f)
 {
   prelux_flights_land(&s->flights, f);
   s->under_way--;
+  while (f->n_waiters && f->answered)
+    prelux_conn_close(prelux_conn_of(f->waiters.next));
   while (f->n_waiters)
     prelux_conn_answer(prelux_conn_of(f->waiters.next), &f->answer, f->n_waiters == 1);
   prelux_flight_free(f);

@@ -1,5 +1,6 @@
-/* Events are put by for a moment: most closes are told by who closes, a moment after the kernel tells of them. Meanwhile they lie with the kernel,
- * so that a program that writes file after file wakes us once in that time; what it cannot hold any more the poll of all finds. */
+/* Events are put by for a moment: many closes are told by who closes, a moment after the kernel tells of them. Meanwhile they lie with the kernel,
+ * so that a program that writes file after file wakes us once in that time; what it cannot hold any more the poll of all finds. While new files come in
+ * quick succession they are put by somewhat longer: what is done about a close would only be in the way of the next open. */
 #include "daemon/watch.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@
 #include "lib/base/os.h"
 
 #define DELAY_US 60000
+#define DELAYS_MAX 30u /* in a row, for the sake of who makes files */
 #define CLOSES_MAX 65536u /* put by at once; more: the poll of all finds them */
 #define WATCH_LANE 60u
 
@@ -39,6 +41,7 @@ struct prelux_watch {
   struct watched *list;
   struct close_seen *seen; /* loop thread */
   size_t n, cap;
+  unsigned delays;
   bool missed;
 };
 
@@ -72,6 +75,8 @@ static void settle(struct prelux_job *job)
     qsort(j->seen, j->n, sizeof *j->seen, by_store);
   for (size_t i = 0; i < j->n; i++)
   {
+    if (i == 0 || j->seen[i - 1].store != j->seen[i].store)
+      prelux_store_lefts(j->seen[i].store);
     bool again = i > 0 && by_store(&j->seen[i - 1], &j->seen[i]) == 0;
     bool last = i + 1 == j->n || j->seen[i + 1].store != j->seen[i].store;
     if (!again)
@@ -143,11 +148,23 @@ static void read_events(struct prelux_watch *w)
     }
 }
 
+static bool in_burst(const struct prelux_watch *w)
+{
+  for (size_t i = 0; i < w->n; i++)
+    if ((i == 0 || w->seen[i].store != w->seen[i - 1].store) && prelux_store_in_burst(w->seen[i].store))
+      return true;
+  return false;
+}
+
 static void on_due(evutil_socket_t fd, short what, void *arg)
 {
+  const struct timeval delay = {0, DELAY_US};
   struct prelux_watch *w = arg;
   struct prelux_daemon *d = prelux_server_daemon(w->server);
   read_events(w);
+  if (w->delays++ < DELAYS_MAX && !w->missed && in_burst(w) && event_add(w->due, &delay) == 0)
+    return;
+  w->delays = 0;
   event_add(w->readable, NULL);
   struct settle_job *j = w->n || w->missed ? calloc(1, sizeof *j) : NULL;
   if (!j)

@@ -1,5 +1,7 @@
 /* fsync of what is written below a mapping. The kernel has put the bytes onto the medium; which path they are for stands in the daemon's journal,
  * and the names that this node keeps in its journal and catalogue: the daemon is asked to sync these, too, and with `fsync: remote` to send them. */
+#include <stdatomic.h>
+
 #include "shim/ask.h"
 #include "shim/fds.h"
 #include "shim/stats.h"
@@ -40,13 +42,23 @@ static int ask_folder(int fd, uint32_t mapping, const char *call)
   return ask(named ? r.index : mapping, 0, named ? r.rel : NULL, call);
 }
 
+static _Atomic bool asked; /* of this process, and of its children: what they close is on the medium, too, when close returns */
+
+bool prelux_synced(void)
+{
+  return atomic_load_explicit(&asked, memory_order_relaxed);
+}
+
 /* After the real one, which gave rc. */
 static int finish(int rc, int fd, const char *call)
 {
   uint64_t ino;
   uint32_t mapping;
   int saved = errno;
-  if (rc == 0 && concerns(fd, &ino, &mapping)) rc = (int)prelux_ret(ino ? ask(mapping, ino, NULL, call) : ask_folder(fd, mapping, call));
+  if (rc == 0 && concerns(fd, &ino, &mapping)) {
+    atomic_store_explicit(&asked, true, memory_order_relaxed);
+    rc = (int)prelux_ret(ino ? ask(mapping, ino, NULL, call) : ask_folder(fd, mapping, call));
+  }
   if (rc == 0) errno = saved;
   return rc;
 }

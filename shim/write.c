@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "lib/ipc/client.h"
 #include "shim/ask.h"
@@ -15,6 +16,18 @@
 enum { SENT = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NONBLOCK | O_DIRECT | O_SYNC | O_DSYNC | O_NOATIME | O_TMPFILE };
 
 enum { NUMBER_BYTES = 24 };
+
+#define LEFT "/../left"
+#define LATELY_NS 20000000u
+
+static uint64_t opened_ns; /* when the daemon answered the last WRITE */
+
+static uint64_t now_ns(void)
+{
+  struct timespec t;
+  if (prelux_sys(SYS_clock_gettime, CLOCK_MONOTONIC, &t) < 0) return 0;
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
 
 static bool is_tmpfile(int flags)
 {
@@ -99,6 +112,7 @@ static int open_to_write(const struct prelux_route *r, const char *call, int fla
   if (!(flags & O_CLOEXEC)) prelux_sys(SYS_fcntl, fd, F_SETFD, 0);
   if (prelux_sys(SYS_fstat, fd, &st) == 0) prelux_tree_dev(st.st_dev);
   prelux_fd_set_writer(fd, r->index);
+  __atomic_store_n(&opened_ns, now_ns(), __ATOMIC_RELAXED);
   return fd;
 }
 
@@ -202,19 +216,58 @@ static bool waits(int fd, uint32_t mapping)
 void prelux_leaving(int fd, struct prelux_leaving *l)
 {
   uint32_t hint;
-  l->tell = l->wait = false;
+  l->tell = l->wait = l->alone = false;
   if (fd < 0) return;
   if (prelux_writers() && !prelux_in_shared_child() && !prelux_quiet() && prelux_state.table) {
     struct stat st;
     if (prelux_fd_is_writer(fd, &hint)) {
       /* libc may have put something else there inside itself (login_tty, daemon). */
       if (prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && prelux_is_tree_dev(st.st_dev))
-        *l = (struct prelux_leaving){.tell = true, .wait = waits(fd, hint), .mapping = hint, .ino = prelux_staging_number(hint, &st)};
+        *l = (struct prelux_leaving){.tell = true,
+                                     .wait = waits(fd, hint),
+                                     .alone = prelux_fd_opened_here(fd) && !inherited(),
+                                     .mapping = hint,
+                                     .ino = prelux_staging_number(hint, &st)};
     } else if (prelux_fd_get(fd, &hint) == PRELUX_CLASS_UNKNOWN) {
       look_at(fd, l);
     }
   }
   prelux_fd_forget((unsigned)fd, (unsigned)fd);
+  l->alone = l->alone && prelux_fd_next_writer(0) < 0;
+}
+
+static bool put_number(char *out, size_t cap, size_t *at, char before, uint64_t v)
+{
+  char digits[NUMBER_BYTES];
+  size_t n = 0;
+  do digits[n++] = (char)('0' + v % 10);
+  while (v /= 10);
+  if (*at + n + 2 > cap) return false;
+  out[(*at)++] = before;
+  while (n) out[(*at)++] = digits[--n];
+  out[*at] = '\0';
+  return true;
+}
+
+/* What its close promises was done when the file was opened, unless somebody in here wanted more of it: a mark says that it was closed. Not when
+ * the daemon may be gone since: somebody has to send the file. */
+static bool just_leave(const struct prelux_leaving *l)
+{
+  if (!l->alone || now_ns() - __atomic_load_n(&opened_ns, __ATOMIC_RELAXED) > LATELY_NS) return false;
+  const struct prelux_table *t = prelux_state.table;
+  const struct prelux_table_mapping *m = l->mapping < t->n_mappings ? &prelux_table_mappings(t)[l->mapping] : NULL;
+  if (!m || !(m->flags & PRELUX_MAPPING_LEAVES) || prelux_synced()) return false;
+  size_t len = m->staging.len, at = len + sizeof(LEFT) - 1;
+  char source[PATH_MAX], mark[PATH_MAX];
+  if (len == 0 || at + 2 * NUMBER_BYTES > sizeof(mark)) return false;
+  memcpy(mark, prelux_table_str(t, m->staging), len);
+  memcpy(mark + len, LEFT, sizeof(LEFT) - 1);
+  memcpy(source, mark, at);
+  memcpy(source + at, "/0", 3);
+  put_number(mark, sizeof(mark), &at, '/', l->ino);
+  put_number(mark, sizeof(mark), &at, '.', (uint64_t)prelux_sys(SYS_getpid));
+  long rc = prelux_sys(SYS_linkat, AT_FDCWD, source, AT_FDCWD, mark, 0);
+  return rc == 0 || rc == -EEXIST;
 }
 
 /* -EAGAIN: somebody else can write yet. */
@@ -233,25 +286,12 @@ int prelux_left(const struct prelux_leaving *l, const char *call)
 
 int prelux_left_by_close(const struct prelux_leaving *l, const char *call)
 {
-  int rc = l->tell ? tell_closed(l, call) : 0;
+  int rc = l->tell && !just_leave(l) ? tell_closed(l, call) : 0;
   if (rc == -EAGAIN && l->wait) rc = prelux_held_wait(l, tell_closed, call);
   return rc == -EAGAIN ? 0 : rc;
 }
 
 /* ---- exec: what it closes is told by the program that comes */
-
-static bool put_number(char *out, size_t cap, size_t *at, char before, uint64_t v)
-{
-  char digits[NUMBER_BYTES];
-  size_t n = 0;
-  do digits[n++] = (char)('0' + v % 10);
-  while (v /= 10);
-  if (*at + n + 2 > cap) return false;
-  out[(*at)++] = before;
-  while (n) out[(*at)++] = digits[--n];
-  out[*at] = '\0';
-  return true;
-}
 
 size_t prelux_writers_format(char *out, size_t cap, bool exec)
 {

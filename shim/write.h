@@ -39,6 +39,7 @@ void prelux_hold_drop(const struct prelux_hold *h);
 struct prelux_leaving {
   bool tell;
   bool wait; /* `held: wait`, and this process has opened it */
+  bool alone; /* this process has opened it, and has no other descriptor by which it could write to anything of ours */
   uint32_t mapping;
   uint64_t ino;
 };
@@ -52,6 +53,9 @@ int prelux_left_by_close(const struct prelux_leaving *l, const char *call);
 int prelux_held_wait(const struct prelux_leaving *l, int (*tell)(const struct prelux_leaving *l, const char *call), const char *call);
 /* The number that the daemon knows a staging file by. */
 uint64_t prelux_staging_number(uint32_t mapping, const struct stat *st);
+
+/* This process has called fsync for something of ours (sync.c). */
+bool prelux_synced(void);
 
 /* This process, or the one that executed it, may have such descriptors open. */
 bool prelux_has_writers(void);

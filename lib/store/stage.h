@@ -95,6 +95,7 @@ struct prelux_grower { /* stage_grow.c; under stage.lock */
   unsigned not; /* remotes that can any of this get nothing before the close */
 };
 
+#define PRELUX_LEFT_FOLDER "left" /* of marks, beside staging/ (stage_left.c); the library makes them */
 #define PRELUX_SPARES 64u
 #define PRELUX_SPARE_NAME "spare" /* of one that has no number yet */
 struct prelux_spares { /* stage_spare.c; under stage.lock */
@@ -132,6 +133,9 @@ struct prelux_stage {
   unsigned n_writers;
   uint64_t orphan_len_ns;        /* PRELUX_ORPHAN_NS; another in tests */
   struct prelux_spares spares;
+  int left_fd;    /* left/, or 0 */
+  uint64_t *left; /* those that have marks of a time before this daemon; sorted */
+  size_t n_left;
   uint64_t kicks;             /* how often somebody asked for one */
   uint64_t sent, refused, failed; /* counters */
 };
@@ -174,10 +178,19 @@ int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, cons
 int prelux_stage_read(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *k, int *ret_fd);
 /* Adds the dirty files in the folder, as they are now. */
 int prelux_stage_names(struct prelux_stage *g, const struct prelux_tree *t, const char *folder, struct prelux_mix *m);
+/* Closes that nobody waits for (stage_left.c): whose files have marks are settled as if the kernel had told of their closes just now. */
+void prelux_left_settle(struct prelux_stage *g);
+bool prelux_left_marked(struct prelux_stage *g, uint64_t ino, int pid); /* the process has closed it, and not opened it since */
+void prelux_left_again(struct prelux_stage *g, uint64_t ino, int pid);  /* it opens it */
+bool prelux_left_before(const struct prelux_stage *g, uint64_t ino);    /* somebody had closed it, said the marks when this daemon began */
+int prelux_left_begin(struct prelux_stage *g);
+void prelux_left_keep(struct prelux_stage *g, bool (*owed)(void *arg, uint64_t ino), void *arg); /* marks of other files go */
+void prelux_left_end(struct prelux_stage *g);
 /* Staging files made ahead (stage_spare.c). A new file: true and what it is, with its own number for a name; false: there is none. */
 bool prelux_spare_take(struct prelux_stage *g, mode_t mode, struct stat *ret);
 bool prelux_spare_wanted(struct prelux_stage *g); /* true: the caller, and nobody else, is to call prelux_spare_make() */
 void prelux_spare_make(struct prelux_stage *g);
+bool prelux_spare_burst(struct prelux_stage *g); /* new files come in quick succession, and the last one just now */
 void prelux_spare_back(struct prelux_stage *g, uint64_t ino); /* taken, and not used */
 void prelux_spare_drop(struct prelux_stage *g, bool all); /* else: unless files are being made */
 /* Sends one of those that wait. 1: done or put off, there may be more; 0: none can go now. *ret_next_ns: CLOCK_REALTIME at which the next
@@ -345,6 +358,7 @@ int prelux_crash_judge(struct prelux_stage *g, struct prelux_dirty *d, const str
 void prelux_crash_wait(struct prelux_stage *g, struct prelux_writer *w);
 /* A file of a daemon before, WRITING. True: it waits for its writer, or for his word; false: it is as if he had said that he closed it. */
 bool prelux_crash_orphan(struct prelux_stage *g, uint64_t ino);
+bool prelux_crash_is_writer(const struct prelux_dirty *d, int pid); /* stage.lock held */
 void prelux_crash_find_writers(struct prelux_stage *g); /* of all that is WRITING: who has it open? Looks at all processes */
 int prelux_stage_last_gone(int fd); /* 0: nobody can write to it, and who wants to waits until fd is closed; -EAGAIN: somebody can */
 /* ---- `staging: DIR` (stage_scratch.c) ---- */

@@ -268,6 +268,7 @@ void prelux_stage_poll(struct prelux_stage *g)
 {
   size_t n;
   queue_forgotten(g);
+  prelux_left_settle(g);
   uint64_t *list = being_written(g, &n);
   for (size_t i = 0; i < n; i++)
     settle_quietly(g, list[i]);

@@ -95,6 +95,15 @@ void prelux_crash_writer(struct prelux_stage *g, uint64_t ino, int pid, int pidf
   pthread_mutex_unlock(&g->lock);
   if (!wanted)
     prelux_os.close(pidfd);
+  prelux_left_again(g, ino, pid);
+}
+
+bool prelux_crash_is_writer(const struct prelux_dirty *d, int pid)
+{
+  for (unsigned i = 0; i < d->n_writers; i++)
+    if (d->writers[i]->pid == pid)
+      return true;
+  return false;
 }
 
 void prelux_crash_forget(struct prelux_stage *g, struct prelux_dirty *d)
@@ -202,6 +211,8 @@ static void ask_all(struct prelux_stage *g, struct prelux_dirty *d, struct verdi
   for (unsigned i = 0; i < n; i++)
   {
     int status = 0;
+    if (prelux_left_marked(g, d->row.ino, list[i]->pid)) /* whatever became of it since */
+      continue;
     enum prelux_end end = prelux_process_end(list[i]->pidfd, list[i]->pid, &status);
     if (end == PRELUX_END_DYING)
       v->wait = list[i];
@@ -261,7 +272,7 @@ bool prelux_crash_orphan(struct prelux_stage *g, uint64_t ino)
   if (!d)
     return true;
   int fd = prelux_stage_reopen(g, ino, O_RDONLY | O_NONBLOCK), rc = fd < 0 ? fd : prelux_stage_last_gone(fd);
-  bool sent = !d->row.path || (d->row.flags & (PRELUX_PENDING_PUBLISH | PRELUX_PENDING_TOLD));
+  bool sent = !d->row.path || (d->row.flags & (PRELUX_PENDING_PUBLISH | PRELUX_PENDING_TOLD)) || prelux_left_before(g, ino);
   bool is = rc == -EAGAIN || (rc == 0 && !sent && prelux_os.fstat(fd, &st) == 0 && !untouched(&d->row, &st));
   pthread_mutex_lock(&g->lock);
   if (is && rc == 0)

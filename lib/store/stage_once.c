@@ -36,7 +36,8 @@ bool prelux_once_awaited(struct prelux_stage *g, const struct prelux_dirty *d)
   struct stat st;
   char name[24];
   int64_t age = prelux_store_wall() - d->row.made_ns;
-  if (!d->resumed || d->row.state != PRELUX_PENDING_WRITING || !marked(&d->row) || age < 0 || age > AWAITED_NS)
+  if (!d->resumed || d->row.state != PRELUX_PENDING_WRITING || !marked(&d->row) || age < 0 || age > AWAITED_NS ||
+      prelux_left_before(g, d->row.ino))
     return false;
   int folder = prelux_stage_name(g, d->row.ino, name);
   return prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size == 0;

@@ -309,6 +309,12 @@ static int put_aside(void *arg, int dirfd, const char *name)
   return 0;
 }
 
+static bool has_row(void *arg, uint64_t ino)
+{
+  const struct strays *w = arg;
+  return w->known.n && bsearch(&ino, w->known.list, w->known.n, sizeof ino, by_number);
+}
+
 static int clear_strays(struct prelux_stage *g)
 {
   struct strays w = {.g = g};
@@ -320,6 +326,8 @@ static int clear_strays(struct prelux_stage *g)
   w.bit = PRELUX_INO_SCRATCH;
   if (rc == 0 && g->store->scratch_fd >= 0)
     rc = prelux_dir_each(g->store->scratch_fd, put_aside, &w);
+  if (rc == 0)
+    prelux_left_keep(g, has_row, &w);
   free(w.known.list);
   return rc;
 }
@@ -371,7 +379,7 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
       prelux_journal_beside(g->journal, g->fd);
     if (rc == 0)
       rc = prelux_scratch_begin(g, why);
-    if (rc == 0 && ((rc = prelux_stage_reboot(g)) < 0 || (rc = clear_strays(g)) < 0))
+    if (rc == 0 && ((rc = prelux_left_begin(g)) < 0 || (rc = prelux_stage_reboot(g)) < 0 || (rc = clear_strays(g)) < 0))
       prelux_problem(why, -rc, "cache folder %s: staging: %s", s->dir, strerror(-rc));
   }
   if (rc == 0)
@@ -388,6 +396,7 @@ void prelux_stage_free(struct prelux_stage *g)
   prelux_grow_end(g);
   if (g->fd >= 0)
     prelux_spare_drop(g, true);
+  prelux_left_end(g);
   for (size_t i = 0; g->by_ino && i < g->slots; i++)
     while (g->by_ino[i])
       prelux_dirty_remove(g, g->by_ino[i]);

@@ -12,6 +12,7 @@
 
 #define QUICK_NS 20000000u /* files that come no farther apart are in quick succession */
 #define QUICK_FILES 8u     /* so many of them, and there will be more */
+#define BURST_NS 100000000u
 #define IDLE_NS 2000000000u
 #define SCARCE_BYTES (256u << 20)
 #define SCARCE_FILES 10000u
@@ -64,6 +65,15 @@ bool prelux_spare_wanted(struct prelux_stage *g)
   p->making |= wanted;
   pthread_mutex_unlock(&g->lock);
   return wanted;
+}
+
+bool prelux_spare_burst(struct prelux_stage *g)
+{
+  const struct prelux_spares *p = &g->spares;
+  pthread_mutex_lock(&g->lock);
+  bool burst = p->quick >= QUICK_FILES && prelux_store_now() - p->last_ns < BURST_NS;
+  pthread_mutex_unlock(&g->lock);
+  return burst;
 }
 
 void prelux_spare_make(struct prelux_stage *g)

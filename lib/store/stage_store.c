@@ -60,6 +60,12 @@ void prelux_store_left(struct prelux_store *s, uint64_t ino)
     prelux_stage_left(s->stage, ino);
 }
 
+void prelux_store_lefts(struct prelux_store *s)
+{
+  if (s->stage)
+    prelux_left_settle(s->stage);
+}
+
 void prelux_store_poll(struct prelux_store *s)
 {
   if (s->stage)
@@ -69,6 +75,11 @@ void prelux_store_poll(struct prelux_store *s)
 bool prelux_store_wants_spares(struct prelux_store *s)
 {
   return s->stage && prelux_spare_wanted(s->stage);
+}
+
+bool prelux_store_in_burst(struct prelux_store *s)
+{
+  return s->stage && prelux_spare_burst(s->stage);
 }
 
 void prelux_store_make_spares(struct prelux_store *s)

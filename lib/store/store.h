@@ -244,8 +244,12 @@ void prelux_store_ending(struct prelux_store *s); /* the daemon is about to end:
 /* Files come in quick succession: who gets true is to call prelux_store_make_spares() on a thread that nobody waits for. */
 bool prelux_store_wants_spares(struct prelux_store *s);
 void prelux_store_make_spares(struct prelux_store *s);
+/* They come right now: what can wait until they have come should. */
+bool prelux_store_in_burst(struct prelux_store *s);
 /* The kernel says that a writable descriptor of this inode was closed; nobody has told of it. Settled, to be sent in the background. */
 void prelux_store_left(struct prelux_store *s, uint64_t ino);
+/* Closes that programs have not waited for are settled, before somebody is told what is owed. */
+void prelux_store_lefts(struct prelux_store *s);
 void prelux_store_poll(struct prelux_store *s); /* the same for all that nobody has open for writing any more */
 
 struct prelux_store_stats {

@@ -1,4 +1,4 @@
-"""Writing through prelux beside its peers, in turn, so that both see the same machine:
+"""Writing through prelux beside its peers, in turn, so that both see the same machine. The server (versitygw) has its data in memory:
 
   sync    write and close of a large file to S3 (versitygw), beside `curl -T` of a file that is there already
   async   the same with `write: async`, beside a plain write to the same disk
@@ -10,7 +10,9 @@ import os
 import shutil
 import statistics
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 from tests.harness import Prelux, wait_for
 from tests.servers.versitygw import Versitygw
@@ -19,6 +21,7 @@ MIB = 1 << 20
 LOCAL = "/prelux-bench"
 ROUNDS = 5
 SMALL, SMALL_BYTES, APPENDS = 2000, 16384, 10000
+MEMORY = "/dev/shm"  # the server's data: its disk is not what is measured
 SMALL_MEMORY = 8 * SMALL * SMALL_BYTES
 
 BIG = """
@@ -179,7 +182,7 @@ def collect(build, tmp, size=1024 * MIB):
     folder.mkdir()
     prelux = Prelux(tmp, build)
     try:
-        with Versitygw(folder=folder / "s3") as server:
+        with tempfile.TemporaryDirectory(prefix="prelux-bench-", dir=MEMORY) as data, Versitygw(folder=Path(data, "s3")) as server:
             lake = Lake(prelux, server)
             return {"writing": [*large(lake, folder, size), *many(lake, folder), log(lake)]}
     finally:

@@ -127,6 +127,7 @@ def test_a_daemon_that_is_stopped(prelux, write):
     """SIGSTOP: a close waits as long as daemon_timeout says and is EIO; when the daemon goes on, the file is sent all the same."""
     lake = with_limit(prelux, write, daemon_timeout="2s")
     child = holder(lake)
+    time.sleep(0.1)  # an asynchronous close right behind its open asks nobody: test_write_small.py
     pid = lake.daemon_pid()
     os.kill(pid, signal.SIGSTOP)
     try:

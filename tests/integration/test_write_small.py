@@ -70,6 +70,92 @@ def test_small_files_wait_for_a_pause(prelux, how):
     assert {name: data for name, (_, _, data) in lake.seen().items()} == files(30), lake.story()
 
 
+def stop_daemon(prelux, number):
+    pids = daemons_of(prelux.runtime)
+    assert pids
+    for pid in pids:
+        os.kill(pid, number)
+
+
+# Opens, has the daemon stopped, writes and closes at once; says how long that was after the open, and how the close ended: after `late` seconds if it is to.
+# Whoever is too slow for it has to be asked again.
+CLOSER = """
+import os, signal, sys, time
+path, how, late, *daemons = sys.argv[1:]
+extra = 0
+f = os.open(path, os.O_CREAT | os.O_WRONLY | (os.O_EXCL if "excl" in how else 0), 0o644)
+at = time.monotonic()
+if how == "fsync":
+    os.fsync(f)
+if how == "dup":
+    extra = os.dup(f)
+if how == "fork" and os.fork():
+    os.wait()
+    os._exit(0)
+for pid in daemons:
+    os.kill(int(pid), signal.SIGSTOP)
+if "excl" not in how:
+    os.write(f, b"bytes")
+time.sleep(float(late))
+begin = time.monotonic()
+try:
+    os.close(f)
+    error = 0
+except OSError as problem:
+    error = problem.errno
+print(time.monotonic() - at, time.monotonic() - begin, error, flush=True)
+if "killed" in how:
+    for pid in daemons:
+        os.kill(int(pid), signal.SIGKILL)
+if not error:
+    os._exit(0)
+"""
+QUICK, MAY = ("plain", "killed", "killed-excl"), 0.015  # seconds from open to close
+
+
+@pytest.mark.parametrize("how", [*QUICK, "late", "dup", "fork", "sync", "fsync", "power", "held"])
+def test_a_close_that_promises_nothing_new_waits_for_nobody(prelux, how):
+    """All that an asynchronous close promises was done when the file was opened: a daemon that is stopped in between holds it up no more than one that
+    goes on, and when it is killed before it has heard of the close the next one knows of it. A close that promises more, that may not be the process's
+    last of this file, or for which the daemon may have to be started asks."""
+    options = {"power": {"async_durable": "power"}, "held": {"held": "wait"}}.get(how, {})
+    lake = write_rig.make_lake(prelux)
+    prelux.config({"version": 1, "daemon_timeout": "1s", "backends": {"src": {"type": "file", "root": str(lake.remote)}},
+                   "mappings": [{"local": write_rig.LOCAL, "remote": "src:/", "write": "sync" if how == "sync" else "async", **options}]})
+    lake.run(["true"])
+    for number in range(20):
+        name = f"f{number}"
+        done = lake.run(["python3", "-c", CLOSER, f"{write_rig.LOCAL}/{name}", how, "0.05" if how == "late" else "0", *map(str, daemons_of(lake.runtime))],
+                        bare=True, check=False)
+        if "killed" not in how:
+            stop_daemon(lake, signal.SIGCONT)
+        since, took, error = map(float, done.stdout.split())
+        if how not in QUICK:
+            assert error == 5 and took > 0.9, (since, took, error, lake.story())
+            break
+        if since < MAY:
+            break
+        lake.run(["true"])
+    assert how not in QUICK or error == 0, (since, took, error, lake.story())
+    lake.run(["true"])
+    write_rig.settled(lake, 20)
+    assert lake.seen()[name][2] == (b"" if "excl" in how else b"bytes"), lake.story()
+    assert lake.cli("pending", "list", "--json")["count"] == 0
+
+
+def test_what_was_closed_is_known_to_who_asks_next(prelux):
+    """What a close has not waited for is done before `pending` answers: it shows no file as open that is not."""
+    lake = write_rig.make_lake(prelux, write="async", write_back="600s")
+    for i in range(20):
+        writer = started(lake, i + 1)
+        states = [file["state"] for file in lake.cli("pending", "list", "--json")["files"]]
+        assert states == ["waiting"] * (i + 1), (i, states)
+        writer.stdin.close()
+        writer.wait(60)
+        lake.cli("flush", timeout=60)
+        lake.run(["sh", "-c", f"rm {write_rig.LOCAL}/*"])
+
+
 def test_files_made_ahead_are_seen_by_nobody(prelux):
     """Who makes file after file finds staging files that were made ahead; they have the times and the mode of a file made just then, and nothing is
     left of them: not when a while nobody makes files, not of a daemon that was killed."""
