@@ -27,6 +27,7 @@ static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_p
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   struct prelux_attr attr;
+  prelux_conn_passed(); /* who has it from us may have closed it already, and is settled then */
   const struct prelux_asker by = {.once = j->once, .pidfd = j->pidfd};
   int fd = -1, err = prelux_store_open_write(&m->view, &m->rules, j->target.object, j->flags, j->mode, &by, &attr, &fd, why);
   if (err < 0)

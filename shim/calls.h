@@ -122,6 +122,9 @@ CALL(FD, closefrom, C_FD, NATIVE, "forgets the classes")
 CALL(SYNC, fsync, C_FD, NATIVE, "what the daemon has noted of a file that is being written is synced with it")
 CALL(SYNC, fdatasync, C_FD, NATIVE, "as fsync")
 
+/* ---- umask.c */
+CALL(UMASK, umask, 0, NONE, "what the library remembers of the mask is forgotten")
+
 /* ---- exit.c */
 CALL(EXIT, _exit, 0, NONE, "files that are still open for writing are closed, and the daemon is told, before the process is gone")
 CALL(EXIT, _Exit, 0, NONE, "as _exit")

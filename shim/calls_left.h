@@ -136,7 +136,6 @@ LEFT(posix_spawn_file_actions_adddup2, "names no path")
 LEFT(posix_spawn_file_actions_addclosefrom_np, "names no path")
 LEFT(posix_spawn_file_actions_addfchdir_np, "names no path")
 LEFT(dlsym, "finds our exports for the program as it should")
-LEFT(umask, "asked of /proc when something is made: shim/umask.c")
 
 /* ---- paths that are not */
 LEFT(shm_open, "a name in a name space of its own, kept in /dev/shm")

@@ -49,6 +49,7 @@ static long with_seccomp(long n, bool sets, const long *a)
   X(chdir, chdir(PATH(0)))                                                                     \
   X(fchdir, fchdir(FD(0)))                                                                     \
   X(getcwd, kernel_getcwd(BUF(0), SIZE(1)))                                                    \
+  X(umask, umask(MODE(0)))                                                                     \
   X(execve, execve(PATH(0), BUF(1), BUF(2)))                                                   \
   X(execveat, execveat(FD(0), PATH(1), BUF(2), BUF(3), INT(4)))                                \
   X(mkdirat, mkdirat(FD(0), PATH(1), MODE(2)))                                                 \

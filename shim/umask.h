@@ -4,7 +4,7 @@
 
 #include <sys/types.h>
 
-/* Of the calling thread, as the kernel has it; without /proc 077. Changes nothing, keeps no state; async-signal-safe. */
+/* Of the calling thread, as the kernel has it; without /proc 077. Changes nothing but what is remembered; async-signal-safe. */
 mode_t prelux_umask(void);
 
 #endif

@@ -19,8 +19,13 @@
 
 #define SCHEMA_VERSION "2"
 #define BUSY_MS 10000
-#define WAL_PAGES "256"      /* of a WAL that is checkpointed */
-#define WAL_ROOM (2l << 20) /* more than that many pages take: on a full disk closes can still be noted, and files removed to make room */
+/* A checkpoint waits for the medium three times, and whoever opens a file just then waits with it: on a roomy disk there are fewer. */
+static const struct wal
+{
+  const char *checkpoint; /* when so many pages are in it */
+  long room;              /* more than that many pages take: on a full disk closes can still be noted, and files removed to make room */
+} wal_of_any = {"PRAGMA wal_autocheckpoint=256", 2l << 20}, wal_of_roomy = {"PRAGMA wal_autocheckpoint=2048", 12l << 20};
+#define ROOMY (4ull << 30)
 #define DB_STEP (64 << 10)
 #define READ_MARK 1u /* of rows that are read: nobody knows whether an earlier daemon has synced them */
 #define COLUMNS "tree,intent,state,flags,path,target,ino,size,mode,mtime,made,next,tries,err,base,upload,cause,sent"
@@ -169,8 +174,7 @@ static int migrate(struct prelux_journal *j, prelux_journal_name_fn name, void *
 
 static int open_db(struct prelux_journal *j)
 {
-  static const char pragmas[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-                                "PRAGMA wal_autocheckpoint=" WAL_PAGES ";";
+  static const char pragmas[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;";
   int step = DB_STEP;
   int rc = sqlite3_open_v2(j->path, &j->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
   if (rc == SQLITE_OK)
@@ -203,14 +207,17 @@ static int take_schema(struct prelux_journal *j, prelux_journal_name_fn name, vo
 
 static int open_wal(struct prelux_journal *j)
 {
+  struct statfs st;
   char name[4200];
   if (snprintf(name, sizeof name, "%s-wal", j->path) >= (int)sizeof name)
     return -ENAMETOOLONG;
   j->wal_fd = prelux_os.open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
   if (j->wal_fd < 0)
     return -errno;
-  prelux_os.fallocate(j->wal_fd, FALLOC_FL_KEEP_SIZE, 0, WAL_ROOM); /* where that cannot be done, a full disk is told to programs */
-  return 0;
+  bool roomy = prelux_os.fstatfs(j->wal_fd, &st) == 0 && (uint64_t)st.f_bavail * (uint64_t)st.f_bsize >= ROOMY;
+  const struct wal *w = roomy ? &wal_of_roomy : &wal_of_any;
+  prelux_os.fallocate(j->wal_fd, FALLOC_FL_KEEP_SIZE, 0, w->room); /* where that cannot be done, a full disk is told to programs */
+  return prelux_sql_error(sqlite3_exec(j->db, w->checkpoint, NULL, NULL, NULL));
 }
 
 int prelux_journal_open(const char *path, prelux_journal_name_fn name, void *arg, struct prelux_journal **ret, struct prelux_problem *why)

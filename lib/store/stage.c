@@ -409,6 +409,8 @@ static int find_or_begin(const struct opening *o, struct prelux_dirty **ret)
       prelux_dirty_give(o->g, *ret);
       return -EAGAIN;
     }
+    if (prelux_stage_settle_before(o->g, *ret))
+      return -EAGAIN;
     if ((o->flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL) || prelux_once_made(*ret, o->by->once))
       return send_safe(o, *ret) ? 0 : -EAGAIN;
     prelux_dirty_give(o->g, *ret);

@@ -161,6 +161,9 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelu
 void prelux_stage_poll(struct prelux_stage *g);
 /* The same for one, when the kernel says that a writable descriptor of it was closed. */
 void prelux_stage_left(struct prelux_stage *g, uint64_t ino);
+/* Before the caller's file is opened again: a close of it that nobody has waited for is settled, so that what it promised is not lost with who opens it
+ * now. True: the file is gone, and d with it. */
+bool prelux_stage_settle_before(struct prelux_stage *g, struct prelux_dirty *d);
 /* A staging file without a name (O_TMPFILE) gets one. -ENOENT: there is no such file; -EPERM: it has a name; -EEXIST, and so on as open. */
 int prelux_stage_link(struct prelux_stage *g, const struct prelux_view *v, uint64_t ino, const char *object, struct prelux_problem *why);
 /* A program's fsync of the file: what it has written until now survives a power cut. ino 0: of a folder, so do all names. 0 also when there is no
@@ -181,6 +184,7 @@ int prelux_stage_names(struct prelux_stage *g, const struct prelux_tree *t, cons
 /* Closes that nobody waits for (stage_left.c): whose files have marks are settled as if the kernel had told of their closes just now. */
 void prelux_left_settle(struct prelux_stage *g);
 bool prelux_left_marked(struct prelux_stage *g, uint64_t ino, int pid); /* the process has closed it, and not opened it since */
+bool prelux_left_by_writer(struct prelux_stage *g, const struct prelux_dirty *d); /* any of its writers; d is the caller's */
 void prelux_left_again(struct prelux_stage *g, uint64_t ino, int pid);  /* it opens it */
 bool prelux_left_before(const struct prelux_stage *g, uint64_t ino);    /* somebody had closed it, said the marks when this daemon began */
 int prelux_left_begin(struct prelux_stage *g);
@@ -359,6 +363,7 @@ void prelux_crash_wait(struct prelux_stage *g, struct prelux_writer *w);
 /* A file of a daemon before, WRITING. True: it waits for its writer, or for his word; false: it is as if he had said that he closed it. */
 bool prelux_crash_orphan(struct prelux_stage *g, uint64_t ino);
 bool prelux_crash_is_writer(const struct prelux_dirty *d, int pid); /* stage.lock held */
+unsigned prelux_crash_writers(const struct prelux_dirty *d, int ret[PRELUX_FILE_WRITERS]); /* the same; their number */
 void prelux_crash_find_writers(struct prelux_stage *g); /* of all that is WRITING: who has it open? Looks at all processes */
 int prelux_stage_last_gone(int fd); /* 0: nobody can write to it, and who wants to waits until fd is closed; -EAGAIN: somebody can */
 /* ---- `staging: DIR` (stage_scratch.c) ---- */

@@ -238,6 +238,18 @@ void prelux_stage_left(struct prelux_stage *g, uint64_t ino)
   settle_quietly(g, ino);
 }
 
+bool prelux_stage_settle_before(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  struct prelux_problem why = {0};
+  bool gone = false;
+  if (d->row.state != PRELUX_PENDING_WRITING || !prelux_left_by_writer(g, d))
+    return false;
+  int rc = probe(g, d, &(struct closing){.async = true}, &gone, &why);
+  if (rc < 0 && rc != -EAGAIN && rc != -EINPROGRESS)
+    prelux_warn("%s", why.text);
+  return gone;
+}
+
 /* The inodes that somebody may be writing to; malloc'd. */
 static uint64_t *being_written(struct prelux_stage *g, size_t *ret_n)
 {

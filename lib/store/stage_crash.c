@@ -98,6 +98,13 @@ void prelux_crash_writer(struct prelux_stage *g, uint64_t ino, int pid, int pidf
   prelux_left_again(g, ino, pid);
 }
 
+unsigned prelux_crash_writers(const struct prelux_dirty *d, int ret[PRELUX_FILE_WRITERS])
+{
+  for (unsigned i = 0; i < d->n_writers; i++)
+    ret[i] = d->writers[i]->pid;
+  return d->n_writers;
+}
+
 bool prelux_crash_is_writer(const struct prelux_dirty *d, int pid)
 {
   for (unsigned i = 0; i < d->n_writers; i++)

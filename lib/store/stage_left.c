@@ -87,6 +87,19 @@ bool prelux_left_marked(struct prelux_stage *g, uint64_t ino, int pid)
   return g->left_fd > 0 && prelux_os.fstatat(g->left_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* Other processes than those that are known as writers have closed nothing that is theirs to close. */
+bool prelux_left_by_writer(struct prelux_stage *g, const struct prelux_dirty *d)
+{
+  int pids[PRELUX_FILE_WRITERS];
+  pthread_mutex_lock(&g->lock);
+  unsigned n = prelux_crash_writers(d, pids);
+  pthread_mutex_unlock(&g->lock);
+  for (unsigned i = 0; i < n; i++)
+    if (prelux_left_marked(g, d->row.ino, pids[i]))
+      return true;
+  return d->resumed && prelux_left_before(g, d->row.ino);
+}
+
 void prelux_left_again(struct prelux_stage *g, uint64_t ino, int pid)
 {
   if (g->left_fd > 0)

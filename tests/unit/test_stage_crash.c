@@ -115,6 +115,23 @@ static void is_sent(const char *name, const char *text)
   assert_int_equal(rig.g->n_writers, 0);
 }
 
+static void mark(uint64_t ino, int pid)
+{
+  char source[600], name[600];
+  snprintf(source, sizeof source, "%s/.prelux/" PRELUX_LEFT_FOLDER "/0", rig.cache);
+  snprintf(name, sizeof name, "%s/.prelux/" PRELUX_LEFT_FOLDER "/%llu.%d", rig.cache, (unsigned long long)ino, pid);
+  assert_int_equal(link(source, name), 0);
+}
+
+static unsigned marks(void)
+{
+  char path[600];
+  struct stat st;
+  snprintf(path, sizeof path, "%s/.prelux/" PRELUX_LEFT_FOLDER "/0", rig.cache);
+  assert_int_equal(stat(path, &st), 0);
+  return (unsigned)st.st_nlink - 1;
+}
+
 /* ---- how a process ended ---- */
 
 static bool tells_afterwards(void)
@@ -416,12 +433,20 @@ static void test_a_number_again(void **state)
 static void test_acknowledged(void **state)
 {
   rig.rules.async = true;
-  for (int cut = 0; cut < 2; cut++)
+  for (int how = 0; how < 4; how++)
   {
     struct child c;
-    int fd = wopen("f", O_WRONLY | O_CREAT);
+    bool cut = how & 1, marks_it = how & 2;
+    int fd = wopen("f", O_WRONLY | O_CREAT | O_TRUNC);
     say(fd, "whole ");
-    assert_int_equal(wclose(fd), 0);
+    if (marks_it)
+    {
+      prelux_crash_writer(rig.g, number(fd), getpid(), prelux_process_open(getpid()));
+      mark(number(fd), getpid());
+      close(fd);
+    }
+    else
+      assert_int_equal(wclose(fd), 0);
     uint64_t ino = written_by("f", O_WRONLY | (cut ? O_TRUNC : O_APPEND), "half", &c);
     kill_it(&c, SIGKILL, false);
     prelux_stage_left(rig.g, ino);
@@ -618,23 +643,6 @@ static void test_found_readers(void **state)
 }
 
 /* ---- closes that nobody waits for (stage_left.c) ---- */
-
-static void mark(uint64_t ino, int pid)
-{
-  char source[600], name[600];
-  snprintf(source, sizeof source, "%s/.prelux/" PRELUX_LEFT_FOLDER "/0", rig.cache);
-  snprintf(name, sizeof name, "%s/.prelux/" PRELUX_LEFT_FOLDER "/%llu.%d", rig.cache, (unsigned long long)ino, pid);
-  assert_int_equal(link(source, name), 0);
-}
-
-static unsigned marks(void)
-{
-  char path[600];
-  struct stat st;
-  snprintf(path, sizeof path, "%s/.prelux/" PRELUX_LEFT_FOLDER "/0", rig.cache);
-  assert_int_equal(stat(path, &st), 0);
-  return (unsigned)st.st_nlink - 1;
-}
 
 /* Who has left a mark has closed the file, whatever becomes of him; the marks of others do not speak for him, and a mark is of the last open. */
 static void test_marks(void **state)
