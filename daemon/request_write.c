@@ -34,6 +34,8 @@ static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_p
     return err;
   if (prelux_answer_begin(a, 0))
     prelux_msg_put(&a->msg, PRELUX_FIELD_ATTR, &attr, sizeof attr);
+  if (j->pid > 0)
+    prelux_msg_put_u32(&a->msg, PRELUX_FIELD_ASKER, (uint32_t)j->pid);
   a->fd = fd;
   prelux_store_writer(prelux_tree_store(m->view.tree), attr.cache_ino, j->pid, j->pidfd);
   j->pidfd = -1;
@@ -188,7 +190,7 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
   }
   const struct prelux_write_rules *rules = &prelux_target_mapping(&j->target)->rules;
   j->d = prelux_server_daemon(c->server);
-  j->pidfd = op == PRELUX_OP_WRITE && !rules->publish && !rules->off ? prelux_process_peer(c->fd, &j->pid) : -1;
+  j->pidfd = op == PRELUX_OP_WRITE && !rules->off ? prelux_process_peer(c->fd, &j->pid) : -1;
   j->op = op;
   j->flags = (int)prelux_msg_u32(msg, PRELUX_FIELD_FLAGS, O_RDONLY);
   j->mode = prelux_msg_u32(msg, PRELUX_FIELD_MODE, 0600);

@@ -155,6 +155,7 @@ int prelux_ask_for_attr(const struct prelux_request *q, struct prelux_attr *ret,
   int rc = prelux_ask(q, reply, ret_fd ? &fd : NULL);
   if (rc == 0 && prelux_msg_attr(reply, ret) < 0)
     rc = prelux_fail(EIO, q->call, q->logical, "the daemon's answer has no attributes", NULL);
+  if (rc == 0 && q->ret_asker) *q->ret_asker = prelux_msg_u32(reply, PRELUX_FIELD_ASKER, 0);
   if (rc < 0 && fd >= 0) prelux_fd_let_go(fd);
   if (rc < 0 && q->ret_held && *q->ret_held >= 0) {
     prelux_sys(SYS_close, *q->ret_held);

@@ -32,6 +32,7 @@ struct prelux_request {
   uint64_t once; /* a number of this request */
   int *ret_held; /* as prelux_client_opts.ret_held, */
   int *ret_lost; /* and .ret_lost */
+  uint32_t *ret_asker; /* PRELUX_FIELD_ASKER of the answer, or 0 */
 };
 #define PRELUX_REPLY_BYTES 4096
 /* 0 and the reply (PRELUX_REPLY_BYTES, 8-byte aligned), or -errno: the daemon's, or -EIO with a record when there is no way to it.

@@ -21,6 +21,7 @@ enum { NUMBER_BYTES = 24 };
 #define LATELY_NS 20000000u
 
 static uint64_t opened_ns; /* when the daemon answered the last WRITE */
+static uint32_t asker;     /* this process, as the daemon sees it; 0: it does not */
 
 static uint64_t now_ns(void)
 {
@@ -85,7 +86,7 @@ static uint64_t once(int flags)
 
 /* ret_fd gets a descriptor, or, when it is NULL, ret_held the socket in which it waits. */
 static int ask_to_write(const struct prelux_route *r, const char *call, int flags, mode_t mode, struct prelux_attr *attr, int *ret_fd,
-                        int *ret_held)
+                        int *ret_held, uint32_t *ret_asker)
 {
   bool makes = (flags & O_CREAT) || is_tmpfile(flags);
   const struct prelux_request q = {.op = PRELUX_OP_WRITE,
@@ -97,7 +98,8 @@ static int ask_to_write(const struct prelux_route *r, const char *call, int flag
                                    .has_mode = makes,
                                    .mode = makes ? mode & 07777 & ~prelux_umask() : 0,
                                    .once = once(flags),
-                                   .ret_held = ret_held};
+                                   .ret_held = ret_held,
+                                   .ret_asker = ret_asker};
   int rc = prelux_ask_for_attr(&q, attr, ret_fd);
   if (rc < 0) return rc;
   return (ret_fd ? *ret_fd : *ret_held) < 0 ? prelux_fail(EIO, call, r->logical, "the daemon passed no file", NULL) : 0;
@@ -107,12 +109,16 @@ static int open_to_write(const struct prelux_route *r, const char *call, int fla
 {
   struct prelux_attr attr;
   struct stat st;
-  int fd = -1, rc = ask_to_write(r, call, flags, mode, &attr, &fd, NULL);
+  uint32_t number = 0;
+  int fd = -1, rc = ask_to_write(r, call, flags, mode, &attr, &fd, NULL, &number);
   if (rc < 0) return rc;
   if (!(flags & O_CLOEXEC)) prelux_sys(SYS_fcntl, fd, F_SETFD, 0);
   if (prelux_sys(SYS_fstat, fd, &st) == 0) prelux_tree_dev(st.st_dev);
   prelux_fd_set_writer(fd, r->index);
-  __atomic_store_n(&opened_ns, now_ns(), __ATOMIC_RELAXED);
+  if (!prelux_in_shared_child()) {
+    __atomic_store_n(&asker, number, __ATOMIC_RELAXED);
+    __atomic_store_n(&opened_ns, now_ns(), __ATOMIC_RELAXED);
+  }
   return fd;
 }
 
@@ -130,7 +136,7 @@ int prelux_hold(const struct prelux_route *r, const char *call, int flags, mode_
   struct prelux_attr attr;
   int rc = judge(r, call, flags);
   if (rc < 0) return rc;
-  rc = ask_to_write(r, call, flags, mode, &attr, NULL, &ret->socket);
+  rc = ask_to_write(r, call, flags, mode, &attr, NULL, &ret->socket, NULL);
   if (rc < 0) return rc;
   ret->mapping = r->index;
   ret->ino = attr.cache_ino;
@@ -253,7 +259,7 @@ static bool put_number(char *out, size_t cap, size_t *at, char before, uint64_t 
  * the daemon may be gone since: somebody has to send the file. */
 static bool just_leave(const struct prelux_leaving *l)
 {
-  if (!l->alone || now_ns() - __atomic_load_n(&opened_ns, __ATOMIC_RELAXED) > LATELY_NS) return false;
+  if (!l->alone || __atomic_load_n(&asker, __ATOMIC_RELAXED) == 0 || now_ns() - __atomic_load_n(&opened_ns, __ATOMIC_RELAXED) > LATELY_NS) return false;
   const struct prelux_table *t = prelux_state.table;
   const struct prelux_table_mapping *m = l->mapping < t->n_mappings ? &prelux_table_mappings(t)[l->mapping] : NULL;
   if (!m || !(m->flags & PRELUX_MAPPING_LEAVES) || prelux_synced()) return false;
@@ -265,7 +271,7 @@ static bool just_leave(const struct prelux_leaving *l)
   memcpy(source, mark, at);
   memcpy(source + at, "/0", 3);
   put_number(mark, sizeof(mark), &at, '/', l->ino);
-  put_number(mark, sizeof(mark), &at, '.', (uint64_t)prelux_sys(SYS_getpid));
+  put_number(mark, sizeof(mark), &at, '.', __atomic_load_n(&asker, __ATOMIC_RELAXED));
   long rc = prelux_sys(SYS_linkat, AT_FDCWD, source, AT_FDCWD, mark, 0);
   return rc == 0 || rc == -EEXIST;
 }

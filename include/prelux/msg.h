@@ -88,6 +88,7 @@ enum prelux_field {
   PRELUX_FIELD_TO = 20,     /* as PATH, of TO_MAPPING */
   PRELUX_FIELD_SET = 21,    /* struct prelux_setattr */
   PRELUX_FIELD_ONCE = 22,   /* u64: a random number of this request, not 0 */
+  PRELUX_FIELD_ASKER = 23,  /* u32: who asks, as the daemon sees it; in the answer to WRITE, where its close may leave a mark */
 };
 
 enum prelux_name_verb {

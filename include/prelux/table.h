@@ -31,7 +31,7 @@ enum prelux_freshness {
 #define PRELUX_MAPPING_WRITE 0x4u   /* it can be written to; without it what changes anything is EROFS */
 #define PRELUX_MAPPING_HELD_WAIT 0x8u /* a close waits for the file's other writers */
 /* A close need not wait for the daemon: what it promises was done when the file was opened. It leaves a mark: ../left/INO.PID beside `staging`,
- * a name more of ../left/0, for the staging file INO and the process PID. Where that cannot be made it is told (PRELUX_OP_CLOSED). */
+ * a name more of ../left/0, for the staging file INO and the process that PRELUX_FIELD_ASKER said. Where that cannot be made it is told (PRELUX_OP_CLOSED). */
 #define PRELUX_MAPPING_LEAVES 0x10u
 
 struct prelux_str {
