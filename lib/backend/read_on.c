@@ -2,11 +2,17 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include "lib/backend/http.h"
 #include "lib/backend/http_version.h"
 
 #define CONTINUE_TIMES 4
+#define ODD_SLOTS 16u
+#define ODD_TIMES 3u
 #define CONTINUE_EVERY (64u << 20) /* one more for so many bytes */
 
 int prelux_read_on_say(const struct prelux_read_on *r, int err, const char *text, uint64_t a, uint64_t b)
@@ -49,6 +55,34 @@ int prelux_read_on_beyond(const struct prelux_read_on *r, const struct prelux_ne
   return lie ? prelux_read_on_say(r, EPROTO, "416 to a range that the object has", r->pos, r->end) : prelux_read_on_changed(r);
 }
 
+/* A server that is replacing the object just now may have told its new version with its old length, or the other way round (versitygw does): who
+ * looks again sees what it is. One that goes on to tell the same is believed nothing. */
+static bool told_before(const struct prelux_read_on *r, uint64_t size)
+{
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  static struct
+  {
+    uint64_t what;
+    unsigned times;
+  } told[ODD_SLOTS];
+  uint64_t what = XXH3_64bits_withSeed(r->what, strlen(r->what), size ^ (r->expect->size << 32));
+  what = XXH3_64bits_withSeed(r->expect->version, strlen(r->expect->version), what);
+  pthread_mutex_lock(&lock);
+  unsigned i = what % ODD_SLOTS;
+  told[i].times = told[i].what == what ? told[i].times + 1 : 1;
+  told[i].what = what;
+  bool often = told[i].times > ODD_TIMES;
+  pthread_mutex_unlock(&lock);
+  return often;
+}
+
+int prelux_read_on_length(const struct prelux_read_on *r, uint64_t size)
+{
+  if (size == r->expect->size)
+    return 0;
+  return told_before(r, size) ? prelux_read_on_say(r, EPROTO, "same version, other length", size, r->expect->size) : prelux_read_on_changed(r);
+}
+
 int prelux_read_on_same(const struct prelux_read_on *r, const struct prelux_net_answer *a, uint64_t size)
 {
   const struct prelux_object *expect = r->expect;
@@ -56,10 +90,9 @@ int prelux_read_on_same(const struct prelux_read_on *r, const struct prelux_net_
     size = expect->size; /* chunked: counted while it comes */
   if (!prelux_http_version_same(a, size, expect->version))
     return prelux_read_on_changed(r);
-  if (size == expect->size)
-    return 0;
-  return prelux_http_version_none(expect->version) ? prelux_read_on_changed(r)
-                                                   : prelux_read_on_say(r, EPROTO, "same version, other length", size, expect->size);
+  if (size != expect->size && prelux_http_version_none(expect->version))
+    return prelux_read_on_changed(r);
+  return prelux_read_on_length(r, size);
 }
 
 int prelux_read_on_bytes(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len)

@@ -39,6 +39,8 @@ bool prelux_read_on_whole(const struct prelux_read_on *r);
 int prelux_read_on_range(const struct prelux_read_on *r, const struct prelux_net_answer *a, uint64_t *ret_size);
 /* The answer is of the expected version and length (UINT64_MAX: not said), by what lib/backend/http_version.h makes of it. */
 int prelux_read_on_same(const struct prelux_read_on *r, const struct prelux_net_answer *a, uint64_t size);
+/* The same of an answer whose version is the expected one. -ESTALE: it is not; -EPROTO: nor was it the times before. */
+int prelux_read_on_length(const struct prelux_read_on *r, uint64_t size);
 /* 416: the object is another one than expected (-ESTALE); or the server lies: it tells that length, and refuses a part of it. */
 int prelux_read_on_beyond(const struct prelux_read_on *r, const struct prelux_net_answer *a);
 /* `err` negated, and a text with two numbers. */

@@ -214,6 +214,15 @@ MUST_FAIL = {"short-body": EPROTO, "endless-body": EPROTO, "endless-body=chunked
              "redirect-loop": EPROTO, "reset-at=0": EIO}
 
 
+def read_again(http, *args, **more):
+    """Lengths that differ where the versions do not are a lie when told three times: before, the object may be just being replaced."""
+    for _ in range(4):
+        rc, data, answer = http.read(*args, **more)
+        if rc != -ESTALE:
+            break
+    return rc, data, answer
+
+
 @pytest.mark.parametrize("lie", FILE_LIES)
 def test_a_liar_gives_right_bytes_or_an_error(lie, liar, tool):
     http = tool(type="http", url=f"{liar.url}/{lie}")
@@ -225,10 +234,14 @@ def test_a_liar_gives_right_bytes_or_an_error(lie, liar, tool):
         if lie in MUST_READ:
             assert rc == 0, answer
         if lie in MUST_FAIL and name == "file.bin":
+            if lie == "head-differs=1":
+                rc, _, answer = read_again(http, name)
             assert rc == -MUST_FAIL[lie] and answer["why"], answer
     for off, size in ((0, 10), (1000, 3000), (99_999, 1)):
         rc, data, answer = http.read("file.bin", off=off, len=size)
         assert rc < 0 or data == liar.files["file.bin"][off:off + size], answer
+        if lie == "wrong-range=total":
+            rc, _, answer = read_again(http, "file.bin", off=off, len=size)
         if lie.startswith("wrong-range") or lie == "ignore-range":
             assert rc == -EPROTO, answer
 
