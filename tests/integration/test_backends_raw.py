@@ -192,7 +192,7 @@ def test_nobody_listens(tool):
 
 # The liar
 
-LIMIT = 40.0  # seconds for one op on a loaded machine, for all lies but the slow ones
+LIMIT = 100.0  # seconds for one op, sanitized and on a loaded machine too, for all lies but the slow ones
 
 
 @pytest.fixture(scope="module")
