@@ -308,13 +308,20 @@ def test_a_file_without_a_name(lake, program):
 
 def test_what_was_acknowledged_before(prelux, program):
     """Closed, acknowledged, and not sent yet when the next one writes to it: that is sent, though he is killed. Unless he has cut it himself."""
-    lake = make_lake(prelux, write="async", write_back="1h")
-    for name, text in (("log", "whole "), ("cut", "whole ")):
-        lake.run(f"echo -n '{text}' > {LOCAL}/{name}", bare=True)
-    assert {row["state"] for row in rows(lake).values()} == {"waiting"}
+    lake = make_lake(prelux, write="async")
+    away = lake.tmp / "away"
+    for _ in range(20):  # they are sent as soon as there is a pause: whoever is quicker than this is asked again
+        lake.run(f"echo -n 'whole ' > {LOCAL}/log; echo -n 'whole ' > {LOCAL}/cut", bare=True)
+        lake.remote.rename(away)
+        if len(rows(lake)) == 2:
+            break
+        away.rename(lake.remote)
+        lake.run(f"rm {LOCAL}/log {LOCAL}/cut", bare=True)
+    assert {row["state"] for row in rows(lake).values()} == {"waiting"} and not os.listdir(away)
     appends, cuts = Writer(lake, program, name="log", flags="a"), Writer(lake, program, name="cut", flags="w")
     appends.kill()
     cuts.kill()
+    away.rename(lake.remote)
     recovered(lake, "cut")
     lake.cli("flush", check=False)
     wait_for(lambda: (lake.remote / "log").exists(), 20, "the upload")
