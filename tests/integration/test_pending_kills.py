@@ -11,9 +11,10 @@ import pytest
 
 from tests import wire
 from tests.harness import wait_for
+from tests.integration.crash_rig import FULL
 from tests.integration.wire_node import Node
 
-KILLS = int(os.environ.get("PRELUX_TEST_KILLS", "120"))
+KILLS = int(os.environ.get("PRELUX_TEST_KILLS") or (120 if FULL else 60))
 WRITERS = 4
 ENOENT, EAGAIN = 2, 11
 
@@ -112,6 +113,7 @@ def start_daemon(node):
     wire.register(node.prelux.runtime, node.prelux.config_path, table=node.table)
 
 
+@pytest.mark.limit(480)
 @pytest.mark.parametrize("how", ["sync", "async"])
 def test_nothing_acknowledged_is_lost(prelux, how):
     source = prelux.tmp / "remote"

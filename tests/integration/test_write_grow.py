@@ -77,7 +77,10 @@ def grown(lake, mode="wb+"):
 def whole(lake, name, wanted):
     got = peek(lake.remote, name)
     assert got is not None and len(got) == len(wanted) and got == wanted, lake.story()
-    wait_for(lambda: lake.remote.uploads() == 0, 30, "the end of all uploads")
+    try:
+        wait_for(lambda: lake.remote.uploads() == 0, 30, "the end of all uploads")
+    except AssertionError as late:
+        raise AssertionError(f"{late}\n{lake.cli('pending', 'list', '--json')}\n{lake.story()}") from None
 
 
 CHANGES = {
