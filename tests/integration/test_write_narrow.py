@@ -74,6 +74,9 @@ mappings: [{{local: {LOCAL}, remote: "src:/", write: async}}]
 """)
         for path in (top, *top.rglob("*")):
             os.chown(path, 65534, 65534)
+        (top / "bin").mkdir()
+        for name in ("prelux", "preluxd", "libprelux.so"):  # the tree may lie where he has no way to
+            shutil.copy(prelux.exe.parent / name, top / "bin")
         script = f"""cd {LOCAL} || exit 9
 (echo new > unknown) 2>/dev/null && echo "unknown was cut"
 cat unknown
@@ -82,7 +85,7 @@ echo new > open; cat open
 umask 0222; echo mine > mine; cat mine; (echo again > mine) 2>/dev/null && echo "mine was cut"
 exit 0"""
         env = {**prelux.env, "HOME": str(top / "home"), "PRELUX_RUNTIME_DIR": str(top / "run")}
-        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", prelux.exe]
+        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", top / "bin/prelux"]
         done = subprocess.run([*user, "--config", top / "prelux.yaml", "run", "--", "bash", "-c", script], env=env, text=True,
                               capture_output=True, timeout=60, cwd=top, check=False)
         subprocess.run([*user, "daemon", "stop"], env=env, cwd=top, capture_output=True, timeout=60, check=False)
