@@ -1,136 +1,5 @@
-/* What a killed writer leaves (lib/store/stage_crash.c), and how a process ended (lib/base/process.c). Writers are children of the test, who are
- * told by a word in a pipe how to end; the daemon's part is the test's. */
-#include "tests/unit/stage_rig.h"
-
-#include <pthread.h>
-#include <signal.h>
-#include <sys/eventfd.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/utsname.h>
-#include <sys/wait.h>
-#include <time.h>
-
-#include "lib/base/process.h"
-
-struct child
-{
-  int pid, word;
-};
-
-/* A process that has fd, too, and nothing else of the store. */
-static struct child begin(int fd)
-{
-  int pair[2];
-  char word = 'u';
-  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-  int pid = fork();
-  if (pid == 0)
-  {
-    const struct rlimit none = {0, 0};
-    setrlimit(RLIMIT_CORE, &none);
-    for (int s = 1; s < 32; s++)
-      signal(s, SIG_DFL); /* cmocka catches some */
-    for (int other = 3; other < 1024; other++)
-      if (other != fd && other != pair[0])
-        close(other);
-    if (write(pair[0], &word, 1) == 1 && read(pair[0], &word, 1) == 1 && word == 'c')
-    {
-      close(fd);
-      pause();
-    }
-    _exit(3);
-  }
-  assert_true(pid > 0);
-  close(pair[0]);
-  assert_int_equal(read(pair[1], &word, 1), 1);
-  return (struct child){.pid = pid, .word = pair[1]};
-}
-
-/* Wait until it is dead, but for its parent. */
-static void dead(int pid)
-{
-  siginfo_t info;
-  assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
-}
-
-static void reap(struct child *c)
-{
-  close(c->word);
-  assert_int_equal(waitpid(c->pid, NULL, 0), c->pid);
-}
-
-static void kill_it(struct child *c, int sig, bool reaped)
-{
-  assert_int_equal(kill(c->pid, sig), 0);
-  dead(c->pid);
-  if (reaped)
-    reap(c);
-}
-
-static uint64_t number(int fd)
-{
-  struct stat st;
-  assert_int_equal(fstat(fd, &st), 0);
-  return st.st_ino;
-}
-
-/* A file that the child alone has for writing, and the store knows it. */
-static uint64_t written_by(const char *name, int flags, const char *text, struct child *ret)
-{
-  int fd = wopen(name, flags);
-  uint64_t ino = number(fd);
-  say(fd, text);
-  *ret = begin(fd);
-  prelux_crash_writer(rig.g, ino, ret->pid, prelux_process_open(ret->pid));
-  close(fd);
-  return ino;
-}
-
-static void send_all(void)
-{
-  int64_t next;
-  while (prelux_stage_work(rig.g, &next) == 1)
-    ;
-}
-
-static const struct prelux_dirty *dirty(uint64_t ino)
-{
-  return prelux_dirty_by_ino(rig.g, ino);
-}
-
-static void is_kept(uint64_t ino, const char *cause)
-{
-  assert_non_null(dirty(ino));
-  assert_int_equal(dirty(ino)->row.state, PRELUX_PENDING_RECOVERED);
-  assert_non_null(strstr(dirty(ino)->row.cause, cause));
-  assert_int_equal(dirty(ino)->n_writers, 0);
-}
-
-static void is_sent(const char *name, const char *text)
-{
-  send_all();
-  assert_non_null(remote_text(name));
-  assert_string_equal(remote_text(name), text);
-  assert_int_equal(rig.g->n_writers, 0);
-}
-
-static void mark(uint64_t ino, int pid)
-{
-  char source[600], name[600];
-  snprintf(source, sizeof source, "%s/.prelux/" PRELUX_LEFT_FOLDER "/0", rig.cache);
-  snprintf(name, sizeof name, "%s/.prelux/" PRELUX_LEFT_FOLDER "/%llu.%d", rig.cache, (unsigned long long)ino, pid);
-  assert_int_equal(link(source, name), 0);
-}
-
-static unsigned marks(void)
-{
-  char path[600];
-  struct stat st;
-  snprintf(path, sizeof path, "%s/.prelux/" PRELUX_LEFT_FOLDER "/0", rig.cache);
-  assert_int_equal(stat(path, &st), 0);
-  return (unsigned)st.st_nlink - 1;
-}
+/* What a killed writer leaves (lib/store/stage_crash.c), and how a process ended (lib/base/process.c). */
+#include "tests/unit/stage_children.h"
 
 /* ---- how a process ended ---- */
 
@@ -502,13 +371,6 @@ static void test_journal_fails(void **state)
 
 /* ---- after the death of a daemon ---- */
 
-static void again(uint64_t grace_ns)
-{
-  rig_close();
-  assert_int_equal(rig_open(), 0);
-  rig.g->orphan_len_ns = grace_ns;
-}
-
 static void test_orphans(void **state)
 {
   put_text("old", "old");
@@ -634,61 +496,6 @@ static void test_found_readers(void **state)
   reap(&writer);
 }
 
-/* ---- closes that nobody waits for (stage_left.c) ---- */
-
-/* Who has left a mark has closed the file, whatever becomes of him; the marks of others do not speak for him, and a mark is of the last open. */
-static void test_marks(void **state)
-{
-  struct child left, other, again_;
-  uint64_t a = written_by("left", O_WRONLY | O_CREAT, "whole", &left), b = written_by("other", O_WRONLY | O_CREAT, "half", &other);
-  uint64_t c = written_by("again", O_WRONLY | O_CREAT, "half", &again_);
-  mark(a, left.pid);
-  mark(b, other.pid + 1000000);
-  mark(c, again_.pid);
-  prelux_crash_writer(rig.g, c, again_.pid, prelux_process_open(again_.pid)); /* it opens the file once more */
-  assert_int_equal(marks(), 2);
-  mark(77, 88); /* of no file of ours */
-  prelux_left_settle(rig.g);
-  assert_int_equal(dirty(a)->row.state, PRELUX_PENDING_WRITING); /* they have it open yet */
-  assert_int_equal(marks(), 1);                                  /* what nobody will ask for is gone */
-  kill_it(&left, SIGKILL, true);
-  kill_it(&other, SIGKILL, true);
-  kill_it(&again_, SIGKILL, true);
-  mark(b, 99);
-  prelux_left_settle(rig.g);
-  assert_int_equal(dirty(a)->row.state, PRELUX_PENDING_READY);
-  is_kept(b, "SIGKILL");
-  prelux_stage_left(rig.g, c);
-  is_kept(c, "SIGKILL");
-  is_sent("left", "whole");
-  assert_int_equal(marks(), 0);
-}
-
-/* A daemon that comes later finds them, and those of files that it knows nothing of go. */
-static void test_marks_of_before(void **state)
-{
-  int left = wopen("left", O_WRONLY | O_CREAT), lock = wopen("lock", O_WRONLY | O_CREAT | O_EXCL), half = wopen("half", O_WRONLY | O_CREAT);
-  uint64_t a = number(left), b = number(lock), c = number(half);
-  say(left, "whole");
-  say(half, "half");
-  rig_close();
-  mark(a, 4000000);
-  mark(b, 4000000);
-  mark(a + 12345, 4000000);
-  close(left), close(lock), close(half);
-  assert_int_equal(rig_open(), 0);
-  assert_int_equal(marks(), 2);
-  send_all();
-  assert_string_equal(remote_text("left"), "whole");
-  assert_string_equal(remote_text("lock"), "");
-  assert_int_equal(dirty(c)->row.state, PRELUX_PENDING_WRITING);
-  prelux_dirty_by_ino(rig.g, c)->orphan_ns = 1; /* the time is over */
-  prelux_stage_poll(rig.g);
-  is_kept(c, "when the daemon began");
-  again(0);
-  assert_int_equal(marks(), 0);
-}
-
 int main(void)
 {
 #define EACH(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -698,7 +505,6 @@ int main(void)
       EACH(test_limits),           EACH(test_acknowledged),     EACH(test_growing),   EACH(test_journal_fails), EACH(test_orphans),
       EACH(test_found),            EACH(test_dies_behind_the_answer), EACH(test_killed_in_open),
       EACH(test_a_number_again),   EACH(test_found_readers),
-      EACH(test_marks),             EACH(test_marks_of_before),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
