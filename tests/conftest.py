@@ -12,10 +12,9 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tests import harness, trees  # noqa: E402
+from tests.jobs import ASAN_FILES  # noqa: E402
 
 LIMIT_SECONDS = 240
-# Files of tests/integration that also run with a sanitized daemon and CLI, besides tests marked `asan`.
-ASAN_FILES = ("test_cli.py", "test_freshness.py", "test_breakages.py", "test_daemon.py", "test_daemon_requests.py")
 # A time limit that is a promise; an index cut short under the daemon, which dies of it (and is started again).
 NOT_SANITIZED = ("test_thousand_processes_cold_one_daemon", "test_index_is_cut_short")
 

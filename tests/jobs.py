@@ -12,6 +12,8 @@ import time
 from collections import namedtuple
 from dataclasses import dataclass, field
 
+# Files of tests/integration that also run with a sanitized daemon and CLI, besides tests marked `asan`.
+ASAN_FILES = ("test_cli.py", "test_freshness.py", "test_breakages.py", "test_daemon.py", "test_daemon_requests.py")
 CORES = os.cpu_count() or 1
 HEAVY = 2
 REASONS = re.compile(r"E  |FAILED |ERROR |\[  (ERROR|FAILED)|==\d+==|SUMMARY|WARNING: ThreadS")  # of pytest, cmocka, sanitizers
