@@ -38,7 +38,7 @@ static struct faulty {
   atomic_int puts, parts, aborts, stats;
   atomic_bool deaf;  /* stat says nothing */
   atomic_int fault_part; /* FAIL_EIO: of the third part; LOSE_AFTER: of complete */
-  void (*asked)(void);   /* called once, while the remote is asked for an object */
+  void (*_Atomic asked)(void); /* called once, while the remote is asked for an object */
   void (*listed)(void);  /* called once, when the remote has listed and before the store knows */
 } faulty;
 
@@ -81,9 +81,8 @@ static inline const char *remote_text(const char *name)
 
 static inline int faulty_stat(struct prelux_backend *b, const char *path, struct prelux_object *ret, struct prelux_problem *why)
 {
-  void (*asked)(void) = faulty.asked;
+  void (*asked)(void) = atomic_exchange(&faulty.asked, NULL);
   atomic_fetch_add(&faulty.stats, 1);
-  faulty.asked = NULL;
   if (asked)
     asked();
   return atomic_load(&faulty.deaf) ? prelux_problem(why, EIO, "injected: deaf") : faulty.real->ops->stat(faulty.real, path, ret, why);
