@@ -85,6 +85,7 @@ PRELUX_EXPORT int pivot_root(const char *new_root, const char *put_old)
 {
   struct prelux_change old;
   old.act = NULL;
+  prelux_fd_names_end();
   int bad = prelux_change_route(&old, "pivot_root", PRELUX_CHG_ADMIN, AT_FDCWD, put_old);
   if (bad) return (int)prelux_ret(bad);
   PRELUX_CHANGE_BODY(pivot_root, ADMIN, AT_FDCWD, new_root, NULL, NULL,
@@ -93,6 +94,7 @@ PRELUX_EXPORT int pivot_root(const char *new_root, const char *put_old)
 
 PRELUX_EXPORT int chroot(const char *path)
 {
+  prelux_fd_names_end();
   PRELUX_CHANGE_BODY(chroot, ADMIN, AT_FDCWD, path, NULL, NULL, prelux_real.chroot(c.use));
 }
 

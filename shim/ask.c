@@ -2,21 +2,19 @@
  * else, and a reply's attributes and words fit in 4 KiB, so a miss is safe on a 64 KiB thread stack. */
 #include "shim/ask.h"
 
-#include <sys/mman.h>
-
 #include "include/prelux/version.h"
 #include "lib/base/errlog.h"
 #include "lib/index/names.h"
 #include "lib/ipc/client.h"
 #include "shim/fds.h"
 #include "shim/init.h"
+#include "shim/pages.h"
 #include "shim/stats.h"
 
 enum { FIXED_BYTES = 256, REPLY_BYTES = PRELUX_REPLY_BYTES, REGISTER_TRIES = 10 };
 enum { DAEMONS = 8 }; /* so many successors of a killed daemon are told of the configuration */
 
 static struct prelux_index_reader prelux_reader;
-static struct prelux_names_reader names_reader;
 static __thread struct prelux_client_slot slot = {.fd = -1};
 
 int prelux_fail(int err, const char *call, const char *path, const char *cause, const char *advice)
@@ -65,6 +63,11 @@ bool prelux_index_look_inode(uint64_t dev, uint64_t ino, struct prelux_attr *ret
 bool prelux_links_kept(void)
 {
   return prelux_index_links(&prelux_reader, prelux_state.runtime) != 0;
+}
+
+uint64_t prelux_folders_moved(void)
+{
+  return prelux_index_moved(&prelux_reader, prelux_state.runtime);
 }
 
 /* No reply came. What is wrong with the way to the daemon is no errno of the object. */
@@ -219,21 +222,24 @@ static bool is_listing(const struct prelux_listing *l, uint64_t bytes)
          l->count <= (l->bytes - sizeof(*l)) / sizeof(l->entries[0]);
 }
 
-static int map_listing(int fd, const struct prelux_listing **ret)
+/* The memfd is copied: what a program works on for long is its own, whatever becomes of the file. */
+static int read_listing(int fd, const struct prelux_listing **ret)
 {
   struct stat st;
   long rc = prelux_sys(SYS_fstat, fd, &st);
   if (rc < 0) return (int)rc;
   if ((size_t)st.st_size < sizeof(struct prelux_listing)) return -EIO;
-  rc = prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0L);
-  if (rc < 0 && rc > -4096) return (int)rc;
-  const struct prelux_listing *l = (const struct prelux_listing *)rc;
-  if (!is_listing(l, (uint64_t)st.st_size)) {
-    prelux_sys(SYS_munmap, l, st.st_size);
-    return -EIO;
+  struct prelux_listing *l = prelux_pages_take((size_t)st.st_size);
+  if (!l) return -ENOMEM;
+  size_t done = 0;
+  while (done < (size_t)st.st_size && (rc = prelux_sys(SYS_pread64, fd, (char *)l + done, (size_t)st.st_size - done, done)) > 0)
+    done += (size_t)rc;
+  if (done == (size_t)st.st_size && is_listing(l, done)) {
+    *ret = l;
+    return 0;
   }
-  *ret = l;
-  return 0;
+  prelux_pages_free(l);
+  return rc < 0 ? (int)rc : -EIO;
 }
 
 static bool names_of(const struct prelux_route *r, struct prelux_names_at *ret)
@@ -251,11 +257,11 @@ static bool shared_listing(const struct prelux_route *r, const struct prelux_lis
   if (r->mapping->freshness == PRELUX_FRESH_SKIP || !prelux_index_look(r, ret_attr) || ret_attr->type != PRELUX_DIR ||
       !names_of(r, &at) || at.bytes < sizeof(struct prelux_listing) || at.bytes > PRELUX_NAMES_MAX)
     return false;
-  long map = prelux_sys(SYS_mmap, NULL, at.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
-  if (map < 0 && map > -4096) return false;
-  *ret = (const struct prelux_listing *)map;
-  if (prelux_names_copy(&names_reader, prelux_state.runtime, &at, (void *)map) == 1 && is_listing(*ret, at.bytes)) return true;
-  prelux_sys(SYS_munmap, map, at.bytes);
+  struct prelux_listing *l = prelux_pages_take(at.bytes);
+  if (!l) return false;
+  *ret = l;
+  if (prelux_names_copy(&prelux_reader, prelux_state.runtime, &at, l) == 1 && is_listing(l, at.bytes)) return true;
+  prelux_pages_free(l);
   return false;
 }
 
@@ -270,12 +276,12 @@ int prelux_ask_list(const struct prelux_route *r, const char *call, const struct
   int rc = prelux_ask(&q, reply, &fd);
   if (rc < 0) return rc;
   if (fd < 0 || prelux_msg_attr(reply, ret_attr) < 0) rc = -EIO;
-  if (rc == 0) rc = map_listing(fd, ret);
+  if (rc == 0) rc = read_listing(fd, ret);
   if (fd >= 0) prelux_sys(SYS_close, fd); /* a memfd: no lock can be on it */
   return rc == -EIO ? prelux_fail(EIO, call, r->logical, "the daemon's listing is damaged", NULL) : rc;
 }
 
 void prelux_listing_free(const struct prelux_listing *l)
 {
-  if (l) prelux_sys(SYS_munmap, l, l->bytes);
+  prelux_pages_free((void *)l);
 }

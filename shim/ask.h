@@ -41,6 +41,9 @@ int prelux_ask(const struct prelux_request *q, void *reply, int *ret_fd);
 /* The same for an answer that has attributes. */
 int prelux_ask_for_attr(const struct prelux_request *q, struct prelux_attr *ret, int *ret_fd);
 
+/* As prelux_index_moved. */
+uint64_t prelux_folders_moved(void);
+
 /* Attributes of the object: -ENOENT when there is none, -ENOTDIR when it is a file and r->must_dir. */
 int prelux_ask_attr(const struct prelux_route *r, const char *call, struct prelux_attr *ret);
 /* The index still says what attr says: the object is written here, its staging file is attr->cache_ino. To be asked after that file
@@ -51,7 +54,7 @@ bool prelux_is_live(const struct prelux_route *r, const struct prelux_attr *attr
 int prelux_ask_open(const struct prelux_route *r, const char *call, unsigned flags, struct prelux_attr *ret,
                     int *ret_fd);
 
-/* The folder's listing, mapped read-only; release with prelux_listing_free. */
+/* The folder's listing, a copy; release with prelux_listing_free. */
 int prelux_ask_list(const struct prelux_route *r, const char *call, const struct prelux_listing **ret,
                     struct prelux_attr *ret_attr);
 void prelux_listing_free(const struct prelux_listing *l);

@@ -110,6 +110,7 @@ static int open_cache(const struct prelux_route *r, int flags, const struct prel
   char path[n];
   if ((live ? prelux_staging_path(r->mapping, attr->cache_ino, path, n) : prelux_cache_path(r, path, n)) < 0) return -ESTALE;
   int saved = errno;
+  uint64_t moved = attr->type == PRELUX_DIR ? prelux_folders_moved() : 0;
   int fd = prelux_real.openat(AT_FDCWD, path, flags & ~WHERE_FLAGS);
   if (fd < 0) {
     int err = errno;
@@ -121,6 +122,7 @@ static int open_cache(const struct prelux_route *r, int flags, const struct prel
   bool right = rc == 0 && (any_folder ? S_ISDIR(st.st_mode) : st.st_ino == PRELUX_INO(attr->cache_ino));
   if (right && (!live || prelux_is_live(r, attr))) {
     prelux_tree_dev(st.st_dev);
+    if (moved) prelux_fd_named(fd, &st, path, strlen(path), moved);
     return fd;
   }
   *ret_other = fd;

@@ -2,6 +2,7 @@
 
 #include "lib/base/path.h"
 #include "lib/ipc/runtime.h"
+#include "shim/dents.h"
 
 /* ---- descriptors: one word each, class in the low bits, hint above. Larger numbers are always UNKNOWN. */
 enum { FDS = 4096, CLASS_BITS = 4, CLASS_MASK = 7, WRITER = 8 };
@@ -107,6 +108,7 @@ void prelux_fd_copy(int from, int to)
 void prelux_fd_forget(unsigned first, unsigned last)
 {
   for (unsigned fd = first; fd < FDS && fd <= last; fd++) prelux_fd_set((int)fd, PRELUX_CLASS_UNKNOWN, 0);
+  prelux_dents_forget(first, last);
 }
 
 void prelux_fd_let_go(int fd)
@@ -115,25 +117,6 @@ void prelux_fd_let_go(int fd)
   bool asked = !prelux_quiet() && prelux_sys(SYS_fcntl, fd, F_OFD_GETLK, &lock) == 0;
   if (asked && lock.l_type != F_UNLCK) prelux_sys(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);
   else prelux_sys(SYS_close, fd);
-}
-
-long prelux_fd_name(int fd, char *out, size_t cap)
-{
-  static const char gone[] = " (deleted)";
-  char link[40], digits[12];
-  const char *head = prelux_apart() ? "/proc/thread-self/fd/" : "/proc/self/fd/";
-  size_t n = 0, at = strlen(head);
-  memcpy(link, head, at);
-  if (fd < 0) return -EBADF;
-  for (unsigned v = (unsigned)fd; n == 0 || v; v /= 10) digits[n++] = (char)('0' + v % 10);
-  while (n) link[at++] = digits[--n];
-  link[at] = '\0';
-  long len = prelux_sys(SYS_readlinkat, AT_FDCWD, link, out, cap - 1);
-  if (len < 0) return len;
-  if ((size_t)len > sizeof(gone) && memcmp(out + len - (sizeof(gone) - 1), gone, sizeof(gone) - 1) == 0)
-    len -= sizeof(gone) - 1;
-  out[len] = '\0';
-  return len;
 }
 
 /* Class of the folder whose real path is `real`; `out` gets its logical path unless it is FAR. plain: it was reached by

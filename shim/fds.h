@@ -48,6 +48,11 @@ long prelux_dir_real(int dirfd, char *out, size_t cap);
 /* Name of an open fd as /proc has it, without " (deleted)": length or -errno. */
 long prelux_fd_name(int fd, char *out, size_t cap);
 
+/* The folder `fd` was just opened by that real path (no link in it). moved: prelux_folders_moved() before that. */
+void prelux_fd_named(int fd, const struct stat *st, const char *path, size_t len, uint64_t moved);
+/* To be called when the process gets another root. */
+void prelux_fd_names_end(void);
+
 /* After the working directory changed: to the folder of a mapping, by libc to an unmapped path, or somehow. Call it
  * in the child of a vfork too. */
 void prelux_cwd_mapped(uint32_t index);

@@ -6,7 +6,9 @@
  * reader asks the daemon: a daemon killed in the middle of a write leaves its slot odd for ever.
  * A daemon starts with a new file (renamed into place) and sets `retired` in the old one; it grows
  * the same way. Readers check `retired` at each look-up and map the new file; old maps are never
- * unmapped while threads may read them. The file is fallocated before it is shared: no SIGBUS.
+ * unmapped while threads may read them. The file is fallocated before it is shared, and nobody may open it for writing (its mode is
+ * 0400; the writer has it open since it made it), so nobody but root, or who changes the mode first, can truncate it: no SIGBUS.
+ * `boot` is compared when the file is mapped: times of another boot (valid_ns) mean nothing, and its writer cannot be alive.
  *
  * Three kinds of key share the table:
  *   object: XXH3-128 of the object path with a seed of `seed` and tree_id
@@ -19,6 +21,7 @@
 #include <stdint.h>
 
 #define PRELUX_INDEX_MAGIC 0x58444e4958554c50ull
+#define PRELUX_BOOT_ID 40u       /* bytes for a boot's id, with NUL */
 #define PRELUX_INDEX_PROBES 32u /* a key lies within so many slots of its home, or it is not there */
 
 struct prelux_index_slot {
@@ -52,9 +55,13 @@ struct prelux_index {
   _Atomic uint32_t writer_pid;
   _Atomic uint64_t links;     /* how many symbolic links this node keeps, in all trees. Each has a slot (of type LINK) that is never
                                * stale, so with 0 here, or without such a slot, no name on a path is a link */
+  _Atomic uint64_t names_tail; /* names.h */
+  uint64_t names;              /* generation of RUNTIME/names; 0: there is none */
+  char boot[PRELUX_BOOT_ID];   /* /proc/sys/kernel/random/boot_id without its newline; "": could not be read */
+  _Atomic uint64_t moved;      /* changes before and after a folder of a cache tree is renamed; never 0, of each daemon another */
   uint64_t reserved;
   struct prelux_index_slot slots[];
 };
-_Static_assert(sizeof(struct prelux_index) == 64, "slots start on a cache line");
+_Static_assert(sizeof(struct prelux_index) == 128, "slots start on a cache line");
 
 #endif

@@ -63,6 +63,29 @@ static void unmap(uintptr_t map)
   prelux_sys(SYS_munmap, address(map), sizeof(struct prelux_index) + (mask_of(map) + 1) * sizeof(struct prelux_index_slot));
 }
 
+int prelux_boot_id(char ret[PRELUX_BOOT_ID])
+{
+  long n = -1;
+  int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, "/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC, 0);
+  if (fd >= 0)
+    n = prelux_sys(SYS_read, fd, ret, PRELUX_BOOT_ID - 1);
+  if (fd >= 0)
+    prelux_sys(SYS_close, fd);
+  if (n > 0 && ret[n - 1] == '\n')
+    n--;
+  ret[n > 0 ? n : 0] = 0;
+  return n > 0;
+}
+
+/* The file is of this boot, as far as can be told: there may be no /proc here. */
+static int of_this_boot(const struct prelux_index *x)
+{
+  char boot[PRELUX_BOOT_ID], theirs[PRELUX_BOOT_ID];
+  memcpy(theirs, x->boot, sizeof theirs);
+  theirs[sizeof theirs - 1] = 0;
+  return !theirs[0] || !prelux_boot_id(boot) || strcmp(boot, theirs) == 0;
+}
+
 static int usable(const struct prelux_index *x, uint64_t bytes, uint32_t mask)
 {
   return x->magic == PRELUX_INDEX_MAGIC && x->major == PRELUX_INDEX_MAJOR && x->bytes == bytes && mask != 0 &&
@@ -89,7 +112,7 @@ static uintptr_t map_file(const char *runtime)
     {
       const struct prelux_index *x = (const struct prelux_index *)at;
       uint32_t mask = *(const volatile uint32_t *)&x->mask;
-      if (usable(x, (uint64_t)st.st_size, mask))
+      if (usable(x, (uint64_t)st.st_size, mask) && of_this_boot(x))
         map = (uintptr_t)at | (uintptr_t)__builtin_popcount(mask);
       else
         prelux_sys(SYS_munmap, at, st.st_size);
@@ -239,8 +262,23 @@ int prelux_index_get_names(struct prelux_index_reader *r, const char *runtime, u
   return 1;
 }
 
+int prelux_index_has_names(const struct prelux_index_reader *r, const struct prelux_names_at *at)
+{
+  atomic_thread_fence(memory_order_seq_cst); /* after the copy */
+  uintptr_t map = atomic_load_explicit(&r->map, memory_order_acquire);
+  const struct prelux_index *x = address(map);
+  return map && x->names == at->generation && atomic_load_explicit(&x->names_tail, memory_order_acquire) <= at->position &&
+         !atomic_load_explicit(&x->retired, memory_order_acquire);
+}
+
 uint64_t prelux_index_links(struct prelux_index_reader *r, const char *runtime)
 {
   uintptr_t map = current(r, runtime);
   return map ? atomic_load_explicit(&address(map)->links, memory_order_acquire) : 0;
+}
+
+uint64_t prelux_index_moved(struct prelux_index_reader *r, const char *runtime)
+{
+  uintptr_t map = current(r, runtime);
+  return map ? atomic_load_explicit(&address(map)->moved, memory_order_acquire) : 0;
 }

@@ -31,8 +31,18 @@ struct prelux_names_at {
 int prelux_index_get_names(struct prelux_index_reader *r, const char *runtime, uint64_t tree_id, const char *object, size_t len,
                            struct prelux_names_at *ret);
 
+/* What was copied from there is whole: the index that said so is the live one still, and the log has not come round to it. One load
+ * more than a fence. */
+int prelux_index_has_names(const struct prelux_index_reader *r, const struct prelux_names_at *at);
+
 /* How many symbolic links this node keeps (struct prelux_index, `links`); 0 without an index. One load. */
 uint64_t prelux_index_links(struct prelux_index_reader *r, const char *runtime);
+
+/* /proc/sys/kernel/random/boot_id without its newline: 1, or 0 when it cannot be read. */
+int prelux_boot_id(char ret[PRELUX_BOOT_ID]);
+
+/* Another number whenever a folder of a cache tree was renamed, or will be at once; 0 without an index. One load. */
+uint64_t prelux_index_moved(struct prelux_index_reader *r, const char *runtime);
 
 /* The two 64-bit words of a key (shared with the writer): of an object, of its listing, of an inode. */
 void prelux_index_key(uint64_t seed, uint64_t tree_id, const char *object, size_t len, uint64_t ret[2]);

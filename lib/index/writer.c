@@ -38,6 +38,8 @@ struct prelux_index_writer
   int64_t links; /* symbolic links of this node */
   uint32_t max_slots;
   struct prelux_names_writer *names; /* NULL: there is no room for it */
+  uint64_t names_tail;
+  uint64_t moved;
   char path[1024], temp[1040];
 };
 
@@ -62,7 +64,7 @@ static int make_file(struct prelux_index_writer *w, uint32_t mask, uint64_t gene
 {
   size_t bytes = bytes_of(mask);
   prelux_os.unlink(w->temp);
-  int fd = prelux_os.open(w->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  int fd = prelux_os.open(w->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0400);
   if (fd < 0)
     return -errno;
   /* Blocks are there before anyone maps it: a full disk is an error here, not a SIGBUS in a program. */
@@ -84,17 +86,34 @@ static int make_file(struct prelux_index_writer *w, uint32_t mask, uint64_t gene
   x->bytes = bytes;
   x->seed = w->seed;
   x->generation = generation;
+  x->names = w->names ? prelux_names_generation(w->names) : 0;
+  prelux_boot_id(x->boot);
+  atomic_store(&x->names_tail, w->names_tail);
+  atomic_store(&x->moved, w->moved);
   atomic_store(&x->links, (uint64_t)w->links);
   atomic_store(&x->writer_pid, (uint32_t)getpid());
   *ret = x;
   return 0;
 }
 
+/* Nobody but its writer may open it for writing: so that is allowed for a moment. */
+static int open_predecessor(const char *path)
+{
+  int old = prelux_os.open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (old < 0)
+    return -1;
+  prelux_os.fchmod(old, 0600);
+  int fd = prelux_os.open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  prelux_os.fchmod(old, 0400);
+  prelux_os.close(old);
+  return fd;
+}
+
 /* Marks what an earlier daemon left, so that its readers come over. */
 static void retire_predecessor(const char *path)
 {
   struct stat st;
-  int fd = prelux_os.open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  int fd = open_predecessor(path);
   if (fd < 0)
     return;
   if (prelux_os.fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(struct prelux_index))
@@ -112,7 +131,7 @@ static void retire_predecessor(const char *path)
 
 int prelux_index_writer_create(const char *runtime, uint32_t slots, uint32_t max_slots, struct prelux_index_writer **ret)
 {
-  uint64_t random[2] = {0, 0};
+  uint64_t random[3] = {0, 0, 0};
   if (slots < PRELUX_INDEX_PROBES || (slots & (slots - 1)) || max_slots < slots)
     return -EINVAL;
   struct prelux_index_writer *w = calloc(1, sizeof *w);
@@ -126,7 +145,11 @@ int prelux_index_writer_create(const char *runtime, uint32_t slots, uint32_t max
     result = getrandom(random, sizeof random, 0) == (ssize_t)sizeof random ? 0 : -EIO;
   w->seed = random[0];
   w->generation = random[1];
+  w->moved = random[2] >> 1 | 1;
   w->mask = slots - 1;
+  /* Before the index: readers of the one before know by the records' heads that this is another log. */
+  if (result == 0 && prelux_names_writer_create(runtime, w, &w->names) < 0)
+    w->names = NULL; /* folders are asked for, then */
   if (result == 0)
     result = make_file(w, w->mask, w->generation, &w->map);
   if (result == 0)
@@ -140,8 +163,6 @@ int prelux_index_writer_create(const char *runtime, uint32_t slots, uint32_t max
     retire_predecessor(aside);
     prelux_os.unlink(aside);
   }
-  if (result == 0 && prelux_names_writer_create(runtime, &w->names) < 0)
-    w->names = NULL; /* folders are asked for, then */
   if (result == 0)
     *ret = w;
   else
@@ -407,6 +428,21 @@ void prelux_index_drop_names(struct prelux_index_writer *w, uint64_t tree_id, co
 struct prelux_names_writer *prelux_index_names(struct prelux_index_writer *w)
 {
   return w->names;
+}
+
+void prelux_index_names_tail(struct prelux_index_writer *w, uint64_t position)
+{
+  pthread_mutex_lock(&w->lock);
+  w->names_tail = position;
+  atomic_store(&w->map->names_tail, position);
+  pthread_mutex_unlock(&w->lock);
+}
+
+void prelux_index_move(struct prelux_index_writer *w)
+{
+  pthread_mutex_lock(&w->lock);
+  atomic_store(&w->map->moved, ++w->moved);
+  pthread_mutex_unlock(&w->lock);
 }
 
 void prelux_index_drop_inode(struct prelux_index_writer *w, uint64_t dev, uint64_t ino)

@@ -30,6 +30,10 @@ void prelux_index_put_names(struct prelux_index_writer *w, uint64_t tree_id, con
 void prelux_index_drop_names(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len);
 /* RUNTIME/names, made with the index; NULL when there is no room for it. */
 struct prelux_names_writer *prelux_index_names(struct prelux_index_writer *w);
+/* What lies before that position in it is lost: known to readers when this returns (names_write.c alone calls it). */
+void prelux_index_names_tail(struct prelux_index_writer *w, uint64_t position);
+/* A folder of a cache tree is about to be renamed, or was: both times. */
+void prelux_index_move(struct prelux_index_writer *w);
 /* Forgets an object: the next look-up asks. */
 void prelux_index_drop(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len);
 /* So many links more, or less, are kept by this node (struct prelux_index.links): counted before their slots come, out after those went. */

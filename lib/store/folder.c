@@ -7,7 +7,7 @@
 #include "lib/index/writer.h"
 #include "lib/store/private.h"
 
-#define SLOTS (1u << 13)
+#define SLOTS (1u << 16)
 
 int prelux_folders_init(struct prelux_store *s)
 {
@@ -273,7 +273,7 @@ int prelux_memory_get(struct prelux_tree *t, const char *object, size_t len, str
     return e != NULL;
   const char *name = object + (parent ? parent + 1 : 0);
   long i = prelux_folder_child(f, name, len - (size_t)(name - object));
-  struct prelux_known k = {.learned_ns = f->learned_ns};
+  struct prelux_known k = {.learned_ns = f->learned_ns, .unlisted = i < 0};
   if (i < 0 && !f->all)
     return e != NULL;
   if (i >= 0)

@@ -346,7 +346,7 @@ void prelux_list_made(const struct prelux_view *v, const char *object, uint64_t 
 bool prelux_list_lacks(const struct prelux_view *v, const char *object)
 {
   struct prelux_store *s = v->tree->store;
-  struct prelux_known none = {.obj.type = PRELUX_NONE};
+  struct prelux_known none = {.obj.type = PRELUX_NONE, .unlisted = true};
   size_t len = strlen(object);
   if (!len || prelux_view_implies(v, object, len) || prelux_links_known(v->tree, object, len, NULL) || prelux_links_above(v->tree, object, len))
     return false;

@@ -8,6 +8,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/index/writer.h"
 #include "lib/store/attrs.h"
 #include "lib/store/name.h"
 
@@ -160,7 +161,11 @@ static int rename_folder(struct prelux_tree *t, const char *from, const char *to
   rc = prelux_disk_parent(t, to, true, &new_dir, &new_base);
   if (rc == 0)
   {
+    if (t->store->index)
+      prelux_index_move(t->store->index);
     rc = prelux_os.renameat(dir, base, new_dir, new_base) < 0 ? -errno : 0;
+    if (t->store->index)
+      prelux_index_move(t->store->index);
     prelux_os.close(new_dir);
   }
   prelux_os.close(dir);

@@ -81,8 +81,8 @@ static uint64_t view_age(const struct prelux_view *v, const struct prelux_known 
 {
   if (v->freshness == PRELUX_FRESH_ALWAYS || v->freshness == PRELUX_FRESH_SKIP)
     return 0;
-  if (k->obj.type == PRELUX_NONE)
-    return v->negative_age_ns;
+  if (k->obj.type == PRELUX_NONE) /* a listing is no longer believed for what it lacks than for what it has */
+    return k->unlisted && v->freshness == PRELUX_FRESH_MAX_AGE && v->max_age_ns < v->negative_age_ns ? v->max_age_ns : v->negative_age_ns;
   return v->freshness == PRELUX_FRESH_IMMUTABLE ? UINT64_MAX : v->max_age_ns;
 }
 

@@ -22,7 +22,7 @@
 #define PRELUX_NAME_MAX 255u         /* bytes of one of its names */
 #define PRELUX_VIEWS_MAX 1024u       /* views of one tree that use the index; more are served without it */
 #define PRELUX_ENTRIES_MAX 262144u   /* objects remembered one by one */
-#define PRELUX_FOLDERS_MAX 8192u     /* folders remembered */
+#define PRELUX_FOLDERS_MAX 65536u    /* folders remembered */
 #define PRELUX_FOLDERS_BYTES (256u << 20) /* bytes of remembered listings */
 #define PRELUX_LIST_NAMES_MAX (4u << 20)  /* names of one listing; more: -EOVERFLOW */
 #define PRELUX_LIST_BYTES_MAX (1u << 30)  /* bytes of their names and versions */
@@ -52,6 +52,7 @@ struct prelux_known {
   uint64_t learned_ns;      /* CLOCK_MONOTONIC before the remote was asked; 0: a catalogue row, not asked in this life */
   uint64_t cache_ino;       /* what lies at the cache path is whole, of this version, and was seen in this life; 0: unknown */
   uint64_t ino;             /* st_ino of this version (number.c); 0 only for what is not there */
+  bool unlisted;            /* NONE, because a listing of the folder lacks it */
   bool live;                /* written here and not sent yet: cache_ino is that of its staging file */
   bool pending;             /* renamed here, and not on the remote yet (deferred.h) */
   bool owned;               /* `owner` (as prelux_attr's) says whose it is */

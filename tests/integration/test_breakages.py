@@ -193,6 +193,7 @@ def test_index_is_garbage(world):
     table = table_of(world)
     pid = world.daemon_pid()
     index = world.runtime / "index"
+    index.chmod(0o600)
     with open(index, "r+b") as f:
         f.write(b"\xff" * index.stat().st_size)
     for _ in range(2):
@@ -202,6 +203,7 @@ def test_index_is_garbage(world):
 
 def test_index_is_cut_short(world):
     table = table_of(world)
+    (world.runtime / "index").chmod(0o600)
     (world.runtime / "index").write_bytes(b"\xff" * 70000)
     assert world.run(["cat", world.prefix / "f"], **under_table(world, table)).stdout == "remote"
 

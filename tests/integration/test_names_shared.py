@@ -98,3 +98,87 @@ def test_forgotten(prelux, lake):
     assert names(prelux, root) == ["a", "b", "sub"]
     prelux.cli("evict", root)
     assert names(prelux, root) == ["a", "b", "new", "sub"]
+
+
+def test_truncated_names(prelux, lake):
+    """The log is read, never mapped: whoever cuts it costs a question, and no program dies of it."""
+    root = lake()
+    script = f"""
+import os
+r = {root!r}
+before = sorted(os.listdir(r))
+log = {str(prelux.runtime)!r} + '/names'
+assert os.stat(log).st_mode & 0o777 == 0o400
+os.chmod(log, 0o600)
+for size in (0, 100, 1 << 20, 0):
+    os.truncate(log, size)
+    assert sorted(os.listdir(r)) == before and os.listdir(r + '/sub') == ['c'], size
+"""
+    assert names(prelux, root) == ["a", "b", "sub"]
+    prelux.run(["python3", "-c", script])
+
+
+SNAPSHOT = """
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.getdents64.restype = ctypes.c_ssize_t
+buf = ctypes.create_string_buffer(128)  # some entries at a time
+r = sys.argv[1]
+def some(fd):
+    n = libc.getdents64(fd, buf, len(buf))
+    assert n >= 0, ctypes.get_errno()
+    found, at = [], 0
+    while at < n:
+        size, = struct.unpack_from('H', buf.raw, at + 16)
+        found.append(buf.raw[at + 19:at + size].split(bytes(1))[0].decode())
+        at += size
+    return found
+def all_of(fd, between=lambda: None):
+    found = some(fd)
+    between()
+    while more := some(fd):
+        found += more
+    return sorted(found)
+"""
+
+
+def test_getdents_reads_one_listing(prelux, lake):
+    """A folder that changes while it is read: what was there all the time is shown once; a new reading shows the change."""
+    root = lake(write="sync")
+    script = SNAPSHOT + """
+fd = os.open(r, os.O_RDONLY | os.O_DIRECTORY)
+def change():
+    os.unlink(r + '/a')
+    open(r + '/0', 'w').close()
+    open(r + '/00', 'w').close()
+print(*all_of(fd, change))
+os.lseek(fd, 0, os.SEEK_SET)
+print(*all_of(fd))
+some(fd)
+os.lseek(fd, 0, os.SEEK_SET)
+some(fd)
+os.close(fd)
+other = os.open(r + '/sub', os.O_RDONLY | os.O_DIRECTORY)
+assert other == fd
+print(*all_of(other))
+"""
+    done = prelux.run(["python3", "-c", script, root]).stdout.splitlines()
+    assert done == [". .. a b sub", ". .. 0 00 b sub", ". .. c"]
+
+
+def test_folder_renamed_while_open(prelux, lake):
+    """The name of an open folder is remembered: until somebody renames it."""
+    root = lake(write="sync")
+    script = f"""
+import os, subprocess
+r = {root!r}
+fd = os.open(r + '/sub', os.O_RDONLY | os.O_DIRECTORY)
+for _ in range(3): assert os.stat('c', dir_fd=fd).st_size == 5 and os.listdir(fd) == ['c']
+subprocess.run(['mv', r + '/sub', r + '/other'], check=True)
+subprocess.run(['sh', '-c', f'mkdir {{r}}/sub; echo x >{{r}}/sub/new'], check=True)
+for _ in range(3): assert os.stat('c', dir_fd=fd).st_size == 5 and os.listdir(fd) == ['c']
+os.close(fd)
+again = os.open(r + '/sub', os.O_RDONLY | os.O_DIRECTORY)
+assert again == fd and os.listdir(again) == ['new']
+"""
+    prelux.run(["python3", "-c", script])

@@ -278,6 +278,7 @@ static void bad_files_are_no_index(void **state)
 static void fill_file(const char *path, int byte, off_t from)
 {
   struct stat st;
+  chmod(path, 0600);
   int fd = open(path, O_RDWR);
   assert_int_equal(fstat(fd, &st), 0);
   for (off_t at = from; at < st.st_size; at++)
@@ -317,11 +318,69 @@ static void garbage_leads_nowhere(void **state)
     }
 }
 
+/* A file that outlived a boot: its times are of another clock. */
+static void other_boots_are_not_believed(void **state)
+{
+  struct prelux_index_writer *w;
+  struct prelux_index_reader same = {0}, other = {0}, unknown = {0};
+  struct prelux_attr a;
+  char path[96], id[PRELUX_BOOT_ID] = "";
+  snprintf(path, sizeof path, "%s/index", runtime);
+  assert_int_equal(prelux_index_writer_create(runtime, 64, 64, &w), 0);
+  put_number(w, 1, 1);
+  assert_int_equal(get_number(&same, 1, &a), 1);
+  chmod(path, 0600);
+  int fd = open(path, O_RDWR);
+  off_t at = (off_t)offsetof(struct prelux_index, boot);
+  assert_int_equal(pread(fd, id, sizeof id, at), sizeof id);
+  assert_int_equal(strlen(id), 36);
+  id[0] = id[0] == 'a' ? 'b' : 'a';
+  assert_int_equal(pwrite(fd, id, sizeof id, at), sizeof id);
+  assert_int_equal(get_number(&other, 1, &a), 0);
+  assert_int_equal(pwrite(fd, "", 1, at), 1); /* no /proc where the daemon is */
+  assert_int_equal(get_number(&unknown, 1, &a), 1);
+  close(fd);
+  prelux_index_writer_free(w);
+}
+
+/* Not even by its owner, as long as he does not change the mode: a program that has it mapped would die of SIGBUS. */
+static void nobody_writes_to_it(void **state)
+{
+  pid_t pid = fork();
+  if (pid == 0)
+  {
+    struct prelux_index_writer *w, *next;
+    struct prelux_index_reader r = {0};
+    struct prelux_attr a;
+    char path[96];
+    if (geteuid() == 0 && (setgid(65534) < 0 || setuid(65534) < 0))
+      _exit(2);
+    strcpy(runtime, "/tmp/prelux-index-XXXXXX");
+    if (!mkdtemp(runtime) || prelux_index_writer_create(runtime, 64, 64, &w) < 0)
+      _exit(3);
+    put_number(w, 1, 1);
+    snprintf(path, sizeof path, "%s/index", runtime);
+    int opened = open(path, O_RDWR) >= 0 || open(path, O_WRONLY | O_TRUNC) >= 0 || truncate(path, 0) == 0;
+    int found = get_number(&r, 1, &a);
+    if (prelux_index_writer_create(runtime, 64, 64, &next) < 0)
+      _exit(4);
+    int retired = get_number(&r, 1, &a) == 0; /* the next one can all the same */
+    prelux_index_writer_free(w);
+    prelux_index_writer_free(next);
+    snprintf(path, sizeof path, "rm -rf '%s'", runtime);
+    _exit(system(path) != 0 || opened || !found || !retired);
+  }
+  int status;
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
   const struct CMUnitTest tests[] = {T(put_and_get), T(expiry), T(inode_entries), T(grows_under_a_reader), T(full_index_forgets),
                                      T(links_stay), T(next_daemon_takes_over), T(killed_writers_tear_nothing),
-                                     T(bad_files_are_no_index), T(garbage_leads_nowhere)};
+                                     T(bad_files_are_no_index), T(garbage_leads_nowhere), T(other_boots_are_not_believed),
+                                     T(nobody_writes_to_it)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,6 +67,27 @@ static void test_negative_answers(void **state)
   assert_int_equal(stat_object("nothing", &a), 0);
 }
 
+/* A listing is no longer believed for what it lacks than for what it has. */
+static void test_negative_by_listing(void **state)
+{
+  struct prelux_attr a;
+  fake_dir(&rig.b, "d");
+  fake_file(&rig.b, "d/f", 10, 1);
+  view(PRELUX_FRESH_MAX_AGE, SECOND / 10, 100 * SECOND);
+  const struct prelux_listing *l = map_listing("d", &a);
+  munmap((void *)l, l->bytes);
+  unsigned stats = rig.b.stats;
+  assert_int_equal(stat_object("d/new", &a), -ENOENT);
+  assert_int_equal(rig.b.stats, stats);
+  fake_file(&rig.b, "d/new", 10, 1);
+  usleep(120000);
+  assert_int_equal(stat_object("d/new", &a), 0);
+  assert_int_equal(stat_object("d/other", &a), -ENOENT); /* asked for itself: for negative_age */
+  fake_file(&rig.b, "d/other", 10, 1);
+  usleep(120000);
+  assert_int_equal(stat_object("d/other", &a), -ENOENT);
+}
+
 static void test_below_a_file(void **state)
 {
   struct prelux_attr a;
@@ -668,7 +689,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-      T(test_stat_and_open), T(test_programs_are_executable), T(test_negative_answers), T(test_below_a_file),
+      T(test_stat_and_open), T(test_programs_are_executable), T(test_negative_answers), T(test_negative_by_listing), T(test_below_a_file),
       T(test_bad_paths), T(test_deep_and_long), T(test_list), T(test_list_drops_bad_names), T(test_inexact_listing),
       T(test_absence_from_a_listing), T(test_change_is_seen_by_freshness), T(test_always_does_not_fetch_again),
       T(test_skip_keeps_nothing), T(test_changed_while_read), T(test_liars), T(test_cached_only_never_asks),
