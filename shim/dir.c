@@ -127,12 +127,36 @@ static DIR *opendir_routed(struct prelux_route *r)
   return turn_root(dir);
 }
 
+/* The folder is none of those above a mapping, of which there are few, and no real one stands behind the prefix: /proc need not be
+ * asked for its name. False also when it would take longer to look. */
+static bool surely_not_above(int fd)
+{
+  const struct prelux_table *t = prelux_state.table;
+  const struct prelux_table_mapping *m = prelux_table_mappings(t);
+  struct stat is, up;
+  char path[PATH_MAX];
+  if (t->n_mappings != 1 || t->n_roots > 0 || (t->flags & PRELUX_TABLE_HAS_URI) || prelux_sys(SYS_fstat, fd, &is) < 0) return false;
+  const char *local = prelux_table_str(t, m->local);
+  for (size_t n = 0, depth = 0; n <= m->local.len; n++) {
+    if (n < m->local.len && local[n] != '/') continue;
+    if (++depth > 4 || n + 2 > sizeof(path)) return false;
+    size_t len = n ? n : 1;
+    memcpy(path, local, len);
+    path[len] = '\0';
+    long rc = prelux_sys(SYS_newfstatat, AT_FDCWD, path, &up, 0);
+    if (rc == -ENOENT) return true;
+    if (rc < 0 || (up.st_dev == is.st_dev && up.st_ino == is.st_ino)) return false;
+  }
+  return false;
+}
+
 /* A link or ".." may lead to a folder above mappings: its names must be complete, too. */
 static DIR *opendir_far(DIR *dir)
 {
   char path[PATH_MAX];
   bool ours;
   if (find(dir) || !prelux_state.table || (prelux_state.table->flags & PRELUX_TABLE_LINKS_OFF)) return dir;
+  if (surely_not_above(dirfd(dir))) return dir;
   int saved = errno;
   long len = prelux_dir_path(dirfd(dir), path, sizeof(path), &ours);
   errno = saved;

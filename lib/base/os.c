@@ -46,6 +46,7 @@ struct prelux_os prelux_os = {
     .mmap = mmap,
     .munmap = munmap,
     .memfd_create = memfd_create,
+    .clock_gettime = clock_gettime,
     .socket = socket,
     .opendir = opendir,
     .fdopendir = fdopendir,

@@ -9,6 +9,7 @@
 #include <sys/statfs.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 
 struct prelux_os {
   int (*open)(const char *path, int flags, ...);
@@ -49,6 +50,7 @@ struct prelux_os {
   void *(*mmap)(void *addr, size_t len, int prot, int flags, int fd, off_t off);
   int (*munmap)(void *addr, size_t len);
   int (*memfd_create)(const char *name, unsigned flags);
+  int (*clock_gettime)(clockid_t clock, struct timespec *ret); /* the store's clocks */
   int (*socket)(int domain, int type, int proto);
   DIR *(*opendir)(const char *path);
   DIR *(*fdopendir)(int fd);

@@ -92,7 +92,7 @@ const struct prelux_conf_key prelux_conf_keys[] = {
      .help = "How long what is known of an object is believed: immutable (until evicted), {max_age: TIME}, always (each "
              "open asks), skip (nothing is kept)."},
     {AT_MAPPING, .name = "negative_age", .type = PRELUX_T_DURATION, .choices = "0..365d", .fallback = "5s",
-     .help = "How long \"no such file\" is believed."},
+     .help = "How long \"no such file\" is believed; for `max_age` at most when it was a listing of the folder that lacked the name."},
     {AT_MAPPING, .name = "prefetch", .type = PRELUX_T_ENUM, .choices = "off|siblings|directory", .fallback = "siblings",
      .help = "Small files that nobody has asked for yet. siblings: the next ones (64 at most), when files of a folder are opened in the order of its "
              "listing; directory: all of the folder, with the first one that is opened."},

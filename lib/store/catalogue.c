@@ -16,13 +16,13 @@
 #include "lib/base/os.h"
 #include "lib/store/sql.h"
 
-#define SCHEMA_VERSION "2"
+#define SCHEMA_VERSION "3"
 #define BUSY_MS 10000
 #define ROW "size,mtime,mode,version,md5,ino,bytes,file_mtime,used,epoch"
 #define COLUMNS                                                                                                           \
   "tree INTEGER NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL, mode INTEGER NOT NULL, "      \
   "version TEXT NOT NULL, md5 TEXT NOT NULL, ino INTEGER NOT NULL, bytes INTEGER NOT NULL, file_mtime INTEGER NOT NULL, " \
-  "used INTEGER NOT NULL, epoch INTEGER NOT NULL, PRIMARY KEY(tree, path)"
+  "used INTEGER NOT NULL, epoch INTEGER NOT NULL, again INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(tree, path)"
 #define VICTIM "SELECT tree,path,ino,bytes,file_mtime,used FROM "
 
 static const char schema[] =
@@ -31,7 +31,6 @@ static const char schema[] =
     " key INTEGER NOT NULL);"
     "CREATE TABLE IF NOT EXISTS objects(" COLUMNS ") WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS fills(" COLUMNS ") WITHOUT ROWID;"
-    "CREATE INDEX IF NOT EXISTS objects_used ON objects(used);"
     "CREATE INDEX IF NOT EXISTS objects_recent ON objects(tree, used);"
     "CREATE INDEX IF NOT EXISTS objects_epoch ON objects(epoch);"
     "CREATE TABLE IF NOT EXISTS recovered(name TEXT PRIMARY KEY, tree INTEGER NOT NULL, path BLOB NOT NULL,"
@@ -50,6 +49,16 @@ static const char from_1[] = "BEGIN IMMEDIATE;"
                              "ALTER TABLE numbers ADD COLUMN ino INTEGER NOT NULL DEFAULT 0;"
                              "UPDATE meta SET value='2' WHERE key='schema';"
                              "COMMIT;";
+static const char from_2[] = "BEGIN IMMEDIATE;"
+                             "ALTER TABLE objects ADD COLUMN again INTEGER NOT NULL DEFAULT 0;"
+                             "ALTER TABLE fills ADD COLUMN again INTEGER NOT NULL DEFAULT 0;"
+                             "DROP INDEX IF EXISTS objects_used;"
+                             "UPDATE meta SET value='3' WHERE key='schema';"
+                             "COMMIT;";
+
+/* Of columns that may have come just now. */
+static const char indexes[] = "CREATE INDEX IF NOT EXISTS objects_once ON objects(used) WHERE again=0;"
+                              "CREATE INDEX IF NOT EXISTS objects_again ON objects(used) WHERE again>0;";
 
 static const char *const sql[STATEMENTS] = {
     [BEGIN] = "BEGIN IMMEDIATE",
@@ -66,8 +75,11 @@ static const char *const sql[STATEMENTS] = {
     [ABORT] = "DELETE FROM fills WHERE tree=?1 AND path=?2",
     [DEL] = "DELETE FROM objects WHERE tree=?1 AND path=?2",
     [BYTES] = "SELECT bytes FROM objects WHERE tree=?1 AND path=?2",
-    [TOUCH] = "UPDATE objects SET used=?3 WHERE tree=?1 AND path=?2",
-    [OLDEST] = VICTIM "objects WHERE used>?1 ORDER BY used LIMIT ?2",
+    /* The fetch itself is a use, too. */
+    [TOUCH] = "UPDATE objects SET used=?3, again=CASE WHEN ?3=0 THEN 0 ELSE again+(?3-used>?4) END WHERE tree=?1 AND path=?2",
+    [ONCE_OLDEST] = VICTIM "objects WHERE again=0 AND used>?1 ORDER BY used LIMIT ?2",
+    [ONCE_NEWEST] = VICTIM "objects WHERE again=0 AND used<?1 ORDER BY used DESC LIMIT ?2",
+    [AGAIN_OLDEST] = VICTIM "objects WHERE again>0 AND used>?1 ORDER BY used LIMIT ?2",
     [NEWEST] = VICTIM "objects WHERE tree=?1 ORDER BY used DESC LIMIT ?2",
     [BELOW] = VICTIM "objects WHERE tree=?1 AND path>=?2 AND path<?3 AND path>?4 ORDER BY path LIMIT ?5",
     [BELOW_FIRST] = VICTIM "objects WHERE tree=?1 AND path>?4 ORDER BY path LIMIT ?5",
@@ -151,8 +163,11 @@ static int migrate(struct prelux_catalogue *c)
 {
   char version[16] = "";
   int rc = sqlite3_exec(c->db, "SELECT value FROM meta WHERE key='schema'", read_text, version, NULL);
-  if (rc == SQLITE_OK && strcmp(version, "1") == 0)
-    return sqlite3_exec(c->db, from_1, NULL, NULL, NULL);
+  bool first = strcmp(version, "1") == 0;
+  if (rc == SQLITE_OK && first)
+    rc = sqlite3_exec(c->db, from_1, NULL, NULL, NULL);
+  if (rc == SQLITE_OK && (first || strcmp(version, "2") == 0))
+    return sqlite3_exec(c->db, from_2, NULL, NULL, NULL);
   return rc != SQLITE_OK || strcmp(version, SCHEMA_VERSION) == 0 ? rc : SQLITE_CORRUPT;
 }
 
@@ -170,6 +185,8 @@ static int open_db(struct prelux_catalogue *c, const char *path)
     rc = sqlite3_exec(c->db, schema, NULL, NULL, NULL);
   if (rc == SQLITE_OK)
     rc = migrate(c);
+  if (rc == SQLITE_OK)
+    rc = sqlite3_exec(c->db, indexes, NULL, NULL, NULL);
   for (int i = 0; rc == SQLITE_OK && i < STATEMENTS; i++)
     rc = sqlite3_prepare_v3(c->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &c->stmts[i], NULL);
   return rc;
@@ -418,7 +435,7 @@ int prelux_catalogue_del(struct prelux_catalogue *c, int64_t tree, const char *p
   return ret;
 }
 
-int prelux_catalogue_touch(struct prelux_catalogue *c, const struct prelux_victim *rows, int n)
+int prelux_catalogue_touch(struct prelux_catalogue *c, const struct prelux_victim *rows, int n, int64_t apart_ns)
 {
   pthread_mutex_lock(&c->lock);
   int ret = prelux_catalogue_run(c, c->stmts[BEGIN]);
@@ -426,6 +443,7 @@ int prelux_catalogue_touch(struct prelux_catalogue *c, const struct prelux_victi
   {
     sqlite3_stmt *st = prelux_catalogue_bind(c, TOUCH, rows[i].tree, rows[i].path);
     sqlite3_bind_int64(st, 3, rows[i].used_ns);
+    sqlite3_bind_int64(st, 4, apart_ns);
     ret = prelux_catalogue_run(c, st);
   }
   ret = prelux_catalogue_end(c, ret);
@@ -476,9 +494,9 @@ static int select_rows(struct prelux_catalogue *c, enum stmt which, int64_t numb
   return count;
 }
 
-int prelux_catalogue_oldest(struct prelux_catalogue *c, int64_t after_ns, struct prelux_victim *ret, int n)
+int prelux_catalogue_victims(struct prelux_catalogue *c, enum stmt which, int64_t than_ns, struct prelux_victim *ret, int n)
 {
-  return select_rows(c, OLDEST, after_ns, ret, n);
+  return select_rows(c, which, than_ns, ret, n);
 }
 
 int prelux_catalogue_newest(struct prelux_catalogue *c, int64_t tree, struct prelux_victim *ret, int n)

@@ -8,7 +8,7 @@
 
 enum stmt {
   BEGIN, COMMIT, ROLLBACK, META, SET_META, TREE, ADD_TREE, GET, FILL, FINISH, ABORT, DEL, BYTES, TOUCH,
-  IDENTITY, OLDEST, NEWEST, BELOW, BELOW_FIRST, UNFINISHED, LATER, PROMOTE, TOTALS, RECOVERED,
+  IDENTITY, ONCE_OLDEST, ONCE_NEWEST, AGAIN_OLDEST, NEWEST, BELOW, BELOW_FIRST, UNFINISHED, LATER, PROMOTE, TOTALS, RECOVERED,
   NUMBERS, SET_NUMBER, PRUNE_NUMBERS, ATTRS, ATTRS_BELOW, SET_ATTR, DROP_ATTR, LINKS, SET_LINK, DROP_LINK, STATEMENTS
 };
 
@@ -20,6 +20,10 @@ struct prelux_catalogue {
   char *path;
   bool corrupt; /* a statement found a page that cannot be: put aside when closed */
 };
+
+/* Objects of a segment (victims.c): ONCE_OLDEST and AGAIN_OLDEST used after that instant, oldest first; ONCE_NEWEST used before it, newest
+ * first. Number of rows or -errno; caller frees their paths. */
+int prelux_catalogue_victims(struct prelux_catalogue *c, enum stmt which, int64_t than_ns, struct prelux_victim *ret, int n);
 
 /* Lock held. */
 

@@ -1,4 +1,4 @@
-/* Eviction: the files unused for longest go first, as long as nobody has them open or mapped.
+/* Eviction: which files go first says victims.c; those that somebody has open or mapped stay.
  *
  * The proof is a write lease (F_SETLEASE F_WRLCK), which the kernel gives only when this fd is the file's only one. Under the
  * lease: the index forgets the file (no reader is sent to it any more), it moves from its name to held/, the lease goes. Who
@@ -19,9 +19,9 @@
 #include "lib/base/os.h"
 #include "lib/index/writer.h"
 #include "lib/store/attrs.h"
+#include "lib/store/victims.h"
 
 #define BATCH 64
-#define ATIME_SLACK_NS 1000000000ll
 
 /* 0: nobody else has the file; the caller gives the lease back with lease_drop(). */
 static int lease_take(struct prelux_store *s, int fd)
@@ -242,34 +242,37 @@ static bool used_later(struct prelux_tree *t, struct prelux_victim *v)
   if (v->used_ns == 0) /* let go by prelux_store_evict: first in line, and no use may make it believed again */
     return false;
   int64_t atime = (int64_t)st.st_atim.tv_sec * 1000000000 + st.st_atim.tv_nsec;
-  if (atime <= v->used_ns + ATIME_SLACK_NS)
+  if (atime <= v->used_ns + t->store->ghosts.apart_ns)
     return false;
   v->used_ns = atime;
-  prelux_catalogue_touch(t->store->cat, v, 1);
+  prelux_catalogue_touch(t->store->cat, v, 1, t->store->ghosts.apart_ns);
   return true;
 }
 
 static void flush_uses(struct prelux_store *s);
 
-/* One pass over all rows, oldest first. */
+/* One pass over all rows. */
 static uint64_t evict_pass(struct prelux_store *s, uint64_t want)
 {
   struct prelux_victim rows[BATCH];
-  int64_t after = INT64_MIN;
+  struct prelux_order order;
   uint64_t freed = 0, seen = 0;
   int n;
+  prelux_order_begin(s, &order);
   /* A row put off comes again later in the order; that its file is read all the time must not keep us here. */
   pthread_mutex_lock(&s->lock);
   uint64_t most = 2 * s->stats.files + BATCH;
   pthread_mutex_unlock(&s->lock);
-  while (freed < want && seen < most && (n = prelux_catalogue_oldest(s->cat, after, rows, BATCH)) > 0)
+  while (freed < want && seen < most && (n = prelux_order_next(s, &order, rows, BATCH)) > 0)
     for (int i = 0; i < n; i++, seen++)
     {
       uint64_t bytes = 0;
       struct prelux_tree *t = freed < want ? tree_of(s, rows[i].tree) : NULL;
-      after = rows[i].used_ns;
       if (t && !used_later(t, &rows[i]) && prelux_evict_one(t, rows[i].path, &bytes) == 0)
+      {
         freed += bytes;
+        prelux_victims_evicted(t, rows[i].path, rows[i].used_ns);
+      }
       free(rows[i].path);
     }
   return freed;
@@ -365,7 +368,7 @@ static void flush_uses(struct prelux_store *s)
   s->n_uses = 0;
   pthread_mutex_unlock(&s->lock);
   if (n)
-    prelux_catalogue_touch(s->cat, rows, n);
+    prelux_catalogue_touch(s->cat, rows, n, s->ghosts.apart_ns);
   for (int i = 0; i < n; i++)
     free(rows[i].path);
   free(rows);
@@ -393,7 +396,7 @@ void prelux_evict_tick(struct prelux_store *s)
 static void distrust(struct prelux_tree *t, const char *object)
 {
   struct prelux_victim row = {.tree = t->id, .path = (char *)object};
-  prelux_catalogue_touch(t->store->cat, &row, 1);
+  prelux_catalogue_touch(t->store->cat, &row, 1, t->store->ghosts.apart_ns);
 }
 
 /* Uses noted before the command must not undo that when they are written (store.lock held). */

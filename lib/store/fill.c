@@ -23,6 +23,7 @@
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/private.h"
+#include "lib/store/victims.h"
 
 #define PIECE (1u << 20)
 
@@ -316,6 +317,7 @@ static int install(const struct prelux_view *v, const char *object, const char *
   if (rc == 0)
     prelux_store_account(s, old, (int64_t)row->bytes);
   pthread_mutex_unlock(&s->lock);
+  prelux_victims_filled(v->tree, object, row->bytes);
   return 0;
 }
 

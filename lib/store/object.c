@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "lib/base/os.h"
 #include "lib/index/writer.h"
 #include "lib/store/attrs.h"
 #include "lib/store/deferred.h"
@@ -14,7 +15,7 @@
 static uint64_t clock_ns(clockid_t id)
 {
   struct timespec t;
-  clock_gettime(id, &t);
+  prelux_os.clock_gettime(id, &t);
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 

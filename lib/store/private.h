@@ -181,11 +181,9 @@ int prelux_catalogue_finish(struct prelux_catalogue *c, int64_t tree, const char
 int prelux_catalogue_abort(struct prelux_catalogue *c, int64_t tree, const char *path);
 /* -ENOENT when there was none. */
 int prelux_catalogue_del(struct prelux_catalogue *c, int64_t tree, const char *path, uint64_t *ret_bytes);
-/* Sets used_ns of n rows (tree, path, used_ns), in one transaction. */
-int prelux_catalogue_touch(struct prelux_catalogue *c, const struct prelux_victim *rows, int n);
-/* Up to n rows, longest unused first, used after after_ns. Count or -errno. */
-int prelux_catalogue_oldest(struct prelux_catalogue *c, int64_t after_ns, struct prelux_victim *ret, int n);
-/* Up to n rows of a tree, last used first. */
+/* Sets used_ns of n rows (tree, path, used_ns), in one transaction; what is later by more than apart_ns is another use. */
+int prelux_catalogue_touch(struct prelux_catalogue *c, const struct prelux_victim *rows, int n, int64_t apart_ns);
+/* Up to n rows of a tree, last used first. Count or -errno. */
 int prelux_catalogue_newest(struct prelux_catalogue *c, int64_t tree, struct prelux_victim *ret, int n);
 /* Up to n rows below `path` (all of the tree for ""), after the path `after` (NULL: from the start). */
 int prelux_catalogue_below(struct prelux_catalogue *c, int64_t tree, const char *path, const char *after,
@@ -460,6 +458,24 @@ struct prelux_tree {
   _Atomic uint64_t shape; /* how often a folder was removed or renamed here */
 };
 
+/* What was evicted a short time ago (victims.c). */
+#define PRELUX_GHOSTS (1u << 18)
+#define PRELUX_MARKS 4u
+struct prelux_ghosts {
+  struct prelux_ghost {
+    uint32_t tag;              /* half of a hash, 0: none */
+    uint32_t used_ms;          /* of its last use, modulo 2^32 */
+  } *slots;                    /* NULL: nothing was evicted yet */
+  int regret;                  /* share of ghosts in what was fetched lately, of 65536 */
+  int64_t round_ns;            /* how long after its last use such a file was fetched again, of the last few */
+  bool keeps;                  /* it is so large that what is there had better stay */
+  int64_t marks[PRELUX_MARKS]; /* CLOCK_REALTIME at which another 64th of the cache had been fetched, the last so many */
+  unsigned n_marks;
+  uint64_t rest;               /* bytes since the last one */
+  int64_t apart_ns;            /* uses so close are one: the fetch, and the kernel's note of the first reading */
+  int64_t young_ns;            /* files that were fetched so short a time ago do not go before older ones */
+};
+
 struct prelux_store {
   char *dir, *staging;
   struct prelux_store_opts opts;
@@ -485,6 +501,7 @@ struct prelux_store {
   bool opened, unsynced, lease_warned;
   struct prelux_victim *uses; /* last uses to be written to the catalogue; at PRELUX_USES_MAX further ones are not noted */
   int n_uses;
+  struct prelux_ghosts ghosts;
   struct prelux_store_stats stats;
   _Atomic uint64_t next_name; /* for files in fill/, held/, recovered/ */
   _Atomic unsigned held;

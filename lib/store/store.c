@@ -118,6 +118,8 @@ static int set_limits(struct prelux_store *s, struct prelux_problem *why)
   if (prelux_os.fstatfs(s->dir_fd, &fs) < 0)
     return prelux_problem(why, errno, "cache folder %s: %s", s->dir, strerror(errno));
   uint64_t total = (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
+  s->ghosts.apart_ns = 1000000000;
+  s->ghosts.young_ns = 2000000000;
   s->max_bytes = s->opts.max_size ? s->opts.max_size : total / 2;
   uint64_t share = (uint64_t)((double)total * s->opts.min_free_share);
   if (share > s->opts.min_free_bytes)
@@ -193,6 +195,7 @@ void prelux_store_close(struct prelux_store *s)
   for (int i = 0; i < s->n_uses; i++)
     free(s->uses[i].path);
   free(s->uses);
+  free(s->ghosts.slots);
   if (s->entries.slots)
     prelux_entries_release(s);
   if (s->folders.slots)

@@ -21,7 +21,7 @@
 #include "lib/index/writer.h"
 #include "lib/store/store.h"
 
-#define FAKE_MAX 64
+#define FAKE_MAX 2048
 
 struct fake_object {
   char path[512];

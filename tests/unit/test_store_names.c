@@ -509,7 +509,30 @@ static void test_a_writer_before_rmdir(void **state)
   assert_true(there("d") && is_listed("d", "new"));
 }
 
-/* A catalogue of the version before is read, with its numbers. */
+#define TO_2                                                                                                           \
+  "DROP INDEX objects_once; DROP INDEX objects_again; ALTER TABLE objects DROP COLUMN again; ALTER TABLE fills DROP COLUMN again;" \
+  "CREATE INDEX objects_used ON objects(used);"
+
+static void test_migration_from_2(void **state)
+{
+  char path[400];
+  sqlite3 *db;
+  struct prelux_object_info info;
+  put_text("f", "12345");
+  assert_string_equal(read_text("f"), "12345");
+  uint64_t ino = shown("f").ino;
+  rig_close();
+  snprintf(path, sizeof path, "%s/.prelux/catalogue.db", rig.cache);
+  assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, TO_2 "UPDATE meta SET value='2' WHERE key='schema'", NULL, NULL, NULL), SQLITE_OK);
+  sqlite3_close(db);
+  assert_int_equal(rig_open(), 0);
+  assert_int_equal(shown("f").ino, ino);
+  assert_int_equal(prelux_store_info(&rig.v, "f", &info), 0);
+  assert_int_equal(info.state, PRELUX_STATE_CACHED);
+}
+
+/* A catalogue of a version before is read, with its numbers. */
 static void test_migration(void **state)
 {
   char path[400];
@@ -524,7 +547,7 @@ static void test_migration(void **state)
                                 "CREATE TABLE n1(tree INTEGER NOT NULL, base INTEGER NOT NULL, generation INTEGER NOT NULL,"
                                 " stamp INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY(tree, base)) WITHOUT ROWID;"
                                 "INSERT INTO n1 SELECT tree,base,generation+5,stamp,at FROM numbers; DROP TABLE numbers;"
-                                "ALTER TABLE n1 RENAME TO numbers; DROP TABLE attrs; DROP TABLE links;"
+                                "ALTER TABLE n1 RENAME TO numbers; DROP TABLE attrs; DROP TABLE links;" TO_2
                                 "UPDATE meta SET value='1' WHERE key='schema'",
                                 NULL, NULL, NULL),
                    SQLITE_OK);
@@ -548,7 +571,7 @@ int main(void)
       T(test_what_was_never_sent_is_not_removed_there), T(test_executable), T(test_own_attributes), T(test_a_listing_on_its_way),
       T(test_an_entry_that_goes_takes_the_old_listing_along), T(test_killed_after_the_remote), T(test_links_below_a_folder_that_moves),
       T(test_a_writer_that_comes_too_late), T(test_a_writer_before_rmdir), T(test_somebody_else_was_here),
-      T(test_the_cache_folder_is_renamed), T(test_migration),
+      T(test_the_cache_folder_is_renamed), T(test_migration), T(test_migration_from_2),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
