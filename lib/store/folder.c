@@ -71,11 +71,24 @@ struct prelux_folder *prelux_folder_find(struct prelux_tree *t, const char *obje
   return f;
 }
 
+static uint32_t *below(const struct prelux_tree *t, const char *object, size_t len)
+{
+  return &t->store->folders.below[hash_of(t, object, len) & (PRELUX_BELOW_SLOTS - 1)];
+}
+
+/* f comes (1) or goes (-1): with the folders above it, but for the tree's root. */
+static void count_above(const struct prelux_folder *f, int n)
+{
+  for (size_t len = prelux_object_parent(f->path, f->path_len); len > 0; len = prelux_object_parent(f->path, len))
+    *below(f->tree, f->path, len) += (uint32_t)n;
+}
+
 static void unlink_folder(struct prelux_folder **p)
 {
   struct prelux_folder *f = *p;
   struct prelux_folders *m = &f->tree->store->folders;
   *p = f->chain;
+  count_above(f, -1);
   lru_unlink(m, f);
   m->count--;
   m->bytes -= weight(f);
@@ -174,6 +187,7 @@ void prelux_folder_put(struct prelux_folder *f)
   f->chain = *p;
   *p = f;
   lru_front(m, f);
+  count_above(f, 1);
   m->count++;
   m->bytes += weight(f);
 }
@@ -223,7 +237,8 @@ void prelux_folder_drop(struct prelux_tree *t, const char *object, size_t len)
 void prelux_folders_drop_below(struct prelux_tree *t, const char *object, size_t len)
 {
   struct prelux_folder *older;
-  for (struct prelux_folder *f = t->store->folders.newest; f; f = older)
+  prelux_folder_drop(t, object, len);
+  for (struct prelux_folder *f = t->store->folders.newest; f && (len == 0 || *below(t, object, len) > 0); f = older)
   {
     older = f->older;
     if (f->tree == t && f->path_len >= len && memcmp(f->path, object, len) == 0 &&

@@ -266,8 +266,10 @@ struct prelux_folder {
 };
 #define PRELUX_CHANGED_SLOTS 4096u
 #define PRELUX_STIRRED_SLOTS 4096u
+#define PRELUX_BELOW_SLOTS 16384u
 struct prelux_folders {
   uint64_t changed[PRELUX_CHANGED_SLOTS]; /* by hash of the folder: when a name in it was changed here; many share one, so it may be later */
+  uint32_t below[PRELUX_BELOW_SLOTS];     /* by hash of a folder: how many that are remembered lie somewhere below it */
   uint32_t stirred[PRELUX_STIRRED_SLOTS]; /* by hash of the folder: how often its shared listing was taken back */
   struct prelux_folder **slots;
   size_t n_slots, count, bytes;

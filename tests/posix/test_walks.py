@@ -208,3 +208,18 @@ def test_deep_and_long(prelux, tmp_path):
         done = prelux.run([WALKS, *cmd, local])
         assert "d30" in done.stdout and done.stdout.splitlines()[-2].startswith("-> ")
     subprocess.run(["rm", "-rf", remote], check=True)
+
+
+def test_folder_above_by_another_way(prelux):
+    """A link to a folder above the prefix, which is not on disk: its names are complete, and those of other folders are as they were."""
+    top, source, other = prelux.tmp / "top", prelux.tmp / "source", prelux.tmp / "other"
+    for folder in (top, source, other):
+        folder.mkdir()
+    for name in ("top/own", "source/f", "other/x"):
+        (prelux.tmp / name).touch()
+    (prelux.tmp / "link").symlink_to(top)
+    (prelux.tmp / "up").symlink_to(prelux.tmp)
+    prelux.file_mapping(source, str(top / "deep" / "lake"))
+    script = "import os, sys\nfor folder in sys.argv[1:]: print(*sorted(os.listdir(folder)))"
+    done = prelux.run(["python3", "-c", script, *(prelux.tmp / name for name in ("link", "other/../link", "up/link", "link/deep", "other", "up/other"))])
+    assert done.stdout.splitlines() == ["deep own", "deep own", "deep own", "lake", "x", "x"]

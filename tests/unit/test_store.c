@@ -503,6 +503,40 @@ static void test_index_is_warm_after_restart(void **state)
   assert_int_equal(known_inode(&st, &k), 0);
 }
 
+static void list_all(void)
+{
+  static const char *const folders[] = {"d", "d/e/f", "d/e", "other", "other/x"};
+  struct prelux_attr a;
+  for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+  {
+    const struct prelux_listing *l = map_listing(folders[i], &a);
+    munmap((void *)l, l->bytes);
+  }
+}
+
+/* Listings below a folder go with it, those beside it stay. */
+static void test_evict_forgets_listings_below(void **state)
+{
+  uint64_t n, bytes, busy;
+  view(PRELUX_FRESH_IMMUTABLE, 0, SECOND);
+  fake_dir(&rig.b, "d");
+  fake_dir(&rig.b, "d/e");
+  fake_dir(&rig.b, "d/e/f");
+  fake_dir(&rig.b, "other");
+  fake_dir(&rig.b, "other/x");
+  list_all();
+  assert_int_equal(rig.b.lists, 5);
+  list_all();
+  assert_int_equal(rig.b.lists, 5);
+  assert_int_equal(prelux_store_evict(&rig.v, "d", &n, &bytes, &busy), 0);
+  list_all();
+  assert_int_equal(rig.b.lists, 8);
+  assert_int_equal(prelux_store_evict(&rig.v, "d/e/f", &n, &bytes, &busy), 0);
+  assert_int_equal(prelux_store_evict(&rig.v, "d", &n, &bytes, &busy), 0);
+  list_all();
+  assert_int_equal(rig.b.lists, 11);
+}
+
 /* What the index holds of objects that are not cached goes with evict, too. */
 static void test_evict_forgets_attributes(void **state)
 {
@@ -694,7 +728,7 @@ int main(void)
       T(test_absence_from_a_listing), T(test_change_is_seen_by_freshness), T(test_always_does_not_fetch_again),
       T(test_skip_keeps_nothing), T(test_changed_while_read), T(test_liars), T(test_cached_only_never_asks),
       T(test_renewal_by_listing), T(test_single_flight), T(test_old_version_keeps_its_identity),
-      T(test_fill_overtaken), T(test_index_is_warm_after_restart), T(test_evict_forgets_attributes),
+      T(test_fill_overtaken), T(test_index_is_warm_after_restart), T(test_evict_forgets_attributes), T(test_evict_forgets_listings_below),
       T(test_listing_and_stat_agree), T(test_neighbours_are_published), T(test_written_in_pieces), T(test_disk_fails_in_a_fill),
       T(test_a_disk_that_takes_less),
       T(test_views_share_what_is_learned),
