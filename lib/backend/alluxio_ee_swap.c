@@ -6,7 +6,8 @@
  * the new one has its name, and who dies in between leaves the old one where `clean` finds it and brings it back (hidden.h).
  *
  * What a worker calls done is believed when /v1/info shows it: a cluster that goes on telling of the old file is found out here,
- * and the caller is told "unknown" instead of "done". */
+ * and the caller is told "unknown" instead of "done". Nor is it believed when it refuses: what lies in between may have asked for
+ * the second time, and pass on what it was told then (404, 409). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,45 +21,61 @@
   "&recursive=False&recursiveAlias=False&sync_parent_next_time=False&remove_unchecked_option=False&remove_alluxio_only=False"          \
   "&delete_mount_point=False"
 
-/* 1: it is there, 0: it is not. */
+/* 1: it is there, 0: it is not. Of a file that is still being written nothing else is known. */
 static int is_there(struct prelux_ee *e, const char *path, struct prelux_object *ret)
 {
+  *ret = (struct prelux_object){.type = PRELUX_FILE, .size = UINT64_MAX};
   int rc = prelux_ee_look(e, path, ret, NULL);
   return rc == 0 || rc == -EBUSY ? 1 : rc == -ENOENT || rc == -ENOTDIR ? 0 : rc;
 }
 
 /* Removing */
 
-static int seen_gone(struct prelux_ee *e, const char *path, const struct prelux_object *before)
+static bool same(const struct prelux_object *a, const struct prelux_object *b)
+{
+  bool known = a->type == PRELUX_FILE && a->version[0] && b->version[0];
+  return a->type == b->type && (!known || strcmp(a->version, b->version) == 0);
+}
+
+static int seen_gone(struct prelux_ee *e, const char *path, const struct prelux_object *before, int looks)
 {
   struct prelux_object now;
   int rc = 1;
-  for (int n = 0; n < PRELUX_EE_LOOKS && rc == 1; n++)
+  for (int n = 0; n < looks && rc == 1; n++)
   {
     if (n && prelux_net_backoff(e->net, n - 1) < 0)
       break;
     rc = is_there(e, path, &now);
-    if (rc == 1 && (now.type != before->type || (now.type == PRELUX_FILE && strcmp(now.version, before->version) != 0)))
+    if (rc == 1 && !same(&now, before))
       return 0; /* somebody made another one */
   }
   return rc;
 }
 
+/* A change that was refused: may something in between have asked twice? Where no worker could be asked at all, nothing was. */
+static bool may_be_done(int rc)
+{
+  return rc != -EIO && rc != -ENOMEM && rc != -ECANCELED;
+}
+
 int prelux_ee_drop(struct prelux_ee *e, const char *path, struct prelux_problem *why)
 {
   struct prelux_ee_change c = {.action = "rm", .path = path, .more = RM_OPTIONS};
-  struct prelux_object before;
+  struct prelux_object before = {.type = PRELUX_FILE};
   if (!path[0])
     return prelux_problem(why, EBUSY, "the root cannot be removed");
   int rc = prelux_ee_look(e, path, &before, why);
   if (rc < 0 && rc != -EBUSY)
     return rc;
   rc = prelux_ee_change(e, &c, why);
-  if (rc < 0 && rc != -PRELUX_EUNKNOWN)
+  bool refused = rc < 0 && rc != -PRELUX_EUNKNOWN;
+  if (refused && !may_be_done(rc))
     return rc;
-  int left = seen_gone(e, path, &before);
+  int left = seen_gone(e, path, &before, refused ? 1 : PRELUX_EE_LOOKS);
   if (left == 0)
     return 0;
+  if (refused)
+    return rc;
   if (rc == 0 && left == 1)
     return prelux_problem(why, PRELUX_EUNKNOWN, "/%.200s: Alluxio says that it is removed, and shows it still", path);
   return prelux_problem(why, PRELUX_EUNKNOWN, "/%.200s: whether it is removed cannot be told", path);
@@ -80,7 +97,8 @@ int prelux_ee_make_folder(struct prelux_ee *e, const char *path, struct prelux_p
 
 /* Moving */
 
-/* 1: done; 0: not done; -errno: cannot tell. The name it had is gone, and there is a file of its size. */
+/* 1: done; 0: not done; -ENOENT: not done, and somebody else has taken the file; -errno: cannot tell. Done is what has left its name,
+ * when at the other one there is a file of its size that is not the one that was there before. */
 static int was_moved(struct prelux_ee *e, const struct prelux_ee_move *m)
 {
   struct prelux_object now;
@@ -92,7 +110,10 @@ static int was_moved(struct prelux_ee *e, const struct prelux_ee_move *m)
   int there = is_there(e, m->to, &now);
   if (there < 0)
     return there;
-  return there && now.type == PRELUX_FILE && now.size == m->it.size ? 1 : -EIO;
+  if (!there || now.type != PRELUX_FILE || now.size != m->it.size)
+    return -EIO;
+  bool old = m->old.type == PRELUX_FILE && strcmp(now.version, m->old.version) == 0 && strcmp(now.version, m->it.version) != 0;
+  return !old ? 1 : e->whole_seconds ? -EIO : -ENOENT;
 }
 
 /* One mv, sent again only where that does no harm. -EEXIST: Alluxio does not replace. */
@@ -103,14 +124,16 @@ static int move(struct prelux_ee *e, const struct prelux_ee_move *m, struct prel
   for (int tries = 0;; tries++)
   {
     int rc = prelux_ee_change(e, &c, why);
-    if (rc == 0 || (rc != -PRELUX_EUNKNOWN && !lost))
+    if (rc == 0 || (!lost && !may_be_done(rc)))
       return rc;
-    lost = true;
+    lost = lost || rc == -PRELUX_EUNKNOWN;
     int state = was_moved(e, m);
     if (state == 1)
       return 0;
-    if (state == 0 && rc != -PRELUX_EUNKNOWN)
-      return rc; /* refused, and the one that was lost would be refused, too */
+    if (rc != -PRELUX_EUNKNOWN && (state == 0 || !lost))
+      return rc; /* refused, and one that was lost would be refused, too */
+    if (state == -ENOENT)
+      return prelux_problem(why, ENOENT, "mv /%.200s: somebody else has moved or removed it", m->from);
     if (state < 0 || !m->hidden || tries == PRELUX_EE_TRIES || prelux_net_backoff(e->net, tries) < 0)
       return prelux_problem(why, PRELUX_EUNKNOWN, "mv /%.200s: whether it was done cannot be told", m->from);
   }

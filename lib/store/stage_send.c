@@ -326,6 +326,24 @@ static int kept(struct prelux_stage *g, struct prelux_dirty *d, const struct pre
   return rc < 0 ? -ESTALE : PRELUX_KEPT;
 }
 
+/* The remote has taken it, and has not said as what version. 1: something else is there by now, *obj; our bytes are not to be kept as that. */
+static int learn_version(struct prelux_dirty *d, struct prelux_object *obj, struct prelux_problem *why)
+{
+  int rc = d->tree->backend->ops->stat(d->tree->backend, d->row.path, obj, why);
+  if (rc < 0 || (obj->type == PRELUX_FILE && obj->size == d->row.size))
+    return rc;
+  d->row.flags |= PRELUX_PENDING_DROP;
+  return 1;
+}
+
+static void learn_sent(const struct prelux_dirty *d, struct prelux_object *obj)
+{
+  obj->type = PRELUX_FILE;
+  obj->size = d->row.size;
+  prelux_learn_written(d->tree, d->row.path, d->shown, obj, d->row.mode, d->row.mtime_ns);
+  obj->mtime_ns = d->row.mtime_ns;
+}
+
 int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why)
 {
   struct prelux_problem mine = {0};
@@ -346,16 +364,14 @@ int prelux_stage_send(struct prelux_stage *g, struct prelux_dirty *d, struct pre
   }
   unsure |= rc == 0; /* what goes wrong from here on does not undo it */
   if (rc == 0 && !obj.version[0])
-    rc = d->tree->backend->ops->stat(d->tree->backend, d->row.path, &obj, &mine);
+    rc = learn_version(d, &obj, &mine);
   if (fd >= 0)
     prelux_os.close(fd);
-  if (rc == 0)
+  if (rc >= 0)
   {
     prelux_stage_took(g, d->tree);
-    obj.type = PRELUX_FILE;
-    obj.size = d->row.size;
-    prelux_learn_written(d->tree, d->row.path, d->shown, &obj, d->row.mode, d->row.mtime_ns);
-    obj.mtime_ns = d->row.mtime_ns;
+    if (rc == 0)
+      learn_sent(d, &obj);
     prelux_stage_rest(g, d, begun);
     rc = (d->row.flags & PRELUX_PENDING_DROP) || (d->row.ino & PRELUX_INO_SCRATCH) ? prelux_stage_let_go(g, d, &obj)
                                                                                    : prelux_stage_install(g, d, &obj, &mine);

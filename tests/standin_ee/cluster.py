@@ -76,7 +76,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         answer = self.cluster.fault(seen) if self.cluster.fault else None
         if answer is None:
             answer = getattr(self.cluster, f"answer_{self.door}")(seen)
-        if answer == "close" or self.door == "s3" or large:  # what was not read of it is no request
+        cut = answer != "close" and int(answer[1].get("Content-Length", len(answer[2]))) != len(answer[2])
+        if answer == "close" or cut or self.door == "s3" or large:  # what was not read of it is no request
             self.close_connection = True
         if answer == "close":
             self.connection.shutdown(socket.SHUT_RDWR)
