@@ -141,6 +141,12 @@ static void remember_code(const struct prelux_net_answer *a, const char *action,
   cJSON_Delete(doc);
 }
 
+/* The proxy itself says 500 to all that it refuses: who stands before it may have asked twice, and pass on what he was told then. */
+static bool asked_twice(const struct prelux_net_answer *a)
+{
+  return a->status == 404 || a->status == 409;
+}
+
 /* What one answer, or the lack of it, says. */
 static int judge_change(const struct prelux_net_answer *a, int rc, const char *action, const char *path,
                         struct prelux_proxy_outcome *o, struct prelux_problem *why)
@@ -161,7 +167,7 @@ static int judge_change(const struct prelux_net_answer *a, int rc, const char *a
   remember_code(a, action, o);
   if (why)
     *why = said;
-  if (!prelux_rest_unclear(a))
+  if (!prelux_rest_unclear(a) && !asked_twice(a))
     return o->err;
   return prelux_problem(why, PRELUX_EUNKNOWN, "%.400s: it may have been done", said.text);
 }
