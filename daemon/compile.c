@@ -140,6 +140,15 @@ static int open_mapping(struct prelux_daemon *d, const struct prelux_compile *in
   return 0;
 }
 
+/* An azfuse list says nothing of it: 0. */
+static uint64_t stream_above(const struct prelux_conf_mapping *m)
+{
+  for (size_t i = 0; i < m->n_values; i++)
+    if (strcmp(m->values[i].key->name, "stream_above") == 0)
+      return (uint64_t)m->values[i].number;
+  return 0;
+}
+
 static void open_one(struct prelux_daemon *d, const struct prelux_compile *in, const struct prelux_conf_mapping *m,
                      struct prelux_live_mapping *lm, struct prelux_build_mapping *bm)
 {
@@ -151,6 +160,7 @@ static void open_one(struct prelux_daemon *d, const struct prelux_compile *in, c
       .remote = m->remote ? m->remote : "",
       .max_age_ns = m->max_age_ns,
       .negative_age_ns = m->negative_age_ns,
+      .stream_above = stream_above(m),
       .freshness = m->freshness,
       .file_mode = m->file_mode,
       .dir_mode = m->dir_mode,

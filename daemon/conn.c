@@ -178,7 +178,7 @@ void prelux_conn_passed(void)
 void prelux_conn_answer_direct(struct prelux_flight *f)
 {
   struct prelux_answer *a = &f->answer;
-  if (f->direct < 0 || !a->msg.buf || a->msg.overflow || a->reopen)
+  if (f->answered || f->direct < 0 || !a->msg.buf || a->msg.overflow || a->reopen)
     return;
   ((struct prelux_msg_header *)a->msg.buf)->serial = f->serial;
   pthread_rwlock_rdlock(&passing);

@@ -13,6 +13,7 @@
 #include "daemon/register.h"
 #include "daemon/report.h"
 #include "daemon/request_name.h"
+#include "daemon/request_stream.h"
 #include "daemon/request_write.h"
 #include "daemon/server.h"
 #include "lib/base/log.h"
@@ -130,11 +131,13 @@ static int own_fault(struct prelux_daemon *d, const struct prelux_live_mapping *
   return -EIO;
 }
 
-int prelux_target_ask(struct prelux_daemon *d, const struct prelux_target *t, int what, unsigned store_flags,
-                      struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
+static int ask(struct prelux_daemon *d, const struct prelux_target *t, int what, unsigned store_flags, struct prelux_early *early,
+               struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(t);
+  struct prelux_view view = m->view;
   int err;
+  view.early = early;
   if (m->broken)
     err = broken(m, why);
   else
@@ -143,10 +146,12 @@ int prelux_target_ask(struct prelux_daemon *d, const struct prelux_target *t, in
     if (what == PRELUX_ASK_STAT)
       err = prelux_store_stat(&m->view, t->object, store_flags, ret, why);
     else if (what == PRELUX_ASK_OPEN)
-      err = prelux_store_open_object(&m->view, t->object, store_flags, ret, ret_fd, why);
+      err = prelux_store_open_object(&view, t->object, store_flags, ret, ret_fd, why);
     else
       err = prelux_store_list(&m->view, t->object, store_flags, ret, ret_fd, why);
     prelux_origin_bind(NULL);
+    if (err == -EINPROGRESS && early && early->done)
+      return err;
     if (err < 0 && err != -EAGAIN)
       err = own_fault(d, m, err, why);
   }
@@ -156,6 +161,18 @@ int prelux_target_ask(struct prelux_daemon *d, const struct prelux_target *t, in
     err = prelux_report_errno(err);
   }
   return err;
+}
+
+int prelux_target_ask(struct prelux_daemon *d, const struct prelux_target *t, int what, unsigned store_flags,
+                      struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
+{
+  return ask(d, t, what, store_flags, NULL, ret, ret_fd, why);
+}
+
+int prelux_target_stream(struct prelux_daemon *d, const struct prelux_target *t, struct prelux_early *early, struct prelux_attr *ret,
+                         struct prelux_problem *why)
+{
+  return ask(d, t, PRELUX_ASK_OPEN, 0, early, ret, NULL, why);
 }
 
 /* STAT, OPEN, LIST under way. */
@@ -313,6 +330,8 @@ static void object_request(struct prelux_conn *c, const void *msg, int what)
     answer_now(c, err, NULL, &why);
     prelux_target_release(&t);
   }
+  else if (what == PRELUX_ASK_OPEN && (flags & PRELUX_F_STREAM))
+    prelux_request_stream(c, &t);
   else if (object_fast(c, &t, what, flags))
     prelux_target_release(&t);
   else

@@ -31,6 +31,11 @@ enum { PRELUX_ASK_STAT, PRELUX_ASK_OPEN, PRELUX_ASK_LIST };
 int prelux_target_ask(struct prelux_daemon *d, const struct prelux_target *t, int what, unsigned store_flags,
                       struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
 
+/* The same of an OPEN whose asker can be answered early. -EINPROGRESS: he was, and somebody else fills the file. */
+struct prelux_early;
+int prelux_target_stream(struct prelux_daemon *d, const struct prelux_target *t, struct prelux_early *early, struct prelux_attr *ret,
+                         struct prelux_problem *why);
+
 void prelux_request_refuse(struct prelux_conn *c, int status, const struct prelux_problem *why);
 /* A pool thread works on it in the lane of t's mapping, for this asker alone: f->arg is the job, `drop` frees it. -ENOMEM: the job is
  * the caller's still. */

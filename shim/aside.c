@@ -10,6 +10,7 @@
 
 #include "shim/aside.h"
 #include "shim/decls.h"
+#include "shim/pending.h"
 #include "shim/state.h"
 
 static int locks; /* atomic: 1: this process has, or had, POSIX locks */
@@ -23,6 +24,8 @@ void prelux_note_lock(int cmd)
 #define LOCKF(name, type)                                   \
   PRELUX_EXPORT int name(int fd, int cmd, type len)         \
   {                                                         \
+    int rc = prelux_settle(fd);                             \
+    if (rc < 0) return (int)prelux_ret(rc);                 \
     prelux_note_lock(F_SETLK);                              \
     return prelux_real.name(fd, cmd, len);                  \
   }

@@ -5,6 +5,7 @@
  * by the owner that is shown. Times of access are accepted and not kept. There are no extended attributes to be set: ENOTSUP, upon
  * which cp, mv, tar and rsync do without. */
 #include "shim/change.h"
+#include "shim/pending.h"
 
 #include <linux/fs.h>
 #include <stdarg.h>
@@ -412,5 +413,7 @@ PRELUX_EXPORT int ioctl(int fd, unsigned long request, ...)
     int no = prelux_change_fd(&c, "ioctl", fd);
     if (no) return (int)prelux_ret(no < 0 ? no : -ENOTTY);
   }
-  return prelux_real.ioctl(fd, request, arg);
+  bool pending = prelux_pending_any() && !prelux_idle() && prelux_pending_is(fd);
+  int rc = pending ? (request >> 8 & 0xff) == 'T' ? -ENOTTY : prelux_settle(fd) : 0; /* terminals are asked for by every open of Python's */
+  return rc < 0 ? (int)prelux_ret(rc) : prelux_real.ioctl(fd, request, arg);
 }

@@ -2,6 +2,7 @@
  * prefix stays as it is. */
 #include "shim/change.h"
 
+#include "shim/pending.h"
 #include "shim/stats.h"
 #include "shim/tell.h"
 #include "shim/write.h"
@@ -249,6 +250,8 @@ static bool is_gone(int fd, const struct prelux_route *r, const char *call)
 int prelux_change_fd(struct prelux_change_fd *c, const char *call, int fd)
 {
   if (prelux_idle() || fd < 0) return 0;
+  int rc = prelux_settle(fd);
+  if (rc < 0) return rc;
   c->gone = c->staged = false;
   if (prelux_staged(fd, &c->ino, &c->mapping)) {
     c->staged = true;

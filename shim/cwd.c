@@ -2,6 +2,7 @@
  * name of it. */
 #include "shim/ask.h"
 #include "shim/fds.h"
+#include "shim/pending.h"
 
 static int chdir_mapped(const struct prelux_route *r)
 {
@@ -72,6 +73,7 @@ PRELUX_EXPORT int fchdir(int fd)
 PRELUX_EXPORT int daemon(int nochdir, int noclose)
 {
   bool idle = prelux_idle();
+  if (!idle) prelux_settle_all(); /* it forks inside libc */
   int rc = prelux_real.daemon(nochdir, noclose);
   if (!nochdir && !idle) prelux_cwd_unknown();
   return rc;

@@ -1,6 +1,7 @@
 /* exec*: the program may be below a prefix, and the child must be under prelux too. Everything here is as safe in a
  * vfork child or a signal handler as execve itself: stack, or maps that a failed call returns. */
 #include "shim/exec.h"
+#include "shim/pending.h"
 
 #include <stdarg.h>
 
@@ -16,6 +17,7 @@ static int run(int dirfd, const char *path, char *const argv[], char *const envp
   struct prelux_target t = {.room = &room};
   char *const *env;
 
+  if (prelux_pending_any()) prelux_pending_settle_all(true);
   prelux_room_init(&room);
   int rc = prelux_exec_resolve(&t, dirfd, path, argv);
   if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, t.path, true, &env);
@@ -70,6 +72,9 @@ static int run_fd(int fd, char *const argv[], char *const envp[])
   struct prelux_route r;
   char head[PRELUX_HEAD + 1], name[32] = "", *interpreter, *argument;
 
+  if (prelux_pending_any()) prelux_pending_settle_all(true);
+  int rc = prelux_settle(fd);
+  if (rc < 0) return (int)prelux_ret(rc);
   long n = prelux_exec_head(fd, "", head);
   if (n > 0 && prelux_exec_script(head, n, &interpreter, &argument)) {
     if (prelux_route_fd(fd, &r) == PRELUX_MAPPED) return run(AT_FDCWD, r.logical, argv, envp, 0);

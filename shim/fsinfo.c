@@ -8,6 +8,7 @@
 #include <sys/sysmacros.h>
 
 #include "shim/fds.h"
+#include "shim/pending.h"
 #include "shim/read.h"
 #include "shim/tell.h"
 
@@ -98,6 +99,7 @@ static bool is_ours(int fd, struct prelux_route *r)
   uint64_t ino;
   uint32_t mapping;
   if (prelux_idle()) return false;
+  prelux_settle(fd); /* where that fails it is no file of ours: EBADF */
   if (prelux_staged(fd, &ino, &mapping)) {
     prelux_route_root(mapping, r);
     return r->where == PRELUX_MAPPED;

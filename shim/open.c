@@ -4,6 +4,7 @@
 #include "shim/ask.h"
 #include "shim/fds.h"
 #include "shim/open.h"
+#include "shim/pending.h"
 
 #ifndef SYS_openat2
 #define SYS_openat2 437
@@ -88,7 +89,10 @@ static enum prelux_class class_of(const struct prelux_route *r, int flags)
 static int open_routed(struct prelux_route *r, const char *call, int flags, mode_t mode)
 {
   if (r->where < 0) return (int)prelux_ret(r->where);
-  if (r->where == PRELUX_MAPPED) return (int)prelux_ret(prelux_open_mapped(r, call, flags, mode));
+  if (r->where == PRELUX_MAPPED) {
+    int fd = prelux_pending_open(r, call, flags);
+    return (int)prelux_ret(fd == -EAGAIN ? prelux_open_mapped(r, call, flags, mode) : fd);
+  }
   if (changes(flags)) {
     if (r->where == PRELUX_ANCESTOR && r->missing && (flags & O_TMPFILE) == O_TMPFILE) {
       return (int)prelux_ret(prelux_refuse(call, r));

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
+#include "shim/pending.h"
 #include "shim/state.h"
 
 #ifndef MADV_WIPEONFORK
@@ -52,20 +53,27 @@ void prelux_note_unshare(unsigned long flags)
 
 PRELUX_EXPORT int unshare(int flags)
 {
-  if (!prelux_idle()) prelux_note_unshare((unsigned)flags);
+  if (!prelux_idle()) {
+    prelux_settle_all();
+    prelux_note_unshare((unsigned)flags);
+  }
   return prelux_real.unshare(flags);
 }
 
 PRELUX_EXPORT int setns(int fd, int kind)
 {
   /* With kind 0 the descriptor says which; with a pidfd several may change. */
-  if (!prelux_idle()) prelux_note_unshare(kind ? (unsigned)kind : CLONE_NEWNS);
+  if (!prelux_idle()) {
+    prelux_settle_all();
+    prelux_note_unshare(kind ? (unsigned)kind : CLONE_NEWNS);
+  }
   return prelux_real.setns(fd, kind);
 }
 
 bool prelux_note_seccomp(void)
 {
   if (prelux_in_shared_child()) return false; /* the filter will be the child's, the memory is its parent's */
+  prelux_settle_all(); /* afterwards nobody can be asked */
   return __atomic_exchange_n(&prelux_state.quiet, 1, __ATOMIC_RELAXED) == 0;
 }
 
@@ -79,7 +87,10 @@ __attribute__((visibility("hidden"), used)) void prelux_vfork_note(void);
 void prelux_vfork_note(void)
 {
   int saved = errno;
-  if (!prelux_idle()) prelux_note_shared_child();
+  if (!prelux_idle()) {
+    prelux_settle_all(); /* its descriptors are copies */
+    prelux_note_shared_child();
+  }
   errno = saved;
 }
 
@@ -131,6 +142,7 @@ PRELUX_EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ..
   void *tls = va_arg(ap, void *);
   pid_t *ctid = va_arg(ap, pid_t *);
   va_end(ap);
+  if (!prelux_idle() && !(flags & CLONE_THREAD)) prelux_settle_all();
   if (!prelux_idle() && (flags & CLONE_VM) && !(flags & CLONE_THREAD)) prelux_note_shared_child();
   return prelux_real.clone(fn, stack, flags, arg, ptid, tls, ctid);
 }

@@ -12,6 +12,7 @@
 #include "lib/base/path.h"
 #include "shim/ask.h"
 #include "shim/fds.h"
+#include "shim/pending.h"
 #include "shim/stats.h"
 #include "shim/tell.h"
 
@@ -44,6 +45,7 @@ bool prelux_far(int dirfd, const char *path)
 {
   const struct prelux_table *t = prelux_state.table;
   if (no_path(path)) return true;
+  if (prelux_pending_any() && maybe_magic(path)) prelux_pending_settle_all(false); /* it may lead to one */
   if (!t || (t->flags & (PRELUX_TABLE_COVERED | PRELUX_TABLE_HAS_URI))) return false;
   if (path[0] == '/') return !prelux_table_maybe(t, path) && !maybe_magic(path);
   if (dirfd == AT_FDCWD) return prelux_cwd_far();

@@ -5,6 +5,7 @@
  *
  * libc's handling of signals, cancellation and pclose stays as it is, and `environ` is not touched. */
 #include "shim/exec.h"
+#include "shim/pending.h"
 
 static size_t quoted_size(const char *text)
 {
@@ -32,6 +33,8 @@ static char *wrap(const char *command)
 {
   static const char head[] = "export ", middle[] = "; exec /bin/sh -c '";
   char exports[3 * PATH_MAX];
+
+  if (prelux_pending_any()) prelux_pending_settle_all(true);
   long n = prelux_exec_exports(environ, exports, sizeof(exports));
 
   if (n <= 0) return NULL;

@@ -1,6 +1,7 @@
 /* posix_spawn: libc makes the child, opens and executes inside itself. So the program and the paths of file actions are
  * replaced before libc sees them; actions then name filled files of the cache tree. */
 #include "shim/exec.h"
+#include "shim/pending.h"
 #include "shim/fds.h"
 #include "shim/write.h"
 
@@ -69,6 +70,7 @@ static int spawn(spawn_fn real, pid_t *pid, const char *path, const posix_spawn_
   int saved = errno;
   bool fixed = actions && *path != '/' && *moves_mark((posix_spawn_file_actions_t *)actions) == MOVES;
 
+  prelux_settle_all();
   prelux_room_init(&room);
   int rc = fixed ? 0 : prelux_exec_resolve(&t, AT_FDCWD, path, argv);
   if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, fixed ? NULL : t.path, false, &env);

@@ -1,6 +1,7 @@
 #include "shim/stats.h"
 
 #include "shim/fds.h"
+#include "shim/pending.h"
 #include "shim/tell.h"
 
 /* Devices on which cache trees lie: few, filled at the first fstat and when files are opened. 0: free. */
@@ -124,6 +125,7 @@ void prelux_patch_stat(int fd, struct stat *st)
 {
   uint32_t hint;
   struct prelux_attr attr;
+  if (prelux_pending_any() && prelux_pending_stat(fd, st)) return;
   if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode)) return;
   int root = S_ISDIR(st->st_mode) ? prelux_root_of(st->st_dev, st->st_ino) : -1;
   enum prelux_class class = prelux_fd_get(fd, &hint);

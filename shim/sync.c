@@ -4,6 +4,7 @@
 
 #include "shim/ask.h"
 #include "shim/fds.h"
+#include "shim/pending.h"
 #include "shim/stats.h"
 #include "shim/tell.h"
 #include "shim/write.h"
@@ -66,13 +67,17 @@ static int finish(int rc, int fd, const char *call)
 PRELUX_EXPORT int fsync(int fd)
 {
   bool idle = prelux_idle();
-  int rc = prelux_real.fsync(fd);
+  int rc = idle ? 0 : prelux_settle(fd);
+  if (rc < 0) return (int)prelux_ret(rc);
+  rc = prelux_real.fsync(fd);
   return idle ? rc : finish(rc, fd, "fsync");
 }
 
 PRELUX_EXPORT int fdatasync(int fd)
 {
   bool idle = prelux_idle();
-  int rc = prelux_real.fdatasync(fd);
+  int rc = idle ? 0 : prelux_settle(fd);
+  if (rc < 0) return (int)prelux_ret(rc);
+  rc = prelux_real.fdatasync(fd);
   return idle ? rc : finish(rc, fd, "fdatasync");
 }

@@ -4,6 +4,7 @@
  * libc's syscall() has no frame of its own, and clone with a new stack relies on that. So the hook is a few
  * instructions that ask prelux_syscall_target() where to go and jump there with registers and stack as they were. */
 #include "shim/decls.h"
+#include "shim/pending.h"
 #include "shim/state.h"
 
 #include <linux/sched.h>
@@ -139,10 +140,27 @@ enum {
   X(faccessat2, faccessat(FD(0), PATH(1), INT(2), INT(3)))              \
   X(fchmodat2, fchmodat(FD(0), PATH(1), MODE(2), INT(3)))
 
+/* Only while a file is pending (shim/pending.h): else the kernel does them. */
+#define READING(X)                                                                             \
+  X(read, read(FD(0), BUF(1), SIZE(2)))                                                        \
+  X(pread64, pread64(FD(0), BUF(1), SIZE(2), a[3]))                                            \
+  X(readv, readv(FD(0), BUF(1), INT(2)))                                                       \
+  X(preadv, preadv64(FD(0), BUF(1), INT(2), a[3]))                                             \
+  X(preadv2, preadv64v2(FD(0), BUF(1), INT(2), a[3], INT(5)))                                  \
+  X(lseek, lseek64(FD(0), a[1], INT(2)))                                                       \
+  X(mmap, (long)mmap64(BUF(0), SIZE(1), INT(2), INT(3), FD(4), a[5]))                          \
+  X(sendfile, sendfile64(FD(0), FD(1), BUF(2), SIZE(3)))                                       \
+  X(splice, splice(FD(0), BUF(1), FD(2), BUF(3), SIZE(4), (unsigned)a[5]))                     \
+  X(copy_file_range, copy_file_range(FD(0), BUF(1), FD(2), BUF(3), SIZE(4), (unsigned)a[5]))   \
+  X(sendmsg, sendmsg(FD(0), BUF(1), INT(2)))                                                   \
+  X(sendmmsg, sendmmsg(FD(0), BUF(1), (unsigned)a[2], INT(3)))                                 \
+  X(epoll_ctl, epoll_ctl(FD(0), INT(1), FD(2), BUF(3)))                                        \
+  X(ioctl, ioctl(FD(0), (unsigned long)a[1], BUF(2)))
+
 /* Numbers, not pointers: a table of pointers is relocated in each process, at the price of a page. */
 #define ROW(name, call) [SYS_##name] = true,
 #define NEW_ROW(name, call) [NR_##name] = true,
-static const bool handled[] = {EVERYWHERE(ROW) OLD(ROW) NEW(NEW_ROW)};
+static const bool handled[] = {EVERYWHERE(ROW) OLD(ROW) NEW(NEW_ROW)}, reading[] = {READING(ROW)};
 
 __attribute__((visibility("hidden"), used)) void *prelux_syscall_target(long n, long a, long b, const void *caller);
 
@@ -158,6 +176,7 @@ static long to_hook(long n, long a0, long a1, long a2, long a3, long a4, long a5
     EVERYWHERE(HOOK)
     OLD(HOOK)
     NEW(NEW_HOOK)
+    READING(HOOK)
   default: return -1; /* not handled[] */
   }
 }
@@ -168,9 +187,24 @@ static long to_kernel(long n, long a0, long a1, long a2, long a3, long a4, long 
   return prelux_ret(prelux_sys(n, a0, a1, a2, a3, a4, a5));
 }
 
+/* All other numbers: the first argument may be a pending file's number; some copy all descriptors, or deal in several. */
+static void settle_for(long n, long a)
+{
+  static const short several[] = {
+    SYS_clone, SYS_unshare, SYS_setns, SYS_ppoll, SYS_pselect6, SYS_io_submit, SYS_pidfd_getfd, 425, 426, 427 /* io_uring */, 435 /* clone3 */,
+#ifdef SYS_fork
+    SYS_fork, SYS_vfork, SYS_poll, SYS_select,
+#endif
+  };
+  for (size_t i = 0; i < sizeof(several) / sizeof(several[0]); i++)
+    if (n == several[i] && !(n == SYS_clone && (a & CLONE_THREAD))) prelux_pending_settle_all(false);
+  if (a >= 0 && a <= INT_MAX && n != SYS_futex) prelux_pending_settle((int)a);
+}
+
 /* Things that the hooks of clone and vfork take note of. */
 static void take_note(long n, long a, long b)
 {
+  if (prelux_pending_any()) settle_for(n, a);
 #ifdef SYS_vfork
   if (n == SYS_vfork) prelux_note_shared_child();
 #endif
@@ -192,6 +226,7 @@ void *prelux_syscall_target(long n, long a, long b, const void *caller)
 
   if (!prelux_idle()) {
     if (n >= 0 && n < (long)sizeof(handled) && handled[n] && !prelux_real_is_behind(caller)) return (void *)to_hook;
+    if (prelux_pending_any() && n >= 0 && n < (long)sizeof(reading) && reading[n]) return (void *)to_hook;
     if (n == NR_clone3) take_note_clone3((const struct clone_args *)a);
     take_note(n, a, b);
   }

@@ -28,7 +28,9 @@ enum prelux_op {
   /* in: TABLE, MAPPING, PATH, FLAGS                  out: ATTR. All three: on an error TEXT says why. */
   PRELUX_OP_STAT = 4,
   /* As STAT, and the file lies whole in the cache when the reply comes; with PRELUX_F_WANT_FD the
-   * reply carries an O_RDONLY fd of it. Folders: the cache folder exists; fd is an O_DIRECTORY one. */
+   * reply carries an O_RDONLY fd of it. Folders: the cache folder exists; fd is an O_DIRECTORY one.
+   * With PRELUX_F_STREAM the answer may be: ATTR (`cached` 0), STREAM, VERSION, and as fd one on which every call of the kernel fails
+   * that reads (O_PATH, on the inode of a socket). Else, with that flag, ATTR and VERSION. */
   PRELUX_OP_OPEN = 5,
   /* in: TABLE, MAPPING, PATH, FLAGS                  out: ATTR of the folder, fd of a listing; its cache folder exists */
   PRELUX_OP_LIST = 6,
@@ -88,6 +90,8 @@ enum prelux_field {
   PRELUX_FIELD_TO = 20,     /* as PATH, of TO_MAPPING */
   PRELUX_FIELD_SET = 21,    /* struct prelux_setattr */
   PRELUX_FIELD_ONCE = 22,   /* u64: a random number of this request, not 0 */
+  PRELUX_FIELD_STREAM = 24, /* absolute path of the file that is coming in (stream.h) */
+  PRELUX_FIELD_VERSION = 25, /* u64: as prelux_stream.version */
   PRELUX_FIELD_ASKER = 23,  /* u32: who asks, as the daemon sees it; in the answer to WRITE, where its close may leave a mark */
 };
 
@@ -115,6 +119,7 @@ struct prelux_setattr {
 };
 
 #define PRELUX_F_WANT_FD 0x1u  /* pass the fd: the cache path is of no use to the asker */
+#define PRELUX_F_STREAM 0x4u   /* OPEN: a file larger than the mapping's stream_above may be handed out while it comes in */
 #define PRELUX_F_RECHECK 0x2u  /* the index or cache path disagreed: do not answer from memory */
 
 /* Status of a reply to a table that the daemon does not have: REGISTER with TABLE, then ask again. */

@@ -52,6 +52,7 @@ struct prelux_table_mapping {
   uint64_t scratch_dev;        /* real st_dev of `scratch` */
   uint64_t max_age_ns;
   uint64_t negative_age_ns;
+  uint64_t stream_above;    /* files larger than this may be handed out while they come in (stream.h); 0: none */
   uint32_t freshness;       /* enum prelux_freshness */
   uint32_t flags;           /* PRELUX_MAPPING_* */
   uint32_t file_mode;       /* for objects whose remote has no mode */

@@ -52,8 +52,6 @@ const struct prelux_conf_key prelux_conf_keys[] = {
      .help = "A daemon silent for so long is given up: the call fails with EIO."},
     {AT_TOP, .name = "idle_exit", .type = PRELUX_T_DURATION, .choices = "0..365d", .fallback = "5m",
      .help = "The daemon ends when nobody has needed it for so long; 0: never."},
-    {AT_TOP, .name = "stream_above", .type = PRELUX_T_SIZE, .choices = "0..1PiB", .fallback = "8MiB", .later = true,
-     .help = "Larger files are handed out while they are still coming in."},
     {AT_TOP, .name = "grace", .type = PRELUX_T_DURATION, .choices = "0..1d", .fallback = "30s",
      .help = "How long uploads go on after SIGTERM, in a daemon that is told to end and in `prelux run`."},
 
@@ -96,6 +94,8 @@ const struct prelux_conf_key prelux_conf_keys[] = {
     {AT_MAPPING, .name = "prefetch", .type = PRELUX_T_ENUM, .choices = "off|siblings|directory", .fallback = "siblings",
      .help = "Small files that nobody has asked for yet. siblings: the next ones (64 at most), when files of a folder are opened in the order of its "
              "listing; directory: all of the folder, with the first one that is opened."},
+    {AT_MAPPING, .name = "stream_above", .type = PRELUX_T_SIZE, .choices = "0..1PiB", .fallback = "0",
+     .help = "Experimental. Larger files are handed out while they are still coming in: a read waits for its bytes; 0: open waits for the whole file."},
     {AT_MAPPING, .name = "exec", .type = PRELUX_T_ENUM, .choices = "auto|off", .fallback = "auto",
      .help = "auto: programs and scripts can be run although the remote keeps no x bit."},
     {AT_MAPPING, .name = "file_mode", .type = PRELUX_T_MODE, .fallback = "0644",

@@ -175,6 +175,7 @@ static int collect_mapping(struct build *b, uint32_t i)
                                        .scratch_dev = m->scratch_dev,
                                        .max_age_ns = m->max_age_ns,
                                        .negative_age_ns = m->negative_age_ns,
+                                       .stream_above = m->stream_above,
                                        .freshness = m->freshness,
                                        .flags = m->flags,
                                        .file_mode = m->file_mode,

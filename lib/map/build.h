@@ -14,7 +14,7 @@ struct prelux_build_mapping {
   const char *staging; /* NULL: it cannot be written to */
   const char *scratch;    /* NULL: none */
   uint64_t scratch_dev;
-  uint64_t tree_id, dev, max_age_ns, negative_age_ns;
+  uint64_t tree_id, dev, max_age_ns, negative_age_ns, stream_above;
   uint32_t freshness, flags, file_mode, dir_mode;
 };
 

@@ -42,7 +42,13 @@ struct fetch {
   EVP_MD_CTX *md5; /* NULL: not offered */
   unsigned char head[4];
   bool ours; /* the error is our disk's, not the backend's */
+  bool wrong; /* the checksum */
+  const struct prelux_known *known; /* not NULL: who asked may be answered when the first bytes have come */
+  struct prelux_flow room, *flow;   /* flow NULL: nobody reads it before it is whole */
+  uint64_t written_ns;      /* with a flow: when something was written last */
 };
+
+#define PATIENCE_NS 20000000u /* with a flow, bytes are not held back for longer: somebody may wait for them */
 
 /* What is held, and n bytes more, in one call: put together before, they would be copied once more. */
 static int write_both(struct fetch *f, const char *p, size_t n)
@@ -62,10 +68,19 @@ static int write_both(struct fetch *f, const char *p, size_t n)
   return rc == 0 && second < n ? prelux_pwrite_all(f->fd, p + second, n - second, at + held + second) : rc;
 }
 
+static bool awaited(struct fetch *f)
+{
+  uint64_t now = f->flow ? prelux_store_now() : 0;
+  if (!f->flow || now - f->written_ns < PATIENCE_NS)
+    return false;
+  f->written_ns = now;
+  return true;
+}
+
 /* Takes n bytes at pos, which end at the end of their piece, of the file, or before: held back until then. */
 static int put(struct fetch *f, const char *p, size_t n)
 {
-  bool ends = (f->pos + n) % PIECE == 0 || f->pos + n == f->size;
+  bool ends = (f->pos + n) % PIECE == 0 || f->pos + n == f->size || awaited(f);
   if (!f->piece && !ends)
     f->piece = malloc(f->size < PIECE ? f->size : PIECE);
   if (!f->piece || (f->held == 0 && ends))
@@ -92,6 +107,12 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
     f->pos += n;
     done += n;
   }
+  /* Not before: the first bytes say that the remote has this version still. */
+  if (f->known && !f->flow && prelux_flow_begin(&f->room, f->v, f->object, f->known, f->name, f->fd))
+    f->flow = &f->room;
+  f->known = NULL;
+  if (f->flow)
+    prelux_flow_advance(f->flow, f->pos - f->held);
   if (f->md5 && EVP_DigestUpdate(f->md5, buf, len) != 1)
     return -EIO;
   if (off < sizeof f->head)
@@ -241,7 +262,7 @@ static int end(struct fetch *f, int rc, int *ret_fd, struct stat *ret_st)
   if (rc < 0 && f->ours)
     f->step = "write";
   if (rc == 0 && f->md5)
-    rc = check_md5(f);
+    f->wrong = (rc = check_md5(f)) < 0;
   if (rc == 0)
     rc = check_version(f);
   if (rc == 0 && (rc = dress(s, &f->obj, f)) < 0)
@@ -374,8 +395,11 @@ int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_k
   struct fetch f = {.v = v, .object = object, .why = why, .fd = -1};
   struct stat st;
   int fd = -1;
+  if (v->early && v->early->done) /* who asked has the version that failed: nobody has asked for this one */
+    return prelux_problem(why, ESTALE, "%.200s: changed on the remote while it was read", object);
   file_name(s, f.name);
   int rc = begin(&f, &k->obj);
+  f.known = keep ? k : NULL;
   if (rc == 0)
     rc = read_parts(&f);
   rc = end(&f, rc, &fd, &st);
@@ -383,11 +407,13 @@ int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_k
     rc = keep_file(&f, k, keep, fd, &st);
   if (f.begun)
     prelux_room_return(s, f.size);
-  if (rc < 0)
-    return rc;
-  account(&f, k, keep);
-  *ret_fd = fd;
-  return 0;
+  if (rc == 0)
+    account(&f, k, keep);
+  if (f.flow)
+    prelux_flow_end(f.flow, rc, f.wrong);
+  if (rc == 0)
+    *ret_fd = fd;
+  return rc;
 }
 
 /* What came of a question that no file's bytes answered. */

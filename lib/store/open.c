@@ -253,6 +253,8 @@ static int open_file(const struct prelux_view *v, const char *object, struct pre
     s->stats.hits_opens++;
     pthread_mutex_unlock(&s->lock);
   }
+  if (rc == -ENOENT && prelux_flow_join(v, object, k))
+    return -EINPROGRESS;
   return rc == -ENOENT ? produce_shared(v, object, k, ret_fd, why)
          : rc < 0      ? prelux_problem(why, -rc, "cached file of %.200s: %s", object, strerror(-rc))
                        : 0;
@@ -269,7 +271,7 @@ static int open_unknown(const struct prelux_view *v, const char *object, unsigne
   struct stat st;
   bool skip = v->freshness == PRELUX_FRESH_SKIP;
   int fd, rc;
-  if (!v->backend->ops->fetch || (flags & PRELUX_STORE_CACHED_ONLY) || (skip && !want_fd) || prelux_fresh_knows(v, object))
+  if (!v->backend->ops->fetch || v->early || (flags & PRELUX_STORE_CACHED_ONLY) || (skip && !want_fd) || prelux_fresh_knows(v, object))
     return 1;
   if (skip)
     return prelux_fill_unknown(v, object, k, false, ret_fd, why);
@@ -292,6 +294,8 @@ static int hand_out(const struct prelux_view *v, const char *object, struct prel
 {
   prelux_attrs_show(v->tree, object, strlen(object), k);
   prelux_view_attr(v, k, ret);
+  if (v->early && !v->early->done)
+    v->early->version = k->pending ? 0 : prelux_flow_version(&k->obj);
   if (ret_fd)
     *ret_fd = fd;
   else if (fd >= 0)

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "include/prelux/listing.h"
+#include "include/prelux/stream.h"
 #include "include/prelux/table.h"
 #include "lib/store/store.h"
 
@@ -329,6 +330,26 @@ void prelux_flight_end(struct prelux_store *s, struct prelux_flight *f, int resu
 /* Leads without waiting: false when somebody is at work on the object. */
 bool prelux_flight_try(struct prelux_flight *f, struct prelux_tree *t, enum prelux_flight_kind kind, const char *object);
 
+/* ---- files handed out while they come in (stream.c) ---- */
+
+/* Equal only for one version of one object; 0: it has none that can be compared. */
+uint64_t prelux_flow_version(const struct prelux_object *obj);
+struct prelux_flow {
+  struct prelux_flow *next;
+  struct prelux_tree *tree;
+  const char *object, *name; /* borrowed from who fills; name: below fill/ */
+  struct prelux_stream *map;
+  uint64_t version;
+};
+/* The file fill/name (fd) is being filled with k's version: answers v->early. False: it is to be waited for as ever. */
+bool prelux_flow_begin(struct prelux_flow *w, const struct prelux_view *v, const char *object, const struct prelux_known *k,
+                       const char *name, int fd);
+void prelux_flow_advance(struct prelux_flow *w, uint64_t front);
+/* After it is in the cache and in the index (rc 0), or has failed; wrong: by its checksum. */
+void prelux_flow_end(struct prelux_flow *w, int rc, bool wrong);
+/* Somebody is filling k's version by a flow: answers v->early by that. */
+bool prelux_flow_join(const struct prelux_view *v, const char *object, const struct prelux_known *k);
+
 /* ---- folders and files on disk (disk.c) ---- */
 
 /* O_PATH fd of the folder that holds `object` (its parents made when `make`), and its last name. Caller closes. */
@@ -498,6 +519,7 @@ struct prelux_store {
   struct prelux_entries entries;
   struct prelux_folders folders;
   struct prelux_flight *flights;
+  struct prelux_flow *flows;
   uint64_t seed, used, reserved;
   uint64_t epoch_ns; /* last syncfs */
   bool opened, unsynced, lease_warned;

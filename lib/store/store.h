@@ -50,6 +50,19 @@ int prelux_tree_open(struct prelux_store *s, const char *identity, struct prelux
 const char *prelux_tree_root(const struct prelux_tree *t); /* real path of its data folder */
 uint64_t prelux_tree_dev(const struct prelux_tree *t);     /* st_dev programs see: stable over restarts */
 
+/* Who opens a file, larger than `above`, is answered when it begins to come in; prelux_store_open_object() goes on until it is whole, and what it
+ * returns after that is of no use to him (-EINPROGRESS: somebody else fills it). */
+struct prelux_early {
+  uint64_t above;
+  void (*ready)(struct prelux_early *e); /* called once, with the members below; takes fd */
+  void *arg;                             /* its own */
+  struct prelux_attr attr;
+  uint64_t version; /* set with every file that is opened: prelux_stream.version */
+  const char *path; /* of the file that is coming in; as long as ready() runs */
+  int fd;           /* O_PATH, on something that cannot be read */
+  bool done;        /* ready() was called */
+};
+
 /* How a mapping wants a tree to be seen. id is the index key's tree_id: a hash of (store folder, identity, freshness, ages,
  * modes), the same in every daemon. `backend` is borrowed as long as the view is used; set it by hand to read with other
  * credentials than the ones given to prelux_tree_open() last.
@@ -63,6 +76,7 @@ struct prelux_view {
   uint32_t freshness; /* enum prelux_freshness */
   uint64_t max_age_ns, negative_age_ns;
   uint32_t file_mode, dir_mode;
+  struct prelux_early *early; /* NULL, or: who opens may be answered before the file is whole. Borrowed; set by hand */
   const char *root; /* an object that is a folder even when the remote knows nothing of it, or NULL: the root of a mapping that is
                      * written, where folders are what keys begin with. Borrowed; set by hand */
 };
