@@ -80,6 +80,7 @@ static int set_nameless(int fd, const struct prelux_setattr *set)
     times[1].tv_nsec += 1000000000;
     times[1].tv_sec--;
   }
+  if (set->which & PRELUX_SETATTR_NOW) times[1].tv_nsec = UTIME_NOW;
   if (set->which & PRELUX_SETATTR_MODE) rc = prelux_sys(SYS_fchmod, fd, set->mode);
   if (rc == 0 && (set->which & PRELUX_SETATTR_MTIME)) rc = prelux_sys(SYS_utimensat, fd, NULL, times, 0);
   if (rc == 0 && (set->which & (PRELUX_SETATTR_UID | PRELUX_SETATTR_GID)))
@@ -234,10 +235,10 @@ PRELUX_EXPORT int fchownat(int dirfd, const char *path, uid_t uid, gid_t gid, in
 /* ns: of the second argument, or UTIME_NOW, UTIME_OMIT. */
 static struct want time_of(int64_t sec, long ns)
 {
-  struct want w = {.set = {.which = PRELUX_SETATTR_MTIME}, .now = ns == UTIME_NOW};
+  struct want w = {.set = {.which = PRELUX_SETATTR_MTIME | (ns == UTIME_NOW ? PRELUX_SETATTR_NOW : 0)}, .now = ns == UTIME_NOW};
   struct timespec now = {.tv_sec = sec, .tv_nsec = ns};
   if (ns == UTIME_OMIT) w.set.which = 0;
-  if (ns == UTIME_NOW) prelux_sys(SYS_clock_gettime, CLOCK_REALTIME_COARSE, &now); /* as the kernel stamps files */
+  if (ns == UTIME_NOW) prelux_sys(SYS_clock_gettime, CLOCK_REALTIME_COARSE, &now);
   w.set.mtime_ns = now.tv_sec * 1000000000ll + now.tv_nsec;
   return w;
 }

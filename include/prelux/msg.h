@@ -110,6 +110,7 @@ enum prelux_setattr_bits {
   PRELUX_SETATTR_UID = 0x4,
   PRELUX_SETATTR_GID = 0x8,
   PRELUX_SETATTR_LINK = 0x10, /* of a link itself, not of what it leads to */
+  PRELUX_SETATTR_NOW = 0x20,  /* with MTIME: what the kernel would stamp a file with that is changed now; mtime_ns is for daemons that do not know this */
 };
 struct prelux_setattr {
   uint32_t which; /* enum prelux_setattr_bits */

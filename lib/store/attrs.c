@@ -14,6 +14,7 @@
 
 #include "lib/base/log.h"
 #include "lib/store/attrs.h"
+#include "lib/store/folder_time.h"
 
 #define FIRST_SLOTS 64u
 #define OWNERS (PRELUX_SETATTR_UID | PRELUX_SETATTR_GID)
@@ -102,10 +103,8 @@ static int save(struct prelux_tree *t, const char *object, const struct prelux_o
 
 /* ---- showing ---- */
 
-void prelux_attrs_show(struct prelux_tree *t, const char *object, size_t len, struct prelux_known *k)
+static void lay_over(struct prelux_tree *t, const char *object, size_t len, struct prelux_known *k)
 {
-  if (t->attrs.count == 0 || k->obj.type == PRELUX_NONE || k->obj.type == PRELUX_LINK)
-    return;
   struct prelux_own own = get(t, prelux_number_base(t, object, len));
   uint32_t which = own.which;
   if (k->live)
@@ -127,6 +126,22 @@ void prelux_attrs_show(struct prelux_tree *t, const char *object, size_t len, st
     k->owned = true;
     k->owner = uid | (uint64_t)gid << 32;
   }
+}
+
+void prelux_attrs_show(struct prelux_tree *t, const char *object, size_t len, struct prelux_known *k)
+{
+  if (t->attrs.count && k->obj.type != PRELUX_NONE && k->obj.type != PRELUX_LINK)
+    lay_over(t, object, len, k);
+  if (k->obj.type == PRELUX_DIR)
+    prelux_folder_time_show(t, object, len, &k->obj);
+}
+
+int64_t prelux_attrs_mtime(struct prelux_tree *t, const char *object, const struct prelux_object *obj)
+{
+  struct prelux_own own = {0};
+  if (obj->type == PRELUX_DIR && t->attrs.count)
+    own = get(t, prelux_number_base(t, object, strlen(object)));
+  return obj->type != PRELUX_DIR ? obj->mtime_ns : own.which & PRELUX_SETATTR_MTIME ? own.mtime_ns : 0;
 }
 
 /* ---- changing ---- */

@@ -17,6 +17,8 @@ int prelux_attrs_set(struct prelux_tree *t, const char *object, const struct pre
 /* Of version obj, as the remote tells it, readers see this: mode (0: the remote's), mtime_ns (0: the remote's), owner (or NULL). */
 void prelux_attrs_keep(struct prelux_tree *t, const char *object, const struct prelux_object *obj, uint32_t mode, int64_t mtime_ns,
                        const struct prelux_setattr *owner);
+/* For prelux_attrs_keep(): the time of what is shown as obj, unless the remote or folder_time.c tell it. */
+int64_t prelux_attrs_mtime(struct prelux_tree *t, const char *object, const struct prelux_object *obj);
 struct prelux_setattr prelux_attrs_owner(struct prelux_tree *t, const char *object); /* which: 0 when none was set */
 void prelux_attrs_drop(struct prelux_tree *t, const char *object);
 /* These (enum prelux_setattr_bits) are the remote's again: of the object, or also of all below. */

@@ -42,6 +42,8 @@ static const char schema[] =
     " PRIMARY KEY(tree, path)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS links(tree INTEGER NOT NULL, path BLOB NOT NULL, target BLOB NOT NULL, ino INTEGER NOT NULL,"
     " mtime INTEGER NOT NULL, PRIMARY KEY(tree, path)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS folder_times(tree INTEGER NOT NULL, base INTEGER NOT NULL, ns INTEGER NOT NULL, PRIMARY KEY(tree, base))"
+    " WITHOUT ROWID;"
     "INSERT OR IGNORE INTO meta VALUES('schema','" SCHEMA_VERSION "');";
 
 /* What a catalogue of the version before lacks; new tables are made above. */
@@ -91,6 +93,9 @@ static const char *const sql[STATEMENTS] = {
     [SET_NUMBER] = "INSERT OR REPLACE INTO numbers(tree,base,generation,stamp,at,ino) VALUES(?1,?2,?3,?4,?5,?6)",
     [PRUNE_NUMBERS] = "DELETE FROM numbers WHERE tree=?1 AND base NOT IN"
                       " (SELECT base FROM numbers WHERE tree=?1 ORDER BY generation>0 OR ino>0 DESC, at DESC LIMIT ?2)",
+    [TIMES] = "SELECT base,ns FROM folder_times WHERE tree=?1",
+    [SET_TIME] = "INSERT OR REPLACE INTO folder_times(tree,base,ns) VALUES(?1,?2,?3)",
+    [DROP_TIME] = "DELETE FROM folder_times WHERE tree=?1 AND base=?2",
     [ATTRS] = "SELECT path,stamp,which,mode,mtime,uid,gid FROM attrs WHERE tree=?1",
     [ATTRS_BELOW] = "SELECT path,stamp,which,mode,mtime,uid,gid FROM attrs WHERE tree=?1 AND path>=?2 AND path<?3",
     [SET_ATTR] = "INSERT OR REPLACE INTO attrs(tree,path,stamp,which,mode,mtime,uid,gid,at) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",

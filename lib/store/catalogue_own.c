@@ -1,4 +1,4 @@
-/* The catalogue's tables of what this node keeps of its own: identity, attributes, links, files put aside. */
+/* The catalogue's tables of what this node keeps of its own: identity, times of folders, attributes, links, files put aside. */
 #include "lib/store/attrs.h"
 #include "lib/store/catalogue.h"
 
@@ -69,6 +69,41 @@ int prelux_catalogue_prune_numbers(struct prelux_catalogue *c, int64_t tree, siz
   sqlite3_bind_int64(c->stmts[PRUNE_NUMBERS], 1, tree);
   sqlite3_bind_int64(c->stmts[PRUNE_NUMBERS], 2, (int64_t)keep);
   int ret = prelux_catalogue_run(c, c->stmts[PRUNE_NUMBERS]);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+/* ---- times of folders ---- */
+
+int prelux_catalogue_times(struct prelux_catalogue *c, int64_t tree, int (*fn)(void *arg, uint64_t base, int64_t ns), void *arg)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = c->stmts[TIMES];
+  sqlite3_bind_int64(st, 1, tree);
+  int rc = SQLITE_ROW, ret = 0;
+  while (ret == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW)
+    ret = fn(arg, (uint64_t)sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1));
+  if (ret == 0)
+    ret = prelux_catalogue_fault(c, rc);
+  prelux_catalogue_done(st);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+int prelux_catalogue_set_times(struct prelux_catalogue *c, int64_t tree, const struct prelux_time *rows, size_t n)
+{
+  pthread_mutex_lock(&c->lock);
+  int ret = prelux_catalogue_run(c, c->stmts[BEGIN]);
+  for (size_t i = 0; ret == 0 && i < n; i++)
+  {
+    sqlite3_stmt *st = c->stmts[rows[i].ns ? SET_TIME : DROP_TIME];
+    sqlite3_bind_int64(st, 1, tree);
+    sqlite3_bind_int64(st, 2, (int64_t)rows[i].base);
+    if (rows[i].ns)
+      sqlite3_bind_int64(st, 3, rows[i].ns);
+    ret = prelux_catalogue_run(c, st);
+  }
+  ret = prelux_catalogue_end(c, ret);
   pthread_mutex_unlock(&c->lock);
   return ret;
 }

@@ -9,6 +9,7 @@
 #include "lib/base/log.h"
 #include "lib/index/writer.h"
 #include "lib/store/attrs.h"
+#include "lib/store/folder_time.h"
 #include "lib/store/mix.h"
 
 /* ---- the table ---- */
@@ -289,7 +290,8 @@ struct prelux_deferred *prelux_deferred_new(struct prelux_tree *t, enum prelux_i
   d->tree = t;
   d->row.intent = intent;
   d->row.state = PRELUX_PENDING_READY;
-  d->row.made_ns = d->row.mtime_ns = prelux_store_wall();
+  d->row.made_ns = prelux_store_wall();
+  d->row.mtime_ns = prelux_store_stamp(t->store);
   return d;
 }
 
@@ -412,6 +414,7 @@ int prelux_deferred_set(struct prelux_tree *t, const char *object, const struct 
   {
     next.mtime_ns = set->mtime_ns;
     next.flags |= PRELUX_PENDING_MTIME;
+    prelux_folder_time_drop(t, object);
   }
   int rc = prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
   pthread_mutex_lock(&g->lock);
@@ -437,6 +440,7 @@ void prelux_deferred_left(struct prelux_tree *t, const char *object)
 {
   prelux_number_end(t, object);
   prelux_attrs_drop(t, object);
+  prelux_folder_time_drop(t, object);
   prelux_attrs_move_below(t, object, NULL);
   prelux_cache_drop(t, object);
   prelux_deferred_show(t, object);

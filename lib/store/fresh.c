@@ -10,6 +10,7 @@
 
 #include "lib/store/attrs.h"
 #include "lib/store/deferred.h"
+#include "lib/store/folder_time.h"
 #include "lib/store/links.h"
 #include "lib/store/stage.h"
 
@@ -272,6 +273,8 @@ static int from_row(const struct prelux_view *v, const char *object, size_t len,
     return not_there(v, object, len, why);
   if (k->obj.type == PRELUX_NONE)
     imply(v, object, len, k);
+  if (k->obj.type == PRELUX_DIR)
+    prelux_folder_time_show(v->tree, object, len, &k->obj);
   *ret = *k;
   return 0;
 }

@@ -294,7 +294,7 @@ int prelux_links_make(struct prelux_tree *t, const char *object, const char *tar
   if (t->links.count >= PRELUX_LINKS_MAX)
     return -ENOSPC;
   uint64_t ino = prelux_number_fresh(t, prelux_number_base(t, object, strlen(object)), now);
-  return store_link(t, NULL, link_new(object, target, ino, now));
+  return store_link(t, NULL, link_new(object, target, ino, prelux_store_stamp(t->store)));
 }
 
 int prelux_links_remove(struct prelux_tree *t, const char *object)

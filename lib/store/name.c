@@ -6,6 +6,7 @@
 #include "include/prelux/msg.h"
 #include "lib/store/attrs.h"
 #include "lib/store/deferred.h"
+#include "lib/store/folder_time.h"
 #include "lib/store/links.h"
 
 /* ---- before ---- */
@@ -161,8 +162,10 @@ static int begin(struct prelux_claim *c, const struct prelux_view *v, const stru
   return rc < 0 ? rc : take_claim(c, v, object, later, why);
 }
 
-static int finished(const struct prelux_view *v, const struct prelux_write_rules *rules, int rc, struct prelux_problem *why)
+static int finished(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object, int rc, struct prelux_problem *why)
 {
+  if (rc == 0)
+    prelux_folder_moved(v->tree, object);
   return rules->async ? prelux_deferred_safe(v->tree->store->stage, rules, rc, why) : rc;
 }
 
@@ -226,7 +229,7 @@ int prelux_store_unlink(const struct prelux_view *v, const struct prelux_write_r
     return rc;
   rc = unlink_claimed(&c, rules->async, why);
   prelux_claim_drop(&c);
-  return finished(v, rules, rc, why);
+  return finished(v, rules, object, rc, why);
 }
 
 static int rmdir_later(struct prelux_claim *c, struct prelux_problem *why)
@@ -288,7 +291,7 @@ int prelux_store_rmdir(const struct prelux_view *v, const struct prelux_write_ru
     rc = 0;
   }
   prelux_claim_drop(&c);
-  return finished(v, rules, rc, why);
+  return finished(v, rules, object, rc, why);
 }
 
 /* ---- making ---- */
@@ -352,7 +355,7 @@ int prelux_store_mkdir(const struct prelux_view *v, const struct prelux_write_ru
     return rc;
   rc = mkdir_claimed(&c, later, mode & 07777, why);
   prelux_claim_drop(&c);
-  return finished(v, rules, rc, why);
+  return finished(v, rules, object, rc, why);
 }
 
 static int symlink_claimed(struct prelux_claim *c, const char *target, struct prelux_problem *why)
@@ -386,6 +389,8 @@ int prelux_store_symlink(const struct prelux_view *v, const struct prelux_write_
   prelux_claim_take(&c, v, object, NULL);
   rc = symlink_claimed(&c, target, why);
   prelux_claim_drop(&c);
+  if (rc == 0)
+    prelux_folder_moved(v->tree, object);
   return rc;
 }
 

@@ -12,6 +12,7 @@
 #include "lib/base/os.h"
 #include "lib/store/attrs.h"
 #include "lib/store/deferred.h"
+#include "lib/store/folder_time.h"
 #include "lib/store/links.h"
 #include "lib/store/owner.h"
 
@@ -211,7 +212,7 @@ static int set_clean(const struct prelux_view *v, const char *object, const stru
   {
     struct prelux_setattr owner = prelux_attrs_owner(t, object);
     uint32_t mode = set->which & PRELUX_SETATTR_MODE ? set->mode & 07777 : k->obj.mode;
-    int64_t mtime_ns = set->which & PRELUX_SETATTR_MTIME ? set->mtime_ns : k->obj.mtime_ns;
+    int64_t mtime_ns = set->which & PRELUX_SETATTR_MTIME ? set->mtime_ns : prelux_attrs_mtime(t, object, &k->obj);
     prelux_number_set(t, object, k->ino, &now);
     prelux_attrs_keep(t, object, &now, mode, mtime_ns, &owner);
     local.which &= OWNERS;
@@ -219,6 +220,8 @@ static int set_clean(const struct prelux_view *v, const char *object, const stru
   local.which &= PRELUX_SETATTR_MODE | PRELUX_SETATTR_MTIME | OWNERS;
   if (local.which && (rc = prelux_attrs_set(t, object, &now, &local)) < 0)
     return prelux_problem(why, -rc, "attributes of %.200s: %s", object, strerror(-rc));
+  if (set->which & PRELUX_SETATTR_MTIME)
+    prelux_folder_time_drop(t, object);
   publish(t, object, k, &now, set);
   return 0;
 }
@@ -254,9 +257,20 @@ static int set_claimed(const struct prelux_claim *c, struct prelux_able *able, c
   return rc;
 }
 
-int prelux_store_setattr(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
-                         const struct prelux_setattr *set, struct prelux_attr *ret, struct prelux_problem *why)
+/* A time of now is this kernel's, not the asker's. */
+static struct prelux_setattr at_now(const struct prelux_view *v, const struct prelux_setattr *set)
 {
+  struct prelux_setattr ret = *set;
+  if (ret.which & PRELUX_SETATTR_NOW)
+    ret.mtime_ns = prelux_store_stamp(v->tree->store);
+  ret.which &= ~(uint32_t)PRELUX_SETATTR_NOW;
+  return ret;
+}
+
+int prelux_store_setattr(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
+                         const struct prelux_setattr *asked, struct prelux_attr *ret, struct prelux_problem *why)
+{
+  const struct prelux_setattr now = at_now(v, asked), *set = &now;
   struct prelux_able able;
   struct prelux_claim c;
   struct prelux_known k;
@@ -279,14 +293,15 @@ int prelux_store_setattr(const struct prelux_view *v, const struct prelux_write_
   return rc;
 }
 
-int prelux_store_setattr_ino(const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const struct prelux_setattr *set,
+int prelux_store_setattr_ino(const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const struct prelux_setattr *asked,
                              struct prelux_attr *ret, struct prelux_problem *why)
 {
+  const struct prelux_setattr set = at_now(v, asked);
   struct prelux_stage *g = v->tree->store->stage;
   struct prelux_dirty *d = g && !rules->off ? prelux_dirty_take_ino(g, ino) : NULL;
   if (!d)
     return prelux_problem(why, rules->off ? EROFS : ENOENT, "no file of this number is being written");
-  int rc = set_dirty(g, d, set, why);
+  int rc = set_dirty(g, d, &set, why);
   tell(v, g, d, ret);
   prelux_dirty_give(g, d);
   return rc;
@@ -326,5 +341,9 @@ int prelux_store_link(const struct prelux_view *v, const struct prelux_write_rul
   int rc = prelux_name_may(v, rules, object, &able, why);
   if (rc == 0 && prelux_links_known(v->tree, object, strlen(object), NULL))
     rc = prelux_problem(why, EEXIST, "%.200s exists", object);
-  return rc < 0 ? rc : prelux_stage_link(v->tree->store->stage, v, ino, object, why);
+  if (rc == 0)
+    rc = prelux_stage_link(v->tree->store->stage, v, ino, object, why);
+  if (rc == 0)
+    prelux_folder_moved(v->tree, object);
+  return rc;
 }

@@ -10,6 +10,7 @@
 #include "lib/base/os.h"
 #include "lib/index/writer.h"
 #include "lib/store/attrs.h"
+#include "lib/store/folder_time.h"
 #include "lib/store/name.h"
 
 #define BATCH 64
@@ -48,6 +49,7 @@ void prelux_name_gone(struct prelux_tree *t, const char *object)
   struct prelux_known none = {0};
   prelux_number_end(t, object);
   prelux_attrs_drop(t, object);
+  prelux_folder_time_drop(t, object);
   prelux_attrs_move_below(t, object, NULL);
   pthread_mutex_lock(&t->store->lock);
   prelux_entries_drop_below(t, object, len);

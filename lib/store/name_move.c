@@ -5,6 +5,7 @@
 
 #include "lib/store/attrs.h"
 #include "lib/store/deferred.h"
+#include "lib/store/folder_time.h"
 #include "lib/store/links.h"
 
 #define AT_ONCE 1 /* it cannot be put off */
@@ -144,7 +145,7 @@ static void keep_owner(const struct move *m, const struct prelux_object *obj)
 {
   const struct prelux_setattr owner = prelux_attrs_owner(m->v->tree, source(m));
   if (obj)
-    prelux_attrs_keep(m->v->tree, target(m), obj, m->from.obj.mode, m->from.obj.mtime_ns, &owner);
+    prelux_attrs_keep(m->v->tree, target(m), obj, m->from.obj.mode, prelux_attrs_mtime(m->v->tree, source(m), &m->from.obj), &owner);
   else if (owner.which)
     prelux_attrs_set(m->v->tree, target(m), NULL, &owner);
   else
@@ -327,6 +328,7 @@ static int move_folder(struct move *m)
   prelux_number_set(t, target(m), m->from.ino, &now);
   keep_owner(m, &now);
   prelux_attrs_move_below(t, source(m), target(m));
+  prelux_folder_time_move(t, source(m), target(m));
   if (rc == 0 && (rc = prelux_links_move_below(t, source(m), target(m))) < 0)
     prelux_problem(m->why, -rc, "links below %.200s: %s", source(m), strerror(-rc));
   k.obj = now;
@@ -360,6 +362,7 @@ static int exchange(struct move *m)
     forget_below(t, path);
     prelux_number_set(t, path, i ? m->from.ino : m->to.ino, NULL);
     prelux_attrs_drop(t, path);
+    prelux_folder_time_drop(t, path);
     prelux_name_touch(t, path);
     prelux_name_forget(t, path);
     prelux_cache_drop(t, path);
@@ -420,6 +423,15 @@ static int move_claimed(struct move *m)
     prelux_links_remove(m->v->tree, target(m));
   return rc;
 }
+
+/* The names are others now; rc is passed on. */
+static int moved(const struct move *m, int rc)
+{
+  for (int i = 0; rc == 0 && i < 2; i++)
+    prelux_folder_moved(m->v->tree, m->claim.path[i]);
+  return rc;
+}
+
 int prelux_store_rename(const struct prelux_view *v, const struct prelux_write_rules *rules, const char *from, const char *to, unsigned flags,
                         struct prelux_problem *why)
 {
@@ -445,7 +457,7 @@ int prelux_store_rename(const struct prelux_view *v, const struct prelux_write_r
   {
     m.later = true;
     prelux_claim_take(&m.claim, v, from, to);
-    rc = move_claimed(&m);
+    rc = moved(&m, move_claimed(&m));
     prelux_claim_drop(&m.claim);
     if (rc != AT_ONCE)
       return prelux_deferred_safe(v->tree->store->stage, rules, rc, why);
@@ -457,7 +469,7 @@ int prelux_store_rename(const struct prelux_view *v, const struct prelux_write_r
   if (rc < 0)
     return rc;
   m.caps = able.caps;
-  rc = move_claimed(&m);
+  rc = moved(&m, move_claimed(&m));
   prelux_claim_drop(&m.claim);
   return rc;
 }

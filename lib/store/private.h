@@ -39,6 +39,7 @@
 #define PRELUX_ROOM_WAIT_NS 2000000000ull /* a fill waits so long for room while others are under way */
 #define PRELUX_NUMBERS_MAX (1u << 20) /* objects of a tree whose identity is remembered in a row of its own */
 #define PRELUX_ATTRS_MAX (1u << 20)  /* objects of a tree whose attributes this node keeps */
+#define PRELUX_TIMES_MAX (1u << 20)  /* folders of a tree whose last change here is remembered */
 #define PRELUX_LINKS_MAX 65536u      /* symbolic links of a tree */
 #define PRELUX_LINK_SLOTS 4096u
 #define PRELUX_LINK_MAX 4095u        /* bytes of a link's target */
@@ -62,6 +63,10 @@ struct prelux_known {
 
 uint64_t prelux_store_now(void);  /* CLOCK_MONOTONIC, ns */
 int64_t prelux_store_wall(void);  /* CLOCK_REALTIME, ns */
+/* What the kernel would give to a file that is changed now: no earlier than that of any file changed before, no later than that of any changed
+ * afterwards (stamp.c). ns. */
+int64_t prelux_store_stamp(const struct prelux_store *s);
+void prelux_stamp_open(struct prelux_store *s);
 uint64_t prelux_store_hash(const void *data, size_t len, uint64_t seed);
 /* Equal bytes, as far as attributes can tell. In doubt false. */
 bool prelux_object_same(const struct prelux_object *a, const struct prelux_object *b);
@@ -110,6 +115,19 @@ struct prelux_attrs {
   pthread_mutex_t lock;
   struct prelux_own *slots;
   size_t n_slots;
+  _Atomic size_t count;
+};
+
+/* When names in folders were changed here (folder_time.c). */
+struct prelux_time {
+  uint64_t base; /* prelux_number_base of the path, 0: none */
+  int64_t ns;    /* CLOCK_REALTIME; 0: never */
+  bool seen, unsaved;
+};
+struct prelux_times {
+  pthread_mutex_t lock;
+  struct prelux_time *slots;
+  size_t n_slots, n_unsaved;
   _Atomic size_t count;
 };
 
@@ -202,6 +220,8 @@ int prelux_catalogue_identity(struct prelux_catalogue *c, int64_t tree, char *re
 int prelux_catalogue_numbers(struct prelux_catalogue *c, int64_t tree, int (*fn)(void *arg, const struct prelux_number *n),
                              void *arg);
 int prelux_catalogue_set_numbers(struct prelux_catalogue *c, int64_t tree, const struct prelux_number *rows, size_t n);
+int prelux_catalogue_times(struct prelux_catalogue *c, int64_t tree, int (*fn)(void *arg, uint64_t base, int64_t ns), void *arg);
+int prelux_catalogue_set_times(struct prelux_catalogue *c, int64_t tree, const struct prelux_time *rows, size_t n);
 /* Drops all but `keep`: first those without a generation, the oldest first. */
 int prelux_catalogue_prune_numbers(struct prelux_catalogue *c, int64_t tree, size_t keep);
 int prelux_catalogue_attrs(struct prelux_catalogue *c, int64_t tree, int (*fn)(void *arg, const char *path, struct prelux_own *own), void *arg);
@@ -476,6 +496,7 @@ struct prelux_tree {
   _Atomic int64_t owed_id; /* its number in the journal; 0: not known yet, or it has none */
   struct prelux_numbers numbers;
   struct prelux_attrs attrs;
+  struct prelux_times times;
   struct prelux_links links;
   _Atomic unsigned moving; /* folders that are being renamed: a put that fails just now may have found its folder gone */
   _Atomic uint64_t shape; /* how often a folder was removed or renamed here */
@@ -503,6 +524,7 @@ struct prelux_store {
   char *dir, *staging;
   struct prelux_store_opts opts;
   int dir_fd, meta_fd, fill_fd, held_fd, recovered_fd, lock_fd;
+  int clock_fd; /* stamp.c; -1: none can be had */
   uint64_t dev; /* st_dev of its files */
   /* `staging: DIR` (stage_scratch.c): set once, under stage_lock. The folder of staging files there, NULL: none. */
   char *_Atomic scratch;

@@ -18,6 +18,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/store/folder_time.h"
 #include "lib/store/stage.h"
 
 #define BATCH 64
@@ -207,6 +208,7 @@ void prelux_recover_epoch(struct prelux_store *s)
 void prelux_recover_closed(struct prelux_store *s)
 {
   prelux_evict_tick(s);
+  prelux_folder_times_save(s);
   if (s->unsynced && end_epoch(s) < 0)
     return;
   if (s->stage)

@@ -12,6 +12,7 @@
 #include "lib/base/os.h"
 #include "lib/base/process.h"
 #include "lib/store/attrs.h"
+#include "lib/store/folder_time.h"
 
 /* Flags of the program's open that matter to the file behind its name. */
 enum { FLAGS = O_ACCMODE | O_APPEND | O_TRUNC | O_DIRECT | O_SYNC | O_DSYNC | O_NONBLOCK | O_NOATIME };
@@ -292,7 +293,11 @@ static int begin_from_remote(const struct opening *o)
   if (rc == -ENOENT && (o->flags & O_CREAT))
   {
     rc = check_parent(o);
-    return rc < 0 ? rc : make_new(o, PRELUX_PENDING_MODE | (over ? PRELUX_PENDING_OVER : PRELUX_PENDING_NEW), "", 0, &d);
+    if (rc == 0)
+      rc = make_new(o, PRELUX_PENDING_MODE | (over ? PRELUX_PENDING_OVER : PRELUX_PENDING_NEW), "", 0, &d);
+    if (rc == 0)
+      prelux_folder_moved(o->v->tree, o->object);
+    return rc;
   }
   if (rc < 0)
     return rc;

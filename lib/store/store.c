@@ -15,6 +15,7 @@
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/attrs.h"
+#include "lib/store/folder_time.h"
 #include "lib/store/links.h"
 #include "lib/store/stage.h"
 
@@ -34,9 +35,11 @@ static void tree_free(struct prelux_tree *t)
   close_fd(t->fd);
   prelux_numbers_release(t);
   prelux_attrs_release(t);
+  prelux_folder_times_release(t);
   prelux_links_release(t);
   pthread_mutex_destroy(&t->numbers.learn);
   pthread_mutex_destroy(&t->attrs.lock);
+  pthread_mutex_destroy(&t->times.lock);
   pthread_mutex_destroy(&t->links.lock);
   free(t->identity);
   free(t->root);
@@ -90,6 +93,7 @@ static int open_folders(struct prelux_store *s, const char *dir, struct prelux_p
     return prelux_problem(why, EACCES, "%s/.prelux is not a folder of ours with mode 0700", s->dir);
   if (st.st_dev != s->dev)
     return prelux_problem(why, EXDEV, "%s/.prelux lies on another file system than its folder", s->dir);
+  prelux_stamp_open(s);
   return 0;
 }
 
@@ -142,7 +146,7 @@ static int open_once(const struct prelux_store_opts *opts, struct prelux_index_w
   s->opts = *opts;
   s->opts.dir = NULL;
   s->index = index;
-  s->scratch_fd = s->scratch_held_fd = s->dir_fd = s->meta_fd = s->fill_fd = s->held_fd = s->recovered_fd = s->lock_fd = -1;
+  s->scratch_fd = s->scratch_held_fd = s->dir_fd = s->meta_fd = s->fill_fd = s->held_fd = s->recovered_fd = s->lock_fd = s->clock_fd = -1;
   pthread_mutex_init(&s->lock, NULL);
   pthread_mutex_init(&s->evict_lock, NULL);
   pthread_mutex_init(&s->stage_lock, NULL);
@@ -202,6 +206,7 @@ void prelux_store_close(struct prelux_store *s)
     prelux_folders_release(s);
   prelux_catalogue_free(s->cat);
   prelux_lock_release(s);
+  close_fd(s->clock_fd);
   close_fd(s->recovered_fd);
   close_fd(s->held_fd);
   close_fd(s->scratch_held_fd);
@@ -290,6 +295,7 @@ void prelux_store_tick(struct prelux_store *s)
   }
   prelux_hold_sweep(s);
   prelux_evict_tick(s);
+  prelux_folder_times_save(s);
   prelux_recover_epoch(s);
 }
 
@@ -361,6 +367,7 @@ static int tree_new(struct prelux_store *s, const char *identity, struct prelux_
   t->fd = -1;
   pthread_mutex_init(&t->numbers.learn, NULL);
   pthread_mutex_init(&t->attrs.lock, NULL);
+  pthread_mutex_init(&t->times.lock, NULL);
   pthread_mutex_init(&t->links.lock, NULL);
   t->store = s;
   t->base_id = prelux_store_hash(identity, strlen(identity), prelux_store_hash(s->dir, strlen(s->dir), 0));
@@ -375,6 +382,8 @@ static int tree_new(struct prelux_store *s, const char *identity, struct prelux_
       result = prelux_numbers_load(t);
     if (result == 0)
       result = prelux_attrs_load(t);
+    if (result == 0)
+      result = prelux_folder_times_load(t);
     if (result == 0)
       result = prelux_links_load(t);
     if (result < 0)
