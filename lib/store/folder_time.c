@@ -5,7 +5,8 @@
  * it was before, and does not count; so utimes() forgets the instant noted here.
  *
  * In memory by hash of the path, at each change; in the catalogue a while later (prelux_store_tick). With the first change since, the catalogue
- * notes that there are changes it does not know of (a negative number): after a death such a folder has changed just now. Whoever changes names does not put the folder's slot into the index: it leaves it, once for all changes until somebody asks again.
+ * notes that there are changes it does not know of (a negative number): after a death such a folder has changed just now. Whoever changes names does
+ * not put the folder's slot into the index: it leaves it, once for all changes until somebody asks again.
  * The lock is inside store.lock. */
 #include <errno.h>
 #include <stdlib.h>
