@@ -9,7 +9,7 @@ BUILD="gcc make pkg-config libc6-dev libcurl4-openssl-dev libyaml-dev libcjson-d
 DEMO="python3 python3-numpy nginx-light openssl sqlite3 procps"
 TEST="libcmocka-dev binutils file git strace python3-pytest python3-yaml default-jdk-headless maven nodejs perl rsync zip unzip
  libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 eatmydata fakeroot faketime
- bsdextrautils musl-tools etcd-server vim patch python3-venv python3-pip python3-h5py python3-gdbm"
+ bsdextrautils musl-tools etcd-server vim patch python3-venv python3-pip python3-h5py python3-gdbm zsh busybox"
 # CPython's own tests: their package is named by the version.
 case $(. /etc/os-release 2>/dev/null && echo "${ID:-}${VERSION_ID:-}") in
   debian12) TEST="$TEST libpython3.11-testsuite" ;;
