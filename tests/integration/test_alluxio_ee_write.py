@@ -11,7 +11,7 @@ from tests.integration.backends_raw_rig import TOOL, Tool
 from tests.integration.contract_rig import UNKNOWN
 from tests.standin_ee.cluster import HOSTS, UNDER, EeStandin, said
 
-ENOENT, EIO, EACCES, EBUSY, EEXIST, ENOTEMPTY, EOPNOTSUPP = 2, 5, 13, 16, 17, 39, 95
+ENOENT, EIO, EACCES, EBUSY, EEXIST, EXDEV, ENOTDIR, EINVAL, ENOTEMPTY, EOPNOTSUPP = 2, 5, 13, 16, 17, 18, 20, 22, 39, 95
 EUNKNOWN = -UNKNOWN
 MIB = 1 << 20
 
@@ -67,7 +67,7 @@ def test_programs_write(prelux, cluster, mode):
 # What a status means: PROTOCOLS 3.3
 
 CHANGES = {"mkdir": ("mkdir", "new", {}), "rm": ("remove", "a", {}), "mv": ("rename", "a", {"to": "b"}), "copy": ("copy", "a", {"to": "b"})}
-STATUSES = [(400, EOPNOTSUPP), (401, EACCES), (403, EACCES), (404, ENOENT), (412, EBUSY), (418, EIO), (500, EUNKNOWN), (503, EUNKNOWN),
+STATUSES = [(400, EOPNOTSUPP), (401, EACCES), (403, EACCES), (404, ENOENT), (412, EBUSY), (408, EUNKNOWN), (418, EIO), (500, EUNKNOWN), (503, EUNKNOWN),
             (302, EIO)]
 
 
@@ -255,6 +255,22 @@ def test_equal_lengths_in_one_second(tmp_path):
             assert tree(cluster) == {"a": b"2"}
         finally:
             tool.close()
+
+
+# What is not done at all
+
+def test_what_is_refused_before_anybody_is_asked(cluster, tool):
+    """A folder's mv would copy file by file; a NOREPLACE that is none replaces; the root stays."""
+    (cluster.data / "d").mkdir()
+    (cluster.data / "a").write_bytes(b"x")
+    before = tree(cluster)
+    assert tool("rename", "d", to="e")["rc"] == -EXDEV
+    assert [tool("rename", "a", to="b", flags=flags)["rc"] for flags in (1, 2, 3)] == [-EOPNOTSUPP, -EOPNOTSUPP, -EINVAL]
+    assert [tool(op, "")["rc"] for op in ("remove", "rmdir", "mkdir")] == [-EBUSY, -EBUSY, -EEXIST]
+    assert tool("rename", "a", to="")["rc"] == -EBUSY and tool("rename", "", to="b")["rc"] == -EBUSY
+    assert put(tool, "a/b", b"x")["rc"] == -ENOTDIR and tool("mkdir", "a/b")["rc"] == -ENOTDIR and tool("mkdir", "c/d")["rc"] == -ENOENT
+    assert tree(cluster) == before
+    assert not [seen for seen in cluster.seen if seen.method == "POST"]
 
 
 # Workers
