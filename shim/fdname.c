@@ -74,6 +74,17 @@ void prelux_fd_named(int fd, const struct stat *st, const char *path, size_t len
   __atomic_store_n(&n->seq, seq + 2, __ATOMIC_RELEASE);
 }
 
+void prelux_fd_unnamed(unsigned first, unsigned last)
+{
+  if (prelux_in_shared_child()) return;
+  for (unsigned i = 0; i < NAMES; i++) {
+    typeof(&names[0]) n = &names[first == last ? first % NAMES : i];
+    int fd = __atomic_load_n(&n->fd, __ATOMIC_RELAXED);
+    if (fd >= 0 && (unsigned)fd >= first && (unsigned)fd <= last) __atomic_store_n(&n->fd, -1, __ATOMIC_RELAXED);
+    if (first == last) return;
+  }
+}
+
 void prelux_fd_names_end(void)
 {
   __atomic_store_n(&off, 1, __ATOMIC_RELAXED);

@@ -96,6 +96,7 @@ enum prelux_class prelux_fd_get(int fd, uint32_t *ret_hint)
 void prelux_fd_copy(int from, int to)
 {
   uint32_t hint;
+  if (to >= 0) prelux_fd_unnamed((unsigned)to, (unsigned)to);
   if (prelux_fd_is_writer(from, &hint)) {
     prelux_fd_set_writer(to, hint);
     if (to >= 0 && to < FDS && from < FDS) __atomic_store_n(&openers[to], __atomic_load_n(&openers[from], __ATOMIC_RELAXED), __ATOMIC_RELAXED);
@@ -109,6 +110,7 @@ void prelux_fd_forget(unsigned first, unsigned last)
 {
   for (unsigned fd = first; fd < FDS && fd <= last; fd++) prelux_fd_set((int)fd, PRELUX_CLASS_UNKNOWN, 0);
   prelux_dents_forget(first, last);
+  prelux_fd_unnamed(first, last);
 }
 
 void prelux_fd_let_go(int fd)

@@ -50,6 +50,9 @@ long prelux_fd_name(int fd, char *out, size_t cap);
 
 /* The folder `fd` was just opened by that real path (no link in it). moved: prelux_folders_moved() before that. */
 void prelux_fd_named(int fd, const struct stat *st, const char *path, size_t len, uint64_t moved);
+/* These numbers are closed, or something else: what was remembered of them is not asked for again. That fstat is compared is not enough: a file
+ * system gives the inode number of a folder that was removed to the next one that is made. */
+void prelux_fd_unnamed(unsigned first, unsigned last);
 /* To be called when the process gets another root. */
 void prelux_fd_names_end(void);
 

@@ -182,3 +182,20 @@ again = os.open(r + '/sub', os.O_RDONLY | os.O_DIRECTORY)
 assert again == fd and os.listdir(again) == ['new']
 """
     prelux.run(["python3", "-c", script])
+
+
+FWALK = """
+import os, shutil, sys
+shape = lambda walk: sorted((folder, sorted(folders), sorted(names)) for folder, folders, names, *_ in walk)
+for n in range(30):
+    top = f"{sys.argv[1]}/t{n}"
+    os.makedirs(top + "/a/b"), os.makedirs(top + "/c")
+    for name in ("1", "a/2", "a/b/3", "c/4"): open(f"{top}/{name}", "w").close()
+    for down in (True, False): assert shape(os.walk(top, down)) == shape(os.fwalk(top, down)), n
+    shutil.rmtree(top)
+"""
+
+
+def test_a_number_that_is_used_again_is_no_other_folder(prelux, lake):
+    """Folders that come and go get each other's descriptor and, on ext4, inode number: their names are asked anew."""
+    prelux.run(["python3", "-c", FWALK, lake(write="async")])
