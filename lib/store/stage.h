@@ -86,10 +86,11 @@ struct prelux_rest { /* of a path, by hash; another may take its place */
   uint64_t path, until_ns; /* CLOCK_MONOTONIC */
 };
 
-struct prelux_grower { /* stage_grow.c; under stage.lock */
+struct prelux_grower { /* stage_grower.c; under stage.lock */
   pthread_t thread;
   pthread_cond_t wake;
   struct prelux_grow *files;
+  struct prelux_lost *lost; /* stage_lost.c */
   bool running, ending, idle, kicked;
   bool by_hand; /* no thread: tests call prelux_grow_round() */
   unsigned not; /* remotes that can any of this get nothing before the close */
@@ -201,7 +202,7 @@ void prelux_spare_drop(struct prelux_stage *g, bool all); /* else: unless files 
  * retry is due, 0: none. */
 int prelux_stage_work(struct prelux_stage *g, int64_t *ret_next_ns);
 
-/* ---- inside (dirty.c, stage.c, stage_close.c, stage_grow.c, stage_tmp.c, stage_live.c, stage_list.c, stage_send.c, stage_recover.c) ---- */
+/* ---- inside (dirty.c, stage.c, stage_close.c, stage_grow.c, stage_grower.c, stage_lost.c, stage_tmp.c, stage_live.c, stage_list.c, stage_send.c, stage_recover.c) ---- */
 struct prelux_dirty *prelux_dirty_by_ino(struct prelux_stage *g, uint64_t ino);
 struct prelux_dirty *prelux_dirty_by_id(struct prelux_stage *g, int64_t id);
 struct prelux_dirty *prelux_dirty_by_path(struct prelux_stage *g, const struct prelux_tree *t, const char *object);
@@ -254,7 +255,7 @@ int prelux_stage_keep(struct prelux_stage *g, struct prelux_dirty *d, int fd, in
 /* One file: parts in parallel where the remote can, else one put. As the backend's put; -EUNKNOWN too. */
 int prelux_stage_upload(struct prelux_stage *g, struct prelux_dirty *d, const char *path, int fd, const struct prelux_able *able,
                         const struct prelux_put *how, struct prelux_object *ret, struct prelux_problem *why);
-/* The row says that this upload is under way; NULL: none. d is the caller's. */
+/* The row says that this upload is under way; NULL: none. d is the caller's. Another one that it named is given up. */
 int prelux_stage_note_upload(struct prelux_stage *g, struct prelux_dirty *d, const char *token);
 uint64_t prelux_stage_part_size(uint64_t part, uint64_t size, const struct prelux_able *able);
 /* Parts that are sent while a file grows (stage_grow.c). */
@@ -264,6 +265,13 @@ void prelux_grow_end(struct prelux_stage *g);  /* nothing is sent or begun any m
 void prelux_grow_forget(struct prelux_stage *g); /* after that, when no dirty file is left */
 bool prelux_grow_round(struct prelux_stage *g, size_t *ret_n); /* looks once, and sends; the thread's */
 void prelux_grow_lose(struct prelux_stage *g, struct prelux_dirty *d); /* nobody will complete its upload; stage.lock held */
+void prelux_grow_wake(struct prelux_stage *g); /* there is an upload to be given up; stage.lock held */
+/* Uploads that are to be aborted, again when the remote cannot be reached (stage_lost.c). put: stage.lock held; add: not. */
+void prelux_lost_put(struct prelux_stage *g, struct prelux_tree *t, const char *path, const char *token);
+void prelux_lost_add(struct prelux_stage *g, struct prelux_tree *t, const char *path, const char *token);
+void prelux_lost_row(struct prelux_stage *g, const struct prelux_dirty *d); /* that which d's row names, if any; stage.lock held */
+void prelux_lost_round(struct prelux_stage *g);  /* those that are due */
+void prelux_lost_forget(struct prelux_stage *g);
 /* The upload of d, the caller's, which sends `size` bytes as `path` now; NULL: there is none that would do. Waits for parts under way. It is
  * the caller's to complete or abort, its token stands in d's row. */
 struct prelux_grow *prelux_grow_take(struct prelux_stage *g, struct prelux_dirty *d, const char *path, uint64_t size, const struct prelux_able *able,

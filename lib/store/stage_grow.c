@@ -14,7 +14,7 @@
  *   not at all  remotes whose folders are things of their own: an upload in one might keep it from being removed
  *
  * An upload belongs to the path under which it was begun. When its file is renamed, removed, or sent otherwise, the upload is lost: the thread
- * aborts it, and no other is begun. Its token stands in the row before the first part is sent, so that the next daemon can abort it.
+ * aborts it (stage_lost.c), and no other is begun. Its token stands in the row before the first part is sent, so that the next daemon can abort it.
  *
  * Locks: all members of an upload but the file's own are guarded by stage.lock; while `busy` is not 0 it is not freed. */
 #include <errno.h>
@@ -23,7 +23,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 #define XXH_INLINE_ALL
@@ -32,9 +31,6 @@
 #include "lib/base/os.h"
 #include "lib/store/stage.h"
 
-#define LOOK_MS 40 /* from a look that found nothing to the next; twice as long each time. None when something was sent */
-#define LOOK_MAX_MS 1000
-#define LOOK_SHARE 20 /* a look that takes long is not made more often than this part of the time */
 #define FILES_MAX 64u /* that grow at once; others are sent at their close */
 #define PART_MAX (32u << 20) /* a copy is made of each part under way */
 #define TRIES_MAX 3
@@ -261,7 +257,10 @@ static void leave_list(struct prelux_stage *g, struct prelux_grow *w)
 void prelux_grow_lose(struct prelux_stage *g, struct prelux_dirty *d)
 {
   if (!d->grow)
+  {
+    prelux_lost_row(g, d);
     return;
+  }
   d->grow->lost = true;
   d->grow = NULL;
   pthread_cond_signal(&g->grower.wake);
@@ -306,12 +305,14 @@ static void bury(struct prelux_stage *g)
     while (w && w->busy)
       pthread_cond_wait(&g->changed, &g->lock);
     if (w)
+    {
       leave_list(g, w);
+      prelux_lost_put(g, w->tree, w->path, w->token);
+    }
     pthread_mutex_unlock(&g->lock);
-    if (w)
-      w->tree->backend->ops->write->abort(w->tree->backend, w->path, w->token, NULL);
     prelux_grow_free(w);
   } while (w);
+  prelux_lost_round(g);
 }
 
 /* ---- looking ---- */
@@ -421,7 +422,7 @@ static void begin(struct prelux_stage *g, const struct candidate *c, uint64_t si
   if (rc == 0 && adopt(g, c, w))
     return;
   if (rc == 0)
-    c->tree->backend->ops->write->abort(c->tree->backend, w->path, w->token, NULL);
+    prelux_lost_add(g, c->tree, w->path, w->token);
   prelux_grow_free(w);
   pthread_mutex_lock(&g->lock);
   struct prelux_dirty *d = still(g, c);
@@ -494,96 +495,6 @@ bool prelux_grow_round(struct prelux_stage *g, size_t *ret_n)
   return more;
 }
 
-/* ---- the thread ---- */
-
-static int64_t now_ms(void)
-{
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1000ll + t.tv_nsec / 1000000;
-}
-
-static void wait_ms(struct prelux_stage *g, int64_t ms)
-{
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  t.tv_nsec += ms % 1000 * 1000000;
-  t.tv_sec += ms / 1000 + t.tv_nsec / 1000000000;
-  t.tv_nsec %= 1000000000;
-  pthread_cond_timedwait(&g->grower.wake, &g->lock, &t);
-}
-
-static void *watch(void *arg)
-{
-  struct prelux_stage *g = arg;
-  struct prelux_grower *r = &g->grower;
-  int64_t every = LOOK_MS;
-  size_t n = 1;
-  pthread_mutex_lock(&g->lock);
-  while (!r->ending)
-  {
-    r->idle = n == 0 && !r->kicked && !r->files;
-    if (r->idle)
-      pthread_cond_wait(&r->wake, &g->lock);
-    every = r->kicked ? LOOK_MS : every;
-    r->idle = every > LOOK_MS; /* whoever begins to write now need not wait that long */
-    if (!r->ending && every)
-      wait_ms(g, every);
-    r->idle = r->kicked = false;
-    pthread_mutex_unlock(&g->lock);
-    int64_t begun = now_ms();
-    bool more = prelux_grow_round(g, &n);
-    int64_t took = more ? 0 : (now_ms() - begun) * LOOK_SHARE;
-    every = more ? 0 : every == 0 ? LOOK_MS : every * 2 < LOOK_MAX_MS ? every * 2 : LOOK_MAX_MS;
-    every = every > took ? every : took;
-    pthread_mutex_lock(&g->lock);
-  }
-  pthread_mutex_unlock(&g->lock);
-  return NULL;
-}
-
-void prelux_grow_kick(struct prelux_stage *g)
-{
-  struct prelux_grower *r = &g->grower;
-  pthread_mutex_lock(&g->lock);
-  r->kicked = true;
-  if (!r->running && !r->ending && !r->by_hand)
-  {
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 512u << 10);
-    r->running = pthread_create(&r->thread, &attr, watch, g) == 0;
-    pthread_attr_destroy(&attr);
-  }
-  if (r->idle)
-    pthread_cond_signal(&r->wake);
-  r->idle = false;
-  pthread_mutex_unlock(&g->lock);
-}
-
-void prelux_grow_init(struct prelux_stage *g)
-{
-  pthread_condattr_t attr;
-  pthread_condattr_init(&attr);
-  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-  pthread_cond_init(&g->grower.wake, &attr);
-  pthread_condattr_destroy(&attr);
-  g->grower.not = PRELUX_CAP_MKDIR;
-}
-
-void prelux_grow_end(struct prelux_stage *g)
-{
-  struct prelux_grower *r = &g->grower;
-  pthread_mutex_lock(&g->lock);
-  r->ending = true;
-  bool running = r->running;
-  r->running = false;
-  pthread_cond_signal(&r->wake);
-  pthread_mutex_unlock(&g->lock);
-  if (running)
-    pthread_join(r->thread, NULL);
-}
-
 void prelux_grow_forget(struct prelux_stage *g)
 {
   while (g->grower.files)
@@ -592,5 +503,6 @@ void prelux_grow_forget(struct prelux_stage *g)
     g->grower.files = w->next;
     prelux_grow_free(w);
   }
+  prelux_lost_forget(g);
   pthread_cond_destroy(&g->grower.wake);
 }

@@ -170,6 +170,7 @@ static void row_moves(struct prelux_stage *g, struct prelux_dirty *d, const stru
   char *was = d->row.path;
   pthread_mutex_lock(&s->lock);
   pthread_mutex_lock(&g->lock);
+  prelux_lost_row(g, d); /* an upload is of one name */
   prelux_dirty_hide(g, d);
   if (n->gone)
     prelux_dirty_hide(g, n->gone);

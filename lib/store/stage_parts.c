@@ -89,6 +89,8 @@ int prelux_stage_note_upload(struct prelux_stage *g, struct prelux_dirty *d, con
     return rc;
   }
   prelux_dirty_becomes(g, d, &next);
+  if (token && old)
+    prelux_lost_add(g, d->tree, d->row.path, old);
   free(old);
   return 0;
 }
@@ -99,6 +101,17 @@ uint64_t prelux_stage_part_size(uint64_t part, uint64_t size, const struct prelu
   while (able->parts_max && size / part >= able->parts_max)
     part *= 2;
   return part > able->part_max ? able->part_max : part;
+}
+
+/* The upload is over; or `left` on the remote: then the next try gives it up first, where the row can say so. */
+static void settle_token(struct prelux_stage *g, const struct parts *p, const char *token, bool left)
+{
+  struct prelux_dirty *d = p->d;
+  bool named = d->row.upload && strcmp(d->row.upload, token) == 0, own = strcmp(p->path, d->row.path) == 0;
+  if (left && !(named && own))
+    prelux_lost_add(g, d->tree, p->path, token);
+  if (named && !(left && own) && prelux_stage_note_upload(g, d, NULL) < 0)
+    prelux_warn("journal of %s cannot be written", g->store->dir); /* the next try gives the upload up once more */
 }
 
 static int in_parts(struct prelux_stage *g, struct parts *p, struct prelux_object *ret, struct prelux_problem *why)
@@ -118,11 +131,11 @@ static int in_parts(struct prelux_stage *g, struct parts *p, struct prelux_objec
   bool whole = rc == 0;
   if (whole)
     rc = w->complete(p->b, p->path, token, p->list, p->n, p->size, p->how, ret, why);
-  bool left = rc < 0 && rc != -PRELUX_EUNKNOWN && rc != -ENXIO && w->abort(p->b, p->path, token, NULL) < 0;
+  /* One whose completion is unknown may be there yet. */
+  bool left = rc < 0 && rc != -ENXIO && ((whole && rc == -PRELUX_EUNKNOWN) || w->abort(p->b, p->path, token, NULL) < 0);
   if (whole && rc == -ENXIO)
     rc = -PRELUX_EUNKNOWN; /* it is gone: completed, perhaps */
-  if (!left && prelux_stage_note_upload(g, p->d, NULL) < 0) /* what is left there the next try gives up first */
-    prelux_warn("journal of %s cannot be written", g->store->dir); /* the next try gives the upload up once more */
+  settle_token(g, p, token, left);
   return rc;
 }
 

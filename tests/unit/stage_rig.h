@@ -37,7 +37,8 @@ static struct faulty {
   atomic_int times;
   atomic_int puts, parts, aborts, stats;
   atomic_bool deaf;  /* stat says nothing */
-  atomic_int fault_part; /* FAIL_EIO: of the third part; LOSE_AFTER: of complete */
+  atomic_int fault_part; /* FAIL_EIO: of the third part; LOSE_AFTER, LOSE_BEFORE: of complete */
+  atomic_int fail_aborts; /* so many of the next */
   void (*_Atomic asked)(void); /* called once, while the remote is asked for an object */
   void (*listed)(void);  /* called once, when the remote has listed and before the store knows */
 } faulty;
@@ -131,11 +132,19 @@ static inline int faulty_put(struct prelux_backend *b, const char *path, int fd,
   return fault == LOSE_AFTER && rc == 0 ? prelux_problem(why, PRELUX_EUNKNOWN, "injected: the answer is lost") : rc;
 }
 
-/* Uploads in parts, which the real backend does not have: each is a file in rig.top, whose name is the token. */
+static inline unsigned path_sum(const char *path)
+{
+  unsigned sum = 5381;
+  for (; *path; path++)
+    sum = sum * 33 + (unsigned char)*path;
+  return sum;
+}
+
+/* Uploads in parts, which the real backend does not have: each is a file in rig.top, whose name is the token, and of one object. */
 static inline int faulty_begin(struct prelux_backend *b, const char *path, uint64_t part_size, const struct prelux_set *set,
                                char token[PRELUX_TOKEN_MAX], struct prelux_problem *why)
 {
-  snprintf(token, PRELUX_TOKEN_MAX, "%s/upload-%llu-XXXXXX", rig.top, (unsigned long long)part_size);
+  snprintf(token, PRELUX_TOKEN_MAX, "%s/upload-%llu-%08x-XXXXXX", rig.top, (unsigned long long)part_size, path_sum(path));
   int fd = mkstemp(token);
   return fd < 0 ? -EIO : close(fd);
 }
@@ -167,6 +176,8 @@ static inline int faulty_complete(struct prelux_backend *b, const char *path, co
     if (parts[i].n != i || strcmp(parts[i].tag, tag) != 0)
       return prelux_problem(why, EINVAL, "part %u", i);
   }
+  if (atomic_load(&faulty.fault_part) == LOSE_BEFORE)
+    return prelux_problem(why, PRELUX_EUNKNOWN, "injected: no answer");
   int fd = open(token, O_RDONLY);
   int rc = fd < 0 ? -ENXIO : faulty.real->ops->write->put(faulty.real, path, fd, size, how, ret, why);
   if (fd >= 0)
@@ -178,8 +189,13 @@ static inline int faulty_complete(struct prelux_backend *b, const char *path, co
 
 static inline int faulty_abort(struct prelux_backend *b, const char *path, const char *token, struct prelux_problem *why)
 {
+  char own[16];
   atomic_fetch_add(&faulty.aborts, 1);
-  unlink(token);
+  if (atomic_fetch_sub(&faulty.fail_aborts, 1) > 0)
+    return prelux_problem(why, EIO, "injected");
+  snprintf(own, sizeof own, "-%08x-", path_sum(path));
+  if (strstr(token, own))
+    unlink(token);
   return 0;
 }
 

@@ -326,6 +326,89 @@ static void test_daemon_dies(void **state)
   check("f");
 }
 
+/* ---- uploads that cannot be aborted just now ---- */
+
+/* The close fails, as do so many aborts from then on; there are no other failures. */
+static void close_badly(int fd, int aborts)
+{
+  atomic_store(&faulty.parts, 2);
+  atomic_store(&faulty.fault_part, FAIL_EIO);
+  atomic_store(&faulty.fail_aborts, aborts);
+  assert_int_equal(wclose(fd), -EIO);
+  atomic_store(&faulty.fault_part, NO_FAULT);
+}
+
+static void send_all_that_waits(void)
+{
+  int64_t next;
+  prelux_store_hurry(rig.s);
+  while (prelux_stage_work(rig.g, &next))
+    ;
+}
+
+/* Whatever it takes; the pause before the second try is half a second. */
+static void await_no_uploads(void)
+{
+  for (int i = 0; i < 100 && uploads_left() > 0; i++)
+  {
+    usleep(50000);
+    rounds(1);
+  }
+  assert_int_equal(uploads_left(), 0);
+}
+
+/* The remote is back between the abort of what a failed close has left and the begin of what goes next. */
+static void test_next_try_begins_anew(void **state)
+{
+  close_badly(begin_file("f"), 2);
+  assert_int_equal(uploads_left(), 1);
+  send_all_that_waits();
+  assert_int_equal(pending(), 0);
+  await_no_uploads();
+  check("f");
+}
+
+static void test_completion_is_unknown(void **state)
+{
+  int fd = begin_file("f");
+  atomic_store(&faulty.fault_part, LOSE_BEFORE);
+  assert_int_equal(wclose(fd), -EIO);
+  assert_int_equal(uploads_left(), 1);
+  atomic_store(&faulty.fault_part, NO_FAULT);
+  send_all_that_waits();
+  assert_int_equal(uploads_left(), 0);
+  check("f");
+}
+
+static void test_renamed_after_a_failed_close(void **state)
+{
+  close_badly(begin_file("f"), 1);
+  assert_int_equal(prelux_store_rename(&rig.v, &rig.rules, "f", "g", 0, &rig.why), 0);
+  send_all_that_waits();
+  await_no_uploads();
+  check("g");
+}
+
+static void test_removed_after_a_failed_close(void **state)
+{
+  close_badly(begin_file("f"), 1);
+  assert_int_equal(prelux_store_unlink(&rig.v, &rig.rules, "f", &rig.why), 0);
+  assert_int_equal(pending(), 0);
+  await_no_uploads();
+}
+
+static void test_removed_while_the_remote_is_away(void **state)
+{
+  int fd = begin_file("f");
+  assert_int_equal(prelux_store_unlink(&rig.v, &rig.rules, "f", &rig.why), 0);
+  atomic_store(&faulty.fail_aborts, 1);
+  rounds(2);
+  assert_int_equal(uploads_left(), 1);
+  assert_int_equal(atomic_load(&faulty.aborts), 1); /* it rests */
+  await_no_uploads();
+  wclose(fd);
+}
+
 /* ---- with the thread ---- */
 
 struct writer
@@ -406,7 +489,9 @@ int main(void)
       TEST(test_mapped), TEST(test_cut_within_what_was_sent), TEST(test_cut_where_a_part_ends), TEST(test_cut_and_written_anew),
       TEST(test_cut_to_little), TEST(test_upload_is_swept_meanwhile), TEST(test_a_part_fails), TEST(test_end_is_lost),
       TEST(test_somebody_was_there_first), TEST(test_holes_are_no_bytes), TEST(test_who_does_not_grow), TEST(test_renamed),
-      TEST(test_renamed_and_closed_at_once), TEST(test_removed), TEST(test_daemon_dies), TEST(test_many_at_once),
+      TEST(test_renamed_and_closed_at_once), TEST(test_removed), TEST(test_daemon_dies),
+      TEST(test_next_try_begins_anew), TEST(test_completion_is_unknown), TEST(test_renamed_after_a_failed_close),
+      TEST(test_removed_after_a_failed_close), TEST(test_removed_while_the_remote_is_away), TEST(test_many_at_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
