@@ -19,7 +19,7 @@ struct write_job {
   uint16_t op; /* WRITE, CLOSED, SYNC */
   int flags;
   uint32_t mode;
-  uint64_t ino, once;
+  uint64_t ino, once, handed; /* handed: the file that was opened, or 0 */
   int pid, pidfd; /* WRITE: who asks; -1: not known, or of no interest */
 };
 
@@ -37,7 +37,9 @@ static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_p
   if (j->pid > 0)
     prelux_msg_put_u32(&a->msg, PRELUX_FIELD_ASKER, (uint32_t)j->pid);
   a->fd = fd;
-  prelux_store_writer(prelux_tree_store(m->view.tree), attr.cache_ino, j->pid, j->pidfd);
+  j->handed = attr.cache_ino;
+  prelux_store_handing(prelux_tree_store(m->view.tree), j->handed, true);
+  prelux_store_writer(prelux_tree_store(m->view.tree), j->handed, j->pid, j->pidfd);
   j->pidfd = -1;
   return 0;
 }
@@ -154,9 +156,22 @@ static void job_free(struct write_job *j)
   free(j);
 }
 
+/* Our copy goes first: the kernel tells of that close, too, and then the file is looked at again. */
+static void end_handing(struct prelux_flight *f)
+{
+  const struct write_job *j = f->arg;
+  if (!j->handed)
+    return;
+  if (f->answer.fd >= 0)
+    prelux_os.close(f->answer.fd);
+  f->answer.fd = -1;
+  prelux_store_handing(prelux_tree_store(prelux_target_mapping(&j->target)->view.tree), j->handed, false);
+}
+
 static void drop(struct prelux_flight *f)
 {
   closing(f->arg, false);
+  end_handing(f);
   job_free(f->arg);
 }
 

@@ -72,6 +72,7 @@ struct prelux_dirty {
   struct prelux_writer *writers[PRELUX_FILE_WRITERS]; /* who has it for writing, as far as is known: the oldest first (stage_crash.c) */
   unsigned n_writers;
   unsigned closing;                /* who are about to say that they have closed it */
+  unsigned handing;                /* descriptors of it that the daemon has itself, about to be passed to who asked for them */
   uint64_t held_ns;                /* who waits in close() for others (`held: wait`) asks again before: CLOCK_MONOTONIC */
   uint64_t orphan_ns;              /* a daemon before had it, and nobody has it since: CLOCK_MONOTONIC until when his close may be told; 0: not so */
   _Atomic uint64_t sent;           /* bytes of the upload under way */
@@ -358,6 +359,7 @@ void prelux_fsync_free(struct prelux_fsynced *f); /* NULL is allowed */
 /* ---- what a killed writer leaves (stage_crash.c) ---- */
 void prelux_crash_writer(struct prelux_stage *g, uint64_t ino, int pid, int pidfd); /* see store.h */
 void prelux_crash_closing(struct prelux_stage *g, uint64_t ino, bool begins);
+void prelux_crash_handing(struct prelux_stage *g, uint64_t ino, bool begins);
 void prelux_crash_forget(struct prelux_stage *g, struct prelux_dirty *d); /* its writers do not matter any more; stage.lock held */
 /* Its writers that are dead by now, *ret; they are to be given back. Whoever is dead before it is seen that somebody still has d, the caller's, was
  * not its end (outlived); who dies just behind that may be. d NULL: it is gone. */

@@ -124,7 +124,8 @@ unsigned prelux_crash_dead(struct prelux_stage *g, const struct prelux_dirty *d,
 {
   unsigned n = 0;
   pthread_mutex_lock(&g->lock);
-  for (unsigned i = 0; i < d->n_writers; i++)
+  /* While the daemon itself has it, nobody need have outlived who was killed before he got it. */
+  for (unsigned i = d->handing ? d->n_writers : 0; i < d->n_writers; i++)
     if (prelux_process_dead(d->writers[i]->pidfd))
     {
       ret[n] = d->writers[i];
@@ -155,6 +156,17 @@ void prelux_crash_closing(struct prelux_stage *g, uint64_t ino, bool begins)
     d->closing++;
   else if (d && d->closing) /* else it is another of that number by now */
     d->closing--;
+  pthread_mutex_unlock(&g->lock);
+}
+
+void prelux_crash_handing(struct prelux_stage *g, uint64_t ino, bool begins)
+{
+  pthread_mutex_lock(&g->lock);
+  struct prelux_dirty *d = prelux_dirty_by_ino(g, ino);
+  if (d && begins)
+    d->handing++;
+  else if (d && d->handing)
+    d->handing--;
   pthread_mutex_unlock(&g->lock);
 }
 

@@ -47,6 +47,12 @@ void prelux_store_closing(struct prelux_store *s, uint64_t ino, bool begins)
     prelux_crash_closing(s->stage, ino, begins);
 }
 
+void prelux_store_handing(struct prelux_store *s, uint64_t ino, bool begins)
+{
+  if (s->stage)
+    prelux_crash_handing(s->stage, ino, begins);
+}
+
 int prelux_store_sync(const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const char *object,
                       struct prelux_problem *why)
 {

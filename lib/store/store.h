@@ -175,6 +175,8 @@ int prelux_store_closed(struct prelux_store *s, const struct prelux_write_rules 
 void prelux_store_writer(struct prelux_store *s, uint64_t ino, int pid, int pidfd);
 /* Somebody is about to say that he has closed it: until he has been heard nobody's death decides about the file. */
 void prelux_store_closing(struct prelux_store *s, uint64_t ino, bool begins);
+/* A descriptor for writing of it, which this process has itself, is passed to that one; done when it is closed here. Before it is known as a writer. */
+void prelux_store_handing(struct prelux_store *s, uint64_t ino, bool begins);
 /* After a program's fsync of a file that is being written, or (ino 0) of the folder `object`: what the node has noted of it survives a power cut,
  * too; and where the rules say so the remote has the bytes and names. */
 int prelux_store_sync(const struct prelux_view *v, const struct prelux_write_rules *rules, uint64_t ino, const char *object,

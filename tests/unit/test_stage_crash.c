@@ -127,6 +127,27 @@ static void test_closed_and_lives(void **state)
   is_sent("f", "text");
 }
 
+/* Killed before it got the descriptor, which the daemon has yet: that is nobody who outlived it. */
+static void test_killed_while_it_is_handed(void **state)
+{
+  int fd = wopen("f", O_WRONLY | O_CREAT | O_EXCL);
+  uint64_t ino = number(fd);
+  struct child c = begin(-1);
+  prelux_crash_handing(rig.g, ino, true);
+  prelux_crash_writer(rig.g, ino, c.pid, prelux_process_open(c.pid));
+  kill_it(&c, SIGKILL, false);
+  prelux_stage_left(rig.g, ino);
+  assert_int_equal(dirty(ino)->row.state, PRELUX_PENDING_WRITING);
+  assert_int_equal(rig.g->n_writers, 1);
+  close(fd);
+  prelux_crash_handing(rig.g, ino, false);
+  prelux_stage_left(rig.g, ino);
+  is_kept(ino, "killed by SIGKILL");
+  send_all();
+  assert_null(remote_text("f"));
+  reap(&c);
+}
+
 static void test_outlived(void **state)
 {
   struct child first, last;
@@ -501,7 +522,7 @@ int main(void)
 #define EACH(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_ends), cmocka_unit_test(test_peer), EACH(test_killed),   EACH(test_ended),         EACH(test_closed_and_lives),
-      EACH(test_outlived),         EACH(test_told_after_all),   EACH(test_untouched), EACH(test_unknown),       EACH(test_dying),
+      EACH(test_killed_while_it_is_handed), EACH(test_outlived), EACH(test_told_after_all),   EACH(test_untouched), EACH(test_unknown),       EACH(test_dying),
       EACH(test_limits),           EACH(test_acknowledged),     EACH(test_growing),   EACH(test_journal_fails), EACH(test_orphans),
       EACH(test_found),            EACH(test_dies_behind_the_answer), EACH(test_killed_in_open),
       EACH(test_a_number_again),   EACH(test_found_readers),
