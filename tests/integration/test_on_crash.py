@@ -422,3 +422,30 @@ def test_killed_while_open_asks_the_remote(prelux, write, there):
         settled(prelux)
         assert not rows(prelux) and not prelux.errors(), prelux.story()
         assert {key: thing.body for key, thing in s3.objects.items() if not key.startswith(b".prelux~")} == {**({b"f": there} if there else {}), b"g": b"other\n"}
+
+
+def test_killed_before_the_answer_has_left(lake):
+    """The daemon has the descriptor of a new file yet when it looks whether somebody has: nobody has outlived who asked for it, and the remote gets nothing."""
+    child = lake.popen(["python3", "-c", f"import os; print('up', flush=True); input(); os.open('{LOCAL}/f', os.O_WRONLY | os.O_CREAT | os.O_EXCL)"],
+                       bare=True, stdin=-1, stdout=-1, text=True)
+    assert child.stdout.readline() == "up\n"
+    staging = lake.cache / ".prelux/staging"
+    slow = ["strace", "-f", "-qq", "-p", str(lake.daemon_pid()), "-o", lake.tmp / "trace", "-e", "trace=sendmsg", "-e", "inject=sendmsg:delay_enter=20000000"]
+    tracer = subprocess.Popen(slow, stderr=subprocess.PIPE, text=True)
+    try:
+        time.sleep(1)
+        if tracer.poll() is not None:
+            pytest.skip(f"nothing may be traced here: {tracer.stderr.read()}")
+        child.stdin.write("go\n")
+        child.stdin.flush()
+        made = wait_for(lambda: [path for path in staging.iterdir() if path.name.isdigit()], 20, "the file is made")
+        time.sleep(0.3)
+        child.kill()
+        child.wait()
+        os.close(os.open(made[0], os.O_WRONLY))  # of which the kernel tells the daemon
+        time.sleep(1.5)
+    finally:
+        tracer.terminate()
+        tracer.wait(30)
+    recovered(lake)
+    assert not (lake.remote / "f").exists()
