@@ -178,7 +178,9 @@ def test_inotify_instances_used_up_by_others(lake):
     assert lake.run(f"echo text > {LOCAL}/f; cat {LOCAL}/f").stdout == "text\n"
     settled(lake)
     assert (lake.remote / "f").read_text() == "text\n"
-    done = lake.run(f"timeout -s KILL 0.5 bash -c 'exec > {LOCAL}/killed; echo some; exec sleep 9'; true", check=False)
+    said = lake.tmp / "said"
+    victim = f"bash -c 'exec > {LOCAL}/killed; echo some; echo > {said}; exec sleep 9'"
+    done = lake.run(f"{victim} & until test -e {said}; do sleep 0.05; done; kill -KILL $!; wait $!; true", check=False)
     assert done.returncode == 3 and "recovered" in done.stderr, done.stderr
     row, = lake.cli("pending", "list", "--json")["files"]
     lake.cli("pending", "export", row["id"], lake.tmp / "some")
