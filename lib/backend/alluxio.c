@@ -5,7 +5,7 @@
  *   alluxio_names    which port can carry a name, and how; ids of files; versions
  *   alluxio_info     stat: /v1/info, and what a closed connection meant
  *   alluxio_list     list: /v1/files, else the S3 port's LIST (_xml)
- *   alluxio_read     read: parts, whom to ask for each, the look afterwards; _crew fetches several parts at once
+ *   alluxio_read     read: parts, whom to ask for each, the look afterwards; several parts at once by parallel.c
  *   alluxio_s3       HEAD and ranges of the S3 port, which loads what is not cached
  *   alluxio_page     pages of the HTTP port; _proof: only once the cluster's page size is proven
  *   alluxio_under    the under store, when no worker can help; _doubt: or when the cluster's metadata are old
@@ -54,7 +54,7 @@ static void alluxio_free(struct prelux_backend *b)
   prelux_alluxio_options_release(&x->options);
   if (x->under)
     x->under->ops->free(x->under);
-  prelux_alluxio_ahead_release(&x->ahead);
+  prelux_parallel_release(&x->parallel);
   prelux_alluxio_doubts_release(&x->doubts);
   free(x->authorization);
   free(x);
@@ -100,7 +100,7 @@ static int alluxio_create(const struct prelux_conf_backend *conf, struct prelux_
   if (!x)
     return prelux_problem(why, ENOMEM, "backend %s: no memory", conf->name);
   x->base.ops = &prelux_backend_alluxio;
-  prelux_alluxio_ahead_init(&x->ahead);
+  prelux_parallel_init(&x->parallel);
   prelux_alluxio_doubts_init(&x->doubts);
   x->net = net;
   int rc = prelux_alluxio_options_init(&x->options, conf, why);

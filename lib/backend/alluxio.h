@@ -12,13 +12,13 @@
 #include "lib/backend/alluxio_options.h"
 #include "lib/backend/alluxio_page.h"
 #include "lib/backend/backend.h"
+#include "lib/backend/parallel.h"
 #include "lib/net/net.h"
 
 #define PRELUX_ALLUXIO_CONNECT_MS 2000
 #define PRELUX_ALLUXIO_STALL_S 10        /* a cold range may take the under store seconds */
 #define PRELUX_ALLUXIO_META_STALL_S 5
-#define PRELUX_ALLUXIO_RANGE_MAX (8u << 20) /* above the JVM's direct memory a range poisons the worker */
-#define PRELUX_ALLUXIO_SPARES 12
+#define PRELUX_ALLUXIO_RANGE_MAX PRELUX_PARALLEL_PART /* above the JVM's direct memory a range poisons the worker */
 #define PRELUX_ALLUXIO_OWNERS 8          /* workers looked at for one object */
 #define PRELUX_ALLUXIO_PATIENCE_MS 40000 /* without an under store: a death is over after 28 s (PROTOCOLS 0.3) */
 
@@ -40,16 +40,8 @@ struct prelux_alluxio {
   struct prelux_alluxio_pages *pages;
   atomic_ulong redirects, answered; /* ranges that a worker sent elsewhere, and served itself: does the ring agree? */
   struct prelux_alluxio_doubts doubts;
-  struct prelux_alluxio_ahead {
-    pthread_mutex_t lock; /* guards all */
-    unsigned reads;       /* under way, with their helpers: how many parts are fetched at once */
-    unsigned taken;       /* buffers in use */
-    char *spares[PRELUX_ALLUXIO_SPARES];
-    unsigned n_spares;
-  } ahead; /* alluxio_crew.c */
+  struct prelux_parallel parallel;
 };
-void prelux_alluxio_ahead_init(struct prelux_alluxio_ahead *a);
-void prelux_alluxio_ahead_release(struct prelux_alluxio_ahead *a);
 
 /* alluxio_doubt.c */
 /* Is the cluster to be passed over for this path? */

@@ -3,7 +3,7 @@
  * S3 port, which loads what is not cached; the next on the ring, or the member that a redirect names; the under store. What
  * has come of a part before a failure stays, for all these check the version before their first byte.
  *
- * Several parts are on their way at once (alluxio_crew.c); the sink gets them in order, on the calling thread.
+ * Several parts are on their way at once (parallel.c); the sink gets them in order, on the calling thread.
  *
  * The version that an answer tells is that of its beginning, and pages tell none. So a read of an object of more than one page
  * is followed by a look at the object, by the cluster and by the under store (alluxio_doubt.c): -ESTALE when it is another one
@@ -169,7 +169,8 @@ static int fetch_once(struct prelux_alluxio_reading *r, struct prelux_alluxio_pa
   return rc;
 }
 
-int prelux_alluxio_fetch(struct prelux_alluxio_reading *r, struct prelux_alluxio_part *p, struct prelux_problem *why)
+/* All that is left of a part, from whoever can. */
+static int fetch_part(struct prelux_alluxio_reading *r, struct prelux_alluxio_part *p, struct prelux_problem *why)
 {
   struct prelux_alluxio_patience patience = {0};
   struct prelux_problem mine = {0};
@@ -190,6 +191,23 @@ int prelux_alluxio_fetch(struct prelux_alluxio_reading *r, struct prelux_alluxio
   return rc;
 }
 
+/* The reading a job is of: it is fetched from by several threads. */
+static struct prelux_alluxio_reading *reading_of(const struct prelux_parallel_job *job)
+{
+  return (struct prelux_alluxio_reading *)job;
+}
+
+static int fetch(const struct prelux_parallel_job *job, struct prelux_parallel_part *p, prelux_read_fn sink, void *arg, struct prelux_problem *why)
+{
+  struct prelux_alluxio_reading *r = reading_of(job);
+  struct prelux_alluxio_part part = {
+      .name = r->name, .expect = r->expect, .pos = p->from, .end = p->to, .sink = sink, .arg = arg, .cancel = &r->stop,
+      .place = {.buf = p->buf, .from = p->from, .cap = PRELUX_ALLUXIO_RANGE_MAX}};
+  int rc = fetch_part(r, &part, why);
+  p->got = part.pos - p->from;
+  return rc == 0 && part.pos != part.end ? prelux_problem(why, EPROTO, "/%s: a part is not whole", r->name->path) : rc;
+}
+
 /* Where the part that begins at pos ends. */
 static uint64_t part_end(const struct prelux_alluxio_reading *r, uint64_t pos, uint64_t end)
 {
@@ -202,8 +220,9 @@ static uint64_t part_end(const struct prelux_alluxio_reading *r, uint64_t pos, u
   return stop < end ? stop : end;
 }
 
-size_t prelux_alluxio_cut(const struct prelux_alluxio_reading *r, uint64_t off, uint64_t end, uint64_t *ends, size_t max)
+static size_t cut(const struct prelux_parallel_job *job, uint64_t off, uint64_t end, uint64_t *ends, size_t max)
 {
+  const struct prelux_alluxio_reading *r = reading_of(job);
   size_t n = 0;
   for (uint64_t pos = off; pos < end && n < max; pos = ends[n++])
     ends[n] = part_end(r, pos, end);
@@ -292,7 +311,8 @@ static int read_all(struct prelux_alluxio_reading *r, uint64_t off, uint64_t end
     return prelux_problem(why, EIO, "no SHA-256 for the id of /%s", r->name->path);
   pthread_mutex_init(&r->prime_lock, NULL);
   prepare(r, off, end);
-  rc = prelux_alluxio_crew(r, off, end, on_bytes, r, why);
+  r->job = (struct prelux_parallel_job){.pool = &r->x->parallel, .cut = cut, .fetch = fetch, .stop = &r->stop};
+  rc = prelux_parallel_read(&r->job, off, end, on_bytes, r, why);
   conclude(r, rc);
   pthread_mutex_destroy(&r->prime_lock);
   /* After an -EIO the caller may go on from where it is: what it has must be as good as after a success. */

@@ -5,6 +5,7 @@
 #include "lib/backend/alluxio.h"
 
 struct prelux_alluxio_reading {
+  struct prelux_parallel_job job; /* first */
   struct prelux_alluxio *x;
   const struct prelux_alluxio_name *name;
   const struct prelux_object *expect;
@@ -26,13 +27,5 @@ struct prelux_alluxio_reading {
   uint64_t got;
   bool refused; /* the sink said no */
 };
-
-/* All that is left of a part, from whoever can. */
-int prelux_alluxio_fetch(struct prelux_alluxio_reading *r, struct prelux_alluxio_part *p, struct prelux_problem *why);
-/* Where the parts of [off, end) end: how many, at most max. */
-size_t prelux_alluxio_cut(const struct prelux_alluxio_reading *r, uint64_t off, uint64_t end, uint64_t *ends, size_t max);
-/* alluxio_crew.c: fetches the parts of [off, end), several at once, and passes them to sink in order, on the calling thread. */
-int prelux_alluxio_crew(struct prelux_alluxio_reading *r, uint64_t off, uint64_t end, prelux_read_fn sink, void *arg,
-                        struct prelux_problem *why);
 
 #endif

@@ -35,6 +35,7 @@ static void azure_free(struct prelux_backend *b)
   free(z->prefix);
   free(z->url);
   free(z->ca_file);
+  prelux_parallel_release(&z->parallel);
   free(z);
 }
 
@@ -94,6 +95,7 @@ static int azure_create(const struct prelux_conf_backend *conf, struct prelux_ne
     return -ENOMEM;
   z->base.ops = &prelux_backend_azure;
   z->net = net;
+  prelux_parallel_init(&z->parallel);
   rc = set_names(z, conf, endpoint);
   if (rc == 0)
     rc = prelux_azure_cred_create(conf, endpoint, net, &z->cred, why);

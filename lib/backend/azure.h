@@ -5,6 +5,7 @@
 #include "lib/backend/azure_cred.h"
 #include "lib/backend/azure_meta.h"
 #include "lib/backend/backend.h"
+#include "lib/backend/parallel.h"
 #include "lib/net/net.h"
 
 #define PRELUX_AZURE_VERSION "2021-12-02" /* of the protocol */
@@ -18,6 +19,7 @@ struct prelux_azure {
   struct prelux_net_tls tls;
   char *ca_file;
   struct prelux_azure_cred *cred;
+  struct prelux_parallel parallel;
 };
 
 /* azure_call.c */
@@ -36,6 +38,9 @@ struct prelux_azure_call {
   uint64_t max_body;                /* as in prelux_net_request */
   int (*sink)(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len);
   void *arg;
+  void *target;                     /* the same, as the next */
+  size_t target_len;
+  const atomic_bool *cancel;
 };
 /* One request with our credentials; a token that is refused is renewed once. As prelux_net_call(), but -EACCES too: no token. */
 int prelux_azure_call(struct prelux_azure *z, const struct prelux_azure_call *call, struct prelux_net_answer *ret,

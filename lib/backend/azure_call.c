@@ -39,6 +39,9 @@ static int send_it(struct prelux_azure *z, const struct prelux_azure_call *call,
       .retries = RETRIES,
       .sink = call->sink,
       .arg = call->arg,
+      .target = call->target,
+      .target_len = call->target_len,
+      .cancel = call->cancel,
   };
   int rc = prelux_net_call(z->net, &req, ret, why);
   if (url)

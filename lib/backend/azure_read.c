@@ -9,7 +9,7 @@
 #include "lib/backend/read_on.h"
 
 struct reading {
-  struct prelux_read_on on; /* first */
+  struct prelux_read_on on;
   struct prelux_azure *z;
   const char *url;
 };
@@ -17,7 +17,7 @@ struct reading {
 /* Before the first byte: is this what was asked for, of the expected version? */
 static int check(struct prelux_read_on *r, const struct prelux_net_answer *a)
 {
-  const struct reading *az = (struct reading *)r;
+  const struct reading *az = r->of;
   char now[PRELUX_VERSION_MAX];
   uint64_t size = r->expect->size;
   if (a->status != 200 && a->status != 206)
@@ -26,8 +26,10 @@ static int check(struct prelux_read_on *r, const struct prelux_net_answer *a)
     return prelux_read_on_say(r, EPROTO, "an answer without an ETag", r->pos, r->end);
   if (r->expect->version[0] && strcmp(now, r->expect->version) != 0)
     return prelux_read_on_changed(r);
-  if ((a->status == 200) != prelux_read_on_whole(r))
-    return prelux_read_on_say(r, EPROTO, a->status == 200 ? "200 to a range" : "206 though no range was asked for", r->pos, r->end);
+  if (a->status == 200 && !prelux_read_on_whole(r))
+    return prelux_read_on_unable(r);
+  if (a->status == 206 && prelux_read_on_whole(r))
+    return prelux_read_on_say(r, EPROTO, "206 though no range was asked for", r->pos, r->end);
   if (a->content_length != UINT64_MAX && a->content_length != r->end - r->pos)
     return prelux_read_on_say(r, EPROTO, "another length than asked for", a->content_length, r->end - r->pos);
   int rc = a->status == 206 ? prelux_read_on_range(r, a, &size) : 0;
@@ -45,7 +47,7 @@ static int empty(struct prelux_read_on *r, const struct prelux_net_answer *a)
 
 static int ask(struct prelux_read_on *r, struct prelux_net_answer *a)
 {
-  const struct reading *az = (struct reading *)r;
+  const struct reading *az = r->of;
   struct prelux_azure_call call = {
       .method = "GET",
       .url = az->url,
@@ -54,7 +56,9 @@ static int ask(struct prelux_read_on *r, struct prelux_net_answer *a)
       .len = prelux_read_on_whole(r) ? 0 : r->end - r->pos,
       .sink = prelux_read_on_bytes,
       .arg = r,
+      .cancel = r->over,
   };
+  call.target = prelux_read_on_target(r, &call.target_len);
   return prelux_azure_call(az->z, &call, a, r->why);
 }
 
@@ -73,10 +77,12 @@ int prelux_azure_read(struct prelux_backend *b, const char *path, const struct p
   char shown[200];
   struct reading r = {
       .on = {.net = z->net, .what = shown, .expect = expect, .pos = off, .end = off + len, .sink = sink, .arg = arg, .why = why,
-             .parts = expect->version[0], .ask = ask, .check = check, .empty = empty, .failed = prelux_azure_failed},
+             .parts = expect->version[0], .ask = ask, .check = check, .empty = empty, .failed = prelux_azure_failed,
+             .parallel = &z->parallel},
       .z = z,
       .url = url,
   };
+  r.on.of = &r;
   if (rc == 0)
   {
     prelux_url_show(shown, sizeof(shown), url);

@@ -92,6 +92,7 @@ static void http_free(struct prelux_backend *b)
   free(h->headers);
   free(h->url);
   free(h->ca_file);
+  prelux_parallel_release(&h->parallel);
   free(h);
 }
 
@@ -105,6 +106,7 @@ static int http_create(const struct prelux_conf_backend *conf, struct prelux_net
     return -ENOMEM;
   h->base.ops = &prelux_backend_http;
   h->net = net;
+  prelux_parallel_init(&h->parallel);
   const char *index = prelux_conf_str(conf, "index"), *ca_file = prelux_conf_str(conf, "tls.ca_file");
   for (size_t i = 1; index && i < sizeof(forms) / sizeof(forms[0]); i++)
     if (strcmp(index, forms[i]) == 0)

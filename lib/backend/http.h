@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "lib/backend/backend.h"
+#include "lib/backend/parallel.h"
 #include "lib/net/net.h"
 
 #define PRELUX_HTTP_RETRIES 3
@@ -21,6 +22,7 @@ struct prelux_http {
   struct prelux_net_tls tls;
   char *ca_file;
   enum prelux_http_index index;
+  struct prelux_parallel parallel;
   /* Learned while running; a wrong guess costs one more request. */
   atomic_bool no_head;         /* the server refused HEAD once */
   atomic_bool redirects_files; /* it redirected a file to elsewhere */

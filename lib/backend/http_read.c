@@ -6,10 +6,11 @@
  *
  * A file that is opened and of which nothing is known needs no HEAD: the head of a GET says the same, and the bytes that follow
  * are of that very version (prelux_http_fetch). Answers that do not plainly are a file with a length are given up, and
- * the question is put the long way. */
+ * the question is put the long way. The answer of a large one is given up, too, where parts of it can be asked for at once. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "lib/backend/http.h"
 #include "lib/backend/http_version.h"
@@ -17,7 +18,7 @@
 
 struct reading
 {
-  struct prelux_read_on on; /* first */
+  struct prelux_read_on on;
   struct prelux_http *h;
   const char *url;
   /* of prelux_http_fetch: */
@@ -25,6 +26,7 @@ struct reading
   int (*begin)(void *arg, const struct prelux_object *obj);
   struct prelux_object obj;
   int first; /* what it came to instead of a file's bytes */
+  bool large; /* its bytes are to be asked for in parts */
 };
 
 static const char *number(const char *s, uint64_t *ret)
@@ -68,11 +70,11 @@ static int check(struct prelux_read_on *r, const struct prelux_net_answer *a)
   bool whole = prelux_read_on_whole(r);
   int rc = 0;
   if (a->status != 200 && a->status != 206)
-    rc = prelux_http_refused(a, "GET", ((struct reading *)r)->url, r->why);
+    rc = prelux_http_refused(a, "GET", ((const struct reading *)r->of)->url, r->why);
   else if (a->status == 206)
     rc = whole ? prelux_read_on_say(r, EPROTO, "206 though no range was asked for", r->pos, r->end) : prelux_read_on_range(r, a, &size);
   else if (!whole)
-    rc = prelux_read_on_say(r, EPROTO, "200 to a range: the server cannot send parts", r->pos, r->end);
+    rc = prelux_read_on_unable(r);
   return rc < 0 ? rc : prelux_read_on_same(r, a, size);
 }
 
@@ -87,7 +89,7 @@ static int empty(struct prelux_read_on *r, const struct prelux_net_answer *a)
 static int ask(struct prelux_read_on *r, struct prelux_net_answer *a)
 {
   char condition[PRELUX_VERSION_MAX + 32];
-  const struct reading *get = (struct reading *)r;
+  const struct reading *get = r->of;
   const struct prelux_http *h = get->h;
   bool whole = prelux_read_on_whole(r);
   const char **headers = calloc(h->n_headers + 2, sizeof(*headers));
@@ -108,7 +110,9 @@ static int ask(struct prelux_read_on *r, struct prelux_net_answer *a)
       .retries = PRELUX_HTTP_RETRIES,
       .sink = prelux_read_on_bytes,
       .arg = r,
+      .cancel = r->over,
   };
+  req.target = prelux_read_on_target(r, &req.target_len);
   int rc = prelux_net_call(h->net, &req, a, r->why);
   free(headers);
   return rc;
@@ -133,10 +137,12 @@ int prelux_http_read(struct prelux_backend *b, const char *path, const struct pr
   int rc = prelux_http_url(h, path, false, url, PRELUX_URL_MAX, why);
   struct reading r = {
       .on = {.net = h->net, .what = shown, .expect = expect, .pos = off, .end = off + len, .sink = sink, .arg = arg, .why = why,
-             .parts = told_apart(expect), .ask = ask, .check = check, .empty = empty, .failed = prelux_http_failed},
+             .parts = told_apart(expect), .ask = ask, .check = check, .empty = empty, .failed = prelux_http_failed,
+             .parallel = &h->parallel},
       .h = h,
       .url = url,
   };
+  r.on.of = &r;
   if (rc == 0)
     prelux_url_show(shown, sizeof(shown), url);
   if (rc == 0 && !r.on.parts && !prelux_read_on_whole(&r.on))
@@ -149,10 +155,16 @@ int prelux_http_read(struct prelux_backend *b, const char *path, const struct pr
 
 /* stat and read in one. */
 
+static bool sends_parts(const struct prelux_net_answer *a)
+{
+  char text[32];
+  return prelux_net_header(a, "Accept-Ranges", text, sizeof(text)) > 0 && strcasecmp(text, "bytes") == 0;
+}
+
 /* The head of the first answer: from here on its object is what is expected. */
 static int first_head(struct prelux_read_on *r, const struct prelux_net_answer *a)
 {
-  struct reading *get = (struct reading *)r;
+  struct reading *get = r->of;
   if (r->expect)
     return check(r, a);
   if (!prelux_http_plain_file(a, get->url, &get->obj))
@@ -166,12 +178,13 @@ static int first_head(struct prelux_read_on *r, const struct prelux_net_answer *
   r->end = get->obj.size;
   r->parts = told_apart(&get->obj);
   r->expect = &get->obj;
-  return 0;
+  get->large = sends_parts(a) && prelux_read_on_worth(r);
+  return get->large ? -ECANCELED : 0;
 }
 
 static int first_empty(struct prelux_read_on *r, const struct prelux_net_answer *a)
 {
-  struct reading *get = (struct reading *)r;
+  struct reading *get = r->of;
   if (r->expect)
     return empty(r, a);
   if (a->status >= 200 && a->status < 300)
@@ -192,19 +205,25 @@ int prelux_http_fetch(struct prelux_backend *b, const char *path, int (*begin)(v
   int rc = prelux_http_url(h, path, false, url, PRELUX_URL_MAX, why);
   struct reading r = {
       .on = {.net = h->net, .what = shown, .sink = sink, .arg = arg, .why = why,
-             .ask = ask, .check = first_head, .empty = first_empty, .failed = prelux_http_failed},
+             .ask = ask, .check = first_head, .empty = first_empty, .failed = prelux_http_failed, .parallel = &h->parallel},
       .h = h,
       .url = url,
       .path = path,
       .begin = begin,
       .first = -1,
   };
+  r.on.of = &r;
   if (rc == 0)
   {
     prelux_url_show(shown, sizeof(shown), url);
     rc = prelux_read_on(&r.on);
     if (rc == -ECANCELED && r.first >= 0)
       rc = r.first;
+  }
+  if (rc == -ECANCELED && r.large)
+  {
+    r.on.verdict = 0;
+    rc = prelux_read_on(&r.on);
   }
   if (rc == 0)
     *ret = r.obj;

@@ -30,6 +30,18 @@ int prelux_read_on_short(const struct prelux_read_on *r)
   return prelux_read_on_say(r, EPROTO, "the body is empty or short", r->pos, r->end);
 }
 
+int prelux_read_on_unable(struct prelux_read_on *r)
+{
+  r->whole_came = true;
+  return prelux_read_on_say(r, EPROTO, "200 to a range: the server cannot send parts", r->pos, r->end);
+}
+
+char *prelux_read_on_target(const struct prelux_read_on *r, size_t *ret_len)
+{
+  *ret_len = r->place ? (size_t)(r->end - r->pos) : 0;
+  return r->place ? r->place + (r->pos - r->place_from) : NULL;
+}
+
 bool prelux_read_on_whole(const struct prelux_read_on *r)
 {
   return !r->expect || (r->pos == 0 && r->end == r->expect->size);
@@ -134,7 +146,7 @@ static int read_once(struct prelux_read_on *r)
   return rc;
 }
 
-int prelux_read_on(struct prelux_read_on *r)
+int prelux_read_on_single(struct prelux_read_on *r)
 {
   uint64_t most = 0;
   for (uint64_t tries = 0;; tries++)
@@ -146,7 +158,15 @@ int prelux_read_on(struct prelux_read_on *r)
       most = CONTINUE_TIMES + (r->end - r->pos) / CONTINUE_EVERY;
     if (!r->parts || tries == most)
       return r->broke; /* *why says how */
+    if (r->over && atomic_load(r->over))
+      return -ECANCELED;
     if (prelux_net_backoff(r->net, 0) < 0)
       return prelux_problem(r->why, EIO, "the daemon ends");
   }
+}
+
+int prelux_read_on(struct prelux_read_on *r)
+{
+  int rc = prelux_read_on_worth(r) ? prelux_read_on_parts(r) : 1;
+  return rc == 1 ? prelux_read_on_single(r) : rc;
 }

@@ -4,7 +4,10 @@
 #ifndef PRELUX_BACKEND_READ_ON_H
 #define PRELUX_BACKEND_READ_ON_H
 
+#include <stdatomic.h>
+
 #include "lib/backend/backend.h"
+#include "lib/backend/parallel.h"
 #include "lib/net/net.h"
 
 struct prelux_read_on {
@@ -23,7 +26,13 @@ struct prelux_read_on {
   /* An answer that had no byte for the sink, or too few: 0 (it is all there is), or -errno. */
   int (*empty)(struct prelux_read_on *r, const struct prelux_net_answer *a);
   int (*failed)(int rc); /* net's error as the ops promise it */
+  void *of;              /* the backend's own, for the four; parts share it, several at once */
+  struct prelux_parallel *parallel; /* large reads go by several connections (read_parts.c); NULL: all by one */
   /* inside */
+  char *place;             /* memory for the bytes from place_from on, where the sink finds them; NULL: none */
+  uint64_t place_from;
+  const atomic_bool *over; /* true: nobody wants it any more; NULL: never */
+  bool whole_came;         /* a range was answered by the whole */
   bool checked; /* the head of the answer at hand */
   int verdict;  /* a check's or the sink's -errno: final */
   int broke;    /* how the last answer broke off */
@@ -31,6 +40,14 @@ struct prelux_read_on {
 
 /* 0: all of it was passed on; or -errno. */
 int prelux_read_on(struct prelux_read_on *r);
+/* Is it large, of one version for sure, and from a server that sends parts? */
+bool prelux_read_on_worth(const struct prelux_read_on *r);
+/* read_parts.c: that read. 1: the server sends wholes only, and nothing was passed on. */
+int prelux_read_on_parts(struct prelux_read_on *r);
+/* One answer after another. */
+int prelux_read_on_single(struct prelux_read_on *r);
+/* Where the bytes that are asked for next are to be put, as `target` of lib/net; NULL: anywhere. */
+char *prelux_read_on_target(const struct prelux_read_on *r, size_t *ret_len);
 int prelux_read_on_bytes(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len);
 
 /* The whole object is asked for: no Range is sent. */
@@ -45,6 +62,7 @@ int prelux_read_on_length(const struct prelux_read_on *r, uint64_t size);
 int prelux_read_on_beyond(const struct prelux_read_on *r, const struct prelux_net_answer *a);
 /* `err` negated, and a text with two numbers. */
 int prelux_read_on_say(const struct prelux_read_on *r, int err, const char *text, uint64_t a, uint64_t b);
+int prelux_read_on_unable(struct prelux_read_on *r);        /* -EPROTO: the whole came instead of a part */
 int prelux_read_on_short(const struct prelux_read_on *r);   /* -EPROTO: less than asked for */
 int prelux_read_on_changed(const struct prelux_read_on *r); /* -ESTALE */
 

@@ -121,6 +121,7 @@ static void s3_free(struct prelux_backend *b)
   prelux_aws_credentials_free(s->credentials);
   pthread_mutex_destroy(&s->lock);
   pthread_mutex_destroy(&s->able_lock);
+  prelux_parallel_release(&s->parallel);
   free(s->bucket);
   free(s->prefix);
   free(s->endpoint);
@@ -138,6 +139,7 @@ static int s3_create(const struct prelux_conf_backend *conf, struct prelux_net *
   s->net = net;
   pthread_mutex_init(&s->lock, NULL);
   pthread_mutex_init(&s->able_lock, NULL);
+  prelux_parallel_init(&s->parallel);
   const char *md5 = prelux_conf_str(conf, "etag_md5");
   s->no_md5 = md5 && strcmp(md5, "off") == 0;
   const char *sign = prelux_conf_str(conf, "sign_payload");

@@ -7,6 +7,7 @@
 
 #include "lib/backend/aws_credentials.h"
 #include "lib/backend/backend.h"
+#include "lib/backend/parallel.h"
 #include "lib/backend/s3_xml.h"
 #include "lib/net/net.h"
 
@@ -67,6 +68,7 @@ struct prelux_s3
   atomic_bool checks_crc;            /* it refuses parts whose bytes are not of the CRC-32C beside them: s3_able.c */
   atomic_bool wants_md5;             /* it checks SHA-256 and takes no part without Content-MD5 all the same (object lock) */
   atomic_ullong counts[PRELUX_S3_COUNTS];
+  struct prelux_parallel parallel;
   pthread_mutex_t able_lock;         /* held while the server is tried */
   struct prelux_able able;           /* guarded by able_lock */
   int64_t able_until_ms;             /* guarded: how long that is good, CLOCK_MONOTONIC; 0: nothing is known */
@@ -89,6 +91,9 @@ struct prelux_s3_ask
   unsigned stall_s;                        /* the same */
   int (*sink)(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len);
   void *arg;
+  void *target;                            /* the same, as the next */
+  size_t target_len;
+  const atomic_bool *cancel;
 };
 
 /* s3_request.c */

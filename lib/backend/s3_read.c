@@ -15,7 +15,7 @@
 
 struct reading
 {
-  struct prelux_read_on on; /* first */
+  struct prelux_read_on on;
   struct prelux_s3 *s;
   const char *key;
 };
@@ -31,7 +31,7 @@ static int check(struct prelux_read_on *r, const struct prelux_net_answer *a)
   else if (whole ? a->status == 206 : a->status == 206 || a->content_range[0])
     rc = whole ? prelux_read_on_say(r, EPROTO, "206 though no range was asked for", r->pos, r->end) : prelux_read_on_range(r, a, &size);
   else if (!whole)
-    rc = prelux_read_on_say(r, EPROTO, "200 to a range: the server cannot send parts", r->pos, r->end);
+    rc = prelux_read_on_unable(r);
   if (rc < 0)
     return rc;
   struct prelux_net_answer quoted = {0};
@@ -45,7 +45,7 @@ static int check(struct prelux_read_on *r, const struct prelux_net_answer *a)
 /* An answer without a byte for the sink. */
 static int empty(struct prelux_read_on *r, const struct prelux_net_answer *a)
 {
-  const struct reading *s3 = (struct reading *)r;
+  const struct reading *s3 = r->of;
   const struct prelux_s3_ask asked = {.kind = PRELUX_S3_GETS, .key = s3->key};
   if (a->status == 416)
     return prelux_read_on_beyond(r, a);
@@ -57,7 +57,7 @@ static int empty(struct prelux_read_on *r, const struct prelux_net_answer *a)
 
 static int ask(struct prelux_read_on *r, struct prelux_net_answer *a)
 {
-  const struct reading *s3 = (struct reading *)r;
+  const struct reading *s3 = r->of;
   char condition[PRELUX_VERSION_MAX + 32];
   /* If-Unmodified-Since would not do: servers over files compare it with a time that has fractions, and always refuse.
    */
@@ -72,7 +72,9 @@ static int ask(struct prelux_read_on *r, struct prelux_net_answer *a)
       .len = whole ? 0 : r->end - r->pos,
       .sink = prelux_read_on_bytes,
       .arg = r,
+      .cancel = r->over,
   };
+  ask.target = prelux_read_on_target(r, &ask.target_len);
   return prelux_s3_call(s3->s, &ask, a, r->why);
 }
 
@@ -97,10 +99,11 @@ int prelux_s3_read(struct prelux_backend *b, const char *path, const struct prel
   struct reading r = {
       .on = {.net = s->net, .what = shown, .expect = expect, .pos = off, .end = off + len, .sink = sink, .arg = arg, .why = why,
              .parts = !prelux_http_version_none(expect->version) && expect->version[0],
-             .ask = ask, .check = check, .empty = empty, .failed = as_it_is},
+             .ask = ask, .check = check, .empty = empty, .failed = as_it_is, .parallel = &s->parallel},
       .s = s,
       .key = key,
   };
+  r.on.of = &r;
   if (rc >= 0)
     prelux_s3_show(s, key, shown);
   if (rc >= 0 && !r.on.parts && !prelux_read_on_whole(&r.on))

@@ -221,6 +221,9 @@ static int send_once(struct attempt *t, char *url, struct prelux_net_answer *ret
       .retries = PRELUX_S3_RETRIES,
       .sink = t->ask->sink,
       .arg = t->ask->arg,
+      .target = t->ask->target,
+      .target_len = t->ask->target_len,
+      .cancel = t->ask->cancel,
   };
   if (rc == 0)
   {

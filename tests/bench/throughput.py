@@ -37,7 +37,7 @@ def make_data(folder):
 class Web:
     """nginx. requests(names): lines for fetch of what came since forget()."""
 
-    connections, headers, peer = {"single": 1, "8 in parallel": 1}, [], True
+    connections, headers, peer = {"single": 4, "8 in parallel": 1}, [], True
 
     def __init__(self, folder, data):
         self.name, self.server = "http (nginx)", Nginx(data, folder / "nginx")
