@@ -2,6 +2,7 @@
 change between two parts, of parts that fail or stall. backend_tool drives the backends; how many connections there are is also in
 tests/unit/test_parallel.c."""
 
+import hashlib
 import threading
 import time
 
@@ -267,3 +268,38 @@ def test_azure(account, tool, content):  # noqa: F811
     azure_rig.put(account, "parallel", f=content)
     rc, data, answer = tool(**azure_rig.backend(account, "parallel")).read("f")
     assert rc == 0 and data == content, answer
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_an_unknown_file_is_asked_for_in_parts_by_its_first_answer(says, content, prelux):
+    """Of a file that nothing is known of a GET is the first question. Its answer is given up when the file is large and the server says that it
+    sends parts, and read to its end when it does not."""
+    class Quiet(OneObject):
+        def answer(self, request):
+            status, fields, body = super().answer(request)
+            return status, {name: value for name, value in fields.items() if says or name != "Accept-Ranges"}, body
+
+    with Quiet(content) as server:
+        prelux.config({"version": 1, "backends": {"w": {"type": "http", "url": server.url}},
+                       "mappings": [{"local": "/prelux-web", "remote": "w:/"}]})
+        assert prelux.run(["sha256sum", "/prelux-web/f"]).stdout.split()[0] == hashlib.sha256(content).hexdigest()
+        assert [seen.method for seen in server.requests() if seen.path == "/f"].count("HEAD") == 0
+        assert server.spans[0] == (0, SIZE)
+        if says:
+            del server.spans[0]
+            assert server.whole_once() and len(server.spans) >= 5, server.spans
+        else:
+            assert server.spans == [(0, SIZE)]
+
+
+def test_a_daemon_with_few_descriptors(server, tmp_path):
+    """No more connections than there are descriptors for: fewer, or an error that says so; never wrong bytes, and nobody hangs."""
+    class Few(Tool):
+        launcher = ("prlimit", "--nofile=24:24")
+
+    one = Few(tmp_path / "few", type="http", url=server.url)
+    try:
+        rc, data, answer = one.read("f")
+        assert (rc == 0 and data == server.content) or rc == -EIO, answer
+    finally:
+        one.close()
