@@ -328,7 +328,11 @@ static void many_readers(void **state)
 static void parts_fit_the_line(void **state)
 {
   static const struct { uint64_t wait_us, flow_us, part; } rows[] = {
-      {0, 0, 2 * PRELUX_PARALLEL_LEAST}, {200, 1000, PRELUX_PARALLEL_LEAST}, {20000, 131000, PRELUX_PARALLEL_LEAST}, {20000, 25000, 5u << 20}, {100000, 10000, PRELUX_PARALLEL_PART}};
+      {0, 0, 2 * PRELUX_PARALLEL_LEAST},
+      {200, 1000, PRELUX_PARALLEL_LEAST},
+      {20000, 131000, PRELUX_PARALLEL_LEAST},
+      {20000, 25000, 5u << 20},
+      {100000, 10000, PRELUX_PARALLEL_PART}};
   for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
   {
     pool.wait_us = rows[i].wait_us;
