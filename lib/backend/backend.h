@@ -193,6 +193,7 @@ struct prelux_able {
   uint64_t put_max;             /* largest put; UINT64_MAX: no limit known */
   uint64_t part_min, part_max;  /* part sizes that begin takes (the last part may be shorter) */
   uint64_t parts_max;
+  uint64_t whole_max;           /* up to so many bytes one put is no slower than parts; 0: parts are, from where the caller thinks */
 };
 
 /* One unfinished upload; 0 to go on, -errno to stop. `path` and `token` are for abort: path is the object's, or its folder

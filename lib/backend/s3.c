@@ -146,6 +146,7 @@ static int s3_create(const struct prelux_conf_backend *conf, struct prelux_net *
   s->sign = sign && strcmp(sign, "always") == 0  ? PRELUX_S3_SIGN_ALWAYS
             : sign && strcmp(sign, "never") == 0 ? PRELUX_S3_SIGN_NEVER
                                                  : PRELUX_S3_SIGN_AUTO;
+  s->multipart_threshold = prelux_conf_num(conf, "multipart_threshold");
   s->anonymous = prelux_conf_num(conf, "anonymous") != 0;
   int rc = prelux_aws_credentials_create(conf, net, &s->credentials, why);
   if (rc == 0)

@@ -55,6 +55,7 @@ struct prelux_s3
   bool path_style, no_md5, anonymous;
   bool loopback; /* the endpoint is this machine, by no proxy */
   enum prelux_s3_sign sign;
+  uint64_t multipart_threshold; /* bytes; 0: as s3_able.c thinks */
   struct prelux_net_tls tls;
   char *ca_file;
   struct prelux_aws_credentials *credentials; /* of region and endpoint, too; not asked for keys when anonymous */
@@ -66,6 +67,7 @@ struct prelux_s3
   atomic_bool plain_listings;        /* it does not encode what XML cannot carry */
   atomic_bool checks_sha;            /* it refuses bytes that are not of the SHA-256 signed for them: s3_able.c */
   atomic_bool checks_crc;            /* it refuses parts whose bytes are not of the CRC-32C beside them: s3_able.c */
+  atomic_bool checks_crc_put;        /* the same of whole objects */
   atomic_bool wants_md5;             /* it checks SHA-256 and takes no part without Content-MD5 all the same (object lock) */
   atomic_ullong counts[PRELUX_S3_COUNTS];
   struct prelux_parallel parallel;

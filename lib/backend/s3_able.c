@@ -6,7 +6,8 @@
  * under one that cannot hold; the same is tried of an upload in parts, and of a copy; a part is sent whose signed
  * SHA-256 is not that of its bytes; and, where bytes may go unsigned, another upload is begun whose parts have their
  * CRC-32C with them: a part of another one must be refused, one of the right one be taken, and the upload completed
- * with it. A server that keeps conditions makes nothing of all this but that one object, uploads and a folder's marker,
+ * with it; and the object is put once more under a CRC-32C that is not its own, which must be refused, and one that is.
+ * A server that keeps conditions makes nothing of all this but that one object, uploads and a folder's marker,
  * for moments; whatever another server makes of it is removed. Names that begin so are not shown and not taken (s3.c,
  * s3_list.c), and what a death leaves `clean` removes (s3_uploads.c).
  *
@@ -43,7 +44,7 @@ struct trial
   char server[64]; /* as it calls itself */
   unsigned caps;
   bool copies_parts;
-  bool checks_sha, checks_crc;
+  bool checks_sha, checks_crc, checks_crc_put;
 };
 
 static const struct
@@ -260,6 +261,31 @@ static int put_part_with_crc(struct trial *t, const char *of, struct prelux_s3_s
   return status;
 }
 
+/* The object itself, unsigned, with the CRC-32C of `of`: status. */
+static int put_with_crc(struct trial *t, const char *of)
+{
+  char crc[PRELUX_S3_CRC_TEXT], header[48];
+  struct prelux_net_answer a;
+  prelux_s3_crc_text(prelux_crc32c(0, of, strlen(of)), crc);
+  snprintf(header, sizeof(header), "x-amz-checksum-crc32c: %s", crc);
+  const char *headers[] = {header, NULL};
+  struct prelux_s3_ask request = {
+      .kind = PRELUX_S3_PUTS, .key = t->key, .headers = headers, .body = "x", .payload = PRELUX_AWS_UNSIGNED};
+  int status = ask(t, &request, &a);
+  prelux_net_answer_free(&a);
+  return status;
+}
+
+static int try_crc_put(struct trial *t)
+{
+  if (!prelux_s3_trusts_way(t->s))
+    return 0;
+  int wrong = put_with_crc(t, "other");
+  int right = wrong == 400 ? put_with_crc(t, "x") : 0;
+  t->checks_crc_put = right == 200;
+  return wrong < 0 ? wrong : right < 0 ? right : 0;
+}
+
 /* A whole upload whose part goes unsigned, with its CRC-32C: none of it is a promise to anybody but ourselves. */
 static int try_crc(struct trial *t)
 {
@@ -347,7 +373,7 @@ static int try_remove(struct trial *t)
 
 static int run(struct trial *t)
 {
-  static int (*const steps[])(struct trial *) = {try_puts, try_parts, try_copy, try_marker, try_remove, try_crc};
+  static int (*const steps[])(struct trial *) = {try_puts, try_parts, try_copy, try_marker, try_remove, try_crc, try_crc_put};
   int rc = 0;
   for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && rc == 0; i++)
     rc = steps[i](t);
@@ -389,9 +415,19 @@ static int try_all(struct prelux_s3 *s, unsigned *ret_caps, int64_t *ret_for_ms,
     *ret_caps = t.caps;
     atomic_store(&s->checks_sha, t.checks_sha);
     atomic_store(&s->checks_crc, t.checks_crc);
+    atomic_store(&s->checks_crc_put, t.checks_crc_put);
   }
   free(t.key);
   return rc;
+}
+
+/* Within one machine several connections carry no more than one, and what puts parts together copies them once more. Not where the bytes are to
+ * be hashed first at some cost. */
+static uint64_t whole_max(const struct prelux_s3 *s)
+{
+  if (s->multipart_threshold)
+    return s->multipart_threshold;
+  return s->loopback && prelux_s3_cheap_put(s) ? PRELUX_S3_PUT_MAX : 0;
 }
 
 static int64_t now_ms(void)
@@ -418,7 +454,8 @@ int prelux_s3_able(struct prelux_backend *b, struct prelux_able *ret, struct pre
                                      .put_max = PRELUX_S3_PUT_MAX,
                                      .part_min = PRELUX_S3_PART_MIN,
                                      .part_max = PRELUX_S3_PART_MAX,
-                                     .parts_max = PRELUX_S3_PARTS_MAX};
+                                     .parts_max = PRELUX_S3_PARTS_MAX,
+                                     .whole_max = whole_max(s)};
       s->able_until_ms = now_ms() + for_ms;
     }
   }

@@ -1,13 +1,12 @@
-/* Checksums of what is sent. Content-MD5 goes with every object: each server checks it, and answers an ETag that is the
- * same MD5 (but for objects encrypted by a key service), which we check. What is signed of the bytes is their SHA-256
- * where everybody on the way could change them (http), and nothing where TLS has the same duty. Both are had from one
- * pass over the file.
+/* Checksums of what is sent. Every server checks Content-MD5, and answers an ETag that is the same MD5 (but for objects
+ * encrypted by a key service), which we check. What is signed of the bytes is their SHA-256 where everybody on the way
+ * could change them (http), and nothing where TLS has the same duty. Both are had from one pass over the file.
  *
- * Parts of large files are another matter: MD5 costs two to three times what sending does, here and at the server,
- * which takes the one of the header besides the one of the ETag. A server that has shown that it refuses what is not of
- * the CRC-32C beside it (s3_able.c) gets parts with that alone, which costs next to nothing, where nobody on the way
- * could change bytes and sum: over TLS, or within this machine. One that has shown the same of the signed SHA-256 gets
- * parts with that alone, over TLS, too. */
+ * MD5 costs two to three times what sending does, here and at the server, which takes the one of the header besides the
+ * one of the ETag. A server that has shown that it refuses what is not of the CRC-32C beside it (s3_able.c: of whole
+ * objects, and of parts) gets that alone, which costs next to nothing, where nobody on the way could change bytes and
+ * sum: over TLS, or within this machine. One that has shown the same of the signed SHA-256 gets parts with that alone,
+ * over TLS, too. */
 #include <errno.h>
 #include <inttypes.h>
 #include <openssl/evp.h>
@@ -135,7 +134,13 @@ static int digest(int fd, uint64_t off, uint64_t len, unsigned which, struct pre
 int prelux_s3_digest(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, struct prelux_s3_digest *ret,
                      struct prelux_problem *why)
 {
-  return digest(fd, off, len, signs(s) ? MD5 | SHA : MD5, ret, why);
+  unsigned sum = atomic_load(&s->checks_crc_put) && prelux_s3_trusts_way(s) && !atomic_load(&s->wants_md5) ? CRC : MD5;
+  return digest(fd, off, len, signs(s) ? sum | SHA : sum, ret, why);
+}
+
+bool prelux_s3_cheap_put(const struct prelux_s3 *s)
+{
+  return atomic_load(&s->checks_crc_put) && !signs(s) && !atomic_load(&s->wants_md5);
 }
 
 int prelux_s3_digest_part(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, bool crc,
@@ -144,8 +149,20 @@ int prelux_s3_digest_part(const struct prelux_s3 *s, int fd, uint64_t off, uint6
   if (crc)
     return digest(fd, off, len, signs(s) ? CRC | SHA : CRC, ret, why);
   if (s->sign == PRELUX_S3_SIGN_NEVER || !atomic_load(&s->checks_sha) || atomic_load(&s->wants_md5))
-    return prelux_s3_digest(s, fd, off, len, ret, why);
+    return digest(fd, off, len, signs(s) ? MD5 | SHA : MD5, ret, why);
   return digest(fd, off, len, SHA, ret, why);
+}
+
+bool prelux_s3_digest_denied(const struct prelux_s3_digest *d, const struct prelux_net_answer *a)
+{
+  char told[PRELUX_S3_CRC_TEXT];
+  return d->crc[0] && prelux_net_header(a, "x-amz-checksum-crc32c", told, sizeof(told)) == PRELUX_S3_CRC_TEXT - 1 && strcmp(told, d->crc) != 0;
+}
+
+bool prelux_s3_says_damaged(const struct prelux_net_answer *a)
+{
+  static const char *const damaged[] = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", NULL};
+  return a->status == 400 && prelux_s3_says(a, damaged);
 }
 
 bool prelux_s3_digest_agrees(const struct prelux_s3 *s, const struct prelux_s3_digest *d,

@@ -201,20 +201,10 @@ static int open_upload(struct prelux_s3 *s, const char *path, const char *token,
   return n < 0 ? (int)n : read_token(ret, token, why);
 }
 
-/* Does the answer tell another CRC than went with the part? */
-static bool tells_other(const struct prelux_net_answer *a, const struct prelux_s3_digest *digest)
-{
-  char told[PRELUX_S3_CRC_TEXT];
-  return digest->crc[0] &&
-         prelux_net_header(a, "x-amz-checksum-crc32c", told, sizeof(told)) == PRELUX_S3_CRC_TEXT - 1 &&
-         strcmp(told, digest->crc) != 0;
-}
-
 /* 1: what arrived is not what was sent. */
 static int send_part(struct prelux_s3 *s, const struct prelux_s3_ask *base, struct prelux_net_upload *upload, bool crc,
                      struct prelux_s3_digest *digest, char etag[PRELUX_S3_ETAG_MAX], struct prelux_problem *why)
 {
-  static const char *const damaged[] = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", NULL};
   static const char *const lacks[] = {"InvalidRequest", "MissingContentMD5", "InvalidDigest", NULL};
   struct prelux_net_answer a;
   struct prelux_object stored;
@@ -230,13 +220,13 @@ static int send_part(struct prelux_s3 *s, const struct prelux_s3_ask *base, stru
   bool bare = rc < 0 && a.status == 400 && !digest->header[0] && prelux_s3_says(&a, lacks);
   if (bare)
     atomic_store(&s->wants_md5, true);
-  if (bare || (rc < 0 && a.status == 400 && prelux_s3_says(&a, damaged)))
+  if (bare || (rc < 0 && prelux_s3_says_damaged(&a)))
     rc = 1;
   if (rc == 0)
   {
     prelux_s3_file_of(s, &a, upload->len, &stored); /* quotes the ETag */
     size_t n = strlen(a.etag);
-    if (!prelux_s3_digest_agrees(s, digest, &stored) || tells_other(&a, digest))
+    if (!prelux_s3_digest_agrees(s, digest, &stored) || prelux_s3_digest_denied(digest, &a))
       rc = 1;
     else if (n < 3 || n - 2 > ETAG_BYTES || strpbrk(a.etag + 1, "<>& ") || a.etag[0] != '"')
       rc = prelux_problem(why, EPROTO, "a part was taken and no ETag told that names it");

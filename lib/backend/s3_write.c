@@ -126,7 +126,6 @@ struct putting
 /* 0, -errno, or 1: what arrived is not what was sent, and the server has refused it. */
 static int send_once(const struct putting *p, struct prelux_object *ret)
 {
-  static const char *const damaged[] = {"BadDigest", "XAmzContentSHA256Mismatch", NULL};
   struct prelux_s3_digest digest;
   struct prelux_net_answer a;
   int rc = prelux_s3_digest(p->s, p->fd, 0, p->size, &digest, p->why);
@@ -138,13 +137,13 @@ static int send_once(const struct putting *p, struct prelux_object *ret)
   struct prelux_s3_ask ask = {
       .kind = PRELUX_S3_PUTS, .key = p->key, .headers = headers, .upload = &upload, .payload = digest.payload};
   rc = prelux_s3_change(p->s, &ask, &p->guard, &a, p->why);
-  if (rc == -EIO && prelux_s3_says(&a, damaged))
+  if (rc == -EIO && prelux_s3_says_damaged(&a))
     rc = 1;
   if (rc == 0)
   {
     prelux_s3_made(p->s, &a, p->size, ret);
-    if (!prelux_s3_digest_agrees(p->s, &digest, ret))
-      rc = prelux_s3_unknown(p->s, p->key, "the server has stored other bytes, says its ETag", p->why);
+    if (!prelux_s3_digest_agrees(p->s, &digest, ret) || prelux_s3_digest_denied(&digest, &a))
+      rc = prelux_s3_unknown(p->s, p->key, "the server has stored other bytes, says its answer", p->why);
   }
   prelux_net_answer_free(&a);
   return rc;

@@ -32,6 +32,12 @@ int prelux_s3_digest(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t l
 /* The same of a part: without MD5 where the server needs none. crc: of an upload that was begun with PRELUX_S3_CRC_UPLOAD. */
 int prelux_s3_digest_part(const struct prelux_s3 *s, int fd, uint64_t off, uint64_t len, bool crc,
                           struct prelux_s3_digest *ret, struct prelux_problem *why);
+/* Do the bytes of a whole object go unsigned, with a sum that costs next to nothing? */
+bool prelux_s3_cheap_put(const struct prelux_s3 *s);
+/* Does the answer tell another CRC than went with the bytes? */
+bool prelux_s3_digest_denied(const struct prelux_s3_digest *d, const struct prelux_net_answer *a);
+/* It has refused them, for what arrived is not what was sent. */
+bool prelux_s3_says_damaged(const struct prelux_net_answer *a);
 /* Are these the bytes that the answer says it has stored? Yes, too, when it does not say. */
 bool prelux_s3_digest_agrees(const struct prelux_s3 *s, const struct prelux_s3_digest *d,
                              const struct prelux_object *stored);

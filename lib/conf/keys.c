@@ -273,6 +273,9 @@ const struct prelux_conf_key prelux_conf_keys[] = {
     {AT_BACKEND("s3"), .name = "sign_payload", .type = PRELUX_T_ENUM, .choices = "auto|always|never", .fallback = "auto",
      .help = "Whether the SHA-256 of what is sent is signed. auto: over http (or TLS that is not verified) to another machine; "
              "else a server that checks CRC-32C gets that, which costs less."},
+    {AT_BACKEND("s3"), .name = "multipart_threshold", .type = PRELUX_T_SIZE, .choices = "64MiB..5GiB", .sample = "64MiB",
+     .help = "Files up to this size are sent in one request. Default: 64MiB; 5GiB to this machine itself, where it checks the CRC-32C of whole "
+             "objects and the file was written within a second."},
 
     {AT_BACKEND("azure"), .name = "account", .type = PRELUX_T_STRING, .required = true, .sample = "myaccount",
      .help = "Storage account."},

@@ -34,6 +34,7 @@
 #define FILES_MAX 64u /* that grow at once; others are sent at their close */
 #define PART_MAX (32u << 20) /* a copy is made of each part under way */
 #define TRIES_MAX 3
+#define SOON_NS 1000000000ll /* what was written in less goes in one piece where that is as fast (prelux_able.whole_max) */
 #define PIECE (256u << 10)
 
 struct sent_part
@@ -321,7 +322,7 @@ struct candidate
 {
   struct prelux_tree *tree;
   char *path; /* NULL: it has an upload */
-  int64_t id;
+  int64_t id, made_ns;
   uint64_t ino;
 };
 
@@ -349,7 +350,7 @@ static struct candidate *candidates(struct prelux_stage *g, size_t *ret_n)
       if (!may_grow(d) || (!d->grow && uploads >= FILES_MAX))
         continue;
       struct candidate *c = &list[n++];
-      *c = (struct candidate){.tree = d->tree, .path = d->grow ? NULL : strdup(d->row.path), .id = d->row.id, .ino = d->row.ino};
+      *c = (struct candidate){.tree = d->tree, .path = d->grow ? NULL : strdup(d->row.path), .id = d->row.id, .made_ns = d->row.made_ns, .ino = d->row.ino};
       if (!d->grow && !c->path)
         n--;
     }
@@ -374,6 +375,8 @@ static int open_upload(struct prelux_stage *g, const struct candidate *c, uint64
   int rc = b->ops->write->able(b, &able, NULL);
   if (rc == 0 && (!(able.caps & PRELUX_CAP_MULTIPART) || (able.caps & g->grower.not)))
     rc = -EOPNOTSUPP;
+  if (rc == 0 && size <= able.whole_max && prelux_store_wall() - c->made_ns < SOON_NS)
+    return -EAGAIN;
   w->part_size = rc == 0 ? prelux_stage_part_size(g->part_size, size, &able) : 0;
   if (rc == 0 && w->part_size > PART_MAX)
     rc = -EFBIG;
@@ -427,7 +430,7 @@ static void begin(struct prelux_stage *g, const struct candidate *c, uint64_t si
   pthread_mutex_lock(&g->lock);
   struct prelux_dirty *d = still(g, c);
   if (d)
-    d->grow_tries = rc < 0 ? TRIES_MAX : d->grow_tries + 1;
+    d->grow_tries = rc == -EAGAIN ? d->grow_tries : rc < 0 ? TRIES_MAX : d->grow_tries + 1;
   pthread_mutex_unlock(&g->lock);
 }
 

@@ -163,7 +163,7 @@ int prelux_stage_upload(struct prelux_stage *g, struct prelux_dirty *d, const ch
 {
   struct prelux_backend *b = d->tree->backend;
   struct parts p = {.d = d, .b = b, .path = path, .fd = fd, .size = d->row.size, .how = how};
-  bool can = (able->caps & PRELUX_CAP_MULTIPART) && d->row.size > g->parts_above;
+  bool can = (able->caps & PRELUX_CAP_MULTIPART) && d->row.size > g->parts_above && d->row.size > able->whole_max;
   struct prelux_grow *grown = prelux_grow_take(g, d, path, d->row.size, able, &p.part_size);
   if (grown)
   {

@@ -88,26 +88,31 @@ def row(name, ours, theirs, note=""):
 
 
 def warm(size):
-    """Memory that a virtual machine's host took back would cost whoever comes first up to ten times what writing costs."""
+    """Memory that a virtual machine's host took back would cost whoever comes first up to ten times what writing costs; and what
+    others have left to be written to the disk, as much again."""
+    os.sync()
     with mmap.mmap(-1, size) as memory:
         for at in range(0, size, mmap.PAGESIZE):
             memory[at] = 1
 
 
 def large(lake, folder, size):
+    """Each time a new file, of ours as of the plain ones."""
     lake.python(BIG, folder / "there", size // MIB, env=lake.prelux.env)
     ours, theirs, later, plain = [], [], [], []
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         warm(3 * size)  # what prelux, its parts and the server write
-        ours += lake.python(BIG, f"{LOCAL}/sync/big", size // MIB)
+        ours += lake.python(BIG, f"{LOCAL}/sync/big{number}", size // MIB)
         warm(3 * size)
         theirs.append(lake.curl(folder / "there"))
         warm(3 * size)
-        later += lake.python(BIG, f"{LOCAL}/async/big", size // MIB)
+        later += lake.python(BIG, f"{LOCAL}/async/big{number}", size // MIB)
         lake.settle()
         warm(3 * size)
         plain += lake.python(BIG, folder / "plain", size // MIB, env=lake.prelux.env)
         (folder / "plain").unlink()
+        lake.prelux.run(["rm", f"{LOCAL}/sync/big{number}", f"{LOCAL}/async/big{number}"])
+        lake.settle()
     return [row(f"write and close of {size // MIB} MiB, sync, beside curl -T", ours, theirs),
             row(f"write and close of {size // MIB} MiB, async, beside a plain write", later, plain)]
 

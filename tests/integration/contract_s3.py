@@ -32,7 +32,7 @@ class S3Remote(Remote):
         self.folder = os.fsencode(server.bucket(BUCKET))
         self.client = S3Client(server.url, server.access_key, server.secret_key)
         self.conf = {"type": "s3", "bucket": BUCKET, "endpoint": server.url, "access_key": server.access_key,
-                     "secret_key": server.secret_key, "region": server.region}
+                     "secret_key": server.secret_key, "region": server.region, "multipart_threshold": "64MiB"}
 
     def content(self, path):
         path = os.fsencode(path)

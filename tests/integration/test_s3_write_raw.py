@@ -91,7 +91,7 @@ COST = {"if-none-match": r.PUT_ABSENT | r.RENAME_NOREPLACE, "if-match": r.PUT_VE
         r.RENAME_NOREPLACE, "complete-if-match": r.PUT_VERSION, "delete-if-match": r.REMOVE_VERSION, "copy-source-if-match": r.COPY,
         "part-copy": r.COPY | r.RENAME_NOREPLACE, "part-again": r.MULTIPART | r.PUT_ABSENT | r.PUT_VERSION | r.COPY | r.RENAME_NOREPLACE,
         "markers": r.MKDIR_MARKER, "multipart": r.MULTIPART | r.COPY | r.RENAME_NOREPLACE, "payload-sha": 0, "payload-none": 0,
-        "part-crc": 0, "complete-crc": 0}
+        "part-crc": 0, "complete-crc": 0, "put-crc": 0}
 
 
 @pytest.mark.parametrize("ignored", sorted(KEEPS))
@@ -187,15 +187,19 @@ def test_a_trial_that_was_killed(s3, tool):
 # What is sent
 
 @pytest.mark.parametrize("size", [0, 5, 300_000])
-@pytest.mark.parametrize("sign", ["always", "auto", "never"])
-def test_sums_are_sent(s3, tool, size, sign):
+@pytest.mark.parametrize("sign, without, name", [("always", set(), "content-md5"), ("auto", set(), "x-amz-checksum-crc32c"), ("auto", {"put-crc"}, "content-md5"),
+                                                 ("never", set(), "x-amz-checksum-crc32c"), ("never", {"put-crc"}, "content-md5")])
+def test_sums_are_sent(s3, tool, size, sign, without, name):
+    """The CRC-32C alone to a server that has refused a wrong one, where nobody on the way could change both."""
     data = os.urandom(size)
+    s3.keeps -= without
     able = tool(s3, sign_payload=sign)
     answer = good(able.put("f", data))
     seen = [one for one in s3.requests() if one.method == "PUT"][-1]
-    assert seen.fields["content-md5"] == base64.b64encode(hashlib.md5(data).digest()).decode()
+    right = {"content-md5": base64.b64encode(hashlib.md5(data).digest()).decode(), "x-amz-checksum-crc32c": crc32c_text(data)}
+    assert {one: seen.fields.get(one) for one in right} == {one: value if one == name else None for one, value in right.items()}
     assert seen.fields["x-amz-content-sha256"] == (hashlib.sha256(data).hexdigest() if sign == "always" else "UNSIGNED-PAYLOAD")
-    assert "content-md5" in seen.fields["authorization"]
+    assert name in seen.fields["authorization"]
     assert answer["md5"] == hashlib.md5(data).hexdigest() and answer["version"] == able.version("f") and bodies(s3) == {b"f": data}
     assert abs(int(answer["mtime_ns"]) - int(able("stat", "f")["mtime_ns"])) <= 2 * 10**9
 
@@ -208,7 +212,9 @@ def test_what_arrives_otherwise_is_sent_again(s3, able):
     assert bodies(s3) == {b"f": b"x"}
 
 
-def test_another_sum_in_the_answer(s3, tool, able):
+def test_another_sum_in_the_answer(s3, tool):
+    s3.keeps.discard("put-crc")  # else the server has compared
+    able = tool(s3)
     s3.etags["PUT", ""] = '"' + hashlib.md5(b"other").hexdigest() + '"'
     bad(able.put("f", b"x"), -UNKNOWN)
     good(tool(s3, etag_md5="off").put("f", b"x"))

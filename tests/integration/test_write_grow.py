@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.harness import wait_for
+from tests.integration.contract_s3 import BUCKET
 from tests.integration.crash_rig import LOCAL, mapped, peek, remote_of
 
 MIB = 1 << 20
@@ -165,3 +166,43 @@ def test_somebody_else_makes_it_meanwhile(lake):
     assert writer("f.close()").startswith("errno")
     assert peek(lake.remote, "f") == b"theirs"
     wait_for(lambda: lake.remote.uploads() == 0, 30, "the end of all uploads")
+
+
+def parts_of(remote, name):
+    """An object that was put together bears the number of its parts."""
+    status, fields, _ = remote.client.request("HEAD", f"/{BUCKET}/{name}")
+    assert status == 200
+    return int(({key.lower(): value for key, value in fields.items()}["etag"].strip('"').split("-") + ["1"])[1])
+
+
+@pytest.fixture
+def own_machine(prelux):
+    """A server of this machine, and not a word of `multipart_threshold`."""
+    with remote_of("versitygw", prelux.tmp) as remote:
+        del remote.conf["multipart_threshold"]
+        prelux.remote, prelux.writers = remote, []
+        yield prelux
+        for writer in prelux.writers:
+            writer.process.stdin.close()
+            writer.process.wait(30)
+
+
+@pytest.mark.slow
+@pytest.mark.limit(180)
+@pytest.mark.parametrize("threshold, parts", [(None, 1), ("64MiB", 8)])
+def test_one_request_within_this_machine(own_machine, threshold, parts):
+    """Of a file that is there within a second, for it has holes."""
+    own_machine.remote.conf.update({"multipart_threshold": threshold} if threshold else {})
+    mapped(own_machine, own_machine.remote, write="sync")
+    own_machine.run(["truncate", "-s", str(SIZE), f"{LOCAL}/f"])
+    assert peek(own_machine.remote, "f") == bytes(SIZE) and parts_of(own_machine.remote, "f") == parts
+
+
+@pytest.mark.slow
+@pytest.mark.limit(180)
+def test_parts_within_this_machine_of_what_takes_long(own_machine):
+    mapped(own_machine, own_machine.remote, write="sync")
+    writer, data = grown(own_machine)
+    writer.good("f.close()")
+    whole(own_machine, "f", data)
+    assert parts_of(own_machine.remote, "f") == 8

@@ -22,7 +22,7 @@ from .s3standin import S3Standin, Thing
 from .threads import Gone
 
 KEEPS = {"if-none-match", "if-match", "complete-if-none-match", "complete-if-match", "delete-if-match", "copy-source-if-match",
-         "part-copy", "part-again", "markers", "multipart", "payload-sha", "payload-none", "part-crc", "complete-crc"}
+         "part-copy", "part-again", "markers", "multipart", "payload-sha", "payload-none", "part-crc", "complete-crc", "put-crc"}
 XMLNS = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
 
@@ -137,6 +137,9 @@ class S3Changing(S3Standin):
     def damaged(self, request):
         md5 = request.fields.get("content-md5")
         if md5 and base64.b64decode(md5) != hashlib.md5(request.body).digest():
+            return self.refusal(400, "BadDigest")
+        crc = request.fields.get("x-amz-checksum-crc32c")
+        if crc and "partNumber" not in request.query and "put-crc" in self.keeps and crc != crc32c_text(request.body):
             return self.refusal(400, "BadDigest")
         return None
 
