@@ -57,7 +57,7 @@ def say(text):
 class Runner:
     def __init__(self, stages, lanes, jobs):
         self.lanes, self.waiting = lanes, list(jobs)
-        self.workers = int(os.environ.get("JOBS") or 2 * CORES)
+        self.workers = int(os.environ.get("JOBS") or 3 * CORES)
         self.tallies = {stage: Tally() for stage in stages}
         self.seconds = {stage: 0.0 for stage in stages}
         self.left = {stage: sum(job.stage == stage for job in jobs) for stage in stages}

@@ -4,7 +4,7 @@
   tests/run.py [--list] [stage...]        exit status 1 when anything failed
   QUICK=1                                 leaves out tests marked slow
   TESTS="-k name"                         more words for pytest
-  JOBS=N                                  test programs and test files at once (default: two for each core)
+  JOBS=N                                  test programs and test files at once (default: three for each core)
 
 Most tests wait most of their time, so files and programs of all stages run beside each other (tests/jobs.py) as soon as
 what they need is built. Those marked `alone` count what is there in the whole machine, or measure time: they run one by one
