@@ -190,7 +190,7 @@ def test_cut_while_an_upload_reads(prelux, how):
     data = b"".join(b"%015d\n" % n for n in range(90_000_000 // 16))
     (prelux.tmp / "data").write_bytes(data)
     with Slow() as s3:
-        keys = {"bucket": "data", "access_key": "AK", "secret_key": "SK", "region": "us-east-1"}
+        keys = {"bucket": "data", "access_key": "AK", "secret_key": "SK", "region": "us-east-1", "multipart_threshold": "64MiB"}
         prelux.config({"version": 1, "backends": {"s": {"type": "s3", "endpoint": s3.url, **keys}},
                        "mappings": [{"local": LOCAL, "remote": "s:/", "write": "async"}]})
         prelux.run(f"cp {prelux.tmp}/data {LOCAL}/f", args=["--no-wait"])

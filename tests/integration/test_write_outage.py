@@ -196,7 +196,7 @@ def test_keys_that_have_ended(prelux):
         prelux.env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = keys.url + "/container"
 
         class Bucket:
-            conf = {"type": "s3", "bucket": s3.bucket, "endpoint": s3.url, "region": s3.region}
+            conf = {"type": "s3", "bucket": s3.bucket, "endpoint": s3.url, "region": s3.region, "multipart_threshold": "64MiB"}
 
         class Keys:
             def down(self):

@@ -92,7 +92,7 @@ class Remote(S3Changing):
 
 
 def configuration(prelux, cache, a, b, name, turned=False):
-    backends = {one: {"type": "s3", "endpoint": remote.url, "bucket": "data", "access_key": "AK", "secret_key": "SK", "region": "us-east-1"}
+    backends = {one: {"type": "s3", "endpoint": remote.url, "bucket": "data", "access_key": "AK", "secret_key": "SK", "region": "us-east-1", "multipart_threshold": "64MiB"}
                 for one, remote in (("a", a), ("b", b))}
     mappings = [{"local": f"{AT}/{one}", "remote": f"{one}:/", "write": "async", "async_durable": "power"} for one in "ab"]
     if turned:  # who comes first decides nothing
