@@ -22,7 +22,6 @@ LOCAL = "/prelux-bench"
 ROUNDS = 5
 SMALL, SMALL_BYTES, APPENDS = 2000, 16384, 10000
 MEMORY = "/dev/shm"  # the server's data: its disk is not what is measured
-SMALL_MEMORY = 8 * SMALL * SMALL_BYTES
 
 BIG = """
 import os, sys, time
@@ -87,10 +86,16 @@ def row(name, ours, theirs, note=""):
             "ratio_low": pairs[0], "ratio_high": pairs[-1], "note": note}
 
 
-def warm(size):
-    """Memory that a virtual machine's host took back would cost whoever comes first up to ten times what writing costs; and what
-    others have left to be written to the disk, as much again."""
+def free_bytes():
+    with open("/proc/meminfo") as text:
+        return next(int(line.split()[1]) << 10 for line in text if line.startswith("MemFree:"))
+
+
+def warm():
+    """Memory that a virtual machine's host took back would cost whoever comes first up to ten times what writing costs: all that is free is touched,
+    for which of it comes next nobody knows. And what others have left to be written to the disk, as much again."""
     os.sync()
+    size = free_bytes() // 10 * 9
     with mmap.mmap(-1, size) as memory:
         for at in range(0, size, mmap.PAGESIZE):
             memory[at] = 1
@@ -101,14 +106,14 @@ def large(lake, folder, size):
     lake.python(BIG, folder / "there", size // MIB, env=lake.prelux.env)
     ours, theirs, later, plain = [], [], [], []
     for number in range(ROUNDS):
-        warm(3 * size)  # what prelux, its parts and the server write
+        warm()
         ours += lake.python(BIG, f"{LOCAL}/sync/big{number}", size // MIB)
-        warm(3 * size)
+        warm()
         theirs.append(lake.curl(folder / "there"))
-        warm(3 * size)
+        warm()
         later += lake.python(BIG, f"{LOCAL}/async/big{number}", size // MIB)
         lake.settle()
-        warm(3 * size)
+        warm()
         plain += lake.python(BIG, folder / "plain", size // MIB, env=lake.prelux.env)
         (folder / "plain").unlink()
         lake.prelux.run(["rm", f"{LOCAL}/sync/big{number}", f"{LOCAL}/async/big{number}"])
@@ -121,12 +126,12 @@ def many(lake, folder):
     ours, plain = [], []
     for number in range(ROUNDS):
         lake.prelux.run(["mkdir", f"{LOCAL}/async/many{number}"])
-        warm(SMALL_MEMORY)
+        warm()
         ours += lake.python(MANY, f"{LOCAL}/async/many{number}", SMALL, SMALL_BYTES)
         lake.settle()
         target = folder / f"many{number}"
         target.mkdir()
-        warm(SMALL_MEMORY)
+        warm()
         plain += lake.python(MANY, target, SMALL, SMALL_BYTES, env=lake.prelux.env)
     rows = [row(f"{SMALL} files of 16 KiB, async, beside a plain folder", ours, plain)]
     for peer in (s3fs, rclone):
@@ -149,7 +154,7 @@ def mounted(lake, folder, argv, unmount):
         times = []
         for number in range(ROUNDS):
             os.makedirs(target / f"{argv[0]}{number}")
-            warm(SMALL_MEMORY)
+            warm()
             times += lake.python(MANY, target / f"{argv[0]}{number}", SMALL, SMALL_BYTES, env=lake.prelux.env)
         return times
     finally:
