@@ -12,7 +12,7 @@ from tests import trees
 from tests.bench.delay import Delay
 from tests.integration import azure_rig
 from tests.integration.azure_rig import account  # noqa: F401 (a fixture)
-from tests.integration.backends_raw_rig import EIO, ESTALE, TOOL, Tool
+from tests.integration.backends_raw_rig import EIO, ESTALE, TOOL, Tool, tool  # noqa: F401 (a fixture)
 from tests.servers.liar import Liar
 from tests.servers.s3standin import HttpStandin, S3Standin
 
@@ -26,19 +26,6 @@ OLD = "Tue, 03 Mar 2020 10:00:00 GMT"
 @pytest.fixture(scope="module")
 def content():
     return trees.pattern(SIZE, 3)
-
-
-@pytest.fixture
-def tool(tmp_path):
-    made = []
-
-    def make(**conf):
-        made.append(Tool(tmp_path / f"tool{len(made)}", **conf))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 class OneObject(HttpStandin):

@@ -1,0 +1,161 @@
+/* The store and its own disk: how what comes in is written, what happens when that fails, what evict takes along. */
+#include "tests/unit/store_rig.h"
+
+static struct prelux_index_reader reader;
+
+static unsigned n_writes, n_odd;
+
+static ssize_t counting_pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+  n_writes++;
+  n_odd += off % (1 << 20) != 0;
+  return pwrite(fd, buf, len, off);
+}
+
+static ssize_t counting_pwritev(int fd, const struct iovec *v, int n, off_t off)
+{
+  n_writes++;
+  n_odd += off % (1 << 20) != 0;
+  return pwritev(fd, v, n, off);
+}
+
+/* However the bytes come, they are written in pieces that give the page cache large folios. */
+static void test_written_in_pieces(void **state)
+{
+  const struct {
+    size_t size, first;
+    unsigned writes;
+  } cases[] = {{5 << 19, 0, 3}, {(2 << 20) + 1, 100000, 3}, {100000, 0, 1}, {1 << 20, 65536, 1}, {8192, 0, 1}, {1, 0, 1}};
+  char name[16];
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+  {
+    snprintf(name, sizeof name, "f%zu", i);
+    fake_file(&rig.b, name, cases[i].size, (unsigned)i);
+    rig.b.cut_after = (long)cases[i].first; /* and asked for again from there */
+    n_writes = n_odd = 0;
+    prelux_os.pwrite = counting_pwrite;
+    prelux_os.pwritev = counting_pwritev;
+    int rc = rig_check(&rig, name);
+    prelux_os.pwrite = pwrite;
+    prelux_os.pwritev = pwritev;
+    assert_int_equal(rc, 0);
+    assert_int_equal(n_writes, cases[i].writes);
+    assert_int_equal(n_odd, 0);
+  }
+}
+
+static ssize_t broken_pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+  errno = EIO;
+  return -1;
+}
+
+/* By turns: interrupted; less than the first buffer; just that; half of the second, too. */
+static ssize_t short_pwritev(int fd, const struct iovec *v, int n, off_t off)
+{
+  static unsigned turn;
+  struct iovec less[2] = {v[0], v[1]};
+  errno = EINTR;
+  if (turn++ % 4 == 0)
+    return -1;
+  less[0].iov_len -= turn % 4 == 2;
+  less[1].iov_len = turn % 4 == 0 ? v[1].iov_len / 2 : 0;
+  return pwritev(fd, less, 2, off);
+}
+
+static void test_a_disk_that_takes_less(void **state)
+{
+  char name[16];
+  prelux_os.pwritev = short_pwritev;
+  for (unsigned i = 0; i < 8; i++)
+  {
+    snprintf(name, sizeof name, "f%u", i);
+    fake_file(&rig.b, name, (3 << 20) + i, i);
+    assert_int_equal(rig_check(&rig, name), 0);
+  }
+  prelux_os.pwritev = pwritev;
+}
+
+static ssize_t broken_pwritev(int fd, const struct iovec *v, int n, off_t off)
+{
+  errno = EIO;
+  return -1;
+}
+
+/* A disk of ours that fails is not asked again as a remote would be. */
+static void test_disk_fails_in_a_fill(void **state)
+{
+  fake_file(&rig.b, "f", 5 << 20, 1);
+  prelux_os.pwrite = broken_pwrite;
+  prelux_os.pwritev = broken_pwritev;
+  assert_int_equal(rig_check(&rig, "f"), -EIO);
+  prelux_os.pwrite = pwrite;
+  prelux_os.pwritev = pwritev;
+  assert_int_equal(rig.b.reads, 1);
+  assert_non_null(strstr(rig.why.text, "cannot write"));
+  assert_int_equal(rig_check(&rig, "f"), 0);
+}
+
+static void list_all(void)
+{
+  static const char *const folders[] = {"d", "d/e/f", "d/e", "other", "other/x"};
+  struct prelux_attr a;
+  for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+  {
+    const struct prelux_listing *l = map_listing(folders[i], &a);
+    munmap((void *)l, l->bytes);
+  }
+}
+
+/* Listings below a folder go with it, those beside it stay. */
+static void test_evict_forgets_listings_below(void **state)
+{
+  uint64_t n, bytes, busy;
+  view(PRELUX_FRESH_IMMUTABLE, 0, SECOND);
+  fake_dir(&rig.b, "d");
+  fake_dir(&rig.b, "d/e");
+  fake_dir(&rig.b, "d/e/f");
+  fake_dir(&rig.b, "other");
+  fake_dir(&rig.b, "other/x");
+  list_all();
+  assert_int_equal(rig.b.lists, 5);
+  list_all();
+  assert_int_equal(rig.b.lists, 5);
+  assert_int_equal(prelux_store_evict(&rig.v, "d", &n, &bytes, &busy), 0);
+  list_all();
+  assert_int_equal(rig.b.lists, 8);
+  assert_int_equal(prelux_store_evict(&rig.v, "d/e/f", &n, &bytes, &busy), 0);
+  assert_int_equal(prelux_store_evict(&rig.v, "d", &n, &bytes, &busy), 0);
+  list_all();
+  assert_int_equal(rig.b.lists, 11);
+}
+
+/* What the index holds of objects that are not cached goes with evict, too. */
+static void test_evict_forgets_attributes(void **state)
+{
+  struct prelux_attr a;
+  uint64_t n, bytes, busy;
+  memset(&reader, 0, sizeof reader);
+  rig_index(&rig);
+  view(PRELUX_FRESH_IMMUTABLE, 0, SECOND);
+  fake_dir(&rig.b, "d");
+  fake_file(&rig.b, "d/f", 10, 1);
+  fake_file(&rig.b, "d/g", 10, 1);
+  assert_int_equal(stat_object("d/f", &a), 0);
+  assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "d/f", 3, &a), 1);
+  assert_int_equal(prelux_store_evict(&rig.v, "d", &n, &bytes, &busy), 0);
+  assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "d/f", 3, &a), 0);
+  map_listing("d", &a);
+  assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "d/g", 3, &a), 1);
+  assert_int_equal(prelux_store_evict(&rig.v, "d", &n, &bytes, &busy), 0);
+  assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "d/g", 3, &a), 0);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+      T(test_written_in_pieces), T(test_a_disk_that_takes_less), T(test_disk_fails_in_a_fill), T(test_evict_forgets_listings_below), T(test_evict_forgets_attributes),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
