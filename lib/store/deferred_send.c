@@ -104,6 +104,8 @@ static void made(struct prelux_stage *g, const struct prelux_view *v, const stru
   struct prelux_known k = {.learned_ns = prelux_store_now(), .ino = d->known.ino};
   if (v->backend->ops->stat(v->backend, row->path, &k.obj, NULL) < 0 || k.obj.type != PRELUX_DIR)
     k.obj = (struct prelux_object){.type = PRELUX_DIR};
+  if (k.obj.mtime_ns > row->mtime_ns) /* that the remote has it now is no change of the folder */
+    k.obj.mtime_ns = row->mtime_ns;
   set.which = (k.obj.mode == 0 || row->flags & PRELUX_PENDING_MODE ? PRELUX_SETATTR_MODE : 0) |
               (row->flags & PRELUX_PENDING_MTIME ? PRELUX_SETATTR_MTIME : 0);
   if (latest(g, d, row->path))

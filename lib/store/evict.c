@@ -22,6 +22,7 @@
 #include "lib/store/victims.h"
 
 #define BATCH 64
+#define PATIENCE_NS 500000000u /* of the command, with all files in use together */
 
 /* 0: nobody else has the file; the caller gives the lease back with lease_drop(). */
 static int lease_take(struct prelux_store *s, int fd)
@@ -415,10 +416,20 @@ static void drop_uses(struct prelux_tree *t, const char *object, size_t len)
   s->n_uses = n;
 }
 
-static void count_one(struct prelux_tree *t, const char *object, uint64_t *files, uint64_t *bytes, uint64_t *busy)
+/* What is just being closed, or has just come whole, is free a moment later: who has read a file and evicts it wants it gone. */
+static int evict_soon(struct prelux_tree *t, const char *object, uint64_t until, uint64_t *ret_bytes)
+{
+  static const struct timespec pause = {.tv_nsec = 10000000};
+  int rc;
+  while ((rc = prelux_evict_one(t, object, ret_bytes)) == -EBUSY && prelux_store_now() < until)
+    nanosleep(&pause, NULL);
+  return rc;
+}
+
+static void count_one(struct prelux_tree *t, const char *object, uint64_t until, uint64_t *files, uint64_t *bytes, uint64_t *busy)
 {
   uint64_t n = 0;
-  int rc = prelux_evict_one(t, object, &n);
+  int rc = evict_soon(t, object, until, &n);
   if (rc == -EBUSY)
     distrust(t, object);
   *files += rc == 0;
@@ -431,7 +442,7 @@ int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t
 {
   struct prelux_store *s = v->tree->store;
   struct prelux_victim rows[BATCH];
-  uint64_t files = 0, bytes = 0, busy = 0;
+  uint64_t files = 0, bytes = 0, busy = 0, until = prelux_store_now() + PATIENCE_NS;
   char *after = NULL;
   size_t len = strlen(object);
   int n, rc = prelux_object_check(s, object, NULL);
@@ -439,11 +450,11 @@ int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t
     return rc;
   flush_uses(s);
   if (len)
-    count_one(v->tree, object, &files, &bytes, &busy);
+    count_one(v->tree, object, until, &files, &bytes, &busy);
   while ((n = prelux_catalogue_below(s->cat, v->tree->id, object, after, rows, BATCH)) > 0)
     for (int i = 0; i < n; i++)
     {
-      count_one(v->tree, rows[i].path, &files, &bytes, &busy);
+      count_one(v->tree, rows[i].path, until, &files, &bytes, &busy);
       free(after);
       after = rows[i].path;
     }

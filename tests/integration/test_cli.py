@@ -286,6 +286,16 @@ def test_evict_keeps_files_in_use(prelux, lake):
     child.communicate("\n")
 
 
+def test_evict_waits_for_what_is_just_being_closed(prelux, lake):
+    """Readers' ends and the daemon's own take a moment: `cat FILE; prelux evict FILE` is not refused by it."""
+    child = prelux.popen(f"exec 3< {lake}/one; echo ready; read -r _; sleep 0.2", stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "ready\n"
+    child.stdin.write("\n")
+    child.stdin.flush()
+    assert prelux.cli("evict", "--json", lake)["busy"] == 0
+    child.communicate()
+
+
 # State
 
 def test_status(prelux, lake):

@@ -154,3 +154,21 @@ def test_what_is_touched_is_no_older_than_what_was_written_before(prelux, how):
     script.write_text(TOUCH)
     assert lake.run(f"mkdir {LOCAL}/c; cd {LOCAL} && exec {sys.executable} {script} {how}", timeout=120).stdout == "0\n"
     settled(lake, 60)
+
+
+FOLDERS = """
+import os, sys
+for n in range(400):
+    if sys.argv[1] == 'make': os.mkdir(f'd{n}')
+    print(n, os.stat(f'd{n}').st_mtime_ns)
+"""
+
+
+def test_folders_stay_as_old_when_the_remote_gets_them(prelux):
+    """mkdir goes to the remote later, whose moment is another: nothing has changed in the folder. So many that some do not come in the same tick."""
+    with lake_of(prelux, "file", write="async", freshness={"max_age": "60s"}) as lake:
+        script = lake.tmp / "folders.py"
+        script.write_text(FOLDERS)
+        old = lake.run(f"cd {LOCAL} && exec {sys.executable} {script} make", timeout=120).stdout
+        lake.cli("flush", "--timeout", "60", timeout=100)
+        assert lake.run(f"cd {LOCAL} && exec {sys.executable} {script} look", timeout=120).stdout == old
