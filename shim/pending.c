@@ -4,117 +4,14 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#include "include/prelux/stream.h"
 #include "lib/ipc/msg.h"
 #include "shim/ask.h"
 #include "shim/fds.h"
+#include "shim/pending_slot.h"
 #include "shim/stats.h"
 
-#define FROZEN ((uint64_t)1 << 63) /* in `offset`: it moves no more */
-enum { SLOTS = 32, HIGH_FD = 600, MASK = 8 /* bytes of the kernel's signal set */ };
-enum { LOOK_S = 1, SILENT_LOOKS = 2 /* so many seconds without a byte: the daemon is asked */ };
+enum { HIGH_FD = 600, LOOK_S = 1, SILENT_LOOKS = 2 /* so many seconds without a byte: the daemon is asked */ };
 enum { STATUS_FLAGS = O_APPEND | O_NONBLOCK, READ_MAX = 0x7ffff000 /* more the kernel gives at once to nobody */ };
-enum { FREE, TAKEN, OPEN, MOVING, ENDING };
-
-struct pending {
-  int state;       /* atomic */
-  int users;       /* atomic */
-  int told;        /* atomic: the error of the stream was given to a read */
-  int fd, real;    /* the placeholder, the file */
-  int pid, flags;  /* who opened it; F_GETFL */
-  uint64_t mark_dev, mark_ino, real_dev, real_ino;
-  uint64_t offset; /* atomic */
-  const struct prelux_stream *map;
-  uint32_t mapping;
-  struct prelux_attr attr;
-  char logical[PATH_MAX];
-};
-
-int prelux_pending_count;
-static struct pending slots[SLOTS];
-
-static int load(const int *p)
-{
-  return __atomic_load_n(p, __ATOMIC_SEQ_CST);
-}
-
-static bool becomes(struct pending *p, int from, int to)
-{
-  return __atomic_compare_exchange_n(&p->state, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-}
-
-static bool is_inode(int fd, uint64_t dev, uint64_t ino)
-{
-  struct stat st;
-  return prelux_sys(SYS_fstat, fd, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
-}
-
-/* ---- slots */
-
-/* Whoever comes first of those who leave an ended slot closes what it holds. */
-static void release(struct pending *p)
-{
-  if (!becomes(p, ENDING, TAKEN)) return;
-  if (p->real >= 0 && is_inode(p->real, p->real_dev, p->real_ino)) prelux_fd_let_go(p->real);
-  if (p->map) prelux_sys(SYS_munmap, p->map, PRELUX_STREAM_BYTES);
-  p->map = NULL;
-  p->real = p->fd = -1;
-  __atomic_store_n(&p->state, FREE, __ATOMIC_SEQ_CST);
-  __atomic_fetch_sub(&prelux_pending_count, 1, __ATOMIC_SEQ_CST);
-}
-
-static void drop(struct pending *p)
-{
-  if (__atomic_sub_fetch(&p->users, 1, __ATOMIC_SEQ_CST) == 0 && load(&p->state) == ENDING) release(p);
-}
-
-/* The slot is over, by a state that only the caller can have set. */
-static void end(struct pending *p)
-{
-  __atomic_store_n(&p->state, ENDING, __ATOMIC_SEQ_CST);
-  if (load(&p->users) == 0) release(p);
-}
-
-static struct pending *take_slot(void)
-{
-  for (int i = 0; i < SLOTS; i++) {
-    if (load(&slots[i].state) != FREE || load(&slots[i].users) != 0 || !becomes(&slots[i], FREE, TAKEN)) continue;
-    __atomic_fetch_add(&prelux_pending_count, 1, __ATOMIC_SEQ_CST);
-    return &slots[i];
-  }
-  return NULL;
-}
-
-/* Not to be OPEN. */
-static void give_back(struct pending *p)
-{
-  p->fd = -1;
-  __atomic_store_n(&p->state, ENDING, __ATOMIC_SEQ_CST);
-  if (load(&p->users) == 0) release(p);
-}
-
-static bool moves(const struct pending *p, int fd)
-{
-  return load(&p->state) == MOVING && __atomic_load_n(&p->fd, __ATOMIC_RELAXED) == fd;
-}
-
-/* The slot of a number, counted; NULL. */
-static struct pending *hold(int fd)
-{
-  if (fd < 0 || prelux_in_shared_child()) return NULL;
-  for (int i = 0; i < SLOTS; i++) {
-    struct pending *p = &slots[i];
-    /* Somebody puts the real file there, or another stream: that is a matter of some system calls, made without signals. */
-    while (moves(p, fd) && p->pid == (int)prelux_sys(SYS_getpid)) prelux_sys(SYS_sched_yield);
-    if (load(&p->state) != OPEN || __atomic_load_n(&p->fd, __ATOMIC_RELAXED) != fd) continue;
-    __atomic_fetch_add(&p->users, 1, __ATOMIC_SEQ_CST);
-    if (load(&p->state) == OPEN && p->fd == fd && is_inode(fd, p->mark_dev, p->mark_ino)) return p;
-    bool again = load(&p->state) == MOVING;
-    drop(p);
-    if (again) i = -1;
-  }
-  return NULL;
-}
 
 /* ---- the daemon */
 
@@ -153,7 +50,7 @@ static int open_high(const char *path)
 }
 
 /* The stream at `path` into the slot: 0, or -errno: it is over already, or cannot be seen from here. */
-static int attach(struct pending *p, char *path, uint64_t size, uint64_t version)
+static int attach(struct prelux_slot *p, char *path, uint64_t size, uint64_t version)
 {
   struct stat st;
   size_t n = strlen(path);
@@ -177,6 +74,16 @@ static int attach(struct pending *p, char *path, uint64_t size, uint64_t version
 
 /* ---- waiting */
 
+/* What is waited for. While that takes time no slot is held: should the page be unmapped meanwhile, or be something else, the wait ends early or
+ * takes a second. */
+struct look {
+  const struct prelux_stream *map;
+  uint64_t front;
+  uint32_t seq;
+  int silent; /* seconds without a byte */
+};
+enum { SERVED, AGAIN, WAIT, ASK };
+
 static bool has(const struct prelux_stream *m, uint64_t to, bool whole)
 {
   uint32_t state = atomic_load(&m->state);
@@ -184,57 +91,50 @@ static bool has(const struct prelux_stream *m, uint64_t to, bool whole)
   return !whole && state != PRELUX_STREAM_WRONG && atomic_load(&m->front) >= to;
 }
 
-static int revive(struct pending *p);
-
-/* Until [.., to) is there, or all of it, and in the cache: 0; 1: look for the slot again; or -errno. Signals do not end it: it is a local file. */
-static int await(struct pending *p, uint64_t to, bool whole)
+/* Of a held slot: [.., to) is there, or all of it and in the cache: SERVED; WAIT; ASK the daemon; or -errno. */
+static int look(struct prelux_slot *p, uint64_t to, bool whole, struct look *l)
 {
   const struct prelux_stream *m = p->map;
-  uint64_t last = atomic_load(&m->front);
-  for (int silent = 0;;) {
-    uint32_t seq = atomic_load(&m->seq);
-    if (has(m, to, whole)) return 0;
-    if (load(&p->state) != OPEN) return 1;
-    uint32_t state = atomic_load(&m->state);
-    if (state == PRELUX_STREAM_WRONG) return atomic_load(&m->error);
-    if (state == PRELUX_STREAM_FAILED) {
-      int err = atomic_load(&m->error);
-      if (err == -ESTALE || !__atomic_exchange_n(&p->told, 1, __ATOMIC_SEQ_CST)) return err;
-      err = revive(p);
-      if (err != 0) return err;
-    }
-    struct timespec ts = {.tv_sec = LOOK_S};
-    long rc = prelux_sys(SYS_futex, &m->seq, FUTEX_WAIT, seq, &ts, NULL, 0);
-    uint64_t front = atomic_load(&m->front);
-    if (front != last) silent = 0;
-    else if (rc == -ETIMEDOUT && ++silent >= SILENT_LOOKS) {
-      silent = 0;
-      rc = revive(p);
-      if (rc != 0) return (int)rc;
-    }
-    last = front;
+  uint32_t seq = atomic_load(&m->seq);
+  if (has(m, to, whole)) return SERVED;
+  uint64_t front = atomic_load(&m->front);
+  if (l->map != m || l->front != front) l->silent = 0;
+  l->map = m;
+  l->front = front;
+  l->seq = seq;
+  uint32_t state = atomic_load(&m->state);
+  if (state == PRELUX_STREAM_WRONG) return atomic_load(&m->error);
+  if (state == PRELUX_STREAM_FAILED) {
+    int err = atomic_load(&m->error);
+    return err == -ESTALE || !__atomic_exchange_n(&p->told, 1, __ATOMIC_SEQ_CST) ? err : ASK;
   }
+  return l->silent >= SILENT_LOOKS ? ASK : WAIT;
 }
 
-/* ---- replacing */
+static int revive(int fd);
 
-static void no_signals(uint64_t *old)
+/* Does what look() came to. 0: look again; or -errno. Signals do not end it: it is a local file. */
+static int go_on(int fd, int step, struct look *l)
 {
-  uint64_t all = UINT64_MAX;
-  prelux_sys(SYS_rt_sigprocmask, SIG_SETMASK, &all, old, MASK);
+  struct timespec ts = {.tv_sec = LOOK_S};
+  if (step < 0 || step == SERVED || step == AGAIN) return step < 0 ? step : 0;
+  if (step == ASK) {
+    l->silent = 0;
+    int rc = revive(fd);
+    if (rc != 0) return rc < 0 ? rc : 0;
+  }
+  if (prelux_sys(SYS_futex, &l->map->seq, FUTEX_WAIT, l->seq, &ts, NULL, 0) == -ETIMEDOUT) l->silent++;
+  return 0;
 }
 
-static void signals(const uint64_t *old)
-{
-  prelux_sys(SYS_rt_sigprocmask, SIG_SETMASK, old, NULL, MASK);
-}
+/* ---- replacing: by who holds the slot */
 
-/* The file that `real` is takes the placeholder's number; by whoever made the slot MOVING. 0; 1: the number is somebody else's by now; or -errno. */
-static int put_real(struct pending *p, int real)
+/* The file that `real` is takes the placeholder's number; by whoever made the slot SLOT_MOVING. 0; 1: the number is somebody else's by now; or -errno. */
+static int put_real(struct prelux_slot *p, int real)
 {
-  uint64_t off = __atomic_fetch_or(&p->offset, FROZEN, __ATOMIC_SEQ_CST);
+  uint64_t off = __atomic_fetch_or(&p->offset, PRELUX_FROZEN, __ATOMIC_SEQ_CST);
   long flags = prelux_sys(SYS_fcntl, p->fd, F_GETFD), rc;
-  if (flags < 0 || !is_inode(p->fd, p->mark_dev, p->mark_ino)) return 1;
+  if (flags < 0 || !prelux_is_inode(p->fd, p->mark_dev, p->mark_ino)) return 1;
   rc = prelux_sys(SYS_lseek, real, (off_t)off, SEEK_SET);
   if (rc >= 0 && (p->flags & STATUS_FLAGS)) rc = prelux_sys(SYS_fcntl, real, F_SETFL, p->flags & STATUS_FLAGS);
   if (rc < 0) return (int)rc;
@@ -243,100 +143,94 @@ static int put_real(struct pending *p, int real)
   return rc < 0 ? (int)rc : 0;
 }
 
-/* The held slot's file is whole. */
-static int swap(struct pending *p, int real)
+/* Its file is whole. */
+static int swap(struct prelux_slot *p, int real)
 {
-  uint64_t old;
-  int rc = 0;
-  no_signals(&old);
-  if (becomes(p, OPEN, MOVING)) {
-    rc = is_inode(p->real, p->real_dev, p->real_ino) || real != p->real ? put_real(p, real) : -EIO;
-    if (rc < 0) {
-      __atomic_fetch_and(&p->offset, ~FROZEN, __ATOMIC_SEQ_CST);
-      __atomic_store_n(&p->state, OPEN, __ATOMIC_SEQ_CST);
-    } else {
-      prelux_tree_dev(p->real_dev);
-      end(p);
-    }
+  if (!prelux_slot_becomes(p, SLOT_OPEN, SLOT_MOVING)) return 0;
+  int rc = real != p->real || prelux_is_inode(p->real, p->real_dev, p->real_ino) ? put_real(p, real) : -EIO;
+  if (rc < 0) {
+    __atomic_fetch_and(&p->offset, ~PRELUX_FROZEN, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&p->state, SLOT_OPEN, __ATOMIC_SEQ_CST);
+    return rc;
   }
-  signals(&old);
-  return rc < 0 ? rc : 0;
+  prelux_tree_dev(p->real_dev);
+  prelux_slot_end(p);
+  return 0;
 }
 
-/* A successor of the stream takes its place, with its offset. */
-static int follow(struct pending *p, struct pending *next)
+/* What is known of a stream whose slot is not held. */
+struct was {
+  const struct prelux_stream *map;
+  uint64_t version, size, ino;
+};
+
+/* The stream at `path` follows that of the number. 0: it is the same one, or cannot be had; 1. */
+static int follow(int fd, const struct was *was, char *path)
 {
   uint64_t old;
-  no_signals(&old);
-  bool ours = becomes(p, OPEN, MOVING);
-  if (ours) {
-    next->offset = __atomic_fetch_or(&p->offset, FROZEN, __ATOMIC_SEQ_CST);
-    next->fd = p->fd;
-    next->pid = p->pid;
-    next->flags = p->flags;
-    next->mark_dev = p->mark_dev;
-    next->mark_ino = p->mark_ino;
-    next->mapping = p->mapping;
-    next->attr = p->attr;
-    memcpy(next->logical, p->logical, sizeof(p->logical));
-    __atomic_store_n(&next->state, OPEN, __ATOMIC_SEQ_CST);
-    end(p);
-  } else {
-    give_back(next);
-  }
-  signals(&old);
-  return 1;
+  prelux_no_signals(&old);
+  struct prelux_slot *next = prelux_slot_take(), *p = next && attach(next, path, was->size, was->version) == 0 ? prelux_slot_hold(fd) : NULL;
+  bool same = p && next->real_ino == p->real_ino && next->real_dev == p->real_dev && atomic_load(&p->map->state) == PRELUX_STREAM_COMING;
+  bool done = p && !same && p->map == was->map && prelux_slot_inherit(p, next);
+  if (next && !done) prelux_slot_end(next);
+  if (p) prelux_slot_drop(p);
+  prelux_signals(&old);
+  return done;
 }
 
 /* Another daemon has the file whole: its own descriptor of it. */
-static int take_whole(struct pending *p, const struct prelux_route *r)
+static int take_whole(int fd, const struct was *was, const struct prelux_route *r)
 {
   struct prelux_attr attr;
-  int fd = -1;
-  int rc = prelux_ask_open(r, "read", PRELUX_F_WANT_FD, &attr, &fd);
+  uint64_t old;
+  int whole = -1;
+  int rc = prelux_ask_open(r, "read", PRELUX_F_WANT_FD, &attr, &whole);
   if (rc < 0) return rc;
-  if (fd < 0) return -EIO;
-  rc = attr.type == PRELUX_FILE && attr.size == p->attr.size && attr.ino == p->attr.ino ? swap(p, fd) : -ESTALE;
-  prelux_fd_let_go(fd);
+  if (whole < 0) return -EIO;
+  struct prelux_slot *p = prelux_slot_enter(fd, &old);
+  if (p) {
+    rc = attr.type == PRELUX_FILE && attr.size == was->size && attr.ino == was->ino ? swap(p, whole) : -ESTALE;
+    prelux_slot_leave(p, &old);
+  }
+  prelux_fd_let_go(whole);
   return rc < 0 ? rc : 1;
 }
 
 /* Nothing has come for a while, or it failed: the daemon is asked, which starts one that has died. 0: wait on; 1: look for the slot again. */
-static int revive(struct pending *p)
+static int revive(int fd)
 {
   struct prelux_route r;
   struct prelux_attr attr;
   char path[PATH_MAX];
-  uint64_t version;
+  uint64_t version, old;
   int mark = -1;
-  if (prelux_route(AT_FDCWD, p->logical, 0, &r) != PRELUX_MAPPED) return -EIO;
+  struct prelux_slot *p = prelux_slot_enter(fd, &old);
+  if (!p) return 1;
+  const struct was was = {.map = p->map, .version = p->map->version, .size = p->attr.size, .ino = p->attr.ino};
+  bool routed = prelux_route(AT_FDCWD, p->logical, 0, &r) == PRELUX_MAPPED;
+  prelux_slot_leave(p, &old);
+  if (!routed) return -EIO;
   int rc = ask(&r, "read", &attr, &mark, &version, path);
   if (mark >= 0) prelux_sys(SYS_close, mark);
   if (rc == -EMFILE || rc == -ENFILE) return 0; /* no number to ask by: whoever fills may be at it yet */
   if (rc < 0) return rc;
-  if (version != p->map->version) return prelux_fail(ESTALE, "read", p->logical, "the file was replaced on the remote while it was read", NULL);
-  if (!*path) return take_whole(p, &r);
-  struct pending *next = take_slot();
-  if (!next) return 0;
-  next->map = NULL;
-  next->told = 0;
-  rc = attach(next, path, p->attr.size, version);
-  bool same = rc == 0 && next->real_ino == p->real_ino && next->real_dev == p->real_dev && atomic_load(&p->map->state) == PRELUX_STREAM_COMING;
-  if (rc == 0 && !same) return follow(p, next);
-  give_back(next);
-  return 0;
+  if (version != was.version) return prelux_fail(ESTALE, "read", r.logical, "the file was replaced on the remote while it was read", NULL);
+  return *path ? follow(fd, &was, path) : take_whole(fd, &was, &r);
 }
 
 /* ---- what hooks ask */
 
 int prelux_pending_settle(int fd)
 {
+  struct look l = {0};
+  uint64_t old;
   for (;;) {
-    struct pending *p = hold(fd);
+    struct prelux_slot *p = prelux_slot_enter(fd, &old);
     if (!p) return 0;
-    int rc = p->pid == (int)prelux_sys(SYS_getpid) ? await(p, 0, true) : -EIO;
-    if (rc == 0) rc = swap(p, p->real);
-    drop(p);
+    int rc = prelux_slot_mine(p) ? look(p, 0, true, &l) : -EIO;
+    if (rc == SERVED) rc = swap(p, p->real);
+    prelux_slot_leave(p, &old);
+    rc = go_on(fd, rc, &l);
     if (rc < 0) return rc;
   }
 }
@@ -344,9 +238,9 @@ int prelux_pending_settle(int fd)
 void prelux_pending_settle_all(bool not_cloexec)
 {
   int saved = errno;
-  for (int i = 0; i < SLOTS; i++) {
-    int fd = __atomic_load_n(&slots[i].fd, __ATOMIC_RELAXED);
-    if (load(&slots[i].state) != OPEN && load(&slots[i].state) != MOVING) continue;
+  for (int i = 0; i < PRELUX_SLOTS; i++) {
+    int fd = __atomic_load_n(&prelux_slots[i].fd, __ATOMIC_RELAXED);
+    if (prelux_slot_load(&prelux_slots[i].state) != SLOT_OPEN && prelux_slot_load(&prelux_slots[i].state) != SLOT_MOVING) continue;
     if (not_cloexec && (prelux_sys(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC)) continue;
     prelux_pending_settle(fd);
   }
@@ -363,41 +257,39 @@ static uint64_t bytes_of(const struct iovec *v, int n)
   return sum;
 }
 
-/* One try of a read by a held slot: bytes, -errno; false: look for the slot again. */
-static bool serve(struct pending *p, const struct iovec *v, int n, int64_t at, ssize_t *ret)
+/* One try of a read by a held slot: as look(); SERVED: *ret has the bytes. AGAIN: look for the slot again. */
+static int serve(struct prelux_slot *p, const struct iovec *v, int n, int64_t at, ssize_t *ret, struct look *l)
 {
   uint64_t off = at < 0 ? __atomic_load_n(&p->offset, __ATOMIC_SEQ_CST) : (uint64_t)at, size = p->attr.size, want = bytes_of(v, n);
-  if (off & FROZEN) return false;
+  if (off & PRELUX_FROZEN) return AGAIN;
   *ret = 0;
-  if (off >= size || want == 0) return true;
-  int rc = await(p, want < size - off ? off + want : size, false);
-  if (rc == 1) return false;
-  if (rc < 0) {
-    *ret = rc;
-    return true;
-  }
-  if (!is_inode(p->real, p->real_dev, p->real_ino)) {
-    *ret = prelux_fail(EIO, "read", p->logical, "a descriptor of the library's was closed", "do not close numbers that were not opened");
-    return true;
-  }
+  if (off >= size || want == 0) return SERVED;
+  int rc = look(p, want < size - off ? off + want : size, false, l);
+  if (rc != SERVED) return rc;
+  if (!prelux_is_inode(p->real, p->real_dev, p->real_ino))
+    return prelux_fail(EIO, "read", p->logical, "a descriptor of the library's was closed", "do not close numbers that were not opened");
   *ret = (ssize_t)prelux_sys(SYS_preadv, p->real, v, n, off, 0L);
-  if (*ret == 0) *ret = prelux_fail(EIO, "read", p->logical, "the file that comes in is shorter than it should be", NULL);
-  if (*ret <= 0 || at >= 0) return true;
+  if (*ret == 0) return prelux_fail(EIO, "read", p->logical, "the file that comes in is shorter than it should be", NULL);
+  if (*ret < 0 || at >= 0) return SERVED;
   uint64_t was = off;
-  return __atomic_compare_exchange_n(&p->offset, &was, off + (uint64_t)*ret, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  bool moved = __atomic_compare_exchange_n(&p->offset, &was, off + (uint64_t)*ret, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  return moved ? SERVED : AGAIN;
 }
 
 bool prelux_pending_read(int fd, const struct iovec *v, int n, int64_t at, ssize_t *ret)
 {
+  struct look l = {0};
+  uint64_t old;
   for (;;) {
-    struct pending *p = hold(fd);
+    struct prelux_slot *p = prelux_slot_enter(fd, &old);
     if (!p) return false;
-    bool mine = p->pid == (int)prelux_sys(SYS_getpid), done = !mine;
-    *ret = -EIO;
-    if (mine) done = serve(p, v, n, at, ret);
-    bool whole = mine && atomic_load(&p->map->state) == PRELUX_STREAM_DONE;
-    drop(p);
-    if (done) {
+    bool ours = prelux_slot_mine(p);
+    int step = ours ? serve(p, v, n, at, ret, &l) : -EIO;
+    bool whole = ours && atomic_load(&p->map->state) == PRELUX_STREAM_DONE;
+    prelux_slot_leave(p, &old);
+    int rc = go_on(fd, step, &l);
+    if (rc < 0) *ret = rc;
+    if (rc < 0 || step == SERVED) {
       if (whole) prelux_pending_settle(fd);
       return true;
     }
@@ -406,19 +298,20 @@ bool prelux_pending_read(int fd, const struct iovec *v, int n, int64_t at, ssize
 
 bool prelux_pending_seek(int fd, int64_t off, int whence, int64_t *ret)
 {
+  uint64_t old;
   for (;;) {
-    struct pending *p = hold(fd);
+    struct prelux_slot *p = prelux_slot_enter(fd, &old);
     if (!p) return false;
     uint64_t was = __atomic_load_n(&p->offset, __ATOMIC_SEQ_CST);
     int64_t size = (int64_t)p->attr.size, to = -EINVAL;
     if (whence == SEEK_SET) to = off;
-    else if (whence == SEEK_CUR && !__builtin_add_overflow((int64_t)(was & ~FROZEN), off, &to)) to = to < 0 ? -EINVAL : to;
+    else if (whence == SEEK_CUR && !__builtin_add_overflow((int64_t)(was & ~PRELUX_FROZEN), off, &to)) to = to < 0 ? -EINVAL : to;
     else if (whence == SEEK_END && !__builtin_add_overflow(size, off, &to)) to = to < 0 ? -EINVAL : to;
     else if (whence == SEEK_DATA) to = off < 0 || off >= size ? -ENXIO : off;
     else if (whence == SEEK_HOLE) to = off < 0 || off >= size ? -ENXIO : size;
     if (to < 0 && to != -ENXIO) to = -EINVAL;
-    bool done = to < 0 || (!(was & FROZEN) && __atomic_compare_exchange_n(&p->offset, &was, (uint64_t)to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
-    drop(p);
+    bool done = to < 0 || (!(was & PRELUX_FROZEN) && __atomic_compare_exchange_n(&p->offset, &was, (uint64_t)to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    prelux_slot_leave(p, &old);
     *ret = to;
     if (done) return true;
   }
@@ -426,44 +319,48 @@ bool prelux_pending_seek(int fd, int64_t off, int whence, int64_t *ret)
 
 bool prelux_pending_stat(int fd, struct stat *st)
 {
-  struct pending *p = hold(fd);
+  uint64_t old;
+  struct prelux_slot *p = prelux_slot_enter(fd, &old);
   if (!p) return false;
   prelux_fill_stat(&prelux_table_mappings(prelux_state.table)[p->mapping], &p->attr, st);
-  drop(p);
+  prelux_slot_leave(p, &old);
   return true;
 }
 
 bool prelux_pending_flags(int fd, int *ret)
 {
-  struct pending *p = hold(fd);
+  uint64_t old;
+  struct prelux_slot *p = prelux_slot_enter(fd, &old);
   if (!p) return false;
   *ret = p->flags;
-  drop(p);
+  prelux_slot_leave(p, &old);
   return true;
 }
 
 bool prelux_pending_is(int fd)
 {
-  struct pending *p = hold(fd);
-  if (p) drop(p);
+  uint64_t old;
+  struct prelux_slot *p = prelux_slot_enter(fd, &old);
+  if (p) prelux_slot_leave(p, &old);
   return p != NULL;
 }
 
 bool prelux_pending_close(unsigned first, unsigned last)
 {
   bool hidden = false;
+  uint64_t old;
   if (prelux_in_shared_child()) return false;
-  for (int i = 0; i < SLOTS; i++) {
-    struct pending *p = &slots[i];
-    if (load(&p->state) != OPEN && load(&p->state) != MOVING) continue;
+  for (int i = 0; i < PRELUX_SLOTS; i++) {
+    struct prelux_slot *p = &prelux_slots[i];
+    if (prelux_slot_load(&p->state) != SLOT_OPEN && prelux_slot_load(&p->state) != SLOT_MOVING) continue;
     int fd = __atomic_load_n(&p->fd, __ATOMIC_RELAXED), real = __atomic_load_n(&p->real, __ATOMIC_RELAXED);
     bool ends = fd >= 0 && (unsigned)fd >= first && (unsigned)fd <= last, loses = real >= 0 && (unsigned)real >= first && (unsigned)real <= last;
     if (ends) {
-      struct pending *held = hold(fd);
-      if (held && becomes(held, OPEN, ENDING)) __atomic_fetch_or(&held->offset, FROZEN, __ATOMIC_SEQ_CST);
-      if (held) drop(held);
+      struct prelux_slot *held = prelux_slot_enter(fd, &old);
+      if (held && prelux_slot_becomes(held, SLOT_OPEN, SLOT_ENDING)) __atomic_fetch_or(&held->offset, PRELUX_FROZEN, __ATOMIC_SEQ_CST);
+      if (held) prelux_slot_leave(held, &old);
     } else if (loses && first == last) {
-      hidden = is_inode(real, p->real_dev, p->real_ino);
+      hidden = prelux_is_inode(real, p->real_dev, p->real_ino);
     } else if (loses) {
       prelux_pending_settle(fd);
     }
@@ -485,25 +382,19 @@ static bool may_come(const struct prelux_route *r, int flags)
   return attr.type == PRELUX_FILE && !attr.cached && !(attr.flags & PRELUX_ATTR_LIVE) && attr.size > above;
 }
 
-int prelux_pending_open(const struct prelux_route *r, const char *call, int flags)
+/* The stream at `path` into a slot, for the placeholder fd: 0, or -errno: it is opened as ever. Signals are blocked. */
+static int start(const struct prelux_route *r, int fd, int flags, const struct prelux_attr *attr, uint64_t version, char *path)
 {
-  char path[PATH_MAX];
   struct stat st;
-  uint64_t version;
-  if (!may_come(r, flags)) return -EAGAIN;
-  struct pending *p = take_slot();
+  struct prelux_slot *p = prelux_slot_take();
   if (!p) return -EAGAIN;
-  p->map = NULL;
-  p->real = -1;
-  p->told = 0;
-  int fd = -1, rc = ask(r, call, &p->attr, &fd, &version, path);
-  bool stream = rc == 0 && *path && fd >= 0 && p->attr.type == PRELUX_FILE;
-  if (stream) rc = attach(p, path, p->attr.size, version);
-  if (!stream || rc < 0 || prelux_sys(SYS_fstat, fd, &st) < 0) {
-    if (fd >= 0) prelux_sys(SYS_close, fd);
-    give_back(p);
-    return rc < 0 && !stream ? rc : -EAGAIN;
+  int rc = attach(p, path, attr->size, version);
+  if (rc == 0) rc = (int)prelux_sys(SYS_fstat, fd, &st);
+  if (rc < 0) {
+    prelux_slot_end(p);
+    return rc;
   }
+  p->attr = *attr;
   p->mark_dev = st.st_dev;
   p->mark_ino = st.st_ino;
   p->fd = fd;
@@ -515,6 +406,24 @@ int prelux_pending_open(const struct prelux_route *r, const char *call, int flag
   memcpy(p->logical, r->logical, n < PATH_MAX ? n + 1 : PATH_MAX);
   if (!(flags & O_CLOEXEC)) prelux_sys(SYS_fcntl, fd, F_SETFD, 0);
   prelux_fd_set(fd, PRELUX_CLASS_SHADOW, r->index);
-  __atomic_store_n(&p->state, OPEN, __ATOMIC_SEQ_CST);
-  return fd;
+  __atomic_store_n(&p->state, SLOT_OPEN, __ATOMIC_SEQ_CST);
+  return 0;
+}
+
+int prelux_pending_open(const struct prelux_route *r, const char *call, int flags)
+{
+  char path[PATH_MAX];
+  struct prelux_attr attr;
+  uint64_t version, old;
+  if (!may_come(r, flags) || !prelux_slot_any_free()) return -EAGAIN;
+  /* No slot is taken yet: the first byte may be long in coming, and a signal handler may jump away. */
+  int fd = -1, rc = ask(r, call, &attr, &fd, &version, path);
+  if (rc == 0 && (!*path || fd < 0 || attr.type != PRELUX_FILE)) rc = -EAGAIN;
+  else if (rc == 0) {
+    prelux_no_signals(&old);
+    if (start(r, fd, flags, &attr, version, path) < 0) rc = -EAGAIN;
+    prelux_signals(&old);
+  }
+  if (rc < 0 && fd >= 0) prelux_sys(SYS_close, fd);
+  return rc < 0 ? rc : fd;
 }

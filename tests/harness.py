@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path(os.environ.get("PRELUX_BUILD", "build"))
 BUILD = BUILD if BUILD.is_absolute() else ROOT / BUILD
 STOP_SECONDS = 10.0
+# A size: all mappings get this `stream_above`, so that any test can be run with large files handed out while they come in.
+STREAM_ABOVE = os.environ.get("PRELUX_TEST_STREAM_ABOVE")
 # Sanitizer reports of a process end here, because a daemon's stderr is /dev/null until its log is open.
 SANITIZER_LOG = "sanitizer"
 SANITIZER_MARKS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
@@ -118,6 +120,8 @@ class Prelux:
 
     def _with_cache(self, content):
         value = yaml.safe_load(content) if isinstance(content, (str, bytes)) else content
+        if STREAM_ABOVE and isinstance(value, dict) and _stream(value):
+            content = value
         if not isinstance(value, dict):  # an azfuse list, or something broken on purpose
             return content if isinstance(content, (str, bytes)) else yaml.safe_dump(value, sort_keys=False)
         cache = value.get("cache") or {}
@@ -285,6 +289,15 @@ class Prelux:
             complaints.append("sanitizer report:\n" + reports[-20000:])
         shutil.rmtree(self.runtime, ignore_errors=True)
         return complaints
+
+
+def _stream(value):
+    """Adds `stream_above` to what says none. True: something was added."""
+    found = value.get("mappings")
+    mappings = [one for one in (found if isinstance(found, list) else []) if isinstance(one, dict) and "stream_above" not in one]
+    for one in mappings:
+        one["stream_above"] = STREAM_ABOVE
+    return bool(mappings)
 
 
 def _word(word):

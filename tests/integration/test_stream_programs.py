@@ -1,0 +1,208 @@
+"""Programs that read a large file while it comes in, and what they do with descriptors: the rest is in test_stream_read.py."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from tests.integration.stream_rig import LOCAL, MIB, bucket, content, md5
+
+SIZE = 8 * MIB + 4321
+BIG = f"{LOCAL}/big.bin"
+
+
+@pytest.fixture
+def lake(prelux):
+    with bucket(prelux) as it:
+        it.data = content(SIZE)
+        it.put("big.bin", it.data)
+        it.cli("ls", LOCAL)
+        yield it
+
+
+def slow(lake, rate=8 * MIB):
+    lake.wire.fault(lake.objects, rate=rate, method="GET")
+
+
+def add(lake, name, data):
+    lake.put(name, data)
+    lake.cli("evict", LOCAL)  # the listing that lacks it, too
+
+
+def compiled(folder, name, source, compiler="gcc"):
+    end = {"gcc": "c", "g++": "cc", "gfortran": "f90"}[compiler]
+    if not shutil.which(compiler):
+        pytest.skip(f"no {compiler}")
+    (folder / f"{name}.{end}").write_text(source)
+    subprocess.run([compiler, "-w", "-O1", "-o", folder / name, folder / f"{name}.{end}", "-pthread"], check=True)
+    return folder / name
+
+
+JUMPS = r"""
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <unistd.h>
+static sigjmp_buf away;
+static void jump(int n) { (void)n; siglongjmp(away, 1); }
+static int count(void) { int n = 0; DIR *d = opendir("/proc/self/fd"); while (readdir(d)) n++; closedir(d); return n; }
+static void after(long us) { struct itimerval t = {{0, 0}, {us / 1000000, us % 1000000}}; setitimer(ITIMER_REAL, &t, NULL); }
+/* argv: file, rounds, bytes to ask for; each read is left by a jump, after a time that differs */
+int main(int argc, char **argv)
+{
+  char *buf = malloc(16 << 20);
+  size_t n = atol(argv[3]);
+  int before = count(), jumps = 0;
+  volatile int i;
+  signal(SIGALRM, jump);
+  for (i = 0; i < atoi(argv[2]); i++) {
+    int fd = open(argv[1], O_RDONLY);
+    if (fd < 0 || read(fd, buf, 1000) != 1000) return 1;
+    if (sigsetjmp(away, 1) == 0) { after(1000 + i * 997 % 30000); for (;;) if (pread(fd, buf, n, 0) < 0) return 2; }
+    jumps++;
+    if (close(fd) < 0) return 3;
+  }
+  printf("%d jumps, %d descriptors more\n", jumps, count() - before);
+  return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("where", ["waiting", "anywhere"])
+def test_jumps_out_of_reads(lake, where):
+    """siglongjmp out of a read: nothing of it stays. There are 32 slots: with as many lost the next file would be waited for."""
+    program = compiled(lake.tmp, "jumps", JUMPS)
+    lake.wire.fault(lake.objects, stall_after=3 * MIB, body=True, method="GET")
+    words = {"waiting": ["40", str(8 * MIB)], "anywhere": ["300", "50000"]}[where]
+    done = lake.run([program, BIG, *words], timeout=60)
+    assert done.stdout == f"{words[0]} jumps, 0 descriptors more\n"
+
+
+def test_ifstream(lake):
+    program = compiled(lake.tmp, "stream", r"""
+#include <fstream>
+#include <iostream>
+#include <vector>
+int main(int argc, char **argv) {
+  std::ifstream in(argv[1], std::ios::binary);
+  std::vector<char> a(100), b(3000000);
+  in.read(a.data(), a.size()); in.seekg(1000000); in.read(b.data(), b.size()); in.seekg(0, std::ios::end);
+  std::cerr << in.tellg() << "\n"; in.seekg(0); std::cout << in.rdbuf();
+  return in && b[0] ? 0 : 1;
+}""", "g++")
+    slow(lake)
+    done = lake.run([program, BIG], text=False)
+    assert md5(done.stdout) == md5(lake.data) and done.stderr == f"{SIZE}\n".encode()
+
+
+def test_fortran(lake):
+    program = compiled(lake.tmp, "reads", """
+program reads
+  integer(1) :: piece(1000)
+  integer :: i, total = 0
+  character(len=200) :: name
+  call get_command_argument(1, name)
+  open(10, file=trim(name), access='stream', form='unformatted', status='old', action='read')
+  do i = 1, 8000
+    read(10) piece
+    total = ieor(total * 31, int(piece(1)) + int(piece(1000)))
+  end do
+  print *, total
+end program
+""", "gfortran")
+    plain = lake.tmp / "plain.bin"
+    plain.write_bytes(lake.data)
+    slow(lake)
+    assert lake.run([program, BIG]).stdout == lake.plain([program, plain]).stdout
+
+
+NUMPY = {
+    "fromfile": "a = np.fromfile(f, dtype=np.uint8)",
+    "fromfile with offset": "a = np.fromfile(f, dtype=np.uint8, offset=12345, count=100000)",
+    "memmap": "a = np.memmap(f, dtype=np.uint8, mode='r')",
+    "open file": "g = open(f, 'rb'); g.seek(77); a = np.fromfile(g, dtype=np.uint8, count=50000); a = np.append(a, np.fromfile(g, dtype=np.uint8))",
+}
+
+
+@pytest.mark.parametrize("how", NUMPY)
+def test_numpy(lake, how):
+    pytest.importorskip("numpy")
+    plain = lake.tmp / "plain.bin"
+    plain.write_bytes(lake.data)
+    text = f"import hashlib, sys, numpy as np\nf = sys.argv[1]\n{NUMPY[how]}\nprint(len(a), hashlib.md5(a.tobytes()).hexdigest())"
+    want = lake.plain([sys.executable, "-c", text, plain]).stdout
+    slow(lake)
+    assert lake.run([sys.executable, "-c", text, BIG]).stdout == want
+
+
+def test_zipfile(lake):
+    """From its end, then here and there."""
+    path = lake.tmp / "some.zip"
+    with zipfile.ZipFile(path, "w") as out:
+        for i in range(40):
+            out.writestr(f"{i}", content(200_000, i))
+    add(lake, "some.zip", path.read_bytes())
+    slow(lake)
+    text = f"""
+import hashlib, zipfile
+z = zipfile.ZipFile({LOCAL + "/some.zip"!r})
+print(len(z.namelist()), *(hashlib.md5(z.read(str(i))).hexdigest() for i in (39, 0, 20)))
+"""
+    assert lake.run([sys.executable, "-c", text]).stdout.split() == ["40", *(md5(content(200_000, i)) for i in (39, 0, 20))]
+
+
+def test_offset_shared_by_a_shell_and_its_children(lake):
+    lines = b"".join(b"%07d\n" % i for i in range(1_000_000))
+    add(lake, "lines", lines)
+    slow(lake)
+    done = lake.run(f'exec 3<{LOCAL}/lines; read -r a <&3; read -r b <&3; echo "$a $b"; head -c 8 <&3; cat <&3 | md5sum; read -r c <&3 || echo end')
+    assert done.stdout == f"0000000 0000001\n0000002\n{md5(lines[24:])}  -\nend\n"
+
+
+def test_forked_workers(lake):
+    """As a DataLoader: opened by the parent, read by its children, all at once."""
+    slow(lake)
+    text = f"""
+import hashlib, multiprocessing as mp, os
+fd = os.open({BIG!r}, os.O_RDONLY)
+assert len(os.pread(fd, 10, 0)) == 10
+def part(i): return os.pread(fd, 65536, i * 123457)
+if __name__ == "__main__":
+    with mp.get_context("fork").Pool(8) as pool:
+        print(*(hashlib.md5(b).hexdigest() for b in pool.map(part, range(64))))
+"""
+    want = [md5(lake.data[i * 123457:i * 123457 + 65536]) for i in range(64)]
+    assert lake.run([sys.executable, "-c", text]).stdout.split() == want
+
+
+def test_no_descriptor_for_the_file_itself(lake):
+    """The limit leaves room for one more number: the file is waited for, and opened as ever."""
+    slow(lake)
+    text = f"""
+import hashlib, os, resource
+held = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
+top = max(held)
+resource.setrlimit(resource.RLIMIT_NOFILE, (top + 3, top + 3))
+try:
+    fd = os.open({BIG!r}, os.O_RDONLY)
+except OSError as e:
+    print("errno", e.errno)
+    for n in held: os.close(n)
+    fd = os.open({BIG!r}, os.O_RDONLY)
+h = hashlib.md5()
+while True:
+    b = os.read(fd, 1 << 20)
+    if not b: break
+    h.update(b)
+print(h.hexdigest())
+"""
+    out = lake.run([sys.executable, "-c", text]).stdout.split()
+    assert out[-1] == md5(lake.data) and out[:-1] in ([], ["errno", "24"])
