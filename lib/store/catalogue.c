@@ -44,6 +44,8 @@ static const char schema[] =
     " mtime INTEGER NOT NULL, PRIMARY KEY(tree, path)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS folder_times(tree INTEGER NOT NULL, base INTEGER NOT NULL, ns INTEGER NOT NULL, PRIMARY KEY(tree, base))"
     " WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS partials(tree INTEGER NOT NULL, path BLOB NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL,"
+    " version TEXT NOT NULL, used INTEGER NOT NULL, PRIMARY KEY(tree, path)) WITHOUT ROWID;"
     "INSERT OR IGNORE INTO meta VALUES('schema','" SCHEMA_VERSION "');";
 
 /* What a catalogue of the version before lacks; new tables are made above. */
@@ -103,6 +105,9 @@ static const char *const sql[STATEMENTS] = {
     [LINKS] = "SELECT path,target,ino,mtime FROM links WHERE tree=?1",
     [SET_LINK] = "INSERT OR REPLACE INTO links(tree,path,target,ino,mtime) VALUES(?1,?2,?3,?4,?5)",
     [DROP_LINK] = "DELETE FROM links WHERE tree=?1 AND path=?2",
+    [PARTIALS] = "SELECT tree,path,name,size,version,used FROM partials",
+    [SET_PARTIAL] = "INSERT OR REPLACE INTO partials VALUES(?1,?2,?3,?4,?5,?6)",
+    [DROP_PARTIAL] = "DELETE FROM partials WHERE tree=?1 AND path=?2 AND name=?3",
     [RECOVERED] = "INSERT OR REPLACE INTO recovered VALUES(?1,?2,?3,?4)",
 };
 

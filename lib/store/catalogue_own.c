@@ -1,8 +1,10 @@
-/* The catalogue's tables of what this node keeps of its own: identity, times of folders, attributes, links, files put aside. */
+/* The catalogue's tables of what this node keeps of its own: identity, times of folders, attributes, links, files put aside, partial files. */
 #include "lib/store/attrs.h"
 #include "lib/store/catalogue.h"
+#include "lib/store/partial.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 int prelux_catalogue_recovered(struct prelux_catalogue *c, int64_t tree, const char *path, const char *name)
@@ -228,6 +230,56 @@ int prelux_catalogue_set_link(struct prelux_catalogue *c, int64_t tree, const ch
     ret = prelux_catalogue_run(c, st);
   }
   ret = prelux_catalogue_end(c, ret);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+/* ---- partial files ---- */
+
+int prelux_catalogue_partials(struct prelux_catalogue *c, int (*fn)(void *arg, const struct prelux_partial *p), void *arg)
+{
+  char path[PRELUX_OBJECT_MAX + 1];
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = c->stmts[PARTIALS];
+  int rc = SQLITE_ROW, ret = 0;
+  while (ret == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW)
+  {
+    const char *name = (const char *)sqlite3_column_text(st, 2), *version = (const char *)sqlite3_column_text(st, 4);
+    struct prelux_partial p = {.tree = sqlite3_column_int64(st, 0),
+                               .path = path,
+                               .obj = {.type = PRELUX_FILE, .size = (uint64_t)sqlite3_column_int64(st, 3)},
+                               .used_ns = sqlite3_column_int64(st, 5)};
+    snprintf(p.name, sizeof p.name, "%s", name ? name : "");
+    snprintf(p.obj.version, sizeof p.obj.version, "%s", version ? version : "");
+    if (read_path(st, 1, path, sizeof path))
+      ret = fn(arg, &p);
+  }
+  if (ret == 0)
+    ret = prelux_catalogue_fault(c, rc);
+  prelux_catalogue_done(st);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+int prelux_catalogue_set_partial(struct prelux_catalogue *c, const struct prelux_partial *p)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = prelux_catalogue_bind(c, SET_PARTIAL, p->tree, p->path);
+  sqlite3_bind_text(st, 3, p->name, -1, SQLITE_STATIC);
+  sqlite3_bind_int64(st, 4, (int64_t)p->obj.size);
+  sqlite3_bind_text(st, 5, p->obj.version, -1, SQLITE_STATIC);
+  sqlite3_bind_int64(st, 6, p->used_ns);
+  int ret = prelux_catalogue_run(c, st);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+int prelux_catalogue_drop_partial(struct prelux_catalogue *c, const struct prelux_partial *p)
+{
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = prelux_catalogue_bind(c, DROP_PARTIAL, p->tree, p->path);
+  sqlite3_bind_text(st, 3, p->name, -1, SQLITE_STATIC);
+  int ret = prelux_catalogue_run(c, st);
   pthread_mutex_unlock(&c->lock);
   return ret;
 }

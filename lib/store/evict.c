@@ -19,6 +19,7 @@
 #include "lib/base/os.h"
 #include "lib/index/writer.h"
 #include "lib/store/attrs.h"
+#include "lib/store/partial.h"
 #include "lib/store/victims.h"
 
 #define BATCH 64
@@ -281,7 +282,7 @@ static uint64_t evict_pass(struct prelux_store *s, uint64_t want)
 
 uint64_t prelux_evict_bytes(struct prelux_store *s, uint64_t bytes)
 {
-  uint64_t freed = 0;
+  uint64_t freed = prelux_partials_evict(s, bytes);
   pthread_mutex_lock(&s->evict_lock);
   flush_uses(s);
   prelux_hold_sweep(s);
@@ -459,6 +460,7 @@ int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t
       after = rows[i].path;
     }
   free(after);
+  prelux_partials_drop(v->tree, object, &files, &bytes);
   pthread_mutex_lock(&s->lock);
   drop_uses(v->tree, object, len);
   prelux_entries_drop_below(v->tree, object, len);
@@ -548,6 +550,8 @@ int prelux_store_info(const struct prelux_view *v, const char *object, struct pr
       }
       prelux_os.close(fd);
     }
+    if (ret->state == PRELUX_STATE_ABSENT && prelux_partial_there(v->tree, object))
+      ret->state = PRELUX_STATE_PARTIAL;
     prelux_flight_end(s, &flight, 0, NULL);
   }
   return 0;

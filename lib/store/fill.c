@@ -9,7 +9,7 @@
  *   3 the version is still the remote's (backends whose read() cannot tell are asked again)
  *   4 mtime and mode; writable fd closed (a program may exec the file the moment it has a name)
  *   5 row "filling" with the inode -> rename -> row "clean"
- * Killed before the rename: the partial file is emptied away at the next start. Killed after it: the row names the inode that
+ * Killed before the rename: the partial file is removed at the next start, or gone on with (partial.h). Killed after it: the row names the inode that
  * lies there, which is whole. The old version, if any, keeps its inode for those who have it open (prelux_hold). */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,12 +17,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
-#include "lib/store/private.h"
+#include "lib/store/partial.h"
 #include "lib/store/victims.h"
 
 #define PIECE (1u << 20)
@@ -34,6 +35,9 @@ struct fetch {
   struct prelux_problem *why;
   char name[32]; /* below fill/ */
   bool begun;    /* room was taken, the file may be there */
+  bool named;    /* it is for the object's name */
+  uint64_t from; /* so much was there already, of a fill that failed or was killed */
+  struct prelux_stream *front; /* its page, until a flow has it; NULL */
   const char *step; /* what failed here; NULL: why is filled */
   int fd;        /* -1: none */
   uint64_t pos, size;
@@ -43,6 +47,7 @@ struct fetch {
   unsigned char head[4];
   bool ours; /* the error is our disk's, not the backend's */
   bool wrong; /* the checksum */
+  bool kept;  /* it has failed, and is gone on with when it is asked for again */
   const struct prelux_known *known; /* not NULL: who asked may be answered when the first bytes have come */
   struct prelux_flow room, *flow;   /* flow NULL: nobody reads it before it is whole */
   uint64_t written_ns;      /* with a flow: when something was written last */
@@ -108,12 +113,15 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
     done += n;
   }
   /* Not before: the first bytes say that the remote has this version still. */
-  if (f->known && !f->flow && prelux_flow_begin(&f->room, f->v, f->object, f->known, f->name, f->fd))
+  if (f->known && !f->flow && prelux_flow_begin(&f->room, f->v, f->object, f->known, f->name, f->fd, f->front))
+  {
     f->flow = &f->room;
+    f->front = NULL;
+  }
   f->known = NULL;
   if (f->flow)
     prelux_flow_advance(f->flow, f->pos - f->held);
-  if (f->md5 && EVP_DigestUpdate(f->md5, buf, len) != 1)
+  if (f->md5 && !f->from && EVP_DigestUpdate(f->md5, buf, len) != 1)
     return -EIO;
   if (off < sizeof f->head)
     memcpy(f->head + off, buf, len < sizeof f->head - off ? len : sizeof f->head - off);
@@ -159,12 +167,27 @@ static void start_md5(struct fetch *f)
   f->md5 = NULL;
 }
 
+/* Of what lies on the disk. */
+static int hash_file(struct fetch *f)
+{
+  char *buf = malloc(PIECE);
+  ssize_t n = buf ? 1 : -1;
+  for (uint64_t at = 0; n > 0 && at < f->size; at += (uint64_t)n)
+  {
+    n = prelux_os.pread(f->fd, buf, PIECE, (off_t)at);
+    if (n > 0 && EVP_DigestUpdate(f->md5, buf, (size_t)n) != 1)
+      n = -1;
+  }
+  free(buf);
+  return n > 0 ? 0 : -EIO;
+}
+
 static int check_md5(struct fetch *f)
 {
   unsigned char digest[EVP_MAX_MD_SIZE];
   char hex[2 * EVP_MAX_MD_SIZE + 1];
   unsigned n = 0;
-  if (EVP_DigestFinal_ex(f->md5, digest, &n) != 1)
+  if ((f->from && hash_file(f) < 0) || EVP_DigestFinal_ex(f->md5, digest, &n) != 1)
     return prelux_problem(f->why, EIO, "%.200s: no checksum", f->object);
   for (unsigned i = 0; i < n; i++)
     snprintf(hex + 2 * i, 3, "%02x", digest[i]);
@@ -231,6 +254,61 @@ static void file_name(struct prelux_store *s, char ret[32])
   snprintf(ret, 32, "%016llx", (unsigned long long)atomic_fetch_add(&s->next_name, 1));
 }
 
+/* The file; known: its page and its row, too. */
+static void drop_partial(struct fetch *f, bool known)
+{
+  struct prelux_store *s = f->v->tree->store;
+  char front[48];
+  snprintf(front, sizeof front, "%s" PRELUX_STREAM_SUFFIX, f->name);
+  prelux_os.unlinkat(s->fill_fd, f->name, 0);
+  if (!known)
+    return;
+  prelux_os.unlinkat(s->fill_fd, front, 0);
+  prelux_partial_forget(f->v->tree, f->object, f->name);
+}
+
+/* The remote failed, and what has come is worth going on with: trimmed to that. */
+static bool keep_partial(struct fetch *f, int rc)
+{
+  struct prelux_stream *m = f->flow ? f->flow->map : f->front;
+  if (!m || f->ours || rc == -ESTALE || rc == -ENOENT || rc == -EPROTO)
+    return false;
+  if (f->flow && f->held && write_both(f, "", 0) == 0)
+    prelux_flow_advance(f->flow, f->pos);
+  uint64_t came = atomic_load(&m->front);
+  return came >= PRELUX_PARTIAL_LEAST && prelux_os.ftruncate(f->fd, (off_t)came) == 0 &&
+         prelux_partial_keep(f->v->tree, f->object, &f->obj, f->name, f->fd);
+}
+
+/* What a fill of this version has left: true, and it is gone on with. */
+static bool go_on(struct fetch *f)
+{
+  struct prelux_tree *t = f->v->tree;
+  struct stat st;
+  if (!f->named || !(f->v->backend->ops->caps & PRELUX_CAP_CONDITIONAL) ||
+      !prelux_partial_take(t, f->object, &f->obj, f->name))
+    return false;
+  f->fd = prelux_os.openat(t->store->fill_fd, f->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+  if (f->fd >= 0 && prelux_os.fstat(f->fd, &st) == 0 &&
+      (f->front = prelux_partial_map(t->store, f->name, &f->obj, &st)) &&
+      prelux_os.pread(f->fd, f->head, sizeof f->head, 0) == sizeof f->head)
+  {
+    uint64_t came = atomic_load(&f->front->front);
+    /* Something has to come: it says that the remote has this version still. */
+    f->pos = f->from = came < f->size ? came : f->size - 1;
+    return true;
+  }
+  drop_partial(f, true);
+  if (f->front)
+    prelux_os.munmap(f->front, PRELUX_STREAM_BYTES);
+  f->front = NULL;
+  if (f->fd >= 0)
+    prelux_os.close(f->fd);
+  f->fd = -1;
+  file_name(t->store, f->name);
+  return false;
+}
+
 /* Room, and a file of that name below fill/ with its blocks, for obj. */
 static int begin(void *arg, const struct prelux_object *obj)
 {
@@ -238,13 +316,15 @@ static int begin(void *arg, const struct prelux_object *obj)
   struct prelux_store *s = f->v->tree->store;
   if (f->begun)
     return -EPROTO;
+  f->obj = *obj;
+  f->size = obj->size;
+  bool on = go_on(f); /* before others take its blocks as room */
   int rc = prelux_room_take(s, obj->size, f->why);
   if (rc < 0)
     return rc;
   f->begun = true;
-  f->obj = *obj;
-  f->size = obj->size;
-  f->fd = prelux_os.openat(s->fill_fd, f->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (!on)
+    f->fd = prelux_os.openat(s->fill_fd, f->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (f->fd < 0)
     return prelux_problem(f->why, errno, "cannot make a file in %s/.prelux/fill: %s", s->dir, strerror(errno));
   rc = allocate(s, f->fd, obj->size);
@@ -255,12 +335,13 @@ static int begin(void *arg, const struct prelux_object *obj)
   return rc;
 }
 
-/* The bytes are there, or not (rc): checked, and dressed. *ret_fd O_RDONLY. On failure nothing is left. */
+/* The bytes are there, or not (rc): checked, and dressed. *ret_fd O_RDONLY. On failure nothing is left that is not `kept`. */
 static int end(struct fetch *f, int rc, int *ret_fd, struct stat *ret_st)
 {
   struct prelux_store *s = f->v->tree->store;
   if (rc < 0 && f->ours)
     f->step = "write";
+  f->kept = rc < 0 && keep_partial(f, rc);
   if (rc == 0 && f->md5)
     f->wrong = (rc = check_md5(f)) < 0;
   if (rc == 0)
@@ -282,8 +363,10 @@ static int end(struct fetch *f, int rc, int *ret_fd, struct stat *ret_st)
     f->step = "write";
     prelux_os.close(*ret_fd);
   }
-  if (rc < 0 && f->fd >= 0)
-    prelux_os.unlinkat(s->fill_fd, f->name, 0);
+  if (rc < 0 && f->fd >= 0 && !f->kept)
+    drop_partial(f, f->front != NULL);
+  if (f->front)
+    prelux_os.munmap(f->front, PRELUX_STREAM_BYTES);
   if (rc < 0 && f->step)
     prelux_problem(f->why, -rc, "cannot %s the cached file of %.200s: %s", f->step, f->object, strerror(-rc));
   return rc;
@@ -384,7 +467,7 @@ static void account(const struct fetch *f, struct prelux_known *k, bool keep)
     prelux_open_remember(f->v, f->object, k);
   pthread_mutex_lock(&s->lock);
   s->stats.fills++;
-  s->stats.filled_bytes += f->size;
+  s->stats.filled_bytes += f->size - f->from;
   pthread_mutex_unlock(&s->lock);
 }
 
@@ -398,6 +481,7 @@ int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_k
   if (v->early && v->early->done) /* who asked has the version that failed: nobody has asked for this one */
     return prelux_problem(why, ESTALE, "%.200s: changed on the remote while it was read", object);
   file_name(s, f.name);
+  f.named = keep;
   int rc = begin(&f, &k->obj);
   f.known = keep ? k : NULL;
   if (rc == 0)
@@ -410,7 +494,7 @@ int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_k
   if (rc == 0)
     account(&f, k, keep);
   if (f.flow)
-    prelux_flow_end(f.flow, rc, f.wrong);
+    prelux_flow_end(f.flow, rc, f.wrong, f.kept);
   if (rc == 0)
     *ret_fd = fd;
   return rc;

@@ -361,12 +361,13 @@ struct prelux_flow {
   struct prelux_stream *map;
   uint64_t version;
 };
-/* The file fill/name (fd) is being filled with k's version: answers v->early. False: it is to be waited for as ever. */
+/* The file fill/name (fd) is being filled with k's version: answers v->early. front: the page of a fill that is gone on with, which is the flow's
+ * then; NULL: it is made. False: it is to be waited for as ever. */
 bool prelux_flow_begin(struct prelux_flow *w, const struct prelux_view *v, const char *object, const struct prelux_known *k,
-                       const char *name, int fd);
+                       const char *name, int fd, struct prelux_stream *front);
 void prelux_flow_advance(struct prelux_flow *w, uint64_t front);
-/* After it is in the cache and in the index (rc 0), or has failed; wrong: by its checksum. */
-void prelux_flow_end(struct prelux_flow *w, int rc, bool wrong);
+/* After it is in the cache and in the index (rc 0), or has failed; wrong: by its checksum. kept: the files stay (partial.h). */
+void prelux_flow_end(struct prelux_flow *w, int rc, bool wrong, bool kept);
 /* Somebody is filling k's version by a flow: answers v->early by that. */
 bool prelux_flow_join(const struct prelux_view *v, const char *object, const struct prelux_known *k);
 
@@ -542,6 +543,7 @@ struct prelux_store {
   struct prelux_folders folders;
   struct prelux_flight *flights;
   struct prelux_flow *flows;
+  struct prelux_partial *partials;
   uint64_t seed, used, reserved;
   uint64_t epoch_ns; /* last syncfs */
   bool opened, unsynced, lease_warned;

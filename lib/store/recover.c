@@ -1,7 +1,7 @@
 /* What a start finds of the last owner, and what it leaves for the next.
  *
- * Killed daemon, same boot: everything written is still there. Rows "filling" are decided by the inode they name; fill/ and
- * held/ are emptied.
+ * Killed daemon, same boot: everything written is still there. Rows "filling" are decided by the inode they name; fill/ (but
+ * for what can be gone on with: partial.h) and held/ are emptied.
  *
  * Power loss (another boot, no clean end): data reaches the disk when the kernel likes. So fills belong to epochs; every 30 s an
  * epoch ends with a syncfs, and only then its number is noted as safe. Rows of later epochs are dropped with their files.
@@ -19,6 +19,7 @@
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/folder_time.h"
+#include "lib/store/partial.h"
 #include "lib/store/stage.h"
 
 #define BATCH 64
@@ -163,7 +164,7 @@ int prelux_recover(struct prelux_store *s, struct prelux_problem *why)
 {
   int rc = decide_fills(s);
   if (rc == 0)
-    rc = prelux_dir_each(s->fill_fd, remove_one, NULL);
+    rc = prelux_partials_load(s);
   if (rc == 0)
     rc = prelux_dir_each(s->held_fd, remove_one, NULL);
   if (rc == 0)

@@ -17,6 +17,7 @@
 #include "lib/store/attrs.h"
 #include "lib/store/folder_time.h"
 #include "lib/store/links.h"
+#include "lib/store/partial.h"
 #include "lib/store/stage.h"
 
 /* st_dev of trees: device majors that Linux assigns to nobody (dynamic ones end at 511, and 2032 up is unused). */
@@ -133,6 +134,7 @@ static int set_limits(struct prelux_store *s, struct prelux_problem *why)
   if (!(s->opts.low > 0 && s->opts.low <= s->opts.high))
     s->opts.low = s->opts.high * 0.9;
   int ret = prelux_catalogue_totals(s->cat, &s->used, &s->stats.files, &epoch);
+  s->used += prelux_partials_bytes(s);
   return ret < 0 ? prelux_problem(why, -ret, "cache catalogue of %s: %s", s->dir, strerror(-ret)) : 0;
 }
 
@@ -199,6 +201,7 @@ void prelux_store_close(struct prelux_store *s)
   for (int i = 0; i < s->n_uses; i++)
     free(s->uses[i].path);
   free(s->uses);
+  prelux_partials_release(s);
   free(s->ghosts.slots);
   if (s->entries.slots)
     prelux_entries_release(s);

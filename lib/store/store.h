@@ -3,7 +3,7 @@
  *
  * On disk (store dir D):
  *   D/.prelux/catalogue.db   durable state        D/.prelux/lock      flock + "host boot pid": one owner
- *   D/.prelux/fill/          partial files, named by a random number; emptied at start
+ *   D/.prelux/fill/          partial files, named by a random number; emptied at start but for those of partial.h
  *   D/trees/<id>/data/       a tree's files and folders, for stores that hold many trees (cache.dir)
  *   D/...                    the files themselves, for a store that is one mapping's `cache:` (azfuse); name ".prelux" is refused there
  * I1: a file under a tree's data folder with an entry in the catalogue is whole and of one version; it gets its name by

@@ -19,7 +19,7 @@
 
 #include "lib/base/os.h"
 #include "lib/store/attrs.h"
-#include "lib/store/private.h"
+#include "lib/store/partial.h"
 
 static void front_name(const char *name, char ret[48])
 {
@@ -95,46 +95,69 @@ static struct prelux_stream *make_map(struct prelux_store *s, const char *front)
   return NULL;
 }
 
-bool prelux_flow_begin(struct prelux_flow *w, const struct prelux_view *v, const char *object, const struct prelux_known *k,
-                       const char *name, int fd)
+/* Somebody is to be answered by it. */
+static bool wanted(const struct prelux_view *v, const struct prelux_known *k)
+{
+  return v->early && !v->early->done && k->obj.size > v->early->above;
+}
+
+/* A page for the flow, and who asked is answered. NULL: it cannot be. */
+static struct prelux_stream *make_front(const struct prelux_flow *w, const struct prelux_view *v, const struct prelux_known *k, int fd)
 {
   struct prelux_store *s = v->tree->store;
   char front[48];
   struct stat st;
   bool sure = (v->backend->ops->caps & PRELUX_CAP_CONDITIONAL) && k->obj.version[0];
-  if (!v->early || v->early->done || !sure || k->obj.size <= v->early->above || prelux_os.fstat(fd, &st) < 0)
-    return false;
-  front_name(name, front);
+  if (!sure || !wanted(v, k) || prelux_os.fstat(fd, &st) < 0)
+    return NULL;
+  front_name(w->name, front);
   struct prelux_stream *m = make_map(s, front);
   if (!m)
-    return false;
-  *w = (struct prelux_flow){.tree = v->tree, .object = object, .name = name, .map = m, .version = prelux_flow_version(&k->obj)};
+    return NULL;
   m->size = k->obj.size;
   m->version = w->version;
   m->ino = st.st_ino;
   m->magic = PRELUX_STREAM_MAGIC;
-  if (answer(v, object, k, name, w->version) < 0)
-  {
-    prelux_os.unlinkat(s->fill_fd, front, 0);
-    prelux_os.munmap(m, PRELUX_STREAM_BYTES);
+  if (answer(v, w->object, k, w->name, w->version) == 0)
+    return m;
+  prelux_os.unlinkat(s->fill_fd, front, 0);
+  prelux_os.munmap(m, PRELUX_STREAM_BYTES);
+  return NULL;
+}
+
+bool prelux_flow_begin(struct prelux_flow *w, const struct prelux_view *v, const char *object, const struct prelux_known *k,
+                       const char *name, int fd, struct prelux_stream *front)
+{
+  struct prelux_store *s = v->tree->store;
+  *w = (struct prelux_flow){.tree = v->tree, .object = object, .name = name, .map = front, .version = prelux_flow_version(&k->obj)};
+  if (!front && !(w->map = make_front(w, v, k, fd)))
     return false;
+  if (front)
+  {
+    atomic_store(&front->error, 0);
+    atomic_store(&front->state, PRELUX_STREAM_COMING);
+    tell(front);
   }
+  if (front && wanted(v, k))
+    answer(v, object, k, name, w->version); /* where that fails he waits for the whole */
   pthread_mutex_lock(&s->lock);
   w->next = s->flows;
   s->flows = w;
   pthread_mutex_unlock(&s->lock);
+  if (!front)
+    prelux_partial_note(v->tree, object, &k->obj, name);
   return true;
 }
 
 void prelux_flow_advance(struct prelux_flow *w, uint64_t front)
 {
-  if (atomic_load(&w->map->front) == front)
+  if (atomic_load(&w->map->front) >= front)
     return;
   atomic_store(&w->map->front, front);
   tell(w->map);
 }
 
-void prelux_flow_end(struct prelux_flow *w, int rc, bool wrong)
+void prelux_flow_end(struct prelux_flow *w, int rc, bool wrong, bool kept)
 {
   struct prelux_store *s = w->tree->store;
   char front[48];
@@ -148,7 +171,11 @@ void prelux_flow_end(struct prelux_flow *w, int rc, bool wrong)
   atomic_store(&w->map->state, rc == 0 ? PRELUX_STREAM_DONE : wrong ? PRELUX_STREAM_WRONG : PRELUX_STREAM_FAILED);
   tell(w->map);
   front_name(w->name, front);
-  prelux_os.unlinkat(s->fill_fd, front, 0);
+  if (!kept)
+  {
+    prelux_os.unlinkat(s->fill_fd, front, 0);
+    prelux_partial_forget(w->tree, w->object, w->name);
+  }
   prelux_os.munmap(w->map, PRELUX_STREAM_BYTES);
 }
 
