@@ -187,6 +187,15 @@ static long to_kernel(long n, long a0, long a1, long a2, long a3, long a4, long 
   return prelux_ret(prelux_sys(n, a0, a1, a2, a3, a4, a5));
 }
 
+/* No ring: what a program puts into one, opens and closes among it, never passes libc, and with the working directory below a
+ * prefix its files would be made in the cache, known to nobody. Programs have something else in hand, for containers refuse
+ * rings, too. */
+static long no_ring(void)
+{
+  errno = ENOSYS;
+  return -1;
+}
+
 /* All other numbers: the first argument may be a pending file's number; some copy all descriptors, or deal in several. */
 static void settle_for(long n, long a)
 {
@@ -222,11 +231,12 @@ static void take_note_clone3(const struct clone_args *args)
 /* Called by the assembler below with the call's first arguments and its return address: where to jump. errno untouched. */
 void *prelux_syscall_target(long n, long a, long b, const void *caller)
 {
-  enum { NR_clone3 = 435 };
+  enum { NR_io_uring_setup = 425, NR_clone3 = 435 };
 
   if (!prelux_idle()) {
     if (n >= 0 && n < (long)sizeof(handled) && handled[n] && !prelux_real_is_behind(caller)) return (void *)to_hook;
     if (prelux_pending_any() && n >= 0 && n < (long)sizeof(reading) && reading[n]) return (void *)to_hook;
+    if (n == NR_io_uring_setup) return (void *)no_ring;
     if (n == NR_clone3) take_note_clone3((const struct clone_args *)a);
     take_note(n, a, b);
   }

@@ -150,3 +150,19 @@ mount = ctypes.c_int()
 print(libc.name_to_handle_at(-100, sys.argv[1].encode(), handle, ctypes.byref(mount), 0), errno.errorcode[ctypes.get_errno()])
 """
     assert _say(prelux, code, f"{local}/f") == ["-1 ENOTSUP"]  # the same number as EOPNOTSUPP
+
+
+def test_rings_are_refused(prelux, remote):
+    """What is put into a ring passes libc by: programs are told that there is none, as in most containers, and do without."""
+    code = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+fd = libc.syscall(425, 4, ctypes.create_string_buffer(120))
+print(fd > 2 or errno.errorcode[ctypes.get_errno()])
+"""
+    local = prelux.file_mapping(remote, "/plx")
+    assert _say(prelux, code) == ["ENOSYS"]
+    plain = prelux.plain(["python3", "-c", "import errno" + code]).stdout
+    assert prelux.run(["python3", "-c", "import errno" + code], env={"PRELUX_OFF": "1"}).stdout == plain
+    assert prelux.run(["cat", f"{local}/f"]).stdout == "content\n"
