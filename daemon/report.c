@@ -12,7 +12,7 @@
 /* Errno values of DESIGN 6 "Errors" and those that Linux file systems give for the same calls. */
 static const int visible[] = {ENOENT, EACCES, ENOTDIR, EISDIR, ESTALE, EOPNOTSUPP, EIO,    ENOSPC, ENAMETOOLONG,
                               EFBIG,  EROFS,  EINVAL,  ENOMEM, ENFILE, ELOOP,      EDQUOT, EPERM,      EEXIST, ENOTEMPTY,
-                              EXDEV,  EBUSY};
+                              EXDEV,  EBUSY,  ETXTBSY};
 
 int prelux_report_errno(int err)
 {
@@ -49,7 +49,7 @@ static bool hidden(const struct prelux_live_mapping *m, const char *rel)
 void prelux_report(struct prelux_daemon *d, const struct prelux_live_table *t, uint32_t mapping, const char *rel,
                    const char *call, int err, const struct prelux_problem *why)
 {
-  if ((err == -ENOENT || err == -ENOTDIR || err == -EISDIR || err == -EEXIST || err == -ELOOP) && !hidden(&t->mappings[mapping], rel))
+  if ((err == -ENOENT || err == -ENOTDIR || err == -EISDIR || err == -EEXIST || err == -ELOOP || err == -ETXTBSY) && !hidden(&t->mappings[mapping], rel))
     return;
   char *path = prelux_report_path(t, mapping, rel);
   const char *cause = why && why->text[0] ? why->text : strerror(-err);

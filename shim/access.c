@@ -83,7 +83,7 @@ PRELUX_EXPORT int faccessat(int dirfd, const char *path, int mode, int flags)
 {
   struct prelux_route r;
   if (prelux_idle() || bad_mode(mode)) return prelux_real.faccessat(dirfd, path, mode, flags);
-  if ((flags & AT_EMPTY_PATH) && path && !*path) {
+  if ((flags & AT_EMPTY_PATH) && prelux_empty(path)) {
     if (dirfd == AT_FDCWD) return access_near(AT_FDCWD, ".", mode, flags);
     uint64_t ino;
     uint32_t mapping;

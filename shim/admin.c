@@ -28,7 +28,7 @@ enum { NR_open_tree = 428, NR_move_mount = 429, NR_fspick = 433, NR_mount_setatt
 
 static bool of_descriptor(const char *path)
 {
-  return path && !*path;
+  return prelux_empty(path);
 }
 
 static int real_open_tree(int dirfd, const char *path, unsigned flags)

@@ -136,7 +136,7 @@ static bool set_fd(int fd, const char *call, bool by_name, const struct want *w,
 /* The *at calls take AT_SYMLINK_NOFOLLOW, and AT_EMPTY_PATH for the fd itself. */
 static bool names_fd(int dirfd, const char *path, int flags)
 {
-  return path && !*path && dirfd >= 0 && (flags & AT_EMPTY_PATH);
+  return prelux_empty(path) && dirfd >= 0 && (flags & AT_EMPTY_PATH);
 }
 
 /* ---- modes */

@@ -105,7 +105,7 @@ PRELUX_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 PRELUX_EXPORT int execveat(int dirfd, const char *path, char *const argv[], char *const envp[], int flags)
 {
   if (prelux_idle()) return (int)prelux_ret(prelux_sys(SYS_execveat, dirfd, path, argv, envp, flags));
-  if ((flags & AT_EMPTY_PATH) && !*path && dirfd >= 0) return run_fd(dirfd, argv, envp);
+  if ((flags & AT_EMPTY_PATH) && prelux_empty(path) && dirfd >= 0) return run_fd(dirfd, argv, envp);
   return run(dirfd, path, argv, envp, flags);
 }
 

@@ -51,7 +51,7 @@ static long read_head(void *arg)
 long prelux_exec_head(int at, const char *path, char head[PRELUX_HEAD + 1])
 {
   struct head h = {.at = at, .path = path, .out = head};
-  if (!path) return -EFAULT;
+  if (prelux_no_pointer(path)) return -EFAULT;
   long n = *path ? prelux_aside(read_head, &h) : read_head(&h);
   if (n >= 0) head[n] = 0;
   return n;

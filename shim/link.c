@@ -74,7 +74,7 @@ static ssize_t readlink_any(int dirfd, const char *path, char *buf, size_t size)
 {
   struct prelux_route r;
   /* Without a path the fd itself is meant: a link cannot be ours. Without room libc fails before it looks. */
-  if (!path || !*path || (int)size <= 0) return prelux_real.readlinkat(dirfd, path, buf, size);
+  if (prelux_no_pointer(path) || !*path || (int)size <= 0) return prelux_real.readlinkat(dirfd, path, buf, size);
   prelux_route(dirfd, path, PRELUX_NOFOLLOW, &r);
   ssize_t n = readlink_routed(&r, buf, size);
   if (n < 0 && prelux_route_again(dirfd, path, PRELUX_NOFOLLOW, &r)) n = readlink_routed(&r, buf, size);

@@ -128,7 +128,7 @@ PRELUX_EXPORT int remove(const char *path)
 /* The kernel says so before it looks at the path. */
 static bool bad_target(const char *target)
 {
-  return (intptr_t)target < 4096 || !*target || strlen(target) >= PATH_MAX;
+  return prelux_no_pointer(target) || !*target || strlen(target) >= PATH_MAX;
 }
 
 PRELUX_EXPORT int symlink(const char *target, const char *path)

@@ -249,7 +249,7 @@ static const char *clamp(const char *path, char *out, size_t cap)
 PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how, size_t size)
 {
   const struct how *how = (const struct how *)open_how;
-  if (prelux_idle() || !how || size < sizeof(*how) || !path) return real_openat2(dirfd, path, open_how, size);
+  if (prelux_idle() || !how || size < sizeof(*how) || prelux_no_pointer(path)) return real_openat2(dirfd, path, open_how, size);
   struct prelux_route r;
   int flags = (int)how->flags;
   unsigned why = how_of(flags) & (how->resolve ? ~PRELUX_WRITE : ~0u);
@@ -281,8 +281,8 @@ PRELUX_EXPORT int name_to_handle_at(int dirfd, const char *path, struct file_han
 {
   if (prelux_idle()) return prelux_real.name_to_handle_at(dirfd, path, handle, mount_id, flags);
   struct prelux_route r;
-  int where = path && !*path ? prelux_route_fd(dirfd, &r)
-                             : prelux_route(dirfd, path, flags & AT_SYMLINK_FOLLOW ? 0 : PRELUX_NOFOLLOW, &r);
+  int where = prelux_empty(path) ? prelux_route_fd(dirfd, &r)
+                                 : prelux_route(dirfd, path, flags & AT_SYMLINK_FOLLOW ? 0 : PRELUX_NOFOLLOW, &r);
   if (where < 0) return (int)prelux_ret(where);
   if (where == PRELUX_MAPPED) {
     errno = EOPNOTSUPP;

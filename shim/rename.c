@@ -166,12 +166,24 @@ static bool ours(const struct side *s)
   return s->where < 0 || s->where == PRELUX_MAPPED || (s->where == PRELUX_ANCESTOR && s->c.r.missing);
 }
 
+/* What the kernel says before it looks. 1: there are two names; 0: libc is to say what is wrong; -errno: it would look for a name of
+ * ours first. */
+static int two_names(int fromfd, const char *from, int tofd, const char *to)
+{
+  bool bad = prelux_no_pointer(from) || prelux_no_pointer(to);
+  if (!bad && strlen(from) < PATH_MAX && strlen(to) < PATH_MAX) return 1;
+  if (prelux_far(fromfd, from) && prelux_far(tofd, to)) return 0;
+  return bad ? -EFAULT : -ENAMETOOLONG;
+}
+
 static int do_rename(const char *call, int fromfd, const char *from, int tofd, const char *to, unsigned flags,
                      int (*real)(int, const char *, int, const char *, unsigned))
 {
   struct side a, b;
+  int names = prelux_idle() ? 0 : two_names(fromfd, from, tofd, to);
 
-  if (prelux_idle() || !from || !to || !*from || !*to) return real(fromfd, from, tofd, to, flags);
+  if (names < 0) return (int)prelux_ret(names);
+  if (!names || !*from || !*to) return real(fromfd, from, tofd, to, flags);
   look(&a, call, fromfd, from, PRELUX_NOFOLLOW | PRELUX_PARENT);
   look(&b, call, tofd, to, PRELUX_NOFOLLOW | PRELUX_PARENT);
   for (;;) {
@@ -283,9 +295,10 @@ static int do_link(const char *call, int oldfd, const char *old, int newfd, cons
 {
   struct side a, b;
   unsigned how = flags & AT_SYMLINK_FOLLOW ? 0 : PRELUX_NOFOLLOW;
-  int rc;
+  int rc = prelux_idle() ? 0 : two_names(oldfd, old, newfd, new);
 
-  if (prelux_idle() || !old || !new || !*new || (!*old && !(flags & AT_EMPTY_PATH))) return real(oldfd, old, newfd, new, flags);
+  if (rc < 0) return (int)prelux_ret(rc);
+  if (!rc || !*new || (!*old && !(flags & AT_EMPTY_PATH))) return real(oldfd, old, newfd, new, flags);
   bool by_fd = (flags & AT_EMPTY_PATH) && !*old;
   look(&b, call, newfd, new, PRELUX_NOFOLLOW | PRELUX_PARENT);
   if (by_fd) {

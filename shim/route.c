@@ -35,10 +35,9 @@ static bool maybe_magic(const char *path)
   return path[1] == 'd' && strncmp(path, "/dev/", 5) == 0 && (strstr(path + 4, "/fd/") || strstr(path + 4, "/std"));
 }
 
-/* NULL, -1 and their neighbours are for libc, which answers EFAULT. Other bad pointers fault here, not in the kernel. */
 static bool no_path(const char *path)
 {
-  return (intptr_t)path < 4096 || !*path;
+  return prelux_no_pointer(path) || !*path;
 }
 
 bool prelux_far(int dirfd, const char *path)

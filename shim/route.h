@@ -48,6 +48,18 @@ struct prelux_route {
   char path[PATH_MAX];
 };
 
+/* NULL, -1 and their neighbours are for libc, which answers EFAULT. Other bad pointers fault here, not in the kernel. */
+static inline bool prelux_no_pointer(const void *p)
+{
+  return (intptr_t)p < 4096;
+}
+
+/* What AT_EMPTY_PATH asks for. */
+static inline bool prelux_empty(const char *path)
+{
+  return !prelux_no_pointer(path) && !*path;
+}
+
 /* enum prelux_where, or -errno that the program gets (-ENOTDIR and -ENOENT around "..", -ENAMETOOLONG, -EIO for a
  * broken configuration: recorded). errno untouched. Async-signal-safe. */
 int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route *r);

@@ -115,7 +115,7 @@ FXSTAT(__fxstat64, stat64)
 /* With AT_EMPTY_PATH and no path the fd itself is meant. */
 static bool is_fd_itself(const char *path, int flags)
 {
-  return (flags & AT_EMPTY_PATH) && (!path || !*path);
+  return (flags & AT_EMPTY_PATH) && (!path || prelux_empty(path));
 }
 
 #define FSTATAT(name, type)                                                                   \

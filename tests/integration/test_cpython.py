@@ -1,9 +1,7 @@
 """CPython's own tests for files and processes, in a mapped folder of the `file` backend: what passes in a plain folder passes there, but for the list in
 docs/SEMANTICS.md, each case of which must still be as listed. FULL=1: all of them, and with `write: sync`; else those that take seconds."""
 
-import fnmatch
 import json
-import re
 import subprocess
 import sys
 
@@ -11,6 +9,7 @@ import pytest
 
 from tests.harness import ROOT
 from tests.integration.crash_rig import FULL
+from tests.integration.suite_rig import judge, listed
 from tests.integration.write_rig import LOCAL, make_lake
 
 RUNNER = ROOT / "tests/integration/cpython_cases.py"
@@ -21,14 +20,6 @@ QUICK = ["test_posix", "test_file", "test_fileio", "test_mmap", "test_dbm", "tes
 WHOLE = ["test_os", "test_shutil", "test_tempfile", "test_glob", "test_pathlib", "test_zipfile", "test_tarfile", "test_io", "test_subprocess", "test_mailbox",
          "test_gzip", "test_fcntl", "test_compileall", "test_genericpath", "test_posixpath"]
 SECONDS = 600 if FULL else 100
-
-
-def listed():
-    """[(pattern of cases, how they end)] of the table in docs/SEMANTICS.md."""
-    text = (ROOT / "docs/SEMANTICS.md").read_text()
-    section = text[text.index("## CPython's own tests"):].split("\n## ")[0]
-    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
-    return [("test." + pattern, row[1].strip()) for row in rows for pattern in re.findall(r"`([^`]+)`", row[0])]
 
 
 def cases_of(done, names):
@@ -53,21 +44,10 @@ def mapped_cases(lake, names):
     return cases_of(lake.run(f"cd {LOCAL}/cases && exec {words}", check=False, timeout=SECONDS + 60), names)
 
 
-def kind(outcome):
-    return outcome if outcome in ("ok", "skipped") else "fails"
-
-
-def judge(lake, names):
+def compare(lake, names):
     got = mapped_cases(lake, names)
-    assert any(outcome == "ok" for outcome in got.values()), got
     other = [case for case, outcome in got.items() if outcome != "ok"]
-    want = plain_cases(lake, other) if other else {}
-    worse = {case: got[case] for case in other if want.get(case) == "ok"}
-    allowed = {case: how for case in got for pattern, how in listed() if fnmatch.fnmatchcase(case, pattern)}
-    wrong = {case: outcome for case, outcome in worse.items() if allowed.get(case) != kind(outcome)}
-    assert not wrong, "\n".join(f"{case}: {outcome}" for case, outcome in wrong.items()) + lake.story()
-    better = [case for case in allowed if case not in worse]
-    assert not better, f"listed in docs/SEMANTICS.md, and as in a plain folder: {better}"
+    judge(got, plain_cases(lake, other) if other else {}, listed("CPython's own tests", "test."), lake.story())
 
 
 def needs_tests():
@@ -80,7 +60,7 @@ def needs_tests():
 @pytest.mark.parametrize("mode", ["async", "sync"] if FULL else ["async"])
 def test_cases_of_seconds(prelux, mode):
     needs_tests()
-    judge(make_lake(prelux, write=mode), ["test." + name for name in QUICK])
+    compare(make_lake(prelux, write=mode), ["test." + name for name in QUICK])
 
 
 if FULL:
@@ -88,4 +68,4 @@ if FULL:
     @pytest.mark.parametrize("name", WHOLE)
     def test_cases_of_minutes(prelux, name):
         needs_tests()
-        judge(make_lake(prelux, write="async"), ["test." + name])
+        compare(make_lake(prelux, write="async"), ["test." + name])

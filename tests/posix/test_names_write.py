@@ -281,3 +281,43 @@ say(socket.socket(socket.AF_UNIX).connect, lake + "/f"); say(socket.socket(socke
     assert got[13:15] == ["b'directory'", "b'link'"] and got[12] in ("b'cached'", "b'absent'")
     assert got[15:18] == 3 * [f"b'{lake}'"] and got[18:21] == ["b'src:/f'", "b'src:/d'", "b'src:/f'"] and got[21:24] == 3 * ["ENODATA"]
     assert got[24:] == ["False", "True True", "ENOTSUP", "ENOTSUP", "ENOTSUP", "EADDRINUSE", "ECONNREFUSED", "ENOENT"]
+
+
+WRONG = """
+import ctypes, errno, os, shutil, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+os.chdir(sys.argv[1])
+open("f", "w").close()
+def say(name, *words):
+    rc = getattr(libc, name)(*[ctypes.c_void_p(word) if isinstance(word, int) and name in ("rename", "link", "symlink") else word for word in words])
+    print(name, [word if isinstance(word, int) else len(word) for word in words], rc, errno.errorcode.get(ctypes.get_errno(), 0))
+long = b"d/" * 2048 + b"x"
+for call in "rename", "link", "symlink":
+    for bad in -1, 0, long:
+        say(call, b"f", bad)
+        say(call, bad, b"g")
+        say(call, bad, bad)
+shutil.copy("/bin/sleep", "sleep")
+child = subprocess.Popen(["./sleep", "100"])
+for flags in os.O_WRONLY, os.O_RDWR | os.O_TRUNC:
+    try:
+        os.open("sleep", flags)
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+print(os.stat("sleep").st_size > 0)
+child.kill()
+child.wait()
+os.close(os.open("sleep", os.O_WRONLY))
+"""
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_pointers_lengths_and_programs_that_run(prelux, tmp_path, mode):
+    """Found by pjdfstest: a second name of -1 ended the program, one that is too long was EXDEV, and a program that runs was EIO."""
+    for name in ("remote", "plain"):
+        (tmp_path / name).mkdir()
+    lake = prelux.file_mapping(tmp_path / "remote", tmp_path / "mnt/lake", write=mode)
+    want = prelux.plain([PYTHON, "-c", WRONG, tmp_path / "plain"]).stdout
+    assert "EFAULT" in want and "ENAMETOOLONG" in want and want.count("ETXTBSY") == 2
+    assert prelux.run([PYTHON, "-c", WRONG, lake]).stdout == want
+    assert not [record for record in prelux.errors() if record["errno"] == "EIO"]
