@@ -9,10 +9,14 @@ BUILD="gcc make pkg-config libc6-dev libcurl4-openssl-dev libyaml-dev libcjson-d
 DEMO="python3 python3-numpy nginx-light openssl sqlite3 procps"
 TEST="libcmocka-dev binutils file git strace python3-pytest python3-yaml default-jdk-headless maven nodejs perl rsync zip unzip
  libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 eatmydata fakeroot faketime
- bsdextrautils musl-tools etcd-server vim patch python3-venv python3-pip python3-h5py python3-gdbm zsh busybox"
-# CPython's own tests: their package is named by the version.
+ libacl1-dev bsdextrautils musl-tools etcd-server vim patch python3-venv python3-pip python3-h5py python3-gdbm zsh busybox
+ openssh-sftp-server imagemagick-6.q16"
+# CPython's own tests: their package is named by the version. A Rust that builds what others publish (Debian 12 keeps one for browsers).
 case $(. /etc/os-release 2>/dev/null && echo "${ID:-}${VERSION_ID:-}") in
-  debian12) TEST="$TEST libpython3.11-testsuite" ;;
+  debian12)
+    TEST="$TEST libpython3.11-testsuite"
+    command -v cargo >/dev/null || [ -x "${HOME:-/}/.cargo/bin/cargo" ] || TEST="$TEST cargo-web"
+    ;;
   ubuntu22.04) TEST="$TEST libpython3.10-testsuite" ;;
   ubuntu24.04) TEST="$TEST libpython3.12-testsuite" ;;
 esac
@@ -20,7 +24,7 @@ esac
 command -v go >/dev/null || [ -x /usr/local/go/bin/go ] || TEST="$TEST golang-go"
 command -v npm >/dev/null || TEST="$TEST npm"
 BENCH="curl s3fs rclone fuse3"
-FULL="python3-torch"
+FULL="python3-torch ffmpeg"
 LINT="clang-tidy cppcheck"
 WANT="$BUILD ca-certificates"
 case ${1:-test} in

@@ -44,7 +44,7 @@ TSAN = ("SANITIZE=thread",)
 MIXED = "build-tsan/mixed"
 # Servers that are installed for tests, and how these name them.
 INSTALLED = {"alluxio29": r"\balluxio29\b|\balluxio_server\b", "azurite": r"\bazurite\b", "versitygw": r"\bversitygw\b",
-             "safetensors": r"\bsafetensors\b", "pythons": r"\bpythons\b"}
+             "safetensors": r"\bsafetensors\b", "pythons": r"\bpythons\b", "crates": r"\bcrates\b"}
 # Seconds that files take, roughly, where that is more than half a minute: they begin first, so that none is waited for at the end.
 LONG = {"test_alluxio3": 60, "test_alluxio3_liars": 60, "test_alluxio3_traps": 130, "test_alluxio_members": 30, "test_azure": 70,
         "test_backends_raw": 150, "test_breakages": 50, "test_contract": 90, "test_cpython": 40, "test_contract_file": 60, "test_crowds": 60, "test_daemon": 50,
@@ -52,7 +52,7 @@ LONG = {"test_alluxio3": 60, "test_alluxio3_liars": 60, "test_alluxio3_traps": 1
         "test_liars": 95, "test_liars_stores": 140, "test_load": 30, "test_migrating_alluxiofs": 30, "test_migrating_arrow": 80,
         "test_programs": 60, "test_review_shim": 30, "test_runtimes": 60, "test_s3": 60, "test_s3_raw": 50, "test_scenarios_death": 110,
         "test_scenarios_identity": 60, "test_scenarios_inodes": 150, "test_scenarios_many": 110, "test_scenarios_places": 40,
-        "test_scenarios_routing": 30, "test_standin": 35, "test_write_crash": 70, "test_write_full_disk": 60, "test_write_memory": 50,
+        "test_scenarios_routing": 30, "test_standin": 35, "test_suites": 90, "test_write_crash": 70, "test_write_full_disk": 60, "test_write_memory": 50,
         "test_write_namespace": 60, "test_write_programs": 200, "test_write_outage": 90, "test_write_two_nodes": 60}
 
 
@@ -83,7 +83,7 @@ def mix():
 
 
 def install(name):
-    """What no package has (by Maven, go, npm and pip), so that nothing is skipped for want of it. Tests do not try again."""
+    """What no package has (by Maven, go, npm, pip and cargo), so that nothing is skipped for want of it. Tests do not try again."""
     done = subprocess.run([sys.executable, "-m", f"tests.servers.{name}", "--install"], cwd=ROOT, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, errors="replace")
     if done.returncode:

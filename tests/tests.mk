@@ -73,6 +73,7 @@ full: all tools  ## crowds at the promised sizes (1,000,000 names, 20,000,000 lo
 	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -s -p no:cacheprovider $(FULL_WRITING)
 	@sh .ci/deps.sh full
 	$(Q)PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_write_programs.py tests/integration/test_migrating_azfuse.py -k torch
+	$(Q)PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_runtimes.py -k ffmpeg
 	$(Q)$(PYTHON) -m tests.servers.pythons --install ray
 	$(Q)PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_migrating_arrow.py
 

@@ -11,7 +11,9 @@ import pytest
 
 from tests.harness import ROOT
 from tests.integration.crash_rig import FULL
+from tests.integration.programs_more import HTTP, MORE, RUST
 from tests.integration.write_rig import make_lake, same_as_plain
+from tests.servers.crates import SEARCH_PATH
 
 COLUMNS = ["reads", "writes", "walks", "maps", "spawns"]
 # What there is to read; of known content. d goes at the end: it has a link, which no remote keeps.
@@ -176,6 +178,7 @@ PROGRAMS = {
     "perl": (["perl"], by("perl -e", PERL)),
     "CPython": (["python3"], by(f"{sys.executable} -c", PYTHON)),
     "Node.js": (["node"], by("node -e", NODE)),
+    "Node.js, `UV_USE_IO_URING=1`": (["node"], by("UV_USE_IO_URING=1 node -e", NODE)),
     "JVM (NIO, transferTo)": (["javac", "java"], {column: f"java -Xshare:auto -XX:TieredStopAtLevel=1 -cp @classes@ Cells {column}" for column in COLUMNS}),
     "SQLite": (["sqlite3"], {
         "reads": "sqlite3 x.db 'create table t(a); insert into t values(1),(2)'; sqlite3 -readonly x.db 'select sum(a) from t'; "
@@ -207,6 +210,7 @@ PROGRAMS = {
             "rm -f libf.* f.o",
         "spawns": "printf 'all: a b\\na b: data\\n\\tsed 1q data > $@\\n' > Makefile; make -s -j2; make; touch data; make -q || echo old; cat a b"}),
     "a loader in C, as DALI reads": (["gcc"], {"reads": "@loader@ read", "maps": "@loader@ map"}),
+    **MORE,
 }
 
 
@@ -225,6 +229,13 @@ def made(tmp_path_factory):
             (folder / "Cells.java").write_text(JAVA)
             subprocess.run(["javac", "-d", folder, folder / "Cells.java"], check=True)
             return str(folder)
+        if name == "http":
+            (folder / "http_client.py").write_text(HTTP)
+            return str(folder / "http_client.py")
+        if name == "rust":
+            (folder / "cells.rs").write_text(RUST)
+            subprocess.run([shutil.which("rustc", path=SEARCH_PATH), "-o", folder / "cells", folder / "cells.rs"], check=True)
+            return str(folder / "cells")
         (folder / "loader.c").write_text(LOADER)
         subprocess.run(["gcc", "-O1", "-pthread", "-o", folder / "loader", folder / "loader.c"], check=True)
         return str(folder / "loader")
@@ -232,12 +243,17 @@ def made(tmp_path_factory):
     return build
 
 
+def there(need):
+    """A program, or what registries have (an Installation)."""
+    return need.installed() if hasattr(need, "installed") else shutil.which(need, path=SEARCH_PATH)
+
+
 @pytest.mark.parametrize("name,column", cells(), ids=lambda word: word)
 def test_cell(prelux, made, name, column):
     needs, scripts = PROGRAMS[name]
-    missing = [word for word in needs if not shutil.which(word)]
+    missing = [word for word in needs if not there(word)]
     if missing:
-        pytest.skip(f"{' '.join(missing)}: not installed")
+        pytest.skip(f"{' '.join(getattr(word, 'version', word) for word in missing)}: not installed")
     script = re.sub(r"@(\w+)@", lambda found: made(found[1]), scripts[column])
     same_as_plain(make_lake(prelux, write="async"), DATA + script + "\nrm -rf d", timeout=200 if FULL else 100)
 
