@@ -32,6 +32,7 @@ struct prelux_target {
   int at;
   const char *path;
   char *const *argv;
+  bool moves; /* the child will be in the folder that relative paths are seen from: a script keeps the name it was given */
   struct prelux_room *room;
   struct prelux_route r;
   char cache[PATH_MAX];

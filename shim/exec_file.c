@@ -124,7 +124,7 @@ static int take_mapped(struct prelux_target *t, int dirfd, const char **path)
   long n = prelux_exec_head(AT_FDCWD, t->cache, head);
   if (n < 0) return (int)n;
   if (prelux_exec_script(head, n, &interpreter, &argument)) {
-    bool by_cwd = dirfd == AT_FDCWD || **path == '/';
+    bool by_cwd = t->moves || dirfd == AT_FDCWD || **path == '/';
     rc = script_argv(t, by_cwd ? *path : t->r.logical, interpreter, argument);
     *path = t->argv[0];
     return rc ? rc : 1;

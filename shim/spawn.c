@@ -5,14 +5,50 @@
 #include "shim/fds.h"
 #include "shim/write.h"
 
-/* libc resolves a relative path after the actions that change the directory. What was added by
- * posix_spawn_file_actions_addchdir_np is marked here, in the last word of the padding that glibc leaves: such a list
- * gets its relative paths as they are. */
-static int *moves_mark(posix_spawn_file_actions_t *actions)
+/* libc resolves a relative path after the actions that change the directory. Where posix_spawn_file_actions_addchdir_np leads is kept
+ * here, in the last words of the padding that glibc leaves: a path of the heap, libc's own, or NULL. */
+enum { MOVED = 14 };
+
+static char *moved(const posix_spawn_file_actions_t *actions)
 {
-  return &actions->__pad[sizeof(actions->__pad) / sizeof(actions->__pad[0]) - 1];
+  char *folder;
+  _Static_assert(sizeof(actions->__pad) >= MOVED * sizeof(int) + sizeof(folder), "room for it");
+  memcpy(&folder, actions->__pad + MOVED, sizeof(folder));
+  return folder;
 }
-enum { MOVES = 0x707265 };
+
+static int move_to(posix_spawn_file_actions_t *actions, const char *folder)
+{
+  char *before = moved(actions);
+  size_t n = strlen(folder) + 1, head = before && *folder != '/' ? strlen(before) + 1 : 0;
+  char *now = malloc(head + n);
+  if (!now) return ENOMEM;
+  if (head) {
+    memcpy(now, before, head - 1);
+    now[head - 1] = '/';
+  }
+  memcpy(now + head, folder, n);
+  memcpy(actions->__pad + MOVED, &now, sizeof(now));
+  free(before);
+  return 0;
+}
+
+/* The folder that a relative path will be seen from: AT_FDCWD, a descriptor, or -errno: libc may say what is wrong with it. */
+static int seen_from(const posix_spawn_file_actions_t *actions, const char *path)
+{
+  const char *folder = actions && *path != '/' ? moved(actions) : NULL;
+  if (!folder) return AT_FDCWD;
+  int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (fd >= 0) prelux_fd_forget((unsigned)fd, (unsigned)fd);
+  return fd;
+}
+
+static void seen(int from)
+{
+  if (from < 0) return;
+  prelux_fd_forget((unsigned)from, (unsigned)from);
+  prelux_sys(SYS_close, from);
+}
 
 /* The other words of the padding, in pairs: files to be opened for writing, which are held (shim/write.h) from when the action is made
  * until the list is destroyed. Socket, plus one, and mapping. The child opens the staging file by its name. */
@@ -24,7 +60,7 @@ struct kept {
 
 static struct kept *kept(posix_spawn_file_actions_t *actions)
 {
-  _Static_assert(sizeof(actions->__pad) > KEPT * sizeof(struct kept), "room for them beside the mark");
+  _Static_assert(MOVED * sizeof(int) >= KEPT * sizeof(struct kept), "room for them before it");
   return (struct kept *)actions->__pad;
 }
 
@@ -47,6 +83,11 @@ PRELUX_EXPORT int posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *a
     if (k->socket && prelux_hold_again(k->socket - 1, (uint32_t)k->mapping, &h)) prelux_hold_close(&h, "posix_spawn_file_actions_destroy");
     k->socket = 0;
   }
+  if (!prelux_idle()) {
+    char *none = NULL;
+    free(moved(actions));
+    memcpy(actions->__pad + MOVED, &none, sizeof(none));
+  }
   errno = saved;
   return prelux_real.posix_spawn_file_actions_destroy(actions);
 }
@@ -68,19 +109,22 @@ static int spawn(spawn_fn real, pid_t *pid, const char *path, const posix_spawn_
   struct prelux_target t = {.room = &room, .at = AT_FDCWD, .path = path, .argv = argv};
   char *const *env;
   int saved = errno;
-  bool fixed = actions && *path != '/' && *moves_mark((posix_spawn_file_actions_t *)actions) == MOVES;
+  int from = seen_from(actions, path);
+  bool fixed = from < 0 && from != AT_FDCWD;
 
   prelux_settle_all();
   prelux_room_init(&room);
-  int rc = fixed ? 0 : prelux_exec_resolve(&t, AT_FDCWD, path, argv);
+  t.moves = from >= 0;
+  int rc = fixed ? 0 : prelux_exec_resolve(&t, from, path, argv);
   if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, fixed ? NULL : t.path, false, &env);
   if (rc == 0) {
     rc = -call_libc(real, pid, &t, actions, attr, env);
-    int again = rc && !fixed ? prelux_exec_again(&t, AT_FDCWD, path, argv, -rc) : 0;
+    int again = rc && !fixed ? prelux_exec_again(&t, from, path, argv, -rc) : 0;
     if (again > 0) rc = -call_libc(real, pid, &t, actions, attr, env);
     if (again < 0) rc = again;
   }
   prelux_room_release(&room);
+  seen(from);
   errno = saved;
   return -rc;
 }
@@ -149,23 +193,33 @@ PRELUX_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_f
   return rc;
 }
 
-/* What an action shall name. 0: *ret (in r or cache), or -errno. */
-static int action_path(posix_spawn_file_actions_t *actions, const char *call, const char *path, struct prelux_route *r,
-                       char cache[PATH_MAX], struct prelux_attr *attr, const char **ret)
+static int path_from(int from, const char *call, const char *path, struct prelux_route *r, char cache[PATH_MAX],
+                     struct prelux_attr *attr, const char **ret)
 {
-  *ret = path;
-  attr->type = PRELUX_NONE;
-  if (prelux_idle() || (*path != '/' && *moves_mark(actions) == MOVES)) return 0;
-  int where = prelux_route(AT_FDCWD, path, 0, r);
-  if (where == PRELUX_UNMAPPED && r->use == path && prelux_sys(SYS_faccessat, AT_FDCWD, path, F_OK) == -ENOENT) {
+  int where = prelux_route(from, path, 0, r);
+  if (where == PRELUX_UNMAPPED && r->use == path && prelux_sys(SYS_faccessat, from, path, F_OK) == -ENOENT) {
     errno = ENOENT;
-    if (prelux_route_again(AT_FDCWD, path, 0, r)) where = r->where;
+    if (prelux_route_again(from, path, 0, r)) where = r->where;
   }
   if (where < 0) return where;
   *ret = r->use;
   if (where != PRELUX_MAPPED) return 0;
   *ret = cache;
   return prelux_real_path(r, call, cache, PATH_MAX, attr);
+}
+
+/* What an action shall name. 0: *ret (in r or cache), or -errno. */
+static int action_path(posix_spawn_file_actions_t *actions, const char *call, const char *path, struct prelux_route *r,
+                       char cache[PATH_MAX], struct prelux_attr *attr, const char **ret)
+{
+  *ret = path;
+  attr->type = PRELUX_NONE;
+  if (prelux_idle()) return 0;
+  int from = seen_from(actions, path);
+  if (from < 0 && from != AT_FDCWD) return 0;
+  int rc = path_from(from, call, path, r, cache, attr, ret);
+  seen(from);
+  return rc;
 }
 
 /* Positive errno, or 0: the action opens for writing what r names. */
@@ -224,6 +278,5 @@ PRELUX_EXPORT int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_
   errno = saved;
   if (rc) return -rc;
   rc = prelux_real.posix_spawn_file_actions_addchdir_np(actions, use);
-  if (rc == 0) *moves_mark(actions) = MOVES;
-  return rc;
+  return rc || prelux_idle() ? rc : move_to(actions, use);
 }

@@ -138,7 +138,7 @@ MORE = {
         "writes": sftp("put data p\nput -p s q\nput data $PWD/long\nrename p r\nrename -l q t\nchmod 600 r\nmkdir new\nput -R d/a new\nln -s r sym\nls -1 sym\nrm sym\n-rm none\n-rmdir new",
                        "ls -l r t | cut -c1-10; ls -R new; cmp data r && ./t x"),
         "walks": sftp("ls -1 d\nls -1 d/*/*\ncd d/a\npwd\nls -1\nget -R ../b $T", "ls -R $T/b | tail -n 1")}),
-    "Rust std": (["rustc"], {column: f"@rust@ {column}" for column in ("reads", "writes", "walks")}),
+    "Rust std": (["rustc"], {column: f"@rust@ {column}" for column in ("reads", "writes", "walks", "spawns")}),
     "ImageMagick": (["convert-im6.q16"], {
         "reads": "convert-im6.q16 -size 200x100 gradient:red-blue ppm:p; identify-im6.q16 -format '%w %h %#\\n' p; stream-im6.q16 -map r -extract 10x10+5+5 p - | cksum; "
                  "cp p q; compare-im6.q16 -metric AE p q null: 2>&1",
