@@ -157,6 +157,12 @@ void prelux_flow_advance(struct prelux_flow *w, uint64_t front)
   tell(w->map);
 }
 
+/* What a read of a program may give. */
+static int read_error(int rc)
+{
+  return rc == -EKEYEXPIRED ? -EACCES : rc == -ESTALE || rc == -EACCES ? rc : rc < 0 ? -EIO : 0;
+}
+
 void prelux_flow_end(struct prelux_flow *w, int rc, bool wrong, bool kept)
 {
   struct prelux_store *s = w->tree->store;
@@ -167,7 +173,7 @@ void prelux_flow_end(struct prelux_flow *w, int rc, bool wrong, bool kept)
     p = &(*p)->next;
   *p = w->next;
   pthread_mutex_unlock(&s->lock);
-  atomic_store(&w->map->error, rc);
+  atomic_store(&w->map->error, read_error(rc));
   atomic_store(&w->map->state, rc == 0 ? PRELUX_STREAM_DONE : wrong ? PRELUX_STREAM_WRONG : PRELUX_STREAM_FAILED);
   tell(w->map);
   front_name(w->name, front);

@@ -170,7 +170,13 @@ def test_bytes_changed_on_the_disk(lake):
     with open(path, "r+b") as f:
         f.seek(MIB)
         f.write(b"\0\0\0")
-    lake.run(f"cat {BIG} > /dev/null", check=False)
+    text = f"""
+import mmap, os
+fd = os.open({BIG!r}, os.O_RDONLY)
+try: mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+except OSError as e: print("errno", e.errno)
+"""
+    assert lake.run([sys.executable, "-c", text]).stdout == "errno 5\n"
     assert read_whole(lake) == md5(lake.data)
     assert starts(lake)[-1] == 0 and nothing_left(lake)
 
