@@ -414,6 +414,8 @@ PRELUX_EXPORT int ioctl(int fd, unsigned long request, ...)
     int no = prelux_change_fd(&c, "ioctl", fd);
     if (no) return (int)prelux_ret(no < 0 ? no : -ENOTTY);
   }
+  /* From one remote to somewhere else no blocks are shared. */
+  if (request == FICLONE && prelux_pending_any() && !prelux_idle() && prelux_pending_is((int)(intptr_t)arg)) return (int)prelux_ret(-EXDEV);
   bool pending = prelux_pending_any() && !prelux_idle() && prelux_pending_is(fd);
   int rc = pending ? (request >> 8 & 0xff) == 'T' ? -ENOTTY : prelux_settle(fd) : 0; /* terminals are asked for by every open of Python's */
   return rc < 0 ? (int)prelux_ret(rc) : prelux_real.ioctl(fd, request, arg);

@@ -86,13 +86,8 @@ static enum prelux_class class_of(const struct prelux_route *r, int flags)
   return far ? PRELUX_CLASS_FAR : PRELUX_CLASS_PLAIN;
 }
 
-static int open_routed(struct prelux_route *r, const char *call, int flags, mode_t mode)
+static int open_libc(struct prelux_route *r, const char *call, int flags, mode_t mode)
 {
-  if (r->where < 0) return (int)prelux_ret(r->where);
-  if (r->where == PRELUX_MAPPED) {
-    int fd = prelux_pending_open(r, call, flags);
-    return (int)prelux_ret(fd == -EAGAIN ? prelux_open_mapped(r, call, flags, mode) : fd);
-  }
   if (changes(flags)) {
     if (r->where == PRELUX_ANCESTOR && r->missing && (flags & O_TMPFILE) == O_TMPFILE) {
       return (int)prelux_ret(prelux_refuse(call, r));
@@ -105,6 +100,14 @@ static int open_routed(struct prelux_route *r, const char *call, int flags, mode
   /* A magic link may lead to a file that is written here. */
   prelux_fd_set(fd, changes(flags) && maybe_magic(r->use) ? PRELUX_CLASS_UNKNOWN : class_of(r, flags), 0);
   return flags & O_DIRECTORY ? turn_root(fd, flags, call) : fd;
+}
+
+static int open_routed(struct prelux_route *r, const char *call, int flags, mode_t mode)
+{
+  if (r->where < 0) return (int)prelux_ret(r->where);
+  if (r->where != PRELUX_MAPPED) return open_libc(r, call, flags, mode);
+  int fd = prelux_pending_open(r, call, flags);
+  return (int)prelux_ret(fd == -EAGAIN ? prelux_open_mapped(r, call, flags, mode) : fd);
 }
 
 /* Everything that is not a plain open of a far path. */
@@ -127,7 +130,7 @@ __attribute__((noinline)) static int open_again(int dirfd, const char *path, con
   return open_routed(&r, call, flags, mode);
 }
 
-static int hook(int dirfd, const char *path, const char *call, int flags, mode_t mode)
+static int open_once(int dirfd, const char *path, const char *call, int flags, mode_t mode)
 {
   /* Flags that the kernel refuses before it looks at the path. */
   if ((flags & O_TMPFILE) == O_TMPFILE && (flags & O_ACCMODE) == O_RDONLY && !(flags & O_PATH))
@@ -138,6 +141,14 @@ static int hook(int dirfd, const char *path, const char *call, int flags, mode_t
   if (fd >= 0) prelux_fd_set(fd, PRELUX_CLASS_PLAIN, 0);
   else if (errno == ENOENT || errno == ENOTDIR) fd = open_again(dirfd, path, call, flags, mode);
   return fd;
+}
+
+static int hook(int dirfd, const char *path, const char *call, int flags, mode_t mode)
+{
+  int fd = open_once(dirfd, path, call, flags, mode);
+  if (fd >= 0 || errno != ENXIO || !prelux_pending_any()) return fd;
+  prelux_settle_all(); /* a link of somebody's own to the /proc/self/fd/N of a pending file */
+  return open_once(dirfd, path, call, flags, mode);
 }
 
 /* The third argument is there only when it has a meaning. */

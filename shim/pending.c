@@ -11,7 +11,8 @@
 #include "shim/stats.h"
 
 enum { HIGH_FD = 600, LOOK_S = 1, SILENT_LOOKS = 2 /* so many seconds without a byte: the daemon is asked */ };
-enum { STATUS_FLAGS = O_APPEND | O_NONBLOCK, READ_MAX = 0x7ffff000 /* more the kernel gives at once to nobody */ };
+enum { OWN_FLAGS = O_DIRECT | O_NOATIME, STATUS_FLAGS = O_APPEND | O_NONBLOCK | OWN_FLAGS };
+enum { COPY_MAX = 4 << 20 /* at once: signals are blocked meanwhile */, READ_MAX = 0x7ffff000 /* more the kernel gives at once to nobody */ };
 
 /* ---- the daemon */
 
@@ -39,9 +40,10 @@ static int ask(const struct prelux_route *r, const char *call, struct prelux_att
 }
 
 /* A descriptor out of the program's way: its numbers are low ones. */
-static int open_high(const char *path)
+static int open_high(const char *path, int flags)
 {
-  int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+  /* No more flags than the program's: F_GETFL shows them. */
+  int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | (flags & (OWN_FLAGS | O_NOFOLLOW)), 0);
   if (fd < 0) return fd;
   int high = (int)prelux_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_FD);
   if (high == -EINVAL || high == -EMFILE) high = (int)prelux_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 64);
@@ -50,11 +52,11 @@ static int open_high(const char *path)
 }
 
 /* The stream at `path` into the slot: 0, or -errno: it is over already, or cannot be seen from here. */
-static int attach(struct prelux_slot *p, char *path, uint64_t size, uint64_t version)
+static int attach(struct prelux_slot *p, char *path, int flags, uint64_t size, uint64_t version)
 {
   struct stat st;
   size_t n = strlen(path);
-  p->real = open_high(path);
+  p->real = open_high(path, flags);
   if (p->real < 0) return p->real;
   int rc = (int)prelux_sys(SYS_fstat, p->real, &st);
   p->real_dev = st.st_dev;
@@ -162,6 +164,7 @@ static int swap(struct prelux_slot *p, int real)
 struct was {
   const struct prelux_stream *map;
   uint64_t version, size, ino;
+  int flags;
 };
 
 /* The stream at `path` follows that of the number. 0: it is the same one, or cannot be had; 1. */
@@ -169,7 +172,7 @@ static int follow(int fd, const struct was *was, char *path)
 {
   uint64_t old;
   prelux_no_signals(&old);
-  struct prelux_slot *next = prelux_slot_take(), *p = next && attach(next, path, was->size, was->version) == 0 ? prelux_slot_hold(fd) : NULL;
+  struct prelux_slot *next = prelux_slot_take(), *p = next && attach(next, path, was->flags, was->size, was->version) == 0 ? prelux_slot_hold(fd) : NULL;
   bool same = p && next->real_ino == p->real_ino && next->real_dev == p->real_dev && atomic_load(&p->map->state) == PRELUX_STREAM_COMING;
   bool done = p && !same && p->map == was->map && prelux_slot_inherit(p, next);
   if (next && !done) prelux_slot_end(next);
@@ -206,7 +209,7 @@ static int revive(int fd)
   int mark = -1;
   struct prelux_slot *p = prelux_slot_enter(fd, &old);
   if (!p) return 1;
-  const struct was was = {.map = p->map, .version = p->map->version, .size = p->attr.size, .ino = p->attr.ino};
+  const struct was was = {.map = p->map, .version = p->map->version, .size = p->attr.size, .ino = p->attr.ino, .flags = p->flags};
   bool routed = prelux_route(AT_FDCWD, p->logical, 0, &r) == PRELUX_MAPPED;
   prelux_slot_leave(p, &old);
   if (!routed) return -EIO;
@@ -285,6 +288,51 @@ bool prelux_pending_read(int fd, const struct iovec *v, int n, int64_t at, ssize
     if (!p) return false;
     bool ours = prelux_slot_mine(p);
     int step = ours ? serve(p, v, n, at, ret, &l) : -EIO;
+    bool whole = ours && atomic_load(&p->map->state) == PRELUX_STREAM_DONE;
+    prelux_slot_leave(p, &old);
+    int rc = go_on(fd, step, &l);
+    if (rc < 0) *ret = rc;
+    if (rc < 0 || step == SERVED) {
+      if (whole) prelux_pending_settle(fd);
+      return true;
+    }
+  }
+}
+
+/* The kernel copies what has come: a byte at least. The offset is claimed before, since what was copied cannot be copied again. */
+static int copy(struct prelux_slot *p, struct prelux_copy *c, ssize_t *ret, struct look *l)
+{
+  uint64_t off = c->at ? (uint64_t)*c->at : __atomic_load_n(&p->offset, __ATOMIC_SEQ_CST), size = p->attr.size;
+  if (off & PRELUX_FROZEN) return AGAIN;
+  *ret = 0;
+  if (off >= size || c->n == 0) return SERVED;
+  uint64_t want = c->n < COPY_MAX ? c->n : COPY_MAX;
+  if (want > size - off) want = size - off;
+  int rc = look(p, off + 1, false, l);
+  if (rc != SERVED) return rc;
+  uint64_t front = atomic_load(&p->map->front);
+  if (front > off && front - off < want) want = front - off;
+  uint64_t was = off, to = off + want;
+  if (!c->at && !__atomic_compare_exchange_n(&p->offset, &was, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) return AGAIN;
+  int64_t at = (int64_t)off;
+  *ret = !prelux_is_inode(p->real, p->real_dev, p->real_ino) ? -EIO
+         : c->sendfile ? (ssize_t)prelux_sys(SYS_sendfile, c->to, p->real, &at, want)
+                       : (ssize_t)prelux_sys(SYS_copy_file_range, p->real, &at, c->to, c->to_at, want, c->flags);
+  uint64_t moved = off + (*ret > 0 ? (uint64_t)*ret : 0);
+  if (c->at) *c->at = (int64_t)moved;
+  else if (moved != to) __atomic_compare_exchange_n(&p->offset, &to, moved, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  return SERVED;
+}
+
+bool prelux_pending_copy(int fd, struct prelux_copy *c, ssize_t *ret)
+{
+  struct look l = {0};
+  uint64_t old;
+  for (;;) {
+    struct prelux_slot *p = prelux_slot_enter(fd, &old);
+    if (!p) return false;
+    bool ours = prelux_slot_mine(p);
+    int step = ours ? copy(p, c, ret, &l) : -EIO;
     bool whole = ours && atomic_load(&p->map->state) == PRELUX_STREAM_DONE;
     prelux_slot_leave(p, &old);
     int rc = go_on(fd, step, &l);
@@ -376,7 +424,7 @@ static bool may_come(const struct prelux_route *r, int flags)
   struct prelux_attr attr;
   uint64_t above = r->mapping->stream_above;
   if (above == 0 || r->mapping->freshness == PRELUX_FRESH_SKIP || r->must_dir || r->rel_len == 0) return false;
-  if ((flags & O_ACCMODE) != O_RDONLY || (flags & (O_PATH | O_CREAT | O_TRUNC | O_DIRECTORY | O_DIRECT | O_NOATIME))) return false;
+  if ((flags & O_ACCMODE) != O_RDONLY || (flags & (O_PATH | O_CREAT | O_TRUNC | O_DIRECTORY))) return false;
   if ((flags & O_TMPFILE) == O_TMPFILE || prelux_quiet() || prelux_apart() || prelux_in_shared_child()) return false;
   if (!prelux_index_look(r, &attr)) return true;
   return attr.type == PRELUX_FILE && !attr.cached && !(attr.flags & PRELUX_ATTR_LIVE) && attr.size > above;
@@ -388,7 +436,7 @@ static int start(const struct prelux_route *r, int fd, int flags, const struct p
   struct stat st;
   struct prelux_slot *p = prelux_slot_take();
   if (!p) return -EAGAIN;
-  int rc = attach(p, path, attr->size, version);
+  int rc = attach(p, path, flags, attr->size, version);
   if (rc == 0) rc = (int)prelux_sys(SYS_fstat, fd, &st);
   if (rc < 0) {
     prelux_slot_end(p);

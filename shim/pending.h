@@ -26,6 +26,16 @@ int prelux_pending_open(const struct prelux_route *r, const char *call, int flag
 /* These are of use when prelux_pending_any(). errno is untouched; -errno on failure. */
 /* True: *ret is the answer of a read of this number: bytes or -errno. at: -1 the descriptor's offset, which moves. */
 bool prelux_pending_read(int fd, const struct iovec *v, int n, int64_t at, ssize_t *ret);
+/* True: *ret is the answer of a copy into a regular file, by the kernel: bytes, perhaps fewer than asked for, or -errno. */
+struct prelux_copy {
+  int64_t *at; /* from there, and it moves; NULL: the descriptor's offset */
+  int to;
+  int64_t *to_at;
+  size_t n;
+  unsigned flags;
+  bool sendfile;
+};
+bool prelux_pending_copy(int fd, struct prelux_copy *c, ssize_t *ret);
 bool prelux_pending_seek(int fd, int64_t off, int whence, int64_t *ret);
 bool prelux_pending_stat(int fd, struct stat *st);
 /* F_GETFL. */

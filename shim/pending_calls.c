@@ -141,8 +141,6 @@ SETTLED(void *, MAP_FAILED, mmap, (void *at, size_t n, int prot, int flags, int 
         (at, n, prot, flags, fd, off))
 SETTLED(void *, MAP_FAILED, mmap64, (void *at, size_t n, int prot, int flags, int fd, off64_t off), flags & MAP_ANONYMOUS ? -1 : fd,
         (at, n, prot, flags, fd, off))
-SETTLED(ssize_t, -1, sendfile, (int to, int fd, off_t *off, size_t n), fd, (to, fd, off, n))
-SETTLED(ssize_t, -1, sendfile64, (int to, int fd, off64_t *off, size_t n), fd, (to, fd, off, n))
 SETTLED(ssize_t, -1, splice, (int fd, off64_t *off, int to, off64_t *to_off, size_t n, unsigned flags), fd, (fd, off, to, to_off, n, flags))
 SETTLED(int, -1, flock, (int fd, int op), fd, (fd, op))
 SETTLED(long, -1, fpathconf, (int fd, int name), fd, (fd, name))
@@ -155,15 +153,37 @@ SETTLED(int, -1, epoll_ctl, (int epoll, int op, int fd, struct epoll_event *e), 
 SETTLED(int, -1, aio_read, (struct aiocb *job), job->aio_fildes, (job))
 SETTLED(int, -1, aio_read64, (struct aiocb64 *job), job->aio_fildes, (job))
 
-/* To what is no file the kernel copies nothing, whatever it comes from: programs ask, and read then. */
-PRELUX_EXPORT ssize_t copy_file_range(int fd, off64_t *off, int to, off64_t *to_off, size_t n, unsigned flags)
+/* Into a file what has come is copied; whatever else may take long, and slots are not held that long. */
+static bool copied(int fd, struct prelux_copy *c, ssize_t *ret)
 {
   struct stat st;
-  bool file = QUIET() || prelux_sys(SYS_fstat, to, &st) < 0 || S_ISREG(st.st_mode);
-  if (!file && prelux_pending_is(fd)) return prelux_ret(S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL);
+  if (!prelux_pending_is(fd) || prelux_sys(SYS_fstat, c->to, &st) < 0) return false;
+  if (S_ISREG(st.st_mode)) return (!c->at || *c->at >= 0) && prelux_pending_copy(fd, c, ret);
+  /* To what is no file copy_file_range copies nothing, whatever it comes from: programs ask, and read then. */
+  *ret = S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+  return !c->sendfile;
+}
+
+PRELUX_EXPORT ssize_t copy_file_range(int fd, off64_t *off, int to, off64_t *to_off, size_t n, unsigned flags)
+{
+  struct prelux_copy c = {.at = off, .to = to, .to_at = to_off, .n = n, .flags = flags};
+  ssize_t got;
+  if (!QUIET() && copied(fd, &c, &got)) return prelux_ret(got);
   int rc = QUIET() ? 0 : prelux_settle(fd);
   return rc < 0 ? prelux_ret(rc) : prelux_real.copy_file_range(fd, off, to, to_off, n, flags);
 }
+
+#define SENDFILE(name, type)                                            \
+  PRELUX_EXPORT ssize_t name(int to, int fd, type *off, size_t n)       \
+  {                                                                     \
+    struct prelux_copy c = {.at = off, .to = to, .n = n, .sendfile = true}; \
+    ssize_t got;                                                        \
+    if (!QUIET() && copied(fd, &c, &got)) return prelux_ret(got);       \
+    int rc = QUIET() ? 0 : prelux_settle(fd);                           \
+    return rc < 0 ? prelux_ret(rc) : prelux_real.name(to, fd, off, n);  \
+  }
+SENDFILE(sendfile, off_t)
+SENDFILE(sendfile64, off64_t)
 
 /* ---- several descriptors, or copies of all: what cannot be settled fails where it is used */
 

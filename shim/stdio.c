@@ -1,6 +1,7 @@
 /* Streams. libc opens the file inside fopen, so fopen itself is the hook; what the program gets is libc's own FILE. */
 #include "shim/ask.h"
 #include "shim/fds.h"
+#include "shim/pending.h"
 #include "shim/write.h"
 
 typedef FILE *opener(const char *path, const char *mode);
@@ -148,7 +149,7 @@ static FILE *fopen_routed(struct prelux_route *r, const char *mode, opener *real
   return f;
 }
 
-static FILE *fopen_any(const char *path, const char *mode, opener *real)
+static FILE *fopen_once(const char *path, const char *mode, opener *real)
 {
   struct prelux_route r;
   unsigned how = how_of(flags_of(mode));
@@ -156,6 +157,14 @@ static FILE *fopen_any(const char *path, const char *mode, opener *real)
   FILE *f = fopen_routed(&r, mode, real);
   if (!f && prelux_route_again(AT_FDCWD, path, how, &r)) f = fopen_routed(&r, mode, real);
   return f;
+}
+
+static FILE *fopen_any(const char *path, const char *mode, opener *real)
+{
+  FILE *f = fopen_once(path, mode, real);
+  if (f || errno != ENXIO || !prelux_pending_any()) return f;
+  prelux_settle_all(); /* as open() does */
+  return fopen_once(path, mode, real);
 }
 
 #define FOPEN(name)                                                  \

@@ -23,6 +23,25 @@ static void start(struct prelux_flight *f, struct prelux_tree *t, struct prelux_
   t->store->flights = f;
 }
 
+/* Who would be served while the file comes in need not wait for the end. Once: should the stream be of another version, he waits. */
+static bool streams(const struct prelux_view *v, enum prelux_flight_kind kind, const char *object)
+{
+  if (kind != PRELUX_FLIGHT_FILL || !v->early || v->early->done || v->early->joined)
+    return false;
+  const struct prelux_flow *w = v->tree->store->flows;
+  while (w && (w->tree != v->tree || strcmp(w->object, object) != 0))
+    w = w->next;
+  v->early->joined = w != NULL;
+  return w != NULL;
+}
+
+void prelux_flight_wake(struct prelux_tree *t, const char *object)
+{
+  struct prelux_flight *f = find(t, PRELUX_FLIGHT_FILL, object, strlen(object));
+  if (f)
+    pthread_cond_broadcast(&f->cond);
+}
+
 int prelux_flight_begin(struct prelux_flight *f, const struct prelux_view *v, enum prelux_flight_kind kind, const char *object,
                         int *ret_result, struct prelux_problem *why)
 {
@@ -37,12 +56,13 @@ int prelux_flight_begin(struct prelux_flight *f, const struct prelux_view *v, en
     return 1;
   }
   other->waiters++;
-  while (!other->done)
+  bool joins = false;
+  while (!other->done && !(joins = streams(v, kind, object)))
     pthread_cond_wait(&other->cond, &s->lock);
-  *ret_result = other->result;
-  if (other->result < 0 && (other->backend != v->backend || other->reader != v->reader))
+  *ret_result = joins ? -EAGAIN : other->result;
+  if (!joins && other->result < 0 && (other->backend != v->backend || other->reader != v->reader))
     *ret_result = -EAGAIN;
-  else if (other->result < 0 && why)
+  else if (!joins && other->result < 0 && why)
     *why = other->why;
   /* The leader waits for this before its flight, which lies on its stack, goes away. */
   if (--other->waiters == 0)

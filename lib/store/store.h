@@ -61,6 +61,7 @@ struct prelux_early {
   const char *path; /* of the file that is coming in; as long as ready() runs */
   int fd;           /* O_PATH, on something that cannot be read */
   bool done;        /* ready() was called */
+  bool joined;      /* he was told of somebody else's fill */
 };
 
 /* How a mapping wants a tree to be seen. id is the index key's tree_id: a hash of (store folder, identity, freshness, ages,

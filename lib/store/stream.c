@@ -101,14 +101,19 @@ static bool wanted(const struct prelux_view *v, const struct prelux_known *k)
   return v->early && !v->early->done && k->obj.size > v->early->above;
 }
 
+/* Whether the remote has this version still can be said at any time (backend.h: versions with something random in them). */
+static bool sure(const struct prelux_view *v, const char *version)
+{
+  return (v->backend->ops->caps & PRELUX_CAP_CONDITIONAL) && version[0] && strncmp(version, "n:", 2) != 0 && !strchr(version, '~');
+}
+
 /* A page for the flow, and who asked is answered. NULL: it cannot be. */
 static struct prelux_stream *make_front(const struct prelux_flow *w, const struct prelux_view *v, const struct prelux_known *k, int fd)
 {
   struct prelux_store *s = v->tree->store;
   char front[48];
   struct stat st;
-  bool sure = (v->backend->ops->caps & PRELUX_CAP_CONDITIONAL) && k->obj.version[0];
-  if (!sure || !wanted(v, k) || prelux_os.fstat(fd, &st) < 0)
+  if (!sure(v, k->obj.version) || !wanted(v, k) || prelux_os.fstat(fd, &st) < 0)
     return NULL;
   front_name(w->name, front);
   struct prelux_stream *m = make_map(s, front);
@@ -143,6 +148,7 @@ bool prelux_flow_begin(struct prelux_flow *w, const struct prelux_view *v, const
   pthread_mutex_lock(&s->lock);
   w->next = s->flows;
   s->flows = w;
+  prelux_flight_wake(v->tree, object);
   pthread_mutex_unlock(&s->lock);
   if (!front)
     prelux_partial_note(v->tree, object, &k->obj, name);

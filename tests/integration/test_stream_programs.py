@@ -1,14 +1,20 @@
 """Programs that read a large file while it comes in, and what they do with descriptors: the rest is in test_stream_read.py."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 
 import pytest
 
+from tests.harness import wait_for
 from tests.integration.stream_rig import LOCAL, MIB, bucket, content, md5
+from tests.servers.faultproxy import FaultProxy
+from tests.servers.nginx import Nginx
 
 SIZE = 8 * MIB + 4321
 BIG = f"{LOCAL}/big.bin"
@@ -181,6 +187,131 @@ if __name__ == "__main__":
 """
     want = [md5(lake.data[i * 123457:i * 123457 + 65536]) for i in range(64)]
     assert lake.run([sys.executable, "-c", text]).stdout.split() == want
+
+
+def stall(lake, after=3 * MIB):
+    lake.wire.fault(lake.objects, stall_after=after, body=True, method="GET")
+
+
+BEGINS = {
+    "O_DIRECT": [sys.executable, "-c", f"""
+import fcntl, mmap, os, sys
+fd, b = os.open({BIG!r}, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 1 << 20)
+assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
+for _ in range(2): assert os.readv(fd, [b]) == 1 << 20; sys.stdout.buffer.write(b)
+"""],
+    "O_NOATIME": [sys.executable, "-c", f"import os, sys; sys.stdout.buffer.write(os.read(os.open({BIG!r}, os.O_RDONLY | os.O_NOATIME), 2 << 20))"],
+    "copy_file_range": [sys.executable, "-c", f"""
+import os, sys
+fd, to = os.open({BIG!r}, os.O_RDONLY), os.open('out', os.O_RDWR | os.O_CREAT)
+while (had := os.lseek(fd, 0, 1)) < 2 << 20: assert 0 < os.copy_file_range(fd, to, (2 << 20) - had)
+assert os.copy_file_range(fd, to, 10, offset_src=5, offset_dst=5) == 10 and os.lseek(fd, 0, 1) == 2 << 20
+sys.stdout.buffer.write(os.pread(to, 1 << 30, 0))
+"""],
+    "sendfile": [sys.executable, "-c", f"""
+import os, sys
+fd, to = os.open({BIG!r}, os.O_RDONLY), os.open('out', os.O_RDWR | os.O_CREAT)
+while (had := os.lseek(to, 0, 1)) < 2 << 20: assert 0 < os.sendfile(to, fd, had, (2 << 20) - had)
+assert os.lseek(fd, 0, 1) == 0
+sys.stdout.buffer.write(os.pread(to, 1 << 30, 0))
+"""],
+}
+
+
+@pytest.mark.parametrize("how", BEGINS)
+def test_the_beginning_of_what_never_ends(lake, how):
+    """No byte comes after 3 MiB."""
+    stall(lake)
+    done = lake.run(BEGINS[how], cwd=lake.tmp, text=False, timeout=30)
+    assert md5(done.stdout) == md5(lake.data[:2 * MIB])
+
+
+def test_opened_by_many_at_once(lake):
+    """Who comes before the first byte is served by the same stream, too."""
+    lake.wire.fault(lake.objects, stall_after=3 * MIB, body=True, delay=1, method="GET")
+    text = f"import hashlib, os; print(hashlib.md5(os.pread(os.open({BIG!r}, os.O_RDONLY), 2 << 20, 0)).hexdigest())"
+    children = [lake.popen([sys.executable, "-c", text], text=True, stdout=-1) for _ in range(6)]
+    assert [child.communicate(timeout=60)[0].strip() for child in children] == [md5(lake.data[:2 * MIB])] * 6
+    assert sum(seen.method == "GET" and "big.bin" in seen.target for seen in lake.wire.requests()) == 1
+
+
+def test_copies(lake):
+    """By cp and shutil, beside a plain file: the same bytes, and what fails fails so."""
+    text = """
+import fcntl, hashlib, os, shutil, struct, subprocess, sys
+f, h = sys.argv[1], lambda path: hashlib.md5(open(path, "rb").read()).hexdigest()
+shutil.copyfile(f, "a"); subprocess.run(["cp", f, "b"], check=True); print(h("a"), h("b"))
+fd, to = os.open(f, os.O_RDONLY), os.open("c", os.O_RDWR | os.O_CREAT)
+print(os.copy_file_range(fd, to, 0), os.copy_file_range(fd, to, 100, offset_src=1 << 40))
+for call in (lambda: os.copy_file_range(fd, fd, 10), lambda: os.copy_file_range(fd, to, 10, offset_src=-1), lambda: os.sendfile(to, fd, -1, 10), lambda: os.sendfile(99, fd, 0, 10)):
+    try: print(call())
+    except OSError as e: print(e.errno)
+os.lseek(fd, -1000, 2); n = 0
+while got := os.copy_file_range(fd, to, 1 << 20): n += got
+print(n, os.lseek(fd, 0, 1), h("c"), fcntl.fcntl(fd, fcntl.F_GETFL))
+"""
+    plain = lake.tmp / "plain.bin"
+    plain.write_bytes(lake.data)
+    want = lake.plain([sys.executable, "-c", text, plain], cwd=lake.tmp).stdout
+    (lake.tmp / "c").unlink()
+    slow(lake)
+    assert lake.run([sys.executable, "-c", text, BIG], cwd=lake.tmp).stdout == want
+
+
+def test_own_link_to_the_descriptor(lake):
+    """What the path does not show: a link to /proc/self/fd/N."""
+    slow(lake)
+    text = f"""
+import hashlib, os
+fd = os.open({BIG!r}, os.O_RDONLY)
+os.symlink(f"/proc/self/fd/{{fd}}", "link")
+try: os.open("link", os.O_RDWR)
+except OSError as e: print(e.errno)
+fd = os.open({BIG!r}, os.O_RDONLY); os.unlink("link"); os.symlink(f"/proc/self/fd/{{fd}}", "link")
+print(hashlib.md5(open("link", "rb").read()).hexdigest())
+"""
+    lake.cli("evict", BIG)
+    assert lake.run([sys.executable, "-c", text], cwd=lake.tmp).stdout.split() == ["30", md5(lake.data)]
+
+
+@contextlib.contextmanager
+def touched(path, really):
+    """Again and again, if so."""
+    over = threading.Event()
+
+    def run():
+        while not over.wait(0.1):
+            os.utime(path)
+
+    thread = threading.Thread(target=run)
+    if really:
+        os.utime(path)
+        thread.start()
+    yield
+    over.set()
+    if really:
+        thread.join()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_version_that_cannot_be_compared(prelux, fresh):
+    """Of a file whose second may not be over nobody can say later whether the remote has it still: it is waited for."""
+    folder = prelux.tmp / "www"
+    folder.mkdir()
+    (folder / "big.bin").write_bytes(content(SIZE))
+    os.utime(folder / "big.bin", (time.time() - 100,) * 2)
+    with Nginx(folder) as server, FaultProxy(server.url) as wire, touched(folder / "big.bin", fresh):
+        prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": wire.url}},
+                       "mappings": [{"local": LOCAL, "remote": "web:/", "stream_above": "1"}]})
+        wire.fault("/", stall_after=3 * MIB, body=True, method="GET")
+        child = prelux.popen([sys.executable, "-c", f"import os; print(len(os.read(os.open({BIG!r}, os.O_RDONLY), 1000)), flush=True)"], text=True, stdout=-1)
+        wait_for(lambda: any(seen.method == "GET" and "big.bin" in seen.target for seen in wire.requests()), what="a GET")
+        if not fresh:
+            assert child.stdout.readline() == "1000\n"
+        else:
+            time.sleep(1)
+            assert child.poll() is None
+            child.kill()
 
 
 def test_no_descriptor_for_the_file_itself(lake):

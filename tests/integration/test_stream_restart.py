@@ -126,16 +126,18 @@ def test_remote_fails_and_comes_back(lake):
 
 def test_killed_again_and_again(lake):
     """Readers see the right bytes, and no try begins before the one that was killed did."""
-    lake.wire.fault(lake.objects, rate=3 * MIB, method="GET")
+    lake.wire.fault(lake.objects, stall_after=11 * MIB // 2, body=True, method="GET")
     children = [lake.popen([sys.executable, "-c", PROGRAM], text=True, stdin=-1, stdout=-1, stderr=-2) for _ in range(3)]
     assert [line(child) for child in children] == ["begun"] * 3
     for child in children:
         go(child)
+    came = 4 * MIB
     for _ in range(3):
+        wait_for(lambda: [path for path in fill(lake) if path.stat().st_size >= came], 30, what="more of the file")
+        came = fill(lake)[0].stat().st_size + MIB // 2
         lake.kill_daemon()
-        before = len(starts(lake))
-        wait_for(lambda: len(starts(lake)) > before or all(child.poll() is not None for child in children), what="the fetch by the next daemon")
-    lake.wire.heal()
+        lake.wire.fault(lake.objects, stall_after=5 * MIB // 2, body=True, method="GET")
+    again(lake)
     assert [line(child) for child in children] == [md5(lake.data)] * 3
     assert starts(lake) == sorted(starts(lake)) and starts(lake)[1] >= 4 * MIB, starts(lake)
 
