@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/backend/alluxio.h"
@@ -15,43 +16,43 @@
 
 #define DOUBT_MS 600000
 #define UNDER_REST_MS 30000 /* after it could not be asked */
+#define PLACES 65536u
 
 void prelux_alluxio_doubts_init(struct prelux_alluxio_doubts *d)
 {
-  pthread_mutex_init(&d->lock, NULL);
+  atomic_init(&d->until_ms, NULL);
 }
 
 void prelux_alluxio_doubts_release(struct prelux_alluxio_doubts *d)
 {
-  pthread_mutex_destroy(&d->lock);
+  free(atomic_load(&d->until_ms));
+}
+
+static size_t place_of(const char *path)
+{
+  return XXH3_64bits(path, strlen(path)) % PLACES;
 }
 
 bool prelux_alluxio_doubts_has(struct prelux_alluxio_doubts *d, const char *path)
 {
-  bool ret = false;
-  if (!atomic_load_explicit(&d->any, memory_order_relaxed))
+  atomic_llong *until_ms = atomic_load(&d->until_ms);
+  int64_t all_ms = atomic_load(&d->all_until_ms);
+  if (!until_ms && !all_ms)
     return false;
-  uint64_t hash = XXH3_64bits(path, strlen(path));
   int64_t now = prelux_alluxio_now_ms();
-  pthread_mutex_lock(&d->lock);
-  for (size_t i = 0; i < PRELUX_ALLUXIO_DOUBTS && !ret; i++)
-    ret = d->rows[i].until_ms > now && d->rows[i].hash == hash;
-  pthread_mutex_unlock(&d->lock);
-  return ret;
+  return all_ms > now || (until_ms && atomic_load(&until_ms[place_of(path)]) > now);
 }
 
-/* In its own place, or that of the one that ends first. */
 void prelux_alluxio_doubts_add(struct prelux_alluxio_doubts *d, const char *path)
 {
-  uint64_t hash = XXH3_64bits(path, strlen(path));
-  size_t at = 0;
-  pthread_mutex_lock(&d->lock);
-  for (size_t i = 0; i < PRELUX_ALLUXIO_DOUBTS && d->rows[at].hash != hash; i++)
-    at = d->rows[i].hash == hash || d->rows[i].until_ms < d->rows[at].until_ms ? i : at;
-  d->rows[at].hash = hash;
-  d->rows[at].until_ms = prelux_alluxio_now_ms() + DOUBT_MS;
-  atomic_store(&d->any, true);
-  pthread_mutex_unlock(&d->lock);
+  atomic_llong *until_ms = atomic_load(&d->until_ms), *none = NULL;
+  int64_t end = prelux_alluxio_now_ms() + DOUBT_MS;
+  if (!until_ms && (until_ms = calloc(PLACES, sizeof *until_ms)) && !atomic_compare_exchange_strong(&d->until_ms, &none, until_ms))
+  {
+    free(until_ms);
+    until_ms = none;
+  }
+  atomic_store(until_ms ? &until_ms[place_of(path)] : &d->all_until_ms, end);
 }
 
 void prelux_alluxio_doubts_tell(struct prelux_alluxio_doubts *d, const char *path, const char *backend)

@@ -2,22 +2,18 @@
 #ifndef PRELUX_BACKEND_ALLUXIO_DOUBT_H
 #define PRELUX_BACKEND_ALLUXIO_DOUBT_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PRELUX_ALLUXIO_DOUBTS 256 /* paths remembered */
-
 /* Zeroed, then initialised. */
 struct prelux_alluxio_doubts {
-  pthread_mutex_t lock; /* guards rows */
-  atomic_bool any, told;
+  atomic_bool told;
   atomic_llong rest_until_ms; /* the under store could not be asked: left alone until then */
-  struct {
-    uint64_t hash;
-    int64_t until_ms;
-  } rows[PRELUX_ALLUXIO_DOUBTS];
+  atomic_llong all_until_ms;  /* there was no memory: every path is passed over until then */
+  /* By hash of the path: until when it is passed over. Two paths may share one, so some are passed over with others; none is forgotten before its
+   * time, however many there are. NULL: none yet. */
+  _Atomic(atomic_llong *) until_ms;
 };
 void prelux_alluxio_doubts_init(struct prelux_alluxio_doubts *d);
 void prelux_alluxio_doubts_release(struct prelux_alluxio_doubts *d);
