@@ -127,7 +127,7 @@ int prelux_proxy_stream(struct prelux_proxy *p, const char *id, const char *op, 
 extern const struct prelux_backend_write prelux_proxy_write;
 #define PRELUX_PROXY_WRITE_CAPS                                                                                               \
   (PRELUX_CAP_WRITE | PRELUX_CAP_PUT_ABSENT | PRELUX_CAP_RENAME_FILE | PRELUX_CAP_RENAME_DIR | PRELUX_CAP_RENAME_NOREPLACE |    \
-   PRELUX_CAP_MKDIR | PRELUX_CAP_KEEP_MODE | PRELUX_CAP_SET_ATTR | PRELUX_CAP_KEEP_OWNER)
+   PRELUX_CAP_MKDIR | PRELUX_CAP_KEEP_MODE | PRELUX_CAP_SET_ATTR | PRELUX_CAP_KEEP_OWNER | PRELUX_CAP_RENAME_SAME)
 /* 0, or why nothing can be made of that name or on this proxy. */
 int prelux_proxy_may_make(struct prelux_proxy *p, const char *path, struct prelux_problem *why);
 /* 0 when the proxy is one that can be written through. */

@@ -69,7 +69,8 @@ enum prelux_backend_caps {
   PRELUX_CAP_KEEP_MTIME = 0x200000,     /* ... and the mtime, to the nanosecond or as docs/BACKENDS.md says */
   PRELUX_CAP_SET_ATTR = 0x400000,       /* set_attr changes what is kept without sending the bytes again */
   PRELUX_CAP_COPY = 0x800000,           /* copy within the remote: no byte passes through this node */
-  PRELUX_CAP_KEEP_OWNER = 0x1000000     /* set_attr sets owner and group, by name; put sets them where it may */
+  PRELUX_CAP_KEEP_OWNER = 0x1000000,    /* set_attr sets owner and group, by name; put sets them where it may */
+  PRELUX_CAP_RENAME_SAME = 0x2000000    /* a renamed file has the version that it had before */
 };
 
 /* A load job: the remote reads a path into its own caches. */

@@ -30,7 +30,7 @@ static int rename_file(const struct prelux_view *v, const struct prelux_deferred
     return rc;
   *ret = (struct prelux_object){0};
   bool done = ops->stat(v->backend, row->path, &old, NULL) == -ENOENT && ops->stat(v->backend, row->to, ret, NULL) == 0 &&
-              ret->type == PRELUX_FILE && ret->size == row->size;
+              prelux_name_arrived(v, &d->known.obj, ret);
   return done ? 0 : rc;
 }
 

@@ -78,6 +78,8 @@ int prelux_name_may(const struct prelux_view *v, const struct prelux_write_rules
 enum prelux_name_op { PRELUX_DO_REMOVE, PRELUX_DO_RMDIR, PRELUX_DO_MKDIR };
 /* Done on the remote, or not: -PRELUX_EUNKNOWN never. What is not done is tried again, for none of these harms when it is done twice. */
 int prelux_name_do(const struct prelux_view *v, enum prelux_name_op op, const char *object, uint32_t mode, struct prelux_problem *why);
+/* Is what stands at the new name what was renamed? By its version, where that goes along with it, else by its size. */
+bool prelux_name_arrived(const struct prelux_view *v, const struct prelux_object *was, const struct prelux_object *now);
 /* The same (name_move.c). was: what is renamed; *ret: as it is now, complete when its version is known. */
 int prelux_name_move(const struct prelux_view *v, const char *from, const char *to, unsigned flags, const struct prelux_object *was,
                      struct prelux_object *ret, struct prelux_problem *why);

@@ -37,6 +37,14 @@ static bool inside(const char *path, const char *folder)
 
 /* ---- on the remote ---- */
 
+bool prelux_name_arrived(const struct prelux_view *v, const struct prelux_object *was, const struct prelux_object *now)
+{
+  bool tells = (v->backend->ops->caps & PRELUX_CAP_RENAME_SAME) && was->version[0] && now->version[0];
+  if (now->type != was->type || now->type != PRELUX_FILE)
+    return now->type == was->type;
+  return tells ? strcmp(now->version, was->version) == 0 : now->size == was->size;
+}
+
 /* After an answer that was lost. 0: done, *ret tells of the new name; 1: not done; or -errno. */
 static int look(const struct prelux_view *v, const char *from, const char *to, unsigned flags, const struct prelux_object *was,
                 struct prelux_object *ret)
@@ -48,7 +56,7 @@ static int look(const struct prelux_view *v, const char *from, const char *to, u
     return rc < 0 && rc != -ENOENT ? rc : there;
   if (flags & PRELUX_RENAME_EXCHANGE)
     return -EIO; /* which of both it is cannot be told */
-  if (rc == -ENOENT && there == 0 && new.type == was->type && (new.type != PRELUX_FILE || new.size == was->size))
+  if (rc == -ENOENT && there == 0 && prelux_name_arrived(v, was, &new))
   {
     *ret = new;
     return 0;
