@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#define SHORT (1u << 20)
 #define OWN 12u /* buffers in use up to which a caller takes one for his own part */
 #define PARTS_MAX 64
 #define STACK (256u << 10)
@@ -528,10 +529,21 @@ static int batch(const struct prelux_parallel_job *job, uint64_t off, uint64_t e
   return rc;
 }
 
+/* What is one part, and short: as it comes, on this thread. */
+static int alone(const struct prelux_parallel_job *job, uint64_t off, uint64_t end, prelux_read_fn sink, void *arg, struct prelux_problem *why)
+{
+  atomic_bool over = false;
+  struct prelux_parallel_part part = {.from = off, .to = end, .over = &over};
+  return job->fetch(job, &part, sink, arg, why);
+}
+
 int prelux_parallel_read(const struct prelux_parallel_job *job, uint64_t off, uint64_t end, prelux_read_fn sink, void *arg,
                          struct prelux_problem *why)
 {
+  uint64_t first[2];
   int rc = 0;
+  if (end - off <= SHORT && job->cut(job, off, end, first, 2) == 1)
+    return alone(job, off, end, sink, arg, why);
   while (off < end && rc == 0)
     rc = batch(job, off, end, &off, sink, arg, why);
   return rc;

@@ -22,7 +22,7 @@ struct call
   const struct prelux_net_request *req;
   struct prelux_net_answer *answer;
   struct prelux_problem *why;
-  char *drain;    /* the other buffer, when there is a sink and no target */
+  char *drain;    /* the other buffer, when there is a sink and no target; taken when it is needed */
   bool sunk;      /* a byte has reached the sink */
   int64_t told_ms;   /* when progress was told, and at which byte */
   uint64_t told_at;
@@ -316,6 +316,8 @@ static void count_by(const struct prelux_net_transfer *t, char *out, size_t cap)
 
 static bool buffers_open(struct call *c, struct prelux_net_transfer *t)
 {
+  if (c->req->sink && !c->req->target && !c->drain && !(c->drain = prelux_net_buffer_take(c->net)))
+    return false;
   if (c->req->sink)
   {
     t->fill = c->req->target ? c->req->target : prelux_net_buffer_take(c->net);
@@ -331,38 +333,41 @@ static void buffers_close(struct call *c, struct prelux_net_transfer *t)
   prelux_net_supply_close(c->net, t);
 }
 
+/* By the engine. What the sink said, or that there was no way. */
+static int by_engine(struct call *c, struct prelux_net_transfer *t)
+{
+  int rc;
+  count_by(t, t->origin, sizeof(t->origin));
+  if (!buffers_open(c, t))
+  {
+    buffers_close(c, t);
+    return say(c, ENOMEM, "no memory for a buffer");
+  }
+  pthread_mutex_init(&t->lock, NULL);
+  pthread_cond_init(&t->changed, NULL);
+  rc = prelux_net_wish(c->net, t, PRELUX_NET_START) ? pump(c, t) : say(c, ECANCELED, "the daemon ends");
+  pthread_cond_destroy(&t->changed);
+  pthread_mutex_destroy(&t->lock);
+  buffers_close(c, t);
+  return rc;
+}
+
 static int transfer(struct call *c, bool foreign)
 {
   struct prelux_net_transfer t = {.req = c->req, .url = c->url, .foreign = foreign, .answer = c->answer};
-  int rc;
   c->transient = false;
   prelux_net_head_reset(c->answer);
-  count_by(&t, t.origin, sizeof(t.origin));
-  if (!buffers_open(c, &t))
-  {
-    buffers_close(c, &t);
-    return say(c, ENOMEM, "no memory for a buffer");
-  }
-  pthread_mutex_init(&t.lock, NULL);
-  pthread_cond_init(&t.changed, NULL);
-  if (prelux_net_wish(c->net, &t, PRELUX_NET_START))
-  {
-    rc = pump(c, &t);
-    if (rc == 0)
-      rc = judge(c, &t);
-    if (rc == 0)
-      rc = check_length(c, &t);
-  }
-  else
-  {
-    rc = say(c, ECANCELED, "the daemon ends");
-  }
+  int rc = prelux_net_here(c->net, &t);
+  if (rc == -EAGAIN && !t.here)
+    rc = by_engine(c, &t);
+  c->sunk = c->sunk || t.sunk;
+  if (rc == 0)
+    rc = judge(c, &t);
+  if (rc == 0)
+    rc = check_length(c, &t);
   c->answer->received = t.received;
-  pthread_cond_destroy(&t.changed);
-  pthread_mutex_destroy(&t.lock);
   curl_easy_cleanup(t.easy);
   curl_slist_free_all(t.headers);
-  buffers_close(c, &t);
   return rc;
 }
 
@@ -479,19 +484,13 @@ int prelux_net_call(struct prelux_net *net, const struct prelux_net_request *req
   if (!enter(net))
     return prelux_problem(why, ECANCELED, "the daemon ends");
   struct call c = {.net = prelux_net_pick(net, req), .req = req, .answer = ret, .why = why, .url = malloc(PRELUX_URL_MAX)};
-  bool buffered = req->sink && !req->target;
-  c.drain = buffered ? prelux_net_buffer_take(net) : NULL;
-  int rc;
-  if (!c.url || (buffered && !c.drain))
-    rc = prelux_problem(why, ENOMEM, "no memory for a call");
-  else
-    rc = call(&c);
+  int rc = c.url ? call(&c) : prelux_problem(why, ENOMEM, "no memory for a call");
   if (rc == 0 && ret->redirects)
   {
     free(ret->location); /* of an answer that is no redirect: it is ours to say where we are */
     ret->location = strdup(c.url);
   }
-  prelux_net_buffer_put(net, c.drain);
+  prelux_net_buffer_put(c.net, c.drain);
   free(c.url);
   leave(net);
   return rc;

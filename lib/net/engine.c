@@ -128,6 +128,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     return refuse(t, -EPROTO, "the body is longer than what was asked for");
   if (t->req->target && t->received + n > t->req->target_len)
     return refuse(t, -EPROTO, "the body is longer than there is room for");
+  if (t->here)
+    return prelux_net_here_body(t, data, n);
   pthread_mutex_lock(&t->lock);
   size_t ret = n;
   if (t->stop)
@@ -143,8 +145,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
   else
   {
     /* The caller sees the first bytes at once, for they tell what the answer is; later ones in large pieces, or it would be
-     * woken for each 64 KiB. What is left it finds when the transfer is done. */
-    bool first = t->received == 0;
+     * woken for each 64 KiB. What is left it finds when the transfer is done, and so all of an answer that one piece holds. */
+    bool first = t->received == 0 && t->answer->content_length > PRELUX_NET_SMALL;
     memcpy(t->fill + t->fill_len, data, n);
     t->fill_len += n;
     t->received += n;
@@ -290,7 +292,7 @@ static bool is_large(const struct prelux_net_transfer *t)
   return t->req->sink || t->req->upload;
 }
 
-static int set_up(struct prelux_net_transfer *t)
+int prelux_net_set_up(struct prelux_net_transfer *t)
 {
   CURL *e = t->easy = curl_easy_init();
   if (!e)
@@ -308,7 +310,7 @@ static int set_up(struct prelux_net_transfer *t)
   if (!is_large(t))
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, WHOLE_ANSWER_MS);
   curl_easy_setopt(e, CURLOPT_BUFFERSIZE, CURL_BUFFER);
-  curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
+  curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, t->req->lone && !t->req->upload ? 0L : 1L); /* it lives as long as its answer comes */
   curl_easy_setopt(e, CURLOPT_USERAGENT, "prelux/" PRELUX_VERSION);
   curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->curl_text);
   curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
@@ -380,7 +382,7 @@ static void start_waiting(struct prelux_net *net)
     next = t->next;
     if (!has_room(net, t))
       continue;
-    int rc = set_up(t);
+    int rc = prelux_net_set_up(t);
     if (rc < 0 || curl_multi_add_handle(net->multi, t->easy) != CURLM_OK)
     {
       refuse(t, -ENOMEM, "no memory for a transfer");
@@ -491,6 +493,8 @@ static void release(struct prelux_net *net)
   curl_multi_cleanup(net->multi);
   while (net->n_spares)
     free(net->spares[--net->n_spares]);
+  while (net->n_multis)
+    curl_multi_cleanup(net->multis[--net->n_multis]);
   pthread_cond_destroy(&net->changed);
   pthread_mutex_destroy(&net->lock);
   free(net);
@@ -527,7 +531,7 @@ int prelux_net_create(struct prelux_net **ret)
 
 struct prelux_net *prelux_net_pick(struct prelux_net *net, const struct prelux_net_request *req)
 {
-  if (!req->lone || !req->sink)
+  if (!req->lone || !req->sink || prelux_net_here_fits(req))
     return net;
   pthread_mutex_lock(&net->lock);
   if (!net->second && !net->ending && engine_new(&net->second) < 0)

@@ -13,6 +13,9 @@
 
 #define PRELUX_NET_BUFFER (1u << 20)      /* bytes between engine and sink, twice */
 #define PRELUX_NET_WAKE (PRELUX_NET_BUFFER / 2) /* so many wake the caller */
+#define PRELUX_NET_SMALL (256u << 10)     /* bodies up to that are passed on whole */
+#define PRELUX_NET_HERE_MAX (1u << 20)    /* bodies up to that, on lone connections, are the caller's own affair (here.c) ... */
+#define PRELUX_NET_HERE 16u               /* ... so many at once */
 #define PRELUX_NET_SPARES 8u              /* such buffers kept: fresh memory costs a page fault each 4 KiB */
 #define PRELUX_NET_HEADERS_MAX (64u << 10)
 #define PRELUX_NET_OTHER_BODY_MAX (64u << 10) /* kept of an answer that is not 2xx though a sink is there */
@@ -41,6 +44,9 @@ struct prelux_net_transfer {
   bool running;
   unsigned wishes;                 /* under the engine's lock, as is `over` */
   bool over;                       /* takes no more wishes: the caller may free it any moment */
+  /* the caller's, who runs it himself */
+  bool here, sunk;                 /* sunk: a byte has reached the sink */
+  int sink_rc;
 
   pthread_mutex_t lock;
   pthread_cond_t changed;
@@ -65,12 +71,23 @@ struct prelux_net {
   unsigned users;                  /* calls under way, the second engine's too */
   struct prelux_net *second;       /* NULL: not needed yet */
   unsigned turn;                   /* whose it is */
+  unsigned here;                   /* transfers that callers run themselves */
+  CURLM *multis[PRELUX_NET_HERE];  /* for them */
+  unsigned n_multis;
   char *spares[PRELUX_NET_SPARES];
   unsigned n_spares;
   struct prelux_net_transfer *inbox; /* transfers with wishes, the newest first */
   /* the engine's thread only */
   struct prelux_net_transfer *waiting, *active;
 };
+
+/* Makes t->easy. -ENOMEM. */
+int prelux_net_set_up(struct prelux_net_transfer *t);
+
+/* here.c: the transfer, by the calling thread. What the sink said, and t as it is when the engine is done with it; -EAGAIN: not so. */
+int prelux_net_here(struct prelux_net *net, struct prelux_net_transfer *t);
+bool prelux_net_here_fits(const struct prelux_net_request *req);
+size_t prelux_net_here_body(struct prelux_net_transfer *t, const char *data, size_t n);
 
 /* Asks the engine's thread for something. False: the engine ends, START was not taken. */
 bool prelux_net_wish(struct prelux_net *net, struct prelux_net_transfer *t, unsigned wish);

@@ -2,7 +2,7 @@
  * connections) runs a curl multi handle (connection reuse, limits); calls block the calling pool thread, are thread-safe, and end by
  * their own time-outs: connect 10 s; 30 s in which less than 1 KiB a second of body came (so also: without a byte, or
  * with headers only); 300 s for an answer without a sink; no retry begins later than 60 s after the call.
- * To one origin at most 16 calls with a sink (32 lone ones) and 16 without run at once: stat and list never wait behind large reads.
+ * To one origin at most 16 calls with a sink (32 lone ones, and 16 lone ones of up to 1 MiB) and 16 without run at once: stat and list never wait behind large reads.
  * Content-Encoding is never decoded: bodies are what the server stores. Texts of problems show neither query nor user info
  * of a URL, and no header. */
 #ifndef PRELUX_NET_NET_H
@@ -67,7 +67,7 @@ struct prelux_net_request {
   bool (*again)(const struct prelux_net_answer *answer); /* NULL: 408, 429 and 5xx but 501 and 505 */
   /* Body of a 2xx answer as it comes, if set; others' bodies are kept in the answer (their first 64 KiB). Called on the
    * thread that called prelux_net_call, without locks, so a slow one holds up nobody else. -errno stops the transfer.
-   * `status` and headers of `head` are known, `received` and `body` not. The first bytes come at once, the
+   * `status` and headers of `head` are known, `received` and `body` not. Of more than 256 KiB the first bytes come at once, the
    * others gathered (up to 1 MiB), or when the transfer is over. */
   int (*sink)(void *arg, const struct prelux_net_answer *head, const void *buf, size_t len);
   void *arg;

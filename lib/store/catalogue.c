@@ -93,6 +93,8 @@ static const char *const sql[STATEMENTS] = {
     [TOTALS] = "SELECT coalesce(sum(bytes),0),count(*),coalesce(max(epoch),0) FROM objects",
     [NUMBERS] = "SELECT base,generation,stamp,ino FROM numbers WHERE tree=?1",
     [SET_NUMBER] = "INSERT OR REPLACE INTO numbers(tree,base,generation,stamp,at,ino) VALUES(?1,?2,?3,?4,?5,?6)",
+    /* Of two that were noted at once the later one came by the other statement. */
+    [FIRST_NUMBER] = "INSERT OR IGNORE INTO numbers(tree,base,generation,stamp,at,ino) VALUES(?1,?2,?3,?4,?5,?6)",
     [PRUNE_NUMBERS] = "DELETE FROM numbers WHERE tree=?1 AND base NOT IN"
                       " (SELECT base FROM numbers WHERE tree=?1 ORDER BY generation>0 OR ino>0 DESC, at DESC LIMIT ?2)",
     [TIMES] = "SELECT base,ns FROM folder_times WHERE tree=?1",
@@ -234,6 +236,7 @@ int prelux_catalogue_open(const char *path, struct prelux_catalogue **ret, struc
   if (!c)
     return prelux_problem(why, ENOMEM, "out of memory");
   pthread_mutex_init(&c->lock, NULL);
+  pthread_mutex_init(&c->newcomers_lock, NULL);
   int rc = (c->path = strdup(path)) ? open_db(c, path) : SQLITE_NOMEM;
   if ((rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB)
   {
@@ -266,6 +269,7 @@ void prelux_catalogue_free(struct prelux_catalogue *c)
     put_aside(c->path);
   }
   pthread_mutex_destroy(&c->lock);
+  pthread_mutex_destroy(&c->newcomers_lock);
   free(c->path);
   free(c);
 }
@@ -356,93 +360,6 @@ int prelux_catalogue_get(struct prelux_catalogue *c, int64_t tree, const char *p
   prelux_catalogue_done(st);
   pthread_mutex_unlock(&c->lock);
   return result;
-}
-
-static int put_row(struct prelux_catalogue *c, enum stmt which, int64_t tree, const char *path, const struct prelux_row *row)
-{
-  sqlite3_stmt *st = prelux_catalogue_bind(c, which, tree, path);
-  sqlite3_bind_int64(st, 3, (int64_t)row->obj.size);
-  sqlite3_bind_int64(st, 4, row->obj.mtime_ns);
-  sqlite3_bind_int64(st, 5, row->obj.mode);
-  sqlite3_bind_text(st, 6, row->obj.version, -1, SQLITE_STATIC);
-  sqlite3_bind_text(st, 7, row->obj.md5, -1, SQLITE_STATIC);
-  sqlite3_bind_int64(st, 8, (int64_t)row->ino);
-  sqlite3_bind_int64(st, 9, (int64_t)row->bytes);
-  sqlite3_bind_int64(st, 10, row->file_mtime_ns);
-  sqlite3_bind_int64(st, 11, row->used_ns);
-  sqlite3_bind_int64(st, 12, (int64_t)row->epoch);
-  return prelux_catalogue_run(c, st);
-}
-
-int prelux_catalogue_begin(struct prelux_catalogue *c, int64_t tree, const char *path, const struct prelux_row *row)
-{
-  pthread_mutex_lock(&c->lock);
-  struct prelux_row now = *row;
-  now.epoch = c->epoch;
-  int ret = put_row(c, FILL, tree, path, &now);
-  pthread_mutex_unlock(&c->lock);
-  return ret;
-}
-
-/* Bytes of a row, -1: there is none. */
-static int64_t bytes_of(struct prelux_catalogue *c, int64_t tree, const char *path)
-{
-  sqlite3_stmt *st = prelux_catalogue_bind(c, BYTES, tree, path);
-  int64_t bytes = sqlite3_step(st) == SQLITE_ROW ? sqlite3_column_int64(st, 0) : -1;
-  prelux_catalogue_done(st);
-  return bytes;
-}
-
-int prelux_catalogue_finish(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *row, int64_t *ret_old)
-{
-  pthread_mutex_lock(&c->lock);
-  /* The epoch is read here, after data and name are in place: what an epoch holds was there before it ended. */
-  row->epoch = c->epoch;
-  int64_t old = -1;
-  int ret = prelux_catalogue_run(c, c->stmts[BEGIN]);
-  if (ret == 0)
-  {
-    old = bytes_of(c, tree, path);
-    ret = put_row(c, FINISH, tree, path, row);
-    if (ret == 0)
-      ret = prelux_catalogue_run(c, prelux_catalogue_bind(c, ABORT, tree, path));
-    ret = prelux_catalogue_end(c, ret);
-  }
-  pthread_mutex_unlock(&c->lock);
-  if (ret == 0)
-    *ret_old = old;
-  return ret;
-}
-
-static int run_path(struct prelux_catalogue *c, enum stmt which, int64_t tree, const char *path)
-{
-  pthread_mutex_lock(&c->lock);
-  int ret = prelux_catalogue_run(c, prelux_catalogue_bind(c, which, tree, path));
-  pthread_mutex_unlock(&c->lock);
-  return ret;
-}
-
-int prelux_catalogue_abort(struct prelux_catalogue *c, int64_t tree, const char *path)
-{
-  return run_path(c, ABORT, tree, path);
-}
-
-int prelux_catalogue_promote(struct prelux_catalogue *c, int64_t tree, const char *path)
-{
-  return run_path(c, PROMOTE, tree, path);
-}
-
-int prelux_catalogue_del(struct prelux_catalogue *c, int64_t tree, const char *path, uint64_t *ret_bytes)
-{
-  pthread_mutex_lock(&c->lock);
-  int64_t bytes = bytes_of(c, tree, path);
-  int ret = prelux_catalogue_run(c, prelux_catalogue_bind(c, DEL, tree, path));
-  if (ret == 0 && sqlite3_changes(c->db) == 0)
-    ret = -ENOENT;
-  pthread_mutex_unlock(&c->lock);
-  if (ret == 0)
-    *ret_bytes = (uint64_t)bytes;
-  return ret;
 }
 
 int prelux_catalogue_touch(struct prelux_catalogue *c, const struct prelux_victim *rows, int n, int64_t apart_ns)

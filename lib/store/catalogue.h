@@ -1,4 +1,5 @@
-/* Inside the catalogue: catalogue.c (the file, its statements, objects) and catalogue_own.c (what this node keeps of its own). */
+/* Inside the catalogue: catalogue.c (the file, its statements, what is asked of it), catalogue_files.c (rows of cached files) and catalogue_own.c
+ * (what this node keeps of its own). */
 #ifndef PRELUX_STORE_CATALOGUE_H
 #define PRELUX_STORE_CATALOGUE_H
 
@@ -9,8 +10,8 @@
 enum stmt {
   BEGIN, COMMIT, ROLLBACK, META, SET_META, TREE, ADD_TREE, GET, FILL, FINISH, ABORT, DEL, BYTES, TOUCH,
   IDENTITY, ONCE_OLDEST, ONCE_NEWEST, AGAIN_OLDEST, NEWEST, BELOW, BELOW_FIRST, UNFINISHED, LATER, PROMOTE, TOTALS, RECOVERED,
-  NUMBERS, SET_NUMBER, PRUNE_NUMBERS, TIMES, SET_TIME, DROP_TIME, ATTRS, ATTRS_BELOW, SET_ATTR, DROP_ATTR, LINKS, SET_LINK, DROP_LINK,
-  PARTIALS, SET_PARTIAL, DROP_PARTIAL, STATEMENTS
+  NUMBERS, SET_NUMBER, FIRST_NUMBER, PRUNE_NUMBERS, TIMES, SET_TIME, DROP_TIME, ATTRS, ATTRS_BELOW, SET_ATTR, DROP_ATTR, LINKS, SET_LINK,
+  DROP_LINK, PARTIALS, SET_PARTIAL, DROP_PARTIAL, STATEMENTS
 };
 
 struct prelux_catalogue {
@@ -19,6 +20,8 @@ struct prelux_catalogue {
   sqlite3_stmt *stmts[STATEMENTS];
   uint64_t epoch;
   char *path;
+  pthread_mutex_t newcomers_lock; /* guards the next; taken under `lock`, or alone */
+  struct prelux_newcomer *newcomers; /* who wait for `lock` to have their rows written (catalogue_files.c) */
   bool corrupt; /* a statement found a page that cannot be: put aside when closed */
 };
 
@@ -34,6 +37,8 @@ int prelux_catalogue_fault(struct prelux_catalogue *c, int rc);
 sqlite3_stmt *prelux_catalogue_bind(struct prelux_catalogue *c, enum stmt which, int64_t tree, const char *path);
 void prelux_catalogue_done(sqlite3_stmt *st);
 int prelux_catalogue_run(struct prelux_catalogue *c, sqlite3_stmt *st);
+/* Writes a row of numbers by SET_NUMBER or FIRST_NUMBER. */
+int prelux_catalogue_put_number(struct prelux_catalogue *c, enum stmt which, int64_t tree, const struct prelux_number *n, int64_t at);
 /* Ends a transaction that began with ret: committed, or undone. */
 int prelux_catalogue_end(struct prelux_catalogue *c, int ret);
 

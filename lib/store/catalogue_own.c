@@ -44,22 +44,25 @@ int prelux_catalogue_numbers(struct prelux_catalogue *c, int64_t tree, int (*fn)
   return ret;
 }
 
+int prelux_catalogue_put_number(struct prelux_catalogue *c, enum stmt which, int64_t tree, const struct prelux_number *n, int64_t at)
+{
+  sqlite3_stmt *st = c->stmts[which];
+  sqlite3_bind_int64(st, 1, tree);
+  sqlite3_bind_int64(st, 2, (int64_t)n->base);
+  sqlite3_bind_int64(st, 3, (int64_t)n->generation);
+  sqlite3_bind_int64(st, 4, (int64_t)n->stamp);
+  sqlite3_bind_int64(st, 5, at);
+  sqlite3_bind_int64(st, 6, (int64_t)n->ino);
+  return prelux_catalogue_run(c, st);
+}
+
 int prelux_catalogue_set_numbers(struct prelux_catalogue *c, int64_t tree, const struct prelux_number *rows, size_t n)
 {
   int64_t at = prelux_store_wall();
   pthread_mutex_lock(&c->lock);
   int ret = prelux_catalogue_run(c, c->stmts[BEGIN]);
   for (size_t i = 0; ret == 0 && i < n; i++)
-  {
-    sqlite3_stmt *st = c->stmts[SET_NUMBER];
-    sqlite3_bind_int64(st, 1, tree);
-    sqlite3_bind_int64(st, 2, (int64_t)rows[i].base);
-    sqlite3_bind_int64(st, 3, (int64_t)rows[i].generation);
-    sqlite3_bind_int64(st, 4, (int64_t)rows[i].stamp);
-    sqlite3_bind_int64(st, 5, at);
-    sqlite3_bind_int64(st, 6, (int64_t)rows[i].ino);
-    ret = prelux_catalogue_run(c, st);
-  }
+    ret = prelux_catalogue_put_number(c, SET_NUMBER, tree, &rows[i], at);
   ret = prelux_catalogue_end(c, ret);
   pthread_mutex_unlock(&c->lock);
   return ret;

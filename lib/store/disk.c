@@ -5,10 +5,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "lib/base/os.h"
+#include "lib/base/sys.h"
 
 int64_t prelux_stat_mtime(const struct stat *st)
 {
@@ -52,11 +54,28 @@ static int make_folder(struct prelux_tree *t, int dirfd, const char *name, const
   return ret < 0 ? ret : open_folder(dirfd, name);
 }
 
+/* As walk, in one call: folders that are there, links nowhere among them. The kernel may be older than that, or forbid it: then -ENOSYS or so. */
+static int open_all(const struct prelux_tree *t, const char *object, size_t len)
+{
+  const struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
+  char path[PRELUX_OBJECT_MAX + 1];
+  if (len == 0 || len > PRELUX_OBJECT_MAX)
+    return -ENAMETOOLONG;
+  memcpy(path, object, len);
+  path[len] = 0;
+  return (int)prelux_sys(SYS_openat2, t->fd, path, &how, sizeof how);
+}
+
 /* Follows the first `len` bytes of `object` downwards. */
 static int walk(struct prelux_tree *t, const char *object, size_t len, bool make, int *ret_fd)
 {
   char name[PRELUX_NAME_MAX + 1];
-  int at = prelux_os.fcntl(t->fd, F_DUPFD_CLOEXEC, 3);
+  int at = open_all(t, object, len);
+  if (at >= 0)
+    *ret_fd = at;
+  if (at >= 0 || (!make && (at == -ENOENT || at == -ENOTDIR)))
+    return at < 0 ? at : 0;
+  at = prelux_os.fcntl(t->fd, F_DUPFD_CLOEXEC, 3);
   if (at < 0)
     return -errno;
   for (size_t i = 0; i < len;)

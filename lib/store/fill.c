@@ -8,7 +8,7 @@
  *     900 ms instead of 60
  *   3 the version is still the remote's (backends whose read() cannot tell are asked again)
  *   4 mtime and mode; writable fd closed (a program may exec the file the moment it has a name)
- *   5 row "filling" with the inode -> rename -> row "clean"
+ *   5 row "filling" with the inode -> rename -> row "clean"; where nothing lies row "clean" -> rename
  * Killed before the rename: the partial file is removed at the next start, or gone on with (partial.h). Killed after it: the row names the inode that
  * lies there, which is whole. The old version, if any, keeps its inode for those who have it open (prelux_hold). */
 #include <errno.h>
@@ -27,6 +27,7 @@
 #include "lib/store/victims.h"
 
 #define PIECE (1u << 20)
+#define UNCOUNTED INT64_MIN
 
 struct fetch {
   const struct prelux_view *v;
@@ -390,39 +391,75 @@ static int rename_in(struct prelux_tree *t, const char *object, const char *name
   return rc;
 }
 
-/* Gives fill/<name> its name in the tree. */
-static int install(const struct prelux_view *v, const char *object, const char *name, struct prelux_row *row,
-                   struct prelux_problem *why)
+static void installed(const struct prelux_view *v, const char *object, int64_t old, uint64_t bytes)
 {
   struct prelux_store *s = v->tree->store;
-  const char *base;
+  pthread_mutex_lock(&s->lock);
+  s->unsynced = true;
+  if (old != UNCOUNTED)
+    prelux_store_account(s, old, (int64_t)bytes);
+  pthread_mutex_unlock(&s->lock);
+  prelux_victims_filled(v->tree, object, bytes);
+}
+
+/* Where nothing lies: one transaction. A row whose file never got its name does no harm: what it tells of the remote is right, and an open finds
+ * that the file is not there. */
+static int install_first(const struct prelux_view *v, const char *object, const char *name, int dir, const char *base, struct prelux_row *row)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_number number;
   int64_t old = -1;
-  int dir, rc = prelux_disk_parent(v->tree, object, true, &dir, &base);
+  bool first = prelux_number_first(v->tree, object, &row->obj, &number);
+  if (!first)
+    prelux_number_note(v->tree, object, &row->obj);
+  int rc = prelux_catalogue_fresh(s->cat, v->tree->id, object, row, first ? &number : NULL, &old);
   if (rc < 0)
-    return prelux_problem(why, -rc, "cannot make the cache folder of %.200s: %s", object, strerror(-rc));
+    return rc;
+  installed(v, object, old, row->bytes);
+  if (prelux_os.renameat(s->fill_fd, name, dir, base) == 0)
+    return 0;
+  rc = -errno;
+  prelux_store_drop_row(v->tree, object);
+  return rc;
+}
+
+/* Where another version lies, or something else. */
+static int install_over(const struct prelux_view *v, const char *object, const char *name, int dir, const char *base, struct prelux_row *row)
+{
+  struct prelux_store *s = v->tree->store;
+  int64_t old = -1;
   prelux_number_note(v->tree, object, &row->obj);
-  rc = prelux_catalogue_begin(s->cat, v->tree->id, object, row);
+  int rc = prelux_catalogue_begin(s->cat, v->tree->id, object, row);
   if (rc == 0)
   {
     rc = rename_in(v->tree, object, name, dir, base);
     if (rc < 0)
       prelux_catalogue_abort(s->cat, v->tree->id, object);
   }
-  prelux_os.close(dir);
   if (rc < 0)
-    return prelux_problem(why, -rc, "cannot name the cached file of %.200s: %s", object, strerror(-rc));
+    return rc;
   /* From here on the file is there, whole. A catalogue that cannot take the last step leaves its row "filling", which the
    * next start promotes; until then each open fetches again. */
   rc = prelux_catalogue_finish(s->cat, v->tree->id, object, row, &old);
   if (rc < 0)
     prelux_warn("cache catalogue of %s: %s: '%.200s' will be fetched again", s->dir, strerror(-rc), object);
-  pthread_mutex_lock(&s->lock);
-  s->unsynced = true;
-  if (rc == 0)
-    prelux_store_account(s, old, (int64_t)row->bytes);
-  pthread_mutex_unlock(&s->lock);
-  prelux_victims_filled(v->tree, object, row->bytes);
+  installed(v, object, rc < 0 ? UNCOUNTED : old, row->bytes);
   return 0;
+}
+
+/* Gives fill/<name> its name in the tree. */
+static int install(const struct prelux_view *v, const char *object, const char *name, struct prelux_row *row,
+                   struct prelux_problem *why)
+{
+  struct stat st;
+  const char *base;
+  int dir, rc = prelux_disk_parent(v->tree, object, true, &dir, &base);
+  if (rc < 0)
+    return prelux_problem(why, -rc, "cannot make the cache folder of %.200s: %s", object, strerror(-rc));
+  bool nothing = prelux_os.fstatat(dir, base, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+  rc = nothing ? install_first(v, object, name, dir, base, row) : install_over(v, object, name, dir, base, row);
+  prelux_os.close(dir);
+  return rc < 0 ? prelux_problem(why, -rc, "cannot name the cached file of %.200s: %s", object, strerror(-rc)) : 0;
 }
 
 /* A file nobody shall find by name: it lies in held/ until its readers have gone. */

@@ -243,6 +243,15 @@ void prelux_number_note(struct prelux_tree *t, const char *object, const struct 
   prelux_learn_unlock(t);
 }
 
+bool prelux_number_first(struct prelux_tree *t, const char *object, const struct prelux_object *obj, struct prelux_number *ret)
+{
+  prelux_learn_lock(t);
+  *ret = (struct prelux_number){.base = prelux_number_base(t, object, strlen(object)), .stamp = prelux_number_stamp(t, obj)};
+  bool first = ret->stamp && !find(t, ret->base) && t->numbers.count < PRELUX_NUMBERS_MAX && put(&t->numbers, ret) == 0;
+  prelux_learn_unlock(t);
+  return first;
+}
+
 uint64_t prelux_number_of(struct prelux_tree *t, const char *object, const struct prelux_object *obj)
 {
   uint64_t base = prelux_number_base(t, object, strlen(object));

@@ -115,12 +115,14 @@ static void lost(struct prelux_tree *t, const char *object)
   pthread_mutex_unlock(&s->lock);
 }
 
-int prelux_open_cached(const struct prelux_view *v, const char *object, struct prelux_known *k, bool leads, int *ret_fd)
+/* As prelux_open_cached; *ret_nothing: nothing at all lies at the cache path. */
+static int open_cached(const struct prelux_view *v, const char *object, struct prelux_known *k, bool leads, int *ret_fd, bool *ret_nothing)
 {
   struct prelux_store *s = v->tree->store;
   struct prelux_row row;
   struct stat st;
   int fd, rc = prelux_disk_open(v->tree, object, O_RDONLY, &fd, &st);
+  *ret_nothing = rc == -ENOENT;
   if (rc == -ENOENT && leads)
     lost(v->tree, object);
   if (rc < 0)
@@ -137,6 +139,12 @@ int prelux_open_cached(const struct prelux_view *v, const char *object, struct p
   prelux_open_remember(v, object, k);
   *ret_fd = fd;
   return 0;
+}
+
+int prelux_open_cached(const struct prelux_view *v, const char *object, struct prelux_known *k, bool leads, int *ret_fd)
+{
+  bool nothing;
+  return open_cached(v, object, k, leads, ret_fd, &nothing);
 }
 
 /* What was renamed here and is not on the remote yet, by its cache file, which came along. Memory goes on telling of the remote, and the path gets
@@ -214,10 +222,11 @@ void prelux_open_warm(const struct prelux_view *v)
 static int produce(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd,
                    struct prelux_problem *why)
 {
-  int rc = prelux_open_cached(v, object, k, true, ret_fd);
+  bool nothing;
+  int rc = open_cached(v, object, k, true, ret_fd, &nothing);
   if (rc != -ENOENT)
     return rc == 0 ? 0 : prelux_problem(why, -rc, "cached file of %.200s: %s", object, strerror(-rc));
-  rc = prelux_adopt(v, object, k, why);
+  rc = nothing ? -ENOENT : prelux_adopt(v, object, k, why);
   if (rc == 0)
     rc = prelux_open_cached(v, object, k, true, ret_fd);
   return rc == -ENOENT ? prelux_fill(v, object, k, true, ret_fd, why) : rc;

@@ -152,6 +152,8 @@ void prelux_learn_save(struct prelux_tree *t);
 uint64_t prelux_learn_number(const struct prelux_tree *t, const char *object, size_t len);
 /* The object is about to be cached: its version is remembered over restarts. */
 void prelux_number_note(struct prelux_tree *t, const char *object, const struct prelux_object *obj);
+/* The same, where nothing was noted of it before: true, and the caller writes *ret to the catalogue (prelux_catalogue_finish). */
+bool prelux_number_first(struct prelux_tree *t, const char *object, const struct prelux_object *obj, struct prelux_number *ret);
 /* The number of a version that the catalogue has; 0: the object was seen replaced since. */
 uint64_t prelux_number_of(struct prelux_tree *t, const char *object, const struct prelux_object *obj);
 /* The number of a file that is made here: nobody has it, and none is noted: whoever knows staging inode and made_ns (the journal's row,
@@ -197,6 +199,10 @@ int prelux_catalogue_get(struct prelux_catalogue *c, int64_t tree, const char *p
 int prelux_catalogue_begin(struct prelux_catalogue *c, int64_t tree, const char *path, const struct prelux_row *row);
 /* Row "filling" -> "clean" in one transaction; row->epoch is set from the current one. *ret_old: bytes of the row replaced, -1: none. */
 int prelux_catalogue_finish(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *row, int64_t *ret_old);
+/* The same of a file that is about to get a name where nothing is, whose row need not say "filling" before. number: of prelux_number_first;
+ * NULL: nothing is to be noted. */
+int prelux_catalogue_fresh(struct prelux_catalogue *c, int64_t tree, const char *path, struct prelux_row *row, const struct prelux_number *number,
+                           int64_t *ret_old);
 int prelux_catalogue_abort(struct prelux_catalogue *c, int64_t tree, const char *path);
 /* -ENOENT when there was none. */
 int prelux_catalogue_del(struct prelux_catalogue *c, int64_t tree, const char *path, uint64_t *ret_bytes);

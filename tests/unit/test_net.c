@@ -21,6 +21,7 @@
 #include "lib/net/net.h"
 
 #define BIG (24u << 20)
+#define SHORT 300000u
 
 /* What the server does after it has read a request's head. */
 enum behaviour
@@ -28,6 +29,8 @@ enum behaviour
   SILENT,   /* says nothing, keeps the connection */
   ANSWER,   /* 200 and two bytes */
   SEND_BIG, /* 200 and BIG bytes */
+  SEND_SHORT,
+  CUT_SHORT, /* less than it says, then the end */
   BUSY,     /* 503 */
 };
 
@@ -58,16 +61,16 @@ static char big_byte(size_t at)
   return (char)(at * 2654435761u >> 13);
 }
 
-static void send_big(int fd)
+static void send_big(int fd, size_t said, size_t len)
 {
   char head[100], block[65536];
-  int n = snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %u\r\n\r\n", BIG);
+  int n = snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", said);
   send_all(fd, head, (size_t)n);
-  for (size_t at = 0; at < BIG; at += sizeof(block))
+  for (size_t at = 0; at < len; at += sizeof(block))
   {
     for (size_t i = 0; i < sizeof(block); i++)
       block[i] = big_byte(at + i);
-    send_all(fd, block, sizeof(block));
+    send_all(fd, block, len - at < sizeof(block) ? len - at : sizeof(block));
   }
 }
 
@@ -95,7 +98,14 @@ static void *serve_one(void *arg)
     else if (b == BUSY)
       send_all(fd, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", 40);
     else if (b == SEND_BIG)
-      send_big(fd);
+      send_big(fd, BIG, BIG);
+    else if (b == SEND_SHORT)
+      send_big(fd, SHORT, SHORT);
+    else if (b == CUT_SHORT)
+    {
+      send_big(fd, SHORT, SHORT / 2);
+      break;
+    }
   }
   close(fd);
   return NULL;
@@ -172,7 +182,7 @@ static int take(void *arg, const struct prelux_net_answer *head, const void *buf
 {
   struct caller *c = arg;
   const char *p = buf;
-  c->wrong |= head->status != 200 || head->content_length != BIG;
+  c->wrong |= head->status != 200 || (head->content_length != BIG && head->content_length != SHORT);
   c->wrong |= c->req.target && p != (const char *)c->req.target + c->got;
   c->calls++;
   for (size_t i = 0; i < len; i += 4093)
@@ -301,8 +311,59 @@ static void test_bodies_are_bounded(void **state)
   prelux_net_answer_free(&a);
 }
 
+/* ---- short answers on connections of their own, which the caller takes himself ---- */
+
+static void test_short_and_lone(void **state)
+{
+  struct caller c = {.req.sink = take, .req.lone = true, .req.max_body = SHORT};
+  atomic_store(&server.behaviour, SEND_SHORT);
+  for (int i = 1; i <= 20; i++)
+  {
+    c.got = 0;
+    call_thread(&c);
+    assert_int_equal(c.rc, 0);
+    assert_true(c.got == SHORT && !c.wrong);
+    assert_int_equal(atomic_load(&server.accepted), i);
+  }
+}
+
+static void test_short_and_lone_goes_wrong(void **state)
+{
+  struct caller c = {.req.sink = take, .req.lone = true, .req.max_body = SHORT - 1, .req.retries = 2};
+  struct prelux_net_answer a;
+  struct prelux_net_request req = {.method = "GET", .url = url, .sink = refuse, .lone = true, .max_body = SHORT, .retries = 3};
+  atomic_store(&server.behaviour, SEND_SHORT);
+  call_thread(&c);
+  assert_int_equal(c.rc, -EPROTO);
+  assert_true(c.got < SHORT && !c.wrong);
+  assert_int_equal(prelux_net_call(net, &req, &a, NULL), -ENOSPC);
+  assert_int_equal(a.status, 200);
+  prelux_net_answer_free(&a);
+  atomic_store(&server.behaviour, CUT_SHORT);
+  c = (struct caller){.req.sink = take, .req.lone = true, .req.max_body = SHORT, .req.retries = 2};
+  int before = atomic_load(&server.accepted);
+  call_thread(&c);
+  assert_int_equal(c.rc, -EPROTO);
+  assert_true(c.got == SHORT / 2 && !c.wrong);
+  assert_int_equal(atomic_load(&server.accepted), before + 1); /* who has had bytes goes on by himself */
+}
+
+static void test_short_and_lone_is_given_up(void **state)
+{
+  static atomic_bool over;
+  struct caller c = {.req.sink = take, .req.lone = true, .req.max_body = SHORT, .req.cancel = &over};
+  atomic_store(&over, false);
+  atomic_store(&server.behaviour, SILENT);
+  pthread_create(&c.thread, NULL, call_thread, &c);
+  while (atomic_load(&server.accepted) < 1)
+    usleep(1000);
+  atomic_store(&over, true);
+  pthread_join(c.thread, NULL);
+  assert_int_equal(c.rc, -ECANCELED);
+}
+
 /* Freed while some calls wait for an answer, some for a place, some in a back-off: all end at once. */
-static void freed_under_calls(bool lone)
+static void freed_under_calls(bool lone, uint64_t max_body)
 {
   struct caller callers[40] = {0};
   atomic_store(&server.behaviour, SILENT);
@@ -310,12 +371,13 @@ static void freed_under_calls(bool lone)
   {
     callers[i].req.sink = lone || i % 2 ? take : NULL;
     callers[i].req.lone = lone;
+    callers[i].req.max_body = max_body;
     pthread_create(&callers[i].thread, NULL, call_thread, &callers[i]);
   }
   while (atomic_load(&server.accepted) < 32)
     usleep(1000);
   usleep(20000);
-  assert_int_equal(atomic_load(&server.accepted), 32); /* 16 of each kind, or of each engine, no more */
+  assert_int_equal(atomic_load(&server.accepted), 32); /* 16 of each kind, or of each engine, or by their callers and by the engine, no more */
   double begin = now();
   prelux_net_free(net);
   net = NULL;
@@ -330,12 +392,17 @@ static void freed_under_calls(bool lone)
 
 static void test_freed_under_calls(void **state)
 {
-  freed_under_calls(false);
+  freed_under_calls(false, 0);
 }
 
 static void test_freed_under_lone_calls(void **state)
 {
-  freed_under_calls(true);
+  freed_under_calls(true, 0);
+}
+
+static void test_freed_under_short_and_lone_calls(void **state)
+{
+  freed_under_calls(true, SHORT);
 }
 
 static void test_freed_under_a_back_off(void **state)
@@ -366,6 +433,10 @@ int main(void)
       T(test_bodies_are_bounded),
       T(test_freed_under_calls),
       T(test_freed_under_lone_calls),
+      T(test_freed_under_short_and_lone_calls),
+      T(test_short_and_lone),
+      T(test_short_and_lone_goes_wrong),
+      T(test_short_and_lone_is_given_up),
       T(test_freed_under_a_back_off),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

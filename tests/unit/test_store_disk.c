@@ -96,6 +96,118 @@ static void test_disk_fails_in_a_fill(void **state)
   assert_int_equal(rig_check(&rig, "f"), 0);
 }
 
+/* ---- what gets its name where nothing is ---- */
+
+static int broken_renameat(int fromfd, const char *from, int tofd, const char *to)
+{
+  errno = EIO;
+  return -1;
+}
+
+static void count_files(uint64_t files, uint64_t bytes)
+{
+  struct prelux_store_stats stats;
+  prelux_store_stats(rig.s, &stats);
+  assert_true(stats.files == files && stats.used_bytes == bytes);
+}
+
+/* The row comes before the name: without that it goes again. */
+static void test_a_file_that_gets_no_name(void **state)
+{
+  fake_file(&rig.b, "f", 5000, 1);
+  prelux_os.renameat = broken_renameat;
+  assert_int_equal(rig_check(&rig, "f"), -EIO);
+  prelux_os.renameat = renameat;
+  assert_non_null(strstr(rig.why.text, "cannot name"));
+  count_files(0, 0);
+  assert_int_equal(rig_check(&rig, "f"), 0);
+  count_files(1, 8192);
+  rig_reopen(&rig);
+  count_files(1, 8192);
+}
+
+/* A row whose file has no name (its daemon died between both) is no file: it is fetched, and counted once. */
+static void test_a_row_without_a_file(void **state)
+{
+  char path[128];
+  fake_file(&rig.b, "f", 5000, 1);
+  assert_int_equal(rig_check(&rig, "f"), 0);
+  unsigned reads = rig.b.reads;
+  snprintf(path, sizeof path, "%s/f", prelux_tree_root(rig.t));
+  prelux_store_close(rig.s);
+  rig.s = NULL;
+  assert_int_equal(unlink(path), 0);
+  assert_int_equal(rig_open(&rig), 0);
+  assert_int_equal(rig_check(&rig, "f"), 0);
+  assert_int_equal(rig.b.reads, reads + 1);
+  count_files(1, 8192);
+}
+
+#define CROWD 12
+#define EACH 25
+
+static void *fill_some(void *arg)
+{
+  char name[32];
+  for (int i = 0; i < EACH; i++)
+  {
+    struct prelux_problem why = {0};
+    struct prelux_attr a;
+    int fd = -1;
+    snprintf(name, sizeof name, "d/f%d-%d", (int)(intptr_t)arg, i);
+    if (prelux_store_open_object(&rig.v, name, 0, &a, &fd, &why) < 0)
+      return (void *)1;
+    close(fd);
+  }
+  return NULL;
+}
+
+/* Rows of several files are written at once: each is there afterwards, and each file's number. */
+static void test_a_crowd_of_fills(void **state)
+{
+  pthread_t threads[CROWD];
+  struct prelux_attr a;
+  uint64_t numbers[CROWD];
+  char name[32];
+  fake_dir(&rig.b, "d");
+  for (int i = 0; i < CROWD * EACH; i++)
+  {
+    snprintf(name, sizeof name, "d/f%d-%d", i / EACH, i % EACH);
+    fake_file(&rig.b, name, 5000, (unsigned)i);
+  }
+  for (int i = 0; i < CROWD; i++)
+    pthread_create(&threads[i], NULL, fill_some, (void *)(intptr_t)i);
+  for (int i = 0; i < CROWD; i++)
+  {
+    void *failed;
+    pthread_join(threads[i], &failed);
+    assert_null(failed);
+  }
+  count_files(CROWD * EACH, 8192ull * CROWD * EACH);
+  for (int i = 0; i < CROWD; i++)
+  {
+    snprintf(name, sizeof name, "d/f%d-0", i);
+    assert_int_equal(stat_object(name, &a), 0);
+    numbers[i] = a.ino;
+    fake_file(&rig.b, name, 5000, 1000); /* another one by the time of the next daemon */
+  }
+  rig_reopen(&rig);
+  count_files(CROWD * EACH, 8192ull * CROWD * EACH);
+  unsigned reads = rig.b.reads;
+  for (int i = 0; i < CROWD * EACH; i++)
+  {
+    snprintf(name, sizeof name, "d/f%d-%d", i / EACH, i % EACH);
+    assert_int_equal(rig_check(&rig, name), 0);
+  }
+  assert_int_equal(rig.b.reads, reads + CROWD);
+  for (int i = 0; i < CROWD; i++)
+  {
+    snprintf(name, sizeof name, "d/f%d-0", i);
+    assert_int_equal(stat_object(name, &a), 0);
+    assert_true(a.ino != numbers[i]);
+  }
+}
+
 static void list_all(void)
 {
   static const char *const folders[] = {"d", "d/e/f", "d/e", "other", "other/x"};
@@ -155,7 +267,8 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-      T(test_written_in_pieces), T(test_a_disk_that_takes_less), T(test_disk_fails_in_a_fill), T(test_evict_forgets_listings_below), T(test_evict_forgets_attributes),
+      T(test_written_in_pieces), T(test_a_disk_that_takes_less), T(test_disk_fails_in_a_fill), T(test_a_file_that_gets_no_name),
+      T(test_a_row_without_a_file), T(test_a_crowd_of_fills), T(test_evict_forgets_listings_below), T(test_evict_forgets_attributes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
