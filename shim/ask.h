@@ -69,6 +69,8 @@ const char *prelux_cache_root(const struct prelux_table_mapping *m, char out[PAT
 /* Opens the object as open(2) would (below a mapping that is not writable: on a read-only mounted file system) and gives the fd
  * its class: fd or -errno. The real open in it is libc's (a cancellation point). mode: as open's, with the umask still in it. */
 int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags, mode_t mode);
+/* An open that only reads, of what the daemon has said of the object just now: fd, -errno; -EAGAIN: it is otherwise by now. */
+int prelux_open_told(const struct prelux_route *r, int flags, const struct prelux_attr *attr);
 
 /* For exec, dlopen, spawn: a file is filled and `out` names it in the cache tree; a folder exists there. The kernel
  * must then use that path. 0 or -errno. */

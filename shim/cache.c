@@ -190,6 +190,17 @@ static int open_object(const struct prelux_route *r, const char *call, int flags
   return fd;
 }
 
+int prelux_open_told(const struct prelux_route *r, int flags, const struct prelux_attr *attr)
+{
+  int other = -1;
+  int fd = wrong_type(r, flags, attr);
+  if (fd < 0) return fd;
+  fd = open_cache(r, flags, attr, &other);
+  if (other >= 0) prelux_fd_let_go(other);
+  if (fd >= 0) prelux_fd_set(fd, PRELUX_CLASS_SHADOW, r->index);
+  return fd < 0 && gone(fd) ? -EAGAIN : fd;
+}
+
 int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags, mode_t mode)
 {
   if (flags & O_PATH) flags &= FROM_KERNEL;

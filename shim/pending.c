@@ -466,12 +466,12 @@ int prelux_pending_open(const struct prelux_route *r, const char *call, int flag
   if (!may_come(r, flags) || !prelux_slot_any_free()) return -EAGAIN;
   /* No slot is taken yet: the first byte may be long in coming, and a signal handler may jump away. */
   int fd = -1, rc = ask(r, call, &attr, &fd, &version, path);
-  if (rc == 0 && (!*path || fd < 0 || attr.type != PRELUX_FILE)) rc = -EAGAIN;
-  else if (rc == 0) {
+  bool stream = rc == 0 && *path && fd >= 0 && attr.type == PRELUX_FILE;
+  if (stream) {
     prelux_no_signals(&old);
     if (start(r, fd, flags, &attr, version, path) < 0) rc = -EAGAIN;
     prelux_signals(&old);
   }
-  if (rc < 0 && fd >= 0) prelux_sys(SYS_close, fd);
-  return rc < 0 ? rc : fd;
+  if ((rc < 0 || !stream) && fd >= 0) prelux_sys(SYS_close, fd);
+  return rc < 0 ? rc : stream ? fd : prelux_open_told(r, flags, &attr);
 }

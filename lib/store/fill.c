@@ -49,7 +49,8 @@ struct fetch {
   bool ours; /* the error is our disk's, not the backend's */
   bool wrong; /* the checksum */
   bool kept;  /* it has failed, and is gone on with when it is asked for again */
-  const struct prelux_known *known; /* not NULL: who asked may be answered when the first bytes have come */
+  struct prelux_known *known; /* not NULL: who asked may be answered when the first bytes have come */
+  bool unasked;             /* attributes come with the bytes: `known` is filled and learned when that is done */
   struct prelux_flow room, *flow;   /* flow NULL: nobody reads it before it is whole */
   uint64_t written_ns;      /* with a flow: when something was written last */
 };
@@ -98,6 +99,24 @@ static int put(struct fetch *f, const char *p, size_t n)
   return 0;
 }
 
+/* Not before the first bytes: they say that the remote has this version still. */
+static void hand_out(struct fetch *f)
+{
+  struct prelux_known *k = f->known;
+  f->known = NULL;
+  if (f->unasked && prelux_flow_wanted(f->v, &f->obj))
+  {
+    k->obj = f->obj;
+    if (prelux_fresh_learn(f->v, f->object, 0, k, NULL) < 0)
+      return;
+    f->unasked = false;
+  }
+  if (f->unasked || !prelux_flow_begin(&f->room, f->v, f->object, k, f->name, f->fd, f->front))
+    return;
+  f->flow = &f->room;
+  f->front = NULL;
+}
+
 static int sink(void *arg, uint64_t off, const void *buf, size_t len)
 {
   struct fetch *f = arg;
@@ -113,13 +132,8 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
     f->pos += n;
     done += n;
   }
-  /* Not before: the first bytes say that the remote has this version still. */
-  if (f->known && !f->flow && prelux_flow_begin(&f->room, f->v, f->object, f->known, f->name, f->fd, f->front))
-  {
-    f->flow = &f->room;
-    f->front = NULL;
-  }
-  f->known = NULL;
+  if (f->known)
+    hand_out(f);
   if (f->flow)
     prelux_flow_advance(f->flow, f->pos - f->held);
   if (f->md5 && !f->from && EVP_DigestUpdate(f->md5, buf, len) != 1)
@@ -549,7 +563,7 @@ int prelux_fill_unknown(const struct prelux_view *v, const char *object, struct 
                         struct prelux_problem *why)
 {
   struct prelux_store *s = v->tree->store;
-  struct fetch f = {.v = v, .object = object, .why = why, .fd = -1};
+  struct fetch f = {.v = v, .object = object, .why = why, .fd = -1, .known = keep ? k : NULL, .unasked = true};
   struct stat st;
   int fd = -1;
   *k = (struct prelux_known){.learned_ns = prelux_store_now()};
@@ -563,7 +577,7 @@ int prelux_fill_unknown(const struct prelux_view *v, const char *object, struct 
     rc = prelux_problem(why, EPROTO, "%.200s: %llu bytes came where %llu were asked for", object, (unsigned long long)f.pos,
                         (unsigned long long)f.size);
   rc = end(&f, rc == -ENOENT ? -ESTALE : rc, &fd, &st);
-  if (rc == 0)
+  if (rc == 0 && f.unasked)
   {
     k->obj = f.obj;
     rc = prelux_fresh_learn(v, object, 0, k, why);
@@ -576,9 +590,11 @@ int prelux_fill_unknown(const struct prelux_view *v, const char *object, struct 
   if (rc == 0)
     rc = keep_file(&f, k, keep, fd, &st);
   prelux_room_return(s, f.size);
-  if (rc < 0)
-    return rc;
-  account(&f, k, keep);
-  *ret_fd = fd;
-  return 0;
+  if (rc == 0)
+    account(&f, k, keep);
+  if (f.flow)
+    prelux_flow_end(f.flow, rc, f.wrong, f.kept);
+  if (rc == 0)
+    *ret_fd = fd;
+  return rc;
 }

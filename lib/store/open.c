@@ -12,6 +12,7 @@
 #include "lib/index/writer.h"
 #include "lib/store/attrs.h"
 #include "lib/store/deferred.h"
+#include "lib/store/partial.h"
 #include "lib/store/stage.h"
 
 /* store.lock held. */
@@ -280,7 +281,7 @@ static int open_unknown(const struct prelux_view *v, const char *object, unsigne
   struct stat st;
   bool skip = v->freshness == PRELUX_FRESH_SKIP;
   int fd, rc;
-  if (!v->backend->ops->fetch || v->early || (flags & PRELUX_STORE_CACHED_ONLY) || (skip && !want_fd) || prelux_fresh_knows(v, object))
+  if (!v->backend->ops->fetch || (flags & PRELUX_STORE_CACHED_ONLY) || (skip && !want_fd) || prelux_fresh_knows(v, object))
     return 1;
   if (skip)
     return prelux_fill_unknown(v, object, k, false, ret_fd, why);
@@ -289,7 +290,8 @@ static int open_unknown(const struct prelux_view *v, const char *object, unsigne
   rc = prelux_disk_open(v->tree, object, O_RDONLY, &fd, &st);
   if (rc == 0)
     prelux_os.close(fd);
-  if (rc != -ENOENT || prelux_fresh_knows(v, object)) /* somebody was here first; or what lies there may do */
+  /* Somebody was here first; or what lies there may do, or be gone on with. */
+  if (rc != -ENOENT || prelux_fresh_knows(v, object) || prelux_partial_there(v->tree, object))
     rc = 1;
   else
     rc = prelux_fill_unknown(v, object, k, true, ret_fd, &mine);

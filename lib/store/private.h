@@ -369,6 +369,8 @@ struct prelux_flow {
   struct prelux_stream *map;
   uint64_t version;
 };
+/* Somebody is to be answered by it. */
+bool prelux_flow_wanted(const struct prelux_view *v, const struct prelux_object *obj);
 /* The file fill/name (fd) is being filled with k's version: answers v->early. front: the page of a fill that is gone on with, which is the flow's
  * then; NULL: it is made. False: it is to be waited for as ever. */
 bool prelux_flow_begin(struct prelux_flow *w, const struct prelux_view *v, const char *object, const struct prelux_known *k,

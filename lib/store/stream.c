@@ -95,10 +95,9 @@ static struct prelux_stream *make_map(struct prelux_store *s, const char *front)
   return NULL;
 }
 
-/* Somebody is to be answered by it. */
-static bool wanted(const struct prelux_view *v, const struct prelux_known *k)
+bool prelux_flow_wanted(const struct prelux_view *v, const struct prelux_object *obj)
 {
-  return v->early && !v->early->done && k->obj.size > v->early->above;
+  return v->early && !v->early->done && obj->size > v->early->above;
 }
 
 /* Whether the remote has this version still can be said at any time (backend.h: versions with something random in them). */
@@ -113,7 +112,7 @@ static struct prelux_stream *make_front(const struct prelux_flow *w, const struc
   struct prelux_store *s = v->tree->store;
   char front[48];
   struct stat st;
-  if (!sure(v, k->obj.version) || !wanted(v, k) || prelux_os.fstat(fd, &st) < 0)
+  if (!sure(v, k->obj.version) || !prelux_flow_wanted(v, &k->obj) || prelux_os.fstat(fd, &st) < 0)
     return NULL;
   front_name(w->name, front);
   struct prelux_stream *m = make_map(s, front);
@@ -143,7 +142,7 @@ bool prelux_flow_begin(struct prelux_flow *w, const struct prelux_view *v, const
     atomic_store(&front->state, PRELUX_STREAM_COMING);
     tell(front);
   }
-  if (front && wanted(v, k))
+  if (front && prelux_flow_wanted(v, &k->obj))
     answer(v, object, k, name, w->version); /* where that fails he waits for the whole */
   pthread_mutex_lock(&s->lock);
   w->next = s->flows;

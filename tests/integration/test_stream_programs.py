@@ -226,6 +226,27 @@ def test_the_beginning_of_what_never_ends(lake, how):
     assert md5(done.stdout) == md5(lake.data[:2 * MIB])
 
 
+@pytest.mark.parametrize("freshness", [{"max_age": "60s"}, "always"])
+def test_one_request_of_http(prelux, freshness):
+    """Where attributes come with the bytes nobody asks for them before: of what streams, of what is too small, and of what is gone on with."""
+    folder = prelux.tmp / "www"
+    folder.mkdir()
+    for name, size in (("big.bin", SIZE), ("small", 1000)):
+        (folder / name).write_bytes(content(size))
+        os.utime(folder / name, (time.time() - 100,) * 2)
+    with Nginx(folder) as server, FaultProxy(server.url) as wire:
+        prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": wire.url}},
+                       "mappings": [{"local": LOCAL, "remote": "web:/", "stream_above": "1MiB", "freshness": freshness}]})
+        wire.fault("/", stall_after=6 * MIB, body=True, method="GET")
+        assert md5(prelux.run(["head", "-c", str(4 * MIB), BIG], text=False).stdout) == md5(content(SIZE)[:4 * MIB])
+        assert prelux.run(["cat", LOCAL + "/small"], text=False).stdout == content(1000)
+        assert [f"{seen.method} {seen.path}" for seen in wire.requests()] == ["GET /big.bin", "GET /small"]
+        prelux.kill_daemon()
+        wire.heal()
+        assert md5(prelux.run(["cat", BIG], text=False).stdout) == md5(content(SIZE))
+        assert [seen.fields.get("range", "")[:8] for seen in wire.requests() if seen.method == "GET"][2:] >= ["bytes=4"]
+
+
 def test_opened_by_many_at_once(lake):
     """Who comes before the first byte is served by the same stream, too."""
     lake.wire.fault(lake.objects, stall_after=3 * MIB, body=True, delay=1, method="GET")
