@@ -31,6 +31,8 @@ struct prelux_os {
   int (*renameat)(int fromfd, const char *from, int tofd, const char *to);
   int (*renameat2)(int fromfd, const char *from, int tofd, const char *to, unsigned flags);
   int (*linkat)(int fromfd, const char *from, int tofd, const char *to, int flags);
+  int (*symlinkat)(const char *target, int dirfd, const char *path);
+  ssize_t (*readlinkat)(int dirfd, const char *path, char *buf, size_t cap);
   int (*mknodat)(int dirfd, const char *path, mode_t mode, dev_t dev);
   int (*unlink)(const char *path);
   int (*unlinkat)(int dirfd, const char *path, int flags);

@@ -11,6 +11,7 @@
 #include "lib/store/attrs.h"
 #include "lib/store/deferred.h"
 #include "lib/store/links.h"
+#include "lib/store/stage_lease.h"
 
 static uint64_t clock_ns(clockid_t id)
 {
@@ -153,6 +154,11 @@ void prelux_view_publish(const struct prelux_view *v, const char *object, size_t
     return;
   if (publish_own(v, object, len)) /* what is known is of the remote's object */
     return;
+  if ((k->obj.type == PRELUX_NONE || k->obj.type == PRELUX_DIR) && prelux_lease_hides(v->tree, object, len, k->obj.type == PRELUX_DIR))
+  {
+    prelux_index_drop(index, v->id, object, len);
+    return;
+  }
   prelux_attrs_show(v->tree, object, len, &seen);
   prelux_view_attr(v, &seen, &attr);
   if (k->obj.type == PRELUX_NONE && prelux_view_implies(v, object, len))
@@ -177,7 +183,7 @@ void prelux_view_share(const struct prelux_view *v, const struct prelux_folder *
 {
   struct prelux_known k = {.obj = {.type = PRELUX_DIR}, .learned_ns = f->learned_ns};
   uint64_t valid = valid_until(v, &k);
-  if (valid && view_indexed(v))
+  if (valid && view_indexed(v) && !prelux_lease_hides(v->tree, f->path, f->path_len, true))
     prelux_index_put_names(v->tree->store->index, v->id, f->path, f->path_len, at, valid);
 }
 

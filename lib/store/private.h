@@ -491,6 +491,12 @@ bool prelux_name_stays(const struct prelux_view *v, const char *object, uint64_t
 
 /* ---- the structs ---- */
 
+/* A folder in which somebody makes names without asking: they are hidden, see stage_lease.h. */
+struct prelux_leased {
+  const char *folder;
+  size_t len;
+};
+
 struct prelux_tree {
   struct prelux_tree *next;
   struct prelux_store *store;
@@ -511,6 +517,7 @@ struct prelux_tree {
   struct prelux_links links;
   _Atomic unsigned moving; /* folders that are being renamed: a put that fails just now may have found its folder gone */
   _Atomic uint64_t shape; /* how often a folder was removed or renamed here */
+  const struct prelux_leased *leased; /* a folder of which nothing is published (stage_lease.h), or NULL; under store.lock */
 };
 
 /* What was evicted a short time ago (victims.c). */

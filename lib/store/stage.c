@@ -62,6 +62,17 @@ int prelux_stage_tree(struct prelux_stage *g, struct prelux_tree *t)
   return rc;
 }
 
+static uint32_t flags_of(const struct prelux_write_rules *rules)
+{
+  uint32_t flags = rules->on_conflict == PRELUX_CONFLICT_OVERWRITE ? PRELUX_PENDING_FORCE : rules->on_conflict == PRELUX_CONFLICT_KEEP ? PRELUX_PENDING_KEEP : 0;
+  return flags | (rules->drop ? PRELUX_PENDING_DROP : 0) | (rules->publish ? PRELUX_PENDING_PUBLISH : 0);
+}
+
+uint32_t prelux_stage_first_flags(const struct prelux_write_rules *rules, bool over)
+{
+  return flags_of(rules) | PRELUX_PENDING_MODE | PRELUX_PENDING_FRESH | (over ? PRELUX_PENDING_OVER : PRELUX_PENDING_NEW);
+}
+
 /* A new row for the object; the caller fills in what is known of the file. NULL: no memory. */
 static struct prelux_dirty *dirty_new(const struct opening *o)
 {
@@ -75,10 +86,7 @@ static struct prelux_dirty *dirty_new(const struct opening *o)
   d->rules = *o->rules;
   d->row.intent = PRELUX_INTENT_PUT;
   d->row.state = PRELUX_PENDING_WRITING;
-  d->row.flags = o->rules->on_conflict == PRELUX_CONFLICT_OVERWRITE ? PRELUX_PENDING_FORCE
-                 : o->rules->on_conflict == PRELUX_CONFLICT_KEEP    ? PRELUX_PENDING_KEEP
-                                                                    : 0;
-  d->row.flags |= (o->rules->drop ? PRELUX_PENDING_DROP : 0) | (o->rules->publish ? PRELUX_PENDING_PUBLISH : 0);
+  d->row.flags = flags_of(o->rules);
   d->row.made_ns = prelux_store_wall();
   return d;
 }
@@ -297,6 +305,8 @@ static int begin_from_remote(const struct opening *o)
       rc = make_new(o, PRELUX_PENDING_MODE | (over ? PRELUX_PENDING_OVER : PRELUX_PENDING_NEW), "", 0, &d);
     if (rc == 0)
       prelux_folder_moved(o->v->tree, o->object);
+    if (rc == 0 && o->by->ret_made)
+      *o->by->ret_made = true;
     return rc;
   }
   if (rc < 0)
@@ -505,6 +515,26 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
                       int flags, uint32_t mode, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
 {
   return prelux_stage_open_by(g, v, rules, object, flags, mode, NULL, ret, ret_fd, why);
+}
+
+int prelux_stage_adopt(struct prelux_stage *g, const struct prelux_stage_made *m, struct prelux_problem *why)
+{
+  const struct opening o = {.g = g, .v = m->v, .rules = m->rules, .object = m->object, .mode = m->mode, .by = &NOBODY, .why = why};
+  struct prelux_dirty *d = dirty_new(&o);
+  if (!d)
+    return prelux_problem(why, ENOMEM, "no memory");
+  d->row.flags = prelux_stage_first_flags(m->rules, m->over);
+  d->row.ino = m->ino;
+  d->row.mode = m->mode & 07777;
+  d->row.made_ns = m->made_ns;
+  d->shown = prelux_number_fresh(d->tree, m->ino, m->made_ns);
+  int rc = begin(&o, d, -1, NULL);
+  if (rc < 0)
+    return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
+  prelux_folder_moved(d->tree, m->object);
+  prelux_crash_was_writer(g, m->ino, m->writer);
+  prelux_dirty_give(g, d);
+  return 0;
 }
 
 /* ---- reading ---- */

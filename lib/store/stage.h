@@ -98,12 +98,28 @@ struct prelux_grower { /* stage_grower.c; under stage.lock */
 };
 
 #define PRELUX_LEFT_FOLDER "left" /* of marks, beside staging/ (stage_left.c); the library makes them */
-#define PRELUX_SPARES 64u
+#define PRELUX_SPARES 128u
 #define PRELUX_SPARE_NAME "spare" /* of one that has no number yet */
 struct prelux_spares { /* stage_spare.c; under stage.lock */
   uint64_t ino[PRELUX_SPARES], last_ns; /* CLOCK_MONOTONIC: a new file */
   unsigned n, quick;
   bool making;
+};
+
+#define PRELUX_LEASE_FOLDER "lease" /* beside staging/ (stage_lease.c); the library uses it */
+struct prelux_lease;
+struct prelux_streak { /* of opens that might have done with a lease: the last one, and how many in a row */
+  uint64_t folder, serial;
+  int pid;
+  uint32_t mode;
+  unsigned how, n;
+};
+struct prelux_leases {
+  pthread_mutex_t lock; /* outside of all others */
+  struct prelux_lease *one;
+  struct prelux_streak streak;
+  int fd;   /* lease/, or -1 */
+  bool off; /* none is granted here */
 };
 
 struct prelux_stage {
@@ -135,6 +151,7 @@ struct prelux_stage {
   unsigned n_writers;
   uint64_t orphan_len_ns;        /* PRELUX_ORPHAN_NS; another in tests */
   struct prelux_spares spares;
+  struct prelux_leases leases;
   int left_fd;    /* left/, or 0 */
   uint64_t *left; /* those that have marks of a time before this daemon; sorted */
   size_t n_left;
@@ -156,6 +173,20 @@ int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const
 /* The same, asked for by somebody (store.h). -ESRCH: he is dead. */
 int prelux_stage_open_by(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
                            int flags, uint32_t mode, const struct prelux_asker *by, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why);
+/* Flags that the row of a new file begins with. */
+uint32_t prelux_stage_first_flags(const struct prelux_write_rules *rules, bool over);
+/* A staging file that was named by who made it (stage_lease.h) becomes what an open would have made of it. Nobody else is at work on its name. */
+struct prelux_stage_made {
+  const struct prelux_view *v;
+  const struct prelux_write_rules *rules;
+  const char *object;
+  uint32_t mode;
+  bool over;       /* opened by O_TRUNC, not O_EXCL */
+  uint64_t ino;
+  int64_t made_ns; /* by which its number was made */
+  struct prelux_writer *writer;
+};
+int prelux_stage_adopt(struct prelux_stage *g, const struct prelux_stage_made *m, struct prelux_problem *why);
 /* Somebody has closed a writable reference to the inode, or may have. 0: it was the last, and what the rules promise is done (or there is
  * nothing to do); -EAGAIN: somebody still writes; else the error of sending, which close() gives. */
 int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelux_write_rules *rules, struct prelux_problem *why);
@@ -227,6 +258,9 @@ struct prelux_dirty *prelux_dirty_find(struct prelux_stage *g, const struct prel
 /* Live files (stage_live.c). None of them with a lock held. */
 void prelux_live_attr(const struct prelux_dirty *d, const struct prelux_view *v, struct prelux_attr *ret); /* but this: stage.lock */
 void prelux_live_show(struct prelux_tree *t, const char *object); /* slots of all views, as the tables say now */
+/* A file without a row, that somebody has who is to give it a name (stage_lease.c), can be told by its inode; no more. */
+void prelux_live_lend(struct prelux_tree *t, uint64_t ino, uint64_t shown, uint32_t mode);
+void prelux_live_lent(struct prelux_tree *t, uint64_t ino);
 /* The path shows the remote's object again, and what was known of that is forgotten. d stays in the other tables. */
 void prelux_live_end(struct prelux_stage *g, struct prelux_dirty *d);
 /* The same of one that the remote has as obj: what is known of the other names in its folder stays. */
@@ -358,6 +392,10 @@ void prelux_fsync_renamed(struct prelux_dirty *d, const struct prelux_object *no
 void prelux_fsync_free(struct prelux_fsynced *f); /* NULL is allowed */
 /* ---- what a killed writer leaves (stage_crash.c) ---- */
 void prelux_crash_writer(struct prelux_stage *g, uint64_t ino, int pid, int pidfd); /* see store.h */
+/* The same of one who may have closed it since. hold() takes pidfd; NULL: there are too many. */
+struct prelux_writer *prelux_crash_hold(struct prelux_stage *g, int pid, int pidfd);
+void prelux_crash_let_go(struct prelux_stage *g, struct prelux_writer *w); /* NULL is allowed */
+void prelux_crash_was_writer(struct prelux_stage *g, uint64_t ino, struct prelux_writer *w);
 void prelux_crash_closing(struct prelux_stage *g, uint64_t ino, bool begins);
 void prelux_crash_handing(struct prelux_stage *g, uint64_t ino, bool begins);
 void prelux_crash_forget(struct prelux_stage *g, struct prelux_dirty *d); /* its writers do not matter any more; stage.lock held */

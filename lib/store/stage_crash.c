@@ -77,25 +77,59 @@ static struct prelux_writer *get(struct prelux_stage *g, int pid, int pidfd)
   return w;
 }
 
-void prelux_crash_writer(struct prelux_stage *g, uint64_t ino, int pid, int pidfd)
+/* w may have written to the file; takes a reference to it, unless nobody wants to know. stage.lock held. */
+static void add(struct prelux_stage *g, uint64_t ino, struct prelux_writer *w)
+{
+  struct prelux_dirty *d = prelux_dirty_by_ino(g, ino);
+  if (!d || d->row.state != PRELUX_PENDING_WRITING || (d->row.flags & PRELUX_PENDING_PUBLISH))
+    return;
+  for (unsigned i = 0; i < d->n_writers; i++)
+    if (d->writers[i] == w)
+    {
+      w->refs++;
+      leave(g, d, i); /* it is the youngest now */
+      w->refs--;
+    }
+  if (d->n_writers == PRELUX_FILE_WRITERS)
+    leave(g, d, 0);
+  w->refs++;
+  d->writers[d->n_writers++] = w;
+}
+
+struct prelux_writer *prelux_crash_hold(struct prelux_stage *g, int pid, int pidfd)
 {
   if (pidfd < 0)
+    return NULL;
+  pthread_mutex_lock(&g->lock);
+  struct prelux_writer *w = get(g, pid, pidfd);
+  pthread_mutex_unlock(&g->lock);
+  return w;
+}
+
+void prelux_crash_let_go(struct prelux_stage *g, struct prelux_writer *w)
+{
+  if (!w)
     return;
   pthread_mutex_lock(&g->lock);
-  struct prelux_dirty *d = prelux_dirty_by_ino(g, ino);
-  bool wanted = d && d->row.state == PRELUX_PENDING_WRITING && !(d->row.flags & PRELUX_PENDING_PUBLISH);
-  struct prelux_writer *w = wanted ? get(g, pid, pidfd) : NULL;
-  for (unsigned i = 0; w && i < d->n_writers; i++)
-    if (d->writers[i] == w)
-      leave(g, d, i); /* it is the youngest now */
-  if (w && d->n_writers == PRELUX_FILE_WRITERS)
-    leave(g, d, 0);
-  if (w)
-    d->writers[d->n_writers++] = w;
+  unref(g, w);
   pthread_mutex_unlock(&g->lock);
-  if (!wanted)
-    prelux_os.close(pidfd);
-  prelux_left_again(g, ino, pid);
+}
+
+void prelux_crash_was_writer(struct prelux_stage *g, uint64_t ino, struct prelux_writer *w)
+{
+  pthread_mutex_lock(&g->lock);
+  add(g, ino, w);
+  pthread_mutex_unlock(&g->lock);
+}
+
+void prelux_crash_writer(struct prelux_stage *g, uint64_t ino, int pid, int pidfd)
+{
+  struct prelux_writer *w = prelux_crash_hold(g, pid, pidfd);
+  if (w)
+    prelux_crash_was_writer(g, ino, w);
+  prelux_crash_let_go(g, w);
+  if (pidfd >= 0)
+    prelux_left_again(g, ino, pid);
 }
 
 unsigned prelux_crash_writers(const struct prelux_dirty *d, int ret[PRELUX_FILE_WRITERS])

@@ -15,7 +15,7 @@
 
 #include "lib/base/io.h"
 #include "lib/base/os.h"
-#include "lib/store/stage.h"
+#include "lib/store/stage_lease.h"
 
 struct mark
 {
@@ -113,13 +113,14 @@ static bool wanted(struct prelux_stage *g, const struct mark *m)
   const struct prelux_dirty *d = prelux_dirty_by_ino(g, m->ino);
   bool yes = d ? d->row.state == PRELUX_PENDING_WRITING && (d->busy || prelux_crash_is_writer(d, m->pid)) : prelux_left_before(g, m->ino);
   pthread_mutex_unlock(&g->lock);
-  return yes;
+  return yes || (!d && prelux_lease_has(g, m->ino));
 }
 
 void prelux_left_settle(struct prelux_stage *g)
 {
   struct marks m;
   read_marks(g, &m);
+  prelux_lease_adopt(g); /* behind that: whose marks were read has its row then */
   for (size_t i = 0; i < m.n; i++)
     if (i == 0 || m.list[i].ino != m.list[i - 1].ino)
       prelux_stage_left(g, m.list[i].ino);

@@ -4,7 +4,7 @@
  * daemon, an open that waits for room) hurries; who does something at once (a close of `sync`, a drain) never comes here. */
 #include <time.h>
 
-#include "lib/store/stage.h"
+#include "lib/store/stage_lease.h"
 
 /* stage.lock held. When senders may begin, CLOCK_MONOTONIC; 0: now. */
 static uint64_t begins(const struct prelux_stage *g)
@@ -38,6 +38,7 @@ void prelux_store_ending(struct prelux_store *s)
   struct prelux_stage *g = s->stage;
   if (!g)
     return;
+  prelux_lease_stop(g);
   pthread_mutex_lock(&g->lock);
   g->ending = true;
   pthread_cond_broadcast(&g->go);

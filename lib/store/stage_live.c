@@ -76,6 +76,33 @@ void prelux_live_start(struct prelux_stage *g, const struct prelux_dirty *d)
   pthread_mutex_unlock(&s->lock);
 }
 
+void prelux_live_lend(struct prelux_tree *t, uint64_t ino, uint64_t shown, uint32_t mode)
+{
+  struct prelux_store *s = t->store;
+  const struct prelux_known k = {.obj = {.type = PRELUX_FILE, .mode = mode}, .cache_ino = ino, .live = true, .ino = shown};
+  struct prelux_attr attr;
+  char key[40];
+  nameless_key(ino, key);
+  pthread_mutex_lock(&s->lock);
+  if (s->index && t->n_views)
+  {
+    prelux_view_attr(&t->views[0], &k, &attr);
+    prelux_index_put(s->index, t->views[0].id, key, strlen(key), &attr, t->dev);
+  }
+  pthread_mutex_unlock(&s->lock);
+}
+
+void prelux_live_lent(struct prelux_tree *t, uint64_t ino)
+{
+  struct prelux_store *s = t->store;
+  char key[40];
+  nameless_key(ino, key);
+  pthread_mutex_lock(&s->lock);
+  if (s->index && t->n_views)
+    prelux_index_drop(s->index, t->views[0].id, key, strlen(key));
+  pthread_mutex_unlock(&s->lock);
+}
+
 /* store.lock held. */
 static void nameless_end(struct prelux_store *s, const struct prelux_dirty *d)
 {

@@ -20,6 +20,7 @@
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/deferred.h"
+#include "lib/store/stage_lease.h"
 
 #define SLOTS 4096
 
@@ -344,6 +345,8 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
   if (!g)
     return prelux_problem(why, ENOMEM, "no memory");
   pthread_mutex_init(&g->lock, NULL);
+  pthread_mutex_init(&g->leases.lock, NULL);
+  g->leases.fd = -1;
   pthread_cond_init(&g->changed, NULL);
   pthread_condattr_t monotonic;
   pthread_condattr_init(&monotonic);
@@ -379,6 +382,8 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
       prelux_journal_beside(g->journal, g->fd);
     if (rc == 0)
       rc = prelux_scratch_begin(g, why);
+    if (rc == 0)
+      prelux_lease_begin(g);
     if (rc == 0 && ((rc = prelux_left_begin(g)) < 0 || (rc = prelux_stage_reboot(g)) < 0 || (rc = clear_strays(g)) < 0))
       prelux_problem(why, -rc, "cache folder %s: staging: %s", s->dir, strerror(-rc));
   }
@@ -394,6 +399,7 @@ void prelux_stage_free(struct prelux_stage *g)
   if (!g)
     return;
   prelux_grow_end(g);
+  prelux_lease_free(g);
   if (g->fd >= 0)
     prelux_spare_drop(g, true);
   prelux_left_end(g);
@@ -411,6 +417,7 @@ void prelux_stage_free(struct prelux_stage *g)
   free(g->by_id);
   pthread_cond_destroy(&g->changed);
   pthread_cond_destroy(&g->go);
+  pthread_mutex_destroy(&g->leases.lock);
   pthread_mutex_destroy(&g->lock);
   free(g);
 }

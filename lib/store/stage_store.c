@@ -1,6 +1,6 @@
 /* Writing, as the store offers it: see store.h. */
 #include "lib/base/os.h"
-#include "lib/store/stage.h"
+#include "lib/store/stage_lease.h"
 
 int prelux_store_writable(struct prelux_store *s, struct prelux_problem *why)
 {
@@ -64,6 +64,11 @@ void prelux_store_left(struct prelux_store *s, uint64_t ino)
 {
   if (s->stage)
     prelux_stage_left(s->stage, ino);
+}
+
+bool prelux_store_lease_stop(struct prelux_store *s)
+{
+  return !s->stage || prelux_lease_stop(s->stage);
 }
 
 void prelux_store_lefts(struct prelux_store *s)

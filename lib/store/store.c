@@ -18,7 +18,7 @@
 #include "lib/store/folder_time.h"
 #include "lib/store/links.h"
 #include "lib/store/partial.h"
-#include "lib/store/stage.h"
+#include "lib/store/stage_lease.h"
 
 /* st_dev of trees: device majors that Linux assigns to nobody (dynamic ones end at 511, and 2032 up is unused). */
 #define DEV_MAJOR 0x7f0u
@@ -293,6 +293,7 @@ void prelux_store_tick(struct prelux_store *s)
 {
   if (s->stage)
   {
+    prelux_lease_tick(s->stage);
     prelux_stage_poll(s->stage);
     prelux_spare_drop(s->stage, false);
   }

@@ -162,6 +162,7 @@ const char *prelux_store_scratch(const struct prelux_store *s, uint64_t *ret_dev
 struct prelux_asker {
   uint64_t once; /* a random number of the request; what it has made already is no -EEXIST; 0: none */
   int pidfd;     /* the process, or negative; it stays the caller's */
+  bool *ret_made; /* set when a new file was made; may be NULL */
 };
 /* A file for writing. flags: open's; mode: of a new file, the program's umask taken off. *ret_fd: with the access mode and status flags
  * asked for; to be passed on and closed. by: may be NULL. -ESRCH: who asks is dead, and nothing was begun or changed for him. -EROFS, -ENOENT,
@@ -261,6 +262,30 @@ void prelux_store_ending(struct prelux_store *s); /* the daemon is about to end:
 /* Files come in quick succession: who gets true is to call prelux_store_make_spares() on a thread that nobody waits for. */
 bool prelux_store_wants_spares(struct prelux_store *s);
 void prelux_store_make_spares(struct prelux_store *s);
+/* Who makes file after file may be granted to make the next ones by himself (stage_lease.h). Asked after each open for writing. */
+#define PRELUX_GRANT_FILES 64u /* PRELUX_LEASE_FILES_MAX */
+struct prelux_grant {
+  int64_t number;
+  uint64_t files[PRELUX_GRANT_FILES];
+  unsigned n;
+};
+struct prelux_lease_ask {
+  const struct prelux_view *v;
+  const struct prelux_write_rules *rules;
+  const char *object;
+  int flags;
+  uint32_t mode;
+  bool made;       /* a new file was */
+  int pid, pidfd;  /* who asks; they stay the caller's */
+  uint64_t serial; /* of the request: nobody has asked in between when it is the next one */
+};
+bool prelux_store_lease(struct prelux_store *s, const struct prelux_lease_ask *a, struct prelux_grant *ret);
+/* More files for the same. -ESTALE: it has ended, or is to. */
+int prelux_store_lease_more(const struct prelux_view *v, int64_t number, uint64_t serial, struct prelux_grant *ret);
+/* All that was made is known to the store; before anything is asked of it. False: it is not, for the journal takes no rows. */
+bool prelux_store_lease_stop(struct prelux_store *s);
+bool prelux_leases_active(void);                      /* of any store */
+void prelux_lease_request(bool begins);               /* one that may change names: none is granted while there is another; before leases are stopped for it */
 /* They come right now: what can wait until they have come should. */
 bool prelux_store_in_burst(struct prelux_store *s);
 /* The kernel says that a writable descriptor of this inode was closed; nobody has told of it. Settled, to be sent in the background. */
