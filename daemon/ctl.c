@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/files.h"
+#include "daemon/gate.h"
 #include "daemon/request_write.h"
 #include "daemon/server.h"
 #include "include/prelux/ctl.h"
@@ -248,6 +249,7 @@ void prelux_ctl(struct prelux_conn *c, struct prelux_live_table *table, const vo
   struct prelux_server *s = c->server;
   struct prelux_problem why = {0};
   struct prelux_answer failed;
+  prelux_gate_stop(prelux_server_daemon(s));
   struct prelux_ctl *x = calloc(1, sizeof *x);
   struct prelux_flight *f = prelux_flight_new(NULL, 0);
   void *copy = malloc(len);

@@ -1,4 +1,5 @@
 #include "daemon/flight.h"
+#include "daemon/gate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +18,15 @@ static void run(struct prelux_job *job)
 {
   struct prelux_flight *f = (struct prelux_flight *)job;
   atomic_store(&f->started, true);
-  if (!atomic_load(&f->abandoned))
+  if (atomic_load(&f->abandoned))
+    return;
+  struct prelux_problem why = {0};
+  int err = prelux_gate_enter(f, &why);
+  if (err == 0)
     f->work(f);
+  else
+    prelux_answer_fail(&f->answer, err, &why);
+  prelux_gate_leave(f);
 }
 
 struct prelux_flight *prelux_flight_new(const void *key, size_t key_len)

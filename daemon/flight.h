@@ -30,6 +30,11 @@ struct prelux_flight {
   int direct;          /* a descriptor of the only waiter's connection, -1: none: the pool thread answers, the loop only clears up */
   uint32_t serial;     /* of his request */
   bool answered;       /* so it did */
+  bool asked;          /* by a request: leases end before it is worked on (gate.h) */
+  bool looks;          /* it changes no name */
+  bool object;         /* it is about an object: it must see all that was made before */
+  bool keeps;          /* the lease that it is about goes on */
+  uint64_t number;     /* of the request, from gate.h */
   struct prelux_waiter waiters; /* list head */
   unsigned n_waiters;
   void *home;                         /* the server */

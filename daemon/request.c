@@ -10,6 +10,7 @@
 #include "daemon/clock.h"
 #include "daemon/ctl.h"
 #include "daemon/files.h"
+#include "daemon/gate.h"
 #include "daemon/register.h"
 #include "daemon/report.h"
 #include "daemon/request_name.h"
@@ -50,11 +51,13 @@ void prelux_request_refuse(struct prelux_conn *c, int status, const struct prelu
 }
 
 int prelux_request_once(struct prelux_conn *c, const struct prelux_target *t, void *job, void (*work)(struct prelux_flight *),
-                        void (*drop)(struct prelux_flight *))
+                        void (*drop)(struct prelux_flight *), bool keeps)
 {
   struct prelux_flight *f = prelux_flight_new(NULL, 0);
   if (!f)
     return -ENOMEM;
+  f->keeps = keeps;
+  f->object = true;
   f->arg = job;
   f->work = work;
   f->drop = drop;
@@ -268,6 +271,7 @@ static void object_fly(struct prelux_conn *c, struct prelux_target *t, int what,
                            .store_flags = recheck ? PRELUX_STORE_RECHECK : 0,
                            .want_fd = want_fd};
   f->arg = j;
+  f->looks = f->object = true;
   f->work = object_work;
   f->drop = object_drop;
   f->job.lane = 1 + key.instance;
@@ -280,7 +284,7 @@ static bool object_fast(struct prelux_conn *c, const struct prelux_target *t, in
   const struct prelux_live_mapping *m = prelux_target_mapping(t);
   struct prelux_problem why = {0};
   struct prelux_attr attr = {0};
-  if (what == PRELUX_ASK_LIST || (flags & (PRELUX_F_RECHECK | PRELUX_F_WANT_FD)))
+  if (what == PRELUX_ASK_LIST || (flags & (PRELUX_F_RECHECK | PRELUX_F_WANT_FD)) || prelux_gate_closed())
     return false;
   int err = prelux_store_stat(&m->view, t->object, PRELUX_STORE_CACHED_ONLY, &attr, &why);
   if (err == -EAGAIN || (err < 0 && err != -ENOENT && err != -ENOTDIR))
@@ -361,6 +365,7 @@ static void register_request(struct prelux_conn *c, void *msg, size_t len)
     return;
   }
   f->arg = prelux_server_daemon(s);
+  f->looks = true;
   f->work = register_work;
   prelux_server_launch(s, c, f);
 }
@@ -394,6 +399,7 @@ void prelux_request(struct prelux_conn *c, void *msg, size_t len)
   case PRELUX_OP_WRITE:
   case PRELUX_OP_CLOSED:
   case PRELUX_OP_SYNC:
+  case PRELUX_OP_LEASE:
     prelux_request_write(c, table_of(c, msg), msg);
     break;
   case PRELUX_OP_NAME:

@@ -40,6 +40,6 @@ void prelux_request_refuse(struct prelux_conn *c, int status, const struct prelu
 /* A pool thread works on it in the lane of t's mapping, for this asker alone: f->arg is the job, `drop` frees it. -ENOMEM: the job is
  * the caller's still. */
 int prelux_request_once(struct prelux_conn *c, const struct prelux_target *t, void *job, void (*work)(struct prelux_flight *f),
-                        void (*drop)(struct prelux_flight *f));
+                        void (*drop)(struct prelux_flight *f), bool keeps);
 
 #endif

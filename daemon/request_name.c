@@ -268,7 +268,7 @@ void prelux_request_name(struct prelux_conn *c, struct prelux_live_table *table,
     return;
   }
   int err = make_job(c, table, msg, &j, &why);
-  if (err == 0 && (err = prelux_request_once(c, &j->target, j, work, drop)) < 0)
+  if (err == 0 && (err = prelux_request_once(c, &j->target, j, work, drop, false)) < 0)
     job_free(j);
   if (err < 0)
     prelux_request_refuse(c, err, &why);

@@ -65,7 +65,7 @@ void prelux_request_stream(struct prelux_conn *c, struct prelux_target *t)
   if (j)
   {
     *j = (struct stream_job){.target = *t, .early = {.above = above ? above : UINT64_MAX, .ready = ready, .fd = -1}};
-    rc = prelux_request_once(c, t, j, work, drop);
+    rc = prelux_request_once(c, t, j, work, drop, false);
   }
   if (rc == 0)
     return;

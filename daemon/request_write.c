@@ -16,19 +16,49 @@
 struct write_job {
   struct prelux_daemon *d;
   struct prelux_target target;
-  uint16_t op; /* WRITE, CLOSED, SYNC */
+  uint16_t op; /* WRITE, CLOSED, SYNC, LEASE */
   int flags;
   uint32_t mode;
   uint64_t ino, once, handed; /* handed: the file that was opened, or 0 */
+  uint64_t number;            /* of the request */
+  int64_t lease;
   int pid, pidfd; /* WRITE: who asks; -1: not known, or of no interest */
 };
+
+static void put_grant(struct prelux_answer *a, const struct prelux_grant *g)
+{
+  prelux_msg_put(&a->msg, PRELUX_FIELD_LEASE, &g->number, sizeof g->number);
+  prelux_msg_put(&a->msg, PRELUX_FIELD_LEASE_FILES, g->files, g->n * sizeof g->files[0]);
+}
+
+/* Behind an open for writing: the asker may make the next ones without asking. */
+static void offer_lease(const struct write_job *j, bool made, struct prelux_answer *a)
+{
+  const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
+  const struct prelux_lease_ask ask = {.v = &m->view, .rules = &m->rules, .object = j->target.object, .flags = j->flags, .mode = j->mode, .made = made,
+                                       .pid = j->pid, .pidfd = j->pidfd, .serial = j->number};
+  struct prelux_grant g;
+  if (prelux_store_lease(prelux_tree_store(m->view.tree), &ask, &g))
+    put_grant(a, &g);
+}
+
+static int lease_it(struct write_job *j, struct prelux_answer *a, struct prelux_problem *why)
+{
+  struct prelux_grant g;
+  int err = prelux_store_lease_more(&prelux_target_mapping(&j->target)->view, j->lease, j->number, &g);
+  if (!prelux_answer_begin(a, err) || err < 0)
+    return 0;
+  put_grant(a, &g);
+  return 0;
+}
 
 static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_problem *why)
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   struct prelux_attr attr;
   prelux_conn_passed(); /* who has it from us may have closed it already, and is settled then */
-  const struct prelux_asker by = {.once = j->once, .pidfd = j->pidfd};
+  bool made = false;
+  const struct prelux_asker by = {.once = j->once, .pidfd = j->pidfd, .ret_made = &made};
   int fd = -1, err = prelux_store_open_write(&m->view, &m->rules, j->target.object, j->flags, j->mode, &by, &attr, &fd, why);
   if (err < 0)
     return err;
@@ -36,6 +66,7 @@ static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_p
     prelux_msg_put(&a->msg, PRELUX_FIELD_ATTR, &attr, sizeof attr);
   if (j->pid > 0)
     prelux_msg_put_u32(&a->msg, PRELUX_FIELD_ASKER, (uint32_t)j->pid);
+  offer_lease(j, made, a);
   a->fd = fd;
   j->handed = attr.cache_ino;
   prelux_store_handing(prelux_tree_store(m->view.tree), j->handed, true);
@@ -90,6 +121,7 @@ static const struct verb
     [PRELUX_OP_WRITE] = {"open", open_it},
     [PRELUX_OP_CLOSED] = {"close", close_it},
     [PRELUX_OP_SYNC] = {"fsync", sync_it},
+    [PRELUX_OP_LEASE] = {"open", lease_it},
 };
 
 struct spares_job {
@@ -127,12 +159,13 @@ static void work(struct prelux_flight *f)
   struct write_job *j = f->arg;
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   struct prelux_problem why = {0};
+  j->number = f->number;
   prelux_origin_bind(m->instance);
   int err = verbs[j->op].run(j, &f->answer, &why);
   prelux_origin_bind(NULL);
   if (j->op != PRELUX_OP_SYNC)
     prelux_request_changed();
-  if (err == 0 && j->op == PRELUX_OP_WRITE)
+  if (err == 0 && (j->op == PRELUX_OP_WRITE || j->op == PRELUX_OP_LEASE))
     spares_kick(j);
   if (err == 0)
     return;
@@ -211,6 +244,10 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
   j->mode = prelux_msg_u32(msg, PRELUX_FIELD_MODE, 0600);
   if (once && once_len == sizeof j->once)
     memcpy(&j->once, once, sizeof j->once);
+  size_t lease_pos = 0, lease_len = 0;
+  const void *lease = prelux_msg_next(msg, PRELUX_FIELD_LEASE, &lease_pos, &lease_len);
+  if (lease && lease_len == sizeof j->lease)
+    memcpy(&j->lease, lease, sizeof j->lease);
   if (ino && op != PRELUX_OP_WRITE)
     memcpy(&j->ino, ino, sizeof j->ino);
   *ret = j;
@@ -230,7 +267,7 @@ void prelux_request_write(struct prelux_conn *c, struct prelux_live_table *table
   if (err == 0)
   {
     closing(j, true);
-    err = prelux_request_once(c, &j->target, j, work, drop);
+    err = prelux_request_once(c, &j->target, j, work, drop, j->op == PRELUX_OP_LEASE);
     if (err < 0)
     {
       closing(j, false);

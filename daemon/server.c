@@ -13,6 +13,7 @@
 
 #include "daemon/ahead.h"
 #include "daemon/clock.h"
+#include "daemon/gate.h"
 #include "daemon/compile.h"
 #include "daemon/pending.h"
 #include "daemon/place.h"
@@ -221,6 +222,7 @@ void prelux_server_launched(struct prelux_server *s, struct prelux_conn *c, stru
 {
   s->under_way++;
   f->home = s;
+  f->asked = c != NULL;
   if (f->key_len)
     prelux_flights_add(&s->flights, f);
   if (c)
@@ -323,7 +325,7 @@ static uint64_t idle_limit_ms(struct prelux_server *s)
 static void end_if_idle(struct prelux_server *s, uint64_t now)
 {
   bool going;
-  if (s->phase != SERVING || s->stats.clients || s->under_way || now - s->active_ms < idle_limit_ms(s))
+  if (s->phase != SERVING || s->stats.clients || s->under_way || now - s->active_ms < idle_limit_ms(s) || prelux_gate_closed())
     return;
   prelux_pending_uploads(s->d, &going);
   if (going)
@@ -449,6 +451,7 @@ static void ending(struct prelux_store *store, void *arg)
 static void drain(struct prelux_server *s, unsigned signo)
 {
   uint64_t grace = prelux_pending_grace_ms(s->d);
+  prelux_gate_stop(s->d);
   bool going, told = s->drain_ms != 0;
   prelux_pending_uploads(s->d, &going);
   prelux_info("signal %u: ending%s", signo, going && !told && grace ? " when what was written is sent" : "");

@@ -104,6 +104,7 @@ static void put_request(struct prelux_msg *m, const struct prelux_request *q)
   if (q->once) prelux_msg_put(m, PRELUX_FIELD_ONCE, &q->once, sizeof(q->once));
   if (q->set) prelux_msg_put(m, PRELUX_FIELD_SET, q->set, sizeof(*q->set));
   if (q->text) prelux_msg_put_str(m, PRELUX_FIELD_TEXT, q->text);
+  if (q->lease) prelux_msg_put(m, PRELUX_FIELD_LEASE, &q->lease, sizeof(q->lease));
 }
 
 static size_t length(const char *s)
@@ -145,6 +146,19 @@ int prelux_ask(const struct prelux_request *q, void *reply, int *ret_fd)
   return rc == 0 || (head->op == PRELUX_OP_REPLY && rc != PRELUX_STATUS_NO_TABLE) ? rc : unreachable(rc, q);
 }
 
+bool prelux_grant_read(const void *reply, struct prelux_grant_heard *ret)
+{
+  size_t pos = 0, len = 0, files_pos = 0, files_len = 0;
+  const void *number = prelux_msg_next(reply, PRELUX_FIELD_LEASE, &pos, &len);
+  const void *files = prelux_msg_next(reply, PRELUX_FIELD_LEASE_FILES, &files_pos, &files_len);
+  ret->n = 0;
+  if (!number || len != sizeof(ret->number) || !files || files_len == 0 || files_len > sizeof(ret->files)) return false;
+  memcpy(&ret->number, number, len);
+  memcpy(ret->files, files, files_len);
+  ret->n = (unsigned)(files_len / sizeof(ret->files[0]));
+  return ret->n > 0 && ret->number > 0;
+}
+
 static int checked(const struct prelux_route *r, const struct prelux_attr *attr)
 {
   if (attr->type == PRELUX_NONE) return -ENOENT;
@@ -158,6 +172,7 @@ int prelux_ask_for_attr(const struct prelux_request *q, struct prelux_attr *ret,
   int rc = prelux_ask(q, reply, ret_fd ? &fd : NULL);
   if (rc == 0 && prelux_msg_attr(reply, ret) < 0)
     rc = prelux_fail(EIO, q->call, q->logical, "the daemon's answer has no attributes", NULL);
+  if (q->ret_grant && (rc < 0 || !prelux_grant_read(reply, q->ret_grant))) q->ret_grant->n = 0;
   if (rc == 0 && q->ret_asker) *q->ret_asker = prelux_msg_u32(reply, PRELUX_FIELD_ASKER, 0);
   if (rc < 0 && fd >= 0) prelux_fd_let_go(fd);
   if (rc < 0 && q->ret_held && *q->ret_held >= 0) {
@@ -207,6 +222,11 @@ int prelux_ask_attr(const struct prelux_route *r, const char *call, struct prelu
   /* A second look: it may have been sent between the look at the index and that at the file. */
   for (int i = 0; i < 2 && prelux_index_look(r, ret) && !(ret->flags & PRELUX_ATTR_OWNED); i++)
     if (take_live(r, ret)) return checked(r, ret);
+  return ask_about(r, call, PRELUX_OP_STAT, 0, ret, NULL);
+}
+
+int prelux_ask_anew(const struct prelux_route *r, const char *call, struct prelux_attr *ret)
+{
   return ask_about(r, call, PRELUX_OP_STAT, 0, ret, NULL);
 }
 

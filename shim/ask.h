@@ -14,6 +14,15 @@ int prelux_fail(int err, const char *call, const char *path, const char *cause, 
 /* -EROFS with its record: a call that would change something below a prefix. */
 int prelux_refuse(const char *call, const struct prelux_route *r);
 
+/* What an answer grants (shim/lease.h). */
+struct prelux_grant_heard {
+  int64_t number;
+  unsigned n;
+  uint64_t files[PRELUX_LEASE_FILES_MAX];
+};
+/* False, and n 0: nothing. */
+bool prelux_grant_read(const void *reply, struct prelux_grant_heard *ret);
+
 /* One request to the daemon. A member that is NULL or 0 is not sent. */
 struct prelux_request {
   enum prelux_op op;
@@ -33,6 +42,8 @@ struct prelux_request {
   int *ret_held; /* as prelux_client_opts.ret_held, */
   int *ret_lost; /* and .ret_lost */
   uint32_t *ret_asker; /* PRELUX_FIELD_ASKER of the answer, or 0 */
+  int64_t lease;
+  struct prelux_grant_heard *ret_grant; /* n 0: none was granted */
 };
 #define PRELUX_REPLY_BYTES 4096
 /* 0 and the reply (PRELUX_REPLY_BYTES, 8-byte aligned), or -errno: the daemon's, or -EIO with a record when there is no way to it.
@@ -46,6 +57,8 @@ uint64_t prelux_folders_moved(void);
 
 /* Attributes of the object: -ENOENT when there is none, -ENOTDIR when it is a file and r->must_dir. */
 int prelux_ask_attr(const struct prelux_route *r, const char *call, struct prelux_attr *ret);
+/* The same, asked of the daemon: what the index says is right afterwards. */
+int prelux_ask_anew(const struct prelux_route *r, const char *call, struct prelux_attr *ret);
 /* The index still says what attr says: the object is written here, its staging file is attr->cache_ino. To be asked after that file
  * was looked at by its number. False also when the index says nothing. */
 bool prelux_is_live(const struct prelux_route *r, const struct prelux_attr *attr);

@@ -9,6 +9,7 @@
 #include "shim/ask.h"
 #include "shim/change.h"
 #include "shim/fds.h"
+#include "shim/lease.h"
 #include "shim/stats.h"
 #include "shim/umask.h"
 
@@ -84,9 +85,15 @@ static uint64_t once(int flags)
   return number;
 }
 
+/* What comes with the answer to an open. */
+struct opened {
+  uint32_t asker;
+  struct prelux_grant_heard grant;
+};
+
 /* ret_fd gets a descriptor, or, when it is NULL, ret_held the socket in which it waits. */
 static int ask_to_write(const struct prelux_route *r, const char *call, int flags, mode_t mode, struct prelux_attr *attr, int *ret_fd,
-                        int *ret_held, uint32_t *ret_asker)
+                        int *ret_held, struct opened *ret)
 {
   bool makes = (flags & O_CREAT) || is_tmpfile(flags);
   const struct prelux_request q = {.op = PRELUX_OP_WRITE,
@@ -99,7 +106,8 @@ static int ask_to_write(const struct prelux_route *r, const char *call, int flag
                                    .mode = makes ? mode & 07777 & ~prelux_umask() : 0,
                                    .once = once(flags),
                                    .ret_held = ret_held,
-                                   .ret_asker = ret_asker};
+                                   .ret_asker = ret ? &ret->asker : NULL,
+                                   .ret_grant = ret ? &ret->grant : NULL};
   int rc = prelux_ask_for_attr(&q, attr, ret_fd);
   if (rc < 0) return rc;
   return (ret_fd ? *ret_fd : *ret_held) < 0 ? prelux_fail(EIO, call, r->logical, "the daemon passed no file", NULL) : 0;
@@ -109,21 +117,35 @@ static int open_to_write(const struct prelux_route *r, const char *call, int fla
 {
   struct prelux_attr attr;
   struct stat st;
-  uint32_t number = 0;
-  int fd = -1, rc = ask_to_write(r, call, flags, mode, &attr, &fd, NULL, &number);
+  struct opened o = {0};
+  int fd = -1, rc = ask_to_write(r, call, flags, mode, &attr, &fd, NULL, &o);
   if (rc < 0) return rc;
   if (!(flags & O_CLOEXEC)) prelux_sys(SYS_fcntl, fd, F_SETFD, 0);
   if (prelux_sys(SYS_fstat, fd, &st) == 0) prelux_tree_dev(st.st_dev);
   prelux_fd_set_writer(fd, r->index);
   if (!prelux_in_shared_child()) {
-    __atomic_store_n(&asker, number, __ATOMIC_RELAXED);
+    __atomic_store_n(&asker, o.asker, __ATOMIC_RELAXED);
     __atomic_store_n(&opened_ns, now_ns(), __ATOMIC_RELAXED);
+    prelux_lease_granted(r, flags, mode, &o.grant);
   }
+  return fd;
+}
+
+/* As if the daemon had answered: it has, at most PRELUX_LEASE_MS ago. */
+static int open_leased(const struct prelux_route *r, const char *call, int flags, mode_t mode)
+{
+  if (!(r->mapping->flags & PRELUX_MAPPING_LEAVES)) return -EAGAIN;
+  int fd = prelux_lease_open(r, call, flags, mode);
+  if (fd < 0) return fd;
+  prelux_fd_set_writer(fd, r->index);
+  __atomic_store_n(&opened_ns, now_ns(), __ATOMIC_RELAXED);
   return fd;
 }
 
 int prelux_write_open(const struct prelux_route *r, const char *call, int flags, mode_t mode)
 {
+  int fd = open_leased(r, call, flags, mode);
+  if (fd >= 0) return fd;
   int rc = judge(r, call, flags);
   if (rc < 0) return rc;
   return rc ? prelux_open_mapped(r, call, flags & ~(O_CREAT | O_EXCL), 0) : open_to_write(r, call, flags, mode);

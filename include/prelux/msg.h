@@ -65,6 +65,8 @@ enum prelux_op {
    * out: STATUS, when what this node keeps of it survives a power cut, and with `fsync: remote` the remote has it; else what fsync() is to give,
    * and TEXT. */
   PRELUX_OP_SYNC = 15,
+  /* More files for a lease that WRITE's answer has granted. in: TABLE, MAPPING, LEASE; out: STATUS (-ESTALE: it has ended), LEASE, LEASE_FILES */
+  PRELUX_OP_LEASE = 16,
 };
 
 enum prelux_field {
@@ -92,6 +94,8 @@ enum prelux_field {
   PRELUX_FIELD_ONCE = 22,   /* u64: a random number of this request, not 0 */
   PRELUX_FIELD_STREAM = 24, /* absolute path of the file that is coming in (stream.h) */
   PRELUX_FIELD_VERSION = 25, /* u64: as prelux_stream.version */
+  PRELUX_FIELD_LEASE = 26,   /* i64: number of a lease on the folder of PATH, in WRITE's answer: see below */
+  PRELUX_FIELD_LEASE_FILES = 27, /* u64s: numbers of staging files that are the asker's to use, each once */
   PRELUX_FIELD_ASKER = 23,  /* u32: who asks, as the daemon sees it; in the answer to WRITE, where its close may leave a mark */
 };
 
@@ -118,6 +122,15 @@ struct prelux_setattr {
   uint32_t uid, gid;
   int64_t mtime_ns;
 };
+
+/* A lease: the asker may make files in that folder by himself, opened as the one that WRITE has made: with the same mode, O_TRUNC or O_EXCL, and none of
+ * the flags by which an open promises more. He opens STAGING/INO for one of LEASE_FILES, and gives it the name by link(2) to STAGING/../lease/LEASE/NAME.
+ * When that fails he has made nothing, and asks. When it has succeeded, and the index has a slot of the object, he asks for its attributes
+ * before he goes on: then that slot is right. NAME: letters, digits, ".", "-" and "_", at most PRELUX_LEASE_NAME_MAX of them, with no dot at the ends. Not
+ * longer than PRELUX_LEASE_MS after the answer came, only in the process that got it, and as long as TABLE is in use. */
+#define PRELUX_LEASE_NAME_MAX 200u
+#define PRELUX_LEASE_MS 1000u
+#define PRELUX_LEASE_FILES_MAX 64u
 
 #define PRELUX_F_WANT_FD 0x1u  /* pass the fd: the cache path is of no use to the asker */
 #define PRELUX_F_STREAM 0x4u   /* OPEN: a file larger than the mapping's stream_above may be handed out while it comes in */
