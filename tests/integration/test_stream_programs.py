@@ -87,7 +87,7 @@ def test_jumps_out_of_reads(lake, where):
     """siglongjmp out of a read: nothing of it stays. There are 32 slots: with as many lost the next file would be waited for."""
     program = compiled(lake.tmp, "jumps", JUMPS)
     lake.wire.fault(lake.objects, stall_after=3 * MIB, body=True, method="GET")
-    words = {"waiting": ["40", str(8 * MIB)], "anywhere": ["300", "50000"]}[where]
+    words = {"waiting": ["40", str(8 * MIB)], "anywhere": ["120", "50000"]}[where]
     done = lake.run([program, BIG, *words], timeout=60)
     assert done.stdout == f"{words[0]} jumps, 0 descriptors more\n"
 
