@@ -42,6 +42,7 @@ static void ee_free(struct prelux_backend *b)
   prelux_ee_mounts_release(&e->mounts);
   prelux_ee_learning_release(&e->learning);
   prelux_alluxio_doubts_release(&e->doubts);
+  prelux_parallel_release(&e->parallel);
   if (e->under)
     e->under->ops->free(e->under);
   free(e->coordinator);
@@ -75,6 +76,7 @@ static int ee_create(const struct prelux_conf_backend *conf, struct prelux_net *
   prelux_ee_mounts_init(&e->mounts);
   prelux_ee_learning_init(&e->learning);
   prelux_alluxio_doubts_init(&e->doubts);
+  prelux_parallel_init(&e->parallel);
   e->learning.on = prelux_conf_num(conf, "fallback_to_ufs_enabled") != 0;
   int rc = prelux_alluxio_options_init(&e->options, conf, why);
   if (rc == 0)

@@ -8,6 +8,7 @@
 #include "lib/backend/alluxio_doubt.h"
 #include "lib/backend/alluxio_options.h"
 #include "lib/backend/backend.h"
+#include "lib/backend/parallel.h"
 #include "lib/net/net.h"
 
 #define PRELUX_EE_CONNECT_MS 2000
@@ -35,6 +36,7 @@ struct prelux_ee {
   bool whole_seconds;     /* times of the under store are not more precise than that */
   struct prelux_backend *under; /* configured; NULL: none */
   struct prelux_alluxio_doubts doubts;
+  struct prelux_parallel parallel;
   struct prelux_ee_nodes {
     pthread_mutex_t lock; /* guards all */
     struct {

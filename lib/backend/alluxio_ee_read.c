@@ -4,7 +4,9 @@
  * What version an answer is of, nobody has written down for these workers. So: the length in Content-Range must be the expected one,
  * an ETag of the known form "(len:..., modtime:...)" must tell the expected version, all answers of one read must have the same
  * ETag, and where the ETag did not tell the version, /v1/info is asked again afterwards: it must say what it said before. After a read of
- * an object of more than a page the under store is asked as well (alluxio_ee_doubt.c). */
+ * an object of more than a page the under store is asked as well (alluxio_ee_doubt.c).
+ *
+ * Ranges are of 8 MiB at most, and several of a long read are on their way at once (parallel.c), each of them from whoever can. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -94,7 +96,9 @@ static int ask_once(struct reading *g, struct prelux_net_answer *a)
       .stall_s = PRELUX_EE_STALL_S,
       .sink = prelux_read_on_bytes,
       .arg = r,
+      .cancel = r->over,
   };
+  req.target = prelux_read_on_target(r, &req.target_len);
   return prelux_net_call(g->e->net, &req, a, r->why);
 }
 
@@ -118,20 +122,6 @@ static int ask(struct prelux_read_on *r, struct prelux_net_answer *a)
 
 static int failed(int rc)
 {
-  return rc;
-}
-
-/* The part from one worker; g->on.pos tells how far it came. */
-static int read_from(struct reading *g, const char *http_host, uint64_t end)
-{
-  int rc = 0;
-  while (rc == 0 && g->on.pos < end)
-  {
-    s3_host(g->e, http_host, g->host);
-    g->on.end = end - g->on.pos > PRELUX_EE_RANGE_MAX ? g->on.pos + PRELUX_EE_RANGE_MAX : end;
-    g->on.verdict = 0;
-    rc = prelux_read_on(&g->on);
-  }
   return rc;
 }
 
@@ -166,24 +156,93 @@ static int recheck(struct prelux_ee *e, const char *path, const char *ufs, const
              : 0;
 }
 
-static int read_workers(struct prelux_ee *e, const char *path, const char *ufs, struct reading *g, struct guard *guard, uint64_t end)
+/* All of a read; its parts are fetched by several threads. */
+struct whole
+{
+  struct prelux_parallel_job job; /* first */
+  struct prelux_ee *e;
+  const char *path, *ufs, *target;
+  const struct prelux_object *expect;
+  atomic_bool stop;
+  pthread_mutex_t lock; /* guards what follows */
+  char etag[256];
+  bool begun, told; /* a part has come; the answers of all told their version */
+};
+
+/* A part from one worker after the other; g->on.pos tells how far it came. */
+static int read_workers(struct reading *g, const char *ufs, struct guard *guard)
 {
   struct prelux_ee_round r;
-  int rc = prelux_problem(g->on.why, EIO, "/%.300s: there is no worker to ask", path);
-  prelux_ee_round_init(e, ufs, &r);
+  int rc = prelux_problem(g->on.why, EIO, "%.300s: there is no worker to ask", ufs);
+  prelux_ee_round_init(g->e, ufs, &r);
   for (size_t i = 0; i < r.n && guard->stopped == 0 && !prelux_ee_final(rc); i++)
   {
-    rc = read_from(g, r.hosts[i], end);
+    s3_host(g->e, r.hosts[i], g->host);
+    g->on.verdict = 0;
+    rc = prelux_read_on(&g->on);
     if (guard->stopped == 0 && !prelux_ee_final(rc))
-      prelux_ee_failed(e, r.hosts[i], ufs);
+      prelux_ee_failed(g->e, r.hosts[i], ufs);
   }
+  return guard->stopped < 0 ? guard->stopped : rc;
+}
+
+/* All parts are of one version, as far as their answers tell. */
+static int compare(struct whole *w, const struct reading *g)
+{
+  pthread_mutex_lock(&w->lock);
+  bool same = !w->begun || strcmp(w->etag, g->etag) == 0;
+  w->told = g->told && (!w->begun || w->told);
+  w->begun = true;
+  memcpy(w->etag, g->etag, sizeof(w->etag));
+  pthread_mutex_unlock(&w->lock);
+  return same ? 0 : prelux_problem(g->on.why, ESTALE, "/%s: changed while it was read", w->path);
+}
+
+static int fetch(const struct prelux_parallel_job *job, struct prelux_parallel_part *part, prelux_read_fn sink, void *arg,
+                 struct prelux_problem *why)
+{
+  struct whole *w = (struct whole *)job;
+  struct guard guard = {.sink = sink, .arg = arg, .pos = part->from};
+  struct reading g = {
+      .on = {.net = w->e->net, .what = w->ufs, .expect = w->expect, .pos = part->from, .end = part->to, .sink = on_bytes, .arg = &guard,
+             .why = why, .parts = true, .ask = ask, .check = check, .empty = empty, .failed = failed, .place = part->buf,
+             .place_from = part->from, .over = part->over},
+      .e = w->e,
+      .target = w->target,
+      .url = malloc(PRELUX_URL_MAX),
+  };
+  int rc = g.url ? read_workers(&g, w->ufs, &guard) : prelux_problem(why, ENOMEM, "no memory for a URL");
+  if (guard.pos > part->from || rc == 0)
+  {
+    int differs = compare(w, &g);
+    rc = differs < 0 && guard.stopped == 0 ? differs : rc;
+  }
+  part->got = guard.pos - part->from;
+  free(g.url);
+  return rc;
+}
+
+static size_t cut(const struct prelux_parallel_job *job, uint64_t off, uint64_t end, uint64_t *ends, size_t max)
+{
+  size_t n = 0;
+  for (uint64_t pos = off; pos < end && n < max; pos = ends[n++])
+    ends[n] = end - pos > PRELUX_EE_RANGE_MAX ? pos + PRELUX_EE_RANGE_MAX : end;
+  return n;
+}
+
+static int read_all(struct whole *w, struct guard *guard, uint64_t end, struct prelux_problem *why)
+{
+  pthread_mutex_init(&w->lock, NULL);
+  w->job = (struct prelux_parallel_job){.pool = &w->e->parallel, .cut = cut, .fetch = fetch, .stop = &w->stop};
+  int rc = prelux_parallel_read(&w->job, guard->pos, end, on_bytes, guard, why);
+  pthread_mutex_destroy(&w->lock);
   if (guard->stopped < 0)
     return guard->stopped;
-  if (rc == 0 && !g->told)
-    rc = recheck(e, path, ufs, g->on.expect, g->on.why);
-  if (rc == 0 && g->on.expect->size > VERIFY_ABOVE && prelux_ee_outdated(e, path, g->on.expect))
-    rc = prelux_problem(g->on.why, ESTALE, "/%s: the under store has a later file than the cluster tells of", path);
-  return rc == -ENOENT ? prelux_problem(g->on.why, ESTALE, "/%s: is gone", path) : prelux_ee_error(rc);
+  if (rc == 0 && !w->told)
+    rc = recheck(w->e, w->path, w->ufs, w->expect, why);
+  if (rc == 0 && w->expect->size > VERIFY_ABOVE && prelux_ee_outdated(w->e, w->path, w->expect))
+    rc = prelux_problem(why, ESTALE, "/%s: the under store has a later file than the cluster tells of", w->path);
+  return rc == -ENOENT ? prelux_problem(why, ESTALE, "/%s: is gone", w->path) : prelux_ee_error(rc);
 }
 
 /* Encoded once: what would need twice is refused by prelux_ee_name. */
@@ -216,19 +275,13 @@ int prelux_ee_read(struct prelux_backend *b, const char *path, const struct prel
   int rc = prelux_ee_name(e, path, &ufs, why);
   if (rc < 0)
     return rc;
-  if (!(text = malloc(2 * PRELUX_URL_MAX)))
+  if (!(text = malloc(PRELUX_URL_MAX)))
     rc = prelux_problem(why, ENOMEM, "no memory for a URL");
-  struct reading g = {
-      .on = {.net = e->net, .what = ufs, .expect = expect, .pos = off, .end = off + len, .sink = on_bytes, .arg = &guard, .why = why,
-             .parts = true, .ask = ask, .check = check, .empty = empty, .failed = failed},
-      .e = e,
-      .target = text,
-      .url = text ? text + PRELUX_URL_MAX : NULL,
-  };
+  struct whole w = {.e = e, .path = path, .ufs = ufs, .target = text, .expect = expect};
   if (rc == 0)
     rc = target_of(e, ufs, text, why);
   if (rc == 0)
-    rc = read_workers(e, path, ufs, &g, &guard, off + len);
+    rc = read_all(&w, &guard, off + len, why);
   free(text);
   free(ufs);
   if (guard.stopped < 0 || rc == 0)

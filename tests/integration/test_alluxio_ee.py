@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import threading
 import urllib.parse
 
 import pytest
@@ -220,6 +221,57 @@ def test_reads_are_of_8_mib_at_most(cluster, tool):
     sizes = [int(last) - int(first) + 1 for first, last in
              (seen.headers["range"].removeprefix("bytes=").split("-") for seen in cluster.seen if seen.door == "s3")]
     assert max(sizes) == 8 * MIB and sum(sizes) == len(data)
+
+
+def test_ranges_of_a_long_read_are_asked_for_at_once(cluster, tool):
+    data = trees.pattern(40 * MIB + 1, 2)
+    put(cluster, "a", data)
+    together, numbers = threading.Barrier(3, timeout=30), iter(range(100))
+
+    def fault(seen):
+        if seen.door == "s3" and next(numbers) < 3:
+            together.wait()  # broken: nothing else is asked for before this is answered
+
+    cluster.fault = fault
+    assert tool.read("a")[:2] == (0, data)
+    assert not together.broken
+
+
+@pytest.mark.parametrize("at", [1, 4], ids=["second", "last"])
+def test_ranges_of_two_versions(cluster, tool, at):
+    """What their ETags say of the version nobody knows; but they are not the same."""
+    data = trees.pattern(33 * MIB, 2)
+    put(cluster, "a", data)
+
+    def fault(seen):
+        if seen.door != "s3":
+            return None
+        first, last = (int(word) for word in seen.headers["range"].removeprefix("bytes=").split("-"))
+        part = data[first:last + 1]
+        return 206, {"ETag": f'"v{first // (8 * MIB) == at}"', "Content-Range": f"bytes {first}-{last}/{len(data)}"}, part
+
+    cluster.fault = fault
+    assert tool.read("a")[:2] == (-ESTALE, None)
+
+
+def test_a_worker_that_breaks_off_in_the_middle_of_a_long_read(cluster, tool):
+    data = trees.pattern(40 * MIB + 1, 2)
+    put(cluster, "a", data)
+    broken = set()
+
+    def fault(seen):
+        if seen.door != "s3" or seen.host != cluster.owner(f"{cluster.root}/a"):
+            return None
+        first, last = (int(word) for word in seen.headers["range"].removeprefix("bytes=").split("-"))
+        if first // (8 * MIB) in broken:
+            return None
+        broken.add(first // (8 * MIB))
+        length = last - first + 1
+        return 206, {"Content-Range": f"bytes {first}-{last}/{len(data)}", "Content-Length": str(length)}, data[first:first + length // 2]
+
+    cluster.fault, cluster.etag = fault, False
+    assert tool.read("a")[:2] == (0, data)
+    assert len(broken) >= 4
 
 
 def test_a_redirect_to_elsewhere_goes_nowhere(cluster, tool):
