@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "shim/aside.h"
+#include "shim/tell.h"
 
 enum { SCRIPTS_MAX = 4 };
 
@@ -187,8 +188,20 @@ int prelux_exec_resolve(struct prelux_target *t, int dirfd, const char *path, ch
   return rc;
 }
 
+/* A file that was written just now: the daemon may not have closed its own copy of the descriptor yet that the writer got from it. It has when
+ * it answers. */
+__attribute__((noinline)) static bool let_go(const char *cache)
+{
+  uint64_t ino;
+  uint32_t mapping;
+  struct prelux_attr attr;
+  struct prelux_route r;
+  return prelux_staged_path(cache, &ino, &mapping) && prelux_tell_whose(mapping, ino, "exec", &attr, &r) >= 0;
+}
+
 int prelux_exec_again(struct prelux_target *t, int dirfd, const char *path, char *const argv[], int err)
 {
+  if (err == ETXTBSY && t->path == t->cache) return let_go(t->cache);
   if (err != ENOENT && err != ENOTDIR && err != EACCES) return 0;
   if (t->path == t->cache && err == ENOENT && prelux_sys(SYS_faccessat, AT_FDCWD, t->path, F_OK) == -ENOENT) {
     int rc = prelux_exec_resolve(t, dirfd, path, argv); /* what was just written has been sent, and lies elsewhere now */

@@ -131,14 +131,17 @@ void prelux_patch_stat(int fd, struct stat *st)
   enum prelux_class class = prelux_fd_get(fd, &hint);
   if (root < 0 && (class == PRELUX_CLASS_PLAIN || class == PRELUX_CLASS_FAR)) return;
   if (root < 0 && (!prelux_state.table || !prelux_is_tree_dev(st->st_dev))) return;
-  if (root < 0 && prelux_index_look_inode(st->st_dev, st->st_ino, &attr) && !(attr.flags & PRELUX_ATTR_OWNED)) {
+  bool known = root < 0 && prelux_index_look_inode(st->st_dev, st->st_ino, &attr), gone = known && (attr.flags & PRELUX_ATTR_GONE);
+  if (known && !(attr.flags & PRELUX_ATTR_OWNED)) {
     const struct prelux_table_mapping *m = prelux_mapping_of_dev(attr.cache_dev, hint);
     if (m) {
       if (attr.type != PRELUX_DIR) attr.size = (uint64_t)st->st_size;
       if (attr.flags & PRELUX_ATTR_LIVE) attr.mtime_ns = st->st_mtim.tv_sec * 1000000000ll + st->st_mtim.tv_nsec;
       prelux_fill_stat(m, &attr, st);
+      if (gone) st->st_nlink = 0;
       return;
     }
   }
   patch_by_path(fd, st);
+  if (gone) st->st_nlink = 0;
 }

@@ -20,6 +20,7 @@ enum prelux_type {
 #define PRELUX_ATTR_LIVE 0x1u  /* written on this node and not sent yet: the file is STAGING/<cache_ino> (struct prelux_table_mapping),
                                 * its size and mtime are what fstat says of that file, not the ones here; `cached` is 0 */
 #define PRELUX_ATTR_OWNED 0x2u /* `owner` says whose it is; else it is the table's uid and gid */
+#define PRELUX_ATTR_GONE 0x4u  /* of an open file: no name leads to it any more; st_nlink is 0 */
 
 /* Fixed layout (it crosses process borders): 64 bytes, native endian. */
 struct prelux_attr {

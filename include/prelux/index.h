@@ -40,6 +40,7 @@ _Static_assert(sizeof(struct prelux_index_slot) == 64, "one cache line");
 
 #define PRELUX_SLOT_LIVE 0x10u  /* flags of kind_mode: as PRELUX_ATTR_LIVE; in an inode key, too */
 #define PRELUX_SLOT_OWNED 0x20u /* as PRELUX_ATTR_OWNED: there is no room for `owner`, STAT tells */
+#define PRELUX_SLOT_GONE 0x40u  /* as PRELUX_ATTR_GONE; of an inode key only */
 #define PRELUX_SLOT_TYPE(km) ((km) & 0xfu)
 #define PRELUX_SLOT_MODE(km) (((km) >> 8) & 07777u)
 #define PRELUX_SLOT_KM(type, mode) ((uint32_t)(type) | ((uint32_t)(mode) << 8))

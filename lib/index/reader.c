@@ -187,7 +187,8 @@ static int find(uintptr_t map, const uint64_t key[2], struct prelux_index_slot *
 
 static uint16_t flags_of(uint32_t km)
 {
-  return (uint16_t)((km & PRELUX_SLOT_LIVE ? PRELUX_ATTR_LIVE : 0) | (km & PRELUX_SLOT_OWNED ? PRELUX_ATTR_OWNED : 0));
+  return (uint16_t)((km & PRELUX_SLOT_LIVE ? PRELUX_ATTR_LIVE : 0) | (km & PRELUX_SLOT_OWNED ? PRELUX_ATTR_OWNED : 0) |
+                    (km & PRELUX_SLOT_GONE ? PRELUX_ATTR_GONE : 0));
 }
 
 static int valid_now(uint64_t valid_ns)

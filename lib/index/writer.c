@@ -445,6 +445,22 @@ void prelux_index_move(struct prelux_index_writer *w)
   pthread_mutex_unlock(&w->lock);
 }
 
+void prelux_index_gone(struct prelux_index_writer *w, uint64_t dev, uint64_t ino, bool gone)
+{
+  uint64_t key[2];
+  prelux_index_inode_key(w->seed, dev, ino, key);
+  pthread_mutex_lock(&w->lock);
+  struct prelux_index_slot *s = find(w, key);
+  if (s)
+  {
+    struct words v;
+    read_slot(s, &v);
+    v.kind_mode = (v.kind_mode & ~PRELUX_SLOT_GONE) | (gone ? PRELUX_SLOT_GONE : 0);
+    write_slot(s, &v);
+  }
+  pthread_mutex_unlock(&w->lock);
+}
+
 void prelux_index_drop_inode(struct prelux_index_writer *w, uint64_t dev, uint64_t ino)
 {
   uint64_t key[2];

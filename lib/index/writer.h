@@ -2,6 +2,7 @@
 #ifndef PRELUX_INDEX_WRITER_H
 #define PRELUX_INDEX_WRITER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,6 +39,8 @@ void prelux_index_move(struct prelux_index_writer *w);
 void prelux_index_drop(struct prelux_index_writer *w, uint64_t tree_id, const char *object, size_t len);
 /* So many links more, or less, are kept by this node (struct prelux_index.links): counted before their slots come, out after those went. */
 void prelux_index_count_links(struct prelux_index_writer *w, int64_t n);
+/* No name leads to the inode any more, or one does: until it is published anew. */
+void prelux_index_gone(struct prelux_index_writer *w, uint64_t dev, uint64_t ino, bool gone);
 /* Forgets an inode (before its file is unlinked: the number may be used again). */
 void prelux_index_drop_inode(struct prelux_index_writer *w, uint64_t dev, uint64_t ino);
 

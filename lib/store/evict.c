@@ -65,7 +65,8 @@ void prelux_hold_name(struct prelux_store *s, char ret[32])
   atomic_fetch_add(&s->held, 1);
 }
 
-void prelux_hold(struct prelux_store *s, int dirfd, const char *name, char ret[32])
+/* gone: and its path is another file's from now on, or nobody's. */
+static void hold(struct prelux_store *s, int dirfd, const char *name, bool gone, char ret[32])
 {
   struct stat st;
   *ret = 0;
@@ -75,17 +76,34 @@ void prelux_hold(struct prelux_store *s, int dirfd, const char *name, char ret[3
   if (s->scratch && st.st_dev == s->scratch_dev)
     ret[0] = 'x'; /* of 16 digits that count up from a random number */
   if (prelux_os.linkat(dirfd, name, held_in(s, ret), ret, 0) == 0)
+  {
+    if (gone && s->index)
+      prelux_index_gone(s->index, st.st_dev, st.st_ino, true);
     return;
+  }
   /* Then its readers lose the object's identity in fstat: better than another file having it. */
   prelux_hold_undo(s, ret);
   if (s->index)
     prelux_index_drop_inode(s->index, st.st_dev, st.st_ino);
 }
 
+void prelux_hold(struct prelux_store *s, int dirfd, const char *name, char ret[32])
+{
+  hold(s, dirfd, name, true, ret);
+}
+
+void prelux_hold_shown(struct prelux_store *s, int dirfd, const char *name, char ret[32])
+{
+  hold(s, dirfd, name, false, ret);
+}
+
 void prelux_hold_undo(struct prelux_store *s, char name[32])
 {
+  struct stat st;
   if (!*name)
     return;
+  if (s->index && prelux_os.fstatat(held_in(s, name), name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+    prelux_index_gone(s->index, st.st_dev, st.st_ino, false);
   prelux_os.unlinkat(held_in(s, name), name, 0);
   atomic_fetch_sub(&s->held, 1);
   *name = 0;

@@ -459,6 +459,7 @@ int prelux_adopt(const struct prelux_view *v, const char *object, struct prelux_
 int prelux_adopt_aside(struct prelux_tree *t, int dirfd, const char *name, const char *object);
 /* Keeps an inode whose name is about to go alive until its readers have gone: no inode number in the index is used twice. */
 void prelux_hold(struct prelux_store *s, int dirfd, const char *name, char ret[32]); /* ret: its name in held/, or "" */
+void prelux_hold_shown(struct prelux_store *s, int dirfd, const char *name, char ret[32]); /* as before, but its path still shows it */
 void prelux_hold_undo(struct prelux_store *s, char name[32]); /* its own name did not go after all */
 void prelux_hold_name(struct prelux_store *s, char ret[32]); /* a new name in held/ */
 void prelux_hold_release(struct prelux_store *s, const char *name, bool force); /* unlinks it if nobody has it open */

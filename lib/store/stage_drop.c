@@ -29,7 +29,7 @@ static void lose_name(struct prelux_stage *g, struct prelux_dirty *d)
   sent.flags |= PRELUX_PENDING_SENT;
   if ((d->row.ino & PRELUX_INO_SCRATCH) && prelux_stage_journal(g, PRELUX_EDIT_SET, &sent) < 0)
     prelux_warn("journal of %s cannot be written", s->dir);
-  prelux_hold(s, folder, name, held);
+  prelux_hold_shown(s, folder, name, held);
   if (prelux_os.unlinkat(folder, name, 0) < 0 && errno != ENOENT)
     prelux_warn("staging file %s of %s: %s", name, s->dir, strerror(errno)); /* the next start puts it aside */
   int rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &d->row);

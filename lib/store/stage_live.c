@@ -56,6 +56,14 @@ static void nameless_key(uint64_t ino, char ret[40])
   snprintf(ret, 40, "/nameless/%" PRIu64, ino);
 }
 
+/* store.lock held. */
+static void nameless_gone(struct prelux_store *s, const struct prelux_dirty *d, bool gone)
+{
+  uint64_t dev = d->row.ino & PRELUX_INO_SCRATCH ? s->scratch_dev : s->dev;
+  if (s->index)
+    prelux_index_gone(s->index, dev, PRELUX_INO(d->row.ino), gone);
+}
+
 void prelux_live_start(struct prelux_stage *g, const struct prelux_dirty *d)
 {
   struct prelux_store *s = g->store;
@@ -72,6 +80,7 @@ void prelux_live_start(struct prelux_stage *g, const struct prelux_dirty *d)
   {
     prelux_live_attr(d, &d->tree->views[0], &attr);
     prelux_index_put(s->index, d->tree->views[0].id, key, strlen(key), &attr, d->tree->dev);
+    nameless_gone(s, d, true);
   }
   pthread_mutex_unlock(&s->lock);
 }
@@ -181,6 +190,7 @@ void prelux_live_named(struct prelux_stage *g, struct prelux_dirty *d, char *pat
   struct prelux_store *s = g->store;
   pthread_mutex_lock(&s->lock);
   nameless_end(s, d);
+  nameless_gone(s, d, false);
   pthread_mutex_lock(&g->lock);
   d->row.path = path;
   prelux_dirty_unhide(g, d);

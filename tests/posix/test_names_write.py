@@ -321,3 +321,66 @@ def test_pointers_lengths_and_programs_that_run(prelux, tmp_path, mode):
     assert "EFAULT" in want and "ENAMETOOLONG" in want and want.count("ETXTBSY") == 2
     assert prelux.run([PYTHON, "-c", WRONG, lake]).stdout == want
     assert not [record for record in prelux.errors() if record["errno"] == "EIO"]
+
+
+LINKS = """
+import fcntl, os, sys, time
+os.chdir(sys.argv[1])
+def replace(path):
+    with open(path + "~", "w") as f:
+        f.write("new")
+    os.rename(path + "~", path)
+def note(what, path, flags, change):
+    fd = os.open(path, flags, 0o644)
+    before, _, after = os.fstat(fd), change(path), os.fstat(fd)
+    print(what, before.st_nlink, after.st_nlink, before.st_ino == after.st_ino, after.st_size)
+    return fd
+for what in "removed", "replaced", "renamed":
+    change = {"removed": os.remove, "replaced": replace, "renamed": lambda path: os.rename(path, path + ".new")}[what]
+    note(what + " made", what + "1", os.O_RDWR | os.O_CREAT, change)
+    for how in os.O_RDONLY, os.O_RDWR:
+        with open(what + "2", "w") as f:
+            f.write("xx")
+        note(what + " written", what + "2", how, change)
+        note(what + " cold", "cold-%s-%d" % (what, how), how, change)
+fd = note("nameless", ".", os.O_TMPFILE | os.O_RDWR, lambda path: None)
+os.link("/proc/self/fd/%d" % fd, "named", src_dir_fd=0, follow_symlinks=True)
+print(os.fstat(fd).st_nlink)
+os.remove("named")
+print(os.fstat(fd).st_nlink)
+"""
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_links_of_open_files_whose_names_go(prelux, tmp_path, mode):
+    """filelock takes a lock anew when st_nlink of what it has locked is 0: with 1 two programs held the same lock."""
+    for name in ("remote", "plain"):
+        (tmp_path / name).mkdir()
+        for cold in ("removed", "replaced", "renamed"):
+            for how in (0, 2):
+                (tmp_path / name / f"cold-{cold}-{how}").write_text("cold")
+    lake = prelux.file_mapping(tmp_path / "remote", tmp_path / "mnt/lake", write=mode)
+    want = prelux.plain([PYTHON, "-c", LINKS, tmp_path / "plain"]).stdout
+    assert want.count(" 1 0 True") == 10 and want.count(" 1 1 True") == 5
+    assert prelux.run([PYTHON, "-c", LINKS, lake]).stdout == want
+
+
+def test_links_of_a_file_that_leaves_the_cache(prelux, tmp_path):
+    """With `after_upload: drop` the local file loses its name, and its path shows it all the same."""
+    (tmp_path / "remote").mkdir()
+    lake = prelux.file_mapping(tmp_path / "remote", tmp_path / "mnt/lake", write="async", after_upload="drop")
+    code = """
+import os, sys, time
+os.chdir(sys.argv[1])
+with open("f", "w") as f:
+    f.write("xx")
+fd = os.open("f", os.O_RDONLY)
+before = os.fstat(fd).st_nlink
+while any(os.listdir(folder) for folder in sys.argv[2:]):
+    time.sleep(0.01)
+print(before, os.fstat(fd).st_nlink, os.stat("f").st_nlink)
+"""
+    staging = prelux.cache / ".prelux/staging"
+    done = prelux.run([PYTHON, "-c", code, lake, staging])
+    assert not list(staging.iterdir())
+    assert done.stdout == "1 1 1\n"
