@@ -267,6 +267,32 @@ def test_an_answer_that_is_lost(own, writer, under):
     assert tool("remove", "b/f")["rc"] == 0 and not (own.ufs / "b/f").exists()
 
 
+@pytest.mark.parametrize("under", [True, False], ids=["under", "alone"])
+def test_bytes_that_are_changed_on_the_way(own, writer, under):
+    """The worker says BadDigest: that is no refusal, it is sent again."""
+    tool = writer(under=under, write_through="worker")
+    own.fault(put_garbled=1)
+    assert tool.put("b/f", b"the bytes")["rc"] == 0 and (own.ufs / "b/f").read_bytes() == b"the bytes"
+
+
+@pytest.mark.parametrize("under", [True, False], ids=["under", "alone"])
+def test_a_removal_that_was_none(own, writer, under):
+    tool = writer(under=under, write_through="worker")
+    put(own, "f", b"bytes")
+    own.fault(delete_idle=1)
+    answer = tool("remove", "b/f")
+    assert answer["rc"] == UNKNOWN and "it is there" in answer["why"] and (own.ufs / "b/f").exists()
+
+
+@pytest.mark.parametrize("under", [True, False], ids=["under", "alone"])
+def test_a_folder_that_is_lost(own, writer, under):
+    tool = writer(under=under, write_through="worker")
+    own.fault(put_lost=1)
+    assert tool("mkdir", "b/d")["rc"] == UNKNOWN and not (own.ufs / "b/d").exists()
+    own.fault(put_lost=0, put_mute=1)
+    assert tool("mkdir", "b/d")["rc"] == 0 and (own.ufs / "b/d").is_dir()
+
+
 def test_a_cluster_that_is_never_well(own, writer):
     """Every PUT is cut: not done, and said so."""
     tool = writer(write_through="worker")

@@ -348,6 +348,8 @@ class Connection:
         if request.length > self.worker.put_limit:
             await self._hang_in_put(request, local)
         body, _ = await read_body(self.reader, request, BODY_LIMIT)
+        if body and self.worker.spend("put_garbled"):
+            body = bytes([body[0] ^ 1]) + body[1:]
         if self.worker.spend("put_lost"):
             raise ConnectionError
         if body and self.worker.spend("put_cut"):
@@ -415,6 +417,9 @@ class Connection:
 
     async def _delete(self, request, view, target):
         local = self.worker.under.local(target.rel)
+        if self.worker.spend("delete_idle"):
+            self._send(request, "204 No Content", [], b"", "delete")
+            return True
         try:
             if os.path.isdir(local):
                 os.rmdir(local)

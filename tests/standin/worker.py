@@ -27,6 +27,8 @@ FAULTS = {
     "s3_hung": False,      # the S3 port alone is hung
     "redirect_to": None,   # host named in redirects instead of the owner
     "put_cut": 0,          # so many PUTs end after half of their bytes, which stay, without an answer
+    "delete_idle": 0,      # so many DELETEs are answered and not done
+    "put_garbled": 0,      # so many PUTs arrive with a byte changed
     "put_lost": 0,         # so many PUTs are taken and forgotten, without an answer
     "put_mute": 0,         # so many PUTs and DELETEs are done and have no answer
     "old_listings": False, # what is changed through the cluster does not end what is kept of listings
