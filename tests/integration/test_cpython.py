@@ -14,11 +14,13 @@ from tests.integration.write_rig import LOCAL, make_lake
 
 RUNNER = ROOT / "tests/integration/cpython_cases.py"
 QUICK = ["test_posix", "test_file", "test_fileio", "test_mmap", "test_dbm", "test_dbm_dumb", "test_dbm_gnu", "test_dbm_ndbm", "test_filecmp", "test_fileinput",
-         "test_shelve", "test_zipimport", "test_os.StatAttributeTests", "test_os.UtimeTests", "test_os.WalkTests", "test_os.FwalkTests", "test_os.MakedirTests",
+         "test_shelve", "test_zipimport", "test_linecache", "test_zipapp",
+         "test_os.StatAttributeTests", "test_os.UtimeTests", "test_os.WalkTests", "test_os.FwalkTests", "test_os.MakedirTests",
          "test_os.LinkTests", "test_os.TestScandir", "test_os.ExtendedAttributeTests", "test_os.TestSendfile", "test_os.FDInheritanceTests", "test_os.SpawnTests",
          "test_os.URandomFDTests", "test_os.FileTests", "test_os.NonLocalSymlinkTests", "test_os.RemoveDirsTests", "test_os.Pep383Tests"]
 WHOLE = ["test_os", "test_shutil", "test_tempfile", "test_glob", "test_pathlib", "test_zipfile", "test_tarfile", "test_io", "test_subprocess", "test_mailbox",
-         "test_gzip", "test_fcntl", "test_compileall", "test_genericpath", "test_posixpath"]
+         "test_gzip", "test_bz2", "test_lzma", "test_largefile", "test_py_compile", "test_univnewlines",
+         "test_fcntl", "test_compileall", "test_genericpath", "test_posixpath"]
 SECONDS = 600 if FULL else 100
 
 
