@@ -100,6 +100,7 @@ struct prelux_grower { /* stage_grower.c; under stage.lock */
 #define PRELUX_LEFT_FOLDER "left" /* of marks, beside staging/ (stage_left.c); the library makes them */
 #define PRELUX_SPARES 128u
 #define PRELUX_SPARE_NAME "spare" /* of one that has no number yet */
+#define PRELUX_SPARE_NOW "spare-now"
 struct prelux_spares { /* stage_spare.c; under stage.lock */
   uint64_t ino[PRELUX_SPARES], last_ns; /* CLOCK_MONOTONIC: a new file */
   unsigned n, quick;
@@ -225,6 +226,7 @@ void prelux_left_keep(struct prelux_stage *g, bool (*owed)(void *arg, uint64_t i
 void prelux_left_end(struct prelux_stage *g);
 /* Staging files made ahead (stage_spare.c). A new file: true and what it is, with its own number for a name; false: there is none. */
 bool prelux_spare_take(struct prelux_stage *g, mode_t mode, struct stat *ret);
+bool prelux_spare_new(struct prelux_stage *g, struct stat *ret); /* the same of one that is made at once, by one caller at a time */
 bool prelux_spare_wanted(struct prelux_stage *g); /* true: the caller, and nobody else, is to call prelux_spare_make() */
 void prelux_spare_make(struct prelux_stage *g);
 bool prelux_spare_burst(struct prelux_stage *g); /* new files come in quick succession, and the last one just now */

@@ -136,7 +136,7 @@ static int give_one(struct prelux_stage *g, struct prelux_lease *l, struct prelu
 {
   struct stat st;
   size_t i = 0;
-  if (!prelux_spare_take(g, 0600, &st))
+  if (!prelux_spare_take(g, 0600, &st) && (ret->n >= PRELUX_LEASE_FIRST || !prelux_spare_new(g, &st))) /* its end would cost more */
     return -EAGAIN;
   while (i < l->n_once && l->once[i] != st.st_ino)
     i++;

@@ -299,7 +299,7 @@ static int put_aside(void *arg, int dirfd, const char *name)
   }
   struct stat st; /* made ahead, or for an open that a death has cut short: empty in any case (stage_spare.c) */
   if (prelux_os.fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_size == 0 &&
-      (st.st_ino == ino || strcmp(name, PRELUX_SPARE_NAME) == 0))
+      (st.st_ino == ino || strcmp(name, PRELUX_SPARE_NAME) == 0 || strcmp(name, PRELUX_SPARE_NOW) == 0))
   {
     prelux_os.unlinkat(dirfd, name, 0);
     return 0;

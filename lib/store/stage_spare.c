@@ -18,11 +18,10 @@
 #define SCARCE_FILES 10000u
 
 /* A name that no inode number is, until it has its own. */
-static int make_one(struct prelux_stage *g, uint64_t *ret)
+static int make_one(struct prelux_stage *g, const char *temporary, uint64_t *ret)
 {
   struct stat st;
   char name[24];
-  static const char temporary[] = PRELUX_SPARE_NAME;
   prelux_os.unlinkat(g->fd, temporary, 0);
   if (prelux_os.mknodat(g->fd, temporary, S_IFREG | 0600, 0) < 0)
     return -errno;
@@ -83,7 +82,7 @@ void prelux_spare_make(struct prelux_stage *g)
   while (more)
   {
     uint64_t ino = 0;
-    bool made = !none && make_one(g, &ino) == 0;
+    bool made = !none && make_one(g, PRELUX_SPARE_NAME, &ino) == 0;
     pthread_mutex_lock(&g->lock);
     if (made)
       p->ino[p->n++] = ino;
@@ -121,6 +120,16 @@ bool prelux_spare_take(struct prelux_stage *g, mode_t mode, struct stat *ret)
     return false;
   }
   return true;
+}
+
+bool prelux_spare_new(struct prelux_stage *g, struct stat *ret)
+{
+  char name[24];
+  uint64_t ino;
+  if (scarce(g) || make_one(g, PRELUX_SPARE_NOW, &ino) < 0)
+    return false;
+  snprintf(name, sizeof name, "%llu", (unsigned long long)ino);
+  return prelux_os.fstatat(g->fd, name, ret, AT_SYMLINK_NOFOLLOW) == 0 && ret->st_ino == ino;
 }
 
 void prelux_spare_drop(struct prelux_stage *g, bool all)

@@ -308,6 +308,12 @@ static void test_more(void **state)
     for (unsigned k = 0; k < next.n; k++)
       assert_int_not_equal(g.files[i], next.files[k]);
   assert_int_equal(make(&next, 31, "big", "0123456789"), 0);
+  struct prelux_grant few;
+  struct stat st;
+  while (prelux_spare_take(rig.g, 0600, &st))
+    ;
+  assert_int_equal(prelux_store_lease_more(&rig.v, g.number, ++serial, &few), 0); /* none lies ready: better some that are made at once than the end */
+  assert_int_equal(few.n, PRELUX_LEASE_FIRST);
   rig.g->room = 5; /* so much may wait to be sent: who makes files had better ask */
   assert_int_equal(prelux_store_lease_more(&rig.v, g.number, ++serial, &next), -ESTALE);
   rig.g->room = 1 << 20;
