@@ -113,7 +113,7 @@ struct prelux_streak { /* of opens that might have done with a lease: the last o
   uint64_t folder, serial;
   int pid;
   uint32_t mode;
-  unsigned how, n;
+  unsigned how, n, need; /* need: twice as many after each grant in that folder that was not worth it */
 };
 struct prelux_leases {
   pthread_mutex_t lock; /* outside of all others */

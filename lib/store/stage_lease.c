@@ -18,6 +18,8 @@
 #include "lib/store/mix.h"
 
 #define SCAN_ENTRIES 50000u /* more in memory are not gone through for the names of one folder */
+#define NEED_MAX (1u << 16)
+#define WORTH 8u            /* so many names are occupied in the time that one file saves, about */
 #define TEMPORARY ".new"    /* in lease/K: no object's name for the library */
 
 struct prelux_lease {
@@ -40,7 +42,7 @@ struct prelux_lease {
   size_t n_once;
   unsigned next;    /* how many are given at once */
   bool closed;      /* nothing can be added any more; rows that could not be made are tried again */
-  size_t names;
+  size_t names, occupied; /* occupied: when it was granted */
   uint64_t bytes;   /* of files without a row, as far as they were looked at */
   uint64_t born_ns, used_ns, known_ns; /* CLOCK_MONOTONIC; known_ns: what is known of the folder's other names is from then */
 };
@@ -119,9 +121,24 @@ static int collect_known(struct prelux_lease *l, struct prelux_mix *ret)
   return rc;
 }
 
+/* Before all that is owed is gone through for it. */
+static int may_collect(struct prelux_lease *l)
+{
+  struct prelux_tree *t = l->tree;
+  if (prelux_deferred_made(t, l->folder))
+    return 0;
+  pthread_mutex_lock(&t->store->lock);
+  const struct prelux_folder *f = prelux_folder_find(t, l->folder, l->leased.len);
+  int rc = !f || !(f->made || (f->all && f->exact)) ? -EAGAIN : f->blob->count > PRELUX_LEASE_KNOWN ? -E2BIG : 0;
+  pthread_mutex_unlock(&t->store->lock);
+  return rc;
+}
+
 static int collect(struct prelux_stage *g, struct prelux_lease *l, struct prelux_mix *ret)
 {
-  int rc = prelux_links_below(l->tree, l->folder) ? -EAGAIN : prelux_stage_names(g, l->tree, l->folder, ret);
+  int rc = prelux_links_below(l->tree, l->folder) ? -EAGAIN : may_collect(l);
+  if (rc == 0)
+    rc = prelux_stage_names(g, l->tree, l->folder, ret);
   if (rc == 0)
     rc = prelux_deferred_names(g, l->tree, l->folder, ret);
   if (rc == 0) /* behind those: what is sent and settles in between is in one of them at least */
@@ -214,6 +231,13 @@ static struct prelux_lease *lease_new(struct prelux_stage *g, const struct prelu
 
 static bool end_locked(struct prelux_stage *g, struct prelux_lease *l, uint64_t **ret, size_t *ret_n);
 
+/* What a grant costs, granted or not, grows with the names in the folder; what it saves, with the files that are made by it. */
+static void worth_it(struct prelux_stage *g, bool was)
+{
+  struct prelux_streak *k = &g->leases.streak;
+  k->need = was ? PRELUX_LEASE_STREAK : k->need < NEED_MAX ? k->need * 2 : k->need;
+}
+
 static int make_folder(struct prelux_stage *g, const struct prelux_lease *l)
 {
   const struct prelux_lease_what w = {.number = l->number, .tree = atomic_load(&l->tree->owed_id), .flags = prelux_stage_first_flags(&l->rules, l->over),
@@ -248,6 +272,7 @@ static int grant(struct prelux_stage *g, const struct prelux_lease_ask *a, struc
     rc = 0;
     for (size_t i = 0; rc == 0 && i < known.n; i++)
       rc = occupy(g, l, known.list[i].name);
+    l->occupied = l->names;
     if (rc == 0)
       rc = give(g, l, ret);
     if (rc < 0) /* nobody has got anything of it */
@@ -268,9 +293,10 @@ static bool in_streak(struct prelux_stage *g, const struct prelux_lease_ask *a)
   unsigned how = (unsigned)a->flags & (O_EXCL | O_TRUNC);
   bool may = a->made && a->pid > 0 && a->rules->async && !a->rules->power && !a->rules->wait && !a->rules->scratch && !(a->flags & ~plain) && how &&
              !(a->mode & 0111) && (a->flags & O_CREAT);
+  unsigned need = k->folder == folder && k->need ? k->need : PRELUX_LEASE_STREAK;
   bool same = k->folder == folder && k->pid == a->pid && k->mode == a->mode && k->how == how && a->serial == k->serial + 1;
-  *k = (struct prelux_streak){.folder = folder, .pid = a->pid, .mode = a->mode, .how = how, .serial = a->serial, .n = may ? (same ? k->n : 0) + 1 : 0};
-  return may && k->n >= PRELUX_LEASE_STREAK;
+  *k = (struct prelux_streak){.folder = folder, .pid = a->pid, .mode = a->mode, .how = how, .serial = a->serial, .n = may ? (same ? k->n : 0) + 1 : 0, .need = need};
+  return may && k->n >= need;
 }
 
 /* So much waits to be sent, with these, that who makes files had better ask. */
@@ -315,8 +341,11 @@ bool prelux_store_lease(struct prelux_store *s, const struct prelux_lease_ask *a
   bool granted = false;
   if (in_streak(g, a) && !g->leases.one && has_spares(g) && !full(g, 0, 0))
   {
-    granted = grant(g, a, ret) == 0;
+    int rc = grant(g, a, ret);
+    granted = rc == 0;
     g->leases.streak.n = granted ? g->leases.streak.n : 0; /* not tried at each file */
+    if (rc == -E2BIG)
+      worth_it(g, false);
   }
   pthread_mutex_unlock(&g->leases.lock);
   return granted;
@@ -500,6 +529,7 @@ static bool end_locked(struct prelux_stage *g, struct prelux_lease *l, uint64_t 
     rc = adopt_locked(g, l, ret, ret_n);
   if (rc < 0)
     return false;
+  worth_it(g, l->names - l->occupied >= l->occupied / WORTH);
   prelux_lease_remove_folder(g, l->number, l->fd);
   forget_unused(g, l);
   hide(l, false);
