@@ -37,7 +37,7 @@ struct prelux_lease {
     uint64_t ino;
     bool named, counted;
   } *given;         /* those that have no row */
-  size_t n_given, cap_given;
+  size_t n_given;
   uint64_t *once;   /* all that were given: an inode that comes again would get the number of another file */
   size_t n_once;
   unsigned next;    /* how many are given at once */

@@ -21,6 +21,7 @@ MIB = 1 << 20
 LOCAL = "/prelux-bench"
 ROUNDS = 5
 SMALL, SMALL_BYTES, APPENDS = 2000, 16384, 10000
+MADV_POPULATE_WRITE = 23  # no name in Python's mmap yet
 MEMORY = "/dev/shm"  # the server's data: its disk is not what is measured
 
 BIG = """
@@ -95,10 +96,13 @@ def warm():
     """Memory that a virtual machine's host took back would cost whoever comes first up to ten times what writing costs: all that is free is touched,
     for which of it comes next nobody knows. And what others have left to be written to the disk, as much again."""
     os.sync()
-    size = free_bytes() // 10 * 9
-    with mmap.mmap(-1, size) as memory:
-        for at in range(0, size, mmap.PAGESIZE):
-            memory[at] = 1
+    with mmap.mmap(-1, free_bytes() // 10 * 9, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        try:
+            memory.madvise(MADV_POPULATE_WRITE)
+        except OSError:  # before Linux 5.14
+            for at in range(0, len(memory), mmap.PAGESIZE):
+                memory[at] = 1
 
 
 def large(lake, folder, size):

@@ -85,7 +85,7 @@ def test_what_is_not_promised_is_refused(remote, client):
     for bits, call in calls.items():
         if not remote.caps & bits:
             unchanged(remote, client, call, E.EOPNOTSUPP, *([E.EXDEV] if bits == r.RENAME_DIR else []))
-    assert sum(bits for bits in calls) | r.RENAME_ATOMIC | r.KEEP_MODE | r.KEEP_MTIME | r.KEEP_OWNER == r.ALL
+    assert sum(bits for bits in calls) | r.RENAME_ATOMIC | r.KEEP_MODE | r.KEEP_MTIME | r.KEEP_OWNER | r.RENAME_SAME == r.ALL
 
 
 # Put

@@ -50,9 +50,11 @@ def test_rename_a_file(remote, client):
     needs(remote, r.RENAME_FILE)
     good(client.put("a", b"aaa", **({"mode": 0o640} if remote.caps & r.KEEP_MODE else {})))
     made = folder(remote, client, "d")
+    version = client.version("a")
     answer = good(client.rename("a", "d/b"))
     seen = client("stat", "d/b")
     assert answer["version"] in ("", seen["version"]) and seen["size"] == 3
+    assert not remote.caps & r.RENAME_SAME or seen["version"] == version
     assert not remote.caps & r.KEEP_MODE or seen["mode"] == 0o640
     good(client.put("c", b"ccc"))
     good(client.rename("d/b", "c"))
