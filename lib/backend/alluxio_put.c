@@ -357,27 +357,34 @@ static int arrived(const struct change *c, struct prelux_object *ret, struct pre
   return rc < 0 ? rc : memcmp(there, c->digest, DIGEST) == 0;
 }
 
-/* PUT until it is there. */
+/* One PUT; a folder in the root that is missing is made. */
+static enum sent send_once(const struct change *c, int *ret_rc, struct prelux_problem *why)
+{
+  enum sent sent = ask(c, ret_rc, why);
+  if (sent == NO_BUCKET && make_bucket(c->x, c->name.path, why) == 0)
+    sent = ask(c, ret_rc, why);
+  return sent;
+}
+
+/* PUT until it is there. While nobody can tell what came of one, none is sent after it: it would write over a good file in place, and over
+ * what others have put there since. */
 static int put_on(const struct change *c, struct prelux_object *ret, struct prelux_problem *why)
 {
   struct prelux_alluxio_patience patience = {0};
-  bool maybe = false;
-  int refusal = 0, tries = 0;
+  int refusal = 0, sends = 0, there = 0;
   for (;;)
   {
-    enum sent sent = ask(c, &refusal, why);
-    if (sent == NO_BUCKET && make_bucket(c->x, c->name.path, why) == 0)
-      sent = ask(c, &refusal, why);
+    enum sent sent = there == 0 ? send_once(c, &refusal, why) : MAYBE;
     if (sent == REFUSED || sent == NO_BUCKET)
-      return maybe ? -PRELUX_EUNKNOWN : sent == REFUSED ? refusal : -EIO;
-    maybe = maybe || sent != NOBODY;
-    int there = maybe ? arrived(c, ret, why) : 0;
+      return sends ? -PRELUX_EUNKNOWN : sent == REFUSED ? refusal : -EIO;
+    sends += there == 0 && sent != NOBODY;
+    there = sends ? arrived(c, ret, why) : 0;
     if (there == 1)
       return 0;
-    if (there == 0 && sent != NOBODY && ++tries == SEND_TRIES)
+    if (there == 0 && sends == SEND_TRIES)
       return -PRELUX_EUNKNOWN;
     if (prelux_alluxio_wait(c->x, &patience, why) < 0)
-      return maybe ? -PRELUX_EUNKNOWN : -EIO;
+      return sends ? -PRELUX_EUNKNOWN : -EIO;
   }
 }
 

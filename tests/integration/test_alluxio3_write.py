@@ -1,19 +1,21 @@
 """Backend alluxio writes, without daemon and cache, on the stand-in: through the under store while the workers go on with what they knew
 (sync interval -1, Alluxio's default), and through a worker."""
 
+import os
 import threading
 import time
 
 import pytest
 
 from tests import harness, trees
+from tests.integration.backends_raw_rig import StandIn
 from tests.integration.contract_remotes import KEEP_MTIME, MKDIR_MARKER, WRITE, ALL
 from tests.integration.test_alluxio3_traps import MIB, TOOL, AlluxioStandin, Cluster, own, put, tools, with_options  # noqa: F401
 
 pytestmark = [pytest.mark.asan,
               pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)"),
               pytest.mark.skipif(AlluxioStandin.missing() is not None, reason=str(AlluxioStandin.missing()))]
-ENOENT, EIO, EEXIST, ENOTDIR, EISDIR, EFBIG, EROFS, ENOTEMPTY, EOPNOTSUPP, ESTALE = 2, 5, 17, 20, 21, 27, 30, 39, 95, 116
+ENOENT, EIO, EACCES, EEXIST, ENOTDIR, EISDIR, EFBIG, EROFS, ENOTEMPTY, EOPNOTSUPP, ESTALE = 2, 5, 13, 17, 20, 21, 27, 30, 39, 95, 116
 UNKNOWN = -121
 ODD = ["plain", "a=b&c", "100%", "a+b", "ü日", "a b", "[x]", "new\nline"]
 
@@ -127,6 +129,65 @@ def test_a_time_that_others_have_set_tells_nothing(own, tmp_path, tools, writer)
     assert tool("rename", "b/new", to="b/a")["rc"] == 0
     tool = writer()
     assert tool.content("b/a") == b"new bytes"
+
+
+def in_parts(tool, path, data):
+    source = tool.folder / "source"
+    source.write_bytes(data)
+    token = tool("begin", path, part_size=8 * MIB)["token"]
+    tag = tool("part", path, token=token, n=0, **{"from": str(source)})["tag"]
+    return tool("complete", path, token=token, tags=[tag], size=len(data))
+
+
+CHANGES = {"put": lambda tool, path, data: tool.put(path, data), "parts": in_parts,
+           "rename": lambda tool, path, data: tool("rename", "b/new", to=path), "copy": lambda tool, path, data: tool("copy", "b/new", to=path)}
+
+
+@stale
+@pytest.mark.parametrize("change", CHANGES)
+def test_two_versions_of_one_instant(own, tmp_path, tools, writer, change):
+    """Length and time are those of the file that the workers know: what was changed here is not read from them all the same."""
+    tool, other = writer(), reader(own, tmp_path, tools)
+    put(own, "f", b"old bytes")
+    put(own, "new", b"new bytes")
+    file = own.ufs / "b/f"
+    instant = file.stat().st_mtime_ns
+    assert other.read("b/f")[1] == b"old bytes"
+    answer = CHANGES[change](tool, "b/f", b"new bytes")
+    assert answer["rc"] == 0, answer
+    os.utime(file, ns=(instant, instant))
+    assert other.read("b/f")[1] == b"old bytes"
+    assert tool.content("b/f") == b"new bytes"
+
+
+@stale
+def test_a_put_of_one_instant_that_is_done_late(own, tmp_path, tools, writer):
+    """Nobody could say what came of it: then it came."""
+    tool, other = writer(write_through="worker"), reader(own, tmp_path, tools)
+    put(own, "f", b"old bytes")
+    file = own.ufs / "b/f"
+    instant = file.stat().st_mtime_ns
+    assert other.read("b/f")[1] == b"old bytes"
+    own.fault(put_lost=100)
+    assert tool.put("b/f", b"new bytes")["rc"] == UNKNOWN
+    file.write_bytes(b"new bytes")
+    os.utime(file, ns=(instant, instant))
+    assert other.read("b/f")[1] == b"old bytes"
+    assert tool.content("b/f") == b"new bytes"
+
+
+@stale
+def test_an_under_store_that_tells_no_time(own, tmp_path, tools):
+    """Of equal length the workers cannot tell versions apart: they are not asked."""
+    data = [b"old bytes"]
+    with StandIn(lambda seen, earlier: (200, data[0], {"ETag": f'"{data[0].hex()}"'})) as server:
+        tool = Writer(tmp_path / "tool", own, under={"type": "http", "url": server.url})
+        tools(tool)
+        put(own, "f", b"old bytes")
+        other = reader(own, tmp_path, tools)
+        assert other.read("b/f")[1] == b"old bytes"
+        data[0] = b"new bytes"
+        assert tool.content("b/f") == b"new bytes"
 
 
 @stale
@@ -273,6 +334,53 @@ def test_bytes_that_are_changed_on_the_way(own, writer, under):
     tool = writer(under=under, write_through="worker")
     own.fault(put_garbled=1)
     assert tool.put("b/f", b"the bytes")["rc"] == 0 and (own.ufs / "b/f").read_bytes() == b"the bytes"
+
+
+    assert sorted(row.status for row in own.requests() if row.method == "PUT") == [200, 400]  # it was not taken as it came
+
+
+@pytest.mark.parametrize("under", [True, False], ids=["under", "alone"])
+def test_a_refusal_says_nothing_of_the_put_before(own, writer, under):
+    """That one is lost, and may be done yet."""
+    tool = writer(under=under, write_through="worker")
+    own.fault(put_refused=1)
+    assert tool.put("b/f", b"bytes")["rc"] == -EACCES
+    own.fault(put_refused=100, put_lost=1)
+    assert tool.put("b/f", b"bytes")["rc"] == UNKNOWN
+
+
+def test_workers_that_take_no_connection_are_waited_for(own, writer):
+    """However often: nothing was sent."""
+    tool = writer(under=False, write_through="worker")
+    put(own, "f", b"old")
+    assert tool("stat", "b/f")["size"] == 3
+    own.fault(s3_shut=True)
+    later = threading.Timer(5, lambda: own.fault(s3_shut=False))  # that is more than four tries
+    later.start()
+    answer = tool.put("b/f", b"new bytes")
+    later.join()
+    assert answer["rc"] == 0, answer
+    assert (own.ufs / "b/f").read_bytes() == b"new bytes" and len([row for row in own.requests() if row.method == "PUT"]) == 1
+
+
+def test_nothing_is_sent_again_before_a_look(own, tmp_path, tools):
+    """The under store cannot be asked for a time: a second PUT would write over a good file."""
+    looks = []
+
+    def answer(seen, earlier):
+        file = own.ufs / seen.path.lstrip("/")
+        if file.is_file():
+            looks.append(seen)
+        if file.is_file() and len(looks) < 6:
+            return 503, b"", {"Retry-After": "0"}
+        return (200, file.read_bytes(), {"ETag": '"x"'}) if file.is_file() else (404, b"", {})
+
+    with StandIn(answer) as server:
+        tool = Writer(tmp_path / "tool", own, under={"type": "http", "url": server.url}, write_through="worker")
+        tools(tool)
+        done = tool.put("b/f", b"bytes")
+        assert done["rc"] == 0, done
+    assert len(looks) >= 6 and [row.status for row in own.requests() if row.method == "PUT"] == [200]
 
 
 @pytest.mark.parametrize("under", [True, False], ids=["under", "alone"])

@@ -20,7 +20,7 @@ LEGAL_PATH = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*\Z"
 ESCAPE = re.compile(r"%(..?)?", re.S)
 NOT_IMPLEMENTED = {"acl", "policy", "policyStatus", "versioning", "cors", "tagging", "uploads", "uploadId", "location", "lifecycle",
                    "encryption", "website", "notification", "object-lock", "partNumber"}
-STATUS = {"NoSuchKey": "404 Not Found", "NoSuchBucket": "404 Not Found", "BadDigest": "400 Bad Request",
+STATUS = {"NoSuchKey": "404 Not Found", "NoSuchBucket": "404 Not Found", "AccessDenied": "403 Forbidden", "BadDigest": "400 Bad Request",
           "InternalError": "500 Internal Server Error", "NotImplemented": "501 Not Implemented",
           "PreconditionFailed": "412 Precondition Failed", "InvalidArgument": "400 Bad Request"}
 BODY_LIMIT = 1 << 40
@@ -352,6 +352,8 @@ class Connection:
             body = bytes([body[0] ^ 1]) + body[1:]
         if self.worker.spend("put_lost"):
             raise ConnectionError
+        if self.worker.spend("put_refused"):
+            raise S3Error("AccessDenied", None, target.name)
         if body and self.worker.spend("put_cut"):
             with open(local, "wb") as out:
                 out.write(body[:len(body) // 2])

@@ -29,6 +29,8 @@ FAULTS = {
     "put_cut": 0,          # so many PUTs end after half of their bytes, which stay, without an answer
     "delete_idle": 0,      # so many DELETEs are answered and not done
     "put_garbled": 0,      # so many PUTs arrive with a byte changed
+    "put_refused": 0,      # so many PUTs are 403, without a look at them
+    "s3_shut": False,      # the S3 port takes no connection
     "put_lost": 0,         # so many PUTs are taken and forgotten, without an answer
     "put_mute": 0,         # so many PUTs and DELETEs are done and have no answer
     "old_listings": False, # what is changed through the cluster does not end what is kept of listings
@@ -58,13 +60,22 @@ class Worker:
         http, s3 = HttpPort(self), S3Port(self)
         servers = [await asyncio.start_server(http.connection, host, self.http_port, limit=HEAD_LIMIT, backlog=1024)
                    for host in self.http_hosts]
-        if not self.no_s3:
-            servers.append(await asyncio.start_server(s3.connection, self.host, self.s3_port, limit=1 << 20, backlog=1024))
+        self.s3_server, self.open_s3 = None, lambda: asyncio.start_server(s3.connection, self.host, self.s3_port, limit=1 << 20, backlog=1024)
+        await self.shut_s3()
         servers.append(await serve(self.told, self.host, self.rpc_port))
         print(f"stand-in worker {self.membership.name}: http {self.http_port} s3 {self.host}:{self.s3_port}", flush=True)
         await self.membership.run()
 
     # Faults
+
+    async def shut_s3(self):
+        """As the fault says. What is connected stays so."""
+        shut = self.no_s3 or self.faults["s3_shut"]
+        if shut and self.s3_server:
+            self.s3_server.close()
+            self.s3_server = None
+        elif not shut and not self.s3_server:
+            self.s3_server = await self.open_s3()
 
     async def hold(self):
         """Before each answer."""
@@ -176,6 +187,7 @@ class Worker:
             return {"answer": self.load_file(message["rel"])}
         elif kind == "faults":
             self.faults.update(message["faults"])
+            await self.shut_s3()
         elif kind == "drop":
             if message.get("rel"):
                 self.pages.drop(file_id(self.under.uri(message["rel"])))
