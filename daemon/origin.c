@@ -325,6 +325,17 @@ static int switch_stat(struct prelux_backend *b, const char *path, struct prelux
   return err;
 }
 
+static bool switch_distrust(struct prelux_backend *b, const char *path)
+{
+  char full[OBJECT_MAX];
+  struct prelux_instance *i;
+  if (enter(b, path, full, sizeof full, &i, NULL) < 0)
+    return false;
+  bool ret = i->backend->ops->distrust(i->backend, full);
+  prelux_instance_drop(i);
+  return ret;
+}
+
 static int switch_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg,
                        struct prelux_problem *why)
 {
@@ -578,6 +589,7 @@ int prelux_switch_create(struct prelux_instance *i, const char *prefix, struct p
       .list = switch_list,
       .read = switch_read,
       .fetch = i->backend->ops->fetch ? switch_fetch : NULL,
+      .distrust = i->backend->ops->distrust ? switch_distrust : NULL,
       .write = i->backend->ops->write ? &switch_write : NULL,
   };
   s->base.ops = &s->ops;

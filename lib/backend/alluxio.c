@@ -202,6 +202,7 @@ const struct prelux_backend_ops prelux_backend_alluxio = {
     .stat = prelux_alluxio_stat,
     .list = prelux_alluxio_list,
     .read = prelux_alluxio_read,
+    .distrust = prelux_alluxio_distrust,
     .owners = alluxio_owners,
     .report = alluxio_report,
     .examine = prelux_alluxio_examine,

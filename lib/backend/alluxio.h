@@ -48,6 +48,8 @@ struct prelux_alluxio {
 bool prelux_alluxio_doubted(struct prelux_alluxio *x, const char *path);
 /* This node has changed it: workers may know what was there before. */
 void prelux_alluxio_doubt_own(struct prelux_alluxio *x, const char *path);
+/* The op. */
+bool prelux_alluxio_distrust(struct prelux_backend *b, const char *path);
 /* Has the under store, if it can be asked, the file that the cluster tells of? No: the path is doubted from now on. */
 bool prelux_alluxio_under_agrees(struct prelux_alluxio *x, const char *path, const struct prelux_object *expect);
 

@@ -55,6 +55,13 @@ void prelux_alluxio_doubts_add(struct prelux_alluxio_doubts *d, const char *path
   atomic_store(until_ms ? &until_ms[place_of(path)] : &d->all_until_ms, end);
 }
 
+int64_t prelux_alluxio_doubts_age_ms(struct prelux_alluxio_doubts *d, const char *path)
+{
+  atomic_llong *until_ms = atomic_load(&d->until_ms);
+  int64_t end = until_ms ? atomic_load(&until_ms[place_of(path)]) : atomic_load(&d->all_until_ms);
+  return end ? prelux_alluxio_now_ms() - (end - DOUBT_MS) : INT64_MAX;
+}
+
 void prelux_alluxio_doubts_tell(struct prelux_alluxio_doubts *d, const char *path, const char *backend)
 {
   prelux_alluxio_doubts_add(d, path);
@@ -85,6 +92,15 @@ void prelux_alluxio_doubt_own(struct prelux_alluxio *x, const char *path)
 {
   if (x->under)
     prelux_alluxio_doubts_add(&x->doubts, path);
+}
+
+/* A worker may have an older file of this very length and time: an object store tells whole seconds. */
+bool prelux_alluxio_distrust(struct prelux_backend *b, const char *path)
+{
+  struct prelux_alluxio *x = (struct prelux_alluxio *)b;
+  bool news = x->under && !prelux_alluxio_doubted(x, path);
+  prelux_alluxio_doubt_own(x, path);
+  return news;
 }
 
 bool prelux_alluxio_under_agrees(struct prelux_alluxio *x, const char *path, const struct prelux_object *expect)

@@ -19,6 +19,8 @@ void prelux_alluxio_doubts_init(struct prelux_alluxio_doubts *d);
 void prelux_alluxio_doubts_release(struct prelux_alluxio_doubts *d);
 bool prelux_alluxio_doubts_has(struct prelux_alluxio_doubts *d, const char *path);
 void prelux_alluxio_doubts_add(struct prelux_alluxio_doubts *d, const char *path);
+/* Since it was added; INT64_MAX: never. */
+int64_t prelux_alluxio_doubts_age_ms(struct prelux_alluxio_doubts *d, const char *path);
 /* As add; the first time a line in the log about the backend of that name says why. */
 void prelux_alluxio_doubts_tell(struct prelux_alluxio_doubts *d, const char *path, const char *backend);
 bool prelux_alluxio_doubts_rests(const struct prelux_alluxio_doubts *d);

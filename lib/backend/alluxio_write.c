@@ -31,7 +31,7 @@ bool prelux_alluxio_under_rules(const struct prelux_alluxio *x)
 
 bool prelux_alluxio_distinct(const struct prelux_alluxio *x, const struct prelux_object *obj)
 {
-  if (obj->mtime_ns == 0 || obj->mtime_rough)
+  if (obj->mtime_ns == 0)
     return false;
   return strcmp(x->under->ops->type, "file") != 0 || prelux_alluxio_settled(obj->version, obj->mtime_ns);
 }
@@ -68,12 +68,23 @@ static int no_such(const struct prelux_alluxio *x, const char *what, struct prel
   return -EOPNOTSUPP;
 }
 
-/* What came of a change: 0, or an errno that does not say for sure that nothing happened. The old bytes are not read from a worker. */
+/* What came of a change that gives the path other bytes: 0, or an errno that does not say for sure that nothing happened. The old bytes are not
+ * read from a worker. */
 static int changed(struct prelux_alluxio *x, const char *path, int rc)
 {
   if (rc == 0 || rc == -PRELUX_EUNKNOWN)
     prelux_alluxio_doubt_own(x, path);
   return rc;
+}
+
+/* An object store's times are whole seconds. What has no MD5 by which a fill finds out (files sent in parts, copies of such) must not get
+ * length and time of a file before it that a worker may have read in between: nobody remembers for ever that this node has changed it. */
+static int next_second(struct prelux_alluxio *x, const char *path, struct prelux_problem *why)
+{
+  while (x->whole_seconds && prelux_alluxio_doubts_age_ms(&x->doubts, path) <= 1000)
+    if (prelux_net_backoff(x->net, 0) < 0)
+      return prelux_problem(why, EIO, "/%s: the daemon ends", path);
+  return 0;
 }
 
 static int alluxio_able(struct prelux_backend *b, struct prelux_able *ret, struct prelux_problem *why)
@@ -137,7 +148,8 @@ static int alluxio_complete(struct prelux_backend *b, const char *path, const ch
   mine.set = timeless(&how->set);
   if (!w || !w->complete)
     return no_such(x, "an upload in parts", why);
-  return changed(x, path, w->complete(x->under, path, token, parts, n, size, &mine, ret, why));
+  int rc = next_second(x, path, why);
+  return rc < 0 ? rc : changed(x, path, w->complete(x->under, path, token, parts, n, size, &mine, ret, why));
 }
 
 /* What was begun through the under store is ended there, whatever `write_through` says by now. */
@@ -183,7 +195,8 @@ static int alluxio_rename(struct prelux_backend *b, const char *from, const char
   const struct prelux_backend_write *w = below(x);
   if (!w || !w->rename)
     return no_such(x, "a rename", why);
-  return changed(x, from, changed(x, to, w->rename(x->under, from, to, flags, ret, why)));
+  int rc = next_second(x, to, why);
+  return rc < 0 ? rc : changed(x, to, w->rename(x->under, from, to, flags, ret, why));
 }
 
 static int alluxio_mkdir(struct prelux_backend *b, const char *path, uint32_t mode, struct prelux_problem *why)
@@ -224,7 +237,8 @@ static int alluxio_copy(struct prelux_backend *b, const char *from, const char *
   mine.set = timeless(&how->set);
   if (!w || !w->copy)
     return no_such(x, "a copy", why);
-  return changed(x, to, w->copy(x->under, from, source_version, to, &mine, ret, why));
+  int rc = next_second(x, to, why);
+  return rc < 0 ? rc : changed(x, to, w->copy(x->under, from, source_version, to, &mine, ret, why));
 }
 
 const struct prelux_backend_write prelux_alluxio_write = {

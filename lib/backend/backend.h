@@ -276,6 +276,8 @@ struct prelux_backend_ops {
    * read may go on from where the sink is. */
   int (*fetch)(struct prelux_backend *b, const char *path, int (*begin)(void *arg, const struct prelux_object *obj), prelux_read_fn sink,
                void *arg, struct prelux_object *ret, struct prelux_problem *why);
+  /* What was read as `path` was not what its checksum says. True: another try reads from somewhere else. */
+  bool (*distrust)(struct prelux_backend *b, const char *path);
   /* `map`: the workers to be asked for an object, the first first, as "host:port". -errno of add ends it. */
   int (*owners)(struct prelux_backend *b, const char *path, int (*add)(void *arg, const char *owner), void *arg,
                 struct prelux_problem *why);

@@ -359,6 +359,9 @@ static int end(struct fetch *f, int rc, int *ret_fd, struct stat *ret_st)
   f->kept = rc < 0 && keep_partial(f, rc);
   if (rc == 0 && f->md5)
     f->wrong = (rc = check_md5(f)) < 0;
+  const struct prelux_backend_ops *ops = f->v->backend->ops;
+  if (f->wrong && ops->distrust && ops->distrust(f->v->backend, f->object))
+    rc = -ESTALE; /* once more */
   if (rc == 0)
     rc = check_version(f);
   if (rc == 0 && (rc = dress(s, &f->obj, f)) < 0)
