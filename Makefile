@@ -59,7 +59,15 @@ SHIM_LDFLAGS := -shared -Wl,-z,initfirst -Wl,-z,now -Wl,-z,nodelete -Wl,--no-und
                 -Wl,-T,shim/layout.ld -Wl,-z,norelro -Wl,--hash-style=gnu \
                 -Wl,--version-script=$(BUILD)/libprelux.map -Wl,-soname,libprelux.so
 
-PRODUCTS := $(BUILD)/libprelux.so $(BUILD)/preluxd $(BUILD)/prelux
+# LD_PRELOAD reaches 32-bit programs, too, whose ld.so says "wrong ELF class". $LIB in it stands for another folder in each kind of
+# program (Debian's lib/x86_64-linux-gnu and lib/i386-linux-gnu, or lib32 of its 64-bit packages; lib64, and lib, elsewhere), so such
+# programs find an empty library, and hand the variable on. Hard links: ld.so tells by the inode what it has loaded already.
+CLASSES := $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),$(shell $(CC) -m32 -nostdlib -shared -o /dev/null -xc /dev/null 2>/dev/null && echo yes))
+CLASS_64 := lib/x86_64-linux-gnu lib64 $(if $(wildcard /lib64/libc.so.6),,lib)
+CLASS_32 := lib/i386-linux-gnu lib32 $(if $(wildcard /lib64/libc.so.6),lib)
+PRELOAD := $(if $(CLASSES),$(BUILD)/preload/.made)
+
+PRODUCTS := $(BUILD)/libprelux.so $(BUILD)/preluxd $(BUILD)/prelux $(PRELOAD)
 
 all: $(PRODUCTS)  ## build libprelux.so, preluxd and prelux into build/
 
@@ -78,6 +86,13 @@ $(BUILD)/libprelux.map: $(wildcard shim/calls*.h) shim/exports.sh
 $(BUILD)/libprelux.so: $(SHIM_OBJ) $(BUILD)/libprelux.map shim/layout.ld
 	$(Q)$(CC) $(CFLAGS) $(if $(SANITIZE_SHIM),$(SAN)) $(SHIM_LDFLAGS) -o $@.tmp $(SHIM_OBJ) -Wl,--no-as-needed -ldl && mv $@.tmp $@
 
+$(BUILD)/preload/.made: $(BUILD)/libprelux.so
+	$(Q)rm -rf $(@D) && mkdir -p $(addprefix $(@D)/,$(CLASS_64) $(CLASS_32))
+	$(Q)$(CC) -m32 -nostdlib -shared -Wl,-soname,libprelux.so -Wl,-z,noexecstack -o $(@D)/empty.so -xc /dev/null
+	$(Q)for at in . $(CLASS_64); do ln $< $(@D)/$$at/libprelux.so || exit 1; done
+	$(Q)for at in $(CLASS_32); do ln $(@D)/empty.so $(@D)/$$at/libprelux.so || exit 1; done
+	$(Q)rm $(@D)/empty.so && touch $@
+
 $(BUILD)/preluxd: $(DAEMON_OBJ) $(NET_OBJ) $(LIB_OBJ)
 	$(Q)$(CC) $(CFLAGS) $(SAN) -pthread -o $@.tmp $^ $(PKG_LIBS) && mv $@.tmp $@
 
@@ -90,15 +105,17 @@ include tests/tests.mk
 deps:  ## install what building and testing need (Debian, Ubuntu; elsewhere: name it)
 	@sh .ci/deps.sh
 
-install: all  ## into $(DESTDIR)$(PREFIX): bin/prelux, bin/preluxd, lib/libprelux.so, share/doc/prelux
+install: all  ## into $(DESTDIR)$(PREFIX): bin/prelux, bin/preluxd, lib/libprelux.so, lib/prelux, share/doc/prelux
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/share/doc/prelux
 	install -m 755 $(BUILD)/prelux $(BUILD)/preluxd $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(BUILD)/libprelux.so $(DESTDIR)$(PREFIX)/lib
+	$(if $(PRELOAD),cd $(DESTDIR)$(PREFIX)/lib && rm -rf prelux && cp -r --preserve=links $(abspath $(BUILD))/preload prelux && \
+	  chmod -R a+rX prelux && ln -f prelux/libprelux.so libprelux.so)
 	install -m 644 $(wildcard README.md LICENSE docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/prelux
 
 uninstall:  ## remove what `install` put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/prelux $(DESTDIR)$(PREFIX)/bin/preluxd $(DESTDIR)$(PREFIX)/lib/libprelux.so
-	rm -rf $(DESTDIR)$(PREFIX)/share/doc/prelux
+	rm -rf $(DESTDIR)$(PREFIX)/lib/prelux $(DESTDIR)$(PREFIX)/share/doc/prelux
 
 clean:  ## remove the build folders
 	rm -rf build build-asan build-tsan build-cov

@@ -1,6 +1,7 @@
 /* Talking to the daemon: REGISTER makes the configuration a table that every other request names; CTL carries the commands. */
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -313,6 +314,39 @@ static int plain_path(const struct prelux_cli *cli, char *path, size_t cap)
   return (size_t)snprintf(path, cap, "%s", link) < cap ? 0 : prelux_cli_fail("%s: too long", link);
 }
 
+/* What ld.so of this machine puts for $LIB: the folder that libc lies in. */
+static int libc_folder(struct dl_phdr_info *info, size_t size, void *ret)
+{
+  const char *name = info->dlpi_name, *base = strrchr(name, '/');
+  if (!base || *name != '/' || strcmp(base, "/libc.so.6") != 0)
+    return 0;
+  name += strncmp(name, "/usr/", 5) == 0 ? 5 : 1;
+  if (name < base)
+    snprintf(ret, PATH_MAX, "%.*s", (int)(base - name), name);
+  return 1;
+}
+
+/* DIR/$LIB/libprelux.so, by which 32-bit programs find a library of their own class, when that is this library for ours. */
+static void by_class(const struct prelux_cli *cli, char *path, size_t cap)
+{
+  static const char *const places[] = {"%s/preload", "%s/../lib/prelux"};
+  char lib[PATH_MAX] = "", dir[PATH_MAX + 64], real[PATH_MAX], file[2 * PATH_MAX + 32];
+  struct stat ours, found;
+  dl_iterate_phdr(libc_folder, lib);
+  for (size_t i = 0; *lib && i < sizeof places / sizeof *places; i++)
+  {
+    snprintf(dir, sizeof dir, places[i], cli->bin);
+    if (!realpath(dir, real) || strpbrk(real, " \t\n:;$"))
+      continue;
+    snprintf(file, sizeof file, "%s/%s/libprelux.so", real, lib);
+    if (stat(file, &found) < 0 || stat(path, &ours) < 0 || found.st_dev != ours.st_dev || found.st_ino != ours.st_ino)
+      continue;
+    if (strlen(real) + sizeof "/$LIB/libprelux.so" <= cap)
+      sprintf(path, "%s/$LIB/libprelux.so", real);
+    return;
+  }
+}
+
 int prelux_cli_preload(const struct prelux_cli *cli, char *out, size_t cap)
 {
   char path[PATH_MAX];
@@ -321,6 +355,7 @@ int prelux_cli_preload(const struct prelux_cli *cli, char *out, size_t cap)
   int ret = plain_path(cli, path, sizeof path);
   if (ret != 0)
     return ret;
+  by_class(cli, path, sizeof path);
   const char *before = prelux_env_get(cli->env, "LD_PRELOAD");
   size_t n = strlen(path);
   bool keep = before && *before;

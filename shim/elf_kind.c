@@ -25,26 +25,33 @@ static bool take(const struct program *p, uint64_t off, void *out, size_t len)
   return off <= INT64_MAX && prelux_sys(SYS_pread64, p->fd, out, len, off) == (long)len;
 }
 
+/* 32-bit headers are read into 64-bit ones. */
+static bool take_header(const struct program *p, Elf64_Ehdr *eh)
+{
+  Elf32_Ehdr small;
+
+  if (p->n < EI_NIDENT) return false;
+  if (p->head[EI_CLASS] == ELFCLASS64) return take(p, 0, eh, sizeof(*eh));
+  if (!take(p, 0, &small, sizeof(small))) return false;
+  *eh = (Elf64_Ehdr){.e_machine = small.e_machine, .e_phoff = small.e_phoff, .e_phentsize = small.e_phentsize, .e_phnum = small.e_phnum};
+  return true;
+}
+
 static bool segment(const struct program *p, const Elf64_Ehdr *eh, unsigned i, Elf64_Phdr *ph)
 {
-  return i < eh->e_phnum && eh->e_phentsize == sizeof(*ph) && take(p, eh->e_phoff + (uint64_t)i * sizeof(*ph), ph, sizeof(*ph));
+  Elf32_Phdr small;
+
+  if (i >= eh->e_phnum) return false;
+  if (p->head[EI_CLASS] == ELFCLASS64) return eh->e_phentsize == sizeof(*ph) && take(p, eh->e_phoff + (uint64_t)i * sizeof(*ph), ph, sizeof(*ph));
+  if (eh->e_phentsize != sizeof(small) || !take(p, eh->e_phoff + (uint64_t)i * sizeof(small), &small, sizeof(small))) return false;
+  *ph = (Elf64_Phdr){.p_type = small.p_type, .p_offset = small.p_offset, .p_vaddr = small.p_vaddr, .p_filesz = small.p_filesz};
+  return true;
 }
 
 static bool find_segment(const struct program *p, const Elf64_Ehdr *eh, uint32_t type, Elf64_Phdr *ph)
 {
   for (unsigned i = 0; segment(p, eh, i, ph); i++)
     if (ph->p_type == type) return true;
-  return false;
-}
-
-static bool is_dynamic_32(const struct program *p)
-{
-  Elf32_Ehdr eh;
-  Elf32_Phdr ph;
-
-  if (!take(p, 0, &eh, sizeof(eh)) || eh.e_phentsize != sizeof(ph)) return false;
-  for (unsigned i = 0; i < eh.e_phnum && take(p, eh.e_phoff + (uint64_t)i * sizeof(ph), &ph, sizeof(ph)); i++)
-    if (ph.p_type == PT_INTERP) return true;
   return false;
 }
 
@@ -77,19 +84,25 @@ static bool needs_asan(const struct program *p, const Elf64_Ehdr *eh)
 {
   enum { BLOCK = 32 };
   Elf64_Phdr ph;
-  Elf64_Dyn d[BLOCK];
-  uint64_t needed[NEEDED_MAX], strings = UINT64_MAX;
+  union {
+    Elf64_Dyn wide[BLOCK];
+    Elf32_Dyn small[BLOCK];
+  } d;
+  bool wide = p->head[EI_CLASS] == ELFCLASS64;
+  uint64_t needed[NEEDED_MAX], strings = UINT64_MAX, size = wide ? sizeof(Elf64_Dyn) : sizeof(Elf32_Dyn);
   size_t n = 0;
 
   if (!find_segment(p, eh, PT_DYNAMIC, &ph)) return false;
-  size_t count = ph.p_filesz / sizeof(*d);
+  size_t count = ph.p_filesz / size;
   for (size_t at = 0; at < count; at += BLOCK) {
     size_t some = count - at < BLOCK ? count - at : BLOCK;
-    if (!take(p, ph.p_offset + at * sizeof(*d), d, some * sizeof(*d))) return false;
+    if (!take(p, ph.p_offset + at * size, &d, some * size)) return false;
     for (size_t i = 0; i < some; i++) {
-      if (d[i].d_tag == DT_NEEDED && n < NEEDED_MAX) needed[n++] = d[i].d_un.d_val;
-      if (d[i].d_tag == DT_STRTAB) strings = strings_at(p, eh, d[i].d_un.d_ptr);
-      if (d[i].d_tag == DT_NULL) count = 0;
+      int64_t tag = wide ? d.wide[i].d_tag : d.small[i].d_tag;
+      uint64_t value = wide ? d.wide[i].d_un.d_val : d.small[i].d_un.d_val;
+      if (tag == DT_NEEDED && n < NEEDED_MAX) needed[n++] = value;
+      if (tag == DT_STRTAB) strings = strings_at(p, eh, value);
+      if (tag == DT_NULL) count = 0;
     }
   }
   for (size_t i = 0; i < n && strings != UINT64_MAX; i++) {
@@ -102,18 +115,19 @@ static bool needs_asan(const struct program *p, const Elf64_Ehdr *eh)
 static unsigned kind_of(const struct program *p)
 {
 #if defined(__x86_64__)
-  enum { MACHINE = EM_X86_64 };
+  enum { MACHINE = EM_X86_64, MACHINE_32 = EM_386 };
 #elif defined(__aarch64__)
-  enum { MACHINE = EM_AARCH64 };
+  enum { MACHINE = EM_AARCH64, MACHINE_32 = EM_NONE };
 #endif
   Elf64_Ehdr eh;
   Elf64_Phdr interp;
 
-  if (p->n < EI_NIDENT) return 0;
-  if (p->head[EI_CLASS] != ELFCLASS64) return PRELUX_ELF_FOREIGN | (is_dynamic_32(p) ? PRELUX_ELF_DYNAMIC : 0);
-  if (!take(p, 0, &eh, sizeof(eh))) return 0;
+  if (!take_header(p, &eh)) return p->n > EI_CLASS && p->head[EI_CLASS] != ELFCLASS64 ? PRELUX_ELF_FOREIGN : 0;
   unsigned kind = find_segment(p, &eh, PT_INTERP, &interp) ? PRELUX_ELF_DYNAMIC : 0;
-  if (eh.e_machine != MACHINE || (kind && is_musl(p, &interp))) return kind | PRELUX_ELF_FOREIGN;
+  bool wide = p->head[EI_CLASS] == ELFCLASS64;
+  if (eh.e_machine != (wide ? MACHINE : MACHINE_32)) return kind | PRELUX_ELF_FOREIGN;
+  if (kind && is_musl(p, &interp)) return kind | PRELUX_ELF_FOREIGN | PRELUX_ELF_BY_CLASS;
+  if (!wide) kind |= PRELUX_ELF_FOREIGN | PRELUX_ELF_BY_CLASS;
   return needs_asan(p, &eh) ? kind | PRELUX_ELF_ASAN : kind;
 }
 

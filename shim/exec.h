@@ -57,7 +57,7 @@ bool prelux_exec_script(char *head, long n, char **ret_interpreter, char **ret_a
 
 /* The environment to be given to a child: envp itself when nothing is missing, else a copy in `room` with what the
  * library needs. at, path: the program, or path NULL; one that the library cannot be loaded into (another ELF class, machine
- * or libc) does not get it in LD_PRELOAD, one that needs libasan is told to bear with a preload. exec: this process becomes it. */
+ * or libc) does not get it in LD_PRELOAD, unless that names it by $LIB; one that needs libasan is told to bear with a preload. exec: this process becomes it. */
 int prelux_exec_env(struct prelux_room *room, char *const envp[], int at, const char *path, bool exec, char *const **ret);
 
 /* What `envp` lacks, as shell words "A='x' B='y'": length, 0 when nothing is missing, -ENOMEM when it does not fit. */
@@ -72,6 +72,7 @@ void prelux_elf_fill(const struct prelux_route *r, const char *cache);
 #define PRELUX_ELF_FOREIGN 0x1u /* of another class, machine or libc */
 #define PRELUX_ELF_DYNAMIC 0x2u /* has an ld.so, which reads LD_PRELOAD */
 #define PRELUX_ELF_ASAN 0x4u    /* linked with shared libasan, which wants to come first */
+#define PRELUX_ELF_BY_CLASS 0x8u /* FOREIGN, and DIR/$LIB/libprelux.so does no harm: it is an empty library (i386), or passed over (musl) */
 unsigned prelux_exec_kind(int at, const char *path);
 /* Name of a library, without folders; more may follow it. */
 bool prelux_exec_is_asan(const char *name);

@@ -69,6 +69,17 @@ static bool lists_ours(const char *list)
   return false;
 }
 
+/* Programs of another class find one of theirs by it: the Makefile's PRELOAD. */
+static bool names_class(const char *list)
+{
+  size_t len;
+  bool all = true;
+
+  for (const char *item; (item = next_item(&list, &len));)
+    if (is_ours(item, len)) all &= memmem(item, len, "/$LIB/", 6) || memmem(item, len, "/${LIB}/", 8);
+  return all;
+}
+
 /* What ld.so loads of an environment: where a variable stands there twice, the last one. NULL: it is not set. */
 static PRELUX_AT_START const char *preload_of(char *const envp[])
 {
@@ -260,6 +271,7 @@ static int collect(struct prelux_room *room, char *const envp[], struct lack *l,
   const char *list = preload_of(envp);
   char *text;
 
+  if ((kind & PRELUX_ELF_BY_CLASS) && names_class(l->ours ? list : wanted(PRELOAD))) foreign = false;
   if (foreign) l->missing[PRELOAD] = false;
   for (int i = 0; i < N_ENTRIES; i++) {
     if (!l->missing[i]) continue;

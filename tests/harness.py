@@ -86,6 +86,8 @@ class Prelux:
         self.exe = self.build / "prelux"
         self.daemon_exe = self.build / "preluxd"
         self.library = self.build / "libprelux.so"
+        # What `run` and `env` name: libraries for programs of each word size, where the build has them.
+        self.preload = str(self.build / "preload/$LIB/libprelux.so" if (self.build / "preload").is_dir() else self.library)
         # A short path: a unix socket's name has 108 bytes, pytest's folders often more.
         self.runtime = Path(tempfile.mkdtemp(prefix="plx-", dir="/tmp"))
         self.cache = self.tmp / "cache"

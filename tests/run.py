@@ -44,7 +44,7 @@ TSAN = ("SANITIZE=thread",)
 MIXED = "build-tsan/mixed"
 # Servers that are installed for tests, and how these name them.
 INSTALLED = {"alluxio29": r"\balluxio29\b|\balluxio_server\b", "azurite": r"\bazurite\b", "versitygw": r"\bversitygw\b",
-             "safetensors": r"\bsafetensors\b", "pythons": r"\bpythons\b", "crates": r"\bcrates\b"}
+             "safetensors": r"\bsafetensors\b", "pythons": r"\bpythons\b", "crates": r"\bcrates\b", "debs": r"\bdebs\b"}
 # Seconds that files take, roughly, where that is more than half a minute: they begin first, so that none is waited for at the end.
 LONG = {"test_alluxio3": 60, "test_alluxio3_liars": 60, "test_alluxio3_traps": 130, "test_alluxio_members": 30, "test_azure": 70,
         "test_backends_raw": 150, "test_breakages": 50, "test_contract": 90, "test_cpython": 40, "test_contract_file": 60, "test_crowds": 60, "test_daemon": 50,
@@ -245,6 +245,7 @@ STAGES = {
     "servers": ({PLAIN: {"all"}}, lambda: pytest("servers")),
     "standin": ({PLAIN: {"all"}}, lambda: pytest("standin")),
     "posix": ({PLAIN: {"all", "tools"}}, lambda: pytest("posix")),
+    "reach": ({PLAIN: {"all", "tools"}}, lambda: pytest("reach")),
     "integration": ({PLAIN: {"all", "tools"}}, lambda: integration("integration", BUILD, (BUILD,))),
     "interop": ({PLAIN: {"all", "tools"}}, lambda: pytest("interop")),
     "integration-asan": ({("build-asan", ASAN): {"all", "tools"}}, lambda: integration("integration-asan", "build-asan", ("build-asan",))),

@@ -169,7 +169,7 @@ def test_run_from_a_path_with_blanks(prelux, lake):
 def test_run_keeps_another_preload(prelux, lake):
     options = prelux.env["ASAN_OPTIONS"] + ":verify_asan_link_order=0"  # for a sanitized prelux
     done = prelux.run("echo $LD_PRELOAD", env={"LD_PRELOAD": "libm.so.6", "ASAN_OPTIONS": options})
-    assert done.stdout == f"{prelux.library}:libm.so.6\n"
+    assert done.stdout == f"{prelux.preload}:libm.so.6\n"
     assert prelux.run(f"{prelux.exe} run -- sh -c 'echo $LD_PRELOAD'").stdout.count("libprelux") == 1
 
 
@@ -184,7 +184,7 @@ def test_env_for_a_shell(prelux, lake):
     prelux.plain(script.replace("; cat", "; test \"$PRELUX_RUNTIME_DIR\" = \"$WANT\"; cat"), env={"PRELUX_RUNTIME_DIR": odd, "WANT": odd})
     prelux.cli("daemon", "stop", env={"PRELUX_RUNTIME_DIR": odd})
     variables = prelux.cli("env", "--json")
-    assert variables["LD_PRELOAD"] == str(prelux.library) and Path(variables["PRELUX_CONFIG"]).is_file()
+    assert variables["LD_PRELOAD"] == prelux.preload and Path(variables["PRELUX_CONFIG"]).is_file()
 
 
 # Questions about paths

@@ -517,9 +517,11 @@ def test_32_bit_child(lake, env32):
     for argv in ([env32], [f"{LAKE}/env32"], ["bash", "-c", f"{env32}; exit $?"], ["bash", "-c", f"{LAKE}/env32; exit $?"]):
         done = lake.run(argv, check=False, env={"MARK": "1"})
         assert done.returncode == 9 and done.stderr == "" and "MARK=1" in done.stdout
-    # Where the program gave its child no preload, a 32-bit one gets none: it could not load it.
-    done = lake.run([program(lake, "hooks_env"), "empty", "exec", env32], check=False)
+    # Where the program gave its child no preload, a 32-bit one gets none that it could not load.
+    done = lake.run([program(lake, "hooks_env"), "empty", "exec", env32], check=False, bare=True)
     assert done.returncode == 9 and "LD_PRELOAD" not in done.stdout
+    done = lake.run([program(lake, "hooks_env"), "empty", "exec", env32], check=False)
+    assert done.returncode == 9 and ("$LIB" in lake.preload) == (f"LD_PRELOAD={lake.preload}\n" in done.stdout)
 
 
 def test_static_child(lake):
