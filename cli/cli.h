@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "lib/ipc/client.h"
 
@@ -19,7 +20,7 @@ enum { PRELUX_EXIT_OK = 0, PRELUX_EXIT_FAILED = 1, PRELUX_EXIT_USAGE = 2, PRELUX
 struct prelux_cli_option {
   const char *name;  /* "from", without dashes; NULL ends the list */
   char letter;       /* 0: none */
-  const char *value; /* what it takes, for the help; NULL: a switch */
+  const char *value; /* what it takes, for the help; NULL: a switch; "[FILE]": it may be left out, and is only taken behind '=' */
   const char *help;
 };
 
@@ -110,6 +111,8 @@ struct prelux_cli_finding {
 };
 /* `path`: a program or script (its interpreter is looked at, too). */
 void prelux_cli_inspect(const char *path, struct prelux_cli_finding *ret);
+/* The same for a file that is called `name` in the text. */
+void prelux_cli_inspect_as(const char *name, const char *file, struct prelux_cli_finding *ret);
 
 /* bypass.c: names such as s3://... in a command's words and scripts, which libraries would open without open(). Each is said once;
  * status "warn" or "info". `conf` may be NULL. */
@@ -120,6 +123,7 @@ void prelux_cli_bypass(char *const *words, int n, const struct prelux_conf *conf
 /* print.c */
 
 void prelux_print_json(cJSON *value); /* to stdout, then deletes it */
+void prelux_print_clean(cJSON *value); /* its strings become UTF-8 */
 void prelux_print_json_text(const char *json); /* the same for JSON's text, every number as it is */
 /* "0 B", "1.5 MiB" */
 const char *prelux_print_size(char *buf, size_t cap, double bytes);

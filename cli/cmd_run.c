@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cli/insight.h"
 #include "cli/uploads.h"
 #include "include/prelux/ctl.h"
 #include "lib/map/prefixes.h"
@@ -102,7 +103,7 @@ static int reap(pid_t child)
 }
 
 /* *ret_told: CLOCK_REALTIME of the first SIGTERM, 0: none. */
-static int attend(pid_t child, const sigset_t *set, int64_t *ret_told)
+static int attend(pid_t child, const sigset_t *set, struct prelux_insight *insight, int64_t *ret_told)
 {
   for (;;)
   {
@@ -110,7 +111,10 @@ static int attend(pid_t child, const sigset_t *set, int64_t *ret_told)
     int status = reap(child);
     if (status >= 0)
       return status;
-    int sig = sigwaitinfo(set, &info);
+    struct timespec pause;
+    if (insight)
+      pause = prelux_insight_look(insight, child);
+    int sig = insight ? sigtimedwait(set, &info, &pause) : sigwaitinfo(set, &info);
     if (sig == SIGTERM && !*ret_told)
       *ret_told = prelux_cli_wall();
     if (sig > 0 && sig != SIGCHLD && info.si_code <= 0)
@@ -118,7 +122,7 @@ static int attend(pid_t child, const sigset_t *set, int64_t *ret_told)
   }
 }
 
-static int start(const struct prelux_cli *cli, sigset_t *ret_set, int64_t *ret_told)
+static int start(const struct prelux_cli *cli, struct prelux_insight *insight, sigset_t *ret_set, int64_t *ret_told)
 {
   sigset_t set, before;
   struct sigaction usual = {.sa_handler = SIG_DFL}, old;
@@ -139,7 +143,7 @@ static int start(const struct prelux_cli *cli, sigset_t *ret_set, int64_t *ret_t
     become_program(cli, &before);
   }
   *ret_set = set;
-  return attend(child, &set, ret_told);
+  return attend(child, &set, insight, ret_told);
 }
 
 /* Uploads of this run, as far as can be told: begun since its start, below its configuration's mappings. */
@@ -187,6 +191,7 @@ static int wait_for_uploads(struct prelux_cli *cli, struct run *r, int status)
 int prelux_cmd_run(struct prelux_cli *cli)
 {
   struct prelux_guest g;
+  struct prelux_insight *insight = NULL;
   int ret = prelux_cli_guest(cli, &g);
   if (ret != 0)
     return ret;
@@ -196,15 +201,21 @@ int prelux_cmd_run(struct prelux_cli *cli)
       setenv(PRELUX_PREFIXES_ENV, g.prefixes, 1) < 0)
     ret = prelux_cli_fail("environment: %s", strerror(errno));
   free(g.prefixes);
+  if (ret == 0)
+    ret = prelux_insight_begin(cli, &insight);
   if (ret != 0)
     return ret;
   int session = open_session(cli);
   if (r.writes && prelux_cli_option(cli, "strict"))
     r.failed = failed_tries(cli, &r.uploads);
   r.uploads.after = prelux_cli_wall();
-  ret = start(cli, &signals, &r.told);
+  ret = start(cli, insight, &signals, &r.told);
+  if (insight)
+    prelux_insight_ended(insight, ret);
   if (r.writes)
     ret = wait_for_uploads(cli, &r, ret);
+  if (insight)
+    prelux_insight_end(insight);
   if (session >= 0)
     close(session);
   return ret;

@@ -117,7 +117,7 @@ static void inspect_file(const char *path, int fd, int depth, struct prelux_cli_
     found(ret, "is not a file", path, "name a program");
     return;
   }
-  if (st.st_mode & (S_ISUID | S_ISGID) && getuid() != 0)
+  if (((st.st_mode & S_ISUID) && st.st_uid != getuid()) || ((st.st_mode & S_ISGID) && (st.st_mode & S_IXGRP) && st.st_gid != getgid()))
     found(ret, "is set-uid or set-gid: the loader ignores LD_PRELOAD", path, "run it as that user instead");
   else if (fgetxattr(fd, "security.capability", NULL, 0) > 0 && getuid() != 0)
     found(ret, "has file capabilities: the loader ignores LD_PRELOAD", path, "run it as a user that has them");
@@ -165,6 +165,20 @@ static void inspect_depth(const char *path, int depth, struct prelux_cli_finding
     return;
   }
   inspect_file(full, fd, depth, ret);
+  close(fd);
+}
+
+void prelux_cli_inspect_as(const char *name, const char *file, struct prelux_cli_finding *ret)
+{
+  memset(ret, 0, sizeof *ret);
+  ret->ok = true;
+  int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0)
+  {
+    found(ret, errno == EACCES ? "may not be looked at: another user's, or set-uid" : "was not found", name, "");
+    return;
+  }
+  inspect_file(name, fd, 0, ret);
   close(fd);
 }
 

@@ -20,9 +20,14 @@ const struct prelux_cli_command prelux_cli_commands[] = {
      .more = "The exit status is the program's own: 128+n when signal n ended it, 127 when it was not found, 126 when it could\n"
              "not be executed. Signals sent to prelux are passed on to the program; as process 1 it reaps orphans.\n"
              "At the end it waits for the uploads of what was written, as long as they get on (after SIGTERM for `grace`); when\n"
-             "something is not on the remote then, it says what, and the exit status is 3 instead of 0.",
+             "something is not on the remote then, it says what, and the exit status is 3 instead of 0.\n"
+             "A report says at the end what the programs did below the mappings (calls, hits, bytes, where they waited) and which of\n"
+             "them the library did not get into, and why; to the standard error, or to FILE: as JSON when its name ends in .json, as a\n"
+             "page with plots in .html, else as text. What cannot be seen is said there. The exit status stays the program's.",
      .options = {{"no-wait", 0, NULL, "at the end do not wait for uploads"},
-                 {"strict", 0, NULL, "exit status 3 when any upload failed, were it sent later"}}},
+                 {"strict", 0, NULL, "exit status 3 when any upload failed, were it sent later"},
+                 {"report", 0, "[FILE]", "say at the end what the programs did, and which were out of reach"},
+                 {"json", 0, NULL, "the report as JSON"}}},
     {.name = "env", .json = true, .run = prelux_cmd_env,
      .help = "print the environment that makes programs see the mappings",
      .more = "For a shell: eval \"$(prelux env)\""},
@@ -186,7 +191,10 @@ static void help_one(const struct prelux_cli_command *c)
     char left[64], letter[8] = "";
     if (o->letter)
       snprintf(letter, sizeof letter, "-%c, ", o->letter);
-    snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, o->value ? " " : "", o->value ? o->value : "");
+    if (o->value && o->value[0] == '[')
+      snprintf(left, sizeof left, "  %s--%s[=%s", letter, o->name, o->value + 1);
+    else
+      snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, o->value ? " " : "", o->value ? o->value : "");
     prelux_print_row(&t, left, o->help);
   }
   if (c->json)
@@ -253,7 +261,7 @@ static int take_option(struct prelux_cli *cli, char **words, int *i)
     }
   if (!slot)
     return prelux_cli_usage(cli, "unknown option %s", word) + 1;
-  if (takes && !value && !(value = words[++*i]))
+  if (takes && *takes != '[' && !value && !(value = words[++*i]))
     return prelux_cli_usage(cli, "%s wants a value: %s", word, takes) + 1;
   if (!takes && value)
     return prelux_cli_usage(cli, "%s takes no value", word) + 1;

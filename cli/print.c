@@ -45,7 +45,7 @@ static bool is_utf8(const char *text)
 }
 
 /* Names need not be UTF-8, JSON must be: other bytes become U+FFFD. */
-static void clean_strings(cJSON *value)
+void prelux_print_clean(cJSON *value)
 {
   if (cJSON_IsString(value) && !is_utf8(value->valuestring))
   {
@@ -64,12 +64,12 @@ static void clean_strings(cJSON *value)
     free(clean);
   }
   cJSON *child;
-  cJSON_ArrayForEach(child, value) clean_strings(child);
+  cJSON_ArrayForEach(child, value) prelux_print_clean(child);
 }
 
 void prelux_print_json(cJSON *value)
 {
-  clean_strings(value);
+  prelux_print_clean(value);
   char *text = cJSON_Print(value);
   if (text)
     puts(text);

@@ -9,6 +9,7 @@
 #include "shim/fds.h"
 #include "shim/init.h"
 #include "shim/pages.h"
+#include "shim/report.h"
 #include "shim/stats.h"
 
 enum { FIXED_BYTES = 256, REPLY_BYTES = PRELUX_REPLY_BYTES, REGISTER_TRIES = 10 };
@@ -112,7 +113,7 @@ static size_t length(const char *s)
   return s ? strlen(s) : 0;
 }
 
-int prelux_ask(const struct prelux_request *q, void *reply, int *ret_fd)
+static int ask(const struct prelux_request *q, void *reply, int *ret_fd)
 {
   const struct prelux_table *t = prelux_state.table;
   size_t bytes = FIXED_BYTES + length(q->path) + length(q->to) + length(q->text);
@@ -144,6 +145,14 @@ int prelux_ask(const struct prelux_request *q, void *reply, int *ret_fd)
     rc = prelux_client_call(&opts, &m, reply, REPLY_BYTES, ret_fd);
   }
   return rc == 0 || (head->op == PRELUX_OP_REPLY && rc != PRELUX_STATUS_NO_TABLE) ? rc : unreachable(rc, q);
+}
+
+int prelux_ask(const struct prelux_request *q, void *reply, int *ret_fd)
+{
+  int64_t since = prelux_report_clock();
+  int rc = ask(q, reply, ret_fd);
+  if (since) prelux_report_request(q->op, q->call, q->logical, since, rc);
+  return rc;
 }
 
 bool prelux_grant_read(const void *reply, struct prelux_grant_heard *ret)
@@ -217,12 +226,22 @@ static bool take_live(const struct prelux_route *r, struct prelux_attr *attr)
   return true;
 }
 
-int prelux_ask_attr(const struct prelux_route *r, const char *call, struct prelux_attr *ret)
+static int ask_attr(const struct prelux_route *r, const char *call, struct prelux_attr *ret)
 {
   /* A second look: it may have been sent between the look at the index and that at the file. */
   for (int i = 0; i < 2 && prelux_index_look(r, ret) && !(ret->flags & PRELUX_ATTR_OWNED); i++)
     if (take_live(r, ret)) return checked(r, ret);
   return ask_about(r, call, PRELUX_OP_STAT, 0, ret, NULL);
+}
+
+int prelux_ask_attr(const struct prelux_route *r, const char *call, struct prelux_attr *ret)
+{
+  struct prelux_report_mark m;
+  prelux_report_mark(&m);
+  int rc = ask_attr(r, call, ret);
+  int family = prelux_reports() ? prelux_report_family_of(call) : -1;
+  if (family >= 0) prelux_report_count(&m, (enum prelux_report_family)family, rc, -1);
+  return rc;
 }
 
 int prelux_ask_anew(const struct prelux_route *r, const char *call, struct prelux_attr *ret)
@@ -285,8 +304,7 @@ static bool shared_listing(const struct prelux_route *r, const struct prelux_lis
   return false;
 }
 
-int prelux_ask_list(const struct prelux_route *r, const char *call, const struct prelux_listing **ret,
-                    struct prelux_attr *ret_attr)
+static int ask_list(const struct prelux_route *r, const char *call, const struct prelux_listing **ret, struct prelux_attr *ret_attr)
 {
   if (shared_listing(r, ret, ret_attr)) return 0;
   unsigned char reply[REPLY_BYTES] __attribute__((aligned(8)));
@@ -299,6 +317,16 @@ int prelux_ask_list(const struct prelux_route *r, const char *call, const struct
   if (rc == 0) rc = read_listing(fd, ret);
   if (fd >= 0) prelux_sys(SYS_close, fd); /* a memfd: no lock can be on it */
   return rc == -EIO ? prelux_fail(EIO, call, r->logical, "the daemon's listing is damaged", NULL) : rc;
+}
+
+int prelux_ask_list(const struct prelux_route *r, const char *call, const struct prelux_listing **ret,
+                    struct prelux_attr *ret_attr)
+{
+  struct prelux_report_mark m;
+  prelux_report_mark(&m);
+  int rc = ask_list(r, call, ret, ret_attr);
+  prelux_report_count(&m, PRELUX_REPORT_LIST, rc, -1);
+  return rc;
 }
 
 void prelux_listing_free(const struct prelux_listing *l)

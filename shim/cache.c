@@ -8,6 +8,7 @@
 #include "lib/base/path.h"
 #include "shim/ask.h"
 #include "shim/fds.h"
+#include "shim/report.h"
 #include "shim/stats.h"
 #include "shim/write.h"
 
@@ -201,7 +202,7 @@ int prelux_open_told(const struct prelux_route *r, int flags, const struct prelu
   return fd < 0 && gone(fd) ? -EAGAIN : fd;
 }
 
-int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags, mode_t mode)
+static int open_mapped(const struct prelux_route *r, const char *call, int flags, mode_t mode)
 {
   if (flags & O_PATH) flags &= FROM_KERNEL;
   bool change = would_change(flags);
@@ -213,7 +214,17 @@ int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags
   return fd;
 }
 
-int prelux_real_path(const struct prelux_route *r, const char *call, char *out, size_t cap, struct prelux_attr *ret)
+int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags, mode_t mode)
+{
+  struct prelux_report_mark m;
+  prelux_report_mark(&m);
+  int fd = open_mapped(r, call, flags, mode);
+  bool change = would_change(flags);
+  prelux_report_count(&m, change ? PRELUX_REPORT_WRITE : PRELUX_REPORT_OPEN, fd, change || (flags & O_PATH) ? -1 : fd);
+  return fd;
+}
+
+static int real_path(const struct prelux_route *r, const char *call, char *out, size_t cap, struct prelux_attr *ret)
 {
   bool known = r->mapping->freshness != PRELUX_FRESH_SKIP && prelux_index_look(r, ret);
   if (known && ret->type == PRELUX_NONE) return -ENOENT;
@@ -233,4 +244,14 @@ int prelux_real_path(const struct prelux_route *r, const char *call, char *out, 
     if (ret->type == PRELUX_DIR) ret->cached = 1; /* the daemon has made it */
   }
   return prelux_fail(EIO, call, r->logical, "the file does not stay in the cache", "the cache may be too small");
+}
+
+/* What is not executed or loaded is counted where it is looked at. */
+int prelux_real_path(const struct prelux_route *r, const char *call, char *out, size_t cap, struct prelux_attr *ret)
+{
+  struct prelux_report_mark m;
+  prelux_report_mark(&m);
+  int rc = real_path(r, call, out, cap, ret);
+  if (strcmp(call, "exec") == 0 || strcmp(call, "dlopen") == 0) prelux_report_count(&m, PRELUX_REPORT_LOAD, rc, -1);
+  return rc;
 }

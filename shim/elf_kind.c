@@ -123,10 +123,10 @@ static unsigned kind_of(const struct program *p)
   Elf64_Phdr interp;
 
   if (!take_header(p, &eh)) return p->n > EI_CLASS && p->head[EI_CLASS] != ELFCLASS64 ? PRELUX_ELF_FOREIGN : 0;
-  unsigned kind = find_segment(p, &eh, PT_INTERP, &interp) ? PRELUX_ELF_DYNAMIC : 0;
+  unsigned kind = find_segment(p, &eh, PT_INTERP, &interp) ? PRELUX_ELF_DYNAMIC : PRELUX_ELF_STATIC;
   bool wide = p->head[EI_CLASS] == ELFCLASS64;
   if (eh.e_machine != (wide ? MACHINE : MACHINE_32)) return kind | PRELUX_ELF_FOREIGN;
-  if (kind && is_musl(p, &interp)) return kind | PRELUX_ELF_FOREIGN | PRELUX_ELF_BY_CLASS;
+  if (kind == PRELUX_ELF_DYNAMIC && is_musl(p, &interp)) return kind | PRELUX_ELF_FOREIGN | PRELUX_ELF_BY_CLASS;
   if (!wide) kind |= PRELUX_ELF_FOREIGN | PRELUX_ELF_BY_CLASS;
   return needs_asan(p, &eh) ? kind | PRELUX_ELF_ASAN : kind;
 }

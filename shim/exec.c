@@ -2,13 +2,17 @@
  * vfork child or a signal handler as execve itself: stack, or maps that a failed call returns. */
 #include "shim/exec.h"
 #include "shim/pending.h"
+#include "shim/report.h"
 
 #include <stdarg.h>
 
 static int call_libc(const struct prelux_target *t, char *const envp[], int flags)
 {
-  if (t->at == AT_FDCWD && flags == 0) return prelux_real.execve(t->path, t->argv, envp);
-  return (int)prelux_ret(prelux_sys(SYS_execveat, t->at, t->path, t->argv, envp, flags));
+  struct prelux_report_exec *note = prelux_report_exec(t->at, t->path, envp, false);
+  int rc = t->at == AT_FDCWD && flags == 0 ? prelux_real.execve(t->path, t->argv, envp)
+                                           : (int)prelux_ret(prelux_sys(SYS_execveat, t->at, t->path, t->argv, envp, flags));
+  prelux_report_exec_done(note, -1);
+  return rc;
 }
 
 static int run(int dirfd, const char *path, char *const argv[], char *const envp[], int flags)
@@ -57,7 +61,11 @@ static int run_fd_at(int fd, const char *script, char *const argv[], char *const
 
   prelux_room_init(&room);
   int rc = prelux_exec_env(&room, envp, fd, "", true, &env);
-  if (rc == 0) rc = (int)prelux_sys(SYS_execveat, fd, "", argv, env, AT_EMPTY_PATH);
+  if (rc == 0) {
+    struct prelux_report_exec *note = prelux_report_exec(fd, "", env, false);
+    rc = (int)prelux_sys(SYS_execveat, fd, "", argv, env, AT_EMPTY_PATH);
+    prelux_report_exec_done(note, -1);
+  }
   if (rc == -ENOENT && *script && prelux_exec_interpreter(&t, script) > 0) {
     call_libc(&t, env, 0);
     rc = -errno;

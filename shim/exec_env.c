@@ -5,6 +5,7 @@
  *   PRELUX_CONFIG       the compiled table, unless the program set another one
  *   PRELUX_PREFIXES     what the table holds, for the case that it goes (lib/map/prefixes.h); when the table is ours
  *   PRELUX_RUNTIME_DIR  when this process was started with one
+ *   PRELUX_REPORT       when this process was started with one
  *   PRELUX_WRITERS      it may inherit descriptors by which files of a mapping are written, or its exec ends some (shim/write.h)
  *   ASAN_OPTIONS        verify_asan_link_order=0, for programs linked with shared libasan, or given it by LD_PRELOAD
  *
@@ -13,20 +14,22 @@
 
 #include "lib/ipc/runtime.h"
 #include "shim/init.h"
+#include "shim/report.h"
 #include "shim/write.h"
 
-enum entry { PRELOAD, CONFIG, PREFIXES, RUNTIME, WRITERS, N_ENTRIES };
+enum entry { PRELOAD, CONFIG, PREFIXES, RUNTIME, REPORT, WRITERS, N_ENTRIES };
 
 static const char *const entry_names[N_ENTRIES] = {
   [PRELOAD] = "LD_PRELOAD",
   [CONFIG] = "PRELUX_CONFIG",
   [PREFIXES] = PRELUX_PREFIXES_ENV,
   [RUNTIME] = "PRELUX_RUNTIME_DIR",
+  [REPORT] = PRELUX_REPORT_ENV,
   [WRITERS] = PRELUX_WRITERS_ENV,
 };
 
 /* Copies, because programs write over the strings they were started with (setproctitle). NULL: none. Set at the start. */
-static PRELUX_START_DATA const char *self, *start_config, *start_runtime;
+static PRELUX_START_DATA const char *self, *start_config, *start_runtime, *start_report;
 
 static const char library[] = "libprelux.so";
 
@@ -100,6 +103,12 @@ __attribute__((noinline)) static void remember_path(void)
   self = prelux_keep(path, PATH_MAX);
 }
 
+__attribute__((noinline)) static void remember_report(const char *value)
+{
+  start_report = prelux_keep(value, PATH_MAX);
+  prelux_report_begin(value);
+}
+
 /* The word that loaded us is kept as it was written: it may hold $LIB. */
 PRELUX_AT_START void prelux_exec_remember(char *const envp[])
 {
@@ -108,6 +117,8 @@ PRELUX_AT_START void prelux_exec_remember(char *const envp[])
 
   if (!*prelux_state.table_path) start_config = prelux_keep(prelux_env_get(envp, "PRELUX_CONFIG"), PATH_MAX);
   start_runtime = prelux_keep(prelux_env_get(envp, "PRELUX_RUNTIME_DIR"), PATH_MAX);
+  const char *report = prelux_env_get(envp, PRELUX_REPORT_ENV);
+  if (report) remember_report(report);
   for (const char *item; list && (item = next_item(&list, &len));) {
     if (item[0] != '/' || !is_ours(item, len)) continue;
     self = prelux_keep(item, len);
@@ -124,6 +135,7 @@ static const char *wanted(enum entry which)
   if (which == CONFIG) value = *prelux_state.table_path ? prelux_state.table_path : start_config;
   if (which == PREFIXES) value = prelux_state.prefixes; /* while there is no table: else it is made from that */
   if (which == RUNTIME) value = start_runtime;
+  if (which == REPORT) value = start_report;
   return value ? value : "";
 }
 

@@ -5,6 +5,7 @@
 #include "shim/fds.h"
 #include "shim/open.h"
 #include "shim/pending.h"
+#include "shim/report.h"
 
 #ifndef SYS_openat2
 #define SYS_openat2 437
@@ -106,8 +107,12 @@ static int open_routed(struct prelux_route *r, const char *call, int flags, mode
 {
   if (r->where < 0) return (int)prelux_ret(r->where);
   if (r->where != PRELUX_MAPPED) return open_libc(r, call, flags, mode);
+  struct prelux_report_mark m;
+  prelux_report_mark(&m);
   int fd = prelux_pending_open(r, call, flags);
-  return (int)prelux_ret(fd == -EAGAIN ? prelux_open_mapped(r, call, flags, mode) : fd);
+  if (fd == -EAGAIN) return (int)prelux_ret(prelux_open_mapped(r, call, flags, mode));
+  prelux_report_count(&m, PRELUX_REPORT_OPEN, fd, -1);
+  return (int)prelux_ret(fd);
 }
 
 /* Everything that is not a plain open of a far path. */

@@ -3,6 +3,7 @@
 #include "shim/exec.h"
 #include "shim/pending.h"
 #include "shim/fds.h"
+#include "shim/report.h"
 #include "shim/write.h"
 
 /* libc resolves a relative path after the actions that change the directory. Where posix_spawn_file_actions_addchdir_np leads is kept
@@ -98,7 +99,11 @@ typedef int (*spawn_fn)(pid_t *, const char *, const posix_spawn_file_actions_t 
 static int call_libc(spawn_fn real, pid_t *pid, const struct prelux_target *t,
                      const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr, char *const envp[])
 {
-  return real(pid, t->path, actions, attr, t->argv, envp);
+  pid_t made = -1;
+  struct prelux_report_exec *note = prelux_report_exec(t->at, t->path, envp, true);
+  int rc = real(pid ? pid : &made, t->path, actions, attr, t->argv, envp);
+  prelux_report_exec_done(note, rc ? -1 : pid ? *pid : made);
+  return rc;
 }
 
 /* Positive errno, or 0, as posix_spawn. */
@@ -183,8 +188,10 @@ PRELUX_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_f
   struct prelux_room room;
   char *const *env;
   prelux_room_init(&room);
-  int rc = -prelux_exec_env(&room, envp, AT_FDCWD, find_in_path(file, name, true) > 0 ? name : NULL, false, &env);
-  if (rc == 0) rc = prelux_real.posix_spawnp(pid, file, actions, attr, argv, env);
+  bool named = find_in_path(file, name, true) > 0;
+  const struct prelux_target t = {.at = AT_FDCWD, .path = file, .argv = argv};
+  int rc = -prelux_exec_env(&room, envp, AT_FDCWD, named ? name : NULL, false, &env);
+  if (rc == 0) rc = call_libc(prelux_real.posix_spawnp, pid, &t, actions, attr, env);
   prelux_room_release(&room);
   /* Found, but a script whose interpreter libc did not find: it may be mapped. */
   if (rc == ENOENT && find_in_path(file, name, true) > 0)

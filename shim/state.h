@@ -3,6 +3,7 @@
 #ifndef PRELUX_SHIM_STATE_H
 #define PRELUX_SHIM_STATE_H
 
+#include "include/prelux/report.h"
 #include "include/prelux/table.h"
 #include "lib/base/sys.h"
 #include "lib/map/prefixes.h"
@@ -28,6 +29,7 @@ struct prelux_state {
   const char *table_path;           /* what PRELUX_CONFIG must hold in children, "" when none */
   const char *runtime;              /* runtime folder */
   char *const *envp;                /* environment at start, for starting a daemon */
+  struct prelux_report *report;     /* counters of `prelux run --report` (shim/report.h), or NULL */
 };
 extern struct prelux_state prelux_state;
 
