@@ -82,6 +82,13 @@ char *prelux_hidden_beside(const char *path, const char *kind)
   return asprintf(&ret, "%.*s%s%s-%s", parent, path, PRELUX_HIDDEN, kind, owner) < 0 ? NULL : ret;
 }
 
+/* When it was made, in ns since the epoch; 0: it does not say. */
+static uint64_t made(const char *name)
+{
+  uint64_t ns;
+  return sscanf(name + sizeof(PUT) - 1, "%*16[0-9a-f]-%*[0-9a-f]-%*[0-9a-f]-%16" SCNx64, &ns) == 1 ? ns : 0;
+}
+
 bool prelux_hidden_dead(const char *name, int64_t mtime_ns, uint64_t idle_s)
 {
   uint64_t host, start;
@@ -90,6 +97,8 @@ bool prelux_hidden_dead(const char *name, int64_t mtime_ns, uint64_t idle_s)
   if (sscanf(name + sizeof(PUT) - 1, "%16" SCNx64 "-%x-%16" SCNx64, &host, &pid, &start) == 3 && host == this_host())
     return started(pid) != start;
   clock_gettime(CLOCK_REALTIME, &now);
+  if (mtime_ns == 0) /* folders of object stores have none */
+    mtime_ns = (int64_t)made(name);
   return (int64_t)now.tv_sec - mtime_ns / 1000000000 >= (int64_t)idle_s;
 }
 
@@ -166,13 +175,6 @@ static int sweep_one(const struct sweep *s, const char *name)
   names_free(&inside);
   free(path);
   return rc;
-}
-
-/* When it was made, in ns since the epoch; 0: it does not say. */
-static uint64_t made(const char *name)
-{
-  uint64_t ns;
-  return sscanf(name + sizeof(PUT) - 1, "%*16[0-9a-f]-%*[0-9a-f]-%*[0-9a-f]-%16" SCNx64, &ns) == 1 ? ns : 0;
 }
 
 /* Of several who died while they replaced one file, only the last one's old file is the one that was there last. */

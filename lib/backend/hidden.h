@@ -18,7 +18,7 @@ bool prelux_hidden(const char *path); /* a component of it is a hidden name */
 /* A hidden name beside `path` that nobody else has; kind: "put", "old". Malloced, NULL: no memory. */
 char *prelux_hidden_beside(const char *path, const char *kind);
 char *prelux_hidden_join(const char *folder, const char *name);
-/* Is the owner of `name`, last changed at mtime_ns, gone? */
+/* Is the owner of `name`, last changed at mtime_ns (0: unknown; then when it was made, by its maker's clock), gone? */
 bool prelux_hidden_dead(const char *name, int64_t mtime_ns, uint64_t idle_s);
 
 /* How a backend does what a sweep needs; all return 0 or -errno. */

@@ -64,6 +64,12 @@ static void owners(void **state)
   const char *foreign = PRELUX_HIDDEN "put-0000000000000001-1-1-1.0", *odd = PRELUX_HIDDEN "put-x";
   assert_false(prelux_hidden_dead(foreign, now, 3600));
   assert_true(prelux_hidden_dead(foreign, long_ago, 3600));
+  char made[300];
+  for (int hours = 0; hours < 4; hours += 2)
+  {
+    snprintf(made, sizeof made, PRELUX_HIDDEN "old-0000000000000001-1-1-%llx.0", (unsigned long long)(now - hours * INT64_C(3600) * 1000000000));
+    assert_int_equal(prelux_hidden_dead(made, 0, 3600), hours == 2); /* a remote that tells no time */
+  }
   assert_false(prelux_hidden_dead(odd, now, 3600));
   assert_true(prelux_hidden_dead(odd, long_ago, 3600));
 }
