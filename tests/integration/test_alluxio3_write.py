@@ -173,6 +173,8 @@ def test_a_put_of_one_instant_that_is_done_late(own, tmp_path, tools, writer):
     file.write_bytes(b"new bytes")
     os.utime(file, ns=(instant, instant))
     assert other.read("b/f")[1] == b"old bytes"
+    put(own, "g", b"bytes")
+    harness.wait_for(lambda: tool.content("b/g") == b"bytes" and tool.from_workers(), 60, "workers that are asked again")
     assert tool.content("b/f") == b"new bytes"
 
 

@@ -1,7 +1,7 @@
 """Python packages for programs under test and peers, each set in a venv of its own in .cache: what Debian does not have, or not as new.
 
-  python3 -m tests.servers.pythons --install            (alluxiofs, alluxio, pyarrow, duckdb, zarr, netCDF4: a minute, 500 MB; needs python3-venv)
-  python3 -m tests.servers.pythons --install ray        (Ray with pandas: a minute, 620 MB; for `make full`)
+  python3 -m tests.servers.pythons --install            (alluxiofs, alluxio, pyarrow, pandas, duckdb, zarr, netCDF4: a minute, 600 MB; needs python3-venv)
+  python3 -m tests.servers.pythons --install ray        (Ray: a minute, 620 MB; for `make full`)
 
     if ALLUXIOFS.installed(): run([ALLUXIOFS.program, "-c", "import alluxiofs"])
 
@@ -17,7 +17,7 @@ from .base import Installation, fetch_by
 CACHE = Path(__file__).resolve().parent / ".cache"
 INSTALL_SECONDS = 600
 # What the packages ask for without a version comes as the registry has it; these are what tests are about.
-SETS = {"alluxiofs": ["alluxiofs==1.1.17"], "alluxio-api": ["alluxio==0.1.2", "--no-binary=alluxio"], "pyarrow": ["pyarrow==26.0.1"],
+SETS = {"alluxiofs": ["alluxiofs==1.1.17"], "alluxio-api": ["alluxio==0.1.2", "--no-binary=alluxio"], "pyarrow": ["pyarrow==26.0.1", "pandas==3.1.1", "numpy==2.4.6"],
         "arrays": ["duckdb==2.0.0", "zarr==3.1.6", "netCDF4==1.7.5.1.post1"],
         "ray": ["ray[data]==2.60.0", "pyarrow==26.0.1", "pandas==3.1.1", "numpy==2.4.6"]}
 BY_DEFAULT = ("alluxiofs", "alluxio-api", "pyarrow", "arrays")
