@@ -178,6 +178,22 @@ int prelux_target_stream(struct prelux_daemon *d, const struct prelux_target *t,
   return ask(d, t, PRELUX_ASK_OPEN, 0, early, ret, NULL, why);
 }
 
+int prelux_target_parts(struct prelux_daemon *d, const struct prelux_target *t, uint64_t version, uint64_t from, uint64_t to,
+                        struct prelux_problem *why)
+{
+  const struct prelux_live_mapping *m = prelux_target_mapping(t);
+  if (m->broken)
+    return broken(m, why);
+  prelux_origin_bind(m->instance);
+  int err = prelux_store_parts(&m->view, t->object, version, from, to, why);
+  prelux_origin_bind(NULL);
+  if (err == 0 || err == -EAGAIN)
+    return err;
+  err = own_fault(d, m, err, why);
+  prelux_report(d, t->table, t->mapping, t->rel, "read", err, why);
+  return prelux_report_errno(err);
+}
+
 /* STAT, OPEN, LIST under way. */
 struct object_job {
   struct prelux_daemon *d;
@@ -335,7 +351,7 @@ static void object_request(struct prelux_conn *c, const void *msg, int what)
     prelux_target_release(&t);
   }
   else if (what == PRELUX_ASK_OPEN && (flags & PRELUX_F_STREAM))
-    prelux_request_stream(c, &t);
+    prelux_request_stream(c, &t, msg);
   else if (object_fast(c, &t, what, flags))
     prelux_target_release(&t);
   else
@@ -407,6 +423,9 @@ void prelux_request(struct prelux_conn *c, void *msg, size_t len)
   case PRELUX_OP_READLINK:
   case PRELUX_OP_WHOSE:
     prelux_request_name(c, table_of(c, msg), msg);
+    break;
+  case PRELUX_OP_PARTS:
+    prelux_request_parts(c, table_of(c, msg), msg);
     break;
   case PRELUX_OP_SESSION:
     session_request(c, msg);

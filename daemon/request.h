@@ -35,6 +35,9 @@ int prelux_target_ask(struct prelux_daemon *d, const struct prelux_target *t, in
 struct prelux_early;
 int prelux_target_stream(struct prelux_daemon *d, const struct prelux_target *t, struct prelux_early *early, struct prelux_attr *ret,
                          struct prelux_problem *why);
+/* PARTS: -EAGAIN: there is no such stream. */
+int prelux_target_parts(struct prelux_daemon *d, const struct prelux_target *t, uint64_t version, uint64_t from, uint64_t to,
+                        struct prelux_problem *why);
 
 void prelux_request_refuse(struct prelux_conn *c, int status, const struct prelux_problem *why);
 /* A pool thread works on it in the lane of t's mapping, for this asker alone: f->arg is the job, `drop` frees it. -ENOMEM: the job is

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/ahead.h"
 #include "daemon/server.h"
@@ -57,14 +58,27 @@ static void drop(struct prelux_flight *f)
   free(j);
 }
 
-void prelux_request_stream(struct prelux_conn *c, struct prelux_target *t)
+static bool read_u64s(const void *msg, enum prelux_field field, uint64_t *ret, unsigned n)
 {
+  size_t pos = 0, len = 0;
+  const void *value = prelux_msg_next(msg, field, &pos, &len);
+  if (!value || len != n * sizeof *ret)
+    return false;
+  memcpy(ret, value, len);
+  return true;
+}
+
+void prelux_request_stream(struct prelux_conn *c, struct prelux_target *t, const void *msg)
+{
+  uint64_t range[2] = {0};
   struct stream_job *j = calloc(1, sizeof *j);
   uint64_t above = prelux_table_mappings(t->table->table)[t->mapping].stream_above;
   int rc = -ENOMEM;
   if (j)
   {
     *j = (struct stream_job){.target = *t, .early = {.above = above ? above : UINT64_MAX, .ready = ready, .fd = -1}};
+    if (read_u64s(msg, PRELUX_FIELD_RANGE, range, 2))
+      j->early.need = range[1];
     rc = prelux_request_once(c, t, j, work, drop, false);
   }
   if (rc == 0)
@@ -72,4 +86,51 @@ void prelux_request_stream(struct prelux_conn *c, struct prelux_target *t)
   free(j);
   prelux_target_release(t);
   prelux_request_refuse(c, rc, NULL);
+}
+
+/* ---- parts ---- */
+
+struct parts_job {
+  struct prelux_target target;
+  uint64_t version, range[2];
+};
+
+static void parts_work(struct prelux_flight *f)
+{
+  const struct parts_job *j = f->arg;
+  struct prelux_problem why = {0};
+  int err = prelux_target_parts(prelux_server_daemon(f->home), &j->target, j->version, j->range[0], j->range[1], &why);
+  if (err < 0)
+    prelux_answer_fail(&f->answer, err, &why);
+  else
+    prelux_answer_begin(&f->answer, 0);
+}
+
+static void parts_drop(struct prelux_flight *f)
+{
+  struct parts_job *j = f->arg;
+  prelux_target_release(&j->target);
+  free(j);
+}
+
+void prelux_request_parts(struct prelux_conn *c, struct prelux_live_table *table, const void *msg)
+{
+  const char *rel = prelux_msg_str(msg, PRELUX_FIELD_PATH);
+  struct parts_job *j = table ? calloc(1, sizeof *j) : NULL;
+  int err = !table ? PRELUX_STATUS_NO_TABLE
+            : !j   ? -ENOMEM
+                   : prelux_target_init(&j->target, table, prelux_msg_u32(msg, PRELUX_FIELD_MAPPING, UINT32_MAX), rel ? rel : "");
+  if (err < 0 && table)
+    prelux_live_table_drop(table);
+  bool held = err == 0;
+  if (held && !(read_u64s(msg, PRELUX_FIELD_VERSION, &j->version, 1) && read_u64s(msg, PRELUX_FIELD_RANGE, j->range, 2)))
+    err = -EINVAL;
+  if (err == 0)
+    err = prelux_request_once(c, &j->target, j, parts_work, parts_drop, false);
+  if (err == 0)
+    return;
+  if (held)
+    prelux_target_release(&j->target);
+  free(j);
+  prelux_request_refuse(c, err, NULL);
 }

@@ -105,6 +105,9 @@ static void put_request(struct prelux_msg *m, const struct prelux_request *q)
   if (q->once) prelux_msg_put(m, PRELUX_FIELD_ONCE, &q->once, sizeof(q->once));
   if (q->set) prelux_msg_put(m, PRELUX_FIELD_SET, q->set, sizeof(*q->set));
   if (q->text) prelux_msg_put_str(m, PRELUX_FIELD_TEXT, q->text);
+  const uint64_t range[2] = {q->range_from, q->range_to};
+  if (q->range_to) prelux_msg_put(m, PRELUX_FIELD_RANGE, range, sizeof(range));
+  if (q->range_to) prelux_msg_put(m, PRELUX_FIELD_VERSION, &q->version, sizeof(q->version));
   if (q->lease) prelux_msg_put(m, PRELUX_FIELD_LEASE, &q->lease, sizeof(q->lease));
 }
 

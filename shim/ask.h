@@ -43,6 +43,7 @@ struct prelux_request {
   int *ret_lost; /* and .ret_lost */
   uint32_t *ret_asker; /* PRELUX_FIELD_ASKER of the answer, or 0 */
   int64_t lease;
+  uint64_t version, range_from, range_to; /* sent when range_to is not 0: of PARTS, and of an OPEN */
   struct prelux_grant_heard *ret_grant; /* n 0: none was granted */
 };
 #define PRELUX_REPLY_BYTES 4096

@@ -11,17 +11,18 @@
 #include "shim/stats.h"
 
 enum { HIGH_FD = 600, LOOK_S = 1, SILENT_LOOKS = 2 /* so many seconds without a byte: the daemon is asked */ };
+enum { NEAR = 1 << 20, NEAR_RESTING = 256 << 10 /* behind the front: it is waited for, or gone on with */, PARTS_MAX = 8 << 20, TRIES = 64 };
 enum { OWN_FLAGS = O_DIRECT | O_NOATIME, STATUS_FLAGS = O_APPEND | O_NONBLOCK | OWN_FLAGS };
 enum { COPY_MAX = 4 << 20 /* at once: signals are blocked meanwhile */, READ_MAX = 0x7ffff000 /* more the kernel gives at once to nobody */ };
 
 /* ---- the daemon */
 
-/* Asks for the file by a stream, or (version 0: it has none) as ever. A stream: *ret_path. */
-static int ask(const struct prelux_route *r, const char *call, struct prelux_attr *ret, int *ret_fd, uint64_t *ret_version, char *ret_path)
+/* Asks for the file by a stream, or (version 0: it has none) as ever. A stream: *ret_path. need: it has been read so far, and is gone on with. */
+static int ask(const struct prelux_route *r, const char *call, uint64_t need, struct prelux_attr *ret, int *ret_fd, uint64_t *ret_version, char *ret_path)
 {
   unsigned char reply[PRELUX_REPLY_BYTES] __attribute__((aligned(8)));
   const struct prelux_request q = {
-    .op = PRELUX_OP_OPEN, .call = call, .logical = r->logical, .mapping = r->index, .path = r->rel, .flags = PRELUX_F_STREAM};
+    .op = PRELUX_OP_OPEN, .call = call, .logical = r->logical, .mapping = r->index, .path = r->rel, .flags = PRELUX_F_STREAM, .range_to = need};
   size_t pos = 0, len = 0;
   *ret_fd = -1;
   *ret_path = '\0';
@@ -65,8 +66,9 @@ static int attach(struct prelux_slot *p, char *path, int flags, uint64_t size, u
   int fd = rc == 0 ? (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0) : rc;
   path[n] = '\0';
   if (fd < 0) return fd;
-  bool whole = prelux_sys(SYS_fstat, fd, &st) == 0 && st.st_size == PRELUX_STREAM_BYTES;
-  long map = whole ? prelux_sys(SYS_mmap, NULL, PRELUX_STREAM_BYTES, PROT_READ, MAP_SHARED, fd, 0L) : -EIO;
+  p->map_bytes = prelux_stream_bytes(size);
+  bool whole = prelux_sys(SYS_fstat, fd, &st) == 0 && (size_t)st.st_size == p->map_bytes;
+  long map = whole ? prelux_sys(SYS_mmap, NULL, p->map_bytes, PROT_READ, MAP_SHARED, fd, 0L) : -EIO;
   prelux_sys(SYS_close, fd);
   if (map < 0 && map > -4096) return (int)map;
   p->map = (const struct prelux_stream *)map;
@@ -83,47 +85,75 @@ struct look {
   uint64_t front;
   uint32_t seq;
   int silent; /* seconds without a byte */
+  int tries;  /* questions for parts that had come already */
+  uint64_t at, to; /* PARTS: what is asked for. ASK: `to` bytes from the beginning; 0: that is not known */
 };
-enum { SERVED, AGAIN, WAIT, ASK };
+enum { SERVED, AGAIN, WAIT, ASK, PARTS, WHOLE };
 
-static bool has(const struct prelux_stream *m, uint64_t to, bool whole)
+/* What is asked for, of parts from `at` on: when they follow those that were asked for before, more and more. */
+static void aim(struct prelux_slot *p, uint64_t at, uint64_t to, struct look *l)
 {
-  uint32_t state = atomic_load(&m->state);
-  if (state == PRELUX_STREAM_DONE) return true;
-  return !whole && state != PRELUX_STREAM_WRONG && atomic_load(&m->front) >= to;
+  const uint64_t size = p->attr.size, part = (uint64_t)1 << prelux_stream_part_bits(size);
+  uint64_t run = at && at == __atomic_load_n(&p->run_end, __ATOMIC_RELAXED) ? 2 * __atomic_load_n(&p->run, __ATOMIC_RELAXED) : 0;
+  run = run < part ? part : run > PARTS_MAX ? PARTS_MAX : run;
+  uint64_t end = (at / part * part + run + part - 1) / part * part;
+  if (end < to) end = (to + part - 1) / part * part;
+  if (end - at > PARTS_MAX) end = at / part * part + PARTS_MAX;
+  __atomic_store_n(&p->run, run, __ATOMIC_RELAXED);
+  __atomic_store_n(&p->run_end, end, __ATOMIC_RELAXED);
+  l->tries += at <= l->at;
+  l->at = at;
+  l->to = end < size ? end : size;
 }
 
-/* Of a held slot: [.., to) is there, or all of it and in the cache: SERVED; WAIT; ASK the daemon; or -errno. */
-static int look(struct prelux_slot *p, uint64_t to, bool whole, struct look *l)
+/* The fill will be there soon, or it rests where this reader reads on. */
+static bool comes(const struct prelux_slot *p, uint32_t state, uint64_t from, uint64_t behind)
+{
+  if (state != PRELUX_STREAM_RESTS) return behind <= NEAR;
+  return behind <= NEAR_RESTING && __atomic_load_n(&p->last, __ATOMIC_RELAXED) == from;
+}
+
+/* Of a held slot: [from, to) is there, or all of it and in the cache: SERVED; WAIT; ASK the daemon to go on; PARTS, WHOLE: for that; or -errno. */
+static int look(struct prelux_slot *p, uint64_t from, uint64_t to, bool whole, struct look *l)
 {
   const struct prelux_stream *m = p->map;
-  uint32_t seq = atomic_load(&m->seq);
-  if (has(m, to, whole)) return SERVED;
+  uint32_t seq = atomic_load(&m->seq), state = atomic_load(&m->state);
+  uint64_t at = state == PRELUX_STREAM_WRONG || whole ? 0 : prelux_stream_missing(m, from, to);
+  if (state == PRELUX_STREAM_DONE || (!whole && state != PRELUX_STREAM_WRONG && at >= to)) return SERVED;
   uint64_t front = atomic_load(&m->front);
   if (l->map != m || l->front != front) l->silent = 0;
   l->map = m;
   l->front = front;
   l->seq = seq;
-  uint32_t state = atomic_load(&m->state);
-  if (state == PRELUX_STREAM_WRONG) return atomic_load(&m->error);
+  l->to = 0;
+  int err = atomic_load(&m->error);
+  if (state == PRELUX_STREAM_WRONG || (state == PRELUX_STREAM_FAILED && err == -ESTALE)) return err;
+  if (!whole && p->attr.size > PRELUX_STREAM_LARGE && !comes(p, state, from, at - (at < front ? at : front))) {
+    aim(p, at, to, l);
+    return PARTS;
+  }
+  if (state == PRELUX_STREAM_RESTS) {
+    l->to = to;
+    return whole ? WHOLE : ASK;
+  }
   if (state == PRELUX_STREAM_FAILED) {
-    int err = atomic_load(&m->error);
     return err == -ESTALE || !__atomic_exchange_n(&p->told, 1, __ATOMIC_SEQ_CST) ? err : ASK;
   }
   return l->silent >= SILENT_LOOKS ? ASK : WAIT;
 }
 
-static int revive(int fd);
+static int revive(int fd, int step, const struct look *l);
 
 /* Does what look() came to. 0: look again; or -errno. Signals do not end it: it is a local file. */
 static int go_on(int fd, int step, struct look *l)
 {
   struct timespec ts = {.tv_sec = LOOK_S};
   if (step < 0 || step == SERVED || step == AGAIN) return step < 0 ? step : 0;
-  if (step == ASK) {
+  if (step != WAIT) {
     l->silent = 0;
-    int rc = revive(fd);
-    if (rc != 0) return rc < 0 ? rc : 0;
+    if (step == PARTS && l->tries > TRIES) return -EIO; /* evicted again and again */
+    int rc = revive(fd, step, l);
+    if (rc != 0 || step == PARTS) return rc < 0 ? rc : 0;
   }
   if (prelux_sys(SYS_futex, &l->map->seq, FUTEX_WAIT, l->seq, &ts, NULL, 0) == -ETIMEDOUT) l->silent++;
   return 0;
@@ -167,13 +197,19 @@ struct was {
   int flags;
 };
 
+static bool goes_on(const struct prelux_stream *m)
+{
+  uint32_t state = atomic_load(&m->state);
+  return state == PRELUX_STREAM_COMING || state == PRELUX_STREAM_RESTS;
+}
+
 /* The stream at `path` follows that of the number. 0: it is the same one, or cannot be had; 1. */
 static int follow(int fd, const struct was *was, char *path)
 {
   uint64_t old;
   prelux_no_signals(&old);
   struct prelux_slot *next = prelux_slot_take(), *p = next && attach(next, path, was->flags, was->size, was->version) == 0 ? prelux_slot_hold(fd) : NULL;
-  bool same = p && next->real_ino == p->real_ino && next->real_dev == p->real_dev && atomic_load(&p->map->state) == PRELUX_STREAM_COMING;
+  bool same = p && next->real_ino == p->real_ino && next->real_dev == p->real_dev && goes_on(p->map);
   bool done = p && !same && p->map == was->map && prelux_slot_inherit(p, next);
   if (next && !done) prelux_slot_end(next);
   if (p) prelux_slot_drop(p);
@@ -199,26 +235,44 @@ static int take_whole(int fd, const struct was *was, const struct prelux_route *
   return rc < 0 ? rc : 1;
 }
 
-/* Nothing has come for a while, or it failed: the daemon is asked, which starts one that has died. 0: wait on; 1: look for the slot again. */
-static int revive(int fd)
+/* Somebody reads elsewhere than the fill. 0: they are there. */
+static int ask_parts(const struct prelux_route *r, uint64_t version, const struct look *l)
 {
-  struct prelux_route r;
+  unsigned char reply[PRELUX_REPLY_BYTES] __attribute__((aligned(8)));
+  const struct prelux_request q = {.op = PRELUX_OP_PARTS, .call = "read", .logical = r->logical, .mapping = r->index, .path = r->rel,
+                                   .version = version, .range_from = l->at, .range_to = l->to};
+  return prelux_ask(&q, reply, NULL);
+}
+
+/* Goes on by another stream, or by the whole file. 0: wait on; 1: look for the slot again. */
+static int ask_again(int fd, const struct prelux_route *r, const struct was *was, uint64_t need)
+{
   struct prelux_attr attr;
   char path[PATH_MAX];
-  uint64_t version, old;
-  int mark = -1;
+  uint64_t version;
+  int mark = -1, rc = ask(r, "read", need, &attr, &mark, &version, path);
+  if (mark >= 0) prelux_sys(SYS_close, mark);
+  if (rc == -EMFILE || rc == -ENFILE) return 0; /* no number to ask by: whoever fills may be at it yet */
+  if (rc < 0) return rc;
+  if (version != was->version) return prelux_fail(ESTALE, "read", r->logical, "the file was replaced on the remote while it was read", NULL);
+  return *path ? follow(fd, was, path) : take_whole(fd, was, r);
+}
+
+/* Nothing has come for a while, or it failed, or more is needed than is on its way: the daemon is asked, which starts one that has died. 0: wait on; 1:
+ * look for the slot again. */
+static int revive(int fd, int step, const struct look *l)
+{
+  struct prelux_route r;
+  uint64_t old;
   struct prelux_slot *p = prelux_slot_enter(fd, &old);
   if (!p) return 1;
   const struct was was = {.map = p->map, .version = p->map->version, .size = p->attr.size, .ino = p->attr.ino, .flags = p->flags};
   bool routed = prelux_route(AT_FDCWD, p->logical, 0, &r) == PRELUX_MAPPED;
   prelux_slot_leave(p, &old);
   if (!routed) return -EIO;
-  int rc = ask(&r, "read", &attr, &mark, &version, path);
-  if (mark >= 0) prelux_sys(SYS_close, mark);
-  if (rc == -EMFILE || rc == -ENFILE) return 0; /* no number to ask by: whoever fills may be at it yet */
-  if (rc < 0) return rc;
-  if (version != was.version) return prelux_fail(ESTALE, "read", r.logical, "the file was replaced on the remote while it was read", NULL);
-  return *path ? follow(fd, &was, path) : take_whole(fd, &was, &r);
+  if (step == WHOLE) return take_whole(fd, &was, &r);
+  int rc = step == PARTS ? ask_parts(&r, was.version, l) : -EAGAIN;
+  return step == PARTS && rc != -EAGAIN ? rc : ask_again(fd, &r, &was, step == ASK ? l->to : 0);
 }
 
 /* ---- what hooks ask */
@@ -230,7 +284,7 @@ int prelux_pending_settle(int fd)
   for (;;) {
     struct prelux_slot *p = prelux_slot_enter(fd, &old);
     if (!p) return 0;
-    int rc = prelux_slot_mine(p) ? look(p, 0, true, &l) : -EIO;
+    int rc = prelux_slot_mine(p) ? look(p, 0, 0, true, &l) : -EIO;
     if (rc == SERVED) rc = swap(p, p->real);
     prelux_slot_leave(p, &old);
     rc = go_on(fd, rc, &l);
@@ -267,12 +321,13 @@ static int serve(struct prelux_slot *p, const struct iovec *v, int n, int64_t at
   if (off & PRELUX_FROZEN) return AGAIN;
   *ret = 0;
   if (off >= size || want == 0) return SERVED;
-  int rc = look(p, want < size - off ? off + want : size, false, l);
+  int rc = look(p, off, want < size - off ? off + want : size, false, l);
   if (rc != SERVED) return rc;
   if (!prelux_is_inode(p->real, p->real_dev, p->real_ino))
     return prelux_fail(EIO, "read", p->logical, "a descriptor of the library's was closed", "do not close numbers that were not opened");
   *ret = (ssize_t)prelux_sys(SYS_preadv, p->real, v, n, off, 0L);
   if (*ret == 0) return prelux_fail(EIO, "read", p->logical, "the file that comes in is shorter than it should be", NULL);
+  if (*ret > 0) __atomic_store_n(&p->last, off + (uint64_t)*ret, __ATOMIC_RELAXED);
   if (*ret < 0 || at >= 0) return SERVED;
   uint64_t was = off;
   bool moved = __atomic_compare_exchange_n(&p->offset, &was, off + (uint64_t)*ret, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
@@ -308,10 +363,10 @@ static int copy(struct prelux_slot *p, struct prelux_copy *c, ssize_t *ret, stru
   if (off >= size || c->n == 0) return SERVED;
   uint64_t want = c->n < COPY_MAX ? c->n : COPY_MAX;
   if (want > size - off) want = size - off;
-  int rc = look(p, off + 1, false, l);
+  int rc = look(p, off, off + 1, false, l);
   if (rc != SERVED) return rc;
-  uint64_t front = atomic_load(&p->map->front);
-  if (front > off && front - off < want) want = front - off;
+  uint64_t end = atomic_load(&p->map->state) == PRELUX_STREAM_DONE ? off + want : prelux_stream_missing(p->map, off, off + want);
+  if (end > off) want = end - off;
   uint64_t was = off, to = off + want;
   if (!c->at && !__atomic_compare_exchange_n(&p->offset, &was, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) return AGAIN;
   int64_t at = (int64_t)off;
@@ -319,6 +374,7 @@ static int copy(struct prelux_slot *p, struct prelux_copy *c, ssize_t *ret, stru
          : c->sendfile ? (ssize_t)prelux_sys(SYS_sendfile, c->to, p->real, &at, want)
                        : (ssize_t)prelux_sys(SYS_copy_file_range, p->real, &at, c->to, c->to_at, want, c->flags);
   uint64_t moved = off + (*ret > 0 ? (uint64_t)*ret : 0);
+  __atomic_store_n(&p->last, moved, __ATOMIC_RELAXED);
   if (c->at) *c->at = (int64_t)moved;
   else if (moved != to) __atomic_compare_exchange_n(&p->offset, &to, moved, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
   return SERVED;
@@ -465,7 +521,7 @@ int prelux_pending_open(const struct prelux_route *r, const char *call, int flag
   uint64_t version, old;
   if (!may_come(r, flags) || !prelux_slot_any_free()) return -EAGAIN;
   /* No slot is taken yet: the first byte may be long in coming, and a signal handler may jump away. */
-  int fd = -1, rc = ask(r, call, &attr, &fd, &version, path);
+  int fd = -1, rc = ask(r, call, 0, &attr, &fd, &version, path);
   bool stream = rc == 0 && *path && fd >= 0 && attr.type == PRELUX_FILE;
   if (stream) {
     prelux_no_signals(&old);

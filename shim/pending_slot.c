@@ -30,7 +30,7 @@ static void release(struct prelux_slot *p)
 {
   if (!prelux_slot_becomes(p, SLOT_ENDING, SLOT_TAKEN)) return;
   if (p->real >= 0 && prelux_is_inode(p->real, p->real_dev, p->real_ino)) prelux_fd_let_go(p->real);
-  if (p->map) prelux_sys(SYS_munmap, p->map, PRELUX_STREAM_BYTES);
+  if (p->map) prelux_sys(SYS_munmap, p->map, p->map_bytes);
   p->map = NULL;
   p->real = p->fd = -1;
   __atomic_store_n(&p->state, SLOT_FREE, __ATOMIC_SEQ_CST);
@@ -64,6 +64,7 @@ struct prelux_slot *prelux_slot_take(void)
     p->map = NULL;
     p->real = p->fd = -1;
     p->told = 0;
+    p->run = p->run_end = p->last = 0;
     return p;
   }
   return NULL;
@@ -79,6 +80,7 @@ bool prelux_slot_inherit(struct prelux_slot *p, struct prelux_slot *next)
   next->mark_dev = p->mark_dev;
   next->mark_ino = p->mark_ino;
   next->mapping = p->mapping;
+  next->last = __atomic_load_n(&p->last, __ATOMIC_RELAXED);
   next->attr = p->attr;
   memcpy(next->logical, p->logical, sizeof(p->logical));
   __atomic_store_n(&next->state, SLOT_OPEN, __ATOMIC_SEQ_CST);

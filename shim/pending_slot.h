@@ -22,6 +22,9 @@ struct prelux_slot {
   uint64_t mark_dev, mark_ino, real_dev, real_ino;
   uint64_t offset; /* atomic */
   const struct prelux_stream *map;
+  size_t map_bytes;
+  uint64_t last; /* atomic: where the read before this one ended */
+  uint64_t run, run_end; /* atomic: parts were asked for up to there, one behind the other, so many bytes ahead */
   uint32_t mapping;
   struct prelux_attr attr;
   char logical[PATH_MAX];

@@ -30,7 +30,7 @@ enum prelux_op {
   /* As STAT, and the file lies whole in the cache when the reply comes; with PRELUX_F_WANT_FD the
    * reply carries an O_RDONLY fd of it. Folders: the cache folder exists; fd is an O_DIRECTORY one.
    * With PRELUX_F_STREAM the answer may be: ATTR (`cached` 0), STREAM, VERSION, and as fd one on which every call of the kernel fails
-   * that reads (O_PATH, on the inode of a socket). Else, with that flag, ATTR and VERSION. */
+   * that reads (O_PATH, on the inode of a socket). Else, with that flag, ATTR and VERSION. RANGE: he reads on from the beginning of such a file. */
   PRELUX_OP_OPEN = 5,
   /* in: TABLE, MAPPING, PATH, FLAGS                  out: ATTR of the folder, fd of a listing; its cache folder exists */
   PRELUX_OP_LIST = 6,
@@ -67,6 +67,10 @@ enum prelux_op {
   PRELUX_OP_SYNC = 15,
   /* More files for a lease that WRITE's answer has granted. in: TABLE, MAPPING, LEASE; out: STATUS (-ESTALE: it has ended), LEASE, LEASE_FILES */
   PRELUX_OP_LEASE = 16,
+  /* Parts of a file that OPEN has given as a STREAM. in: TABLE, MAPPING, PATH, VERSION, RANGE
+   * out: STATUS: 0, they are in the file; -EAGAIN: that stream is over, OPEN it again; -ESTALE: the remote has another version; else what read() is to
+   * give, and TEXT. */
+  PRELUX_OP_PARTS = 17,
 };
 
 enum prelux_field {
@@ -96,6 +100,7 @@ enum prelux_field {
   PRELUX_FIELD_VERSION = 25, /* u64: as prelux_stream.version */
   PRELUX_FIELD_LEASE = 26,   /* i64: number of a lease on the folder of PATH, in WRITE's answer: see below */
   PRELUX_FIELD_LEASE_FILES = 27, /* u64s: numbers of staging files that are the asker's to use, each once */
+  PRELUX_FIELD_RANGE = 28,   /* two u64: the first byte that is needed, and the one behind the last */
   PRELUX_FIELD_ASKER = 23,  /* u32: who asks, as the daemon sees it; in the answer to WRITE, where its close may leave a mark */
 };
 

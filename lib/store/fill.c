@@ -13,7 +13,6 @@
  * lies there, which is whole. The old version, if any, keeps its inode for those who have it open (prelux_hold). */
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +22,9 @@
 #include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/store/fill_check.h"
 #include "lib/store/partial.h"
+#include "lib/store/parts.h"
 #include "lib/store/victims.h"
 
 #define PIECE (1u << 20)
@@ -42,6 +43,8 @@ struct fetch {
   const char *step; /* what failed here; NULL: why is filled */
   int fd;        /* -1: none */
   uint64_t pos, size;
+  uint64_t limit;    /* it goes so far, and rests then; most often the size */
+  uint64_t reserved; /* bytes of room */
   char *piece; /* the last `held` bytes before pos, not written yet; NULL: none */
   size_t held;
   EVP_MD_CTX *md5; /* NULL: not offered */
@@ -117,6 +120,24 @@ static void hand_out(struct fetch *f)
   f->front = NULL;
 }
 
+static int allocate(struct prelux_store *s, int fd, uint64_t size);
+
+/* So far it was to go. -ECANCELED: it rests there; 0: nobody could be answered by what has come, so it goes on to the end. */
+static int reach(struct fetch *f)
+{
+  struct prelux_store *s = f->v->tree->store;
+  if (f->limit == f->size)
+    return 0;
+  if (f->flow && f->v->early->done)
+    return -ECANCELED;
+  int rc = prelux_room_take(s, f->size - f->limit, f->why);
+  if (rc < 0)
+    return rc;
+  f->reserved += f->size - f->limit;
+  f->limit = f->size;
+  return allocate(s, f->fd, f->size);
+}
+
 static int sink(void *arg, uint64_t off, const void *buf, size_t len)
 {
   struct fetch *f = arg;
@@ -140,7 +161,7 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
     return -EIO;
   if (off < sizeof f->head)
     memcpy(f->head + off, buf, len < sizeof f->head - off ? len : sizeof f->head - off);
-  return 0;
+  return f->pos > f->limit ? reach(f) : 0; /* of a fetch, which asks for the whole */
 }
 
 /* A server that sends a little and stalls, again and again, is given up: a second for each KiB that came, and some more. */
@@ -156,7 +177,10 @@ static int read_parts(struct fetch *f)
   uint64_t start_ns = prelux_store_now();
   while (f->pos < f->size)
   {
-    uint64_t from = f->pos, left = f->size - f->pos;
+    int rests = f->pos >= f->limit ? reach(f) : 0;
+    if (rests < 0)
+      return rests;
+    uint64_t from = f->pos, left = f->limit - f->pos;
     uint64_t part = (ops->caps & PRELUX_CAP_RANGE) && left > PRELUX_FILL_PART ? PRELUX_FILL_PART : left;
     int rc = ops->read(f->v->backend, f->object, &f->obj, from, part, sink, f, f->why);
     if (rc == -EIO && !f->ours && f->pos > from && (ops->caps & PRELUX_CAP_RANGE) && !too_slow(f, start_ns))
@@ -172,61 +196,14 @@ static int read_parts(struct fetch *f)
   return 0;
 }
 
-static void start_md5(struct fetch *f)
-{
-  f->md5 = EVP_MD_CTX_new();
-  if (f->md5 && EVP_DigestInit_ex(f->md5, EVP_md5(), NULL) == 1)
-    return;
-  /* A host that forbids MD5 (FIPS) still has length and version. */
-  EVP_MD_CTX_free(f->md5);
-  f->md5 = NULL;
-}
-
-/* Of what lies on the disk. */
-static int hash_file(struct fetch *f)
-{
-  char *buf = malloc(PIECE);
-  ssize_t n = buf ? 1 : -1;
-  for (uint64_t at = 0; n > 0 && at < f->size; at += (uint64_t)n)
-  {
-    n = prelux_os.pread(f->fd, buf, PIECE, (off_t)at);
-    if (n > 0 && EVP_DigestUpdate(f->md5, buf, (size_t)n) != 1)
-      n = -1;
-  }
-  free(buf);
-  return n > 0 ? 0 : -EIO;
-}
-
 static int check_md5(struct fetch *f)
 {
-  unsigned char digest[EVP_MAX_MD_SIZE];
   char hex[2 * EVP_MAX_MD_SIZE + 1];
-  unsigned n = 0;
-  if ((f->from && hash_file(f) < 0) || EVP_DigestFinal_ex(f->md5, digest, &n) != 1)
+  if ((f->from && prelux_check_file(f->md5, f->fd, f->size) < 0) || prelux_check_end(f->md5, hex) < 0)
     return prelux_problem(f->why, EIO, "%.200s: no checksum", f->object);
-  for (unsigned i = 0; i < n; i++)
-    snprintf(hex + 2 * i, 3, "%02x", digest[i]);
   if (strcmp(hex, f->obj.md5) == 0)
     return 0;
   return prelux_problem(f->why, EPROTO, "%.200s: the bytes have MD5 %s, the remote says %s", f->object, hex, f->obj.md5);
-}
-
-/* The remote still has this version. */
-static int check_version(const struct fetch *f)
-{
-  const struct prelux_view *v = f->v;
-  const struct prelux_object *obj = &f->obj;
-  struct prelux_object now = {0};
-  if ((v->backend->ops->caps & PRELUX_CAP_CONDITIONAL) && obj->version[0])
-    return 0;
-  int rc = v->backend->ops->stat(v->backend, f->object, &now, f->why);
-  if (rc < 0)
-    return rc == -ENOENT ? -ESTALE : rc;
-  /* A remote that shows neither version nor time: equal length is all there is to see. */
-  bool blind = !obj->version[0] && !now.version[0] && (!obj->mtime_ns || obj->mtime_rough);
-  if (blind ? now.type == obj->type && now.size == obj->size : prelux_object_same(&now, obj))
-    return 0;
-  return prelux_problem(f->why, ESTALE, "%.200s: changed on the remote while it was read", f->object);
 }
 
 static int allocate(struct prelux_store *s, int fd, uint64_t size)
@@ -290,18 +267,16 @@ static bool keep_partial(struct fetch *f, int rc)
     return false;
   if (f->flow && f->held && write_both(f, "", 0) == 0)
     prelux_flow_advance(f->flow, f->pos);
-  uint64_t came = atomic_load(&m->front);
-  return came >= PRELUX_PARTIAL_LEAST && prelux_os.ftruncate(f->fd, (off_t)came) == 0 &&
-         prelux_partial_keep(f->v->tree, f->object, &f->obj, f->name, f->fd);
+  return prelux_partial_keep(f->v->tree, f->object, &f->obj, f->name, f->fd, m);
 }
 
-/* What a fill of this version has left: true, and it is gone on with. */
-static bool go_on(struct fetch *f)
+/* What a fill of this version has left: true, and it is gone on with. *ret_bytes: so much of the disk it has. */
+static bool go_on(struct fetch *f, uint64_t *ret_bytes)
 {
   struct prelux_tree *t = f->v->tree;
   struct stat st;
   if (!f->named || !(f->v->backend->ops->caps & PRELUX_CAP_CONDITIONAL) ||
-      !prelux_partial_take(t, f->object, &f->obj, f->name))
+      !prelux_partial_take(t, f->object, &f->obj, f->name, ret_bytes))
     return false;
   f->fd = prelux_os.openat(t->store->fill_fd, f->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
   if (f->fd >= 0 && prelux_os.fstat(f->fd, &st) == 0 &&
@@ -315,13 +290,30 @@ static bool go_on(struct fetch *f)
   }
   drop_partial(f, true);
   if (f->front)
-    prelux_os.munmap(f->front, PRELUX_STREAM_BYTES);
+    prelux_os.munmap(f->front, prelux_stream_bytes(f->size));
   f->front = NULL;
+  *ret_bytes = 0;
   if (f->fd >= 0)
     prelux_os.close(f->fd);
   f->fd = -1;
   file_name(t->store, f->name);
   return false;
+}
+
+/* Room for what is to come and what there is, in the file of which `had` bytes are on the disk. */
+static int take_room(struct fetch *f, uint64_t had)
+{
+  struct prelux_store *s = f->v->tree->store;
+  f->limit = f->named ? prelux_flow_limit(f->v, &f->obj, f->pos) : f->size;
+  for (;;)
+  {
+    f->reserved = f->limit < f->size ? had + f->limit - f->pos : f->size;
+    int rc = prelux_room_take(s, f->reserved, f->why);
+    uint64_t least = f->pos + PRELUX_PARTIAL_LEAST;
+    if (rc != -ENOSPC || f->limit == f->size || f->limit <= least)
+      return rc;
+    f->limit = least; /* a little at a time, then */
+  }
 }
 
 /* Room, and a file of that name below fill/ with its blocks, for obj. */
@@ -333,8 +325,9 @@ static int begin(void *arg, const struct prelux_object *obj)
     return -EPROTO;
   f->obj = *obj;
   f->size = obj->size;
-  bool on = go_on(f); /* before others take its blocks as room */
-  int rc = prelux_room_take(s, obj->size, f->why);
+  uint64_t had = 0;
+  bool on = go_on(f, &had); /* before others take its blocks as room */
+  int rc = take_room(f, had);
   if (rc < 0)
     return rc;
   f->begun = true;
@@ -342,11 +335,11 @@ static int begin(void *arg, const struct prelux_object *obj)
     f->fd = prelux_os.openat(s->fill_fd, f->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (f->fd < 0)
     return prelux_problem(f->why, errno, "cannot make a file in %s/.prelux/fill: %s", s->dir, strerror(errno));
-  rc = allocate(s, f->fd, obj->size);
+  rc = allocate(s, f->fd, f->limit);
   if (rc < 0)
     f->step = "make";
   if (rc == 0 && obj->md5[0])
-    start_md5(f);
+    f->md5 = prelux_check_begin();
   return rc;
 }
 
@@ -357,13 +350,15 @@ static int end(struct fetch *f, int rc, int *ret_fd, struct stat *ret_st)
   if (rc < 0 && f->ours)
     f->step = "write";
   f->kept = rc < 0 && keep_partial(f, rc);
+  if (rc == 0 && f->size > PRELUX_STREAM_LARGE)
+    prelux_parts_stop(s);
   if (rc == 0 && f->md5)
     f->wrong = (rc = check_md5(f)) < 0;
   const struct prelux_backend_ops *ops = f->v->backend->ops;
   if (f->wrong && ops->distrust && ops->distrust(f->v->backend, f->object))
     rc = -ESTALE; /* once more */
   if (rc == 0)
-    rc = check_version(f);
+    rc = prelux_check_version(f->v, f->object, &f->obj, f->why);
   if (rc == 0 && (rc = dress(s, &f->obj, f)) < 0)
     f->step = "write";
   if (rc == 0 && (*ret_fd = prelux_os.openat(s->fill_fd, f->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
@@ -384,7 +379,7 @@ static int end(struct fetch *f, int rc, int *ret_fd, struct stat *ret_st)
   if (rc < 0 && f->fd >= 0 && !f->kept)
     drop_partial(f, f->front != NULL);
   if (f->front)
-    prelux_os.munmap(f->front, PRELUX_STREAM_BYTES);
+    prelux_os.munmap(f->front, prelux_stream_bytes(f->size));
   if (rc < 0 && f->step)
     prelux_problem(f->why, -rc, "cannot %s the cached file of %.200s: %s", f->step, f->object, strerror(-rc));
   return rc;
@@ -544,7 +539,7 @@ int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_k
   if (rc == 0)
     rc = keep_file(&f, k, keep, fd, &st);
   if (f.begun)
-    prelux_room_return(s, f.size);
+    prelux_room_return(s, f.reserved);
   if (rc == 0)
     account(&f, k, keep);
   if (f.flow)
@@ -592,7 +587,7 @@ int prelux_fill_unknown(const struct prelux_view *v, const char *object, struct 
   }
   if (rc == 0)
     rc = keep_file(&f, k, keep, fd, &st);
-  prelux_room_return(s, f.size);
+  prelux_room_return(s, f.reserved);
   if (rc == 0)
     account(&f, k, keep);
   if (f.flow)

@@ -233,6 +233,12 @@ static int produce(const struct prelux_view *v, const char *object, struct prelu
   return rc == -ENOENT ? prelux_fill(v, object, k, true, ret_fd, why) : rc;
 }
 
+/* Who asked has the file already, and more comes when he needs it; others look again. */
+static bool fill_rests(const struct prelux_view *v, int rc)
+{
+  return rc == -ECANCELED && v->early && v->early->done;
+}
+
 /* 0 and an fd; 1: somebody else did it, look again; or -errno. */
 static int produce_shared(const struct prelux_view *v, const char *object, struct prelux_known *k, int *ret_fd,
                           struct prelux_problem *why)
@@ -243,10 +249,11 @@ static int produce_shared(const struct prelux_view *v, const char *object, struc
   if (!prelux_flight_begin(&flight, v, PRELUX_FLIGHT_FILL, object, &rc, why))
     return rc == 0 || rc == -EAGAIN || rc == -EBUSY ? 1 : rc;
   rc = produce(v, object, k, ret_fd, &mine);
-  prelux_flight_end(v->tree->store, &flight, rc, &mine);
+  bool rests = fill_rests(v, rc);
+  prelux_flight_end(v->tree->store, &flight, rests ? -EAGAIN : rc, &mine);
   if (rc < 0 && why)
     *why = mine;
-  return rc;
+  return rests ? -EINPROGRESS : rc;
 }
 
 /* One round for a file: 0, 1 (look again), -ESTALE (with fresh attributes again) or an error. */
@@ -295,10 +302,11 @@ static int open_unknown(const struct prelux_view *v, const char *object, unsigne
     rc = 1;
   else
     rc = prelux_fill_unknown(v, object, k, true, ret_fd, &mine);
-  prelux_flight_end(s, &flight, rc < 0 ? rc : 0, &mine);
+  bool rests = fill_rests(v, rc);
+  prelux_flight_end(s, &flight, rests ? -EAGAIN : rc < 0 ? rc : 0, &mine);
   if (rc < 0 && why)
     *why = mine;
-  return rc;
+  return rests ? -EINPROGRESS : rc;
 }
 
 static int hand_out(const struct prelux_view *v, const char *object, struct prelux_known *k, int fd, struct prelux_attr *ret, int *ret_fd)

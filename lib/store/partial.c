@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "lib/base/os.h"
+#include "lib/store/parts.h"
 
 static void front_name(const char *name, char ret[48])
 {
@@ -36,25 +37,36 @@ struct prelux_stream *prelux_partial_map(struct prelux_store *s, const char *nam
 {
   char front[48];
   struct stat page;
+  size_t bytes = prelux_stream_bytes(obj->size);
   front_name(name, front);
   int fd = prelux_os.openat(s->fill_fd, front, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0)
     return NULL;
-  struct prelux_stream *m = prelux_os.fstat(fd, &page) == 0 && page.st_size == PRELUX_STREAM_BYTES
-                                ? prelux_os.mmap(NULL, PRELUX_STREAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+  struct prelux_stream *m = prelux_os.fstat(fd, &page) == 0 && (size_t)page.st_size == bytes
+                                ? prelux_os.mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
                                 : MAP_FAILED;
   prelux_os.close(fd);
   if (m == MAP_FAILED)
     return NULL;
   uint64_t came = atomic_load(&m->front);
   if (m->magic == PRELUX_STREAM_MAGIC && m->size == obj->size && m->version == prelux_flow_version(obj) && m->ino == st->st_ino &&
-      came >= PRELUX_PARTIAL_LEAST && came <= obj->size && came <= (uint64_t)st->st_size && atomic_load(&m->state) != PRELUX_STREAM_WRONG)
+      came <= obj->size && came <= (uint64_t)st->st_size && atomic_load(&m->state) != PRELUX_STREAM_WRONG)
     return m;
-  prelux_os.munmap(m, PRELUX_STREAM_BYTES);
+  prelux_os.munmap(m, bytes);
   return NULL;
 }
 
-/* Trimmed to what has come: more may have been allocated. */
+bool prelux_partial_trim(int fd, struct prelux_stream *m)
+{
+  uint64_t came = atomic_load(&m->front), end = m->size > PRELUX_STREAM_LARGE ? prelux_parts_end(m) : 0;
+  if (came < PRELUX_PARTIAL_LEAST || prelux_os.ftruncate(fd, (off_t)(came > end ? came : end)) < 0)
+    return false;
+  if (end > came)
+    prelux_parts_trim(fd, m);
+  return true;
+}
+
+/* Trimmed to what has come: more may have been allocated. Whoever waits for its daemon asks this one. */
 static bool usable(struct prelux_store *s, struct prelux_partial *p)
 {
   struct stat st;
@@ -62,11 +74,14 @@ static bool usable(struct prelux_store *s, struct prelux_partial *p)
   if (fd < 0)
     return false;
   struct prelux_stream *m = prelux_os.fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? prelux_partial_map(s, p->name, &p->obj, &st) : NULL;
-  bool good = m && prelux_os.ftruncate(fd, (off_t)atomic_load(&m->front)) == 0 && prelux_os.fstat(fd, &st) == 0;
+  bool good = m && (m->size <= PRELUX_STREAM_LARGE || prelux_parts_end(m) <= (uint64_t)st.st_size) && prelux_partial_trim(fd, m) &&
+              prelux_os.fstat(fd, &st) == 0;
   if (good)
     p->bytes = (uint64_t)st.st_blocks * 512;
+  if (good && m->size > PRELUX_STREAM_LARGE)
+    prelux_flow_rest(m);
   if (m)
-    prelux_os.munmap(m, PRELUX_STREAM_BYTES);
+    prelux_os.munmap(m, prelux_stream_bytes(p->obj.size));
   prelux_os.close(fd);
   return good;
 }
@@ -165,7 +180,7 @@ void prelux_partial_note(struct prelux_tree *t, const char *object, const struct
   prelux_catalogue_set_partial(t->store->cat, &p); /* where it fails the file is not known by the next daemon */
 }
 
-bool prelux_partial_take(struct prelux_tree *t, const char *object, const struct prelux_object *obj, char ret_name[32])
+bool prelux_partial_take(struct prelux_tree *t, const char *object, const struct prelux_object *obj, char ret_name[32], uint64_t *ret_bytes)
 {
   struct prelux_store *s = t->store;
   pthread_mutex_lock(&s->lock);
@@ -177,6 +192,7 @@ bool prelux_partial_take(struct prelux_tree *t, const char *object, const struct
   if (same)
   {
     memcpy(ret_name, p->name, sizeof p->name);
+    *ret_bytes = p->bytes;
     free_one(p);
   }
   else
@@ -184,28 +200,39 @@ bool prelux_partial_take(struct prelux_tree *t, const char *object, const struct
   return same;
 }
 
-bool prelux_partial_keep(struct prelux_tree *t, const char *object, const struct prelux_object *obj, const char *name, int fd)
+static bool keep(struct prelux_store *s, struct prelux_partial *p, int fd, struct prelux_stream *m)
 {
-  struct prelux_store *s = t->store;
   struct stat st;
-  struct prelux_partial *p = calloc(1, sizeof *p);
-  if (!p || !(p->path = strdup(object)) || prelux_os.fstat(fd, &st) < 0)
-  {
-    if (p)
-      free_one(p);
+  if (!prelux_partial_trim(fd, m) || prelux_os.fstat(fd, &st) < 0)
     return false;
-  }
-  p->tree = t->id;
-  p->obj = *obj;
   p->bytes = (uint64_t)st.st_blocks * 512;
-  p->used_ns = prelux_store_wall();
-  snprintf(p->name, sizeof p->name, "%s", name);
   pthread_mutex_lock(&s->lock);
   p->next = s->partials;
   s->partials = p;
   s->used += p->bytes;
   pthread_mutex_unlock(&s->lock);
   return true;
+}
+
+bool prelux_partial_keep(struct prelux_tree *t, const char *object, const struct prelux_object *obj, const char *name, int fd,
+                         struct prelux_stream *m)
+{
+  struct prelux_store *s = t->store;
+  struct prelux_partial *p = calloc(1, sizeof *p);
+  bool kept = p && (p->path = strdup(object));
+  if (kept)
+  {
+    p->tree = t->id;
+    p->obj = *obj;
+    p->used_ns = prelux_store_wall();
+    snprintf(p->name, sizeof p->name, "%s", name);
+    pthread_mutex_lock(&s->parts_lock); /* no part comes between its being counted and its being known */
+    kept = keep(s, p, fd, m);
+    pthread_mutex_unlock(&s->parts_lock);
+  }
+  if (!kept && p)
+    free_one(p);
+  return kept;
 }
 
 void prelux_partial_forget(struct prelux_tree *t, const char *object, const char *name)

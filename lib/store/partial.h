@@ -1,9 +1,9 @@
 /* What has come of a file that was handed out while it came in (`stream_above`), when its fill failed or its daemon was killed: it stays in
  * fill/ and is gone on with when the same version is asked for again.
  *
- * Two files, NAME and NAME.front: bytes below `front` were written before it was raised, so they are there however a process dies. A row of the
- * catalogue says of which object and version they are. Not over a power cut: at another boot they go. Kept ones count to the quota by their
- * blocks, and go before any whole file does. Readers who have them open keep them open. */
+ * Two files, NAME and NAME.front: bytes below `front`, and those of parts (stream.h), were written before it says so, so they are there however a
+ * process dies. A row of the catalogue says of which object and version they are. Not over a power cut: at another boot they go. Kept ones count to
+ * the quota by their blocks, and go before any whole file does. Readers who have them open keep them open. */
 #ifndef PRELUX_STORE_PARTIAL_H
 #define PRELUX_STORE_PARTIAL_H
 
@@ -29,9 +29,12 @@ void prelux_partials_release(struct prelux_store *s); /* the memory only */
 /* fill/<name> begins to be handed out: should this process be killed, it is known. */
 void prelux_partial_note(struct prelux_tree *t, const char *object, const struct prelux_object *obj, const char *name);
 /* A kept one of this version is the caller's (its files, and its row); of another version: it goes. False: there is none. */
-bool prelux_partial_take(struct prelux_tree *t, const char *object, const struct prelux_object *obj, char ret_name[32]);
-/* The fill has failed, fd is trimmed to what came: kept for the next one. False: no memory. */
-bool prelux_partial_keep(struct prelux_tree *t, const char *object, const struct prelux_object *obj, const char *name, int fd);
+bool prelux_partial_take(struct prelux_tree *t, const char *object, const struct prelux_object *obj, char ret_name[32], uint64_t *ret_bytes);
+/* The fill has failed, or rests: trimmed to what has come, and kept for the next one. False: it is not worth it, or cannot be. */
+bool prelux_partial_keep(struct prelux_tree *t, const char *object, const struct prelux_object *obj, const char *name, int fd,
+                         struct prelux_stream *m);
+/* fd is the file, m its page; false: not worth it. By who has it for himself, or with parts_lock. */
+bool prelux_partial_trim(int fd, struct prelux_stream *m);
 /* Its row. The files are the caller's. */
 void prelux_partial_forget(struct prelux_tree *t, const char *object, const char *name);
 
@@ -41,7 +44,7 @@ uint64_t prelux_partials_evict(struct prelux_store *s, uint64_t bytes);
 /* At and below the object. */
 void prelux_partials_drop(struct prelux_tree *t, const char *object, uint64_t *files, uint64_t *bytes);
 
-/* Page `front` of fill/<name>, mapped: of this inode and version, with no more than `len` bytes; NULL. */
+/* Page `front` of fill/<name>, mapped, prelux_stream_bytes(obj->size): of this inode and version, with no more bytes than the file has; NULL. */
 struct prelux_stream *prelux_partial_map(struct prelux_store *s, const char *name, const struct prelux_object *obj, const struct stat *st);
 
 int prelux_catalogue_partials(struct prelux_catalogue *c, int (*fn)(void *arg, const struct prelux_partial *p), void *arg);

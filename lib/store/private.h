@@ -366,8 +366,10 @@ struct prelux_flow {
   struct prelux_flow *next;
   struct prelux_tree *tree;
   const char *object, *name; /* borrowed from who fills; name: below fill/ */
+  struct prelux_object obj;
   struct prelux_stream *map;
   uint64_t version;
+  uint64_t reserved; /* bytes of room that parts of it have taken (parts.h) */
 };
 /* Somebody is to be answered by it. */
 bool prelux_flow_wanted(const struct prelux_view *v, const struct prelux_object *obj);
@@ -376,7 +378,10 @@ bool prelux_flow_wanted(const struct prelux_view *v, const struct prelux_object 
 bool prelux_flow_begin(struct prelux_flow *w, const struct prelux_view *v, const char *object, const struct prelux_known *k,
                        const char *name, int fd, struct prelux_stream *front);
 void prelux_flow_advance(struct prelux_flow *w, uint64_t front);
-/* After it is in the cache and in the index (rc 0), or has failed; wrong: by its checksum. kept: the files stay (partial.h). */
+void prelux_flow_rest(struct prelux_stream *m); /* nobody fills it now: who waits asks */
+/* How far a fill goes of which `front` bytes are there: the object's size, or less: then it rests until somebody needs more. */
+uint64_t prelux_flow_limit(const struct prelux_view *v, const struct prelux_object *obj, uint64_t front);
+/* After it is in the cache and in the index (rc 0), or rests (-ECANCELED, kept), or has failed; wrong: by its checksum. kept: the files stay (partial.h). */
 void prelux_flow_end(struct prelux_flow *w, int rc, bool wrong, bool kept);
 /* Somebody is filling k's version by a flow: answers v->early by that. */
 bool prelux_flow_join(const struct prelux_view *v, const char *object, const struct prelux_known *k);
@@ -562,6 +567,7 @@ struct prelux_store {
   struct prelux_flight *flights;
   struct prelux_flow *flows;
   struct prelux_partial *partials;
+  struct prelux_parts_job *part_jobs; /* under parts_lock */
   uint64_t seed, used, reserved;
   uint64_t epoch_ns; /* last syncfs */
   bool opened, unsynced, lease_warned;
@@ -572,6 +578,8 @@ struct prelux_store {
   _Atomic uint64_t next_name; /* for files in fill/, held/, recovered/ */
   _Atomic unsigned held;
   pthread_mutex_t evict_lock; /* one evictor at a time; outside store.lock */
+  pthread_mutex_t parts_lock; /* while parts of a file are written (parts.h); outside store.lock */
+  pthread_cond_t parts_cond;  /* a job of part_jobs has ended */
   pthread_mutex_t stage_lock; /* while `stage` is made and its rows are taken up; outside store.lock */
   prelux_refused_fn refused_fn; /* set before the first file is written */
   void *refused_arg;

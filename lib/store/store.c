@@ -151,6 +151,8 @@ static int open_once(const struct prelux_store_opts *opts, struct prelux_index_w
   s->scratch_fd = s->scratch_held_fd = s->dir_fd = s->meta_fd = s->fill_fd = s->held_fd = s->recovered_fd = s->lock_fd = s->clock_fd = -1;
   pthread_mutex_init(&s->lock, NULL);
   pthread_mutex_init(&s->evict_lock, NULL);
+  pthread_mutex_init(&s->parts_lock, NULL);
+  pthread_cond_init(&s->parts_cond, NULL);
   pthread_mutex_init(&s->stage_lock, NULL);
   int result = 0;
   if (getrandom(&s->seed, sizeof s->seed, 0) != sizeof s->seed || getrandom(&first, sizeof first, 0) != sizeof first)
@@ -219,6 +221,8 @@ void prelux_store_close(struct prelux_store *s)
   close_fd(s->dir_fd);
   pthread_mutex_destroy(&s->lock);
   pthread_mutex_destroy(&s->evict_lock);
+  pthread_mutex_destroy(&s->parts_lock);
+  pthread_cond_destroy(&s->parts_cond);
   pthread_mutex_destroy(&s->stage_lock);
   free(s->dir);
   free(s->staging);

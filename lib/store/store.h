@@ -54,6 +54,7 @@ uint64_t prelux_tree_dev(const struct prelux_tree *t);     /* st_dev programs se
  * returns after that is of no use to him (-EINPROGRESS: somebody else fills it). */
 struct prelux_early {
   uint64_t above;
+  uint64_t need; /* he has read so far that he needs the bytes before this one; 0: he has not begun */
   void (*ready)(struct prelux_early *e); /* called once, with the members below; takes fd */
   void *arg;                             /* its own */
   struct prelux_attr attr;
@@ -94,6 +95,9 @@ enum { PRELUX_STORE_RECHECK = 1, PRELUX_STORE_CACHED_ONLY = 2 };
  * instead of asking the remote (never blocks on the network: for the loop thread). */
 int prelux_store_stat(const struct prelux_view *v, const char *object, unsigned flags, struct prelux_attr *ret,
                       struct prelux_problem *why);
+/* [from, to) of the object's version (prelux_early) is in the file of its stream when this returns 0. -EAGAIN: it has none (any more), open it again; -ESTALE: the
+ * remote has another version; -ENOSPC: no room; else as the backend's read(). */
+int prelux_store_parts(const struct prelux_view *v, const char *object, uint64_t version, uint64_t from, uint64_t to, struct prelux_problem *why);
 /* As stat, and a file is whole in the cache (filled when needed: one fill for all callers), a folder's cache folder exists.
  * ret_fd (may be NULL): O_RDONLY|O_CLOEXEC fd of it; the caller closes. -ENOSPC when it cannot fit, -ESTALE when the object
  * changes faster than it can be read.

@@ -21,6 +21,8 @@
 #include "lib/store/attrs.h"
 #include "lib/store/partial.h"
 
+#define SECOND (4u << 20) /* bytes from the beginning that a reader gets who needs more than the first ones */
+
 static void front_name(const char *name, char ret[48])
 {
   snprintf(ret, 48, "%s" PRELUX_STREAM_SUFFIX, name);
@@ -79,14 +81,15 @@ static int answer(const struct prelux_view *v, const char *object, const struct 
   return 0;
 }
 
-static struct prelux_stream *make_map(struct prelux_store *s, const char *front)
+static struct prelux_stream *make_map(struct prelux_store *s, const char *front, uint64_t size)
 {
+  size_t bytes = prelux_stream_bytes(size);
   int fd = prelux_os.openat(s->fill_fd, front, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (fd < 0)
     return NULL;
   /* Allocated before it is shared: a hole on a full disk would be a fault. */
-  void *map = prelux_os.fallocate(fd, 0, 0, PRELUX_STREAM_BYTES) == 0 || prelux_os.ftruncate(fd, PRELUX_STREAM_BYTES) == 0
-                  ? prelux_os.mmap(NULL, PRELUX_STREAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+  void *map = prelux_os.fallocate(fd, 0, 0, (off_t)bytes) == 0 || prelux_os.ftruncate(fd, (off_t)bytes) == 0
+                  ? prelux_os.mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
                   : MAP_FAILED;
   prelux_os.close(fd);
   if (map != MAP_FAILED)
@@ -115,7 +118,7 @@ static struct prelux_stream *make_front(const struct prelux_flow *w, const struc
   if (!sure(v, k->obj.version) || !prelux_flow_wanted(v, &k->obj) || prelux_os.fstat(fd, &st) < 0)
     return NULL;
   front_name(w->name, front);
-  struct prelux_stream *m = make_map(s, front);
+  struct prelux_stream *m = make_map(s, front, k->obj.size);
   if (!m)
     return NULL;
   m->size = k->obj.size;
@@ -125,7 +128,7 @@ static struct prelux_stream *make_front(const struct prelux_flow *w, const struc
   if (answer(v, w->object, k, w->name, w->version) == 0)
     return m;
   prelux_os.unlinkat(s->fill_fd, front, 0);
-  prelux_os.munmap(m, PRELUX_STREAM_BYTES);
+  prelux_os.munmap(m, prelux_stream_bytes(k->obj.size));
   return NULL;
 }
 
@@ -133,7 +136,7 @@ bool prelux_flow_begin(struct prelux_flow *w, const struct prelux_view *v, const
                        const char *name, int fd, struct prelux_stream *front)
 {
   struct prelux_store *s = v->tree->store;
-  *w = (struct prelux_flow){.tree = v->tree, .object = object, .name = name, .map = front, .version = prelux_flow_version(&k->obj)};
+  *w = (struct prelux_flow){.tree = v->tree, .object = object, .name = name, .obj = k->obj, .map = front, .version = prelux_flow_version(&k->obj)};
   if (!front && !(w->map = make_front(w, v, k, fd)))
     return false;
   if (front)
@@ -154,12 +157,35 @@ bool prelux_flow_begin(struct prelux_flow *w, const struct prelux_view *v, const
   return true;
 }
 
+/* Who reads on from the beginning gets the fill further each time, who does not gets parts (parts.h), and few bytes that he has not asked for. An open
+ * of what rests asks for a little, so that the remote says that it has this version still. */
+uint64_t prelux_flow_limit(const struct prelux_view *v, const struct prelux_object *obj, uint64_t front)
+{
+  uint64_t to, need = v->early ? v->early->need : 0;
+  if (!prelux_flow_wanted(v, obj) || obj->size <= PRELUX_STREAM_LARGE || !(v->backend->ops->caps & PRELUX_CAP_RANGE) || !sure(v, obj->version))
+    return obj->size;
+  if (front == 0)
+    to = PRELUX_PARTIAL_LEAST;
+  else if (need <= front)
+    to = front + (1u << PRELUX_STREAM_PART_BITS);
+  else
+    to = 4 * front > SECOND ? 4 * front : SECOND;
+  to = to < need ? need : to;
+  return to < obj->size ? to : obj->size;
+}
+
 void prelux_flow_advance(struct prelux_flow *w, uint64_t front)
 {
   if (atomic_load(&w->map->front) >= front)
     return;
   atomic_store(&w->map->front, front);
   tell(w->map);
+}
+
+void prelux_flow_rest(struct prelux_stream *m)
+{
+  atomic_store(&m->state, PRELUX_STREAM_RESTS);
+  tell(m);
 }
 
 /* What a read of a program may give. */
@@ -177,9 +203,10 @@ void prelux_flow_end(struct prelux_flow *w, int rc, bool wrong, bool kept)
   while (*p != w)
     p = &(*p)->next;
   *p = w->next;
+  s->reserved -= w->reserved;
   pthread_mutex_unlock(&s->lock);
   atomic_store(&w->map->error, read_error(rc));
-  atomic_store(&w->map->state, rc == 0 ? PRELUX_STREAM_DONE : wrong ? PRELUX_STREAM_WRONG : PRELUX_STREAM_FAILED);
+  atomic_store(&w->map->state, rc == 0 ? PRELUX_STREAM_DONE : wrong ? PRELUX_STREAM_WRONG : rc == -ECANCELED && kept ? PRELUX_STREAM_RESTS : PRELUX_STREAM_FAILED);
   tell(w->map);
   front_name(w->name, front);
   if (!kept)
@@ -187,7 +214,7 @@ void prelux_flow_end(struct prelux_flow *w, int rc, bool wrong, bool kept)
     prelux_os.unlinkat(s->fill_fd, front, 0);
     prelux_partial_forget(w->tree, w->object, w->name);
   }
-  prelux_os.munmap(w->map, PRELUX_STREAM_BYTES);
+  prelux_os.munmap(w->map, prelux_stream_bytes(w->obj.size));
 }
 
 bool prelux_flow_join(const struct prelux_view *v, const char *object, const struct prelux_known *k)

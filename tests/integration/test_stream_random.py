@@ -1,0 +1,257 @@
+"""Readers of a few places of a huge file (`stream_above`): they fetch what they read and little around it, and the file may stay partial for good."""
+
+import os
+import random
+import re
+import signal
+import sys
+
+import pytest
+
+from tests.harness import wait_for
+from tests.integration.stream_rig import LOCAL, MIB, bucket, content, md5
+
+SIZE = 48 * MIB + 12345
+BIG = f"{LOCAL}/big.bin"
+PROGRAM = f"""
+import hashlib, json, os, random, sys
+BIG, SIZE, MIB = {BIG!r}, {SIZE}, 1 << 20
+h = lambda b: hashlib.md5(b).hexdigest()
+def say(*what): print(*what, flush=True)
+def places(n, seed): return [random.Random(seed * 1000003 + i).randrange(SIZE - 4096) for i in range(n)]
+def at(fd, *offs): return h(b"".join(os.pread(fd, 4096, o) for o in offs))
+"""
+DATA = content(SIZE)
+
+
+def places(n, seed):
+    return [random.Random(seed * 1000003 + i).randrange(SIZE - 4096) for i in range(n)]
+
+
+def at(*offs):
+    return md5(b"".join(DATA[o:o + 4096] for o in offs))
+
+
+@pytest.fixture
+def lake(prelux):
+    with bucket(prelux) as it:
+        it.put("big.bin", DATA)
+        it.cli("ls", LOCAL)
+        yield it
+
+
+def python(lake, text, **more):
+    return lake.run([sys.executable, "-c", PROGRAM + text], **more)
+
+
+def start(lake, text, **more):
+    return lake.popen([sys.executable, "-c", PROGRAM + text], text=True, stdin=-1, stdout=-1, stderr=-2, **more)
+
+
+def line(child):
+    return child.stdout.readline().strip()
+
+
+def go(child):
+    child.stdin.write("\n")
+    child.stdin.flush()
+
+
+def ranges(lake):
+    """[from, to) of each GET of the file."""
+    found = []
+    for seen in lake.wire.requests():
+        if seen.method == "GET" and "big.bin" in seen.target:
+            part = re.match(r"bytes=(\d+)-(\d*)", seen.fields.get("range", "bytes=0-"))
+            found.append((int(part.group(1)), int(part.group(2)) + 1 if part.group(2) else SIZE))
+    return found
+
+
+def fetched(lake):
+    return sum(to - at for at, to in ranges(lake))
+
+
+def used(lake):
+    return lake.cli("status", "--json")["cache"]["used_bytes"]
+
+
+def test_few_bytes_for_few_reads(lake):
+    out = python(lake, "fd = os.open(BIG, os.O_RDONLY); say(at(fd, *places(200, 1)), os.fstat(fd).st_size)").stdout
+    assert out.split() == [at(*places(200, 1)), str(SIZE)]
+    assert fetched(lake) <= 16 * 200 * 4096, ranges(lake)
+    assert used(lake) <= 16 * 200 * 4096
+    assert lake.cli("map", "--json", BIG)["state"] == "partial"
+
+
+READS = {
+    "pread": "at(fd, *offs)",
+    "seek and read": "h(b''.join((os.lseek(fd, o, 0), os.read(fd, 4096))[1] for o in offs))",
+    "preadv": "h(b''.join((n := os.preadv(fd, [b], o), bytes(b)[:n])[1] for o in offs for b in [bytearray(4096)]))",
+    "file object": "h(b''.join((f.seek(o), f.read(4096))[1] for f in [open(fd, 'rb', buffering=0, closefd=False)] for o in offs))",
+    "copy_file_range": "copy(fd, offs)",
+    "threads": "threads(fd, offs)",
+}
+
+
+@pytest.mark.parametrize("how", READS)
+def test_ways_to_read(lake, how):
+    """The beginning, the end, over the borders of parts, past the end, and here and there."""
+    text = f"""
+import threading
+def copy(fd, offs):
+    to = os.open("copy", os.O_RDWR | os.O_CREAT)
+    for o in offs:
+        had = 0
+        while had < 4096 and (k := os.copy_file_range(fd, to, 4096 - had, offset_src=o + had)): had += k
+    return h(os.pread(to, 1 << 20, 0))
+def threads(fd, offs):
+    got = [None] * len(offs)
+    def run(i):
+        for k in range(i, len(offs), 8): got[k] = os.pread(fd, 4096, offs[k])
+    all = [threading.Thread(target=run, args=(i,)) for i in range(8)]
+    [t.start() for t in all]; [t.join() for t in all]
+    return h(b"".join(got))
+fd, offs = os.open(BIG, os.O_RDONLY), [0, 32768 * 1299 - 1, MIB - 5, 32768 * 1300, SIZE - 1000, SIZE - 1, SIZE, SIZE + 5] + places(30, 2)
+say({READS[how]})
+say(h(os.pread(fd, 3 * MIB, 40 * MIB + 77)), os.lseek(fd, 0, 2))
+"""
+    offs = [0, 32768 * 1299 - 1, MIB - 5, 32768 * 1300, SIZE - 1000, SIZE - 1, SIZE, SIZE + 5] + places(30, 2)
+    assert python(lake, text, cwd=lake.tmp).stdout.split() == [at(*offs), md5(DATA[40 * MIB + 77:43 * MIB + 77]), str(SIZE)]
+    assert fetched(lake) < 10 * MIB
+
+
+def test_what_was_read_is_not_fetched_again(lake):
+    """By the same reader, by another process, and over the end of the daemon, of whatever kind."""
+    text = "fd = os.open(BIG, os.O_RDONLY); say(at(fd, *places(50, 3)))"
+    assert python(lake, text + "; say(at(fd, *places(50, 3)))").stdout.split() == [at(*places(50, 3))] * 2
+    had = fetched(lake)
+    for how in (None, signal.SIGKILL, signal.SIGTERM):
+        if how:
+            lake.kill_daemon(how)
+        assert python(lake, text).stdout.split() == [at(*places(50, 3))]
+        assert all(to - at <= 32768 for at, to in ranges(lake)[-1:])
+        assert fetched(lake) - had <= 3 * 32768  # an open asks whether the remote has this version still
+    assert python(lake, "fd = os.open(BIG, os.O_RDONLY); say(at(fd, *places(50, 4)))").stdout.split() == [at(*places(50, 4))]
+
+
+def test_daemon_killed_under_readers(lake):
+    text = """
+fd, seed = os.open(BIG, os.O_RDONLY), int(sys.argv[1])
+say("begun")
+for i in range(40): say(at(fd, *places(10, seed + i)))
+"""
+    children = [lake.popen([sys.executable, "-c", PROGRAM + text, str(100 * n)], text=True, stdout=-1, stderr=-2) for n in range(1, 4)]
+    assert [line(child) for child in children] == ["begun"] * 3
+    for i in range(40):
+        if i % 10 == 5:
+            lake.kill_daemon()
+        assert [line(child) for child in children] == [at(*places(10, 100 * n + i)) for n in range(1, 4)]
+    assert [child.wait(20) for child in children] == [0] * 3
+    assert fetched(lake) < 3 * 400 * 16 * 4096
+
+
+def test_random_and_from_the_beginning_at_once(lake):
+    """One reads on from the beginning, others here and there; then all of it is in the cache, and is what the remote has."""
+    one = start(lake, "f = open(BIG, 'rb', buffering=0); say(h(f.read(SIZE)))")
+    others = [start(lake, f"fd = os.open(BIG, os.O_RDONLY); say(at(fd, *places(100, {seed})))") for seed in (5, 6)]
+    assert [line(child) for child in (one, *others)] == [md5(DATA), at(*places(100, 5)), at(*places(100, 6))]
+    lake.kill_daemon()
+    had = fetched(lake)
+    wait_for(lambda: lake.cli("map", "--json", BIG)["state"] == "cached", what="the whole file")
+    assert python(lake, "say(h(open(BIG, 'rb').read()))").stdout.split() == [md5(DATA)]
+    assert fetched(lake) == had
+
+
+@pytest.mark.parametrize("how", ["mmap", "fopen", "sendfile"])
+def test_the_whole_after_parts(lake, how):
+    """What needs the whole file gets it, and readers of parts go on by it."""
+    child = start(lake, "fd = os.open(BIG, os.O_RDONLY); say(at(fd, *places(20, 7))); sys.stdin.readline(); say(at(fd, *places(20, 8)))")
+    assert line(child) == at(*places(20, 7))
+    text = {"mmap": "import mmap; fd = os.open(BIG, os.O_RDONLY); say(at(fd, 37 * MIB)); say(h(mmap.mmap(fd, 0, prot=mmap.PROT_READ)[:]))",
+            "fopen": "import subprocess; say(at(os.open(BIG, os.O_RDONLY), 37 * MIB)); subprocess.run(['awk', 'END { print NR }', BIG], stdout=-1, check=True); say(h(open(BIG, 'rb').read()))",
+            "sendfile": "import socket, threading\n"
+                        "fd, (a, b), parts = os.open(BIG, os.O_RDONLY), socket.socketpair(), []; say(at(fd, 37 * MIB))\n"
+                        "t = threading.Thread(target=lambda: parts.extend(iter(lambda: b.recv(1 << 20), b''))); t.start()\n"
+                        "while os.sendfile(a.fileno(), fd, None, 1 << 24): pass\n"
+                        "a.close(); t.join(); say(h(b''.join(parts)))"}[how]
+    assert python(lake, text).stdout.split() == [at(37 * MIB), md5(DATA)]
+    had = fetched(lake)
+    go(child)
+    assert line(child) == at(*places(20, 8))
+    assert fetched(lake) == had and lake.cli("map", "--json", BIG)["state"] == "cached"
+    assert not os.listdir(lake.cache / ".prelux" / "fill")
+
+
+def test_read_on_from_the_middle(lake):
+    """Who reads one part after the other gets more and more at once."""
+    text = "fd = os.open(BIG, os.O_RDONLY); os.lseek(fd, 20 * MIB, 0); say(h(b''.join(os.read(fd, 65536) for _ in range(256))))"
+    assert python(lake, text).stdout.split() == [md5(DATA[20 * MIB:36 * MIB])]
+    assert len(ranges(lake)) < 20 and fetched(lake) < 28 * MIB, ranges(lake)
+
+
+def test_replaced_while_it_is_read(lake):
+    child = start(lake, """
+fd = os.open(BIG, os.O_RDONLY)
+say(at(fd, *places(20, 9))); sys.stdin.readline()
+try: say(at(fd, 37 * MIB))
+except OSError as e: say("errno", e.errno)
+say(at(fd, *places(20, 9))); sys.stdin.readline()
+fd = os.open(BIG, os.O_RDONLY)
+say(at(fd, 37 * MIB, *places(20, 9)))
+""")
+    assert line(child) == at(*places(20, 9))
+    other = content(SIZE, 2)
+    lake.put("big.bin", other)
+    go(child)
+    assert line(child) == "errno 116"
+    assert line(child) == at(*places(20, 9))  # what it has
+    go(child)
+    assert line(child) == md5(b"".join(other[o:o + 4096] for o in [37 * MIB, *places(20, 9)]))
+
+
+def test_remote_fails_and_comes_back(lake):
+    child = start(lake, """
+fd = os.open(BIG, os.O_RDONLY)
+say(at(fd, *places(20, 10))); sys.stdin.readline()
+try: say(at(fd, 37 * MIB))
+except OSError as e: say("errno", e.errno)
+say(at(fd, *places(20, 10))); sys.stdin.readline()
+say(at(fd, 37 * MIB))
+""")
+    assert line(child) == at(*places(20, 10))
+    lake.wire.down()
+    go(child)
+    assert line(child) == "errno 5"
+    assert line(child) == at(*places(20, 10))
+    lake.wire.up()
+    go(child)
+    assert line(child) == at(37 * MIB)
+
+
+def test_larger_than_the_cache(prelux):
+    """Parts of it are read for as long as one likes, and no more is kept than may be."""
+    with bucket(prelux, top={"cache": {"max_size": "8MiB"}}) as lake:
+        lake.put("big.bin", DATA)
+        lake.put("other.bin", content(4 * MIB, 3))
+        child = start(lake, """
+fd = os.open(BIG, os.O_RDONLY)
+for i in range(10): say(at(fd, *places(60, 20 + i)))
+""")
+        for i in range(10):
+            assert line(child) == at(*places(60, 20 + i))
+            assert used(lake) <= 8 * MIB
+        assert child.wait(20) == 0
+        assert lake.run(f"md5sum < {LOCAL}/other.bin").stdout.split()[0] == md5(content(4 * MIB, 3))
+
+
+def test_restarted_with_pages_that_lie(lake):
+    """A page that promises more than the file has, or a part behind its end: nothing of it is believed."""
+    text = "fd = os.open(BIG, os.O_RDONLY); say(at(fd, *places(50, 3)))"
+    for cut in (2 * MIB, 100):
+        assert python(lake, text).stdout.split() == [at(*places(50, 3))]
+        lake.kill_daemon()
+        file = next(path for path in (lake.cache / ".prelux" / "fill").iterdir() if path.suffix == "")
+        os.truncate(file, cut)
+        had = len(ranges(lake))
+        assert python(lake, text).stdout.split() == [at(*places(50, 3))]
+        assert ranges(lake)[had][0] == 0
