@@ -46,7 +46,7 @@ MIXED = "build-tsan/mixed"
 INSTALLED = {"alluxio29": r"\balluxio29\b|\balluxio_server\b", "azurite": r"\bazurite\b", "versitygw": r"\bversitygw\b",
              "safetensors": r"\bsafetensors\b", "pythons": r"\bpythons\b", "crates": r"\bcrates\b", "debs": r"\bdebs\b"}
 # Seconds that files take, roughly, where that is more than half a minute: they begin first, so that none is waited for at the end.
-LONG = {"test_alluxio3": 60, "test_alluxio3_liars": 60, "test_alluxio3_traps": 130, "test_alluxio_members": 30, "test_azure": 70,
+LONG = {"test_aarch64": 40, "test_alluxio3": 60, "test_alluxio3_liars": 60, "test_alluxio3_traps": 130, "test_alluxio_members": 30, "test_azure": 70,
         "test_backends_raw": 150, "test_breakages": 50, "test_contract": 90, "test_cpython": 40, "test_contract_file": 60, "test_crowds": 60, "test_daemon": 50,
         "test_daemon_requests": 30, "test_folders": 40, "test_identity": 40, "test_kill_fill": 50,
         "test_liars": 95, "test_liars_stores": 140, "test_load": 30, "test_migrating_alluxiofs": 30, "test_migrating_arrow": 80,
