@@ -34,6 +34,7 @@ struct prelux_alluxio {
   struct prelux_backend *under; /* NULL: none */
   enum prelux_alluxio_through through; /* never AUTO once it is made */
   atomic_bool written;          /* a mapping writes by it: what is there the under store says, if there is one (alluxio_write.c) */
+  atomic_bool sumless;          /* the under store gave no MD5 of what was put */
   atomic_bool old_listings;     /* alluxio_put.c */
   char *authorization;          /* header: names the user, signs nothing */
   bool whole_seconds;           /* times of the under store are not more precise than that */

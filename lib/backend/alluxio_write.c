@@ -77,7 +77,7 @@ static int changed(struct prelux_alluxio *x, const char *path, int rc)
   return rc;
 }
 
-/* An object store's times are whole seconds. What has no MD5 by which a fill finds out (files sent in parts, copies of such) must not get
+/* An object store's times are whole seconds. What has no MD5 by which a fill finds out (files sent in parts, copies of such; in some stores all) must not get
  * length and time of a file before it that a worker may have read in between: nobody remembers for ever that this node has changed it. */
 static int next_second(struct prelux_alluxio *x, const char *path, struct prelux_problem *why)
 {
@@ -119,7 +119,14 @@ static int alluxio_put(struct prelux_backend *b, const char *path, int fd, uint6
   mine.set = timeless(&how->set);
   if (!w)
     return changed(x, path, prelux_alluxio_put(x, path, fd, size, &mine, ret, why));
-  return changed(x, path, w->put ? w->put(x->under, path, fd, size, &mine, ret, why) : no_such(x, "a put", why));
+  if (!w->put)
+    return no_such(x, "a put", why);
+  int rc = atomic_load(&x->sumless) ? next_second(x, path, why) : 0;
+  if (rc == 0)
+    rc = changed(x, path, w->put(x->under, path, fd, size, &mine, ret, why));
+  if (rc == 0 && !ret->md5[0])
+    atomic_store(&x->sumless, true);
+  return rc;
 }
 
 static int alluxio_begin(struct prelux_backend *b, const char *path, uint64_t part_size, const struct prelux_set *set,
@@ -184,8 +191,8 @@ static int alluxio_remove(struct prelux_backend *b, const char *path, const stru
   struct prelux_alluxio *x = self(b);
   const struct prelux_backend_write *w = below(x);
   if (!w)
-    return changed(x, path, prelux_alluxio_put_remove(x, path, cond, why));
-  return changed(x, path, w->remove ? w->remove(x->under, path, cond, why) : no_such(x, "a removal", why));
+    return prelux_alluxio_put_remove(x, path, cond, why);
+  return w->remove ? w->remove(x->under, path, cond, why) : no_such(x, "a removal", why);
 }
 
 static int alluxio_rename(struct prelux_backend *b, const char *from, const char *to, unsigned flags, struct prelux_object *ret,

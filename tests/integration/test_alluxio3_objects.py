@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tests.integration.test_alluxio3_traps import TOOL, AlluxioStandin, Cluster, tools  # noqa: F401
-from tests.integration.test_alluxio3_write import in_parts
+from tests.integration.test_alluxio3_write import Writer, in_parts
 from tests.servers import versitygw
 from tests.servers.base import ServerError
 
@@ -60,6 +60,17 @@ def test_a_checksum_that_workers_do_not_meet(store, prelux, tmp_path, tools, siz
     prelux.run(f"cmp /prelux-lake/sum{size} {prelux.tmp}/new")
     reads = next(row for row in prelux.cli("status", "--json")["backends"] if row["name"] == "src")["reads"]
     assert reads["worker_s3"]["bytes"] + reads["worker_pages"]["bytes"] >= size  # they were asked
+
+
+def test_this_node_lets_a_second_pass_where_no_put_has_a_checksum(store, tmp_path, tools):
+    """As with a key of the customer's, whose ETag is something else."""
+    tool = Writer(tmp_path / "tool", store.cluster, under={**under(store), "etag_md5": "off"})
+    tools(tool)
+    times = set()
+    for number in range(3):
+        assert tool.put("b/sumless", b"put %d" % number)["rc"] == 0
+        times.add(tool("stat", "b/sumless")["mtime_ns"])
+    assert len(times) == 3
 
 
 def test_this_node_lets_a_second_pass(store, tmp_path, tools):
