@@ -108,6 +108,8 @@ struct prelux_cli_finding {
   bool ok;
   char text[512];
   char advice[256];
+  char elf[PATH_MAX]; /* the file that the kernel would run in the end, "": none was found */
+  bool script;        /* by way of a script */
 };
 /* `path`: a program or script (its interpreter is looked at, too). */
 void prelux_cli_inspect(const char *path, struct prelux_cli_finding *ret);
@@ -119,6 +121,9 @@ void prelux_cli_inspect_as(const char *name, const char *file, struct prelux_cli
 struct prelux_conf;
 typedef void prelux_cli_say(void *arg, const char *status, const char *text, const char *advice);
 void prelux_cli_bypass(char *const *words, int n, const struct prelux_conf *conf, prelux_cli_say *say, void *arg);
+
+/* program.c: `words` start with a program: what kind it is, and what wrappers (env, nice, sudo, ...) start. `preload`: as LD_PRELOAD, "": not known. */
+void prelux_cli_program(char *const *words, int n, const char *preload, prelux_cli_say *say, void *arg);
 
 /* print.c */
 

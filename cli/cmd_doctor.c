@@ -89,11 +89,17 @@ static void check_process(struct report *r)
     add(r, "process", "warn", "PRELUX_OFF is set: programs see no mapping", "unset PRELUX_OFF");
 }
 
+static void add_program(void *arg, const char *status, const char *text, const char *advice)
+{
+  add(arg, "program", status, text, advice);
+}
+
 static void check_program(struct report *r)
 {
-  struct prelux_cli_finding finding;
-  prelux_cli_inspect(r->cli->args[0], &finding);
-  add(r, "program", finding.ok ? "ok" : "fail", finding.text, finding.advice);
+  char path[PATH_MAX], preload[PATH_MAX * 2] = "";
+  if (prelux_cli_library(r->cli, path, sizeof path) == 0 && prelux_cli_preload(r->cli, preload, sizeof preload) != 0)
+    preload[0] = 0;
+  prelux_cli_program(r->cli->args, r->cli->n_args, preload, add_program, r);
 }
 
 static void add_bypass(void *arg, const char *status, const char *text, const char *advice)

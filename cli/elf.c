@@ -61,6 +61,7 @@ static bool has_go(const struct image *im)
 
 static void inspect_elf(const char *path, const struct image *im, struct prelux_cli_finding *ret)
 {
+  snprintf(ret->elf, sizeof ret->elf, "%s", path); /* of a chain, the last one */
   const Elf64_Ehdr *eh = (const Elf64_Ehdr *)im->bytes;
   if (im->len < sizeof *eh || eh->e_ident[EI_CLASS] != ELFCLASS64)
   {
@@ -90,6 +91,7 @@ static void inspect_script(const char *path, const struct image *im, int depth, 
 {
   char line[LINE_MAX_BYTES], *rest = line;
   size_t n = im->len < sizeof line ? im->len : sizeof line - 1;
+  ret->script = true;
   memcpy(line, im->bytes, n);
   line[n] = 0;
   line[strcspn(line, "\n")] = 0;

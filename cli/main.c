@@ -36,8 +36,10 @@ const struct prelux_cli_command prelux_cli_commands[] = {
      .more = "Exit status 3 when a mapping or a backend is not in order."},
     {.name = "doctor", .args = "[CMD [ARG...]]", .json = true, .program = true, .max_args = -1, .run = prelux_cmd_doctor,
      .help = "say what works and what does not, and why",
-     .more = "With CMD: whether the library can be loaded into that program, and whether its words, or scripts among them, have\n"
-             "names such as s3://... that libraries open without open(): pandas, PyArrow, Ray, boto3 and others. Nothing is run.\n"
+     .more = "With CMD: what kind of program that is, by its file and its loader (static, set-uid, another libc or word size, Go,\n"
+             "io_uring, system calls of its own), what a wrapper such as env, nice, sudo, ssh starts, and whether its words, or\n"
+             "scripts among them, have names such as s3://... that libraries open without open(): pandas, PyArrow, Ray, boto3\n"
+             "and others. It is not run; `prelux run --report` says what it and its children do.\n"
              "Exit status 3 when something is not in order."},
     {.name = "errors", .args = "[PATH]", .json = true, .max_args = 1, .run = prelux_cmd_errors,
      .help = "show the errors that prelux has given to programs, newest last",
