@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,6 +15,7 @@
 
 #define LOOK_NS 20000000ll        /* between two looks at the tree, in the beginning, */
 #define LOOK_MAX_NS 500000000ll   /* and later */
+#define BEGIN_ROUNDS 200
 #define LOOK_SHARE 50             /* a look may take one part in so many of the time */
 
 static int open_file(struct prelux_insight *x)
@@ -46,6 +48,10 @@ static int make_memory(struct prelux_insight *x)
   if (x->report == MAP_FAILED)
     return -errno;
   x->report->bytes = sizeof *x->report;
+  x->report->uid = getuid();
+  x->report->processes[0].ready = 1; /* for those who find no other */
+  strcpy(x->report->processes[0].program, "(others)");
+  x->report->next_process = 1;
   x->report->magic = PRELUX_REPORT_MAGIC;
   snprintf(name, sizeof name, "/proc/%ld/fd/%d:%llu", (long)getpid(), x->fd, (unsigned long long)st.st_ino);
   return setenv(PRELUX_REPORT_ENV, name, 1) < 0 ? -errno : 0;
@@ -181,8 +187,26 @@ static int print(const struct prelux_insight *x, FILE *f, const cJSON *sum)
   return fflush(f) != 0 || ferror(f) ? -errno : 0;
 }
 
+/* What was executed just now, and lives, may not have come to say so. */
+static void let_begin(struct prelux_insight *x)
+{
+  x->settled_ns = prelux_tree_clock();
+  for (int i = 0; i < BEGIN_ROUNDS && prelux_insight_begins(x); i++)
+    nanosleep(&(struct timespec){0, 10000000}, NULL);
+}
+
+/* Whoever reads it may be gone, and files may have a limit: that is no end for us. */
+static void ignore_signals(void)
+{
+  const struct sigaction ignore = {.sa_handler = SIG_IGN};
+  sigaction(SIGPIPE, &ignore, NULL);
+  sigaction(SIGXFSZ, &ignore, NULL);
+}
+
 void prelux_insight_end(struct prelux_insight *x)
 {
+  ignore_signals();
+  let_begin(x);
   x->after = ask_daemon(x->cli);
   cJSON *sum = prelux_insight_sum(x);
   int fd = x->file ? dup(x->out) : dup(STDERR_FILENO), err = 0;

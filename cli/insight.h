@@ -58,6 +58,7 @@ struct prelux_insight {
   enum { PRELUX_INSIGHT_TEXT, PRELUX_INSIGHT_JSON, PRELUX_INSIGHT_HTML } form;
   const char *file; /* NULL: the standard error */
   int64_t began_ns, ended_ns, wall_ns;
+  int64_t settled_ns; /* programs executed later are not looked for */
   pid_t child;
   int status;
   cJSON *before, *after; /* STATUS of the daemon, or NULL */
@@ -78,6 +79,8 @@ void prelux_insight_ended(struct prelux_insight *x, int status);
 void prelux_insight_end(struct prelux_insight *x);
 
 /* ---- the rest */
+/* Some program has been executed, lives, and has said nothing, though the library could be in it. */
+bool prelux_insight_begins(const struct prelux_insight *x);
 cJSON *prelux_insight_sum(const struct prelux_insight *x);
 void prelux_insight_text(FILE *f, const cJSON *sum);
 void prelux_insight_html(FILE *f, const cJSON *sum);

@@ -1,5 +1,5 @@
 /* A report as one JSON object. */
-#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,9 +33,10 @@ static uint32_t slots(const struct prelux_insight *x)
 }
 
 /* What `run` starts in front of the program. */
-static bool is_ours(const struct prelux_report_process *p)
+static bool is_ours(const struct prelux_insight *x, const struct prelux_report_process *p)
 {
-  return !p->ready || strcmp(p->word, "--exec-inside") == 0;
+  bool others = p == &x->report->processes[0];
+  return !p->ready || strcmp(p->word, "--exec-inside") == 0 || (others && !x->report->more_processes);
 }
 
 /* ---- what was counted */
@@ -123,10 +124,10 @@ static void sum_programs(const struct prelux_insight *x, cJSON *out)
   for (uint32_t i = 0; i < slots(x); i++)
   {
     const struct prelux_report_process *p = &x->report->processes[i];
-    if (is_ours(p))
+    if (is_ours(x, p))
       continue;
     bool forked = (p->flags & PRELUX_REPORT_FORKED) != 0;
-    starts += !forked;
+    starts += !forked && i > 0;
     forks += forked;
     lost += (p->flags & PRELUX_REPORT_LOST) != 0;
     cJSON *o = row_of(list, p->program, "word", p->word);
@@ -134,7 +135,7 @@ static void sum_programs(const struct prelux_insight *x, cJSON *out)
       o = row_of(list, "(others)", "word", "");
     if (!o)
       continue;
-    more(o, "starts", !forked);
+    more(o, "starts", i ? !forked : (double)x->report->more_processes);
     more(o, "forks", forked);
     more(o, "cached_bytes", (double)p->cached_bytes);
     more(o, "asked_bytes", (double)p->asked_bytes);
@@ -257,10 +258,29 @@ static void missed(cJSON *list, const char *program, const char *why, pid_t pid,
     cJSON_AddItemToArray(pids, cJSON_CreateNumber(pid));
 }
 
+/* Whether the library is in it is not known: what has not said so, could not. */
+static bool is_apart(const struct prelux_report_exec *e)
+{
+  return __atomic_load_n(&e->state, __ATOMIC_ACQUIRE) == PRELUX_REPORT_TRIED && (e->flags & PRELUX_REPORT_APART);
+}
+
 static bool is_missed(const struct prelux_insight *x, const struct prelux_report_exec *e)
 {
   bool barred = (e->flags & PRELUX_REPORT_BARRED) != 0; /* but a loader that is called by its name loads */
-  return __atomic_load_n(&e->state, __ATOMIC_ACQUIRE) == PRELUX_REPORT_TRIED && e->pid > 0 && !has_begun(x, e->pid, e->at_ns, barred ? e->path : NULL);
+  if (__atomic_load_n(&e->state, __ATOMIC_ACQUIRE) != PRELUX_REPORT_TRIED || e->pid <= 0 || e->at_ns > x->settled_ns || (!barred && is_apart(e)))
+    return false;
+  return !has_begun(x, e->pid, e->at_ns, barred ? e->path : NULL);
+}
+
+bool prelux_insight_begins(const struct prelux_insight *x)
+{
+  for (int k = 0; k < PRELUX_REPORT_EXECS; k++)
+  {
+    const struct prelux_report_exec *e = &x->report->execs[k];
+    if (!(e->flags & (PRELUX_REPORT_BARRED | PRELUX_REPORT_OFF)) && e->pid > 0 && kill(e->pid, 0) == 0 && is_missed(x, e))
+      return true;
+  }
+  return false;
 }
 
 static void missed_exec(const struct prelux_report_exec *e, cJSON *list)
@@ -317,8 +337,15 @@ static void add_blind(const struct prelux_insight *x, cJSON *out)
   };
   for (size_t i = 0; i < sizeof always / sizeof *always; i++)
     cJSON_AddItemToArray(list, cJSON_CreateString(always[i]));
+  int apart = 0;
+  for (int k = 0; k < PRELUX_REPORT_EXECS; k++)
+    apart += is_apart(&x->report->execs[k]) && !(x->report->execs[k].flags & PRELUX_REPORT_BARRED);
+  char text[128];
+  snprintf(text, sizeof text, "what %d programs did that see another /proc, or are another user's (container, chroot, su)", apart);
+  if (apart)
+    cJSON_AddItemToArray(list, cJSON_CreateString(text));
   if (x->report->more_processes)
-    cJSON_AddItemToArray(list, cJSON_CreateString("which program was which: there were too many, the later ones count as the first"));
+    cJSON_AddItemToArray(list, cJSON_CreateString("which program was which: there were too many, the later ones count together"));
   if (x->report->more_execs)
     cJSON_AddItemToArray(list, cJSON_CreateString("some programs that were not reached: there were too many"));
   if (!x->after)

@@ -109,7 +109,7 @@ static void say_why(struct prelux_tree_image *i)
   if (!finding.ok)
     snprintf(i->why, sizeof i->why, "%s", finding.text + strspn(finding.text, " "));
   else
-    snprintf(i->why, sizeof i->why, "%s", by_environment(i->pid));
+    snprintf(i->why, sizeof i->why, "%s", i->looks > 1 ? by_environment(i->pid) : ""); /* it may not have one yet */
 }
 
 static struct prelux_tree_image *add(struct prelux_tree *t, pid_t pid, int64_t began_ns, const char *exe)

@@ -214,14 +214,19 @@ static int open_mapped(const struct prelux_route *r, const char *call, int flags
   return fd;
 }
 
+int prelux_open_marked(const struct prelux_report_mark *m, const struct prelux_route *r, const char *call, int flags, mode_t mode)
+{
+  int fd = open_mapped(r, call, flags, mode);
+  bool change = would_change(flags);
+  prelux_report_count(m, change ? PRELUX_REPORT_WRITE : PRELUX_REPORT_OPEN, fd, change || (flags & O_PATH) ? -1 : fd);
+  return fd;
+}
+
 int prelux_open_mapped(const struct prelux_route *r, const char *call, int flags, mode_t mode)
 {
   struct prelux_report_mark m;
   prelux_report_mark(&m);
-  int fd = open_mapped(r, call, flags, mode);
-  bool change = would_change(flags);
-  prelux_report_count(&m, change ? PRELUX_REPORT_WRITE : PRELUX_REPORT_OPEN, fd, change || (flags & O_PATH) ? -1 : fd);
-  return fd;
+  return prelux_open_marked(&m, r, call, flags, mode);
 }
 
 static int real_path(const struct prelux_route *r, const char *call, char *out, size_t cap, struct prelux_attr *ret)

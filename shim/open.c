@@ -110,8 +110,8 @@ static int open_routed(struct prelux_route *r, const char *call, int flags, mode
   struct prelux_report_mark m;
   prelux_report_mark(&m);
   int fd = prelux_pending_open(r, call, flags);
-  if (fd == -EAGAIN) return (int)prelux_ret(prelux_open_mapped(r, call, flags, mode));
-  prelux_report_count(&m, PRELUX_REPORT_OPEN, fd, -1);
+  if (fd == -EAGAIN) return (int)prelux_ret(prelux_open_marked(&m, r, call, flags, mode));
+  prelux_report_count(&m, PRELUX_REPORT_OPEN, fd, fd);
   return (int)prelux_ret(fd);
 }
 

@@ -12,6 +12,7 @@
 
 #include "lib/ipc/runtime.h"
 #include "shim/exec.h"
+#include "shim/pending.h"
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
@@ -21,6 +22,8 @@ enum { LOOK_BACK = 256, TRIES = 64 };
 
 /* The one word of the page that is wiped: this process's slot plus one. */
 static uint32_t *mine;
+static char place[64]; /* of the report in /proc */
+static uint64_t number; /* its inode */
 static uint32_t first; /* slot of the program's start: what a forked child is called */
 static __thread struct prelux_report_mark so_far;
 
@@ -144,6 +147,13 @@ static const char *name_of_fd(int fd, char name[PATH_MAX])
   return name;
 }
 
+/* It could not open the report any more, or its program will not, which may have fewer rights. */
+static bool is_apart(void)
+{
+  struct stat st;
+  return prelux_sys(SYS_getuid) != (long)prelux_state.report->uid || prelux_sys(SYS_newfstatat, AT_FDCWD, place, &st, 0) < 0 || st.st_ino != number;
+}
+
 struct prelux_report_exec *prelux_report_exec_now(int at, const char *path, char *const envp[], bool spawned)
 {
   struct prelux_report *r = prelux_state.report;
@@ -163,7 +173,7 @@ struct prelux_report_exec *prelux_report_exec_now(int at, const char *path, char
   if (path && !*path && at >= 0) path = name_of_fd(at, name);
   const char *off = prelux_env_get(envp, "PRELUX_OFF");
   e->flags = (off && *off && strcmp(off, "0") != 0 ? PRELUX_REPORT_OFF : 0) | (spawned ? PRELUX_REPORT_SPAWNED : 0) |
-             (kind & (PRELUX_ELF_FOREIGN | PRELUX_ELF_STATIC) ? PRELUX_REPORT_BARRED : 0);
+             (kind & (PRELUX_ELF_FOREIGN | PRELUX_ELF_STATIC) ? PRELUX_REPORT_BARRED : 0) | (is_apart() ? PRELUX_REPORT_APART : 0);
   e->by = self_pid();
   e->at_ns = prelux_report_clock();
   keep_end(e->path, sizeof(e->path), path ? path : "");
@@ -213,7 +223,9 @@ void prelux_report_count_now(const struct prelux_report_mark *m, enum prelux_rep
   }
   if (rc == -ENOENT || rc == -ENOTDIR) add(&c->missing, 1);
   else if (rc < 0) add(&c->failed, 1);
-  if (fd >= 0 && !prelux_quiet() && prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode))
+  if (fd < 0 || prelux_quiet()) return;
+  bool there = (prelux_pending_any() && prelux_pending_stat(fd, &st)) || prelux_sys(SYS_fstat, fd, &st) == 0;
+  if (there && S_ISREG(st.st_mode))
     add(asked ? &p->asked_bytes : &p->cached_bytes, (uint64_t)st.st_size);
 }
 
@@ -307,18 +319,16 @@ void prelux_report_request(enum prelux_op op, const char *call, const char *path
 /* "/proc/PID/fd/N:INODE", and the file there is the one that was meant. */
 static struct prelux_report *map_report(const char *value)
 {
-  char path[64];
   struct stat st;
   const char *colon = strchr(value, ':');
   size_t n = colon ? (size_t)(colon - value) : 0;
-  uint64_t ino = 0;
-  if (n == 0 || n >= sizeof(path) || strncmp(value, "/proc/", 6) != 0) return NULL;
-  memcpy(path, value, n);
-  path[n] = '\0';
-  for (const char *p = colon + 1; *p >= '0' && *p <= '9'; p++) ino = ino * 10 + (uint64_t)(*p - '0');
-  long fd = prelux_sys(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  if (n == 0 || n >= sizeof(place) || strncmp(value, "/proc/", 6) != 0) return NULL;
+  memcpy(place, value, n);
+  place[n] = '\0';
+  for (const char *p = colon + 1; *p >= '0' && *p <= '9'; p++) number = number * 10 + (uint64_t)(*p - '0');
+  long fd = prelux_sys(SYS_openat, AT_FDCWD, place, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   if (fd < 0) return NULL;
-  bool right = prelux_sys(SYS_fstat, fd, &st) == 0 && st.st_ino == ino && st.st_size == (off_t)sizeof(struct prelux_report) &&
+  bool right = prelux_sys(SYS_fstat, fd, &st) == 0 && st.st_ino == number && st.st_size == (off_t)sizeof(struct prelux_report) &&
                (prelux_sys(SYS_fcntl, fd, F_GET_SEALS) & F_SEAL_SHRINK) == F_SEAL_SHRINK;
   long map = right ? prelux_sys(SYS_mmap, NULL, sizeof(struct prelux_report), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0L) : -1;
   prelux_sys(SYS_close, fd);

@@ -36,6 +36,10 @@ static inline void prelux_report_count(const struct prelux_report_mark *m, enum 
   if (prelux_reports()) prelux_report_count_now(m, f, rc, fd);
 }
 
+/* prelux_open_mapped for a call that began at m (shim/cache.c). */
+struct prelux_route;
+int prelux_open_marked(const struct prelux_report_mark *m, const struct prelux_route *r, const char *call, int flags, mode_t mode);
+
 /* The family of an attribute's look, by the name of the call; -1: it is a part of something that is counted by itself. */
 int prelux_report_family_of(const char *call);
 

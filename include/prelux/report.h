@@ -6,7 +6,7 @@
  *
  *   head       this struct
  *   processes  a slot for each program start, and for each forked process that comes to use a mapping; the first one is everybody's for whom
- *              there is none left
+ *              there is no other left
  *   execs      programs that were tried to be executed and have not said yet that the library is in them
  *   paths      those that waited longest for the daemon, in buckets of PRELUX_REPORT_WAYS by hash */
 #ifndef PRELUX_REPORT_H
@@ -67,6 +67,7 @@ enum prelux_report_exec_state {
 #define PRELUX_REPORT_OFF 1u     /* its environment says PRELUX_OFF */
 #define PRELUX_REPORT_SPAWNED 2u /* by posix_spawn: pid comes when that returns */
 #define PRELUX_REPORT_BARRED 4u  /* nothing can be loaded into it: what says so in this process is a program that it executed */
+#define PRELUX_REPORT_APART 8u   /* who executed it does not see the report (another /proc, another user), nor will the program */
 
 struct prelux_report_exec {
   uint32_t state, flags;
@@ -85,6 +86,7 @@ struct prelux_report_path {
 
 struct prelux_report {
   uint64_t magic, bytes;
+  uint32_t uid, unused; /* the launcher's */
   uint32_t next_process, next_exec;
   uint64_t more_processes; /* for which there was no slot */
   uint64_t more_execs;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from tests import harness
 
+SLOTS = int(re.search(r"PRELUX_REPORT_PROCESSES = (\d+)", (harness.ROOT / "include/prelux/report.h").read_text()).group(1))
 STATIC = r"""
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -49,7 +51,7 @@ def report(prelux, cmd, status=0, **more):
     """(report, process) of a run whose report is JSON in a file."""
     path = prelux.tmp / "report.json"
     done = prelux.run(cmd, args=[f"--report={path}"], check=False, **more)
-    assert done.returncode == status, done.stderr + prelux.story()
+    assert status is None or done.returncode == status, done.stderr + prelux.story()
     return json.loads(path.read_text()), done
 
 
@@ -143,6 +145,29 @@ def test_an_environment_that_was_emptied_by_a_static_program(prelux, lake, stati
     assert "LD_PRELOAD is not in its environment" in row["why"] and row["seen_by"] == "proc"
 
 
+def test_what_runs_on_in_the_background_has_begun(prelux, lake):
+    """It was executed at the very end: the report waits until it has said that the library is in it."""
+    none = "[(os.POSIX_SPAWN_OPEN, n, '/dev/null', os.O_RDWR, 0) for n in range(3)]"
+    for _ in range(3):
+        found, _ = report(prelux, [sys.executable, "-c", f"import os\nos.posix_spawn('/bin/sleep', ['sleep', '1'], os.environ, file_actions={none})\nos._exit(0)"])
+        assert found["not_reached"] == [] and started(found)["sleep"] == 1
+        found, _ = report(prelux, "/bin/sleep 1 < /dev/null > /dev/null 2>&1 & :")
+        assert found["not_reached"] == []  # it may have been executed too late for anybody to know
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a name space of processes")
+@pytest.mark.parametrize("way", [["unshare", "-pf"], ["unshare", "-pf", "--mount-proc"], ["setpriv", "--reuid=65534", "--clear-groups"]], ids=" ".join)
+def test_who_sees_another_proc_or_is_another_user(prelux, lake, way):
+    """Their calls may not be counted, but they are not said to be out of reach: they are not. The number is another one there."""
+    if prelux.plain([*way, "true"], check=False).returncode:
+        pytest.skip("not allowed here")
+    found, _ = report(prelux, [*way, "cat", f"{lake}/f0"], status=None)
+    assert found["not_reached"] == []
+    counted = started(found).get("cat", 0) == 1
+    assert counted or any("another /proc" in line for line in found["not_seen"]), found
+    assert counted == (way[-1] == "-pf")
+
+
 def test_env_i_by_a_program_that_is_reached_is_reached(prelux, lake):
     found, _ = report(prelux, f"env -i /bin/cat {lake}/f0")
     assert found["not_reached"] == [] and started(found)["cat"] == 1
@@ -215,6 +240,17 @@ def test_thousands_of_short_programs(prelux, lake):
     assert started(found)["true"] == 2500 and found["not_reached"] == [] and found["reached"]["more"] == 0
 
 
+def test_more_programs_than_can_be_told_apart(prelux, lake):
+    """The memory is filled by hand; whoever comes then is counted among the others."""
+    script = ("import mmap, os, struct, subprocess\nplace = os.environ['PRELUX_REPORT'].split(':')[0]\nfd = os.open(place, os.O_RDWR)\n"
+              f"with mmap.mmap(fd, 4096) as head: head[24:28] = struct.pack('<I', {SLOTS})\n"
+              f"for i in range(3): subprocess.run(['cat', '{lake}/f0'], stdout=-1)\n")
+    found, _ = report(prelux, [sys.executable, "-c", script])
+    others, = [row for row in found["programs"] if row["program"] == "(others)"]
+    assert found["reached"]["more"] == others["starts"] == 3 and others["calls"] == found["calls"]["open"]["calls"] == 3
+    assert found["not_reached"] == [] and any("too many" in line for line in found["not_seen"])
+
+
 # where it goes
 
 def test_text_goes_to_the_standard_error(prelux, lake):
@@ -261,6 +297,16 @@ def test_a_file_that_cannot_be_made_is_said_before_anything_runs(prelux, lake):
 def test_a_full_disk_changes_no_status(prelux, lake, status):
     done = prelux.run(["bash", "-c", f"cat {lake}/f0; exit {status}"], args=["--report=/dev/full"], check=False)
     assert done.returncode == status and "the report was not written" in done.stderr and done.stdout == "x" * 1000
+
+
+def test_whoever_would_read_it_is_gone(prelux, lake):
+    """The end of a pipe that nobody reads any more must not end the run by SIGPIPE."""
+    child = prelux.popen(["bash", "-c", "read; exit 7"], args=["--report"], stdin=-1, stderr=-1)
+    child.stderr.close()
+    child.stderr = None
+    child.stdin.close()
+    child.stdin = None
+    assert child.wait(timeout=30) == 7
 
 
 def test_json_without_a_report_is_wrong_usage(prelux, lake):
