@@ -11,7 +11,7 @@
 #include "shim/stats.h"
 
 enum { HIGH_FD = 600, LOOK_S = 1, SILENT_LOOKS = 2 /* so many seconds without a byte: the daemon is asked */ };
-enum { NEAR = 1 << 20, NEAR_RESTING = 256 << 10 /* behind the front: it is waited for, or gone on with */, PARTS_MAX = 8 << 20, TRIES = 64 };
+enum { NEAR = 1 << 20, NEAR_RESTING = 256 << 10 /* behind the front: it is waited for, or gone on with */, PARTS_MAX = 8 << 20, TRIES = 64, PLACE_MS = 1000 };
 enum { OWN_FLAGS = O_DIRECT | O_NOATIME, STATUS_FLAGS = O_APPEND | O_NONBLOCK | OWN_FLAGS };
 enum { COPY_MAX = 4 << 20 /* at once: signals are blocked meanwhile */, READ_MAX = 0x7ffff000 /* more the kernel gives at once to nobody */ };
 
@@ -88,7 +88,7 @@ struct look {
   int tries;  /* questions for parts that had come already */
   uint64_t at, to; /* PARTS: what is asked for. ASK: `to` bytes from the beginning; 0: that is not known */
 };
-enum { SERVED, AGAIN, WAIT, ASK, PARTS, WHOLE };
+enum { SERVED, AGAIN, WAIT, ASK, PARTS, WHOLE, JOIN /* another process has put the real file there */ };
 
 /* What is asked for, of parts from `at` on: when they follow those that were asked for before, more and more. */
 static void aim(struct prelux_slot *p, uint64_t at, uint64_t to, struct look *l)
@@ -148,6 +148,7 @@ static int revive(int fd, int step, const struct look *l);
 static int go_on(int fd, int step, struct look *l)
 {
   struct timespec ts = {.tv_sec = LOOK_S};
+  if (step == JOIN) return prelux_pending_settle(fd);
   if (step < 0 || step == SERVED || step == AGAIN) return step < 0 ? step : 0;
   if (step != WAIT) {
     l->silent = 0;
@@ -161,13 +162,32 @@ static int go_on(int fd, int step, struct look *l)
 
 /* ---- replacing: by who holds the slot */
 
+/* The offset becomes that of `real`. 0 or -errno. */
+static int place(struct prelux_slot *p, int real)
+{
+  uint64_t was = __atomic_fetch_or(p->offset, PRELUX_FROZEN, __ATOMIC_SEQ_CST);
+  if (!(was & PRELUX_FROZEN)) {
+    long rc = prelux_sys(SYS_lseek, real, (off_t)was, SEEK_SET);
+    if (rc < 0) __atomic_fetch_and(p->offset, ~PRELUX_FROZEN, __ATOMIC_SEQ_CST);
+    else __atomic_fetch_or(p->offset, real == p->real ? PRELUX_PLACED : PRELUX_LOST, __ATOMIC_SEQ_CST);
+    return rc < 0 ? (int)rc : 0;
+  }
+  /* Another process, that has the same descriptor, was first; it is between two system calls, or was killed there. */
+  const struct timespec pause = {.tv_nsec = 1000000};
+  for (int i = 0; i < PLACE_MS && !(was & (PRELUX_PLACED | PRELUX_LOST)); i++) {
+    prelux_sys(SYS_nanosleep, &pause, NULL);
+    was = __atomic_load_n(p->offset, __ATOMIC_SEQ_CST);
+  }
+  return (was & PRELUX_PLACED) && real == p->real ? 0
+         : prelux_fail(EIO, "read", p->logical, "the offset that forked processes share was lost", NULL);
+}
+
 /* The file that `real` is takes the placeholder's number; by whoever made the slot SLOT_MOVING. 0; 1: the number is somebody else's by now; or -errno. */
 static int put_real(struct prelux_slot *p, int real)
 {
-  uint64_t off = __atomic_fetch_or(&p->offset, PRELUX_FROZEN, __ATOMIC_SEQ_CST);
   long flags = prelux_sys(SYS_fcntl, p->fd, F_GETFD), rc;
   if (flags < 0 || !prelux_is_inode(p->fd, p->mark_dev, p->mark_ino)) return 1;
-  rc = prelux_sys(SYS_lseek, real, (off_t)off, SEEK_SET);
+  rc = place(p, real);
   if (rc >= 0 && (p->flags & STATUS_FLAGS)) rc = prelux_sys(SYS_fcntl, real, F_SETFL, p->flags & STATUS_FLAGS);
   if (rc < 0) return (int)rc;
   do rc = prelux_sys(SYS_dup3, real, p->fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
@@ -181,7 +201,7 @@ static int swap(struct prelux_slot *p, int real)
   if (!prelux_slot_becomes(p, SLOT_OPEN, SLOT_MOVING)) return 0;
   int rc = real != p->real || prelux_is_inode(p->real, p->real_dev, p->real_ino) ? put_real(p, real) : -EIO;
   if (rc < 0) {
-    __atomic_fetch_and(&p->offset, ~PRELUX_FROZEN, __ATOMIC_SEQ_CST);
+    if (!p->shared) __atomic_fetch_and(p->offset, PRELUX_OFFSET_MAX, __ATOMIC_SEQ_CST);
     __atomic_store_n(&p->state, SLOT_OPEN, __ATOMIC_SEQ_CST);
     return rc;
   }
@@ -228,7 +248,8 @@ static int take_whole(int fd, const struct was *was, const struct prelux_route *
   if (whole < 0) return -EIO;
   struct prelux_slot *p = prelux_slot_enter(fd, &old);
   if (p) {
-    rc = attr.type == PRELUX_FILE && attr.size == was->size && attr.ino == was->ino ? swap(p, whole) : -ESTALE;
+    bool same = prelux_slot_mine(p) && atomic_load(&p->map->state) == PRELUX_STREAM_DONE;
+    rc = attr.type == PRELUX_FILE && attr.size == was->size && attr.ino == was->ino ? swap(p, same ? p->real : whole) : -ESTALE;
     prelux_slot_leave(p, &old);
   }
   prelux_fd_let_go(whole);
@@ -292,6 +313,32 @@ int prelux_pending_settle(int fd)
   }
 }
 
+pid_t prelux_pending_fork(pid_t (*real)(void))
+{
+  uint64_t old;
+  bool any = false;
+  for (int i = 0; i < PRELUX_SLOTS; i++) {
+    struct prelux_slot *p = &prelux_slots[i];
+    int fd = __atomic_load_n(&p->fd, __ATOMIC_RELAXED), state = prelux_slot_load(&p->state);
+    if (state != SLOT_OPEN && state != SLOT_MOVING) continue;
+    if (state == SLOT_MOVING || p->attr.size <= PRELUX_STREAM_LARGE) prelux_pending_settle(fd);
+    any = true;
+  }
+  if (!any || prelux_in_shared_child()) return real();
+  prelux_no_signals(&old);
+  int parent = (int)prelux_sys(SYS_getpid);
+  for (int i = 0; i < PRELUX_SLOTS; i++) {
+    struct prelux_slot *p = &prelux_slots[i];
+    if (prelux_slot_load(&p->state) == SLOT_OPEN && p->attr.size > PRELUX_STREAM_LARGE) p->shared = true;
+  }
+  pid_t pid = real();
+  int saved = errno;
+  if (pid == 0) prelux_slots_forked(parent);
+  prelux_signals(&old);
+  errno = saved;
+  return pid;
+}
+
 void prelux_pending_settle_all(bool not_cloexec)
 {
   int saved = errno;
@@ -317,8 +364,8 @@ static uint64_t bytes_of(const struct iovec *v, int n)
 /* One try of a read by a held slot: as look(); SERVED: *ret has the bytes. AGAIN: look for the slot again. */
 static int serve(struct prelux_slot *p, const struct iovec *v, int n, int64_t at, ssize_t *ret, struct look *l)
 {
-  uint64_t off = at < 0 ? __atomic_load_n(&p->offset, __ATOMIC_SEQ_CST) : (uint64_t)at, size = p->attr.size, want = bytes_of(v, n);
-  if (off & PRELUX_FROZEN) return AGAIN;
+  uint64_t off = at < 0 ? __atomic_load_n(p->offset, __ATOMIC_SEQ_CST) : (uint64_t)at, size = p->attr.size, want = bytes_of(v, n);
+  if (off & PRELUX_FROZEN) return p->shared ? JOIN : AGAIN;
   *ret = 0;
   if (off >= size || want == 0) return SERVED;
   int rc = look(p, off, want < size - off ? off + want : size, false, l);
@@ -330,7 +377,7 @@ static int serve(struct prelux_slot *p, const struct iovec *v, int n, int64_t at
   if (*ret > 0) __atomic_store_n(&p->last, off + (uint64_t)*ret, __ATOMIC_RELAXED);
   if (*ret < 0 || at >= 0) return SERVED;
   uint64_t was = off;
-  bool moved = __atomic_compare_exchange_n(&p->offset, &was, off + (uint64_t)*ret, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  bool moved = __atomic_compare_exchange_n(p->offset, &was, off + (uint64_t)*ret, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
   return moved ? SERVED : AGAIN;
 }
 
@@ -357,8 +404,8 @@ bool prelux_pending_read(int fd, const struct iovec *v, int n, int64_t at, ssize
 /* The kernel copies what has come: a byte at least. The offset is claimed before, since what was copied cannot be copied again. */
 static int copy(struct prelux_slot *p, struct prelux_copy *c, ssize_t *ret, struct look *l)
 {
-  uint64_t off = c->at ? (uint64_t)*c->at : __atomic_load_n(&p->offset, __ATOMIC_SEQ_CST), size = p->attr.size;
-  if (off & PRELUX_FROZEN) return AGAIN;
+  uint64_t off = c->at ? (uint64_t)*c->at : __atomic_load_n(p->offset, __ATOMIC_SEQ_CST), size = p->attr.size;
+  if (off & PRELUX_FROZEN) return p->shared ? JOIN : AGAIN;
   *ret = 0;
   if (off >= size || c->n == 0) return SERVED;
   uint64_t want = c->n < COPY_MAX ? c->n : COPY_MAX;
@@ -368,7 +415,7 @@ static int copy(struct prelux_slot *p, struct prelux_copy *c, ssize_t *ret, stru
   uint64_t end = atomic_load(&p->map->state) == PRELUX_STREAM_DONE ? off + want : prelux_stream_missing(p->map, off, off + want);
   if (end > off) want = end - off;
   uint64_t was = off, to = off + want;
-  if (!c->at && !__atomic_compare_exchange_n(&p->offset, &was, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) return AGAIN;
+  if (!c->at && !__atomic_compare_exchange_n(p->offset, &was, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) return AGAIN;
   int64_t at = (int64_t)off;
   *ret = !prelux_is_inode(p->real, p->real_dev, p->real_ino) ? -EIO
          : c->sendfile ? (ssize_t)prelux_sys(SYS_sendfile, c->to, p->real, &at, want)
@@ -376,7 +423,7 @@ static int copy(struct prelux_slot *p, struct prelux_copy *c, ssize_t *ret, stru
   uint64_t moved = off + (*ret > 0 ? (uint64_t)*ret : 0);
   __atomic_store_n(&p->last, moved, __ATOMIC_RELAXED);
   if (c->at) *c->at = (int64_t)moved;
-  else if (moved != to) __atomic_compare_exchange_n(&p->offset, &to, moved, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  else if (moved != to) __atomic_compare_exchange_n(p->offset, &to, moved, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
   return SERVED;
 }
 
@@ -406,18 +453,20 @@ bool prelux_pending_seek(int fd, int64_t off, int whence, int64_t *ret)
   for (;;) {
     struct prelux_slot *p = prelux_slot_enter(fd, &old);
     if (!p) return false;
-    uint64_t was = __atomic_load_n(&p->offset, __ATOMIC_SEQ_CST);
+    uint64_t was = __atomic_load_n(p->offset, __ATOMIC_SEQ_CST);
     int64_t size = (int64_t)p->attr.size, to = -EINVAL;
     if (whence == SEEK_SET) to = off;
-    else if (whence == SEEK_CUR && !__builtin_add_overflow((int64_t)(was & ~PRELUX_FROZEN), off, &to)) to = to < 0 ? -EINVAL : to;
+    else if (whence == SEEK_CUR && !__builtin_add_overflow((int64_t)(was & PRELUX_OFFSET_MAX), off, &to)) to = to < 0 ? -EINVAL : to;
     else if (whence == SEEK_END && !__builtin_add_overflow(size, off, &to)) to = to < 0 ? -EINVAL : to;
     else if (whence == SEEK_DATA) to = off < 0 || off >= size ? -ENXIO : off;
     else if (whence == SEEK_HOLE) to = off < 0 || off >= size ? -ENXIO : size;
-    if (to < 0 && to != -ENXIO) to = -EINVAL;
-    bool done = to < 0 || (!(was & PRELUX_FROZEN) && __atomic_compare_exchange_n(&p->offset, &was, (uint64_t)to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    if ((to < 0 && to != -ENXIO) || to > (int64_t)PRELUX_OFFSET_MAX) to = -EINVAL;
+    bool joins = (was & PRELUX_FROZEN) && p->shared;
+    bool done = to < 0 || (!(was & PRELUX_FROZEN) && __atomic_compare_exchange_n(p->offset, &was, (uint64_t)to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     prelux_slot_leave(p, &old);
-    *ret = to;
-    if (done) return true;
+    int rc = joins ? prelux_pending_settle(fd) : 0;
+    *ret = rc < 0 ? rc : to;
+    if (rc < 0 || (done && !joins)) return true;
   }
 }
 
@@ -461,7 +510,8 @@ bool prelux_pending_close(unsigned first, unsigned last)
     bool ends = fd >= 0 && (unsigned)fd >= first && (unsigned)fd <= last, loses = real >= 0 && (unsigned)real >= first && (unsigned)real <= last;
     if (ends) {
       struct prelux_slot *held = prelux_slot_enter(fd, &old);
-      if (held && prelux_slot_becomes(held, SLOT_OPEN, SLOT_ENDING)) __atomic_fetch_or(&held->offset, PRELUX_FROZEN, __ATOMIC_SEQ_CST);
+      if (held && prelux_slot_becomes(held, SLOT_OPEN, SLOT_ENDING) && !held->shared)
+        __atomic_fetch_or(held->offset, PRELUX_FROZEN, __ATOMIC_SEQ_CST);
       if (held) prelux_slot_leave(held, &old);
     } else if (loses && first == last) {
       hidden = prelux_is_inode(real, p->real_dev, p->real_ino);
@@ -504,7 +554,6 @@ static int start(const struct prelux_route *r, int fd, int flags, const struct p
   p->fd = fd;
   p->pid = (int)prelux_sys(SYS_getpid);
   p->flags = (int)prelux_sys(SYS_fcntl, p->real, F_GETFL) | (flags & STATUS_FLAGS);
-  p->offset = 0;
   p->mapping = r->index;
   size_t n = strlen(r->logical);
   memcpy(p->logical, r->logical, n < PATH_MAX ? n + 1 : PATH_MAX);

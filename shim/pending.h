@@ -48,6 +48,9 @@ int prelux_pending_settle(int fd);
  * where it is copied to. */
 void prelux_pending_settle_all(bool not_cloexec);
 
+/* A fork: small files are settled; large ones parent and child go on reading, with one offset. */
+pid_t prelux_pending_fork(pid_t (*real)(void));
+
 /* Before the real close of [first, last]; true for a single number: it is one that the program does not know of: EBADF. */
 bool prelux_pending_close(unsigned first, unsigned last);
 

@@ -230,9 +230,14 @@ PRELUX_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct t
 
 ALL(int, lio_listio, (int mode, struct aiocb *const jobs[], int n, struct sigevent *e), (mode, jobs, n, e))
 ALL(int, lio_listio64, (int mode, struct aiocb64 *const jobs[], int n, struct sigevent *e), (mode, jobs, n, e))
-ALL(pid_t, fork, (void), ())
-ALL(pid_t, __fork, (void), ())
-ALL(pid_t, _Fork, (void), ())
+#define FORK(name)                                                      \
+  PRELUX_EXPORT pid_t name(void)                                        \
+  {                                                                     \
+    return QUIET() ? prelux_real.name() : prelux_pending_fork(prelux_real.name); \
+  }
+FORK(fork)
+FORK(__fork)
+FORK(_Fork)
 
 /* The descriptors that a message carries. */
 static void settle_sent(const struct msghdr *m)

@@ -1,5 +1,7 @@
 #include "shim/pending_slot.h"
 
+#include <sys/mman.h>
+
 #include "shim/fds.h"
 
 enum { MASK = 8 /* bytes of the kernel's signal set */ };
@@ -55,6 +57,40 @@ bool prelux_slot_any_free(void)
   return false;
 }
 
+/* Page after page of offsets; the first word of each counts those in use. */
+enum { OFFSETS = 512 };
+static uint64_t *offsets; /* atomic */
+
+uint64_t *prelux_slot_offset(void)
+{
+  for (;;) {
+    uint64_t *page = __atomic_load_n(&offsets, __ATOMIC_SEQ_CST);
+    uint64_t i = page ? __atomic_add_fetch(page, 1, __ATOMIC_SEQ_CST) : OFFSETS;
+    if (i < OFFSETS) return page + i;
+    long more = prelux_sys(SYS_mmap, NULL, OFFSETS * sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0L);
+    if (more < 0 && more > -4096) return NULL;
+    if (!__atomic_compare_exchange_n(&offsets, &page, (uint64_t *)more, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+      prelux_sys(SYS_munmap, more, OFFSETS * sizeof(*page));
+  }
+}
+
+/* Other threads are not there any more, whatever they were at. */
+void prelux_slots_forked(int parent)
+{
+  int me = (int)prelux_sys(SYS_getpid);
+  offsets = NULL;
+  for (int i = 0; i < PRELUX_SLOTS; i++) {
+    struct prelux_slot *p = &prelux_slots[i];
+    int state = prelux_slot_load(&p->state);
+    p->users = 0;
+    if (state == SLOT_OPEN && p->shared && p->pid == parent) p->pid = me;
+    if (state == SLOT_ENDING) release(p);
+    if (state == SLOT_TAKEN && prelux_slot_becomes(p, SLOT_TAKEN, SLOT_FREE)) __atomic_fetch_sub(&prelux_pending_count, 1, __ATOMIC_SEQ_CST);
+    if (prelux_slot_load(&p->state) == SLOT_FREE) p->offset = NULL;
+    p->shared = true;
+  }
+}
+
 struct prelux_slot *prelux_slot_take(void)
 {
   for (int i = 0; i < PRELUX_SLOTS; i++) {
@@ -64,6 +100,13 @@ struct prelux_slot *prelux_slot_take(void)
     p->map = NULL;
     p->real = p->fd = -1;
     p->told = 0;
+    if (!p->offset || p->shared) p->offset = prelux_slot_offset();
+    p->shared = false;
+    if (!p->offset) {
+      prelux_slot_end(p);
+      return NULL;
+    }
+    *p->offset = 0;
     p->run = p->run_end = p->last = 0;
     return p;
   }
@@ -73,7 +116,9 @@ struct prelux_slot *prelux_slot_take(void)
 bool prelux_slot_inherit(struct prelux_slot *p, struct prelux_slot *next)
 {
   if (!prelux_slot_becomes(p, SLOT_OPEN, SLOT_MOVING)) return false;
-  next->offset = __atomic_fetch_or(&p->offset, PRELUX_FROZEN, __ATOMIC_SEQ_CST);
+  next->offset = p->offset; /* who reads by the old slot yet moves it for the new one, too */
+  next->shared = p->shared;
+  p->shared = true;
   next->fd = p->fd;
   next->pid = p->pid;
   next->flags = p->flags;

@@ -9,7 +9,12 @@
 #include "include/prelux/stream.h"
 #include "shim/pending.h"
 
-#define PRELUX_FROZEN ((uint64_t)1 << 63) /* in `offset`: it moves no more */
+/* In an offset. FROZEN: it moves no more, the number is to be the real file's. By that descriptor's own offset, when it is the one that forked
+ * processes share: PLACED when that stands where it should, LOST when it is another one. */
+#define PRELUX_FROZEN ((uint64_t)1 << 63)
+#define PRELUX_PLACED ((uint64_t)1 << 62)
+#define PRELUX_LOST ((uint64_t)1 << 61)
+#define PRELUX_OFFSET_MAX (((uint64_t)1 << 60) - 1)
 enum { PRELUX_SLOTS = 32 };
 enum prelux_slot_state { SLOT_FREE, SLOT_TAKEN, SLOT_OPEN, SLOT_MOVING, SLOT_ENDING };
 
@@ -20,7 +25,8 @@ struct prelux_slot {
   int fd, real;    /* the placeholder, the file */
   int pid, flags;  /* who opened it; F_GETFL */
   uint64_t mark_dev, mark_ino, real_dev, real_ino;
-  uint64_t offset; /* atomic */
+  uint64_t *offset; /* atomic; in memory that forked processes share, and nobody unmaps */
+  bool shared;      /* another process, or slot, may use `offset`, too: not for the next file */
   const struct prelux_stream *map;
   size_t map_bytes;
   uint64_t last; /* atomic: where the read before this one ended */
@@ -61,6 +67,10 @@ void prelux_slot_drop(struct prelux_slot *p);
 /* TAKEN, and nothing in it; NULL: all are in use. */
 struct prelux_slot *prelux_slot_take(void);
 bool prelux_slot_any_free(void);
+/* The next offset of a slot; NULL: no memory. */
+uint64_t *prelux_slot_offset(void);
+/* In a forked child: slots that were `shared` before are its own, too. */
+void prelux_slots_forked(int parent);
 /* It is over, by a state that only the caller can have set. */
 void prelux_slot_end(struct prelux_slot *p);
 /* Its place, with its offset, for a TAKEN one; false: it has ended. */

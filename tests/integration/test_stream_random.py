@@ -255,3 +255,99 @@ def test_restarted_with_pages_that_lie(lake):
         had = len(ranges(lake))
         assert python(lake, text).stdout.split() == [at(*places(50, 3))]
         assert ranges(lake)[had][0] == 0
+
+
+# ---- forked processes: nothing is waited for, and they have one offset
+
+FORK = """
+def fork(run):
+    pid = os.fork()
+    if pid == 0:
+        try: run()
+        except BaseException as e: say("child:", repr(e))
+        os._exit(0)
+    return pid
+"""
+
+
+def test_forked_workers(lake):
+    """As a DataLoader: opened by the parent, read by its children, all at once, while threads of the parent read."""
+    text = FORK + """
+import threading
+fd = os.open(BIG, os.O_RDONLY)
+over, wrong = [], []
+def run(seed):
+    while not over:
+        o = places(1, seed)[0]; seed += 1
+        if os.pread(fd, 100, o) != os.pread(fd, 100, o): wrong.append(o)
+threads = [threading.Thread(target=run, args=(1000 * (i + 1),)) for i in range(2)]
+[t.start() for t in threads]
+r, w = os.pipe()
+for n in range(12): fork(lambda: os.write(w, f"{n} {at(fd, *places(10, 30 + n))}\\n".encode()))
+for _ in range(12): assert os.wait()[1] == 0
+over.append(1); [t.join() for t in threads]
+os.close(w)
+print(open(r).read(), wrong)
+"""
+    out = python(lake, text).stdout.split()
+    assert out[-1] == "[]" and dict(zip(out[:-1:2], out[1:-1:2])) == {str(n): at(*places(10, 30 + n)) for n in range(12)}
+    assert lake.cli("map", "--json", BIG)["state"] == "partial"
+
+
+@pytest.mark.parametrize("whole", ["nobody", "child", "parent"])
+def test_offset_of_forked_processes(lake, whole):
+    """Also when one of them has the whole file by now, and the other not yet."""
+    text = FORK + f"""
+import mmap
+fd = os.open(BIG, os.O_RDONLY)
+os.lseek(fd, 20 * MIB, 0)
+got = os.read(fd, 1000)
+r, w = os.pipe()
+def child():
+    os.write(w, os.read(fd, 1000))
+    if {whole!r} == "child": mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+    os.write(w, os.read(fd, 1000))
+    os.lseek(fd, 500, 1)
+pid = fork(child)
+os.waitpid(pid, 0)
+if {whole!r} == "parent": mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+got += os.read(r, 2000) + os.read(fd, 1000)
+pid = fork(lambda: say(h(os.read(fd, 1000))))
+os.waitpid(pid, 0)
+say(h(got), os.lseek(fd, 0, 1) - 20 * MIB, h(os.pread(fd, 4096, 30 * MIB)))
+"""
+    base = 20 * MIB
+    want = [md5(DATA[base + 4500:base + 5500]), md5(DATA[base:base + 3000] + DATA[base + 3500:base + 4500]), "5500", at(30 * MIB)]
+    assert python(lake, text).stdout.split() == want
+
+
+def test_parent_and_child_go_their_ways(lake):
+    """Each closes it and opens it anew, again and again: what was shared is nobody else's later."""
+    text = FORK + """
+def go(seed):
+    global fd
+    r = random.Random(seed)
+    for i in range(20):
+        o = r.randrange(SIZE - 10000)
+        os.lseek(fd, o, 0)
+        assert os.read(fd, 100) == os.pread(fd, 100, o) and os.lseek(fd, 0, 1) == o + 100, i
+        os.close(fd); fd = os.open(BIG, os.O_RDONLY)
+fd = os.open(BIG, os.O_RDONLY)
+before = len(os.listdir("/proc/self/fd"))
+pids = []
+for n in range(6): pids.append(fork(lambda: (os.close(fd), globals().update(fd=os.open(BIG, os.O_RDONLY)), go(n))))
+os.close(fd); fd = os.open(BIG, os.O_RDONLY)
+go(99)
+for pid in pids: assert os.waitpid(pid, 0)[1] == 0
+say("right", len(os.listdir("/proc/self/fd")) - before)
+"""
+    assert python(lake, text).stdout == "right 0\n"
+
+
+def test_shell_and_its_children(lake):
+    """One offset for a shell's read, and for what it starts, which has the whole."""
+    lines = b"".join(b"%07d\n" % i for i in range(5_000_000))
+    lake.put("lines", lines)
+    lake.cli("evict", LOCAL)
+    done = lake.run(f'exec 3<{LOCAL}/lines; read -r a <&3; (read -r b <&3; echo "$b"); read -r c <&3; echo "$a $c"; head -c 8 <&3; tail -c 8 <&3; read -r d <&3 || echo end')
+    assert done.stdout == "0000001\n0000000 0000002\n0000003\n4999999\nend\n"
