@@ -200,8 +200,8 @@ static void say_calls(const char *path, prelux_cli_say *say, void *arg)
 
 /* ---- the loader */
 
-/* What ld.so says that it would load; malloc'd, or NULL. */
-static char *trace(const char *path, const char *preload)
+/* What ld.so says that it would load; malloc'd, or NULL: *ret_err, an errno. */
+static char *trace(const char *path, const char *preload, int *ret_err)
 {
   int pipe[2], status;
   size_t n = 0, count = 0;
@@ -215,6 +215,7 @@ static char *trace(const char *path, const char *preload)
   {
     free(envp);
     free(text);
+    *ret_err = errno;
     return NULL;
   }
   snprintf(first, sizeof first, "LD_PRELOAD=%s", preload);
@@ -238,6 +239,7 @@ static char *trace(const char *path, const char *preload)
     waitpid(pid, &status, 0);
   text[got] = 0;
   free(envp);
+  *ret_err = err;
   if (err == 0)
     return text;
   free(text);
@@ -247,9 +249,16 @@ static char *trace(const char *path, const char *preload)
 /* False: the library would not be in it. */
 static bool say_loader(const char *path, const char *preload, prelux_cli_say *say, void *arg)
 {
-  char *text = trace(path, preload), *save = NULL, what[700];
-  bool ours = !text, ring = false;
-  for (char *line = text ? strtok_r(text, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save))
+  int err = 0;
+  char *text = trace(path, preload, &err), *save = NULL, what[700];
+  bool ours = false, ring = false;
+  if (!text)
+  {
+    snprintf(what, sizeof what, "%.300s cannot be executed: %s", path, strerror(err));
+    say(arg, "fail", what, err == ENOENT ? "the loader that it names is not there" : "it does not start so, with or without prelux");
+    return false;
+  }
+  for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
   {
     line += strspn(line, " \t");
     ours |= strstr(line, "/libprelux.so") && strstr(line, "(0x");

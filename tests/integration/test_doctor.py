@@ -108,10 +108,12 @@ def test_another_libc(prelux, doctor):
     data = bytearray(Path("/bin/true").read_bytes())
     at = data.index(b"/lib64/ld-linux" if platform.machine() == "x86_64" else b"/lib/ld-linux")
     end = data.index(b"\0", at)
-    data[at:end] = b"/lib/ld-musl.so.1".ljust(end - at, b"x")[:end - at]
-    (prelux.tmp / "musl").write_bytes(data)
-    (prelux.tmp / "musl").chmod(0o755)
-    assert "musl" in doctor(prelux.tmp / "musl")[0][1]
+    for loader, text in ((b"/lib/ld-musl.so.1", "linked with musl"), (b"/lib/ld-other.so.1", "No such file")):
+        data[at:end] = loader.ljust(end - at, b"x")[:end - at]
+        (prelux.tmp / "other").write_bytes(data)
+        (prelux.tmp / "other").chmod(0o755)
+        status, said, _ = doctor(prelux.tmp / "other")[0]
+        assert status == "fail" and text in said
 
 
 @pytest.mark.parametrize("name", ["openat", "statx", "io_uring_setup"])
