@@ -53,6 +53,7 @@ struct fetch {
   bool wrong; /* the checksum */
   bool kept;  /* it has failed, and is gone on with when it is asked for again */
   struct prelux_known *known; /* not NULL: who asked may be answered when the first bytes have come */
+  bool large;               /* unasked, and not to be asked for as a whole, as this question does */
   bool unasked;             /* attributes come with the bytes: `known` is filled and learned when that is done */
   struct prelux_flow room, *flow;   /* flow NULL: nobody reads it before it is whole */
   uint64_t written_ns;      /* with a flow: when something was written last */
@@ -161,7 +162,7 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
     return -EIO;
   if (off < sizeof f->head)
     memcpy(f->head + off, buf, len < sizeof f->head - off ? len : sizeof f->head - off);
-  return f->pos > f->limit ? reach(f) : 0; /* of a fetch, which asks for the whole */
+  return 0;
 }
 
 /* A server that sends a little and stalls, again and again, is given up: a second for each KiB that came, and some more. */
@@ -219,26 +220,6 @@ static int allocate(struct prelux_store *s, int fd, uint64_t size)
     if ((errno != ENOSPC && errno != EDQUOT) || evicted++ || prelux_evict_bytes(s, size) == 0)
       return -errno;
   }
-}
-
-/* The kernel must be able to run programs and scripts that lie there. */
-static bool runnable(const struct prelux_object *obj, const unsigned char head[4])
-{
-  return (obj->mode & 0111) || (head[0] == '#' && head[1] == '!') || memcmp(head, "\x7f" "ELF", 4) == 0;
-}
-
-static int dress(struct prelux_store *s, const struct prelux_object *obj, const struct fetch *f)
-{
-  struct timespec ts[2] = {{.tv_nsec = UTIME_NOW},
-                           {.tv_sec = obj->mtime_ns / 1000000000, .tv_nsec = obj->mtime_ns % 1000000000}};
-  if (ts[1].tv_nsec < 0)
-  {
-    ts[1].tv_sec--;
-    ts[1].tv_nsec += 1000000000;
-  }
-  if (prelux_os.fchmod(f->fd, s->read_bits | (runnable(obj, f->head) ? s->exec_bits : 0)) < 0)
-    return -errno;
-  return obj->mtime_ns && prelux_os.futimens(f->fd, ts) < 0 ? -errno : 0;
 }
 
 static void file_name(struct prelux_store *s, char ret[32])
@@ -324,6 +305,9 @@ static int begin(void *arg, const struct prelux_object *obj)
   if (f->begun)
     return -EPROTO;
   f->obj = *obj;
+  f->large = f->unasked && f->known && prelux_flow_limit(f->v, obj, 0) < obj->size;
+  if (f->large)
+    return -ECANCELED;
   f->size = obj->size;
   uint64_t had = 0;
   bool on = go_on(f, &had); /* before others take its blocks as room */
@@ -359,7 +343,7 @@ static int end(struct fetch *f, int rc, int *ret_fd, struct stat *ret_st)
     rc = -ESTALE; /* once more */
   if (rc == 0)
     rc = prelux_check_version(f->v, f->object, &f->obj, f->why);
-  if (rc == 0 && (rc = dress(s, &f->obj, f)) < 0)
+  if (rc == 0 && (rc = prelux_dress(s, &f->obj, f->fd, f->head)) < 0)
     f->step = "write";
   if (rc == 0 && (*ret_fd = prelux_os.openat(s->fill_fd, f->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
   {
@@ -567,6 +551,12 @@ int prelux_fill_unknown(const struct prelux_view *v, const char *object, struct 
   *k = (struct prelux_known){.learned_ns = prelux_store_now()};
   file_name(s, f.name);
   int rc = v->backend->ops->fetch(v->backend, object, begin, sink, &f, &k->obj, why);
+  if (f.large)
+  {
+    k->obj = f.obj;
+    rc = prelux_fresh_learn(v, object, 0, k, why);
+    return rc < 0 ? rc : 1;
+  }
   if (!f.begun)
     return rc > 0 ? 1 : no_file(v, object, rc, k, why);
   if (rc == -EIO && !f.ours && f.fd >= 0 && f.pos > 0)

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #include "lib/base/os.h"
 
@@ -55,4 +57,24 @@ int prelux_check_version(const struct prelux_view *v, const char *object, const 
   if (blind ? now.type == obj->type && now.size == obj->size : prelux_object_same(&now, obj))
     return 0;
   return prelux_problem(why, ESTALE, "%.200s: changed on the remote while it was read", object);
+}
+
+/* The kernel must be able to run programs and scripts that lie there. */
+static bool runnable(const struct prelux_object *obj, const unsigned char head[4])
+{
+  return (obj->mode & 0111) || (head[0] == '#' && head[1] == '!') || memcmp(head, "\x7f" "ELF", 4) == 0;
+}
+
+int prelux_dress(struct prelux_store *s, const struct prelux_object *obj, int fd, const unsigned char head[4])
+{
+  struct timespec ts[2] = {{.tv_nsec = UTIME_NOW},
+                           {.tv_sec = obj->mtime_ns / 1000000000, .tv_nsec = obj->mtime_ns % 1000000000}};
+  if (ts[1].tv_nsec < 0)
+  {
+    ts[1].tv_sec--;
+    ts[1].tv_nsec += 1000000000;
+  }
+  if (prelux_os.fchmod(fd, s->read_bits | (runnable(obj, head) ? s->exec_bits : 0)) < 0)
+    return -errno;
+  return obj->mtime_ns && prelux_os.futimens(fd, ts) < 0 ? -errno : 0;
 }

@@ -10,6 +10,8 @@ import pytest
 
 from tests.harness import wait_for
 from tests.integration.stream_rig import LOCAL, MIB, bucket, content, md5
+from tests.servers.faultproxy import FaultProxy
+from tests.servers.nginx import Nginx
 
 SIZE = 48 * MIB + 12345
 BIG = f"{LOCAL}/big.bin"
@@ -81,6 +83,23 @@ def test_few_bytes_for_few_reads(lake):
     assert fetched(lake) <= 16 * 200 * 4096, ranges(lake)
     assert used(lake) <= 16 * 200 * 4096
     assert lake.cli("map", "--json", BIG)["state"] == "partial"
+
+
+@pytest.mark.parametrize("kind", ["http", "file"])
+def test_other_backends(prelux, kind):
+    """Of a web server whose attributes come with the bytes, too: not all is asked for before it is known how large that is."""
+    folder = prelux.tmp / "www"
+    folder.mkdir()
+    (folder / "big.bin").write_bytes(DATA)
+    os.utime(folder / "big.bin", (1_600_000_000,) * 2)
+    with Nginx(folder) as server, FaultProxy(server.url) as wire:
+        source = {"type": "http", "url": wire.url} if kind == "http" else {"type": "file", "root": str(folder)}
+        prelux.config({"version": 1, "backends": {"src": source}, "mappings": [{"local": LOCAL, "remote": "src:/", "stream_above": "1"}]})
+        assert python(prelux, "fd = os.open(BIG, os.O_RDONLY); say(at(fd, *places(50, 1)))").stdout.split() == [at(*places(50, 1))]
+        prelux.wire = wire
+        whole = ranges(prelux).count((0, SIZE))  # a question for all of it, given up at its head
+        assert whole <= 1 and fetched(prelux) - SIZE * whole <= MIB + 50 * 65536
+        assert used(prelux) <= MIB + 50 * 65536 and prelux.cli("map", "--json", BIG)["state"] == "partial"
 
 
 READS = {
