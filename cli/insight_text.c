@@ -49,7 +49,8 @@ static void print_bytes(FILE *f, const cJSON *sum)
   char a[32], b[32], c[32], d[32];
   fprintf(f, "bytes         of files opened: %s from the cache, %s after asking the daemon\n", size(a, o, "opened_cached"), size(b, o, "opened_asked"));
   if (get(o, "fetched"))
-    fprintf(f, "              fetched meanwhile: %s (workers %s, under store %s, other remotes %s)\n", size(a, o, "fetched"), size(b, o, "fetched_worker"),
+    fprintf(f, "              fetched meanwhile%s: %s (workers %s, under store %s, other remotes %s)\n",
+            prelux_json_bool(o, "daemon_restarted") ? ", by the last daemon, for the one before has died" : "", size(a, o, "fetched"), size(b, o, "fetched_worker"),
             size(c, o, "fetched_under_store"), size(d, o, "fetched_remote"));
 }
 

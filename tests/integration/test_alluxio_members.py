@@ -96,6 +96,22 @@ def test_nothing_is_asked_before_it_is_needed(prelux, cluster):
     assert time.monotonic() - begin < 5
 
 
+@pytest.mark.parametrize("breakable", [{}, {"no_s3": True}], indirect=True, ids=["workers", "under store"])
+def test_a_report_of_a_run_says_where_bytes_came_from(prelux, breakable, request):
+    """`run --report`: workers without an S3 port look, and the under store gives the bytes."""
+    prelux.config({"version": 1, "backends": {"lake": {**backend(breakable), "under_store": "under"}, "under": {"type": "file", "root": str(breakable.ufs)}},
+                   "mappings": [{"local": "/prelux-lake", "remote": "lake:/ours"}]})
+    read_all(prelux, breakable, args=[f"--report={prelux.tmp}/report.json"])
+    found = json.loads((prelux.tmp / "report.json").read_text())["bytes"]
+    size = sum(5000 + number for number in range(len(NAMES)))
+    by_workers = "under store" not in request.node.name
+    assert found["opened_asked"] == found["fetched"] == size and found["fetched_remote"] == 0
+    assert (found["fetched_worker"], found["fetched_under_store"]) == ((size, 0) if by_workers else (0, size))
+    read_all(prelux, breakable, args=[f"--report={prelux.tmp}/report.json"])
+    found = json.loads((prelux.tmp / "report.json").read_text())["bytes"]
+    assert found["opened_cached"] == size and found["fetched"] == found["fetched_worker"] == found["fetched_under_store"] == 0
+
+
 def test_status_and_doctor_show_the_workers(prelux, cluster):
     map_it(prelux, backend(cluster))
     read_all(prelux, cluster)

@@ -86,6 +86,15 @@ def test_counts_calls_hits_and_bytes(prelux, lake):
     assert found["bytes"]["fetched_remote"] == 0 and started(found) == {"cat": 1} and found["not_reached"] == []
 
 
+def test_a_daemon_that_dies_meanwhile(prelux, lake):
+    """Its successor counts from 0."""
+    prelux.cli("status")
+    found, _ = report(prelux, f"cat {lake}/f0 {lake}/f1 > /dev/null; kill -9 {prelux.daemon_pid()}; cat {lake}/f2 > /dev/null")
+    assert found["bytes"]["daemon_restarted"] is True and found["bytes"]["fetched"] == 1000 and found["calls"]["open"]["calls"] == 3
+    found, _ = report(prelux, ["true"])
+    assert found["bytes"]["daemon_restarted"] is False and found["bytes"]["fetched"] == 0
+
+
 def test_families(prelux, lake):
     prelux.file_mapping(prelux.data, write="sync")
     script = f"import os; os.listdir('{lake}'); os.stat('{lake}/f0'); open('{lake}/new', 'w').write('y'); os.rename('{lake}/new', '{lake}/old')"
