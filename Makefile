@@ -86,6 +86,18 @@ $(BUILD)/libprelux.map: $(wildcard shim/calls*.h) shim/exports.sh
 $(BUILD)/libprelux.so: $(SHIM_OBJ) $(BUILD)/libprelux.map shim/layout.ld
 	$(Q)$(CC) $(CFLAGS) $(if $(SANITIZE_SHIM),$(SAN)) $(SHIM_LDFLAGS) -o $@.tmp $(SHIM_OBJ) -Wl,--no-as-needed -ldl && mv $@.tmp $@
 
+# For programs that are linked with musl, on a machine whose compiler is for glibc: $(BUILD)/musl/libprelux.so. musl-gcc sees none of the system's
+# headers, of which the kernel's and xxhash.h are needed; where musl is the machine's libc, `make` makes it as it makes any.
+MUSL_CC ?= musl-gcc
+musl: $(BUILD)/musl/include/.made  ## the library for programs linked with musl: build/musl/libprelux.so
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/musl CC="$(MUSL_CC) -isystem $(abspath $(BUILD))/musl/include" $(BUILD)/musl/libprelux.so
+
+$(BUILD)/musl/include/.made:
+	@mkdir -p $(@D)
+	$(Q)ln -sfn /usr/include/linux /usr/include/asm-generic /usr/include/xxhash.h $(@D)
+	$(Q)ln -sfn $(firstword $(wildcard /usr/include/$(shell $(CC) -print-multiarch)/asm /usr/include/asm)) $(@D)/asm
+	$(Q)touch $@
+
 $(BUILD)/preload/.made: $(BUILD)/libprelux.so
 	$(Q)rm -rf $(@D) && mkdir -p $(addprefix $(@D)/,$(CLASS_64) $(CLASS_32))
 	$(Q)$(CC) -m32 -nostdlib -shared -Wl,-soname,libprelux.so -Wl,-z,noexecstack -o $(@D)/empty.so -xc /dev/null
@@ -124,4 +136,4 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile tests/tests.mk | expand -t 14
 	@sed -n 's/^# \([A-Z_]*=[^ ]*  .*\)/\1/p' Makefile
 
-.PHONY: all deps demo check bench coverage install uninstall clean help
+.PHONY: all deps musl demo check bench coverage install uninstall clean help

@@ -222,11 +222,11 @@ static int real_connect(int fd, const struct sockaddr *addr, socklen_t len)
 
 PRELUX_EXPORT int bind(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
 {
-  return name_socket("bind", PRELUX_CHG_MAKE, fd, addr.__sockaddr__, len, real_bind);
+  return name_socket("bind", PRELUX_CHG_MAKE, fd, PRELUX_SOCKADDR(addr), len, real_bind);
 }
 
 /* To connect is to write to the socket's inode: EROFS where nothing can be written, or ENOENT. */
 PRELUX_EXPORT int connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
 {
-  return name_socket("connect", PRELUX_CHG_ALTER, fd, addr.__sockaddr__, len, real_connect);
+  return name_socket("connect", PRELUX_CHG_ALTER, fd, PRELUX_SOCKADDR(addr), len, real_connect);
 }

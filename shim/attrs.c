@@ -403,12 +403,13 @@ PRELUX_EXPORT int fremovexattr(int fd, const char *name)
 }
 
 /* chattr and its kin set flags of the inode through an fd that is open for reading. */
-PRELUX_EXPORT int ioctl(int fd, unsigned long request, ...)
+PRELUX_EXPORT int ioctl(int fd, prelux_ioctl_request number, ...)
 {
   va_list ap;
-  va_start(ap, request);
+  va_start(ap, number);
   void *arg = va_arg(ap, void *);
   va_end(ap);
+  unsigned request = (unsigned)number; /* the kernel takes no more of it */
   if (request == FS_IOC_SETFLAGS || request == FS_IOC_FSSETXATTR || request == FS_IOC_SETVERSION) {
     struct prelux_change_fd c;
     int no = prelux_change_fd(&c, "ioctl", fd);
@@ -418,5 +419,5 @@ PRELUX_EXPORT int ioctl(int fd, unsigned long request, ...)
   if (request == FICLONE && prelux_pending_any() && !prelux_idle() && prelux_pending_is((int)(intptr_t)arg)) return (int)prelux_ret(-EXDEV);
   bool pending = prelux_pending_any() && !prelux_idle() && prelux_pending_is(fd);
   int rc = pending ? (request >> 8 & 0xff) == 'T' ? -ENOTTY : prelux_settle(fd) : 0; /* terminals are asked for by every open of Python's */
-  return rc < 0 ? (int)prelux_ret(rc) : prelux_real.ioctl(fd, request, arg);
+  return rc < 0 ? (int)prelux_ret(rc) : prelux_real.ioctl(fd, number, arg);
 }

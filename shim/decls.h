@@ -8,11 +8,23 @@
 #endif
 
 /* libc's prototypes promise pointers that programs do not always give, and the compiler would leave out the code that looks. */
+#include <features.h>
+#include <stdint.h>
+#ifdef __GLIBC__
 #include <sys/cdefs.h>
 #undef __nonnull
 #define __nonnull(params)
 #undef __attribute_nonnull__
 #define __attribute_nonnull__(params)
+#define PRELUX_SOCKADDR(addr) (addr).__sockaddr__
+typedef unsigned long prelux_ioctl_request;
+typedef int prelux_mmsg_flags;
+typedef uint64_t prelux_fanotify_mask;
+typedef int (*prelux_fts_order)(const void *, const void *);
+#define PRELUX_JOBS struct aiocb *const *restrict
+#else
+#include "shim/musl.h"
+#endif
 
 #include <dirent.h>
 #include <dlfcn.h>

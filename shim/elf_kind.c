@@ -126,7 +126,11 @@ static unsigned kind_of(const struct program *p)
   unsigned kind = find_segment(p, &eh, PT_INTERP, &interp) ? PRELUX_ELF_DYNAMIC : PRELUX_ELF_STATIC;
   bool wide = p->head[EI_CLASS] == ELFCLASS64;
   if (eh.e_machine != (wide ? MACHINE : MACHINE_32)) return kind | PRELUX_ELF_FOREIGN;
+#ifdef __GLIBC__
   if (kind == PRELUX_ELF_DYNAMIC && is_musl(p, &interp)) return kind | PRELUX_ELF_FOREIGN | PRELUX_ELF_BY_CLASS;
+#else
+  if (kind == PRELUX_ELF_DYNAMIC && !is_musl(p, &interp)) return kind | PRELUX_ELF_FOREIGN;
+#endif
   if (!wide) kind |= PRELUX_ELF_FOREIGN | PRELUX_ELF_BY_CLASS;
   return needs_asan(p, &eh) ? kind | PRELUX_ELF_ASAN : kind;
 }

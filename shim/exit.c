@@ -40,6 +40,14 @@ __attribute__((destructor)) static PRELUX_AT_START void prelux_destructor(void)
 {
   if (prelux_writers()) be_last();
 }
+#else
+/* What destructors that run after this one write to streams is written after the files are told of as ended. */
+__attribute__((destructor)) static void prelux_destructor(void)
+{
+  if (!prelux_writers() || prelux_idle() || prelux_in_shared_child() || !prelux_has_writers()) return;
+  fflush(NULL);
+  prelux_writers_end();
+}
 #endif
 
 /* Nothing of stdio is written out here. */

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "shim/decls.h"
 #include "shim/fts.h"
 #include "shim/walk.h"
 
@@ -101,7 +102,7 @@ static unsigned short examine(const FTS *fts, FTSENT *e, const char *path, bool 
 
 static int compare(const void *a, const void *b, void *fts)
 {
-  return ((FTS *)fts)->fts_compar(a, b);
+  return ((FTS *)fts)->fts_compar((void *)a, (void *)b);
 }
 
 /* A list in the order of fts_compar. Without memory it stays as it is: the order is lost, no entry is. */
@@ -291,7 +292,7 @@ FTS *prelux_fts_open(char *const *argv, int options, prelux_fts_cmp cmp)
   fts->fts_pathlen = (int)longest + NAME_MAX + 2;
   fts->fts_path = malloc((size_t)fts->fts_pathlen);
   fts->fts_options = options | FTS_NOCHDIR | FTS_OURS;
-  fts->fts_compar = (int (*)(const void *, const void *))cmp;
+  fts->fts_compar = (prelux_fts_order)cmp;
   fts->fts_rfd = -1;
   if (fts->fts_path && fill(fts, argv))
     return fts;

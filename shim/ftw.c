@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shim/decls.h"
 #include "shim/ftw.h"
 #include "shim/walk.h"
 

@@ -1,4 +1,5 @@
-/* glob runs inside libc with our folder calls (GLOB_ALTDIRFUNC). A program that brings its own functions is left alone.
+/* glob runs inside libc with our folder calls (GLOB_ALTDIRFUNC); musl has no such way, there all of it is ours (glob_musl.c).
+ * A program that brings its own functions is left alone.
  * wordexp globs inside libc, where no function can be given: patterns are hidden from it and expanded afterwards. */
 #include "shim/walk.h"
 
@@ -7,6 +8,7 @@
 
 _Static_assert(sizeof(glob_t) == sizeof(glob64_t), "one layout");
 
+#ifdef __GLIBC__
 static void *open_folder(const char *path)
 {
   return opendir(path);
@@ -36,6 +38,14 @@ static int glob_with_hooks(glob_fn real, const char *pattern, int flags, int (*o
   g->gl_flags &= ~GLOB_ALTDIRFUNC;
   return rc;
 }
+#else
+typedef int (*glob_fn)(const char *, int, int (*)(const char *, int), glob_t *);
+
+static int glob_with_hooks(glob_fn real, const char *pattern, int flags, int (*on_error)(const char *, int), glob_t *g)
+{
+  return prelux_idle() ? real(pattern, flags, on_error, g) : prelux_glob(pattern, flags, on_error, g);
+}
+#endif
 
 PRELUX_EXPORT int glob(const char *pattern, int flags, int (*on_error)(const char *, int), glob_t *g)
 {

@@ -320,6 +320,7 @@ static PRELUX_START_DATA int begun;
 /* The kernel's vector follows the environment that it made, which is what ld.so passes to constructors, unless the library is
  * loaded by dlopen into a program that has an environment of its own by then. Where ld.so has struck out variables, for
  * programs that are secure, NULL follows instead. */
+#ifdef __GLIBC__
 __attribute__((constructor)) static PRELUX_AT_START void prelux_constructor(int argc, char **argv, char **envp)
 {
   if (__atomic_exchange_n(&begun, 1, __ATOMIC_ACQ_REL)) return;
@@ -334,6 +335,13 @@ __attribute__((constructor)) static PRELUX_AT_START void prelux_constructor(int 
   for (; aux->a_type != AT_NULL; aux++) secure |= aux->a_type == AT_SECURE && aux->a_un.a_val != 0;
   start(envp, secure);
 }
+#else
+/* musl gives constructors no arguments; it has set `environ` by then. */
+__attribute__((constructor)) static void prelux_constructor(void)
+{
+  if (!__atomic_exchange_n(&begun, 1, __ATOMIC_ACQ_REL)) start(environ, getauxval(AT_SECURE) != 0);
+}
+#endif
 
 bool prelux_idle_slow(void)
 {

@@ -26,7 +26,7 @@ static long mark(const struct prelux_route *r, int fd, unsigned flags, uint64_t 
   return rc ? rc : prelux_sys(SYS_fanotify_mark, fd, flags, mask, AT_FDCWD, cache);
 }
 
-PRELUX_EXPORT int fanotify_mark(int fd, unsigned flags, uint64_t mask, int dirfd, const char *path)
+PRELUX_EXPORT int fanotify_mark(int fd, unsigned flags, prelux_fanotify_mask mask, int dirfd, const char *path)
 {
   PRELUX_READ_BODY(int, dirfd, path, flags & FAN_MARK_DONT_FOLLOW ? PRELUX_NOFOLLOW : 0, mark(&r, fd, flags, mask),
                    prelux_real.fanotify_mark(fd, flags, mask, r.at, r.use));

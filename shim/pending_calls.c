@@ -228,8 +228,8 @@ PRELUX_EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *e, const struct t
   return prelux_real.pselect(n, r, w, e, t, mask);
 }
 
-ALL(int, lio_listio, (int mode, struct aiocb *const jobs[], int n, struct sigevent *e), (mode, jobs, n, e))
-ALL(int, lio_listio64, (int mode, struct aiocb64 *const jobs[], int n, struct sigevent *e), (mode, jobs, n, e))
+ALL(int, lio_listio, (int mode, PRELUX_JOBS jobs, int n, struct sigevent *restrict e), (mode, jobs, n, e))
+ALL(int, lio_listio64, (int mode, struct aiocb64 *const *restrict jobs, int n, struct sigevent *restrict e), (mode, jobs, n, e))
 #define FORK(name)                                                      \
   PRELUX_EXPORT pid_t name(void)                                        \
   {                                                                     \
@@ -259,7 +259,7 @@ PRELUX_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
   return prelux_real.sendmsg(fd, m, flags);
 }
 
-PRELUX_EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
+PRELUX_EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned n, prelux_mmsg_flags flags)
 {
   for (unsigned i = 0; m && i < n && !QUIET(); i++) settle_sent(&m[i].msg_hdr);
   return prelux_real.sendmmsg(fd, m, n, flags);

@@ -3,6 +3,7 @@
 #define PRELUX_SHIM_WALK_H
 
 #include <dirent.h>
+#include <glob.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -19,5 +20,8 @@ static inline bool prelux_walk_is_dot(const char *name)
 {
   return name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0));
 }
+
+/* glob of a libc that cannot be given functions (shim/glob_musl.c). */
+int prelux_glob(const char *pattern, int flags, int (*on_error)(const char *, int), glob_t *g);
 
 #endif

@@ -205,7 +205,7 @@ def test_nested_configuration(prelux, place, tmp_path):
     inner = tmp_path / "inner"
     inner.mkdir()
     (inner / "data").write_text("inner\n")
-    text = f"version: 1\ncache: {{dir: {tmp_path}/c2}}\nbackends: {{i: {{type: file, root: {inner}}}}}\nmappings: [{{local: /inner, remote: 'i:/'}}]\n"
+    text = f"version: 1\ncache: {{dir: {tmp_path}/c2, min_free: '0'}}\nbackends: {{i: {{type: file, root: {inner}}}}}\nmappings: [{{local: /inner, remote: 'i:/'}}]\n"
     (tmp_path / "inner.yaml").write_text(text)
     prelux.file_mapping(remote, local)
     script = f"cat {local}/data; {prelux.exe} --config {tmp_path}/inner.yaml run -- sh -c 'cat /inner/data; cat {local}/data'; cat {local}/data"
