@@ -298,10 +298,48 @@ static int revive(int fd, int step, const struct look *l)
 
 /* ---- what hooks ask */
 
+static bool number_of(int fd, struct was *was, struct prelux_route *r)
+{
+  uint64_t old;
+  prelux_no_signals(&old);
+  struct prelux_slot *p = prelux_slot_hold(fd);
+  bool routed = p && prelux_route(AT_FDCWD, p->logical, 0, r) == PRELUX_MAPPED;
+  if (p) *was = (struct was){.size = p->attr.size, .ino = p->attr.ino};
+  if (p) prelux_slot_drop(p);
+  prelux_signals(&old);
+  return routed;
+}
+
+/* In a child that shares memory: the slot is its parent's, whose number stays what it is, and this one's becomes the real file. */
+static int settle_apart(int fd)
+{
+  struct was was;
+  struct prelux_route r;
+  struct prelux_attr attr;
+  uint64_t old;
+  int whole = -1;
+  if (!number_of(fd, &was, &r)) return 0;
+  int rc = prelux_ask_open(&r, "read", PRELUX_F_WANT_FD, &attr, &whole);
+  if (rc < 0) return rc;
+  if (attr.type != PRELUX_FILE || attr.size != was.size || attr.ino != was.ino) rc = -ESTALE;
+  prelux_no_signals(&old);
+  struct prelux_slot *p = rc == 0 ? prelux_slot_hold(fd) : NULL;
+  if (p) {
+    p->shared = true;
+    bool same = atomic_load(&p->map->state) == PRELUX_STREAM_DONE && prelux_is_inode(p->real, p->real_dev, p->real_ino);
+    rc = put_real(p, same ? p->real : whole);
+    prelux_slot_drop(p);
+  }
+  prelux_signals(&old);
+  if (whole >= 0) prelux_sys(SYS_close, whole);
+  return rc < 0 ? rc : 0;
+}
+
 int prelux_pending_settle(int fd)
 {
   struct look l = {0};
   uint64_t old;
+  if (prelux_in_shared_child()) return settle_apart(fd);
   for (;;) {
     struct prelux_slot *p = prelux_slot_enter(fd, &old);
     if (!p) return 0;
@@ -339,9 +377,22 @@ pid_t prelux_pending_fork(pid_t (*real)(void))
   return pid;
 }
 
+/* Nothing that the program has done yet says that a large one with close-on-exec gets to the child's program. */
+void prelux_pending_settle_vfork(void)
+{
+  for (int i = 0; i < PRELUX_SLOTS; i++) {
+    struct prelux_slot *p = &prelux_slots[i];
+    int fd = __atomic_load_n(&p->fd, __ATOMIC_RELAXED), state = prelux_slot_load(&p->state);
+    if (state != SLOT_OPEN && state != SLOT_MOVING) continue;
+    bool stays = state == SLOT_OPEN && p->attr.size > PRELUX_STREAM_LARGE && (prelux_sys(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC);
+    if (!stays) prelux_pending_settle(fd);
+  }
+}
+
 void prelux_pending_settle_all(bool not_cloexec)
 {
   int saved = errno;
+  not_cloexec |= prelux_in_shared_child();
   for (int i = 0; i < PRELUX_SLOTS; i++) {
     int fd = __atomic_load_n(&prelux_slots[i].fd, __ATOMIC_RELAXED);
     if (prelux_slot_load(&prelux_slots[i].state) != SLOT_OPEN && prelux_slot_load(&prelux_slots[i].state) != SLOT_MOVING) continue;
@@ -445,57 +496,6 @@ bool prelux_pending_copy(int fd, struct prelux_copy *c, ssize_t *ret)
       return true;
     }
   }
-}
-
-bool prelux_pending_seek(int fd, int64_t off, int whence, int64_t *ret)
-{
-  uint64_t old;
-  for (;;) {
-    struct prelux_slot *p = prelux_slot_enter(fd, &old);
-    if (!p) return false;
-    uint64_t was = __atomic_load_n(p->offset, __ATOMIC_SEQ_CST);
-    int64_t size = (int64_t)p->attr.size, to = -EINVAL;
-    if (whence == SEEK_SET) to = off;
-    else if (whence == SEEK_CUR && !__builtin_add_overflow((int64_t)(was & PRELUX_OFFSET_MAX), off, &to)) to = to < 0 ? -EINVAL : to;
-    else if (whence == SEEK_END && !__builtin_add_overflow(size, off, &to)) to = to < 0 ? -EINVAL : to;
-    else if (whence == SEEK_DATA) to = off < 0 || off >= size ? -ENXIO : off;
-    else if (whence == SEEK_HOLE) to = off < 0 || off >= size ? -ENXIO : size;
-    if ((to < 0 && to != -ENXIO) || to > (int64_t)PRELUX_OFFSET_MAX) to = -EINVAL;
-    bool joins = (was & PRELUX_FROZEN) && p->shared;
-    bool done = to < 0 || (!(was & PRELUX_FROZEN) && __atomic_compare_exchange_n(p->offset, &was, (uint64_t)to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
-    prelux_slot_leave(p, &old);
-    int rc = joins ? prelux_pending_settle(fd) : 0;
-    *ret = rc < 0 ? rc : to;
-    if (rc < 0 || (done && !joins)) return true;
-  }
-}
-
-bool prelux_pending_stat(int fd, struct stat *st)
-{
-  uint64_t old;
-  struct prelux_slot *p = prelux_slot_enter(fd, &old);
-  if (!p) return false;
-  prelux_fill_stat(&prelux_table_mappings(prelux_state.table)[p->mapping], &p->attr, st);
-  prelux_slot_leave(p, &old);
-  return true;
-}
-
-bool prelux_pending_flags(int fd, int *ret)
-{
-  uint64_t old;
-  struct prelux_slot *p = prelux_slot_enter(fd, &old);
-  if (!p) return false;
-  *ret = p->flags;
-  prelux_slot_leave(p, &old);
-  return true;
-}
-
-bool prelux_pending_is(int fd)
-{
-  uint64_t old;
-  struct prelux_slot *p = prelux_slot_enter(fd, &old);
-  if (p) prelux_slot_leave(p, &old);
-  return p != NULL;
 }
 
 bool prelux_pending_close(unsigned first, unsigned last)

@@ -48,6 +48,8 @@ int prelux_pending_settle(int fd);
  * where it is copied to. */
 void prelux_pending_settle_all(bool not_cloexec);
 
+/* Before a vfork, or a spawn without file actions: large ones with close-on-exec stay; should the child copy one its copy is settled then. */
+void prelux_pending_settle_vfork(void);
 /* A fork: small files are settled; large ones parent and child go on reading, with one offset. */
 pid_t prelux_pending_fork(pid_t (*real)(void));
 

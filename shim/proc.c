@@ -88,7 +88,7 @@ void prelux_vfork_note(void)
 {
   int saved = errno;
   if (!prelux_idle()) {
-    prelux_settle_all(); /* its descriptors are copies */
+    if (prelux_pending_any()) prelux_pending_settle_vfork(); /* its descriptors are copies */
     prelux_note_shared_child();
   }
   errno = saved;

@@ -106,6 +106,13 @@ static int call_libc(spawn_fn real, pid_t *pid, const struct prelux_target *t,
   return rc;
 }
 
+/* Which descriptors the actions copy is libc's secret. */
+static void settle_for(const posix_spawn_file_actions_t *actions)
+{
+  if (actions) prelux_settle_all();
+  else if (prelux_pending_any()) prelux_pending_settle_vfork();
+}
+
 /* Positive errno, or 0, as posix_spawn. */
 static int spawn(spawn_fn real, pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
                  const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
@@ -117,7 +124,7 @@ static int spawn(spawn_fn real, pid_t *pid, const char *path, const posix_spawn_
   int from = seen_from(actions, path);
   bool fixed = from < 0 && from != AT_FDCWD;
 
-  prelux_settle_all();
+  settle_for(actions);
   prelux_room_init(&room);
   t.moves = from >= 0;
   int rc = fixed ? 0 : prelux_exec_resolve(&t, from, path, argv);
@@ -187,6 +194,7 @@ PRELUX_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_f
   if (found > 0) return spawn(prelux_real.posix_spawn, pid, name, actions, attr, argv, envp);
   struct prelux_room room;
   char *const *env;
+  settle_for(actions);
   prelux_room_init(&room);
   bool named = find_in_path(file, name, true) > 0;
   const struct prelux_target t = {.at = AT_FDCWD, .path = file, .argv = argv};

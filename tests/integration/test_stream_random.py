@@ -370,3 +370,32 @@ def test_shell_and_its_children(lake):
     lake.cli("evict", LOCAL)
     done = lake.run(f'exec 3<{LOCAL}/lines; read -r a <&3; (read -r b <&3; echo "$b"); read -r c <&3; echo "$a $c"; head -c 8 <&3; tail -c 8 <&3; read -r d <&3 || echo end')
     assert done.stdout == "0000001\n0000000 0000002\n0000003\n4999999\nend\n"
+
+
+@pytest.mark.parametrize("how", ["subprocess", "posix_spawn", "fork and exec", "system"])
+def test_programs_started_meanwhile(lake, how):
+    """What does not get the file makes nobody wait for it."""
+    text = {"subprocess": "import subprocess; assert subprocess.run(['true']).returncode == 0",
+            "posix_spawn": "assert os.waitpid(os.posix_spawn('/bin/true', ['true'], os.environ), 0)[1] == 0",
+            "fork and exec": FORK + "assert os.waitpid(fork(lambda: os.execv('/bin/true', ['true'])), 0)[1] == 0",
+            "system": "assert os.system('true') == 0"}[how]
+    out = python(lake, f"fd = os.open(BIG, os.O_RDONLY); say(at(fd, *places(10, 50)))\n{text}\nsay(at(fd, *places(10, 51)))").stdout.split()
+    assert out == [at(*places(10, 50)), at(*places(10, 51))]
+    assert fetched(lake) < 4 * MIB and lake.cli("map", "--json", BIG)["state"] == "partial"
+
+
+@pytest.mark.parametrize("how", ["stdin", "pass_fds", "spawned stdin"])
+def test_programs_that_get_the_file(lake, how):
+    """... and what gets it has it whole, with the offset, which it moves for its parent."""
+    text = {"stdin": "subprocess.run(['head', '-c', '1000000'], stdin=fd, stdout=w, check=True)",
+            "pass_fds": "subprocess.run(['sh', '-c', f'head -c 1000000 <&{fd}'], pass_fds=[fd], stdout=w, check=True)",
+            "spawned stdin": "os.waitpid(os.posix_spawnp('head', ['head', '-c', '1000000'], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, fd, 0), (os.POSIX_SPAWN_DUP2, w, 1)]), 0)"}[how]
+    text = f"""
+import subprocess
+fd, w = os.open(BIG, os.O_RDONLY), os.open("out", os.O_RDWR | os.O_CREAT)
+assert at(fd, 30 * MIB) and os.lseek(fd, 20 * MIB, 0) == 20 * MIB
+{text}
+say(h(os.pread(w, 1000000, 0)), at(fd, 40 * MIB), h(os.read(fd, 1000)))
+"""
+    start = 20 * MIB + 1000000
+    assert python(lake, text, cwd=lake.tmp).stdout.split() == [md5(DATA[20 * MIB:start]), at(40 * MIB), md5(DATA[start:start + 1000])]
