@@ -90,7 +90,6 @@ LEFT(putenv, "exec, spawn and the shells put back what a child needs")
 LEFT(clearenv, "exec, spawn and the shells put back what a child needs")
 LEFT(posix_spawn_file_actions_adddup2, "names no path")
 LEFT(posix_spawn_file_actions_addclosefrom_np, "names no path")
-LEFT(posix_spawn_file_actions_addfchdir_np, "names no path")
 LEFT(dlsym, "finds our exports for the program as it should")
 
 /* ---- paths that are not */

@@ -46,6 +46,7 @@ extern int mount_setattr(int dirfd, const char *path, unsigned int flags, struct
 #endif
 #if !__GLIBC_PREREQ(2, 29)
 extern int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *path);
+extern int posix_spawn_file_actions_addfchdir_np(posix_spawn_file_actions_t *actions, int fd);
 #endif
 #if !__GLIBC_PREREQ(2, 34)
 extern int execveat(int dirfd, const char *path, char *const argv[], char *const envp[], int flags);

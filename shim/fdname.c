@@ -101,3 +101,18 @@ long prelux_fd_name(int fd, char *out, size_t cap)
   if (len > 0 && moved && prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISDIR(st.st_mode)) prelux_fd_named(fd, &st, out, (size_t)len, moved);
   return len;
 }
+
+int prelux_fd_of_link(const char *path)
+{
+  static const char *const heads[] = {"/proc/self/fd/", "/proc/thread-self/fd/", "/dev/fd/"};
+  const char *number = NULL, *p;
+  long pid = 0, fd = 0;
+  for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]) && !number; i++)
+    if (strncmp(path, heads[i], strlen(heads[i])) == 0) number = path + strlen(heads[i]);
+  if (!number && strncmp(path, "/proc/", 6) == 0) {
+    for (p = path + 6; *p >= '0' && *p <= '9' && pid < INT32_MAX / 10 - 1; p++) pid = pid * 10 + (*p - '0');
+    if (p > path + 6 && strncmp(p, "/fd/", 4) == 0 && pid == prelux_sys(SYS_getpid)) number = p + 4;
+  }
+  for (p = number; p && *p >= '0' && *p <= '9' && fd < INT32_MAX / 10 - 1; p++) fd = fd * 10 + (*p - '0');
+  return p > number && !*p ? (int)fd : -1;
+}

@@ -47,6 +47,8 @@ long prelux_dir_path(int dirfd, char *out, size_t cap, bool *ret_ours);
 long prelux_dir_real(int dirfd, char *out, size_t cap);
 /* Name of an open fd as /proc has it, without " (deleted)": length or -errno. */
 long prelux_fd_name(int fd, char *out, size_t cap);
+/* The descriptor that a link of /proc names ("/proc/self/fd/3", "/dev/fd/3"), -1: it is no such path. */
+int prelux_fd_of_link(const char *path);
 
 /* The folder `fd` was just opened by that real path (no link in it). moved: prelux_folders_moved() before that. */
 void prelux_fd_named(int fd, const struct stat *st, const char *path, size_t len, uint64_t moved);

@@ -224,21 +224,6 @@ PRELUX_EXPORT int renameat2(int fromfd, const char *from, int tofd, const char *
   return do_rename("renameat2", fromfd, from, tofd, to, flags, real_renameat2);
 }
 
-/* The descriptor that a link of /proc names, -1: it is no such path. */
-static int fd_of_link(const char *path)
-{
-  static const char *const heads[] = {"/proc/self/fd/", "/proc/thread-self/fd/", "/dev/fd/"};
-  for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
-    size_t n = strlen(heads[i]);
-    if (strncmp(path, heads[i], n) != 0) continue;
-    long fd = 0;
-    const char *p = path + n;
-    for (; *p >= '0' && *p <= '9' && fd < INT32_MAX / 10 - 1; p++) fd = fd * 10 + (*p - '0');
-    return p > path + n && !*p ? (int)fd : -1;
-  }
-  return -1;
-}
-
 static bool one_store(const struct prelux_table_mapping *a, const struct prelux_table_mapping *b)
 {
   const struct prelux_table *t = prelux_state.table;
@@ -310,7 +295,7 @@ static int do_link(const char *call, int oldfd, const char *old, int newfd, cons
   } else {
     look(&a, call, oldfd, old, how);
   }
-  if ((flags & AT_SYMLINK_FOLLOW) && link_nameless(fd_of_link(old), &b, &rc)) return (int)prelux_ret(rc);
+  if ((flags & AT_SYMLINK_FOLLOW) && link_nameless(prelux_fd_of_link(old), &b, &rc)) return (int)prelux_ret(rc);
   for (;;) {
     if (ours(&a) || ours(&b)) return (int)prelux_ret(refuse_link(&a, &b));
     rc = real(a.at, a.use, b.at, b.use, flags);

@@ -295,3 +295,17 @@ PRELUX_EXPORT int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_
   rc = prelux_real.posix_spawn_file_actions_addchdir_np(actions, use);
   return rc || prelux_idle() ? rc : move_to(actions, use);
 }
+
+/* The folder is the one that this process has open by that number when the child is made: one that an earlier action opens is not known,
+ * and then relative paths are libc's. */
+PRELUX_EXPORT int posix_spawn_file_actions_addfchdir_np(posix_spawn_file_actions_t *actions, int fd)
+{
+  char name[32] = "/proc/self/fd/";
+  int rc = prelux_real.posix_spawn_file_actions_addfchdir_np(actions, fd);
+  if (rc || prelux_idle()) return rc;
+  size_t n = strlen(name), digits = 1;
+  for (int rest = fd; rest >= 10; rest /= 10) digits++;
+  for (size_t i = digits; i > 0; i--, fd /= 10) name[n + i - 1] = (char)('0' + fd % 10);
+  name[n + digits] = '\0';
+  return move_to(actions, name);
+}

@@ -24,11 +24,19 @@ static int turn_root(struct stat *st)
   return r.where < 0 ? (int)prelux_ret(r.where) : stat_mapped(&r, st);
 }
 
+/* The descriptor behind a link of /proc, of a file: without a name any more it is nothing to route by. -1: none. */
+static int behind_link(const char *path, unsigned mode, int flags)
+{
+  return S_ISREG(mode) && !(flags & AT_SYMLINK_NOFOLLOW) ? prelux_fd_of_link(path) : -1;
+}
+
 static int stat_routed(struct prelux_route *r, struct stat *st, int flags)
 {
   if (r->where < 0) return (int)prelux_ret(r->where);
   if (r->where == PRELUX_MAPPED) return stat_mapped(r, st);
   int rc = prelux_real.fstatat(r->at, r->use, st, flags);
+  int fd = rc == 0 ? behind_link(r->use, st->st_mode, flags) : -1;
+  if (fd >= 0) prelux_patch_stat(fd, st);
   return rc == 0 ? turn_root(st) : rc;
 }
 
@@ -200,31 +208,38 @@ static int statx_mapped(const struct prelux_route *r, struct statx *x)
   return 0;
 }
 
+/* x: the kernel's answer of what is open as fd. */
+static void patch_statx(int fd, struct statx *x)
+{
+  struct stat st;
+  take_statx(x, &st);
+  dev_t dev = st.st_dev;
+  ino_t ino = st.st_ino;
+  prelux_patch_stat(fd, &st);
+  if (st.st_dev != dev || st.st_ino != ino) put_stat(x, &st);
+}
+
+static int statx_fd(int fd, const char *path, int flags, unsigned mask, struct statx *x)
+{
+  int rc = prelux_real.statx(fd, path, flags, mask | STATX_TYPE | STATX_INO | STATX_SIZE, x);
+  if (rc == 0) patch_statx(fd, x);
+  return rc;
+}
+
 static int statx_routed(struct prelux_route *r, int flags, unsigned mask, struct statx *x)
 {
   struct stat st;
   if (r->where < 0) return (int)prelux_ret(r->where);
   if (r->where == PRELUX_MAPPED) return statx_mapped(r, x);
-  int rc = prelux_real.statx(r->at, r->use, flags, mask | STATX_TYPE | STATX_INO, x);
+  int rc = prelux_real.statx(r->at, r->use, flags, mask | STATX_TYPE | STATX_INO | STATX_SIZE, x);
+  int fd = rc == 0 ? behind_link(r->use, x->stx_mode, flags) : -1;
+  if (fd >= 0) patch_statx(fd, x);
   if (rc < 0 || !S_ISDIR(x->stx_mode)) return rc;
   take_statx(x, &st);
   int root = prelux_root_of(st.st_dev, st.st_ino);
   if (root < 0) return rc;
   prelux_route_root((uint32_t)root, r);
   return r->where < 0 ? (int)prelux_ret(r->where) : statx_mapped(r, x);
-}
-
-static int statx_fd(int fd, const char *path, int flags, unsigned mask, struct statx *x)
-{
-  struct stat st;
-  int rc = prelux_real.statx(fd, path, flags, mask | STATX_TYPE | STATX_INO | STATX_SIZE, x);
-  if (rc < 0) return rc;
-  take_statx(x, &st);
-  dev_t dev = st.st_dev;
-  ino_t ino = st.st_ino;
-  prelux_patch_stat(fd, &st);
-  if (st.st_dev != dev || st.st_ino != ino) put_stat(x, &st);
-  return rc;
 }
 
 PRELUX_EXPORT int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *x)

@@ -50,6 +50,14 @@ a = open("f", "w+"); a.write("first"); a.flush(); os.unlink("f"); print(os.path.
 b = open("f", "w"); b.write("second"); b.close(); a.write("+more"); a.flush(); a.seek(0); print(a.read(), open("f").read())
 print(os.path.samestat(os.fstat(a.fileno()), os.stat("f"))); a.close(); print(open("f").read())
 """,
+    "unlink-open-proc": """
+open("r", "w").write("read"); a = open("f", "w+"); a.write("text"); a.flush(); r = open("r"); os.unlink("f"); os.unlink("r")
+code = "import os, sys\\nprint(os.stat('/proc/self/fd/0').st_nlink)"
+for f in a, r:
+    for name in f"/proc/self/fd/{f.fileno()}", f"/proc/thread-self/fd/{f.fileno()}", f"/dev/fd/{f.fileno()}", f"/proc/{os.getpid()}/fd/{f.fileno()}":
+        st = os.stat(name); print(st.st_nlink, st.st_size, os.path.samestat(st, os.fstat(f.fileno())), os.lstat(name).st_size)
+    print(subprocess.run(["stat", "-Lc", "%h %s", "/dev/fd/0"], stdin=f, stdout=subprocess.PIPE).stdout, subprocess.run(["python3", "-c", code], stdin=f, stdout=subprocess.PIPE).stdout)
+""",
     "rename-over-open": """
 a = open("f", "w+"); a.write("first"); a.flush(); open("n", "w").write("new"); os.rename("n", "f"); print(open("f").read())
 a.write("+more"); a.flush(); a.seek(0); print(a.read()); open("n", "w").write("again"); a.close(); print(sorted(os.listdir(".")), open("f").read(), open("n").read())

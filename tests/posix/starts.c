@@ -225,6 +225,24 @@ static void by_moved(char **env)
   spawned(err, pid);
 }
 
+/* By actions to a descriptor of BASE and on to its bin. */
+static void by_fchdir(char **env)
+{
+  pid_t pid = -1;
+  posix_spawn_file_actions_t fa;
+  char name[2 * PATH_MAX];
+  int fd = open(base, O_RDONLY | O_DIRECTORY);
+  snprintf(name, sizeof(name), "../..%s%s", strrchr(base, '/'), path + strlen(base));
+  posix_spawn_file_actions_init(&fa);
+  int err = posix_spawn_file_actions_addfchdir_np(&fa, fd);
+  if (!err) err = posix_spawn_file_actions_addchdir_np(&fa, "bin");
+  if (!err) err = posix_spawn_file_actions_addopen(&fa, 0, "../data", O_RDONLY, 0);
+  if (!err) err = posix_spawn(&pid, name, &fa, NULL, args, env);
+  posix_spawn_file_actions_destroy(&fa);
+  close(fd);
+  spawned(err, pid);
+}
+
 static void by_system(char **env)
 {
   char command[3 * PATH_MAX];
@@ -279,7 +297,7 @@ static const struct {
 } ways[] = {
   {"execve", by_execve}, {"execv", by_execv}, {"execl", by_execl}, {"execle", by_execle}, {"execvp", by_execvp},
   {"execvpe", by_execvpe}, {"execlp", by_execlp}, {"execveat", by_execveat}, {"fexecve", by_fexecve}, {"cwd", by_cwd},
-  {"vfork", by_vfork}, {"spawn", by_spawn}, {"spawnp", by_spawnp}, {"actions", by_actions}, {"moved", by_moved},
+  {"vfork", by_vfork}, {"spawn", by_spawn}, {"spawnp", by_spawnp}, {"actions", by_actions}, {"moved", by_moved}, {"fchdir", by_fchdir},
   {"system", by_system}, {"popen", by_popen}, {"small-stack", by_small_stack}, {"full-table", by_full_table},
 };
 

@@ -14,7 +14,7 @@ from tests import harness
 STARTS = harness.BUILD / "tests/posix/starts"
 SHOW = harness.BUILD / "tests/posix/show"
 WAYS = ["execve", "execv", "execl", "execle", "execvp", "execvpe", "execlp", "execveat", "fexecve", "cwd", "vfork", "spawn", "spawnp",
-        "actions", "moved", "system", "popen", "small-stack", "full-table"]
+        "actions", "moved", "fchdir", "system", "popen", "small-stack", "full-table"]
 
 
 @pytest.fixture(scope="module", autouse=True)
