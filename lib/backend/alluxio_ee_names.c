@@ -8,8 +8,6 @@
 
 #include "lib/backend/alluxio_ee_write.h"
 
-#define CLEAN_IDLE_S 86400 /* in a folder that is to go: unfinished work of other nodes this old is nobody's */
-
 static struct prelux_ee *self(struct prelux_backend *b)
 {
   return (struct prelux_ee *)b;
@@ -65,7 +63,7 @@ int prelux_ee_rmdir(struct prelux_backend *b, const char *path, struct prelux_pr
     rc = prelux_problem(why, EBUSY, "/%.200s is a mount point of the cluster", path);
   if (rc == 0)
     rc = is_empty(self(b), path, why);
-  if (rc == -ENOTEMPTY && prelux_ee_clean(b, path, CLEAN_IDLE_S, NULL) > 0) /* what the dead have left does not count */
+  if (rc == -ENOTEMPTY && prelux_ee_clean(b, path, PRELUX_HIDDEN_IDLE_S, NULL) > 0) /* what the dead have left does not count */
     rc = is_empty(self(b), path, why);
   if (rc < 0)
     return rc;

@@ -191,8 +191,8 @@ static void swap_close(struct swap *s)
 {
   if (s->moved)
     prelux_ee_drop(s->e, s->aside, NULL);
-  if (s->made)
-    prelux_ee_drop(s->e, s->folder, NULL);
+  if (s->folder && (!s->made || prelux_ee_drop(s->e, s->folder, NULL) < 0))
+    prelux_hidden_leave(s->folder);
   free(s->folder);
   free(s->aside);
 }

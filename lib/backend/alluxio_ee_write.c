@@ -122,12 +122,20 @@ static int make_once(struct making *w, struct prelux_problem *why)
   return rc;
 }
 
+static int drop_hidden(const struct making *w)
+{
+  int rc = prelux_ee_drop(w->e, w->temp, NULL);
+  if (rc < 0 && rc != -ENOENT)
+    prelux_hidden_leave(w->temp);
+  return rc;
+}
+
 /* The file of a request that was cut may come when nobody waits for it any more. */
 static void give_up(const struct making *w)
 {
-  int rc = prelux_ee_drop(w->e, w->temp, NULL);
+  int rc = drop_hidden(w);
   for (int n = 0; rc == -ENOENT && n < LATE_LOOKS && prelux_net_backoff(w->e->net, n) == 0; n++)
-    rc = prelux_ee_drop(w->e, w->temp, NULL);
+    rc = drop_hidden(w);
 }
 
 static int make_hidden(struct making *w, struct prelux_problem *why)
@@ -173,7 +181,7 @@ static int make(struct making *w, struct prelux_object *ret, struct prelux_probl
   if (rc == 0)
     rc = make_hidden(w, why);
   if (rc == 0 && w->source && (rc = same_source(w, why)) < 0)
-    prelux_ee_drop(w->e, w->temp, NULL);
+    drop_hidden(w);
   if (rc == 0)
   {
     w->move.from = w->temp;
@@ -181,8 +189,10 @@ static int make(struct making *w, struct prelux_object *ret, struct prelux_probl
     w->move.hidden = true;
     rc = prelux_ee_publish(w->e, &w->move, ret, why);
     if (rc < 0) /* also when that is unclear: what comes late then finds nothing to move */
-      prelux_ee_drop(w->e, w->temp, NULL);
+      drop_hidden(w);
   }
+  if (rc == 0)
+    prelux_hidden_tidy(&w->e->base, w->path);
   free(w->temp);
   return rc;
 }

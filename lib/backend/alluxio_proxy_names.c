@@ -8,8 +8,6 @@
 
 #include "lib/backend/alluxio_proxy.h"
 
-#define CLEAN_IDLE_S 86400 /* in a folder that is to go: unfinished work of other nodes this old is nobody's */
-
 static struct prelux_proxy *self(struct prelux_backend *b)
 {
   return (struct prelux_proxy *)b;
@@ -58,7 +56,7 @@ int prelux_proxy_rmdir(struct prelux_backend *b, const char *path, struct prelux
   if (rc == 0)
     rc = prelux_proxy_drop(self(b), path, now.id, why);
   /* What the dead have left does not count. */
-  if (rc == -ENOTEMPTY && prelux_proxy_clean(b, path, CLEAN_IDLE_S, NULL) > 0)
+  if (rc == -ENOTEMPTY && prelux_proxy_clean(b, path, PRELUX_HIDDEN_IDLE_S, NULL) > 0)
     rc = prelux_proxy_drop(self(b), path, now.id, why);
   return rc;
 }

@@ -110,8 +110,8 @@ static void swap_close(struct swap *s)
 {
   if (s->moved)
     prelux_proxy_drop(s->p, s->aside, s->old.id, NULL);
-  if (s->made.id[0])
-    prelux_proxy_drop(s->p, s->folder, s->made.id, NULL);
+  if (s->folder && (!s->made.id[0] || prelux_proxy_drop(s->p, s->folder, s->made.id, NULL) < 0))
+    prelux_hidden_leave(s->folder);
   free(s->folder);
   free(s->aside);
 }

@@ -102,8 +102,11 @@ static void give_up(struct putting *w)
     if (prelux_proxy_stream(w->p, w->id, "close", NULL, &o, NULL, NULL) != -PRELUX_EUNKNOWN)
       w->id[0] = 0;
   w->id[0] = 0;
-  if (w->temp && prelux_proxy_status(w->p, w->temp, &left, NULL) == 0)
-    prelux_proxy_drop(w->p, w->temp, left.id, NULL);
+  int rc = w->temp ? prelux_proxy_status(w->p, w->temp, &left, NULL) : -ENOENT;
+  if (rc == 0)
+    rc = prelux_proxy_drop(w->p, w->temp, left.id, NULL);
+  if (rc < 0 && rc != -ENOENT)
+    prelux_hidden_leave(w->temp);
 }
 
 /* -EAGAIN: not done, and another try may go better. */
@@ -255,12 +258,17 @@ static int proxy_put(struct prelux_backend *b, const char *path, int fd, uint64_
   {
     give_owner(&w);
     rc = prelux_proxy_publish(w.p, w.temp, w.made.id, path, how->cond.must != PRELUX_MUST_BE_ABSENT, why);
-    if (rc < 0 && rc != -PRELUX_EUNKNOWN)
+    if (rc == -PRELUX_EUNKNOWN)
+      prelux_hidden_leave(w.temp);
+    else if (rc < 0)
       give_up(&w);
   }
   prelux_proxy_turn_end(w.p, &turn);
   if (rc == 0)
+  {
+    prelux_hidden_tidy(b, path);
     *ret = w.made.obj;
+  }
   free(w.temp);
   return rc;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 #define OLD PRELUX_HIDDEN "old-"
 #define NAMES_MAX 100000u /* hidden ones of one folder */
 #define DEPTH_MAX 64
+#define LEFT_MAX 1024u
 
 bool prelux_hidden(const char *path)
 {
@@ -82,6 +84,66 @@ char *prelux_hidden_beside(const char *path, const char *kind)
   return asprintf(&ret, "%.*s%s%s-%s", parent, path, PRELUX_HIDDEN, kind, owner) < 0 ? NULL : ret;
 }
 
+/* Left by this process, which lives on */
+
+static struct
+{
+  pthread_mutex_t lock;
+  struct
+  {
+    uint64_t name, folder; /* hashes; 0: none */
+  } rows[LEFT_MAX];
+  unsigned next;
+  atomic_uint n; /* rows that were ever taken */
+} left = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static const char *last_name(const char *path)
+{
+  const char *slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
+static uint64_t folder_of(const char *path)
+{
+  return XXH3_64bits(path, (size_t)(last_name(path) - path)) | 1;
+}
+
+void prelux_hidden_leave(const char *path)
+{
+  const char *name = last_name(path);
+  pthread_mutex_lock(&left.lock);
+  left.rows[left.next].name = XXH3_64bits(name, strlen(name)) | 1;
+  left.rows[left.next].folder = folder_of(path);
+  left.next = (left.next + 1) % LEFT_MAX;
+  atomic_fetch_add(&left.n, 1);
+  pthread_mutex_unlock(&left.lock);
+}
+
+/* By the name, if there is one, else by the folder; forget: they are taken out. */
+static bool look_up(const char *name, uint64_t folder, bool forget)
+{
+  uint64_t wanted = name ? XXH3_64bits(name, strlen(name)) | 1 : 0;
+  bool found = false;
+  if (atomic_load(&left.n) == 0)
+    return false;
+  pthread_mutex_lock(&left.lock);
+  for (unsigned i = 0; i < LEFT_MAX; i++)
+    if (name ? left.rows[i].name == wanted : left.rows[i].folder == folder)
+    {
+      found = true;
+      if (forget)
+        left.rows[i].name = left.rows[i].folder = 0;
+    }
+  pthread_mutex_unlock(&left.lock);
+  return found;
+}
+
+void prelux_hidden_tidy(struct prelux_backend *b, const char *path)
+{
+  if (look_up(NULL, folder_of(path), false) && b->ops->write->clean(b, path, PRELUX_HIDDEN_IDLE_S, NULL) >= 0)
+    look_up(NULL, folder_of(path), true);
+}
+
 /* When it was made, in ns since the epoch; 0: it does not say. */
 static uint64_t made(const char *name)
 {
@@ -95,7 +157,7 @@ bool prelux_hidden_dead(const char *name, int64_t mtime_ns, uint64_t idle_s)
   unsigned pid;
   struct timespec now;
   if (sscanf(name + sizeof(PUT) - 1, "%16" SCNx64 "-%x-%16" SCNx64, &host, &pid, &start) == 3 && host == this_host())
-    return started(pid) != start;
+    return started(pid) != start || (pid == (unsigned)getpid() && look_up(name, 0, false));
   clock_gettime(CLOCK_REALTIME, &now);
   if (mtime_ns == 0) /* folders of object stores have none */
     mtime_ns = (int64_t)made(name);

@@ -200,6 +200,14 @@ def test_the_old_file_is_put_back(tmp_path):
             tool.close()
 
 
+def test_what_cannot_be_removed_goes_with_the_next_put(cluster, tool):
+    """Though the process that has made it lives on."""
+    cluster.fault = lambda seen: said({"message": "not now"}, 403) if seen.path.startswith(("/v1/mv/", "/v1/rm/")) else None
+    assert put(tool, "a", b"bytes")["rc"] == -EACCES and len(tree(cluster)) == 1
+    cluster.fault = None
+    assert put(tool, "a", b"more bytes")["rc"] == 0 and tree(cluster) == {"a": b"more bytes"}
+
+
 def test_what_is_removed_and_still_shown(cluster, tool):
     (cluster.data / "a").write_bytes(b"old")
     cluster.fault = lambda seen: said({"success": True}) if seen.path.startswith("/v1/rm/") else None

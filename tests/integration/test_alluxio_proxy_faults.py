@@ -356,3 +356,46 @@ def test_a_death_after_the_gap(lake):
     between.rule = lambda call: None
     assert good(client("clean", "", idle_s=86400))["removed"] == 1
     assert remote.objects() == {b"f": b"new"}
+
+
+STEPS = {"the bytes": lambda call: call.action == "streams/write", "aside": lambda call: call.action == "rename" and call.path == "d/f",
+         "in": lambda call: names_moved(call) and call.query["dst"].endswith("/f"), "the old one": lambda call: call.action == "delete"}
+
+
+def outage(between, step):
+    """From that step on nothing gets through; the list of what came is empty before."""
+    gone = []
+
+    def rule(call):
+        if gone or STEPS[step](call):
+            gone.append(call)
+        return DROPPED if gone else None
+
+    between.rule = rule
+    return gone
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_an_outage_leaves_goes_with_the_next_put(step, lake):
+    """The proxy is away in the middle of it. What is left is nobody's, though the process that has made it lives on."""
+    remote, between, client = lake
+    good(client("mkdir", "d"))
+    good(client.put("d/f", b"old"))
+    good(client.put("d/g", b"beside"))
+    gone = outage(between, step)
+    client.put("d/f", b"new")
+    assert gone and any(b".prelux~" in path for path in remote.objects())
+    between.rule = lambda call: None
+    good(client.put("d/f", b"newer"))
+    assert remote.objects() == {b"d": None, b"d/f": b"newer", b"d/g": b"beside"}
+
+
+def test_what_an_outage_leaves_is_not_in_the_way_of_rmdir(lake):
+    remote, between, client = lake
+    good(client("mkdir", "d"))
+    outage(between, "the bytes")
+    client.put("d/f", b"new")
+    between.rule = lambda call: None
+    assert client.names("d") == {} and len(remote.objects()) == 2
+    good(client("rmdir", "d"))
+    assert remote.objects() == {}

@@ -39,6 +39,18 @@ static void hidden(void **state)
     assert_false(prelux_hidden(no[i]));
 }
 
+static void what_is_left(void **state)
+{
+  int64_t now = (int64_t)time(NULL) * 1000000000;
+  char *one = prelux_hidden_beside("d/file", "put"), *other = prelux_hidden_beside("d/file", "old");
+  assert_false(prelux_hidden_dead(one + 2, now, 3600));
+  prelux_hidden_leave(one);
+  assert_true(prelux_hidden_dead(one + 2, now, 3600)); /* its process lives, and does not care for it any more */
+  assert_false(prelux_hidden_dead(other + 2, now, 3600));
+  free(one);
+  free(other);
+}
+
 static void owners(void **state)
 {
   int64_t now = (int64_t)time(NULL) * 1000000000, long_ago = now - INT64_C(7200) * 1000000000;
@@ -184,7 +196,8 @@ static void what_cannot_be_removed(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(statuses), cmocka_unit_test(hidden),           cmocka_unit_test(owners), cmocka_unit_test(sweeps),
+      cmocka_unit_test(statuses), cmocka_unit_test(hidden),           cmocka_unit_test(owners),
+      cmocka_unit_test(what_is_left), cmocka_unit_test(sweeps),
       cmocka_unit_test(the_last_comes_back), cmocka_unit_test(what_cannot_be_removed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
