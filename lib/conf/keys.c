@@ -95,7 +95,8 @@ const struct prelux_conf_key prelux_conf_keys[] = {
      .help = "Small files that nobody has asked for yet. siblings: the next ones (64 at most), when files of a folder are opened in the order of its "
              "listing; directory: all of the folder, with the first one that is opened."},
     {AT_MAPPING, .name = "stream_above", .type = PRELUX_T_SIZE, .choices = "0..1PiB", .fallback = "0",
-     .help = "Experimental. Larger files are handed out while they are still coming in: a read waits for its bytes; 0: open waits for the whole file."},
+     .help = "Experimental. Larger files are handed out while they are still coming in: a read waits for its bytes, and above 32 MiB "
+             "little comes that nobody reads; 0: open waits for the whole file."},
     {AT_MAPPING, .name = "exec", .type = PRELUX_T_ENUM, .choices = "auto|off", .fallback = "auto",
      .help = "auto: programs and scripts can be run although the remote keeps no x bit."},
     {AT_MAPPING, .name = "file_mode", .type = PRELUX_T_MODE, .fallback = "0644",

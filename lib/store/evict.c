@@ -300,7 +300,7 @@ static uint64_t evict_pass(struct prelux_store *s, uint64_t want)
 
 uint64_t prelux_evict_bytes(struct prelux_store *s, uint64_t bytes)
 {
-  uint64_t freed = prelux_partials_evict(s, bytes);
+  uint64_t freed = prelux_partials_evict(s, bytes, prelux_store_wall() - PRELUX_PARTIAL_IDLE_NS);
   pthread_mutex_lock(&s->evict_lock);
   flush_uses(s);
   prelux_hold_sweep(s);
@@ -308,7 +308,7 @@ uint64_t prelux_evict_bytes(struct prelux_store *s, uint64_t bytes)
   for (int pass = 0; pass < 2 && freed < bytes; pass++)
     freed += evict_pass(s, bytes - freed);
   pthread_mutex_unlock(&s->evict_lock);
-  return freed;
+  return freed < bytes ? freed + prelux_partials_evict(s, bytes - freed, INT64_MAX) : freed;
 }
 
 /* ---- room ---- */

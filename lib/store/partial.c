@@ -242,18 +242,41 @@ void prelux_partial_forget(struct prelux_tree *t, const char *object, const char
   prelux_catalogue_drop_partial(t->store->cat, &p);
 }
 
-uint64_t prelux_partials_evict(struct prelux_store *s, uint64_t bytes)
+/* store.lock held. */
+static struct prelux_partial **oldest(struct prelux_store *s)
+{
+  struct prelux_partial **ret = &s->partials;
+  for (struct prelux_partial **at = &s->partials; *at; at = &(*at)->next)
+    if ((*at)->used_ns < (*ret)->used_ns)
+      ret = at;
+  return ret;
+}
+
+/* What is read there does not come to us, but the kernel notes it (as far as the mount options let it). store.lock held. */
+static bool read_since(struct prelux_store *s, struct prelux_partial *p)
+{
+  struct stat st;
+  if (prelux_os.fstatat(s->fill_fd, p->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    return false;
+  int64_t atime = (int64_t)st.st_atim.tv_sec * 1000000000 + st.st_atim.tv_nsec;
+  if (atime <= p->used_ns)
+    return false;
+  p->used_ns = atime;
+  return true;
+}
+
+uint64_t prelux_partials_evict(struct prelux_store *s, uint64_t bytes, int64_t before_ns)
 {
   uint64_t freed = 0;
   while (freed < bytes)
   {
+    struct prelux_partial **at, *p = NULL;
     pthread_mutex_lock(&s->lock);
-    struct prelux_partial **oldest = &s->partials, *p = NULL;
-    for (struct prelux_partial **at = &s->partials; *at; at = &(*at)->next)
-      if ((*at)->used_ns < (*oldest)->used_ns)
-        oldest = at;
-    if (*oldest)
-      p = pull(s, oldest);
+    do
+      at = oldest(s);
+    while (*at && (*at)->used_ns < before_ns && before_ns != INT64_MAX && read_since(s, *at));
+    if (*at && (*at)->used_ns < before_ns)
+      p = pull(s, at);
     s->stats.evictions += p != NULL;
     pthread_mutex_unlock(&s->lock);
     if (!p)

@@ -3,13 +3,15 @@
  *
  * Two files, NAME and NAME.front: bytes below `front`, and those of parts (stream.h), were written before it says so, so they are there however a
  * process dies. A row of the catalogue says of which object and version they are. Not over a power cut: at another boot they go. Kept ones count to
- * the quota by their blocks, and go before any whole file does. Readers who have them open keep them open. */
+ * the quota by their blocks, and go before any whole file does when they were not used for a minute, else after all of them. Readers who have them
+ * open keep them open. */
 #ifndef PRELUX_STORE_PARTIAL_H
 #define PRELUX_STORE_PARTIAL_H
 
 #include "lib/store/private.h"
 
 #define PRELUX_PARTIAL_LEAST (1u << 20) /* bytes that are worth it */
+#define PRELUX_PARTIAL_IDLE_NS 60000000000ll
 
 struct prelux_partial {
   struct prelux_partial *next;
@@ -39,8 +41,8 @@ bool prelux_partial_trim(int fd, struct prelux_stream *m);
 void prelux_partial_forget(struct prelux_tree *t, const char *object, const char *name);
 
 bool prelux_partial_there(struct prelux_tree *t, const char *object);
-/* Oldest first, until so many bytes are free. What was freed. */
-uint64_t prelux_partials_evict(struct prelux_store *s, uint64_t bytes);
+/* Oldest first, of those not used since before_ns (CLOCK_REALTIME), until so many bytes are free. What was freed. */
+uint64_t prelux_partials_evict(struct prelux_store *s, uint64_t bytes, int64_t before_ns);
 /* At and below the object. */
 void prelux_partials_drop(struct prelux_tree *t, const char *object, uint64_t *files, uint64_t *bytes);
 

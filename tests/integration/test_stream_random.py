@@ -399,3 +399,18 @@ say(h(os.pread(w, 1000000, 0)), at(fd, 40 * MIB), h(os.read(fd, 1000)))
 """
     start = 20 * MIB + 1000000
     assert python(lake, text, cwd=lake.tmp).stdout.split() == [md5(DATA[20 * MIB:start]), at(40 * MIB), md5(DATA[start:start + 1000])]
+
+
+def test_stays_partial_while_others_come(prelux):
+    """A file of which parts are in use stays for as long as older whole ones can go."""
+    with bucket(prelux, top={"cache": {"max_size": "40MiB"}}) as lake:
+        lake.put("big.bin", DATA)
+        for name in "abcd":
+            lake.put(name, content(12 * MIB, ord(name)))
+        text = "fd = os.open(BIG, os.O_RDONLY); say(at(fd, *places(100, 60)))"
+        lake.run(f"md5sum {LOCAL}/a {LOCAL}/b")
+        assert python(lake, text).stdout.split() == [at(*places(100, 60))]
+        had = fetched(lake)
+        lake.run(f"md5sum {LOCAL}/c {LOCAL}/d")
+        assert python(lake, text).stdout.split() == [at(*places(100, 60))]
+        assert fetched(lake) - had <= 32768 and used(lake) <= 40 * MIB
