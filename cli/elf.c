@@ -79,7 +79,7 @@ static void inspect_elf(const char *path, const struct image *im, struct prelux_
   else if (!*interp)
     found(ret, "is statically linked: nothing can be preloaded into it", path, "use a dynamically linked build");
   else if (strstr(interp, "ld-musl"))
-    found(ret, "is linked with musl: the library is made for glibc", path, "use a build for glibc");
+    found(ret, "is linked with musl: the library is made for glibc", path, "use a build for glibc, or the library that `make musl` builds");
   else if (has_go(im))
     found(ret, "is a Go program: it makes system calls past libc", path, "what it does through cgo works; its own file calls do not");
 }

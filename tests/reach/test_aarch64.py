@@ -59,6 +59,18 @@ def test_symbols(built):
     assert versions and max(versions) <= (2, 28)
 
 
+def test_daemon_and_command_compile():
+    """No more than that: the libraries that they need are not here for aarch64. Their headers are this machine's."""
+    if not shutil.which(CC):
+        pytest.skip(f"{CC} is not installed (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross)")
+    folder = subprocess.run(["gcc", "-print-multiarch"], capture_output=True, text=True, check=True).stdout.strip()
+    sources = [path for pattern in ("lib/*/*.c", "daemon/*.c", "cli/*.c") for path in ROOT.glob(pattern)]
+    argv = [CC, "-fsyntax-only", "-std=gnu11", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-I", ROOT, "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror",
+            "-idirafter", f"/usr/include/{folder}", *sources]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     base = tmp_path_factory.mktemp("reach").resolve()
