@@ -98,6 +98,7 @@ class AlluxioStandin(Server):
         self._end_processes()
         if self._own_etcd:
             self.etcd.stop()
+            shutil.rmtree(self.etcd.folder / "data", ignore_errors=True)  # 64 MB of it each, and a file of tests may start fifty
         super().stop()
 
     def configure(self):
