@@ -143,11 +143,31 @@ static void add_point(struct prelux_insight *x, int64_t now)
   x->next_point_ns = now + x->step_ns;
 }
 
+/* Programs that the library is in, and that have no room or no right to say so themselves: their notes go. */
+static void believe_tree(struct prelux_insight *x)
+{
+  for (size_t k = 0; k < x->tree.n; k++)
+  {
+    struct prelux_tree_image *i = &x->tree.images[k];
+    if (!i->reached || i->told)
+      continue;
+    i->told = true;
+    for (int n = 0; n < PRELUX_REPORT_EXECS; n++)
+    {
+      struct prelux_report_exec *e = &x->report->execs[n];
+      uint32_t tried = PRELUX_REPORT_TRIED;
+      if (e->pid == i->pid && !(e->flags & PRELUX_REPORT_BARRED) && e->at_ns <= i->seen_ns)
+        __atomic_compare_exchange_n(&e->state, &tried, PRELUX_REPORT_FREE, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
+  }
+}
+
 struct timespec prelux_insight_look(struct prelux_insight *x, pid_t child)
 {
   int64_t now = prelux_tree_clock(), age = now - x->began_ns;
   x->child = child;
   prelux_tree_look(&x->tree, child);
+  believe_tree(x);
   if (now >= x->next_point_ns)
     add_point(x, now);
   int64_t cost = prelux_tree_clock() - now, pause = LOOK_NS + age / 50;
@@ -163,6 +183,7 @@ void prelux_insight_ended(struct prelux_insight *x, int status)
   x->status = status;
   x->ended_ns = prelux_tree_clock();
   prelux_tree_look(&x->tree, x->child);
+  believe_tree(x);
   add_point(x, x->ended_ns);
 }
 

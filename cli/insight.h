@@ -25,6 +25,7 @@ struct prelux_tree_image {
   int64_t began_ns, seen_ns; /* CLOCK_BOOTTIME: the process's start, the first look at the program */
   unsigned looks;
   bool reached, gone;
+  bool told; /* insight.c has heard that it was reached */
   char exe[PRELUX_TREE_EXE]; /* the end of its path */
   char why[PRELUX_TREE_WHY]; /* what keeps the library out; "": not known */
 };

@@ -291,7 +291,7 @@ static void missed_exec(const struct prelux_report_exec *e, cJSON *list)
   {
     prelux_cli_inspect(e->path, &finding);
     size_t n = strlen(e->path);
-    why = finding.ok ? "it ended before the library had begun, or the loader did not find it there (chroot, container)" : finding.text;
+    why = finding.ok ? "it ended before the library had begun, or the loader did not find it there, or it could not say so (chroot, container, limits)" : finding.text;
     if (!finding.ok && strncmp(why, e->path, n) == 0 && why[n] == ' ')
       why += n + 1;
   }

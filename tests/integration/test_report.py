@@ -181,6 +181,19 @@ def test_who_sees_another_proc_or_is_another_user(prelux, lake, way):
     assert counted == (way[-1] == "-pf")
 
 
+def test_who_cannot_say_that_it_was_reached(prelux, lake):
+    """No room for the map, no right to open it, or another name, as here: /proc shows that the library is in it."""
+    os.mkfifo(prelux.tmp / "gate")
+    child = prelux.popen(["bash", "-c", f"PRELUX_REPORT=/proc/1/fd/99:1 /bin/cat {prelux.tmp}/gate"], args=[f"--report={prelux.tmp}/r.json"])
+    harness.wait_for(lambda: [pid for pid in tree(child.pid) if words(pid)[:1] == [b"/bin/cat"]], 20, "the program")
+    before = looked(child.pid)
+    harness.wait_for(lambda: looked(child.pid) > before + 10, 20, "some looks at the tree")
+    (prelux.tmp / "gate").write_text("")
+    assert child.wait(timeout=30) == 0
+    found = json.loads((prelux.tmp / "r.json").read_text())
+    assert found["not_reached"] == [] and "cat" not in started(found)
+
+
 def test_env_i_by_a_program_that_is_reached_is_reached(prelux, lake):
     found, _ = report(prelux, f"env -i /bin/cat {lake}/f0")
     assert found["not_reached"] == [] and started(found)["cat"] == 1
