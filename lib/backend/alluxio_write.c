@@ -78,10 +78,16 @@ static int changed(struct prelux_alluxio *x, const char *path, int rc)
 }
 
 /* An object store's times are whole seconds. What has no MD5 by which a fill finds out (files sent in parts, copies of such; in some stores all) must not get
- * length and time of a file before it that a worker may have read in between: nobody remembers for ever that this node has changed it. */
-static int next_second(struct prelux_alluxio *x, const char *path, struct prelux_problem *why)
+ * length and time of a file before it that a worker may have read in between: nobody remembers for ever that this node has changed it.
+ * from: what becomes of path is a copy of it; NULL: new bytes. */
+static int next_second(struct prelux_alluxio *x, const char *from, const char *path, struct prelux_problem *why)
 {
-  while (x->whole_seconds && prelux_alluxio_doubts_age_ms(&x->doubts, path) <= 1000)
+  struct prelux_object source;
+  if (!x->whole_seconds || prelux_alluxio_doubts_age_ms(&x->doubts, path) > 1000)
+    return 0;
+  if (from && x->under->ops->stat(x->under, from, &source, NULL) == 0 && source.md5[0])
+    return 0;
+  while (prelux_alluxio_doubts_age_ms(&x->doubts, path) <= 1000)
     if (prelux_net_backoff(x->net, 0) < 0)
       return prelux_problem(why, EIO, "/%s: the daemon ends", path);
   return 0;
@@ -121,7 +127,7 @@ static int alluxio_put(struct prelux_backend *b, const char *path, int fd, uint6
     return changed(x, path, prelux_alluxio_put(x, path, fd, size, &mine, ret, why));
   if (!w->put)
     return no_such(x, "a put", why);
-  int rc = atomic_load(&x->sumless) ? next_second(x, path, why) : 0;
+  int rc = atomic_load(&x->sumless) ? next_second(x, NULL, path, why) : 0;
   if (rc == 0)
     rc = changed(x, path, w->put(x->under, path, fd, size, &mine, ret, why));
   if (rc == 0 && !ret->md5[0])
@@ -155,7 +161,7 @@ static int alluxio_complete(struct prelux_backend *b, const char *path, const ch
   mine.set = timeless(&how->set);
   if (!w || !w->complete)
     return no_such(x, "an upload in parts", why);
-  int rc = next_second(x, path, why);
+  int rc = next_second(x, NULL, path, why);
   return rc < 0 ? rc : changed(x, path, w->complete(x->under, path, token, parts, n, size, &mine, ret, why));
 }
 
@@ -202,7 +208,7 @@ static int alluxio_rename(struct prelux_backend *b, const char *from, const char
   const struct prelux_backend_write *w = below(x);
   if (!w || !w->rename)
     return no_such(x, "a rename", why);
-  int rc = next_second(x, to, why);
+  int rc = next_second(x, from, to, why);
   return rc < 0 ? rc : changed(x, to, w->rename(x->under, from, to, flags, ret, why));
 }
 
@@ -244,7 +250,7 @@ static int alluxio_copy(struct prelux_backend *b, const char *from, const char *
   mine.set = timeless(&how->set);
   if (!w || !w->copy)
     return no_such(x, "a copy", why);
-  int rc = next_second(x, to, why);
+  int rc = next_second(x, from, to, why);
   return rc < 0 ? rc : changed(x, to, w->copy(x->under, from, source_version, to, &mine, ret, why));
 }
 

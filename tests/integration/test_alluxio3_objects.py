@@ -77,7 +77,7 @@ def test_this_node_lets_a_second_pass(store, tmp_path, tools):
     """Between two files in parts of one name: whoever starts anew, and remembers nothing, can tell them apart."""
     tool = Cluster(tmp_path / "tool", store.cluster, under=under(store), write_through="auto")
     tools(tool)
-    store.put("lake", "b/source", b"copied 12")
+    assert in_parts(tool, "b/source", b"copied 12")["rc"] == 0
     times = set()
     for number in range(2):
         for change in (lambda: in_parts(tool, "b/f", b"in parts%d" % number), lambda: tool("copy", "b/source", to="b/f")):  # noqa: B023
