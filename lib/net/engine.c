@@ -132,6 +132,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     return prelux_net_here_body(t, data, n);
   pthread_mutex_lock(&t->lock);
   size_t ret = n;
+  n = prelux_net_receive_clip(t, n);
   if (t->stop)
   {
     ret = 0;
@@ -150,6 +151,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     memcpy(t->fill + t->fill_len, data, n);
     t->fill_len += n;
     t->received += n;
+    if (prelux_net_receive(t))
+      ret = 0;
     if (first || (!t->req->target && t->fill_len >= PRELUX_NET_WAKE))
       pthread_cond_signal(&t->changed);
   }
@@ -169,6 +172,7 @@ static int on_request(void *arg, char *to_ip, char *from_ip, int to_port, int fr
   }
   t->requests++;
   t->answer->sent = true;
+  prelux_net_receive_connected(t, from_port);
   return CURL_PREREQFUNC_OK;
 }
 
@@ -310,6 +314,7 @@ int prelux_net_set_up(struct prelux_net_transfer *t)
   if (!is_large(t))
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, WHOLE_ANSWER_MS);
   curl_easy_setopt(e, CURLOPT_BUFFERSIZE, CURL_BUFFER);
+  prelux_net_receive_set_up(t);
   curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, t->req->lone && !t->req->upload ? 0L : 1L); /* it lives as long as its answer comes */
   curl_easy_setopt(e, CURLOPT_USERAGENT, "prelux/" PRELUX_VERSION);
   curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->curl_text);
@@ -361,7 +366,7 @@ static void finish(struct prelux_net *net, struct prelux_net_transfer *t, CURLco
   t->over = true;
   pthread_mutex_unlock(&net->lock);
   pthread_mutex_lock(&t->lock);
-  t->result = result;
+  t->result = t->whole ? CURLE_OK : result;
   t->done = true;
   pthread_cond_signal(&t->changed);
   pthread_mutex_unlock(&t->lock);

@@ -47,6 +47,9 @@ struct prelux_net_transfer {
   /* the caller's, who runs it himself */
   bool here, sunk;                 /* sunk: a byte has reached the sink */
   int sink_rc;
+  /* receive.c */
+  bool receives, whole;            /* may; all of the body is there */
+  int socket, socket_made;         /* -1: not known to be the connection's */
 
   pthread_mutex_t lock;
   pthread_cond_t changed;
@@ -88,6 +91,14 @@ int prelux_net_set_up(struct prelux_net_transfer *t);
 int prelux_net_here(struct prelux_net *net, struct prelux_net_transfer *t);
 bool prelux_net_here_fits(const struct prelux_net_request *req);
 size_t prelux_net_here_body(struct prelux_net_transfer *t, const char *data, size_t n);
+
+/* receive.c: options of t->easy; the connection is there. */
+void prelux_net_receive_set_up(struct prelux_net_transfer *t);
+void prelux_net_receive_connected(struct prelux_net_transfer *t, int local_port);
+/* The engine's thread, t->lock held, when a piece that curl brought is stored (not more of it than clip says). True: the body is whole, and the
+ * transfer is to be ended. */
+size_t prelux_net_receive_clip(struct prelux_net_transfer *t, size_t n);
+bool prelux_net_receive(struct prelux_net_transfer *t);
 
 /* Asks the engine's thread for something. False: the engine ends, START was not taken. */
 bool prelux_net_wish(struct prelux_net *net, struct prelux_net_transfer *t, unsigned wish);

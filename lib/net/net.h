@@ -87,7 +87,8 @@ struct prelux_net_answer {
   size_t body_len;
   uint64_t content_length;  /* UINT64_MAX: not said */
   bool bounded;             /* the answer says where its body ends (Content-Length or chunks), so a cut one is noticed */
-  uint64_t received;        /* body bytes */
+  uint64_t received;        /* body bytes ... */
+  uint64_t straight;        /* ... of which so many did not pass through curl's buffer (receive.c) */
   char etag[256];           /* as sent */
   char last_modified[64];
   char content_range[96];

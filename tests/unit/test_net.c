@@ -32,6 +32,10 @@ enum behaviour
   SEND_SHORT,
   CUT_SHORT, /* less than it says, then the end */
   BUSY,     /* 503 */
+  CUT_BIG,
+  LONG_BIG, /* more than it says */
+  CHUNKS,   /* BIG bytes, which it says, too, in chunks */
+  DRIBBLE,  /* SHORT bytes in small pieces, with pauses */
 };
 
 static struct
@@ -74,6 +78,38 @@ static void send_big(int fd, size_t said, size_t len)
   }
 }
 
+static void send_chunks(int fd)
+{
+  static const char head[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: %u\r\n\r\n";
+  char text[128], block[65536];
+  send_all(fd, text, (size_t)snprintf(text, sizeof(text), head, BIG));
+  for (size_t at = 0; at < BIG; at += sizeof(block))
+  {
+    for (size_t i = 0; i < sizeof(block); i++)
+      block[i] = big_byte(at + i);
+    send_all(fd, "10000\r\n", 7);
+    send_all(fd, block, sizeof(block));
+    send_all(fd, "\r\n", 2);
+  }
+  send_all(fd, "0\r\n\r\n", 5);
+}
+
+static void dribble(int fd)
+{
+  char head[100];
+  send_all(fd, head, (size_t)snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %u\r\n\r\n", SHORT));
+  for (size_t at = 0, n; at < SHORT; at += n)
+  {
+    char block[3001];
+    n = SHORT - at < sizeof(block) ? SHORT - at : 1 + at % sizeof(block);
+    for (size_t i = 0; i < n; i++)
+      block[i] = big_byte(at + i);
+    send_all(fd, block, n);
+    if (at % 7 == 0)
+      usleep(2000);
+  }
+}
+
 static void *serve_one(void *arg)
 {
   int fd = (int)(intptr_t)arg;
@@ -101,6 +137,17 @@ static void *serve_one(void *arg)
       send_big(fd, BIG, BIG);
     else if (b == SEND_SHORT)
       send_big(fd, SHORT, SHORT);
+    else if (b == LONG_BIG)
+      send_big(fd, BIG, BIG + (1u << 20));
+    else if (b == CHUNKS)
+      send_chunks(fd);
+    else if (b == DRIBBLE)
+      dribble(fd);
+    else if (b == CUT_BIG)
+    {
+      send_big(fd, BIG, BIG / 2);
+      break;
+    }
     else if (b == CUT_SHORT)
     {
       send_big(fd, SHORT, SHORT / 2);
@@ -173,6 +220,7 @@ struct caller
   struct prelux_net_answer answer;
   struct prelux_problem why;
   size_t got;
+  uint64_t straight;
   int calls;
   bool wrong;
   int slow_us, rc;
@@ -200,6 +248,7 @@ static void *call_thread(void *arg)
   c->req.url = url;
   c->req.arg = c;
   c->rc = prelux_net_call(net, &c->req, &c->answer, &c->why);
+  c->straight = c->answer.straight;
   prelux_net_answer_free(&c->answer);
   return NULL;
 }
@@ -309,6 +358,48 @@ static void test_bodies_are_bounded(void **state)
   req.max_body = 2;
   assert_int_equal(prelux_net_call(net, &req, &a, NULL), 0);
   prelux_net_answer_free(&a);
+}
+
+/* ---- large bodies on connections of their own, which go past curl ---- */
+
+static void test_large_and_lone(void **state)
+{
+  char *memory = malloc(BIG + 1);
+  atomic_store(&server.behaviour, SEND_BIG);
+  for (int i = 1; i <= 8; i++)
+  {
+    struct caller c = {.req.sink = take, .req.lone = true, .req.target = i % 2 ? memory : NULL, .req.target_len = BIG, .slow_us = i > 4 ? 3000 : 0};
+    memset(memory, 0, BIG + 1);
+    call_thread(&c);
+    assert_int_equal(c.rc, 0);
+    assert_true(c.got == BIG && !c.wrong && memory[BIG] == 0 && c.straight > BIG / 4 && c.straight < BIG);
+    for (size_t at = 0; i % 2 && at < BIG; at += 1021)
+      assert_true(memory[at] == big_byte(at));
+    assert_int_equal(atomic_load(&server.accepted), i);
+  }
+  free(memory);
+}
+
+static void test_large_and_lone_goes_wrong(void **state)
+{
+  static const struct { enum behaviour behaviour; int rc; size_t got; bool straight; } rows[] = {
+      {CUT_BIG, -EPROTO, BIG / 2, true}, {LONG_BIG, 0, BIG, true}, {CHUNKS, 0, BIG, false}, {DRIBBLE, 0, SHORT, true}};
+  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+  {
+    struct caller c = {.req.sink = take, .req.lone = true, .req.retries = 2};
+    atomic_store(&server.behaviour, rows[i].behaviour);
+    call_thread(&c);
+    assert_int_equal(c.rc, rows[i].rc);
+    assert_true(c.got == rows[i].got && !c.wrong && (rows[i].straight || c.straight == 0));
+  }
+  char *memory = malloc(BIG); /* a byte more would be seen by the sanitizer */
+  struct caller c = {.req.sink = take, .req.lone = true, .req.target = memory, .req.target_len = BIG - 1};
+  memory[BIG - 1] = 'x';
+  atomic_store(&server.behaviour, SEND_BIG);
+  call_thread(&c);
+  assert_int_equal(c.rc, -EPROTO);
+  assert_true(c.got < BIG && !c.wrong && memory[BIG - 1] == 'x');
+  free(memory);
 }
 
 /* ---- short answers on connections of their own, which the caller takes himself ---- */
@@ -434,6 +525,8 @@ int main(void)
       T(test_freed_under_calls),
       T(test_freed_under_lone_calls),
       T(test_freed_under_short_and_lone_calls),
+      T(test_large_and_lone),
+      T(test_large_and_lone_goes_wrong),
       T(test_short_and_lone),
       T(test_short_and_lone_goes_wrong),
       T(test_short_and_lone_is_given_up),
