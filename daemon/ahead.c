@@ -43,8 +43,9 @@
 #define DIRECTORY_WINDOW 65536u /* places looked at in one go */
 #define SHARE 8u     /* of the cache's size, at most one part of so many */
 #define RUNS 8u      /* at once */
-#define WORKERS 4u
-#define DIRECTORY_WORKERS 16u
+#define WORKERS 16u
+#define AT_ONCE (UINT64_C(1) << 20) /* bytes under way above which more workers would only take the line from who waits for a file ... */
+#define FEW 4u                      /* ... but so many there are */
 #define LANE 62u
 #define REST_MS 10000u
 
@@ -283,12 +284,12 @@ static bool step(struct prelux_crew *crew)
   return true;
 }
 
-static struct run *run_new(struct prelux_daemon *d, const struct prelux_target *t, uint64_t stream, unsigned workers)
+static struct run *run_new(struct prelux_daemon *d, const struct prelux_target *t, uint64_t stream)
 {
   struct run *r = calloc(1, sizeof *r);
   if (!r)
     return NULL;
-  r->crew = (struct prelux_crew){.pool = d->pool, .lane = LANE, .limit = workers, .step = step, .end = end};
+  r->crew = (struct prelux_crew){.pool = d->pool, .lane = LANE, .limit = WORKERS, .step = step, .end = end};
   prelux_crew_init(&r->crew);
   r->d = d;
   r->table = t->table;
@@ -328,6 +329,12 @@ static void give_back(struct prelux_ahead *a, uint64_t stream)
   pthread_mutex_unlock(&a->lock);
 }
 
+static unsigned workers(const struct prelux_siblings *s)
+{
+  uint64_t n = s->bytes ? AT_ONCE * s->n / s->bytes : WORKERS;
+  return n < FEW ? FEW : n < WORKERS ? (unsigned)n : WORKERS;
+}
+
 /* The files of a window, but its mark: the one in the middle of those that are not there. */
 static void plan(struct prelux_ahead *a, struct run *r, const struct prelux_view *v, uint32_t from, uint32_t to)
 {
@@ -336,6 +343,7 @@ static void plan(struct prelux_ahead *a, struct run *r, const struct prelux_view
     return;
   uint32_t middle = r->s.n / 2, mark = r->s.n ? r->s.at[middle] : 0;
   r->end = r->s.n;
+  r->crew.limit = workers(&r->s);
   if (r->s.n)
   {
     free(r->s.names[middle]);
@@ -379,7 +387,7 @@ void prelux_ahead_opened(struct prelux_daemon *d, const struct prelux_target *t)
   uint64_t id = s->id;
   go = all ? whole(a, s) : heard(s, place, &from, &to) && may_run(a, s);
   pthread_mutex_unlock(&a->lock);
-  struct run *r = go ? run_new(d, t, id, all ? DIRECTORY_WORKERS : WORKERS) : NULL;
+  struct run *r = go ? run_new(d, t, id) : NULL;
   if (go && !r)
     give_back(a, id);
   if (!r)

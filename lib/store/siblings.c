@@ -68,6 +68,7 @@ int prelux_store_siblings(const struct prelux_view *v, const char *folder, struc
     s->at[s->n++] = i;
     left -= e->size;
   }
+  s->bytes -= left;
   pthread_mutex_unlock(&v->tree->store->lock);
   return 0;
 }

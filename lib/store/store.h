@@ -113,7 +113,7 @@ int prelux_store_list(const struct prelux_view *v, const char *object, unsigned 
 int prelux_store_place_of(const struct prelux_view *v, const char *object, uint32_t *ret);
 struct prelux_siblings {
   uint32_t from, to;       /* places; `to` comes back as far as was looked: bounded by the listing's length and by `bytes` */
-  uint64_t largest, bytes; /* larger files are passed over; together no more than that */
+  uint64_t largest, bytes; /* larger files are passed over; together no more than that, and `bytes` comes back as what they have */
   uint32_t n;
   char **names;            /* of files that are not in the cache */
   uint32_t *at;            /* and their places */
