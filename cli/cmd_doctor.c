@@ -94,9 +94,38 @@ static void add_program(void *arg, const char *status, const char *text, const c
   add(arg, "program", status, text, advice);
 }
 
-static void check_program(struct report *r)
+/* A program below a mapping: its file in the cache is what can be looked at. Its loader is not asked: libraries beside it come when it starts. */
+static bool check_mapped(struct report *r)
+{
+  char path[PATH_MAX], text[PATH_MAX + 128], *args[] = {path}, **words = NULL;
+  const struct prelux_cli_call call = {.verb = PRELUX_CTL_MAP, .args = args, .n_args = 1, .table = true, .quiet = true};
+  cJSON *answer = NULL;
+  if (!strchr(r->cli->args[0], '/') || prelux_cli_absolute(r->cli, r->cli->args[0], path, sizeof path) < 0 ||
+      prelux_cli_ask(r->cli, &call, &answer, NULL) != 0 || !prelux_json_str(answer, "mapping", NULL))
+  {
+    cJSON_Delete(answer);
+    return false;
+  }
+  const char *cache = prelux_json_str(answer, "cache", "");
+  bool cached = strcmp(prelux_json_str(answer, "state", ""), "cached") == 0;
+  snprintf(text, sizeof text, cached ? "%s lies below a mapping" : "%s lies below a mapping, and is not in the cache: it was not looked at", path);
+  add(r, "program", "info", text, cached ? NULL : "prelux prefetch it, then ask again");
+  if (cached && (words = calloc((size_t)r->cli->n_args, sizeof *words)))
+  {
+    memcpy(words, r->cli->args, (size_t)r->cli->n_args * sizeof *words);
+    words[0] = (char *)cache;
+    prelux_cli_program(words, r->cli->n_args, "", add_program, r);
+  }
+  free(words);
+  cJSON_Delete(answer);
+  return true;
+}
+
+static void check_program(struct report *r, bool daemon)
 {
   char path[PATH_MAX], preload[PATH_MAX * 2] = "";
+  if (daemon && check_mapped(r))
+    return;
   if (prelux_cli_library(r->cli, path, sizeof path) == 0 && prelux_cli_preload(r->cli, preload, sizeof preload) != 0)
     preload[0] = 0;
   prelux_cli_program(r->cli->args, r->cli->n_args, preload, add_program, r);
@@ -244,10 +273,10 @@ int prelux_cmd_doctor(struct prelux_cli *cli)
   struct report r = {.cli = cli, .checks = cJSON_CreateArray()};
   check_library(&r);
   check_process(&r);
+  bool runtime = check_runtime(&r), config = check_config(&r), daemon = runtime && check_daemon(&r) && config;
   if (cli->n_args)
-    check_program(&r);
-  bool runtime = check_runtime(&r), config = check_config(&r);
-  if (runtime && check_daemon(&r) && config)
+    check_program(&r, daemon);
+  if (daemon)
     ask_daemon(&r);
   if (cli->json)
   {

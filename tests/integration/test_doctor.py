@@ -161,6 +161,17 @@ def test_wrappers_that_lead_away(prelux, doctor, word, text):
     assert len(rows) == 1 and rows[0][0] == "warn" and text in rows[0][1] and "prelux" in rows[0][2]
 
 
+def test_a_program_of_a_mapping(prelux, doctor):
+    """Its file in the cache is looked at, once it is there."""
+    shutil.copy(build(prelux, "static", EMPTY, "-static"), prelux.tmp / "data/prog")
+    rows = doctor("/prelux-test/prog")
+    assert [row[0] for row in rows] == ["info"] and "prefetch" in rows[0][2]
+    prelux.cli("prefetch", "/prelux-test/prog")
+    rows = doctor("/prelux-test/prog")
+    assert [row[0] for row in rows] == ["info", "fail"] and "statically linked" in rows[1][1]
+    assert "was not found" in doctor("/prelux-test-not/prog")[0][1]
+
+
 def test_nothing_is_run(prelux, doctor):
     program = build(prelux, "runs", f'#include <stdio.h>\nint main(void) {{ fclose(fopen("{prelux.tmp}/ran", "w")); return 0; }}\n')
     assert doctor(program)[-1][0] == "ok" and not (prelux.tmp / "ran").exists()
