@@ -1,9 +1,11 @@
 """Readers of a few places of a huge file (`stream_above`): they fetch what they read and little around it, and the file may stay partial for good."""
 
+import contextlib
 import os
 import random
 import re
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -414,3 +416,40 @@ def test_stays_partial_while_others_come(prelux):
         lake.run(f"md5sum {LOCAL}/c {LOCAL}/d")
         assert python(lake, text).stdout.split() == [at(*places(100, 60))]
         assert fetched(lake) - had <= 32768 and used(lake) <= 40 * MIB
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    root = tmp_path / "small"
+    root.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "none", root], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no tmpfs may be mounted here: {done.stderr.strip()}")
+    yield root
+    subprocess.run(["umount", "-l", root], check=True)
+
+
+def test_full_disk(prelux, small_disk):
+    """ENOSPC for what would have to be written, or right bytes, when other parts made room; and all of it when there is room again."""
+    with bucket(prelux, top={"cache": {"dir": str(small_disk / "cache"), "max_size": "1GiB", "min_free": "0"}}) as lake:
+        lake.put("big.bin", DATA)
+        child = start(lake, """
+fd = os.open(BIG, os.O_RDONLY)
+say(at(fd, *places(20, 70))); sys.stdin.readline()
+for o in [37 * MIB + i * MIB for i in range(8)]:
+    try: say(at(fd, o))
+    except OSError as e: say("errno", e.errno)
+sys.stdin.readline()
+say(at(fd, *places(20, 71)), at(fd, *places(20, 70)))
+""")
+        assert line(child) == at(*places(20, 70))
+        filler = small_disk / "filler"
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        go(child)
+        got = [line(child) for _ in range(8)]
+        assert "errno 28" in got and set(got) <= {"errno 28", *(at(37 * MIB + i * MIB) for i in range(8))}, got
+        filler.unlink()
+        go(child)
+        assert line(child).split() == [at(*places(20, 71)), at(*places(20, 70))]
