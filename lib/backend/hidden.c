@@ -138,9 +138,17 @@ static bool look_up(const char *name, uint64_t folder, bool forget)
   return found;
 }
 
+/* While others put files there a free name may be one that is just being replaced: nothing old may come into that gap. */
+static __thread enum { ALL, TAKEN_ONLY, SKIPPED } tidying;
+
 void prelux_hidden_tidy(struct prelux_backend *b, const char *path)
 {
-  if (look_up(NULL, folder_of(path), false) && b->ops->write->clean(b, path, PRELUX_HIDDEN_IDLE_S, NULL) >= 0)
+  if (!look_up(NULL, folder_of(path), false))
+    return;
+  tidying = TAKEN_ONLY;
+  bool all = b->ops->write->clean(b, path, PRELUX_HIDDEN_IDLE_S, NULL) >= 0 && tidying != SKIPPED;
+  tidying = ALL;
+  if (all)
     look_up(NULL, folder_of(path), true);
 }
 
@@ -215,7 +223,17 @@ static void names_free(struct sweep *s)
 static int decide(const struct sweep *s, const char *aside, const char *name)
 {
   char *from = prelux_hidden_join(aside, name), *to = prelux_hidden_join(s->folder, name);
-  int rc = from && to ? s->ops->move(s->arg, from, to) : -ENOMEM;
+  uint8_t type;
+  int rc = from && to ? 0 : -ENOMEM;
+  if (rc == 0 && tidying != ALL)
+  {
+    rc = s->ops->type(s->arg, to, &type, NULL);
+    rc = rc == 0 ? -EEXIST : rc;
+    if (rc != -EEXIST)
+      tidying = SKIPPED;
+  }
+  else if (rc == 0)
+    rc = s->ops->move(s->arg, from, to);
   if (rc == -EEXIST)
     rc = s->ops->drop(s->arg, from);
   free(from);

@@ -21,7 +21,7 @@ char *prelux_hidden_beside(const char *path, const char *kind);
 char *prelux_hidden_join(const char *folder, const char *name);
 /* Whoever made that path cannot remove it, or does not know whether it should: from now on it is nobody's, though the process lives. */
 void prelux_hidden_leave(const char *path);
-/* After a put of `path` was done: what was left in its folder goes, by the backend's `clean`. */
+/* After a put of `path` was done: what was left in its folder goes, by the backend's `clean`, but no old file whose name is free. */
 void prelux_hidden_tidy(struct prelux_backend *b, const char *path);
 /* Is the owner of `name`, last changed at mtime_ns (0: unknown; then when it was made, by its maker's clock), gone? */
 bool prelux_hidden_dead(const char *name, int64_t mtime_ns, uint64_t idle_s);

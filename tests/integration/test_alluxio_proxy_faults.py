@@ -362,12 +362,12 @@ STEPS = {"the bytes": lambda call: call.action == "streams/write", "aside": lamb
          "in": lambda call: names_moved(call) and call.query["dst"].endswith("/f"), "the old one": lambda call: call.action == "delete"}
 
 
-def outage(between, step):
-    """From that step on nothing gets through; the list of what came is empty before."""
+def outage(between, begins):
+    """From then on nothing gets through; what did not is listed."""
     gone = []
 
     def rule(call):
-        if gone or STEPS[step](call):
+        if gone or begins(call):
             gone.append(call)
         return DROPPED if gone else None
 
@@ -382,7 +382,7 @@ def test_what_an_outage_leaves_goes_with_the_next_put(step, lake):
     good(client("mkdir", "d"))
     good(client.put("d/f", b"old"))
     good(client.put("d/g", b"beside"))
-    gone = outage(between, step)
+    gone = outage(between, STEPS[step])
     client.put("d/f", b"new")
     assert gone and any(b".prelux~" in path for path in remote.objects())
     between.rule = lambda call: None
@@ -393,9 +393,24 @@ def test_what_an_outage_leaves_goes_with_the_next_put(step, lake):
 def test_what_an_outage_leaves_is_not_in_the_way_of_rmdir(lake):
     remote, between, client = lake
     good(client("mkdir", "d"))
-    outage(between, "the bytes")
+    outage(between, STEPS["the bytes"])
     client.put("d/f", b"new")
     between.rule = lambda call: None
     assert client.names("d") == {} and len(remote.objects()) == 2
     good(client("rmdir", "d"))
     assert remote.objects() == {}
+
+
+def test_a_put_beside_decides_nothing(lake):
+    """The name of the old file is free, as it is for a moment whenever a file is replaced: nothing comes back then."""
+    remote, between, client = lake
+    good(client("mkdir", "d"))
+    good(client.put("d/f", b"old"))
+    outage(between, lambda call: names_moved(call) and b"d/f" not in remote.objects())
+    client.put("d/f", b"new")
+    between.rule = lambda call: None
+    good(client.put("d/g", b"beside"))
+    left = remote.objects()
+    assert b"d/f" not in left and sorted(data for data in left.values() if data) == [b"beside", b"old"]
+    good(client.put("d/f", b"newer"))
+    assert remote.objects() == {b"d": None, b"d/f": b"newer", b"d/g": b"beside"}
