@@ -108,3 +108,18 @@ PRELUX_EXPORT ssize_t getdents64(int fd, void *buf, size_t size)
   return prelux_dir_path(fd, path, sizeof(path), &ours) > 0 ? getdents_above(fd, path, buf, size)
                                                             : prelux_real.getdents64(fd, buf, size);
 }
+
+/* Records have one length in both forms: the type before the name and a NUL behind it, or the NUL and the type at the end. */
+long prelux_getdents_old(int fd, void *buf, size_t size)
+{
+  enum { NAME = offsetof(struct dirent64, d_type) };
+  ssize_t n = getdents64(fd, buf, size);
+  for (ssize_t at = 0; at < n;) {
+    struct dirent64 *d = (struct dirent64 *)((char *)buf + at);
+    unsigned char type = d->d_type;
+    memmove((char *)d + NAME, d->d_name, strlen(d->d_name) + 1);
+    ((unsigned char *)d)[d->d_reclen - 1] = type;
+    at += d->d_reclen;
+  }
+  return n;
+}

@@ -4,6 +4,7 @@
  * libc's syscall() has no frame of its own, and clone with a new stack relies on that. So the hook is a few
  * instructions that ask prelux_syscall_target() where to go and jump there with registers and stack as they were. */
 #include "shim/decls.h"
+#include "shim/dents.h"
 #include "shim/pending.h"
 #include "shim/state.h"
 
@@ -120,7 +121,8 @@ static long with_seccomp(long n, bool sets, const long *a)
   X(lchown, lchown(PATH(0), (uid_t)a[1], (gid_t)a[2]))                  \
   X(utime, utime(PATH(0), BUF(1)))                                      \
   X(utimes, utimes(PATH(0), BUF(1)))                                    \
-  X(futimesat, futimesat(FD(0), PATH(1), BUF(2)))
+  X(futimesat, futimesat(FD(0), PATH(1), BUF(2)))                       \
+  X(getdents, prelux_getdents_old(FD(0), BUF(1), SIZE(2)))
 #else
 #define OLD(X)
 #endif

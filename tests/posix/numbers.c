@@ -53,6 +53,31 @@ static void list(const char *what, int fd)
   printf(" end %ld\n", n);
 }
 
+#ifdef SYS_getdents
+static void list_old(int fd)
+{
+  struct old {
+    unsigned long ino, off;
+    unsigned short reclen;
+    char name[];
+  } *d;
+  static char names[64][264];
+  char buf[200] __attribute__((aligned(8)));
+  size_t count = 0;
+  long n;
+  lseek(fd, 0, SEEK_SET);
+  while ((n = syscall(SYS_getdents, fd, buf, sizeof(buf))) > 0)
+    for (long at = 0; at < n && count < 64; at += d->reclen) {
+      d = (struct old *)(buf + at);
+      snprintf(names[count++], sizeof(names[0]), "%s:%d %d", d->name, ((char *)d)[d->reclen - 1], d->ino != 0);
+    }
+  qsort(names, count, sizeof(names[0]), by_name);
+  printf("getdents");
+  for (size_t i = 0; i < count; i++) printf(" %s", names[i]);
+  printf(" end %ld\n", n);
+}
+#endif
+
 static void reads(const char *file, const char *dir)
 {
   struct statx sx;
@@ -83,6 +108,9 @@ static void reads(const char *file, const char *dir)
   say("readlink", syscall(SYS_readlinkat, AT_FDCWD, file, buf, sizeof(buf)));
   int folder = (int)syscall(SYS_openat, AT_FDCWD, dir, O_RDONLY | O_DIRECTORY);
   list("getdents64", folder);
+#ifdef SYS_getdents
+  list_old(folder);
+#endif
   text("below", (int)syscall(SYS_openat, folder, "f", O_RDONLY));
   say("chdir", syscall(SYS_chdir, dir));
   long n = say("getcwd", syscall(SYS_getcwd, buf, sizeof(buf)));
