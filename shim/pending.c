@@ -152,7 +152,6 @@ static int go_on(int fd, int step, struct look *l)
   if (step < 0 || step == SERVED || step == AGAIN) return step < 0 ? step : 0;
   if (step != WAIT) {
     l->silent = 0;
-    if (step == PARTS && l->tries > TRIES) return -EIO; /* evicted again and again */
     int rc = revive(fd, step, l);
     if (rc != 0 || step == PARTS) return rc < 0 ? rc : 0;
   }
@@ -292,6 +291,8 @@ static int revive(int fd, int step, const struct look *l)
   prelux_slot_leave(p, &old);
   if (!routed) return -EIO;
   if (step == WHOLE) return take_whole(fd, &was, &r);
+  if (step == PARTS && l->tries > TRIES)
+    return prelux_fail(EIO, "read", r.logical, "what is fetched of it is evicted again and again", "raise cache.max_size");
   int rc = step == PARTS ? ask_parts(&r, was.version, l) : -EAGAIN;
   return step == PARTS && rc != -EAGAIN ? rc : ask_again(fd, &r, &was, step == ASK ? l->to : 0);
 }

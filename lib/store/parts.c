@@ -225,6 +225,8 @@ static int fetch_job(struct fetch *f, struct prelux_problem *why)
   uint64_t bytes = f->job.to - f->job.from;
   int rc = prelux_room_take(s, bytes, why);
   bool room = rc == 0;
+  if (rc == 0 && !alive(f)) /* that was the room */
+    rc = -EAGAIN;
   if (rc == 0)
     rc = read_job(f, why);
   pthread_mutex_lock(&s->parts_lock);
