@@ -7,6 +7,7 @@
 cluster.fault: a function (Seen) -> None (the usual answer), "close" (no answer) or (status, headers, body).
 """
 
+import errno
 import hashlib
 import http.server
 import json
@@ -129,7 +130,7 @@ class EeStandin:
         self.data.mkdir(parents=True)
         self.redirect, self.etag = redirect, etag
         self.seen, self.fault, self.doors, self.jobs = [], None, {}, {}
-        self.http_port, self.s3_port, self.coordinator_port = free_port(), free_port(), free_port()
+        self._choose_ports()
         self.root = f"{under}/data"
         self.mounts = {"s3://la": {"alluxio_path": "/wrong"}, under: {"alluxio_path": MOUNT, "access_key": ACCESS, "secret_key": SECRET,
                                                                      "endpoint": "http://127.0.0.1:1"}}
@@ -137,11 +138,21 @@ class EeStandin:
     def backend(self, **more):
         return {"type": "alluxio-ee", "root": self.root, "workers": list(HOSTS), "http_port": self.http_port, "s3_port": self.s3_port, **more}
 
+    def _choose_ports(self):
+        self.http_port, self.s3_port, self.coordinator_port = free_port(), free_port(), free_port()
+
     def __enter__(self):
-        for host in HOSTS:
-            self.up(host)
-        self._open(HOSTS[0], "coordinator", self.coordinator_port)
-        return self
+        while True:
+            try:
+                for host in HOSTS:
+                    self.up(host)
+                self._open(HOSTS[0], "coordinator", self.coordinator_port)
+                return self
+            except OSError as error:
+                self.__exit__()
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                self._choose_ports()  # somebody was faster
 
     def __exit__(self, *exc):
         for key in list(self.doors):
