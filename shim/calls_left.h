@@ -178,6 +178,8 @@ LEFT_NUMBER(pidfd_getfd, "a copied descriptor has no class and is looked up when
 LEFT_NUMBER(io_setup, "a real descriptor: the kernel does it")
 LEFT_NUMBER(io_submit, "a real descriptor: the kernel does it")
 LEFT_NUMBER(io_getevents, "a real descriptor: the kernel does it")
+LEFT_NUMBER(io_pgetevents, "a real descriptor: the kernel does it")
+LEFT_NUMBER(io_cancel, "a real descriptor: the kernel does it")
 LEFT_NUMBER(io_destroy, "a real descriptor: the kernel does it")
 LEFT_NUMBER(io_uring_setup, "sys.c refuses it, ENOSYS: what is put into a ring never passes libc")
 LEFT_NUMBER(io_uring_enter, "there is no ring but by liburing's own system calls, which are out of reach as all direct ones")
