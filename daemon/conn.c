@@ -58,9 +58,9 @@ void prelux_conn_close(struct prelux_conn *c)
   prelux_flight_leave(&c->waiter);
   prelux_live_table_drop(c->session);
   prelux_server_unlink(c->server, c);
-  prelux_os.close(c->fd);
-  if (c->out_fd >= 0)
+  if (c->out_fd >= 0) /* first: the end of the connection says that what was passed is closed here */
     prelux_os.close(c->out_fd);
+  prelux_os.close(c->fd);
   free(c->out);
   free(c);
 }
@@ -154,8 +154,10 @@ void prelux_conn_answer(struct prelux_conn *c, struct prelux_answer *a, bool las
       return;
     fd = a->fd;
   }
-  if (fd >= 0 && fd != a->fd)
+  if (fd >= 0 && (last || fd != a->fd))
     prelux_os.close(fd);
+  if (last)
+    a->fd = -1;
   prelux_conn_close(c);
 }
 
@@ -188,6 +190,8 @@ void prelux_conn_answer_direct(struct prelux_flight *f)
     prelux_os.close(a->fd);
     a->fd = -1;
   }
+  if (f->answered)
+    shutdown(f->direct, SHUT_WR); /* the loop closes it later, and who asked waits for the end */
   pthread_rwlock_unlock(&passing);
 }
 

@@ -223,6 +223,17 @@ static long receive_frame(int fd, void *buf, size_t cap, int cloexec, int *passe
   return msg.msg_flags & MSG_TRUNC ? -EMSGSIZE : ret;
 }
 
+/* Who passes a file closes his own descriptor of it before he ends the connection, which may be a moment later; until then they share one open file,
+ * and a lock (flock) that the caller takes would outlive his close. */
+static void wait_for_end(int fd, unsigned timeout_ms)
+{
+  char byte;
+  long n;
+  do
+    n = prelux_sys(SYS_recvfrom, fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+  while (n == -EINTR || (n == -EAGAIN && wait_readable(fd, timeout_ms) == 0));
+}
+
 /* Frames until the reply. STATUS of the reply in *status; 0 or -errno. */
 static int receive_reply(const struct prelux_client_opts *opts, const struct prelux_client_slot *mine, void *reply, size_t cap,
                          int *ret_fd, int *status)
@@ -254,6 +265,8 @@ static int receive_reply(const struct prelux_client_opts *opts, const struct pre
       close_fd(passed);
     else if (ret_fd)
       *ret_fd = passed;
+    if (ret == 0 && passed >= 0 && opts->needs_fd)
+      wait_for_end(fd, opts->timeout_ms);
     *status = ret == 0 ? (int)prelux_msg_u32(reply, PRELUX_FIELD_STATUS, 0) : 0;
     return ret;
   }

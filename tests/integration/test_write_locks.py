@@ -1,6 +1,9 @@
 """A process loses its POSIX locks on a file when it closes any descriptor of it. So the library may open and close no file of ours in the program's
 process where libc would not: what a program does beside its lock leaves the lock as a plain folder does."""
 
+import os
+import sys
+
 import pytest
 
 from tests.integration.test_write_ends import HEAD, compiled
@@ -102,3 +105,31 @@ def test_locks_stay(prelux, program, mode):
     assert "lost" in want and want.count("held") > len(DEEDS) - 4
     got = lake.run(f"umask 022; cd {LOCAL}\n{script}").stdout
     assert got == want, lake.story()
+
+
+FLOCKS = """
+import fcntl, sys
+late = 0
+for n in range(400):
+    f = open(f"l{n % 5}", "r+b" if n % 2 and n > 5 else "wb")
+    fcntl.flock(f, fcntl.LOCK_EX)
+    g = open(f"l{n % 5}", "rb")
+    f.close()
+    try: fcntl.flock(g, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError: late += 1
+    g.close()
+print(late)
+"""
+
+
+@pytest.mark.parametrize("write", ["sync", "async"])
+def test_a_lock_ends_with_the_close(prelux, write):
+    """The daemon passes a descriptor that shares its lock: it must have closed its own by then. On one processor the program runs before it has."""
+    lake = make_lake(prelux, write=write)
+    lake.run(["true"])
+    one = min(os.sched_getaffinity(0))
+    for task in os.listdir(f"/proc/{lake.daemon_pid()}/task"):
+        os.sched_setaffinity(int(task), {one})
+    script = lake.tmp / "flocks.py"
+    script.write_text(FLOCKS)
+    assert lake.run(["taskset", "-c", str(one), "sh", "-c", f"cd {LOCAL} && exec {sys.executable} {script}"]).stdout == "0\n"
