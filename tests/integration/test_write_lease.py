@@ -158,13 +158,14 @@ for n in range(5):
 
 WATCHER = """
 import os
+d = sys.argv[2]
 looks = {
-    'stat': lambda n: os.stat(n).st_size, 'open': lambda n: len(open(n).read()), 'list': lambda n: 3 * (os.path.basename(n) in os.listdir('d')),
-    'scan': lambda n: sum(e.stat().st_size for e in os.scandir('d') if e.path == n), 'access': lambda n: 3 * os.access(n, os.R_OK),
-    'exclusive': lambda n: errno_of(open, n, 'x'), 'append': lambda n: open(n, 'a').tell(), 'folder': lambda n: os.stat('d').st_mtime_ns,
+    'stat': lambda n: os.stat(n).st_size, 'open': lambda n: len(open(n).read()), 'list': lambda n: 3 * (os.path.basename(n) in os.listdir(d)),
+    'scan': lambda n: sum(e.stat().st_size for e in os.scandir(d) if e.path == n), 'access': lambda n: 3 * os.access(n, os.R_OK),
+    'exclusive': lambda n: errno_of(open, n, 'x'), 'append': lambda n: open(n, 'a').tell(), 'folder': lambda n: os.stat(d).st_mtime_ns,
 }
 look = looks[sys.argv[1]]
-os.listdir('d'); os.stat('d')
+os.listdir(d); os.stat(d)
 while word := sys.stdin.readline().split():
     try: print(look(word[0]), flush=True)
     except OSError as e: print(errno.errorcode[e.errno], flush=True)
@@ -172,17 +173,18 @@ while word := sys.stdin.readline().split():
 MAKER = """
 import subprocess
 how = sys.argv[2]
-os.mkdir('d') if not os.path.exists('d') else os.rename('d', f'old{time.time()}') or os.mkdir('d')
-other = subprocess.Popen([sys.executable, *sys.argv[1:3]], stdin=-1, stdout=-1, text=True)
+d = sys.argv[3]
+os.mkdir(d)
+other = subprocess.Popen([sys.executable, *sys.argv[1:4]], stdin=-1, stdout=-1, text=True)
 def ask(name):
     other.stdin.write(name + '\\n'); other.stdin.flush()
     return other.stdout.readline().strip()
 wrong = []
 for n in range(10):
-    was = ask(f'd/last{n}') if how != 'exclusive' and how != 'append' else None  # known not to be there
-    for i in range(30): make(f'd/n{n}i{i}', data=b'x')
-    make(f'd/last{n}', data=b'yes')
-    got = ask(f'd/last{n}')
+    was = ask(f'{d}/last{n}') if how != 'exclusive' and how != 'append' else None  # known not to be there
+    for i in range(30): make(f'{d}/n{n}i{i}', data=b'x')
+    make(f'{d}/last{n}', data=b'yes')
+    got = ask(f'{d}/last{n}')
     if (int(got) <= int(was)) if how == 'folder' else got != ('EEXIST' if how == 'exclusive' else '3'): wrong.append((n, was, got))
 other.stdin.close(); other.wait()
 print('wrong', wrong)
@@ -196,7 +198,7 @@ def test_others_see_at_once(prelux, kind, how):
     with lake_of(prelux, kind, write="async", freshness={"max_age": "60s"}, negative_age="60s") as lake:
         def once():
             before = requests(lake)
-            assert python(lake, MAKER, script_of(lake, WATCHER), how) == "wrong []\n"
+            assert python(lake, MAKER, script_of(lake, WATCHER), how, f"d{before}") == "wrong []\n"  # a folder for each try
             return requests(lake) - before < 300
 
         leased(once)

@@ -130,7 +130,8 @@ int main(int argc, char **argv)
     if (!strstr(path, "/.prelux/staging/") || (regs.rdx & O_CREAT)) continue;
     seen = 1;
     if (stat("d", &st) || a_lease_below(path)) return 5; /* it has ended, and its files went */
-    int fd = open(path, O_WRONLY | O_CREAT, 0600);       /* the number comes back: somebody else's */
+    int fd = -1;                                         /* the number comes back, as soon as its file is gone: somebody else's */
+    for (int i = 0; i < 1000 && (fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600)) < 0 && errno == EEXIST; i++) usleep(10000);
     if (fd < 0 || futimens(fd, old) || close(fd)) return 4;
   }
   if (!WIFEXITED(status) || WEXITSTATUS(status)) return WIFEXITED(status) ? WEXITSTATUS(status) : 3;
