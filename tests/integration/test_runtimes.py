@@ -208,7 +208,7 @@ PROGRAMS = {
         "reads": "printf '#include \"h.h\"\\nint main(void) { return X; }\\n' > m.c; echo '#define X 3' > h.h; gcc -o /dev/null m.c && echo built; gcc -E m.c | tail -n 1",
         "writes": "printf 'int f(void){return 3;}\\n' > f.c; gcc -c f.c && ar rcs libf.a f.o && ranlib libf.a && ar t libf.a; gcc -shared -o libf.so f.o -nostdlib; "
             "rm -f libf.* f.o",
-        "spawns": "printf 'all: a b\\na b: data\\n\\tsed 1q data > $@\\n' > Makefile; make -s -j2; make; touch data; make -q || echo old; cat a b"}),
+        "spawns": "printf 'all: a b\\na b: data\\n\\tsed 1q data > $@\\n' > Makefile; make -s -j2; make; sleep 0.05; touch data; make -q || echo old; cat a b"}),
     "a loader in C, as DALI reads": (["gcc"], {"reads": "@loader@ read", "maps": "@loader@ map"}),
     **MORE,
 }
