@@ -110,6 +110,7 @@ struct prelux_cli_finding {
   char advice[256];
   char elf[PATH_MAX]; /* the file that the kernel would run in the end, "": none was found */
   bool script;        /* by way of a script */
+  bool half;          /* the library gets into it, and sees only some of its calls */
 };
 /* `path`: a program or script (its interpreter is looked at, too). */
 void prelux_cli_inspect(const char *path, struct prelux_cli_finding *ret);

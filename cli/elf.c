@@ -81,7 +81,10 @@ static void inspect_elf(const char *path, const struct image *im, struct prelux_
   else if (strstr(interp, "ld-musl"))
     found(ret, "is linked with musl: the library is made for glibc", path, "use a build for glibc, or the library that `make musl` builds");
   else if (has_go(im))
+  {
+    ret->half = true;
     found(ret, "is a Go program: it makes system calls past libc", path, "what it does through cgo works; its own file calls do not");
+  }
 }
 
 static void inspect_depth(const char *path, int depth, struct prelux_cli_finding *ret);

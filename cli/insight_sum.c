@@ -326,6 +326,33 @@ static void sum_missed(const struct prelux_insight *x, cJSON *out)
   }
 }
 
+static bool has_text(const cJSON *list, const char *text)
+{
+  const cJSON *o;
+  cJSON_ArrayForEach(o, list) if (strcmp(cJSON_GetStringValue(o), text) == 0) return true;
+  return false;
+}
+
+/* The library is in them, but they do not call libc for all that they do. */
+static void add_half(cJSON *out, cJSON *list)
+{
+  const cJSON *o;
+  const char *last = "";
+  cJSON_ArrayForEach(o, cJSON_GetObjectItemCaseSensitive(out, "programs"))
+  {
+    const char *program = prelux_json_str(o, "program", "");
+    struct prelux_cli_finding finding;
+    char text[512];
+    if (*program != '/' || strcmp(program, last) == 0)
+      continue;
+    last = program;
+    prelux_cli_inspect_as("", program, &finding);
+    snprintf(text, sizeof text, "what %s does by itself: it%.200s", program, finding.text);
+    if (!finding.ok && finding.half && !has_text(list, text))
+      cJSON_AddItemToArray(list, cJSON_CreateString(text));
+  }
+}
+
 static void add_blind(const struct prelux_insight *x, cJSON *out)
 {
   cJSON *list = cJSON_AddArrayToObject(out, "not_seen");
@@ -337,6 +364,7 @@ static void add_blind(const struct prelux_insight *x, cJSON *out)
   };
   for (size_t i = 0; i < sizeof always / sizeof *always; i++)
     cJSON_AddItemToArray(list, cJSON_CreateString(always[i]));
+  add_half(out, list);
   int apart = 0;
   for (int k = 0; k < PRELUX_REPORT_EXECS; k++)
     apart += is_apart(&x->report->execs[k]) && !(x->report->execs[k].flags & PRELUX_REPORT_BARRED);

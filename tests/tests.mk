@@ -72,8 +72,9 @@ full: all tools  ## crowds at the promised sizes (1,000,000 names, 20,000,000 lo
 	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -s -p no:cacheprovider tests/integration/test_crowds.py -k "very_many or lookups"
 	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -s -p no:cacheprovider $(FULL_WRITING)
 	@sh .ci/deps.sh full
+	$(Q)$(PYTHON) -m tests.servers.pythons --install learning tfrecord
 	$(Q)PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_write_programs.py tests/integration/test_migrating_azfuse.py -k torch
-	$(Q)PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_runtimes.py -k ffmpeg
+	$(Q)PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_runtimes.py -k "ffmpeg or PyTorch or Hugging or tfrecord"
 	$(Q)$(MAKE) --no-print-directory BUILD=build-asan SANITIZE=address,undefined all tools unit-programs
 	$(Q)PRELUX_BUILD=build-asan $(PYTHON) -m pytest -q -p no:cacheprovider $(wildcard tests/integration/test_alluxio_proxy_*.py) tests/integration/test_cluster.py
 	$(Q)$(PYTHON) -m tests.servers.pythons --install ray

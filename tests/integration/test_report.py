@@ -115,6 +115,15 @@ def test_a_program_of_a_mapping_is_counted_as_loaded(prelux, lake):
 
 # who was not reached
 
+def test_a_program_that_is_reached_by_half(prelux, lake):
+    """A stand-in for Go with cgo, by what its linker leaves in a file (the real one: test_runtimes.py). Once, however often it was started."""
+    (prelux.tmp / "go.c").write_text('const char mark[] __attribute__((used)) = "\\xff Go buildinf:";\nint main(void) { return 0; }\n')
+    prelux.plain(["gcc", "-o", prelux.tmp / "go", prelux.tmp / "go.c"])
+    found, done = report(prelux, f"{prelux.tmp}/go; {prelux.tmp}/go; cat {lake}/f0 > /dev/null")
+    assert len([text for text in found["not_seen"] if f"{prelux.tmp}/go does by itself" in text and "Go program" in text]) == 1
+    assert not [text for text in found["not_seen"] if "cat" in text.split("by itself")[0] and "by itself" in text] and found["not_reached"] == []
+
+
 def test_a_static_program(prelux, lake, static):
     found, _ = report(prelux, f"{static}; {static}; cat {lake}/f0 > /dev/null")
     row = missed(found, "/static")

@@ -2,6 +2,8 @@
 what the remote has afterwards. Programs that are not installed say so; FULL=1 takes the slow ones, too."""
 
 import functools
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,10 +13,13 @@ import pytest
 
 from tests.harness import ROOT
 from tests.integration.crash_rig import FULL
+from tests.integration.programs_data import DATA as DATA_PROGRAMS
+from tests.integration.programs_data import GO
 from tests.integration.programs_more import HTTP, MORE, RUST
-from tests.integration.write_rig import make_lake, same_as_plain
-from tests.servers.crates import SEARCH_PATH
+from tests.integration.write_rig import LOCAL, make_lake, same_as_plain
+from tests.servers import crates, gotools
 
+SEARCH_PATH = f"{crates.SEARCH_PATH}:{gotools.SEARCH_PATH}"
 COLUMNS = ["reads", "writes", "walks", "maps", "spawns"]
 # What there is to read; of known content. d goes at the end: it has a link, which no remote keeps.
 DATA = "seq 1 20000 > data; mkdir -p d/a d/b; echo 1 > d/a/1; echo 2 > d/a/2; echo 3 > d/b/3; ln -s a/1 d/link; printf '#!/bin/sh\\necho script $1 $0 | sed s:/.*/::\\n' > s; chmod +x s\n"
@@ -211,6 +216,7 @@ PROGRAMS = {
         "spawns": "printf 'all: a b\\na b: data\\n\\tsed 1q data > $@\\n' > Makefile; make -s -j2; make; sleep 0.05; touch data; make -q || echo old; cat a b"}),
     "a loader in C, as DALI reads": (["gcc"], {"reads": "@loader@ read", "maps": "@loader@ map"}),
     **MORE,
+    **DATA_PROGRAMS,
 }
 
 
@@ -236,6 +242,11 @@ def made(tmp_path_factory):
             (folder / "cells.rs").write_text(RUST)
             subprocess.run([shutil.which("rustc", path=SEARCH_PATH), "-o", folder / "cells", folder / "cells.rs"], check=True)
             return str(folder / "cells")
+        if name == "go":
+            (folder / "cells.go").write_text(GO)
+            env = {**os.environ, "CGO_ENABLED": "1", "GOFLAGS": "-buildvcs=false", "GO111MODULE": "off"}
+            subprocess.run([shutil.which("go", path=SEARCH_PATH), "build", "-o", folder / "go", folder / "cells.go"], check=True, env=env)
+            return str(folder / "go")
         (folder / "loader.c").write_text(LOADER)
         subprocess.run(["gcc", "-O1", "-pthread", "-o", folder / "loader", folder / "loader.c"], check=True)
         return str(folder / "loader")
@@ -256,6 +267,22 @@ def test_cell(prelux, made, name, column):
         pytest.skip(f"{' '.join(getattr(word, 'version', word) for word in missing)}: not installed")
     script = re.sub(r"@(\w+)@", lambda found: made(found[1]), scripts[column])
     same_as_plain(make_lake(prelux, write="async"), DATA + script + "\nrm -rf d", timeout=200 if FULL else 100)
+
+
+def test_what_go_does_by_itself(prelux, made):
+    """Not through libc, also with cgo: it is not served, nothing of the mapping is touched, and prelux says so."""
+    if not there("go"):
+        pytest.skip("go: not installed")
+    program = made("go")
+    lake = make_lake(prelux, write="async")
+    (lake.remote / "data").write_text("1\n")
+    assert lake.plain([program], env={"OWN": str(lake.remote / "data")}).stderr == "true\n"
+    report = lake.tmp / "report.json"
+    done = lake.run([program], env={"OWN": f"{LOCAL}/data"}, args=[f"--report={report}"])
+    assert done.stderr == "false\n"
+    assert [text for text in json.loads(report.read_text())["not_seen"] if program in text and "Go program" in text]
+    checks = json.loads(lake.cli("doctor", "--json", program, check=False).stdout)["checks"]
+    assert [row["status"] for row in checks if row["check"] == "program" and "Go program" in row["text"]] == ["fail"]
 
 
 def table():

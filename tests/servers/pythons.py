@@ -2,6 +2,7 @@
 
   python3 -m tests.servers.pythons --install            (alluxiofs, alluxio, pyarrow, pandas, duckdb, zarr, netCDF4: a minute, 600 MB; needs python3-venv)
   python3 -m tests.servers.pythons --install ray        (Ray: a minute, 620 MB; for `make full`)
+  python3 -m tests.servers.pythons --install learning tfrecord   (Hugging Face's datasets, a reader of tf-records: half a minute, 450 MB; for `make full`)
 
     if ALLUXIOFS.installed(): run([ALLUXIOFS.program, "-c", "import alluxiofs"])
 
@@ -19,7 +20,10 @@ INSTALL_SECONDS = 600
 # What the packages ask for without a version comes as the registry has it; these are what tests are about.
 SETS = {"alluxiofs": ["alluxiofs==1.1.17"], "alluxio-api": ["alluxio==0.1.2", "--no-binary=alluxio"], "pyarrow": ["pyarrow==26.0.1", "pandas==3.1.1", "numpy==2.4.6"],
         "arrays": ["duckdb==2.0.0", "zarr==3.1.6", "netCDF4==1.7.5.1.post1"],
+        "learning": ["datasets==5.2.0", "pyarrow==26.0.1", "pandas==3.1.1", "numpy==2.4.6"],
+        "tfrecord": ["tfrecord==1.14.4", "protobuf==3.20.3"],
         "ray": ["ray[data]==2.60.0", "pyarrow==26.0.1", "pandas==3.1.1", "numpy==2.4.6"]}
+BESIDE = ("tfrecord",)  # see what the machine has: PyTorch and NumPy are python3-torch and its own
 BY_DEFAULT = ("alluxiofs", "alluxio-api", "pyarrow", "arrays")
 
 
@@ -29,7 +33,7 @@ def _venv(name):
     python = folder / "venv" / "bin" / "python3"
 
     def fetch():
-        fetch_by(["/usr/bin/python3", "-m", "venv", "--clear", folder / "venv"], folder / "venv.log", INSTALL_SECONDS)
+        fetch_by(["/usr/bin/python3", "-m", "venv", "--clear", *(["--system-site-packages"] if name in BESIDE else []), folder / "venv"], folder / "venv.log", INSTALL_SECONDS)
         argv = [python, "-m", "pip", "install", "--disable-pip-version-check", "--only-binary=:all:", *SETS[name]]
         fetch_by(argv, folder / "install.log", INSTALL_SECONDS)
 
@@ -37,7 +41,7 @@ def _venv(name):
 
 
 ALL = {name: _venv(name) for name in SETS}
-ALLUXIOFS, ALLUXIO_API, PYARROW, RAY, ARRAYS = (ALL[name] for name in ("alluxiofs", "alluxio-api", "pyarrow", "ray", "arrays"))
+ALLUXIOFS, ALLUXIO_API, PYARROW, RAY, ARRAYS, LEARNING, TFRECORD = (ALL[name] for name in ("alluxiofs", "alluxio-api", "pyarrow", "ray", "arrays", "learning", "tfrecord"))
 
 
 def main(argv=None):
