@@ -76,6 +76,8 @@ bool prelux_cli_is_table(const char *path);
 /* start: where no daemon runs, one is started. */
 void prelux_cli_client(const struct prelux_cli *cli, bool start, struct prelux_client_opts *ret);
 
+struct prelux_progress; /* progress.h */
+
 struct prelux_cli_call {
   const char *verb;
   char *const *args;
@@ -83,6 +85,7 @@ struct prelux_cli_call {
   bool table;  /* register first and name the table */
   bool start;  /* start a daemon where none runs */
   bool quiet;  /* the caller says what went wrong */
+  struct prelux_progress *progress; /* is shown what the daemon tells meanwhile; may be NULL */
 };
 /* Asks the daemon. 0 and *ret (caller deletes), or an exit status after saying why; *ret_err (may be NULL) gets 0 or
  * -errno of the call: -ENOTCONN when no daemon runs. A failed call may still bring an answer: then *ret is set. */

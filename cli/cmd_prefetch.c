@@ -6,26 +6,29 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/progress.h"
 #include "include/prelux/ctl.h"
 
 #define BATCH_PATHS 256
 #define BATCH_BYTES 32768
+#define GLOB "glob="
 
 struct prefetch {
   struct prelux_cli *cli;
   char *paths[BATCH_PATHS];
   int n;
   size_t bytes;
-  double files, size, folders, failed;
+  double files, size, cached, folders, failed;
+  struct prelux_progress progress;
   cJSON *failures;
   int status;
 };
 
-static const char *const sums[] = {"files", "bytes", "folders", "failed"};
+static const char *const sums[] = {"files", "bytes", "cached", "folders", "failed"};
 
 static void take_answer(struct prefetch *p, cJSON *answer)
 {
-  double *const into[] = {&p->files, &p->size, &p->folders, &p->failed};
+  double *const into[] = {&p->files, &p->size, &p->cached, &p->folders, &p->failed};
   cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "failures");
   for (size_t i = 0; i < sizeof sums / sizeof *sums; i++)
     *into[i] += prelux_json_num(answer, sums[i], 0);
@@ -36,11 +39,14 @@ static void take_answer(struct prefetch *p, cJSON *answer)
 /* Sends what has gathered; false: no sense in going on. */
 static bool send_batch(struct prefetch *p)
 {
-  const struct prelux_cli_call call = {.verb = PRELUX_CTL_PREFETCH, .args = p->paths, .n_args = p->n, .table = true};
+  const struct prelux_cli_call call = {.verb = PRELUX_CTL_PREFETCH, .args = p->paths, .n_args = p->n, .table = true,
+                                       .progress = &p->progress};
   cJSON *answer = NULL;
   if (p->n > 0 && p->status == 0)
     p->status = prelux_cli_ask(p->cli, &call, &answer, NULL);
   take_answer(p, answer);
+  if (answer)
+    prelux_progress_add(&p->progress, answer);
   cJSON_Delete(answer);
   while (p->n > 0)
     free(p->paths[--p->n]);
@@ -48,10 +54,21 @@ static bool send_batch(struct prefetch *p)
   return p->status == 0;
 }
 
-static bool add_path(struct prefetch *p, const char *path)
+/* A pattern, which is the daemon's to match: no file of that very name is there. */
+static bool is_pattern(struct prefetch *p, char *full)
 {
-  char full[PATH_MAX];
-  int err = prelux_cli_absolute(p->cli, path, full, sizeof full);
+  const struct prelux_cli_call call = {.verb = PRELUX_CTL_STAT, .args = &full, .n_args = 1, .table = true, .quiet = true};
+  cJSON *answer = NULL;
+  bool there = strpbrk(full, "*?[\\") == NULL || prelux_cli_ask(p->cli, &call, &answer, NULL) == 0;
+  cJSON_Delete(answer);
+  return !there;
+}
+
+static bool add_path(struct prefetch *p, const char *path, bool pattern)
+{
+  char full[PATH_MAX + sizeof GLOB] = GLOB;
+  size_t skip = strlen(GLOB);
+  int err = prelux_cli_absolute(p->cli, path, full + skip, PATH_MAX);
   if (err < 0)
   {
     p->status = prelux_cli_fail("%s: %s", path, strerror(-err));
@@ -60,7 +77,7 @@ static bool add_path(struct prefetch *p, const char *path)
   if ((p->n == BATCH_PATHS || p->bytes + strlen(full) > BATCH_BYTES) && !send_batch(p))
     return false;
   p->bytes += strlen(full) + 16;
-  p->paths[p->n] = strdup(full);
+  p->paths[p->n] = strdup(pattern && is_pattern(p, full + skip) ? full : full + skip);
   if (!p->paths[p->n])
   {
     p->status = prelux_cli_fail("out of memory");
@@ -85,7 +102,7 @@ static bool add_from(struct prefetch *p, const char *name)
   {
     if (line[n - 1] == '\n' && !null)
       line[n - 1] = 0;
-    ok = *line == 0 || add_path(p, line);
+    ok = *line == 0 || add_path(p, line, false);
   }
   free(line);
   if (f != stdin)
@@ -93,11 +110,37 @@ static bool add_from(struct prefetch *p, const char *name)
   return ok;
 }
 
+/* What a report (run --report=FILE.json) says that programs waited for. */
+static bool add_log(struct prefetch *p, const char *name)
+{
+  size_t len = 0;
+  char *text = NULL;
+  FILE *f = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
+  if (!f || getdelim(&text, &len, 0, f) < 0)
+    p->status = prelux_cli_fail("%s: %s", name, f && !ferror(f) ? "it is empty" : strerror(errno));
+  if (f && f != stdin)
+    fclose(f);
+  cJSON *o = text && p->status == 0 ? cJSON_Parse(text) : NULL;
+  const cJSON *list = cJSON_GetObjectItemCaseSensitive(o, "waited_for"), *e;
+  if (p->status == 0 && !cJSON_IsArray(list))
+    p->status = prelux_cli_fail("%s is no report of `prelux run --report=FILE.json`", name);
+  cJSON_ArrayForEach(e, list)
+  {
+    if (p->status == 0 && cJSON_IsString(e))
+      add_path(p, e->valuestring, false);
+  }
+  cJSON_Delete(o);
+  free(text);
+  return p->status == 0;
+}
+
 static void print_result(struct prefetch *p)
 {
-  char size[24];
+  char size[24], time[32];
   const cJSON *f;
-  printf("%.0f files in the cache, %s, %.0f folders\n", p->files, prelux_print_size(size, sizeof size, p->size), p->folders);
+  printf("%.0f files in the cache (%.0f were there), %s, %.0f folders, in %s\n", p->files, p->cached,
+         prelux_print_size(size, sizeof size, p->size), p->folders,
+         prelux_print_duration(time, sizeof time, prelux_progress_seconds(&p->progress)));
   fflush(stdout);
   cJSON_ArrayForEach(f, p->failures)
   {
@@ -109,32 +152,49 @@ static void print_result(struct prefetch *p)
     prelux_cli_fail("%.0f failed in all; see `prelux errors`", p->failed);
 }
 
+static void print_object(struct prefetch *p)
+{
+  cJSON *o = cJSON_CreateObject();
+  const double values[] = {p->files, p->size, p->cached, p->folders, p->failed};
+  for (size_t i = 0; i < sizeof sums / sizeof *sums; i++)
+    cJSON_AddNumberToObject(o, sums[i], values[i]);
+  cJSON_AddNumberToObject(o, "elapsed_s", prelux_progress_seconds(&p->progress));
+  cJSON_AddItemToObject(o, "failures", p->failures);
+  p->failures = NULL;
+  prelux_print_json(o);
+}
+
+static void work(struct prefetch *p)
+{
+  struct prelux_cli *cli = p->cli;
+  const char *const lists[] = {prelux_cli_option(cli, "from"), prelux_cli_option(cli, "files-from")};
+  const char *log = prelux_cli_option(cli, "from-log");
+  bool ok = true;
+  p->progress.more = true;
+  for (size_t i = 0; ok && i < sizeof lists / sizeof *lists; i++)
+    ok = !lists[i] || add_from(p, lists[i]);
+  if (ok && log)
+    ok = add_log(p, log);
+  for (int i = 0; ok && i < cli->n_args; i++)
+    ok = strcmp(cli->args[i], "-") == 0 ? add_from(p, "-") : add_path(p, cli->args[i], true);
+  p->progress.more = false;
+  send_batch(p);
+}
+
 int prelux_cmd_prefetch(struct prelux_cli *cli)
 {
-  struct prefetch p = {.cli = cli, .failures = cJSON_CreateArray()};
-  const char *from = prelux_cli_option(cli, "from");
-  bool ok = true;
-  if (!from && cli->n_args == 0)
-  {
-    cJSON_Delete(p.failures);
-    return prelux_cli_usage(cli, "prefetch wants paths, `-`, or --from FILE");
-  }
-  if (from)
-    ok = add_from(&p, from);
-  for (int i = 0; ok && i < cli->n_args; i++)
-    ok = strcmp(cli->args[i], "-") == 0 ? add_from(&p, "-") : add_path(&p, cli->args[i]);
-  send_batch(&p);
-  if (cli->json && p.status == 0)
-  {
-    cJSON *o = cJSON_CreateObject();
-    const double values[] = {p.files, p.size, p.folders, p.failed};
-    for (size_t i = 0; i < sizeof sums / sizeof *sums; i++)
-      cJSON_AddNumberToObject(o, sums[i], values[i]);
-    cJSON_AddItemToObject(o, "failures", p.failures);
-    prelux_print_json(o);
-    return p.failed > 0 ? PRELUX_EXIT_FAILED : 0;
-  }
-  if (p.status == 0)
+  struct prefetch p = {.cli = cli};
+  const char *form = prelux_cli_option(cli, "progress");
+  if (!prelux_cli_option(cli, "from") && !prelux_cli_option(cli, "files-from") && !prelux_cli_option(cli, "from-log") && cli->n_args == 0)
+    return prelux_cli_usage(cli, "prefetch wants paths, `-`, --from FILE or --from-log FILE");
+  if (!prelux_progress_begin(&p.progress, "prefetch", form, cli->json))
+    return prelux_cli_usage(cli, "--progress is one of auto, bar, lines, json, none");
+  p.failures = cJSON_CreateArray();
+  work(&p);
+  prelux_progress_end(&p.progress);
+  if (p.status == 0 && cli->json)
+    print_object(&p);
+  else if (p.status == 0)
     print_result(&p);
   cJSON_Delete(p.failures);
   return p.status ? p.status : p.failed > 0 ? PRELUX_EXIT_FAILED : 0;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/progress.h"
 #include "include/prelux/table.h"
 #include "lib/base/path.h"
 #include "lib/conf/conf.h"
@@ -216,6 +217,8 @@ static int ctl(struct prelux_cli *cli, const struct prelux_cli_call *call, cJSON
   struct prelux_msg m;
   int fd = -1;
   prelux_cli_client(cli, call->start || call->table, &opts);
+  opts.progress = call->progress ? prelux_progress_frame : NULL;
+  opts.progress_arg = call->progress;
   prelux_msg_begin(&m, buffers.request, sizeof buffers.request, PRELUX_OP_CTL);
   prelux_msg_put_str(&m, PRELUX_FIELD_VERB, call->verb);
   if (call->table)
@@ -242,14 +245,17 @@ int prelux_cli_ask(struct prelux_cli *cli, const struct prelux_cli_call *call, c
   *ret = NULL;
   if (call->table && cli->table_path[0])
     err = ctl(cli, call, ret);
-  if (err == PRELUX_STATUS_NO_TABLE && call->table && (status = prelux_cli_register(cli)) != 0)
+  /* A daemon may die in the middle of a long verb, and the next one has to be told of the table again. */
+  for (int round = 0; err == PRELUX_STATUS_NO_TABLE && round < NEED_ROUNDS; round++)
   {
-    if (ret_err)
-      *ret_err = -EINVAL;
-    return status;
-  }
-  if (err == PRELUX_STATUS_NO_TABLE)
+    if (call->table && (status = prelux_cli_register(cli)) != 0)
+    {
+      if (ret_err)
+        *ret_err = -EINVAL;
+      return status;
+    }
     err = ctl(cli, call, ret);
+  }
   if (ret_err)
     *ret_err = err;
   if (err == 0)

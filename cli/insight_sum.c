@@ -152,7 +152,7 @@ static void sum_programs(const struct prelux_insight *x, cJSON *out)
 
 static void sum_paths(const struct prelux_insight *x, cJSON *out)
 {
-  cJSON *list = cJSON_AddArrayToObject(out, "slowest");
+  cJSON *list = cJSON_AddArrayToObject(out, "slowest"), *all = cJSON_AddArrayToObject(out, "waited_for"); /* for prefetch --from-log */
   for (int i = 0; i < PRELUX_REPORT_PATHS; i++)
   {
     const struct prelux_report_path *p = &x->report->paths[i];
@@ -161,6 +161,8 @@ static void sum_paths(const struct prelux_insight *x, cJSON *out)
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "path", p->path);
     cJSON_AddStringToObject(o, "call", p->call);
+    if (*p->path == '/') /* not the end of a longer one */
+      cJSON_AddItemToArray(all, cJSON_CreateString(p->path));
     number(o, "requests", (double)p->requests);
     number(o, "wait_s", (double)p->wait_ns / 1e9);
     number(o, "longest_s", (double)p->longest_ns / 1e9);

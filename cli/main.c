@@ -60,9 +60,15 @@ const struct prelux_cli_command prelux_cli_commands[] = {
      .help = "show the attributes of a mapped path"},
     {.name = "prefetch", .args = "PATH...", .json = true, .max_args = -1, .run = prelux_cmd_prefetch,
      .help = "bring files into the cache",
-     .more = "A folder means everything below it. `-` reads paths from the standard input, a line each.",
-     .options = {{"from", 0, "FILE", "read paths from FILE, a line each"},
-                 {"null", '0', NULL, "paths in FILE or the standard input end with a NUL byte"}}},
+     .more = "A folder means everything below it. PATH may be a pattern ('/lake/*/part-[0-9].bin', in quotes, unless there is a file\n"
+             "of that name). `-` reads paths from the standard input, a line each. What is in the cache already and fresh is not\n"
+             "fetched again, so the same command goes on after Ctrl-C, a kill or an outage. Exit status 1 when something failed.",
+     .options = {{"from", 0, "FILE", "read paths from FILE, a line each; -: the standard input"},
+                 {"files-from", 0, "FILE", "the same"},
+                 {"from-log", 0, "FILE", "the paths that a former run waited for: FILE is of `prelux run --report=FILE.json`"},
+                 {"null", '0', NULL, "paths in FILE or the standard input end with a NUL byte"},
+                 {"recursive", 'r', NULL, "folders with all below them, as without it"},
+                 {"progress", 0, "FORM", "bar, lines, json or none, to the standard error (auto: bar on a terminal, else lines)"}}},
     {.name = "evict", .args = "PATH...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_evict,
      .help = "drop files from the cache, and what is known of them",
      .more = "Files that a program has open stay. Exit status 3 when some did."},

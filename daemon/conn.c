@@ -228,17 +228,24 @@ void prelux_conn_session(struct prelux_conn *c, struct prelux_live_table *t)
 /* A client that does not read its frames gets no more of them: one unread is enough. */
 static void send_progress(struct prelux_conn *c)
 {
-  struct prelux_msg_header h = {
-      .magic = PRELUX_MSG_MAGIC,
-      .major = PRELUX_MSG_MAJOR,
-      .op = PRELUX_OP_PROGRESS,
-      .bytes = sizeof h,
-      .serial = c->serial,
-  };
+  union
+  {
+    uint64_t align;
+    char bytes[512];
+  } buf;
+  char text[400] = "";
+  struct prelux_msg m;
+  struct prelux_flight *f = c->waiter.flight;
   int unread = 0;
   if (ioctl(c->fd, SIOCOUTQ, &unread) == 0 && unread > 0)
     return;
-  int ret = send_frame(c->fd, &h, sizeof h, -1);
+  prelux_msg_begin(&m, &buf, sizeof buf, PRELUX_OP_PROGRESS);
+  if (f && f->tell)
+    f->tell(f, text, sizeof text);
+  if (*text)
+    prelux_msg_put_str(&m, PRELUX_FIELD_TEXT, text);
+  ((struct prelux_msg_header *)(void *)&buf)->serial = c->serial;
+  int ret = send_frame(c->fd, &buf, m.len, -1);
   if (ret < 0 && ret != -EAGAIN)
     prelux_conn_close(c);
 }

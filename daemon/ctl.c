@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -193,6 +194,30 @@ void prelux_ctl_targets_free(struct prelux_target *list, size_t n)
   for (size_t i = 0; i < n; i++)
     prelux_target_release(&list[i]);
   free(list);
+}
+
+static const char *const told_names[PRELUX_TOLD] = {
+    [PRELUX_TOLD_FILES] = "files", [PRELUX_TOLD_BYTES] = "bytes", [PRELUX_TOLD_CACHED] = "cached", [PRELUX_TOLD_FOLDERS] = "folders",
+    [PRELUX_TOLD_FAILED] = "failed", [PRELUX_TOLD_FOUND_FILES] = "found_files", [PRELUX_TOLD_FOUND_BYTES] = "found_bytes",
+    [PRELUX_TOLD_CAME] = "came",
+    [PRELUX_TOLD_OPEN] = "open",
+};
+
+void prelux_ctl_tell(struct prelux_flight *f, char *text, size_t cap)
+{
+  struct prelux_ctl *x = f->arg;
+  size_t n = 0;
+  for (unsigned i = 0; i < PRELUX_TOLD && n < cap; i++)
+    n += (size_t)snprintf(text + n, cap - n, "%s\"%s\":%llu", i ? "," : "{", told_names[i],
+                          (unsigned long long)atomic_load_explicit(&x->told[i], memory_order_relaxed));
+  if (n < cap)
+    snprintf(text + n, cap - n, "}");
+}
+
+void prelux_ctl_told(struct prelux_ctl *x, cJSON *out)
+{
+  for (unsigned i = 0; i < PRELUX_TOLD_FOUND_FILES; i++)
+    cJSON_AddNumberToObject(out, told_names[i], (double)atomic_load(&x->told[i]));
 }
 
 static void ctl_work(struct prelux_flight *f)

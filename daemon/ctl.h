@@ -9,6 +9,7 @@
 #include "daemon/request.h"
 
 #define PRELUX_CTL_ARGS 512
+#define PRELUX_TOLD 9u
 
 /* A verb under way: the arg of its flight. */
 struct prelux_ctl {
@@ -19,6 +20,19 @@ struct prelux_ctl {
   const char *args[PRELUX_CTL_ARGS];
   unsigned n_args;
   const struct prelux_verb *verb;
+  _Atomic uint64_t told[PRELUX_TOLD]; /* of a verb that works on many files: how far it is, for the loop thread */
+};
+
+enum prelux_told {
+  PRELUX_TOLD_FILES,       /* done */
+  PRELUX_TOLD_BYTES,       /* of them */
+  PRELUX_TOLD_CACHED,      /* of them: were in the cache before */
+  PRELUX_TOLD_FOLDERS,     /* listed */
+  PRELUX_TOLD_FAILED,
+  PRELUX_TOLD_FOUND_FILES, /* that are known of: all of them once nothing is OPEN */
+  PRELUX_TOLD_FOUND_BYTES,
+  PRELUX_TOLD_CAME,        /* bytes from the remote, also of files that are not done */
+  PRELUX_TOLD_OPEN,        /* folders that are not listed yet, paths of which nothing is known */
 };
 
 struct prelux_verb {
@@ -44,6 +58,14 @@ void prelux_json_text(cJSON *o, const char *key, const char *text);
 
 /* All members of an object to the end of another one. */
 void prelux_json_move(cJSON *from, cJSON *to);
+
+/* How far it is, as a flight's `tell`, and as the members of an answer. */
+void prelux_ctl_tell(struct prelux_flight *f, char *text, size_t cap);
+void prelux_ctl_told(struct prelux_ctl *x, cJSON *out);
+static inline void prelux_ctl_count(struct prelux_ctl *x, enum prelux_told which, uint64_t n)
+{
+  atomic_fetch_add_explicit(&x->told[which], n, memory_order_relaxed);
+}
 
 /* Where a logical path lies: 1 mapped (*ret is filled; caller releases it), 0 not, -errno. *ret_below (may be NULL):
  * there are mappings below it. */

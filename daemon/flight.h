@@ -23,6 +23,8 @@ struct prelux_flight {
   struct prelux_job job;
   void (*work)(struct prelux_flight *f); /* pool thread: fills `answer` */
   void (*drop)(struct prelux_flight *f); /* frees what `arg` holds; may be NULL */
+  /* Loop thread, while it is under way: what a PROGRESS frame says; nothing: "". May be NULL */
+  void (*tell)(struct prelux_flight *f, char *text, size_t cap);
   void *arg;
   struct prelux_answer answer;
   atomic_bool started;   /* work() runs or ran */

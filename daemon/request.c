@@ -141,6 +141,7 @@ static int ask(struct prelux_daemon *d, const struct prelux_target *t, int what,
   struct prelux_view view = m->view;
   int err;
   view.early = early;
+  view.came = t->came;
   if (m->broken)
     err = broken(m, why);
   else

@@ -17,7 +17,10 @@
  *  stat PATH       TABLE     {path, type: file|directory, size, mtime (float s), mtime_ns, mode, ino, cached}
  *  ls PATH         TABLE     {path, entries: [{name, type, size, mtime, mtime_ns, mode, ino}]}; for an ancestor of mappings the
  *                            names of mapping roots below it
- *  prefetch PATH*  TABLE     {files, bytes, folders, failed, failures: [{path, errno, cause}] (first 20)}; folders recursively
+ *  prefetch PATH*  TABLE     {files, bytes, cached (files that were there before), folders, failed, failures: [{path, errno, cause}] (first
+ *                            20)}; folders recursively; "glob=PATTERN": what matches, with patterns in any component below a mapping's
+ *                            root. PROGRESS: {the same numbers, found_files, found_bytes, came (bytes from the remote), open (folders
+ *                            not listed yet, paths nothing is known of: 0: all is found)}
  *  evict PATH*     TABLE     {files, bytes, busy}
  *  errors [PATH]             {errors: [records, oldest first, at most the last 1000]}; PATH: at or below it
  *  log-level LEVEL           {level}: error warn info debug

@@ -36,7 +36,8 @@ enum prelux_op {
   PRELUX_OP_LIST = 6,
   /* `prelux run` keeps this connection open while its program runs.   in: TABLE   out: STATUS, at once */
   PRELUX_OP_SESSION = 7,
-  /* A command of the CLI (include/prelux/ctl.h). in: VERB, TABLE?, ARG*   out: fd of a memfd with JSON, or TEXT why not */
+  /* A command of the CLI (include/prelux/ctl.h). in: VERB, TABLE?, ARG*   out: fd of a memfd with JSON, or TEXT why not. Its PROGRESS may have TEXT:
+   * JSON, how far it is */
   PRELUX_OP_CTL = 8,
   /* A file for writing. in: TABLE, MAPPING, PATH, FLAGS (open(2)'s), MODE (of a new file, the umask taken off), ONCE (with O_EXCL: asked again, as
    * when the daemon died in the middle, it is not in its own way)

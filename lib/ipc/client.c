@@ -257,6 +257,8 @@ static int receive_reply(const struct prelux_client_opts *opts, const struct pre
     {
       if (passed >= 0)
         close_fd(passed);
+      if (opts->progress)
+        opts->progress(opts->progress_arg, reply);
       continue;
     }
     if (ret == -EBADMSG || ret == -EPROTONOSUPPORT || ret == -EMSGSIZE || (ret == 0 && prelux_msg_op(reply) != PRELUX_OP_REPLY))

@@ -22,6 +22,8 @@ struct prelux_client_opts {
   int needs_fd;          /* a good reply brings one, and to ask without a number for it would change something: -EMFILE, and nobody is asked */
   struct prelux_client_slot *slot; /* may be NULL */
   int *ret_held; /* may be NULL; see below */
+  void (*progress)(void *arg, const void *frame); /* for each PROGRESS frame; may be NULL */
+  void *progress_arg;
   int *ret_lost; /* may be NULL: counts the times that the daemon went away with the message, which it may or may not have obeyed */
 };
 

@@ -154,6 +154,8 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
     f->pos += n;
     done += n;
   }
+  if (f->v->came)
+    atomic_fetch_add_explicit(f->v->came, len, memory_order_relaxed);
   if (f->known)
     hand_out(f);
   if (f->flow)

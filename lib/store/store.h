@@ -14,6 +14,7 @@
 #ifndef PRELUX_STORE_STORE_H
 #define PRELUX_STORE_STORE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "include/prelux/attr.h"
@@ -79,6 +80,7 @@ struct prelux_view {
   uint64_t max_age_ns, negative_age_ns;
   uint32_t file_mode, dir_mode;
   struct prelux_early *early; /* NULL, or: who opens may be answered before the file is whole. Borrowed; set by hand */
+  _Atomic uint64_t *came; /* bytes are added as they come from the remote; NULL. Borrowed; set by hand */
   const char *root; /* an object that is a folder even when the remote knows nothing of it, or NULL: the root of a mapping that is
                      * written, where folders are what keys begin with. Borrowed; set by hand */
 };

@@ -366,10 +366,9 @@ def test_prefetch_ends_when_the_asker_leaves(prelux):
             wait_for(lambda: server.gets, 60, "prefetch has begun")
             clients = wire.ctl(prelux.runtime, "daemon-status").json()["clients"]
         wait_for(lambda: wire.ctl(prelux.runtime, "daemon-status").json()["clients"] < clients, 60, "the asker has left")
-        begun = len(server.gets)
         server.gate.set()
         time.sleep(3)
-        assert len(server.gets) == begun < 100
+        assert len(server.gets) <= 16  # what each worker was at, and no more
 
 
 def test_log_is_opened_again_on_hangup(prelux):

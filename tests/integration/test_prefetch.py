@@ -1,0 +1,186 @@
+"""`prelux prefetch`: patterns, lists, what a former run waited for, progress, and what kills and Ctrl-C leave."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from tests.harness import wait_for
+from tests.integration.daemon_rig import Slow
+
+INTERRUPTED = 128 + signal.SIGINT
+FAILED = 1
+USAGE = 2
+
+
+@pytest.fixture
+def lake(prelux):
+    """a/ and b/ with some files each, and one at the root."""
+    source = prelux.tmp / "source"
+    for folder in ("a", "b", "c/deep"):
+        (source / folder).mkdir(parents=True)
+        for name in ("x1.bin", "x2.bin", "y.txt", ".hidden"):
+            (source / folder / name).write_text(f"{folder}/{name}")
+    (source / "top[1].bin").write_text("top")
+    return prelux.file_mapping(source)
+
+
+def cached(prelux):
+    found = []
+    for root, _, names in os.walk(prelux.cache):
+        if "/data" in root:
+            found += [os.path.join(root.partition("/data")[2], name).lstrip("/") for name in names]
+    return sorted(found)
+
+
+@pytest.mark.parametrize("pattern, expected", [
+    ("*/x?.bin", ["a/x1.bin", "a/x2.bin", "b/x1.bin", "b/x2.bin"]),
+    ("[ab]/y*", ["a/y.txt", "b/y.txt"]),
+    ("a/*", ["a/x1.bin", "a/x2.bin", "a/y.txt"]),
+    ("[c]", ["c/deep/.hidden", "c/deep/x1.bin", "c/deep/x2.bin", "c/deep/y.txt"]),
+    ("c/*/y.txt", ["c/deep/y.txt"]),
+    ("c/de*p/.h*", ["c/deep/.hidden"]),
+    ("top[1].bin", ["top[1].bin"])])
+def test_patterns(prelux, lake, pattern, expected):
+    answer = prelux.cli("prefetch", "--json", f"{lake}/{pattern}")
+    assert cached(prelux) == expected and answer["files"] == len(expected) and answer["cached"] == 0
+    assert prelux.cli("prefetch", "-r", "--json", f"{lake}/{pattern}")["cached"] == len(expected)
+
+
+def test_a_pattern_that_matches_nothing(prelux, lake):
+    done = prelux.cli("prefetch", f"{lake}/*/z*", f"{lake}/a/y.txt", check=False)
+    assert done.returncode == FAILED and "nothing matches" in done.stderr and "1 files" in done.stdout
+    done = prelux.cli("prefetch", "/else/*/z", check=False)
+    assert done.returncode == FAILED and "in no mapping" in done.stderr
+    assert prelux.cli("prefetch", "--progress=loud", lake, check=False).returncode == USAGE
+
+
+def test_lists(prelux, lake):
+    (prelux.tmp / "list").write_text(f"{lake}/a/y.txt\n")
+    assert prelux.cli("prefetch", "--json", "--files-from", prelux.tmp / "list")["files"] == 1
+    assert prelux.cli("prefetch", "--json", "--files-from", "-", "-0", input=f"{lake}/a/y.txt\0{lake}/b/y.txt\0") | {"elapsed_s": 0} == {
+        "files": 2, "cached": 1, "bytes": 14, "folders": 0, "failed": 0, "failures": [], "elapsed_s": 0}
+
+
+def test_what_a_former_run_waited_for(prelux, lake):
+    report = prelux.tmp / "report.json"
+    prelux.run(f"cat {lake}/a/x1.bin {lake}/b/y.txt {lake}/none", args=["--report=" + str(report)], check=False)
+    prelux.cli("evict", lake)
+    assert cached(prelux) == []
+    done = prelux.cli("prefetch", "--from-log", report, check=False)
+    assert cached(prelux) == ["a/x1.bin", "b/y.txt"] and "none" in done.stderr
+    (prelux.tmp / "other.json").write_text("{}")
+    done = prelux.cli("prefetch", "--from-log", prelux.tmp / "other.json", check=False)
+    assert done.returncode == FAILED and "no report" in done.stderr
+
+
+@pytest.fixture
+def web(prelux):
+    with Slow(0.02) as server:
+        prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": server.url}},
+                       "mappings": [{"local": "/web", "remote": "web:/", "freshness": "immutable"}]})
+        (prelux.tmp / "names").write_text("".join(f"/web/f{number:03}\n" for number in range(300)))
+        yield server
+
+
+def command(prelux, *words):
+    return [str(prelux.exe), "--config", str(prelux.config_path), "prefetch", *map(str, words)]
+
+
+def is_sound(prelux, server):
+    """What has its name is whole; the next call fetches the rest, and nothing twice."""
+    before = set(cached(prelux))
+    for root, _, names in os.walk(prelux.cache):
+        if "/data" in root:
+            assert all(open(os.path.join(root, name), "rb").read() == b"slow bytes" for name in names)
+    server.gets.clear()
+    answer = prelux.cli("prefetch", "--json", "--files-from", prelux.tmp / "names")
+    assert answer["files"] == 300 and answer["failed"] == 0 and answer["cached"] == len(before)
+    assert len(cached(prelux)) == 300 and not before & {path.lstrip("/") for path in server.gets}
+    return before
+
+
+def test_ctrl_c_and_the_next_call_goes_on(prelux, web):
+    prelux.cli("daemon", "start")
+    child = subprocess.Popen(command(prelux, "--files-from", prelux.tmp / "names"), env=prelux.env, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(web.gets) > 20, 60, "some have been asked for")
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGINT and "the same command goes on" in err and out == ""
+    last, rounds = -1, 0
+    while last != len(web.gets) and rounds < 100:  # what was under way ends
+        last, rounds = len(web.gets), rounds + 1
+        time.sleep(0.3)
+    assert 20 < len(is_sound(prelux, web)) < 300
+
+
+def test_a_killed_daemon_and_the_next_call_goes_on(prelux, web):
+    """The command asks the next daemon by itself; killed, too, it is the user who asks."""
+    prelux.cli("daemon", "start")
+    child = subprocess.Popen(command(prelux, "--files-from", prelux.tmp / "names", "--json"), env=prelux.env, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: len(web.gets) > 20, 60, "some have been asked for")
+    prelux.kill_daemon()
+    wait_for(lambda: len(web.gets) > 60, 60, "the next daemon goes on")
+    child.kill()
+    child.communicate(timeout=60)
+    prelux.kill_daemon()
+    assert 20 < len(is_sound(prelux, web)) < 300
+
+
+def test_a_killed_daemon_is_not_noticed(prelux, web):
+    child = subprocess.Popen(command(prelux, "--files-from", prelux.tmp / "names", "--json"), env=prelux.env, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: len(web.gets) > 20, 60, "some have been asked for")
+    prelux.kill_daemon()
+    out, _ = child.communicate(timeout=120)
+    assert child.returncode == 0 and json.loads(out)["files"] == 300 and len(cached(prelux)) == 300
+
+
+def on_terminal(argv, env):
+    """Status and what a terminal of 100 columns got."""
+    ours, theirs = pty.openpty()
+    got = bytearray()
+
+    def read():
+        try:
+            while more := os.read(ours, 4096):
+                got.extend(more)
+        except OSError:
+            pass
+    thread = threading.Thread(target=read)
+    thread.start()
+    child = subprocess.Popen(argv, env=env | {"TERM": "xterm"}, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    status = child.wait(120)
+    thread.join()
+    os.close(ours)
+    return status, got.decode()
+
+
+def test_a_bar_on_a_terminal(prelux):
+    with Slow(100) as server:
+        prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": server.url}}, "mappings": [{"local": "/web", "remote": "web:/"}]})
+        prelux.cli("daemon", "start")
+        threading.Thread(target=lambda: (wait_for(lambda: len(server.gets) >= 8, 60), time.sleep(2.5), server.gate.set())).start()
+        status, text = on_terminal(command(prelux, *[f"/web/f{n}" for n in range(20)]), prelux.env)
+    frames = text.split("\r\x1b[K")
+    assert status == 0 and frames[-1] == "" and any(re.match(r"prefetch (\[[=> ]+\] +)?\d+% 0/\d+\+? files, ", frame) for frame in frames), text
+    assert all(len(frame) < 80 for frame in frames)
+
+
+def test_progress_as_json(prelux):
+    with Slow(100) as server:
+        prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": server.url}}, "mappings": [{"local": "/web", "remote": "web:/"}]})
+        child = subprocess.Popen(command(prelux, "--progress", "json", "--json", "/web/a", "/web/b"), env=prelux.env, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True)
+        first = json.loads(child.stderr.readline())
+        server.gate.set()
+        out, _ = child.communicate(timeout=60)
+    assert first["progress"] == "prefetch" and first["files"] == 0 and not first["complete"] and "left_s" not in first
+    assert json.loads(out)["files"] == 2
