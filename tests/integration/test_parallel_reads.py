@@ -223,9 +223,9 @@ def test_a_part_that_stalls_is_asked_for_a_second_time(server, tool):
 
 
 def test_more_connections_where_each_is_slow(server, tool):
-    """20 ms away, 8 MB/s on each connection. A machine that does much else may be what is slow: then once more."""
+    """20 ms away, 3 MB/s on each connection. A machine that does much else may be what is slow: then once more."""
     for _ in range(6):
-        with Delay(server.url, milliseconds=20, rate=8_000_000) as far:
+        with Delay(server.url, milliseconds=20, rate=3_000_000) as far:
             http = tool(type="http", url=f"http://{far.address}")
             rc, data, answer = http.read("f")
             assert rc == 0 and data == server.content, answer

@@ -204,6 +204,7 @@ static void width_is_remembered(void **state)
 static void rounds_are_counted(void **state)
 {
   struct line *l = line_make(20, 0);
+  l->job.hedge = false; /* a busy machine makes parts slow, and none shall be asked for twice */
   assert_int_equal(read_all(l, 64, NULL), 0);
   assert_int_equal(atomic_load(&l->asked), 64);
   assert_true(pool.tried_ms > 0 || pool.widest > PRELUX_PARALLEL_START);

@@ -20,9 +20,10 @@ static int shm_up(void **state)
 static int shm_down(void **state)
 {
   char command[200];
+  int rc = tear_down(state); /* the store's threads use prelux_os until they have ended */
   prelux_os = real;
   snprintf(command, sizeof command, "rm -rf '%s'", dir);
-  return system(command) == 0 ? tear_down(state) : -1;
+  return system(command) == 0 ? rc : -1;
 }
 
 static bool in_scratch(int fd)
