@@ -111,13 +111,14 @@ $(BUILD)/preluxd: $(DAEMON_OBJ) $(NET_OBJ) $(LIB_OBJ)
 $(BUILD)/prelux: $(CLI_OBJ) $(LIB_OBJ)
 	$(Q)$(CC) $(CFLAGS) $(SAN) -pthread -o $@.tmp $^ $(shell pkg-config --libs yaml-0.1 libcjson) && mv $@.tmp $@
 
--include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d')
+-include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d' -type f)
 include tests/tests.mk
+include packaging/packaging.mk
 
 deps:  ## install what building and testing need (Debian, Ubuntu; elsewhere: name it)
 	@sh .ci/deps.sh
 
-install: all  ## into $(DESTDIR)$(PREFIX): bin/prelux, bin/preluxd, lib/libprelux.so, lib/prelux, share/doc/prelux
+install: all install-more  ## into $(DESTDIR)$(PREFIX): bin/prelux, bin/preluxd, lib/libprelux.so, lib/prelux, units, share/{man,doc/prelux}, completions
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/share/doc/prelux
 	install -m 755 $(BUILD)/prelux $(BUILD)/preluxd $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(BUILD)/libprelux.so $(DESTDIR)$(PREFIX)/lib
@@ -125,7 +126,7 @@ install: all  ## into $(DESTDIR)$(PREFIX): bin/prelux, bin/preluxd, lib/libprelu
 	  chmod -R a+rX prelux && ln -f prelux/libprelux.so libprelux.so)
 	install -m 644 $(wildcard README.md LICENSE docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/prelux
 
-uninstall:  ## remove what `install` put there
+uninstall: uninstall-more  ## remove what `install` put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/prelux $(DESTDIR)$(PREFIX)/bin/preluxd $(DESTDIR)$(PREFIX)/lib/libprelux.so
 	rm -rf $(DESTDIR)$(PREFIX)/lib/prelux $(DESTDIR)$(PREFIX)/share/doc/prelux
 
@@ -133,7 +134,7 @@ clean:  ## remove the build folders
 	rm -rf build build-asan build-tsan build-cov
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile tests/tests.mk | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile tests/tests.mk packaging/packaging.mk | expand -t 14
 	@sed -n 's/^# \([A-Z_]*=[^ ]*  .*\)/\1/p' Makefile
 
 .PHONY: all deps musl demo check bench coverage install uninstall clean help

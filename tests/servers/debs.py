@@ -4,6 +4,7 @@
 
     i386      libc for 32-bit programs
     bionic    Ubuntu 18.04 (glibc 2.27): a shell, tools and Python, enough to chroot into
+    own       this machine's release: a shell and what the Debian package of prelux depends on, nothing else, enough to chroot into
     bullseye  Debian 11 (glibc 2.31), the same: where Ubuntu's mirror is out of reach
 
 apt-get works in folders of its own there, so it needs no rights and leaves the machine's lists alone. Where Ubuntu's packages are is read
@@ -25,7 +26,10 @@ DEBIAN_KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 BIONIC_SHA256 = "690bd875ab5799394af7406f32f2e698c48e772ac367d520f74ec1095662da4d"
 TOOLS = ["bash", "dash", "coreutils", "findutils", "grep", "tar", "sed", "libc-bin", "libselinux1", "libacl1", "libattr1", "zlib1g", "libexpat1",
          "libbz2-1.0", "liblzma5"]
+# What `make deb` finds out that preluxd needs, on Debian 12 and Ubuntu 22.04; test_packages.py holds its Depends to this list.
+NEEDS = ["libcjson1", "libcurl4", "libevent-core-2.1-7", "libevent-pthreads-2.1-7", "libexpat1", "libsqlite3-0", "libssl3", "libyaml-0-2", "libc6"]
 SETS = {
+    "own": (None, ["bash", "dash", "coreutils", "ca-certificates", *NEEDS], "usr/lib/x86_64-linux-gnu/libcurl.so.4"),
     "i386": (None, ["libc6-i386"], "lib32/libc.so.6"),
     "bionic": ("ubuntu", [*TOOLS, "libc6", "libpcre3", "libtinfo5", "libgcc1", "python3.6-minimal", "libpython3.6-minimal",
                           "libpython3.6-stdlib", "libssl1.1"], "usr/bin/python3.6"),
@@ -46,7 +50,15 @@ class Unpacked(Installation):
 
     def _fetch(self):
         options = self._other_release() if self.maker else []
-        self._unpack(self.packages, self.root, options)
+        self._unpack(self._with_dependencies() if self.name == "own" else self.packages, self.root, options)
+
+    def _with_dependencies(self):
+        """All that apt would install where nothing is installed yet."""
+        empty = self.folder / "status"
+        empty.touch()
+        argv = ["apt-get", "-o", f"Dir::State::status={empty}", "-s", "--no-install-recommends", "install", *self.packages]
+        text = subprocess.run(argv, capture_output=True, text=True).stdout
+        return re.findall(r"^Inst (\S+)", text, re.M) or self.packages
 
     def _unpack(self, packages, root, options=()):
         debs = self.folder / "debs"
@@ -97,7 +109,7 @@ def _debian():
 
 
 ALL = {name: Unpacked(name) for name in SETS}
-I386, BIONIC, BULLSEYE = (ALL[name] for name in ("i386", "bionic", "bullseye"))
+I386, BIONIC, BULLSEYE, OWN = (ALL[name] for name in ("i386", "bionic", "bullseye", "own"))
 
 
 def oldest():
@@ -116,9 +128,9 @@ def install_oldest():
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="tests.servers.debs", description="packages of Debian and Ubuntu for tests")
     parser.add_argument("--install", nargs="*", choices=sorted(SETS), metavar="NAME", required=True,
-                        help="fetch these into the cache and leave; default: i386, and bionic or else bullseye")
+                        help="fetch these into the cache and leave; default: i386, own, and bionic or else bullseye")
     names = parser.parse_args(argv).install
-    for name in names or ["i386"]:
+    for name in names or ["i386", "own"]:
         ALL[name].install()
     if not names:
         install_oldest()
