@@ -187,7 +187,7 @@ int prelux_cmd_prefetch(struct prelux_cli *cli)
   const char *form = prelux_cli_option(cli, "progress");
   if (!prelux_cli_option(cli, "from") && !prelux_cli_option(cli, "files-from") && !prelux_cli_option(cli, "from-log") && cli->n_args == 0)
     return prelux_cli_usage(cli, "prefetch wants paths, `-`, --from FILE or --from-log FILE");
-  if (!prelux_progress_begin(&p.progress, "prefetch", form, cli->json))
+  if (!prelux_progress_begin(&p.progress, cli->command->name, form, cli->json))
     return prelux_cli_usage(cli, "--progress is one of auto, bar, lines, json, none");
   p.failures = cJSON_CreateArray();
   work(&p);

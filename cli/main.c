@@ -71,7 +71,26 @@ const struct prelux_cli_command prelux_cli_commands[] = {
                  {"progress", 0, "FORM", "bar, lines, json or none, to the standard error (auto: bar on a terminal, else lines)"}}},
     {.name = "evict", .args = "PATH...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_evict,
      .help = "drop files from the cache, and what is known of them",
-     .more = "Files that a program has open stay. Exit status 3 when some did."},
+     .more = "Files that a program has open stay. Exit status 3 when some did. What is pinned goes, too, and comes back when it is read."},
+    {.name = "verify", .args = "PATH...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_verify,
+     .help = "hold cached files beside the remote",
+     .more = "stale: the remote has another version. gone: it has none. damaged: the cache file is not what was put there, or its bytes\n"
+             "are not those of the checksum that the remote offers. What cannot be told (a server that shows neither version, time nor\n"
+             "checksum) is told with --data. Exit status 3 when something is wrong and was not mended, 1 when the remote failed.",
+     .options = {{"data", 0, NULL, "read the remote's bytes, too, and compare each"},
+                 {"repair", 0, NULL, "drop what is wrong, and fetch it anew"},
+                 {"progress", 0, "FORM", "bar, lines, json or none, to the standard error (auto: bar on a terminal, else lines)"}}},
+    {.name = "pin", .args = "[PATH...]", .json = true, .max_args = -1, .run = prelux_cmd_pin,
+     .help = "fetch files, and keep them from eviction",
+     .more = "A folder means everything that is, or comes, below it. Pins outlive the daemon, and are kept in the catalogue of the cache\n"
+             "folder. What is pinned counts for `cache.max_size` as all else: when pins fill the cache, what does not fit beside them is\n"
+             "ENOSPC (files that are pinned and not there yet, too), with a message that says so.",
+     .options = {{"list", 'l', NULL, "what is pinned, and what of it is in the cache"},
+                 {"no-fetch", 0, NULL, "keep what is there and what comes; fetch nothing"},
+                 {"progress", 0, "FORM", "bar, lines, json or none, to the standard error (auto: bar on a terminal, else lines)"}}},
+    {.name = "unpin", .args = "PATH...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_unpin,
+     .help = "let eviction have what was pinned",
+     .more = "PATH as it was pinned. Nothing is dropped by it. Exit status 1 when no PATH was pinned."},
     {.name = "flush", .args = "[PATH...]", .json = true, .max_args = -1, .run = prelux_cmd_flush,
      .help = "wait until what was written is on the remote",
      .more = "Without PATH: all of the configuration. What was put off is tried at once. Exit status 3 when something is left:\n"

@@ -21,7 +21,13 @@
  *                            20)}; folders recursively; "glob=PATTERN": what matches, with patterns in any component below a mapping's
  *                            root. PROGRESS: {the same numbers, found_files, found_bytes, came (bytes from the remote), open (folders
  *                            not listed yet, paths nothing is known of: 0: all is found)}
- *  evict PATH*     TABLE     {files, bytes, busy}
+ *  evict PATH*     TABLE     {files, bytes, busy}; what is pinned, too
+ *  pin PATH*       TABLE     {pinned}: eviction leaves them alone from now on, with all below
+ *  unpin PATH*     TABLE     {unpinned}: pins of these very paths that went
+ *  pins            TABLE     {pins: [{path, files, bytes}]}: and what of them is in the cache
+ *  verify PATH* [option=data] [option=repair]  TABLE
+ *                            {files, same, stale, gone, damaged, unknown, failed, repaired, found: [{path, state, cause}] (first 100)}: cached
+ *                            files beside the remote, with its bytes (data); what differs is dropped and fetched anew (repair)
  *  errors [PATH]             {errors: [records, oldest first, at most the last 1000]}; PATH: at or below it
  *  log-level LEVEL           {level}: error warn info debug
  *  log [LINES]               {file, text}: tail of the daemon's log (default 100 lines, at most 60 KiB)
@@ -62,6 +68,10 @@
 #define PRELUX_CTL_LS "ls"
 #define PRELUX_CTL_PREFETCH "prefetch"
 #define PRELUX_CTL_EVICT "evict"
+#define PRELUX_CTL_PIN "pin"
+#define PRELUX_CTL_UNPIN "unpin"
+#define PRELUX_CTL_PINS "pins"
+#define PRELUX_CTL_VERIFY "verify"
 #define PRELUX_CTL_ERRORS "errors"
 #define PRELUX_CTL_LOG_LEVEL "log-level"
 #define PRELUX_CTL_LOG "log"

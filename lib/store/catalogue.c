@@ -46,6 +46,7 @@ static const char schema[] =
     " WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS partials(tree INTEGER NOT NULL, path BLOB NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL,"
     " version TEXT NOT NULL, used INTEGER NOT NULL, PRIMARY KEY(tree, path)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS pins(tree INTEGER NOT NULL, path BLOB NOT NULL, PRIMARY KEY(tree, path)) WITHOUT ROWID;"
     "INSERT OR IGNORE INTO meta VALUES('schema','" SCHEMA_VERSION "');";
 
 /* What a catalogue of the version before lacks; new tables are made above. */
@@ -79,8 +80,8 @@ static const char *const sql[STATEMENTS] = {
     [ABORT] = "DELETE FROM fills WHERE tree=?1 AND path=?2",
     [DEL] = "DELETE FROM objects WHERE tree=?1 AND path=?2",
     [BYTES] = "SELECT bytes FROM objects WHERE tree=?1 AND path=?2",
-    /* The fetch itself is a use, too. */
-    [TOUCH] = "UPDATE objects SET used=?3, again=CASE WHEN ?3=0 THEN 0 ELSE again+(?3-used>?4) END WHERE tree=?1 AND path=?2",
+    /* The fetch itself is a use, too. again<0: pinned, and no victim (pin.c). */
+    [TOUCH] = "UPDATE objects SET used=?3, again=CASE WHEN ?3=0 THEN 0 WHEN again<0 THEN again ELSE again+(?3-used>?4) END WHERE tree=?1 AND path=?2",
     [ONCE_OLDEST] = VICTIM "objects WHERE again=0 AND used>?1 ORDER BY used LIMIT ?2",
     [ONCE_NEWEST] = VICTIM "objects WHERE again=0 AND used<?1 ORDER BY used DESC LIMIT ?2",
     [AGAIN_OLDEST] = VICTIM "objects WHERE again>0 AND used>?1 ORDER BY used LIMIT ?2",
@@ -110,6 +111,11 @@ static const char *const sql[STATEMENTS] = {
     [PARTIALS] = "SELECT tree,path,name,size,version,used FROM partials",
     [SET_PARTIAL] = "INSERT OR REPLACE INTO partials VALUES(?1,?2,?3,?4,?5,?6)",
     [DROP_PARTIAL] = "DELETE FROM partials WHERE tree=?1 AND path=?2 AND name=?3",
+    [PINS] = "SELECT tree,path FROM pins ORDER BY tree,path",
+    [SET_PIN] = "INSERT OR IGNORE INTO pins VALUES(?1,?2)",
+    [DROP_PIN] = "DELETE FROM pins WHERE tree=?1 AND path=?2",
+    [MARK_PINNED] = "UPDATE objects SET again=-1 WHERE tree=?1 AND path=?2",
+    [UNMARK_PINNED] = "UPDATE objects SET again=0 WHERE tree=?1 AND again<0",
     [RECOVERED] = "INSERT OR REPLACE INTO recovered VALUES(?1,?2,?3,?4)",
 };
 

@@ -11,7 +11,8 @@ enum stmt {
   BEGIN, COMMIT, ROLLBACK, META, SET_META, TREE, ADD_TREE, GET, FILL, FINISH, ABORT, DEL, BYTES, TOUCH,
   IDENTITY, ONCE_OLDEST, ONCE_NEWEST, AGAIN_OLDEST, NEWEST, BELOW, BELOW_FIRST, UNFINISHED, LATER, PROMOTE, TOTALS, RECOVERED,
   NUMBERS, SET_NUMBER, FIRST_NUMBER, PRUNE_NUMBERS, TIMES, SET_TIME, DROP_TIME, ATTRS, ATTRS_BELOW, SET_ATTR, DROP_ATTR, LINKS, SET_LINK,
-  DROP_LINK, PARTIALS, SET_PARTIAL, DROP_PARTIAL, STATEMENTS
+  DROP_LINK, PARTIALS, SET_PARTIAL, DROP_PARTIAL, PINS, SET_PIN, DROP_PIN, MARK_PINNED, UNMARK_PINNED,
+  STATEMENTS
 };
 
 struct prelux_catalogue {
@@ -28,6 +29,10 @@ struct prelux_catalogue {
 /* Objects of a segment (victims.c): ONCE_OLDEST and AGAIN_OLDEST used after that instant, oldest first; ONCE_NEWEST used before it, newest
  * first. Number of rows or -errno; caller frees their paths. */
 int prelux_catalogue_victims(struct prelux_catalogue *c, enum stmt which, int64_t than_ns, struct prelux_victim *ret, int n);
+
+int prelux_catalogue_pins(struct prelux_catalogue *c, int (*fn)(void *arg, int64_t tree, const char *path), void *arg);
+int prelux_catalogue_set_pin(struct prelux_catalogue *c, int64_t tree, const char *path, bool on);
+int prelux_catalogue_mark_pinned(struct prelux_catalogue *c, int64_t tree, const char *path);
 
 /* Lock held. */
 

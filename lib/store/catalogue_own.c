@@ -286,3 +286,47 @@ int prelux_catalogue_drop_partial(struct prelux_catalogue *c, const struct prelu
   pthread_mutex_unlock(&c->lock);
   return ret;
 }
+
+/* ---- pins ---- */
+
+int prelux_catalogue_pins(struct prelux_catalogue *c, int (*fn)(void *arg, int64_t tree, const char *path), void *arg)
+{
+  char path[PRELUX_OBJECT_MAX + 1];
+  pthread_mutex_lock(&c->lock);
+  sqlite3_stmt *st = c->stmts[PINS];
+  int rc = SQLITE_ROW, ret = 0;
+  while (ret == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW)
+    if (read_path(st, 1, path, sizeof path))
+      ret = fn(arg, sqlite3_column_int64(st, 0), path);
+  if (ret == 0)
+    ret = prelux_catalogue_fault(c, rc);
+  prelux_catalogue_done(st);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+int prelux_catalogue_set_pin(struct prelux_catalogue *c, int64_t tree, const char *path, bool on)
+{
+  pthread_mutex_lock(&c->lock);
+  int ret = prelux_catalogue_run(c, c->stmts[BEGIN]);
+  bool begun = ret == 0;
+  if (ret == 0)
+    ret = prelux_catalogue_run(c, prelux_catalogue_bind(c, on ? SET_PIN : DROP_PIN, tree, path));
+  if (ret == 0 && !on) /* what another pin still covers is marked again when its turn comes */
+  {
+    sqlite3_bind_int64(c->stmts[UNMARK_PINNED], 1, tree);
+    ret = prelux_catalogue_run(c, c->stmts[UNMARK_PINNED]);
+  }
+  if (begun)
+    ret = prelux_catalogue_end(c, ret);
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}
+
+int prelux_catalogue_mark_pinned(struct prelux_catalogue *c, int64_t tree, const char *path)
+{
+  pthread_mutex_lock(&c->lock);
+  int ret = prelux_catalogue_run(c, prelux_catalogue_bind(c, MARK_PINNED, tree, path));
+  pthread_mutex_unlock(&c->lock);
+  return ret;
+}

@@ -20,6 +20,7 @@
 #include "lib/index/writer.h"
 #include "lib/store/attrs.h"
 #include "lib/store/partial.h"
+#include "lib/store/pin.h"
 #include "lib/store/victims.h"
 
 #define BATCH 64
@@ -288,7 +289,10 @@ static uint64_t evict_pass(struct prelux_store *s, uint64_t want)
     {
       uint64_t bytes = 0;
       struct prelux_tree *t = freed < want ? tree_of(s, rows[i].tree) : NULL;
-      if (t && !used_later(t, &rows[i]) && prelux_evict_one(t, rows[i].path, &bytes) == 0)
+      bool pinned = t && prelux_pinned(s, rows[i].tree, rows[i].path);
+      if (pinned) /* seen once: it comes no more in this order */
+        prelux_pin_mark(s, rows[i].tree, rows[i].path);
+      if (t && !pinned && !used_later(t, &rows[i]) && prelux_evict_one(t, rows[i].path, &bytes) == 0)
       {
         freed += bytes;
         prelux_victims_evicted(t, rows[i].path, rows[i].used_ns);
@@ -359,10 +363,11 @@ int prelux_room_take(struct prelux_store *s, uint64_t bytes, struct prelux_probl
     }
     if (over_quota(s, bytes) == 0 && short_of_space(s, bytes) == 0)
       break;
-    prelux_problem(why, ENOSPC, "cache %s is full: %llu bytes more are needed, all else is in use", s->dir,
-                   (unsigned long long)missing);
+    prelux_problem(why, ENOSPC, "cache %s is full: %llu bytes more are needed, all else is in use%s", s->dir,
+                   (unsigned long long)missing, prelux_pins_any(s) ? " or pinned" : "");
     if (why)
-      snprintf(why->advice, sizeof why->advice, "raise cache.max_size, lower cache.min_free, or close files");
+      snprintf(why->advice, sizeof why->advice, "raise cache.max_size, lower cache.min_free, %s",
+               prelux_pins_any(s) ? "prelux unpin, or close files" : "or close files");
     return -ENOSPC;
   }
   pthread_mutex_lock(&s->lock);

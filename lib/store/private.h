@@ -569,6 +569,8 @@ struct prelux_store {
   struct prelux_partial *partials;
   struct prelux_parts_job *part_jobs; /* under parts_lock */
   uint64_t seed, used, reserved;
+  struct prelux_pin *pins; /* pin.h, in order */
+  size_t n_pins;
   uint64_t epoch_ns; /* last syncfs */
   bool opened, unsynced, lease_warned;
   struct prelux_victim *uses; /* last uses to be written to the catalogue; at PRELUX_USES_MAX further ones are not noted */

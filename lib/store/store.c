@@ -18,6 +18,7 @@
 #include "lib/store/folder_time.h"
 #include "lib/store/links.h"
 #include "lib/store/partial.h"
+#include "lib/store/pin.h"
 #include "lib/store/stage_lease.h"
 
 /* st_dev of trees: device majors that Linux assigns to nobody (dynamic ones end at 511, and 2032 up is unused). */
@@ -134,6 +135,8 @@ static int set_limits(struct prelux_store *s, struct prelux_problem *why)
   if (!(s->opts.low > 0 && s->opts.low <= s->opts.high))
     s->opts.low = s->opts.high * 0.9;
   int ret = prelux_catalogue_totals(s->cat, &s->used, &s->stats.files, &epoch);
+  if (ret == 0)
+    ret = prelux_pins_load(s);
   s->used += prelux_partials_bytes(s);
   return ret < 0 ? prelux_problem(why, -ret, "cache catalogue of %s: %s", s->dir, strerror(-ret)) : 0;
 }
@@ -204,6 +207,7 @@ void prelux_store_close(struct prelux_store *s)
     free(s->uses[i].path);
   free(s->uses);
   prelux_partials_release(s);
+  prelux_pins_free(s);
   free(s->ghosts.slots);
   if (s->entries.slots)
     prelux_entries_release(s);

@@ -128,6 +128,22 @@ void prelux_siblings_release(struct prelux_siblings *s);
  * looked up anew). Number of files dropped in *ret_files, bytes in *ret_bytes, busy ones in *ret_busy. */
 int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t *ret_files, uint64_t *ret_bytes, uint64_t *ret_busy);
 
+/* Pins (pin.h): what the command above drops all the same. Off: -ENOENT when that very path is not pinned. */
+int prelux_store_pin(const struct prelux_view *v, const char *object, bool on);
+struct prelux_pin_info {
+  const char *object;
+  uint64_t files, bytes; /* in the cache now, at it and below; bytes on the disk */
+};
+/* Those of the view's tree, by name. */
+int prelux_store_pins(const struct prelux_view *v, int (*fn)(void *arg, const struct prelux_pin_info *pin), void *arg);
+
+/* Cached files of the tree, at `object` or below, after `after` (NULL: from the first), by name, at most n; malloc'd. Their number or -errno. */
+int prelux_store_cached(const struct prelux_view *v, const char *object, const char *after, char **ret, int n);
+enum prelux_verdict { PRELUX_VERDICT_SAME, PRELUX_VERDICT_STALE, PRELUX_VERDICT_GONE, PRELUX_VERDICT_DAMAGED, PRELUX_VERDICT_UNKNOWN };
+/* A cached file beside the remote: its version or time, the checksum that the remote offers, and with `data` the remote's bytes. UNKNOWN: the remote
+ * shows nothing by which it could be told. -ENOENT: it is not in the cache (any more); else what the remote says. (verify.c) */
+int prelux_store_verify(const struct prelux_view *v, const char *object, bool data, enum prelux_verdict *ret, struct prelux_problem *why);
+
 /* The remote has changed it by another way than ours: what is known of it and of all below is forgotten, cached files stay. which: attributes
  * (enum prelux_setattr_bits) that this node kept itself and shows no more; recursive: also below. */
 int prelux_store_forget(const struct prelux_view *v, const char *object, uint32_t which, bool recursive);

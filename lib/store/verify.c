@@ -1,0 +1,125 @@
+/* Is what lies in the cache what the remote has? */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/io.h"
+#include "lib/base/os.h"
+#include "lib/store/fill_check.h"
+
+#define BATCH 256
+#define PIECE (256u << 10)
+
+int prelux_store_cached(const struct prelux_view *v, const char *object, const char *after, char **ret, int n)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_victim rows[BATCH];
+  struct prelux_row row;
+  if (!after && *object && prelux_catalogue_get(s->cat, v->tree->id, object, &row) == 0)
+    return (*ret = strdup(object)) ? 1 : -ENOMEM;
+  if (after && strcmp(after, object) == 0)
+    after = NULL;
+  n = prelux_catalogue_below(s->cat, v->tree->id, object, after, rows, n < BATCH ? n : BATCH);
+  for (int i = 0; i < n; i++)
+    ret[i] = rows[i].path;
+  return n;
+}
+
+struct compare {
+  int fd;
+  bool differs;
+  char *buf;
+};
+
+static int compare_sink(void *arg, uint64_t off, const void *bytes, size_t len)
+{
+  struct compare *c = arg;
+  for (size_t done = 0; done < len && !c->differs;)
+  {
+    ssize_t n = prelux_os.pread(c->fd, c->buf, len - done < PIECE ? len - done : PIECE, (off_t)(off + done));
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return -errno;
+    c->differs = n == 0 || memcmp(c->buf, (const char *)bytes + done, (size_t)n) != 0;
+    done += (size_t)n;
+  }
+  return 0;
+}
+
+static int compare_data(const struct prelux_view *v, const char *object, const struct prelux_object *obj, int fd, bool *ret, struct prelux_problem *why)
+{
+  struct compare c = {.fd = fd, .buf = malloc(PIECE)};
+  int rc = !c.buf ? -ENOMEM : obj->size == 0 ? 0 : v->backend->ops->read(v->backend, object, obj, 0, obj->size, compare_sink, &c, why);
+  free(c.buf);
+  *ret = !c.differs;
+  return rc;
+}
+
+/* False: the bytes are not those of the checksum. */
+static int compare_sum(const struct prelux_object *obj, int fd, bool *ret)
+{
+  char hex[2 * EVP_MAX_MD_SIZE + 1];
+  EVP_MD_CTX *md5 = prelux_check_begin();
+  *ret = true;
+  if (!md5) /* this host forbids it */
+    return 0;
+  int rc = prelux_check_file(md5, fd, obj->size);
+  if (rc == 0)
+    rc = prelux_check_end(md5, hex);
+  EVP_MD_CTX_free(md5);
+  *ret = rc == 0 && strcmp(hex, obj->md5) == 0;
+  return rc;
+}
+
+static int judge(const struct prelux_view *v, const char *object, const struct prelux_row *row, int fd, bool data, enum prelux_verdict *ret,
+                 struct prelux_problem *why)
+{
+  struct prelux_object now = {0};
+  bool good = true;
+  int rc = v->backend->ops->stat(v->backend, object, &now, why);
+  if (rc == -ENOENT || rc == -ENOTDIR || (rc == 0 && now.type != PRELUX_FILE))
+  {
+    *ret = PRELUX_VERDICT_GONE;
+    return 0;
+  }
+  if (rc < 0)
+    return rc;
+  bool blind = !(row->obj.version[0] && now.version[0]) && !(row->obj.md5[0] && now.md5[0]) &&
+               (!row->obj.mtime_ns || !now.mtime_ns || row->obj.mtime_rough || now.mtime_rough);
+  bool same = blind ? now.size == row->obj.size : prelux_object_same(&now, &row->obj);
+  const struct prelux_object *summed = now.md5[0] ? &now : &row->obj;
+  if (same && summed->md5[0])
+    rc = compare_sum(summed, fd, &good);
+  if (rc == 0 && same && good && data)
+    rc = compare_data(v, object, &now, fd, &good, why);
+  if (rc == 0)
+    *ret = !same ? PRELUX_VERDICT_STALE : !good ? PRELUX_VERDICT_DAMAGED : blind && !data ? PRELUX_VERDICT_UNKNOWN : PRELUX_VERDICT_SAME;
+  return rc;
+}
+
+int prelux_store_verify(const struct prelux_view *v, const char *object, bool data, enum prelux_verdict *ret, struct prelux_problem *why)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_row row;
+  struct stat st;
+  int fd, rc = prelux_object_check(s, object, why);
+  if (rc == 0)
+    rc = prelux_catalogue_get(s->cat, v->tree->id, object, &row);
+  if (rc < 0)
+    return rc;
+  rc = prelux_disk_open(v->tree, object, O_RDONLY | O_NONBLOCK, &fd, &st);
+  if (rc == -EWOULDBLOCK) /* it is being evicted */
+    return -ENOENT;
+  if (rc < 0 || !prelux_row_matches(s, &row, &st))
+  {
+    if (rc == 0)
+      prelux_os.close(fd);
+    *ret = PRELUX_VERDICT_DAMAGED; /* it is not there, or another file */
+    return 0;
+  }
+  rc = judge(v, object, &row, fd, data, ret, why);
+  prelux_os.close(fd);
+  return rc;
+}
