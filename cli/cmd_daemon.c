@@ -76,6 +76,7 @@ static int stop(struct prelux_cli *cli)
   }
   pid_t pid = (pid_t)prelux_json_num(answer, "pid", 0);
   double pending = prelux_json_num(answer, "pending_uploads", 0);
+  bool activated = cJSON_IsTrue(cJSON_GetObjectItem(answer, "activated")); /* its socket stays, and a connection would start the next one */
   cJSON_Delete(answer);
   bool stays = pending > 0 && !prelux_cli_option(cli, "no-wait") && drain(cli);
   prelux_cli_ask(cli, &end, &answer, &err);
@@ -86,7 +87,7 @@ static int stop(struct prelux_cli *cli)
   {
     struct prelux_client_opts opts;
     prelux_cli_client(cli, false, &opts);
-    int fd = prelux_client_connect(&opts);
+    int fd = activated ? -1 : prelux_client_connect(&opts);
     if (fd >= 0)
       close(fd);
     if (fd < 0 && kill(pid, 0) < 0)

@@ -189,6 +189,7 @@ bool prelux_ctl_daemon_status(struct prelux_ctl *x)
   cJSON_AddNumberToObject(out, "clients", server.clients);
   cJSON_AddNumberToObject(out, "pending_uploads", (double)prelux_pending_uploads(x->d, NULL));
   prelux_json_text(out, "runtime", x->d->runtime);
+  cJSON_AddBoolToObject(out, "activated", x->d->activated);
   cJSON_AddNumberToObject(out, "sessions", server.sessions);
   cJSON_AddNumberToObject(out, "tables", prelux_tables_count(x->d->tables));
   cJSON_AddNumberToObject(out, "threads", pool.threads);

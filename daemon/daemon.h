@@ -28,6 +28,7 @@ struct prelux_daemon {
   char *exe;         /* path of this program, for tables */
   int runtime_fd;    /* O_PATH */
   int lock_fd;       /* RUNTIME/daemon.lock */
+  bool activated;    /* the socket is a service manager's: it keeps its name when we end */
   unsigned idle_s;   /* --idle, 0: as configurations say */
   uint64_t started_ms;
   unsigned char key[PRELUX_BOUND_KEY];

@@ -244,10 +244,11 @@ static void take_down(struct prelux_daemon *d)
   prelux_index_writer_free(d->index);
 }
 
-static int serve(struct prelux_daemon *d)
+/* inherited: the socket of a service manager, d->activated. */
+static int serve(struct prelux_daemon *d, int inherited)
 {
   prelux_place_write_pid(d->runtime); /* before the socket: who can connect can read it */
-  int listener = prelux_place_listen(d->runtime_fd);
+  int listener = d->activated ? inherited : prelux_place_listen(d->runtime_fd);
   if (listener < 0)
     return listener;
   int ret = prelux_server_create(d, listener, &d->server);
@@ -276,7 +277,11 @@ static int run(struct prelux_daemon *d, const struct options *o)
   int ret = find_runtime(d, o);
   if (ret < 0)
     return fail("runtime folder", d->runtime, ret);
-  d->lock_fd = prelux_place_lock(d->runtime_fd);
+  int inherited = prelux_place_inherit(d->runtime_fd, getenv("LISTEN_PID"), getenv("LISTEN_FDS"));
+  if (inherited < 0 && inherited != -ENOENT)
+    return fail("LISTEN_FDS: not one listening SOCK_SEQPACKET socket by the name of sock in", d->runtime, inherited);
+  d->activated = inherited >= 0;
+  d->lock_fd = prelux_place_lock(d->runtime_fd, d->activated);
   if (d->lock_fd == -EBUSY)
     return 0; /* another one serves */
   if (d->lock_fd < 0)
@@ -290,7 +295,7 @@ static int run(struct prelux_daemon *d, const struct options *o)
     prelux_warn("working directory stays: %s", strerror(errno));
   ret = build(d);
   if (ret == 0)
-    ret = serve(d);
+    ret = serve(d, inherited);
   int status = ret < 0 ? fail("cannot serve", d->runtime, ret) : 0;
   take_down(d);
   prelux_logfile_release(&d->log);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -16,6 +17,7 @@
 #define SOCK "sock"
 #define HIDDEN "sock.gone"
 #define BACKLOG 4096
+#define INHERITED 3 /* SD_LISTEN_FDS_START */
 #define LEAVING_MS 10000 /* how long a predecessor that does not listen any more may take to end */
 
 /* sun_path holds 108 bytes, the runtime folder may be longer: through its fd every path is short. */
@@ -54,14 +56,14 @@ static int take_lock(int fd)
   return ret < 0 ? -errno : 0;
 }
 
-int prelux_place_lock(int runtime_fd)
+int prelux_place_lock(int runtime_fd, bool activated)
 {
   const struct timespec nap = {0, 10000000};
   int fd = open_lock(runtime_fd, "daemon.lock");
   if (fd < 0)
     return fd;
   int ret = take_lock(fd);
-  for (int waited = 0; ret == -EWOULDBLOCK && waited < LEAVING_MS && !somebody_listens(runtime_fd); waited += 10)
+  for (int waited = 0; ret == -EWOULDBLOCK && waited < LEAVING_MS && (activated || !somebody_listens(runtime_fd)); waited += 10)
   {
     nanosleep(&nap, NULL);
     ret = take_lock(fd);
@@ -94,6 +96,43 @@ int prelux_place_listen(int runtime_fd)
   }
   prelux_os.unlinkat(runtime_fd, HIDDEN, 0);
   return fd;
+}
+
+/* Is it a listening socket of our kind that is bound to the name RUNTIME/sock? (The inode of a socket is not that of its name.) */
+static int check_inherited(int runtime_fd, int fd)
+{
+  struct sockaddr_un un;
+  struct stat named, ours;
+  socklen_t len = sizeof un, size = sizeof(int);
+  int type = 0, listens = 0;
+  memset(&un, 0, sizeof un);
+  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0)
+    return -errno;
+  if (type != SOCK_SEQPACKET || !listens)
+    return -EPROTOTYPE;
+  if (getsockname(fd, (struct sockaddr *)&un, &len) < 0)
+    return -errno;
+  if (un.sun_family != AF_UNIX || prelux_os.stat(un.sun_path, &named) < 0 || prelux_os.fstatat(runtime_fd, SOCK, &ours, AT_SYMLINK_NOFOLLOW) < 0 ||
+      named.st_dev != ours.st_dev || named.st_ino != ours.st_ino)
+    return -EADDRNOTAVAIL;
+  return 0;
+}
+
+int prelux_place_inherit(int runtime_fd, const char *listen_pid, const char *listen_fds)
+{
+  char *end;
+  if (!listen_pid || !listen_fds || strtol(listen_pid, &end, 10) != (long)getpid() || *end)
+    return -ENOENT;
+  if (strcmp(listen_fds, "1") != 0)
+    return strcmp(listen_fds, "0") == 0 ? -ENOENT : -EINVAL;
+  int ret = check_inherited(runtime_fd, INHERITED);
+  if (ret < 0)
+    return ret;
+  int flags = fcntl(INHERITED, F_GETFL);
+  if (flags < 0 || fcntl(INHERITED, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(INHERITED, F_SETFD, FD_CLOEXEC) < 0 ||
+      listen(INHERITED, BACKLOG) < 0) /* again, so that who connects from now on finds us behind it, not the manager */
+    return -errno;
+  return INHERITED;
 }
 
 bool prelux_place_seen(int runtime_fd)

@@ -6,10 +6,14 @@
 #include <sys/types.h>
 
 /* The one daemon of a runtime folder holds RUNTIME/daemon.lock for life. fd (kept open), -EBUSY: another one serves, or
- * -errno. One that is on its way out is waited for. */
-int prelux_place_lock(int runtime_fd);
+ * -errno. One that is on its way out is waited for: it does not listen any more, which cannot be seen where the socket is somebody else's
+ * (activated), so that is waited for in any case. */
+int prelux_place_lock(int runtime_fd, bool activated);
 /* Listening SEQPACKET socket under RUNTIME/sock; never there before it listens. fd or -errno. */
 int prelux_place_listen(int runtime_fd);
+/* The same of a service manager's making (LISTEN_PID, LISTEN_FDS of the environment: sd_listen_fds(3)), which must be RUNTIME/sock: fd,
+ * -ENOENT: there is none, or -errno. */
+int prelux_place_inherit(int runtime_fd, const char *listen_pid, const char *listen_fds);
 /* The socket still has its name: who looks for us finds us. */
 bool prelux_place_seen(int runtime_fd);
 int prelux_place_write_pid(const char *runtime);

@@ -320,6 +320,17 @@ static uint64_t idle_limit_ms(struct prelux_server *s)
   return ns ? ns / 1000000 : PRELUX_IDLE_SECONDS * 1000ull;
 }
 
+/* Takes our socket's name away, unless somebody else holds the socket for the next daemon: who finds it then waits in its backlog. */
+static bool hide(struct prelux_server *s)
+{
+  return s->d->activated || prelux_place_hide(s->d->runtime_fd) == 0;
+}
+
+static bool show(struct prelux_server *s)
+{
+  return s->d->activated || prelux_place_show(s->d->runtime_fd) == 0;
+}
+
 /* Nobody has been here for long: end, unless somebody comes at this very moment. Under RUNTIME/lock, so that a client
  * who finds no socket waits until we are gone and starts a new daemon; who had the socket already is in our backlog. */
 static void end_if_idle(struct prelux_server *s, uint64_t now)
@@ -333,8 +344,8 @@ static void end_if_idle(struct prelux_server *s, uint64_t now)
   s->meet_fd = prelux_place_meet(s->d->runtime_fd);
   if (s->meet_fd < 0)
     return;
-  s->hidden = prelux_place_hide(s->d->runtime_fd) == 0;
-  if (accept_some(s) > 0 && s->hidden && prelux_place_show(s->d->runtime_fd) == 0)
+  s->hidden = hide(s);
+  if (accept_some(s) > 0 && s->hidden && show(s))
   {
     s->hidden = false;
     s->active_ms = now;
@@ -419,7 +430,7 @@ static void on_stop_step(evutil_socket_t fd, short what, void *arg)
       s->meet_fd = prelux_place_meet(s->d->runtime_fd);
     if (s->meet_fd < 0 && since < MEET_MS)
       return;
-    prelux_place_hide(s->d->runtime_fd);
+    hide(s);
     s->hidden = true;
   }
   accept_some(s);

@@ -150,7 +150,7 @@ static int start(void **state)
   snprintf(path, sizeof path, "%s/log", top);
   assert_int_equal(prelux_logfile_init(&d.log, path, PRELUX_LOG_DEBUG), 0);
   d.log.pinned = d.log.level_pinned = true;
-  d.lock_fd = prelux_place_lock(d.runtime_fd);
+  d.lock_fd = prelux_place_lock(d.runtime_fd, false);
   pthread_mutex_init(&d.compiling, NULL);
   assert_int_equal(prelux_bound_key(d.runtime, d.key), 0);
   assert_int_equal(prelux_index_writer_create(d.runtime, 1024, 4096, &d.index), 0);
