@@ -26,6 +26,7 @@ def pytest_configure(config):
         signal.signal(number, signal.SIG_DFL)
     config.addinivalue_line("markers", "limit(seconds): time limit of this test instead of %d s" % LIMIT_SECONDS)
     config.addinivalue_line("markers", "asan: also run with a sanitized daemon and CLI")
+    config.addinivalue_line("markers", "waits: with a sanitizer only in `make full`: time passes, or processes are killed, on paths that others take, too")
     config.addinivalue_line("markers", "slow: takes more than 10 s; left out of `make check` with QUICK=1")
     config.addinivalue_line("markers", "alone: measures time, or uses up what the machine has one of; nothing runs beside it")
 

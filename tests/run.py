@@ -227,7 +227,8 @@ def integration(stage, build, after):
         tally = Tally()
         tally.skipped = ["integration-tsan: address randomisation cannot be switched off here (setarch -R)"]
         return [Job(stage, "none", lambda: (tally, ""), ())]
-    return pytest(stage, build, after, [] if stage == "integration" else ["asan"], launcher, ROOT / "tests/integration")
+    marks = [] if stage == "integration" else ["asan", *([] if os.environ.get("FULL") else ["not waits"])]
+    return pytest(stage, build, after, marks, launcher, ROOT / "tests/integration")
 
 
 def lint():

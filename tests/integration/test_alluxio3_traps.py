@@ -442,6 +442,7 @@ def test_deaths_with_an_under_store(own, tmp_path, tools):
         time.sleep(0.5)
 
 
+@pytest.mark.waits
 @pytest.mark.slow
 def test_a_death_without_an_under_store(own, tmp_path, tools):
     """500 UNAVAILABLE for some seconds: waited for. Both dead: an error that names what is missing."""

@@ -169,6 +169,7 @@ def test_500_for_ever(places, name):
     assert call(place)["rc"] == 0 and done(place)
 
 
+@pytest.mark.waits
 @pytest.mark.slow
 @pytest.mark.limit(300)
 def test_no_answer_in_time(places):

@@ -5,6 +5,7 @@ The rule for every lie: an error or the right bytes, never wrong ones, and withi
 
 import json
 import os
+import queue
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -273,22 +274,28 @@ def test_a_lying_folder(lie, autoindex, liar, tool):
 def test_reset_at_each_byte(tmp_path):
     """An answer that ends by RST after any number of its bytes."""
     with Liar({"f": b"twenty bytes of text"}) as liar:
-        tools = [Tool(tmp_path / f"t{number}", type="http", url=f"{liar.url}/honest") for number in range(1)]
-        version = tools[0]("stat", "f")["version"]
-        tools[0].close()
+        tools = [Tool(tmp_path / f"t{number}", type="http", url=liar.url) for number in range(12)]
+        version = tools[0]("stat", "honest/f")["version"]
+        free = queue.SimpleQueue()
 
         def at(number):
-            one = Tool(tmp_path / f"n{number}", type="http", url=f"{liar.url}/reset-at={number}")
+            one = free.get()
             try:
-                rc, data, answer = one.read("f", expect={"size": 20, "version": version})
+                rc, data, answer = one.read(f"reset-at={number}/f", expect={"size": 20, "version": version})
                 assert rc in (-EIO, -EPROTO) or (rc == 0 and data == b"twenty bytes of text"), (number, answer)
                 return rc
             finally:
-                one.close()
+                free.put(one)
 
-        with ThreadPoolExecutor(12) as pool:
-            results = list(pool.map(at, range(0, 300)))
-        assert results[0] < 0 and results[-1] == 0
+        for one in tools:
+            free.put(one)
+        try:
+            with ThreadPoolExecutor(len(tools)) as pool:
+                results = list(pool.map(at, range(0, 300)))
+            assert results[0] < 0 and results[-1] == 0
+        finally:
+            for one in tools:
+                one.close()
 
 
 def test_a_broken_read_goes_on_where_it_stopped(tool):
@@ -375,6 +382,7 @@ def test_retry_after_is_honoured(lie, tool):
         assert 0.9 < time.monotonic() - begin < 20
 
 
+@pytest.mark.waits
 @pytest.mark.slow
 def test_retry_after_is_bounded(tool):
     with Liar() as liar:
@@ -385,6 +393,7 @@ def test_retry_after_is_bounded(tool):
         assert time.monotonic() - begin < 100
 
 
+@pytest.mark.waits
 @pytest.mark.slow
 @pytest.mark.limit(200)
 def test_a_server_that_stalls_or_dribbles(tmp_path):

@@ -297,6 +297,7 @@ def test_uploads_are_listed_and_go(remote, client):
 
 # Death
 
+@pytest.mark.waits
 @pytest.mark.slow
 @pytest.mark.limit(400)
 def test_killed_at_random_instants(remote, clients):

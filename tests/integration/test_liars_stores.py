@@ -148,6 +148,7 @@ def test_cut_at_each_byte_once(tool, kind, what):  # noqa: F811
         assert judge(tool, kind, what, say) == 0, n
 
 
+@pytest.mark.waits
 @pytest.mark.slow
 @pytest.mark.limit(300)
 @pytest.mark.parametrize("kind", PAGES)

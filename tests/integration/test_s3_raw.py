@@ -318,6 +318,7 @@ def test_retry_after_in_the_middle(tool, op):
         assert 2 <= s3.times[2] - s3.times[1] < 9
 
 
+@pytest.mark.waits
 @pytest.mark.slow
 def test_retry_after_is_bounded(tool):
     """An hour is not waited for: ten seconds at most each time, then it is an error that says so."""

@@ -142,7 +142,7 @@ def test_anonymous_is_read_only(s3, tool):
 
 
 @pytest.mark.parametrize("how, status, code", [("answer", 403, "AccessDenied"), ("answer", 501, "NotImplemented"), ("answer", 400, "InvalidRequest"),
-                                               ("reset", 0, "")])
+                                               pytest.param("reset", 0, "", marks=pytest.mark.waits)])
 def test_every_request_of_the_trial_refused(s3, tool, how, status, code):
     """Never a promise that was not seen to be kept, and nothing left behind unless the removal itself is what fails."""
     true = r.S3
@@ -436,6 +436,7 @@ def test_a_remove_whose_answer_is_lost(s3, able):
         assert (b"f" in s3.objects) == (when == "before") and s3.asked("DELETE") == asked + 1
 
 
+@pytest.mark.waits
 @pytest.mark.slow
 @pytest.mark.limit(200)
 def test_a_server_that_never_answers(s3, able):

@@ -529,7 +529,7 @@ class Liar(ThreadServer):
 
     def _answer(self, connection, seen, earlier):
         segment, _, name = seen.path.removeprefix("/").partition("/")
-        lie, _, argument = segment.partition("=")
+        lie, _, argument = urllib.parse.unquote(segment).partition("=")
         exchange = Exchange(self, connection, seen, argument, urllib.parse.unquote(name, errors="surrogateescape"), earlier)
         if lie not in LIES:
             return exchange.send(exchange.plain(404, b"the first path segment is not in LIES\n"))
