@@ -11,6 +11,7 @@
  * At the end, where the configuration can be written to, what was begun since the start is waited for; a SIGTERM, before or meanwhile, gives
  * that as long as `grace`. */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 #include "cli/insight.h"
 #include "cli/uploads.h"
 #include "include/prelux/ctl.h"
+#include "lib/base/own.h"
 #include "lib/map/prefixes.h"
 
 #define STATUS_NOT_EXECUTABLE 126
@@ -83,7 +85,10 @@ static void become_program(const struct prelux_cli *cli, const sigset_t *mask)
   setenv("PRELUX_TEST_ASAN_OPTIONS", old ? old : "", 1);
   setenv("ASAN_OPTIONS", options, 1);
 #endif
-  execv("/proc/self/exe", argv);
+  char exe[PATH_MAX];
+  ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+  exe[n < 0 ? 0 : n] = 0;
+  execv(prelux_own_bundled(exe, sizeof exe, "prelux") ? exe : "/proc/self/exe", argv);
   _exit(exec_status(cli->args[0], errno));
 }
 

@@ -332,6 +332,28 @@ static int libc_folder(struct dl_phdr_info *info, size_t size, void *ret)
   return 1;
 }
 
+/* The same where our own libc came along (lib/base/own.h): the machine's is at its usual places. */
+static void machines_folder(char *lib)
+{
+  static const char *const places[] = {"lib/x86_64-linux-gnu", "lib64", "lib"};
+  char path[64];
+  for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+  {
+    snprintf(path, sizeof path, "/%s/libc.so.6", places[i]);
+    if (access(path, F_OK) == 0)
+    {
+      strcpy(lib, places[i]);
+      return;
+    }
+  }
+}
+
+/* Links, or in a wheel, which has none, copies. */
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+  return a->st_size == b->st_size && (a->st_dev != b->st_dev || a->st_ino == b->st_ino || a->st_nlink == 1);
+}
+
 /* DIR/$LIB/libprelux.so, by which 32-bit programs find a library of their own class, when that is this library for ours. */
 static void by_class(const struct prelux_cli *cli, char *path, size_t cap)
 {
@@ -339,13 +361,15 @@ static void by_class(const struct prelux_cli *cli, char *path, size_t cap)
   char lib[PATH_MAX] = "", dir[PATH_MAX + 64], real[PATH_MAX], file[2 * PATH_MAX + 32];
   struct stat ours, found;
   dl_iterate_phdr(libc_folder, lib);
+  if (strlen(lib) > 3 && strcmp(lib + strlen(lib) - 3, "/rt") == 0)
+    machines_folder(lib);
   for (size_t i = 0; *lib && i < sizeof places / sizeof *places; i++)
   {
     snprintf(dir, sizeof dir, places[i], cli->bin);
     if (!realpath(dir, real) || strpbrk(real, " \t\n:;$"))
       continue;
     snprintf(file, sizeof file, "%s/%s/libprelux.so", real, lib);
-    if (stat(file, &found) < 0 || stat(path, &ours) < 0 || found.st_dev != ours.st_dev || found.st_ino != ours.st_ino)
+    if (stat(file, &found) < 0 || stat(path, &ours) < 0 || !same_file(&found, &ours))
       continue;
     if (strlen(real) + sizeof "/$LIB/libprelux.so" <= cap)
       sprintf(path, "%s/$LIB/libprelux.so", real);

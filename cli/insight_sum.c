@@ -32,11 +32,19 @@ static uint32_t slots(const struct prelux_insight *x)
   return n < PRELUX_REPORT_PROCESSES ? n : PRELUX_REPORT_PROCESSES;
 }
 
+/* The loader that came along with this command (lib/base/own.h): the command itself. */
+static bool is_bundled(const struct prelux_report_process *p)
+{
+  static const char loader[] = "/lib/prelux/rt/ld.so";
+  size_t n = strlen(p->program);
+  return n >= sizeof loader - 1 && strcmp(p->program + n - (sizeof loader - 1), loader) == 0;
+}
+
 /* What `run` starts in front of the program. */
 static bool is_ours(const struct prelux_insight *x, const struct prelux_report_process *p)
 {
   bool others = p == &x->report->processes[0];
-  return !p->ready || strcmp(p->word, "--exec-inside") == 0 || (others && !x->report->more_processes);
+  return !p->ready || strcmp(p->word, "--exec-inside") == 0 || is_bundled(p) || (others && !x->report->more_processes);
 }
 
 /* ---- what was counted */

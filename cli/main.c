@@ -10,6 +10,7 @@
 
 #include "cli/cli.h"
 #include "include/prelux/version.h"
+#include "lib/base/own.h"
 #include "lib/ipc/runtime.h"
 
 extern char **environ;
@@ -331,10 +332,9 @@ static int parse(struct prelux_cli *cli, int argc, char **argv)
 /* Where this program, its daemon and the runtime folder are. */
 static int find_places(struct prelux_cli *cli)
 {
-  ssize_t n = readlink("/proc/self/exe", cli->bin, sizeof cli->bin - 1);
+  long n = prelux_own_path(cli->bin, sizeof cli->bin, "prelux");
   if (n < 0)
-    return prelux_cli_fail("/proc/self/exe: %s", strerror(errno));
-  cli->bin[n] = 0;
+    return prelux_cli_fail("/proc/self/exe: %s", strerror((int)-n));
   *strrchr(cli->bin, '/') = 0;
   if (snprintf(cli->daemon, sizeof cli->daemon, "%s/preluxd", cli->bin) >= (int)sizeof cli->daemon)
     return prelux_cli_fail("%s: path too long", cli->bin);

@@ -20,6 +20,7 @@
 #include "daemon/server.h"
 #include "include/prelux/version.h"
 #include "lib/base/os.h"
+#include "lib/base/own.h"
 #include "lib/base/path.h"
 #include "lib/index/writer.h"
 #include "lib/ipc/runtime.h"
@@ -127,11 +128,14 @@ static void detach(void)
 /* Started from a program that runs under the library: the daemon itself must see the real files. */
 static void leave_preload(char **argv)
 {
+  char path[PATH_MAX];
   const char *preload = getenv("LD_PRELOAD");
   if (!preload || !strstr(preload, "libprelux"))
     return;
   unsetenv("LD_PRELOAD");
-  execv("/proc/self/exe", argv);
+  if (prelux_own_path(path, sizeof path, "preluxd") > 0)
+    execv(path, argv);
+  execv("/proc/self/exe", argv); /* replaced since */
 }
 
 static void set_up_process(void)
@@ -164,16 +168,8 @@ static char *absolute(const char *path)
 
 static char *own_path(void)
 {
-  static const char gone[] = " (deleted)";
   char path[PATH_MAX];
-  ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-  if (n <= 0)
-    return strdup("");
-  path[n] = 0;
-  size_t cut = sizeof gone - 1;
-  if ((size_t)n > cut && strcmp(path + n - cut, gone) == 0)
-    path[n - (ssize_t)cut] = 0;
-  return strdup(path);
+  return strdup(prelux_own_path(path, sizeof path, "preluxd") < 0 ? "" : path);
 }
 
 static int find_runtime(struct prelux_daemon *d, const struct options *o)

@@ -42,4 +42,16 @@ OUT ?= $(BUILD)/packages
 deb: all  ## build/packages/prelux_VERSION_ARCH.deb (needs dpkg-dev)
 	$(Q)BUILD=$(BUILD) OUT=$(OUT) VERSION=$(VERSION) MAKE="$(MAKE)" sh packaging/deb.sh
 
-.PHONY: man completions install-more uninstall-more deb
+# For any distribution: packaging/bundle.sh.
+BUNDLE := $(OUT)/prelux-$(VERSION)-$(shell uname -m)
+bundle: all
+	$(Q)BUILD=$(BUILD) MAKE="$(MAKE)" CC="$(CC)" sh packaging/bundle.sh $(BUNDLE)
+
+tarball: bundle  ## build/packages/prelux-VERSION-x86_64.tar.gz, to unpack anywhere
+	$(Q)tar -C $(OUT) --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH) -cf - $(notdir $(BUNDLE)) | gzip -n > $(BUNDLE).tar.gz
+	$(Q)echo $(BUNDLE).tar.gz
+
+wheel: bundle  ## build/packages/prelux-VERSION-py3-none-manylinux_2_27_x86_64.whl
+	$(Q)$(PYTHON) packaging/wheel.py $(BUNDLE) $(VERSION) $(OUT)
+
+.PHONY: bundle tarball wheel man completions install-more uninstall-more deb

@@ -50,7 +50,7 @@ LONG = {"test_aarch64": 40, "test_alluxio3": 60, "test_alluxio3_liars": 60, "tes
         "test_backends_raw": 150, "test_breakages": 50, "test_contract": 90, "test_cpython": 40, "test_contract_file": 60, "test_crowds": 60, "test_daemon": 50,
         "test_daemon_requests": 30, "test_folders": 40, "test_identity": 40, "test_kill_fill": 50,
         "test_liars": 95, "test_liars_stores": 140, "test_load": 30, "test_migrating_alluxiofs": 30, "test_migrating_arrow": 80, "test_musl": 30,
-        "test_programs": 60, "test_review_shim": 30, "test_runtimes": 60, "test_s3": 60, "test_s3_raw": 50, "test_scenarios_death": 110,
+        "test_packages": 40, "test_programs": 60, "test_review_shim": 30, "test_runtimes": 60, "test_s3": 60, "test_s3_raw": 50, "test_scenarios_death": 110,
         "test_scenarios_identity": 60, "test_scenarios_inodes": 150, "test_scenarios_many": 110, "test_scenarios_places": 40,
         "test_scenarios_routing": 30, "test_standin": 35,
         "test_stream_programs": 60, "test_stream_read": 100, "test_stream_restart": 50, "test_suites": 90, "test_write_crash": 70,

@@ -251,11 +251,23 @@ static void set_method(struct prelux_net_transfer *t)
   }
 }
 
+/* The system's certificates where libcurl, built for another distribution, does not look for them; NULL: where it does, or nowhere. */
+static const char *system_ca(void)
+{
+  static const char *const files[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+                                      "/etc/ssl/cert.pem"};
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+    if (access(files[i], R_OK) == 0)
+      return i ? files[i] : NULL;
+  return NULL;
+}
+
 static void set_tls(struct prelux_net_transfer *t)
 {
   const struct prelux_net_tls *tls = t->req->tls;
-  if (tls && tls->ca_file)
-    curl_easy_setopt(t->easy, CURLOPT_CAINFO, tls->ca_file);
+  const char *ca_file = tls && tls->ca_file ? tls->ca_file : strncmp(t->req->url, "https:", 6) == 0 ? system_ca() : NULL;
+  if (ca_file)
+    curl_easy_setopt(t->easy, CURLOPT_CAINFO, ca_file);
   if (tls && tls->cert_file && !t->foreign)
   {
     curl_easy_setopt(t->easy, CURLOPT_SSLCERT, tls->cert_file);

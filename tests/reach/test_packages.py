@@ -75,17 +75,28 @@ def web(tmp_path_factory):
         yield server
 
 
-@pytest.fixture
-def bare(tmp_path):
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    """The two packages for any distribution: tarball and wheel."""
+    out = tmp_path_factory.mktemp("bundle")
+    return make(out, "tarball"), make(out, "wheel", "-o", "bundle")
+
+
+def copy_of(unpacked, tmp_path):
     """A copy of a root without prelux."""
-    if debs.OWN.missing():
-        pytest.skip(debs.OWN.missing())
+    if unpacked.missing():
+        pytest.skip(unpacked.missing())
     root = tmp_path / "root"
-    subprocess.run(["cp", "-a", debs.OWN.root, root], check=True)
+    subprocess.run(["cp", "-a", unpacked.root, root], check=True)
     can = within(root, ":")
     if can.returncode:
         pytest.skip(f"no chroot in a name space of one's own here: {can.stderr.strip()}")
     return root
+
+
+@pytest.fixture
+def bare(tmp_path):
+    return copy_of(debs.OWN, tmp_path)
 
 
 def reads(root, web, **env):
@@ -130,3 +141,58 @@ def test_lintian(deb):
         pytest.skip("lintian is not installed")
     said = subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", deb], capture_output=True, text=True)
     assert (said.returncode, said.stdout) == (0, ""), said.stdout + said.stderr
+
+
+def test_tarball_in_an_older_release(bundle, tmp_path, web):
+    """Ubuntu 18.04, in a folder with a blank in its name; moved, it works there."""
+    root = copy_of(debs.oldest() or debs.BIONIC, tmp_path)
+    for place in ("opt/my prelux", "srv/elsewhere"):
+        (root / place).mkdir(parents=True)
+        subprocess.run(["tar", "-C", root / place, "--strip-components=1", "-xzf", bundle[0]], check=True)
+        reads(root, web, PATH=f"/{place}/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        shutil.rmtree(root / place)
+
+
+def test_tarball_brings_what_it_needs(bundle, tmp_path):
+    """Every library of daemon and command lies beside them; the programs that start them are static; the one for programs needs libc alone."""
+    subprocess.run(["tar", "-C", tmp_path, "--strip-components=1", "-xzf", bundle[0]], check=True)
+    rt = tmp_path / "lib/prelux/rt"
+    for name in ("prelux", "preluxd"):
+        said = subprocess.run([rt / "ld.so", "--inhibit-cache", "--library-path", rt, "--list", rt / name], capture_output=True, text=True, check=True).stdout
+        found = re.findall(r"^\t(\S+) => (\S+)", said, re.M)
+        assert len(found) > 2 and not [pair for pair in found if not pair[1].startswith(f"{rt}/")], said
+        assert "INTERP" not in subprocess.run(["readelf", "-lW", tmp_path / "bin" / name], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(["readelf", "-dVW", tmp_path / "lib/prelux/libprelux.so"], capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"NEEDED.*\[(.*)\]", said)) <= {"libc.so.6", "libdl.so.2", "ld-linux-x86-64.so.2"}
+    versions = {tuple(map(int, word.split("."))) for word in re.findall(r"GLIBC_(2[.\d]+)", said)}
+    assert versions and max(versions) <= (2, 27)
+
+
+def test_wheel_in_a_fresh_venv(bundle, prelux, web):
+    """pip puts command and daemon into bin, the library where they find it; nothing else of this machine's prelux is used."""
+    venv = prelux.tmp / "venv"
+    python = shutil.which("python3", path="/usr/bin") or shutil.which("python3")
+    if subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode:
+        pytest.skip("pip is not installed (Debian: python3-pip)")
+    subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
+    env = {**prelux.env, "PATH": f"{venv}/bin:/usr/bin:/bin", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    done = subprocess.run([python, "-m", "pip", "--python", venv / "bin/python3", "install", "-q", "--no-index", bundle[1]], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    copy = prelux.tmp / "copy"
+    script = FIVE_MINUTES.replace("URL", web.url).replace("/tmp/copy", str(copy)).replace("/mnt/web", "/prelux-wheel")
+    done = subprocess.run(["sh", "-c", script + "prelux --config prelux.yaml env; prelux daemon stop"], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "hello from the remote\n" in done.stdout
+    assert copy.stat().st_size == 5000 * 256
+    assert f"{venv}/lib/prelux/" in done.stdout.partition("LD_PRELOAD=")[2].partition("\n")[0]
+    done = subprocess.run([python, "-m", "pip", "--python", venv / "bin/python3", "uninstall", "-q", "-y", "prelux"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and not (venv / "bin/prelux").exists() and not (venv / "lib/prelux/rt/preluxd").exists()
+
+
+def test_report_knows_its_own(bundle, prelux):
+    """The loader that starts the command is no program of the run."""
+    subprocess.run(["tar", "-C", prelux.tmp, "-xzf", bundle[0]], check=True)
+    (prelux.tmp / "source").mkdir()
+    lake = prelux.file_mapping(prelux.tmp / "source", "/prelux-bundle")
+    argv = [next(prelux.tmp.glob("prelux-*/bin/prelux")), "--config", prelux.config_path, "run", "--report", "--", "ls", lake]
+    done = subprocess.run(argv, env=prelux.env, capture_output=True, text=True)
+    assert done.returncode == 0 and "programs      1 started with the library in them, 0 without" in done.stderr
