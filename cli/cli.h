@@ -177,6 +177,8 @@ int prelux_cmd_prefetch(struct prelux_cli *cli);
 int prelux_cmd_verify(struct prelux_cli *cli);
 int prelux_cmd_pin(struct prelux_cli *cli);
 int prelux_cmd_unpin(struct prelux_cli *cli);
+int prelux_cmd_stats(struct prelux_cli *cli);
+int prelux_cmd_metrics(struct prelux_cli *cli);
 int prelux_cmd_evict(struct prelux_cli *cli);
 int prelux_cmd_flush(struct prelux_cli *cli);
 int prelux_cmd_pending(struct prelux_cli *cli);

@@ -35,6 +35,15 @@ const struct prelux_cli_command prelux_cli_commands[] = {
     {.name = "status", .json = true, .run = prelux_cmd_status,
      .help = "show backends, mappings, cache and recent errors",
      .more = "Exit status 3 when a mapping or a backend is not in order."},
+    {.name = "stats", .json = true, .run = prelux_cmd_stats,
+     .help = "show requests, hits, misses, bytes and times of each mapping",
+     .more = "Of requests that reached the daemon since it began, of all configurations; what programs find in the index themselves costs\n"
+             "no request (`prelux run --report` counts those, too). A miss asked the remote. 95% BELOW: of opens.",
+     .options = {{"watch", 'w', "[SECONDS]", "again and again, each 2 s; OPENS and REMOTE are rates then"},
+                 {"rounds", 0, "N", "--watch: end after so many"}}},
+    {.name = "metrics", .run = prelux_cmd_metrics,
+     .help = "print what the daemon has counted, in Prometheus's text format",
+     .more = "The same as `metrics.listen` of the configuration serves over HTTP."},
     {.name = "doctor", .args = "[CMD [ARG...]]", .json = true, .program = true, .max_args = -1, .run = prelux_cmd_doctor,
      .help = "say what works and what does not, and why",
      .more = "With CMD: what kind of program that is, by its file and its loader (static, set-uid, another libc or word size, Go,\n"

@@ -9,6 +9,8 @@
 #include "daemon/ahead.h"
 #include "daemon/clock.h"
 #include "daemon/files.h"
+#include "daemon/measure.h"
+#include "daemon/metrics.h"
 #include "daemon/pending.h"
 #include "daemon/request_write.h"
 #include "daemon/watch.h"
@@ -199,6 +201,14 @@ static size_t count(const struct prelux_conf *c)
 }
 
 /* A live table without its bytes and file, mappings opened. */
+static void measure(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_live_table *t)
+{
+  for (uint32_t i = 0; i < t->n_mappings; i++)
+    t->mappings[i].measure = prelux_measure_of(prelux_table_str(t->table, prelux_table_mappings(t->table)[i].local));
+  if (in->conf->metrics_listen)
+    prelux_metrics_listen(d, in->conf->metrics_listen);
+}
+
 static int open_all(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_live_table **ret,
                     struct prelux_build_mapping **ret_build, struct prelux_problem *why)
 {
@@ -313,6 +323,7 @@ int prelux_compile(struct prelux_daemon *d, const struct prelux_compile *in, str
     return err;
   }
   *in->snapshot = (struct prelux_snapshot){0};
+  measure(d, in, t);
   *ret = t;
   return 0;
 }
@@ -426,6 +437,7 @@ int prelux_compile_again(struct prelux_daemon *d, const struct prelux_compile *i
   t->snapshot = *in->snapshot;
   *in->snapshot = (struct prelux_snapshot){0};
   compare(d, in->conf, t, bm);
+  measure(d, in, t);
   free(bm);
   *ret = t;
   return 0;

@@ -32,6 +32,8 @@ static const struct prelux_verb verbs[] = {
     {.name = PRELUX_CTL_UNPIN, .table = true, .min_args = 1, .max_args = PRELUX_CTL_ARGS, .run = prelux_ctl_unpin},
     {.name = PRELUX_CTL_PINS, .table = true, .run = prelux_ctl_pins},
     {.name = PRELUX_CTL_VERIFY, .table = true, .min_args = 1, .max_args = PRELUX_CTL_ARGS, .crew = true, .run = prelux_ctl_verify},
+    {.name = PRELUX_CTL_METRICS, .run = prelux_ctl_metrics},
+    {.name = PRELUX_CTL_STATS, .run = prelux_ctl_stats},
     {.name = PRELUX_CTL_ERRORS, .max_args = 1, .run = prelux_ctl_errors},
     {.name = PRELUX_CTL_LOG_LEVEL, .min_args = 1, .max_args = 1, .run = prelux_ctl_log_level},
     {.name = PRELUX_CTL_LOG, .max_args = 1, .run = prelux_ctl_log},

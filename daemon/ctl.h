@@ -94,6 +94,8 @@ bool prelux_ctl_pin(struct prelux_ctl *x);
 bool prelux_ctl_unpin(struct prelux_ctl *x);
 bool prelux_ctl_pins(struct prelux_ctl *x);
 bool prelux_ctl_verify(struct prelux_ctl *x);
+bool prelux_ctl_metrics(struct prelux_ctl *x);
+bool prelux_ctl_stats(struct prelux_ctl *x);
 bool prelux_ctl_doctor(struct prelux_ctl *x);
 bool prelux_ctl_pending(struct prelux_ctl *x);
 bool prelux_ctl_flush(struct prelux_ctl *x);

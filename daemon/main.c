@@ -15,6 +15,7 @@
 #include "daemon/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/files.h"
+#include "daemon/metrics.h"
 #include "daemon/place.h"
 #include "daemon/prune.h"
 #include "daemon/server.h"
@@ -226,6 +227,7 @@ static void ending(struct prelux_store *store, void *arg)
 
 static void take_down(struct prelux_daemon *d)
 {
+  prelux_metrics_end();
   if (d->stores)
     prelux_stores_each(d->stores, ending, NULL);
   prelux_ahead_stop(d->ahead);

@@ -11,6 +11,7 @@
 #include "daemon/ctl.h"
 #include "daemon/files.h"
 #include "daemon/gate.h"
+#include "daemon/measure.h"
 #include "daemon/register.h"
 #include "daemon/report.h"
 #include "daemon/request_name.h"
@@ -134,14 +135,26 @@ static int own_fault(struct prelux_daemon *d, const struct prelux_live_mapping *
   return -EIO;
 }
 
+static void count(const struct prelux_live_mapping *m, int what, int err, uint64_t began, uint64_t asked, const struct prelux_came *came)
+{
+  bool there = err == 0 || err == -ENOENT || err == -ENOTDIR || err == -EINPROGRESS;
+  if (!m->measure)
+    return;
+  prelux_measure_done(m->measure, what, !there ? PRELUX_MEASURE_ERROR : asked ? PRELUX_MEASURE_MISS : PRELUX_MEASURE_HIT, prelux_measure_now() - began);
+  atomic_fetch_add_explicit(&m->measure->remote_bytes, atomic_load(&came->bytes), memory_order_relaxed);
+  atomic_fetch_add_explicit(&m->measure->remote_requests, asked, memory_order_relaxed);
+}
+
 static int ask(struct prelux_daemon *d, const struct prelux_target *t, int what, unsigned store_flags, struct prelux_early *early,
                struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(t);
   struct prelux_view view = m->view;
   int err;
+  struct prelux_came came = {.also = t->came};
+  uint64_t began = prelux_measure_now(), asked = prelux_measure_asked();
   view.early = early;
-  view.came = t->came;
+  view.came = &came;
   if (m->broken)
     err = broken(m, why);
   else
@@ -154,6 +167,7 @@ static int ask(struct prelux_daemon *d, const struct prelux_target *t, int what,
     else
       err = prelux_store_list(&m->view, t->object, store_flags, ret, ret_fd, why);
     prelux_origin_bind(NULL);
+    count(m, what, err, began, prelux_measure_asked() - asked, &came);
     if (err == -EINPROGRESS && early && early->done)
       return err;
     if (err < 0 && err != -EAGAIN)
@@ -311,6 +325,7 @@ static bool object_fast(struct prelux_conn *c, const struct prelux_target *t, in
       return false;
   if (err < 0)
     prelux_report(prelux_server_daemon(c->server), t->table, t->mapping, t->rel, call_names[what], err, &why);
+  prelux_measure_done(m->measure, what, PRELUX_MEASURE_HIT, 0);
   answer_now(c, err, err < 0 ? NULL : &attr, &why);
   return true;
 }

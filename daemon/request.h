@@ -18,7 +18,7 @@ struct prelux_target {
   uint32_t mapping;
   const char *rel;  /* below the mapping's root; borrowed or within `object` */
   char *object;     /* in the tree; malloc'd */
-  _Atomic uint64_t *came; /* as prelux_view.came */
+  _Atomic uint64_t *came; /* as prelux_came.also */
 };
 /* Copies and checks `rel` ("" or components without slashes at the ends, empty ones, "." or ".."). Takes table on
  * success. 0, -EINVAL, -ENAMETOOLONG, -ENOMEM. */

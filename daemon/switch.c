@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/measure.h"
 #include "daemon/origin_private.h"
 
 #define OBJECT_MAX 8192
@@ -52,6 +53,7 @@ static int switch_stat(struct prelux_backend *b, const char *path, struct prelux
   int err = enter(b, path, full, sizeof full, &i, why);
   if (err < 0)
     return err;
+  prelux_measure_ask();
   err = i->backend->ops->stat(i->backend, full, ret, why);
   prelux_instance_drop(i);
   return err;
@@ -76,6 +78,7 @@ static int switch_list(struct prelux_backend *b, const char *path, prelux_list_f
   int err = enter(b, path, full, sizeof full, &i, why);
   if (err < 0)
     return err;
+  prelux_measure_ask();
   err = i->backend->ops->list(i->backend, full, add, arg, why);
   prelux_instance_drop(i);
   return err;
@@ -89,6 +92,7 @@ static int switch_read(struct prelux_backend *b, const char *path, const struct 
   int err = enter(b, path, full, sizeof full, &i, why);
   if (err < 0)
     return err;
+  prelux_measure_ask();
   err = i->backend->ops->read(i->backend, full, expect, off, len, sink, arg, why);
   prelux_instance_drop(i);
   return err;
@@ -102,6 +106,7 @@ static int switch_fetch(struct prelux_backend *b, const char *path, int (*begin)
   int err = enter(b, path, full, sizeof full, &i, why);
   if (err < 0)
     return err;
+  prelux_measure_ask();
   err = i->backend->ops->fetch ? i->backend->ops->fetch(i->backend, full, begin, sink, arg, ret, why) : 1;
   prelux_instance_drop(i);
   return err;

@@ -15,6 +15,7 @@ struct prelux_live_mapping {
   struct prelux_view view;           /* unless broken */
   struct prelux_write_rules rules;   /* unless broken */
   struct prelux_instance *instance;  /* unless broken */
+  struct prelux_measure *measure;    /* NULL: no memory for it */
   uint8_t ahead;                     /* enum prelux_ahead_way */
   char *backend, *type;              /* names in the configuration */
   char *root;                        /* object path of the mapping's root below the backend's */

@@ -28,6 +28,9 @@
  *  verify PATH* [option=data] [option=repair]  TABLE
  *                            {files, same, stale, gone, damaged, unknown, failed, repaired, found: [{path, state, cause}] (first 100)}: cached
  *                            files beside the remote, with its bytes (data); what differs is dropped and fetched anew (repair)
+ *  metrics                   {text}: Prometheus's text format
+ *  stats                     {uptime_s, bounds_s: [upper bounds], mappings: [{mapping, stat, open, list: {hit, miss, error, seconds, times: [requests by
+ *                            bounds_s, and longer]}, remote_bytes, remote_requests}]}: of requests that reached the daemon since it began
  *  errors [PATH]             {errors: [records, oldest first, at most the last 1000]}; PATH: at or below it
  *  log-level LEVEL           {level}: error warn info debug
  *  log [LINES]               {file, text}: tail of the daemon's log (default 100 lines, at most 60 KiB)
@@ -68,6 +71,8 @@
 #define PRELUX_CTL_LS "ls"
 #define PRELUX_CTL_PREFETCH "prefetch"
 #define PRELUX_CTL_EVICT "evict"
+#define PRELUX_CTL_METRICS "metrics"
+#define PRELUX_CTL_STATS "stats"
 #define PRELUX_CTL_PIN "pin"
 #define PRELUX_CTL_UNPIN "unpin"
 #define PRELUX_CTL_PINS "pins"

@@ -76,8 +76,8 @@ const struct prelux_conf_key prelux_conf_keys[] = {
      .help = "Log file. Default: `log` in the runtime folder."},
     {AT_LOG, .name = "format", .type = PRELUX_T_ENUM, .choices = "text|json", .fallback = "text", .help = "Form of a line."},
 
-    {AT_METRICS, .name = "listen", .type = PRELUX_T_ADDRESS, .sample = "127.0.0.1:9410", .later = true,
-     .help = "Address for Prometheus to scrape. Default: none."},
+    {AT_METRICS, .name = "listen", .type = PRELUX_T_ADDRESS, .sample = "127.0.0.1:9410",
+     .help = "Address on this node's loopback that the daemon serves Prometheus at (/metrics) while it runs. Default: none."},
 
     /* Mappings */
     {AT_MAPPING, .name = "local", .type = PRELUX_T_STRING, .required = true, .sample = "/mnt/data",

@@ -155,7 +155,9 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
     done += n;
   }
   if (f->v->came)
-    atomic_fetch_add_explicit(f->v->came, len, memory_order_relaxed);
+    atomic_fetch_add_explicit(&f->v->came->bytes, len, memory_order_relaxed);
+  if (f->v->came && f->v->came->also)
+    atomic_fetch_add_explicit(f->v->came->also, len, memory_order_relaxed);
   if (f->known)
     hand_out(f);
   if (f->flow)

@@ -66,6 +66,12 @@ struct prelux_early {
   bool joined;      /* he was told of somebody else's fill */
 };
 
+/* Bytes of files, added as they come from the remote. */
+struct prelux_came {
+  _Atomic uint64_t bytes;
+  _Atomic uint64_t *also; /* NULL, or: here, too */
+};
+
 /* How a mapping wants a tree to be seen. id is the index key's tree_id: a hash of (store folder, identity, freshness, ages,
  * modes), the same in every daemon. `backend` is borrowed as long as the view is used; set it by hand to read with other
  * credentials than the ones given to prelux_tree_open() last.
@@ -80,7 +86,7 @@ struct prelux_view {
   uint64_t max_age_ns, negative_age_ns;
   uint32_t file_mode, dir_mode;
   struct prelux_early *early; /* NULL, or: who opens may be answered before the file is whole. Borrowed; set by hand */
-  _Atomic uint64_t *came; /* bytes are added as they come from the remote; NULL. Borrowed; set by hand */
+  struct prelux_came *came; /* NULL. Borrowed; set by hand */
   const char *root; /* an object that is a folder even when the remote knows nothing of it, or NULL: the root of a mapping that is
                      * written, where folders are what keys begin with. Borrowed; set by hand */
 };

@@ -2,6 +2,7 @@
 
   python3 -m tests.servers.debs --install [NAME...]        (each: some seconds; needs apt-get)
 
+    promtool  what checks Prometheus' rules and metrics
     i386      libc for 32-bit programs
     bionic    Ubuntu 18.04 (glibc 2.27): a shell, tools and Python, enough to chroot into
     own       this machine's release: a shell and what the Debian package of prelux depends on, nothing else, enough to chroot into
@@ -30,6 +31,7 @@ TOOLS = ["bash", "dash", "coreutils", "findutils", "grep", "tar", "sed", "libc-b
 NEEDS = ["libcjson1", "libcurl4", "libevent-core-2.1-7", "libevent-pthreads-2.1-7", "libexpat1", "libsqlite3-0", "libssl3", "libyaml-0-2", "libc6"]
 SETS = {
     "own": (None, ["bash", "dash", "coreutils", "ca-certificates", *NEEDS], "usr/lib/x86_64-linux-gnu/libcurl.so.4"),
+    "promtool": (None, ["prometheus"], "usr/bin/promtool"),
     "i386": (None, ["libc6-i386"], "lib32/libc.so.6"),
     "bionic": ("ubuntu", [*TOOLS, "libc6", "libpcre3", "libtinfo5", "libgcc1", "python3.6-minimal", "libpython3.6-minimal",
                           "libpython3.6-stdlib", "libssl1.1"], "usr/bin/python3.6"),

@@ -1,0 +1,194 @@
+/* One thread that answers one scrape at a time: whoever is slow has some seconds, and nothing else waits for him. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/metrics.h"
+#include "lib/base/log.h"
+
+#define LISTENERS 8
+#define REQUEST_MAX 8192
+#define PATIENCE_S 2
+#define AGAIN_MS 200
+
+static struct listener {
+  struct prelux_daemon *d;
+  char address[128];
+  pthread_t thread;
+  atomic_int fd; /* -1: not yet */
+} listeners[LISTENERS]; /* of `compiling`'s holder; the threads have what is in use */
+static unsigned n_listeners;
+static atomic_bool over;
+
+static void send_all(int fd, const char *text, size_t len)
+{
+  while (len > 0)
+  {
+    ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
+    if (n <= 0 && errno != EINTR)
+      return;
+    text += n > 0 ? n : 0;
+    len -= n > 0 ? (size_t)n : 0;
+  }
+}
+
+static void answer(int fd, const char *status, const char *type, const char *body)
+{
+  char head[256];
+  int n = snprintf(head, sizeof head, "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", status, type, strlen(body));
+  send_all(fd, head, (size_t)n);
+  send_all(fd, body, strlen(body));
+}
+
+/* The head of a request is in buf, or false. */
+static bool read_head(int fd, char *buf, size_t cap)
+{
+  size_t len = 0;
+  while (len < cap - 1)
+  {
+    ssize_t n = recv(fd, buf + len, cap - 1 - len, 0);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+      return false;
+    buf[len += (size_t)n] = 0;
+    if (strstr(buf, "\r\n\r\n") || strstr(buf, "\n\n"))
+      return true;
+  }
+  return false;
+}
+
+static void serve_one(struct prelux_daemon *d, int fd)
+{
+  const struct timeval patience = {.tv_sec = PATIENCE_S};
+  char buf[REQUEST_MAX];
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  if (!read_head(fd, buf, sizeof buf))
+    return;
+  size_t verb = strcspn(buf, " "), path = strcspn(buf + verb + (buf[verb] != 0), " ?\r\n");
+  const char *at = buf + verb + (buf[verb] != 0);
+  if (strncmp(buf, "GET ", 4) != 0)
+    answer(fd, "405 Method Not Allowed", "text/plain", "GET /metrics\n");
+  else if (path != 8 || strncmp(at, "/metrics", 8) != 0)
+    answer(fd, "404 Not Found", "text/plain", "/metrics\n");
+  else
+  {
+    char *text = prelux_metrics_text(d);
+    answer(fd, text ? "200 OK" : "503 Service Unavailable", "text/plain; version=0.0.4; charset=utf-8", text ? text : "");
+    free(text);
+  }
+}
+
+/* A listening socket, or -errno. */
+static int bind_to(const char *address)
+{
+  char host[64];
+  const char *colon = strrchr(address, ':');
+  size_t n = colon ? (size_t)(colon - address) : 0;
+  struct sockaddr_in in = {.sin_family = AF_INET};
+  struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
+  if (!colon || n >= sizeof host)
+    return -EINVAL;
+  bool bracket = n > 2 && address[0] == '[' && address[n - 1] == ']';
+  snprintf(host, sizeof host, "%.*s", (int)(bracket ? n - 2 : n), address + bracket);
+  in.sin_port = in6.sin6_port = htons((uint16_t)atoi(colon + 1));
+  bool v4 = inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &in.sin_addr) == 1;
+  if (!v4 && inet_pton(AF_INET6, host, &in6.sin6_addr) != 1)
+    return -EINVAL;
+  if (v4 ? ntohl(in.sin_addr.s_addr) >> 24 != 127 : !IN6_IS_ADDR_LOOPBACK(&in6.sin6_addr))
+    return -EPERM;
+  int one = 1, fd = socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0)
+    return -errno;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (bind(fd, v4 ? (struct sockaddr *)&in : (struct sockaddr *)&in6, v4 ? sizeof in : sizeof in6) == 0 && listen(fd, 16) == 0)
+    return fd;
+  int err = -errno;
+  close(fd);
+  return err;
+}
+
+/* The daemon before may have it still. */
+static int bind_when_free(const struct listener *l)
+{
+  int fd = bind_to(l->address);
+  if (fd == -EADDRINUSE)
+    prelux_warn("metrics.listen %s: %s; it is tried again", l->address, strerror(EADDRINUSE));
+  while (fd == -EADDRINUSE && !atomic_load(&over))
+  {
+    poll(NULL, 0, AGAIN_MS);
+    fd = bind_to(l->address);
+  }
+  if (fd < 0 && !atomic_load(&over))
+    prelux_warn("metrics.listen %s: %s", l->address, fd == -EPERM ? "only addresses of this node's loopback are served" : strerror(-fd));
+  return fd;
+}
+
+static void *serve(void *arg)
+{
+  struct listener *l = arg;
+  int listening = bind_when_free(l);
+  if (listening < 0)
+    return NULL;
+  atomic_store(&l->fd, listening);
+  prelux_info("metrics at http://%s/metrics", l->address);
+  while (!atomic_load(&over))
+  {
+    struct pollfd p = {.fd = listening, .events = POLLIN};
+    if (poll(&p, 1, -1) <= 0)
+      continue;
+    int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0) /* it is over, or no number is free */
+    {
+      poll(NULL, 0, atomic_load(&over) ? 0 : AGAIN_MS);
+      continue;
+    }
+    serve_one(l->d, fd);
+    close(fd);
+  }
+  close(listening);
+  return NULL;
+}
+
+void prelux_metrics_listen(struct prelux_daemon *d, const char *address)
+{
+  sigset_t all, before;
+  for (unsigned i = 0; i < n_listeners; i++)
+    if (strcmp(listeners[i].address, address) == 0)
+      return;
+  struct listener *l = &listeners[n_listeners];
+  if (n_listeners == LISTENERS || strlen(address) >= sizeof l->address)
+    return;
+  *l = (struct listener){.d = d, .fd = -1};
+  snprintf(l->address, sizeof l->address, "%s", address);
+  sigfillset(&all); /* signals are the loop's */
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int err = pthread_create(&l->thread, NULL, serve, l);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (err)
+    prelux_warn("metrics.listen %s: %s", address, strerror(err));
+  n_listeners += err == 0;
+}
+
+void prelux_metrics_end(void)
+{
+  atomic_store(&over, true);
+  for (unsigned i = 0; i < n_listeners; i++)
+  {
+    int fd = atomic_load(&listeners[i].fd);
+    if (fd >= 0)
+      shutdown(fd, SHUT_RDWR); /* wakes it */
+    pthread_join(listeners[i].thread, NULL);
+  }
+  n_listeners = 0;
+}

@@ -1,0 +1,177 @@
+"""`prelux stats`, `prelux metrics`, the endpoint, and what is shipped for Prometheus and Grafana."""
+
+import json
+import re
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.harness import ROOT, wait_for
+from tests.servers.base import ServerError, free_port
+from tests.servers.debs import Unpacked
+
+SHIPPED = ROOT / "config/prometheus"
+LINE = re.compile(r'^prelux_[a-z_]+(\{[a-z]+="(\\.|[^"\\])*"(,[a-z]+="(\\.|[^"\\])*")*\})? [0-9.e+-]+$')
+
+
+@pytest.fixture(scope="module")
+def promtool():
+    tool = Unpacked("promtool")
+    try:
+        tool.install()
+    except ServerError as error:
+        pytest.skip(f"promtool cannot be had: {str(error)[:300]}")
+    return tool.root / "usr/bin/promtool"
+
+
+@pytest.fixture
+def lake(prelux):
+    """Mapped from a web server's stand-in: a folder, whose name needs a quote in a label; metrics at a port of its own."""
+    source = prelux.tmp / "source"
+    source.mkdir()
+    for number in range(4):
+        (source / f"f{number}").write_bytes(b"x" * 1000)
+    prelux.port = free_port()
+    prelux.config({"version": 1, "backends": {"src": {"type": "file", "root": str(source)}}, "metrics": {"listen": f"127.0.0.1:{prelux.port}"},
+                   "mappings": [{"local": '/prelux "lake"', "remote": "src:/", "prefetch": "off"}]})
+    return '/prelux "lake"'
+
+
+def scrape(prelux, path="/metrics"):
+    def get():
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{prelux.port}{path}", timeout=30) as answer:
+                return answer.headers["Content-Type"], answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, ""
+        except OSError:
+            return None
+    return wait_for(get, 60, "the endpoint answers")
+
+
+def values(text):
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if not line.startswith("#")}
+
+
+def read(prelux, lake, *names):
+    for name in names:
+        prelux.run(["cat", f"{lake}/{name}"], check=False)
+
+
+def test_counts_of_a_mapping(prelux, lake):
+    read(prelux, lake, "f0", "f1", "f0", "none")
+    row, = prelux.cli("stats", "--json")["mappings"]
+    assert row["mapping"] == lake and row["remote_bytes"] == 2000 and row["open"]["error"] == 0
+    assert row["open"]["miss"] >= 2 and sum(row["open"]["times"]) == row["open"]["hit"] + row["open"]["miss"]
+    assert row["remote_requests"] >= 3 and row["open"]["seconds"] > 0
+    prelux.cli("prefetch", lake)
+    again, = prelux.cli("stats", "--json")["mappings"]
+    assert again["remote_bytes"] == 4000 and again["open"]["hit"] >= row["open"]["hit"] + 2
+    text = prelux.cli("stats", "--watch=0.2", "--rounds", "2")
+    assert text.count("MAPPING") == 2 and "OPENS/S" in text and "4 KB" not in text and "uploads 0 wait" in text
+
+
+def test_errors_are_counted(prelux, lake):
+    (prelux.tmp / "source/locked").mkdir()
+    (prelux.tmp / "source/locked").rmdir()
+    (prelux.tmp / "source").rename(prelux.tmp / "away")
+    read(prelux, lake, "f2")
+    row, = prelux.cli("stats", "--json")["mappings"]
+    assert row["open"]["error"] + row["open"]["miss"] + row["stat"]["error"] + row["stat"]["miss"] > 0
+
+
+def test_text_is_prometheus_own(prelux, lake, promtool):
+    read(prelux, lake, "f0", "f0", "none")
+    kind, text = scrape(prelux)
+    assert kind.startswith("text/plain; version=0.0.4")
+    odd = [line for line in text.splitlines() if not line.startswith("# ") and not LINE.match(line)]
+    assert not odd, odd
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr.strip(), done.stderr
+    found = values(text)
+    name = 'mapping="/prelux \\"lake\\""'
+    assert found[f"prelux_remote_bytes_total{{{name}}}"] == 1000 and found["prelux_mappings_broken"] == 0
+    opens = sum(found[f'prelux_requests_total{{{name},op="open",result="{result}"}}'] for result in ("hit", "miss", "error"))
+    assert found[f'prelux_request_seconds_bucket{{{name},op="open",le="+Inf"}}'] == opens == found[f'prelux_request_seconds_count{{{name},op="open"}}'] > 0
+    same = values(prelux.cli("metrics"))
+    assert set(same) == set(found) and same[f"prelux_remote_bytes_total{{{name}}}"] == 1000
+
+
+def test_what_else_is_asked(prelux, lake):
+    read(prelux, lake, "f0")
+    assert scrape(prelux)[1] and scrape(prelux, "/metrics?x=1")[1]
+    assert scrape(prelux, "/")[0] == 404 and scrape(prelux, "/metricsx")[0] == 404
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{prelux.port}/metrics", data=b"x", method="POST"), timeout=30)
+    assert caught.value.code == 405
+
+
+def test_the_next_daemon_takes_the_address_over(prelux, lake):
+    read(prelux, lake, "f0")
+    assert scrape(prelux)
+    prelux.kill_daemon()
+    read(prelux, lake, "f1")
+    assert 'prelux_remote_bytes_total' in scrape(prelux)[1]
+    prelux.cli("daemon", "stop")
+
+
+def test_an_address_that_is_taken(prelux, lake):
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", prelux.port))
+        other.listen()
+        read(prelux, lake, "f0")
+        wait_for(lambda: "it is tried again" in prelux.cli("daemon", "log"), 60, "a line")
+    assert scrape(prelux)[1]
+
+
+def test_only_loopback(prelux, lake):
+    text = prelux.config_path.read_text().replace("127.0.0.1:", "0.0.0.0:")
+    prelux.config(text, raw=True)
+    read(prelux, lake, "f0")
+    wait_for(lambda: "only addresses of this node's loopback" in prelux.cli("daemon", "log"), 60, "a line in the log")
+
+
+# What is shipped
+
+def test_promtool_accepts_rules_and_scrape_configuration(promtool):
+    for words in (["check", "rules", "rules.yaml"], ["test", "rules", "rules-test.yaml"], ["check", "config", "scrape.yaml"]):
+        done = subprocess.run([promtool, *words], cwd=SHIPPED, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def names_in(text):
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\bprelux_[a-z_]+", text)}
+
+
+def test_rules_dashboard_and_table_name_what_there_is(prelux, lake):
+    read(prelux, lake, "f0")
+    known = set(re.findall(r"^# TYPE (\S+)", prelux.cli("metrics"), re.M))
+    for path in (SHIPPED / "rules.yaml", SHIPPED / "rules-test.yaml", ROOT / "config/grafana/prelux.json", ROOT / "docs/METRICS.md"):
+        used = names_in(path.read_text())
+        assert used and not used - known, path
+    assert not known - names_in((ROOT / "docs/METRICS.md").read_text())
+
+
+def test_dashboard(promtool):
+    """Grafana's model of a dashboard, as far as it can be told without Grafana; each expression by Prometheus' parser."""
+    board = json.loads((ROOT / "config/grafana/prelux.json").read_text())
+    assert isinstance(board["schemaVersion"], int) and board["title"] and board["uid"] and board["panels"]
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(set(ids)) == len(ids)
+    taken, expressions = set(), []
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert at["x"] + at["w"] <= 24 and not cells & taken and panel["type"] in ("timeseries", "stat", "table", "row") and panel["title"]
+        taken |= cells
+        for target in panel.get("targets", []):
+            assert target["refId"] and target["datasource"]["uid"] == "${datasource}"
+            expressions.append(target["expr"])
+    assert {one["name"] for one in board["templating"]["list"]} == {"datasource", "instance", "mapping"}
+    rules = {"groups": [{"name": "x", "rules": [{"record": f"x{n}", "expr": text.replace("$__rate_interval", "5m")} for n, text in enumerate(expressions)]}]}
+    done = subprocess.run([promtool, "check", "rules", "/dev/stdin"], input=json.dumps(rules), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
