@@ -55,7 +55,8 @@ CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/obj/%.o)
 # a sanitizer runtime inside other people's processes is not what is shipped.
 SHIM_CFLAGS := -fPIC -fvisibility=hidden -fno-optimize-sibling-calls -U_FORTIFY_SOURCE -ftls-model=initial-exec \
                -fno-builtin -fno-stack-protector -fno-delete-null-pointer-checks -U_FILE_OFFSET_BITS -DPRELUX_SHIM
-SHIM_LDFLAGS := -shared -Wl,-z,initfirst -Wl,-z,now -Wl,-z,nodelete -Wl,--no-undefined -Wl,-Bsymbolic \
+# A sanitizer in the library must be set up before it.
+SHIM_LDFLAGS := -shared $(if $(SANITIZE_SHIM),,-Wl,-z,initfirst) -Wl,-z,now -Wl,-z,nodelete -Wl,--no-undefined -Wl,-Bsymbolic \
                 -Wl,-T,shim/layout.ld -Wl,-z,norelro -Wl,--hash-style=gnu \
                 -Wl,--version-script=$(BUILD)/libprelux.map -Wl,-soname,libprelux.so
 

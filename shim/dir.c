@@ -51,7 +51,7 @@ static struct prelux_stream *detach(const DIR *dir)
   struct prelux_stream *s = find(dir);
   if (!s) return NULL;
   for (uint32_t i = 0, at = home(dir); i < WINDOW; i++, at++) {
-    if (slots[at % SLOTS].key != (uintptr_t)dir) continue;
+    if (__atomic_load_n(&slots[at % SLOTS].key, __ATOMIC_RELAXED) != (uintptr_t)dir) continue;
     __atomic_store_n(&slots[at % SLOTS].key, GONE, __ATOMIC_RELEASE);
     __atomic_fetch_sub(&in_use, 1, __ATOMIC_RELEASE);
     break;

@@ -173,6 +173,13 @@ static PRELUX_AT_START bool describe(const struct link_map *m, struct object *o)
   return o->symbols && o->strings && (o->gnu || o->sysv);
 }
 
+#ifdef __SANITIZE_THREAD__
+void AnnotateBenignRaceSized(const char *file, int line, const volatile void *mem, size_t size, const char *text);
+#define MAY_RACE(mem) AnnotateBenignRaceSized(__FILE__, __LINE__, &(mem), sizeof(mem), "a stub or the function: either does")
+#else
+#define MAY_RACE(mem) (void)0
+#endif
+
 PRELUX_AT_START void prelux_real_bind(void)
 {
   bool after = false;
@@ -183,6 +190,7 @@ PRELUX_AT_START void prelux_real_bind(void)
     else if (after && !is_vdso(m->l_name) && describe(m, object(n))) n++;
   }
   n_objects = n;
+  MAY_RACE(prelux_real);
   __atomic_store_n(&noted, 1, __ATOMIC_RELEASE);
 }
 

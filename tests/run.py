@@ -52,7 +52,7 @@ LONG = {"test_aarch64": 40, "test_alluxio3": 60, "test_alluxio3_liars": 60, "tes
         "test_liars": 95, "test_liars_stores": 140, "test_load": 30, "test_migrating_alluxiofs": 30, "test_migrating_arrow": 80, "test_musl": 30,
         "test_packages": 40, "test_programs": 60, "test_review_shim": 30, "test_runtimes": 60, "test_s3": 60, "test_s3_raw": 50, "test_scenarios_death": 110,
         "test_scenarios_identity": 60, "test_scenarios_inodes": 150, "test_scenarios_many": 110, "test_scenarios_places": 40,
-        "test_scenarios_routing": 30, "test_standin": 35,
+        "test_scenarios_routing": 30, "test_standin": 35, "test_storm": 60,
         "test_stream_programs": 60, "test_stream_read": 100, "test_stream_restart": 50, "test_suites": 90, "test_write_crash": 70,
         "test_write_full_disk": 60, "test_write_memory": 50,
         "test_write_namespace": 60, "test_write_programs": 200, "test_write_outage": 90, "test_write_two_nodes": 60}
