@@ -9,6 +9,7 @@
 
 #include "cli/uploads.h"
 #include "include/prelux/ctl.h"
+#include "lib/base/process.h"
 #include "lib/ipc/runtime.h"
 
 #define STOP_SECONDS 60
@@ -78,6 +79,7 @@ static int stop(struct prelux_cli *cli)
   double pending = prelux_json_num(answer, "pending_uploads", 0);
   bool activated = cJSON_IsTrue(cJSON_GetObjectItem(answer, "activated")); /* its socket stays, and a connection would start the next one */
   cJSON_Delete(answer);
+  int pidfd = pid > 0 ? prelux_process_open(pid) : -1; /* a zombie is gone: in a container often nobody reaps it */
   bool stays = pending > 0 && !prelux_cli_option(cli, "no-wait") && drain(cli);
   prelux_cli_ask(cli, &end, &answer, &err);
   cJSON_Delete(answer);
@@ -90,7 +92,7 @@ static int stop(struct prelux_cli *cli)
     int fd = activated ? -1 : prelux_client_connect(&opts);
     if (fd >= 0)
       close(fd);
-    if (fd < 0 && kill(pid, 0) < 0)
+    if (fd < 0 && (pidfd >= 0 ? prelux_process_dead(pidfd) : kill(pid, 0) < 0))
       return stays ? PRELUX_EXIT_DEGRADED : 0;
     nanosleep(&(struct timespec){0, 20000000}, NULL);
   }

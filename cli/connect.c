@@ -53,6 +53,16 @@ static const char *reason(int err)
   }
 }
 
+/* No daemon could be reached: why, and what to set. */
+static int say_unreachable(const struct prelux_cli *cli, int status)
+{
+  int fd = prelux_runtime_open(cli->runtime);
+  if (fd < 0)
+    return prelux_cli_fail("runtime folder %s: %s; set PRELUX_RUNTIME_DIR to a folder of yours, mode 0700", cli->runtime, strerror(-fd));
+  close(fd);
+  return prelux_cli_fail("%s (runtime folder %s)", reason(status), cli->runtime);
+}
+
 /* The n-th TEXT of the reply, or NULL. */
 static const char *nth_text(const void *reply, int n)
 {
@@ -146,7 +156,7 @@ static int exchange(struct prelux_cli *cli, struct registration *r, int *ret_sta
     memset(buffers.reply, 0, sizeof(struct prelux_msg_header));
     *ret_status = prelux_client_call(&opts, &m, buffers.reply, sizeof buffers.reply, NULL);
     if (prelux_msg_check(buffers.reply, ((struct prelux_msg_header *)buffers.reply)->bytes) < 0)
-      return prelux_cli_fail("%s (runtime folder %s)", reason(*ret_status), cli->runtime);
+      return say_unreachable(cli, *ret_status);
     if (note_needs(r, buffers.reply) == 0)
       return 0;
   }

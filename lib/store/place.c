@@ -124,7 +124,7 @@ int prelux_place_open(const char *dir, struct prelux_problem *why)
   if (fd < 0)
   {
     int err = errno == ENOENT && cause ? cause : errno;
-    return prelux_problem(why, err, "cannot make or open cache folder %s: %s", dir, strerror(err));
+    return prelux_problem(why, err, "cannot make or open cache folder %s: %s; cache.dir names another one", dir, strerror(err));
   }
   return fd;
 }
