@@ -63,6 +63,7 @@ class Runner:
         self.left = {stage: sum(job.stage == stage for job in jobs) for stage in stages}
         self.done, self.broken = set(), set()  # names of steps
         self.running = []
+        self.took = []  # (seconds, stage, name) of those that ran
         self.wrong = []  # what is said once more at the end
         self.change = threading.Condition()
 
@@ -120,6 +121,7 @@ class Runner:
                 self.running.remove(job)
                 self._show(job, tally, output, time.monotonic() - begin)
                 self._ended(job, tally, time.monotonic() - begin)
+                self.took.append((time.monotonic() - begin, job.stage, job.name))
                 self.change.notify_all()
 
     def _choose(self):

@@ -45,17 +45,8 @@ MIXED = "build-tsan/mixed"
 # Servers that are installed for tests, and how these name them.
 INSTALLED = {"alluxio29": r"\balluxio29\b|\balluxio_server\b", "azurite": r"\bazurite\b", "versitygw": r"\bversitygw\b",
              "safetensors": r"\bsafetensors\b", "pythons": r"\bpythons\b", "crates": r"\bcrates\b", "debs": r"\bdebs\b"}
-# Seconds that files take, roughly, where that is more than half a minute: they begin first, so that none is waited for at the end.
-LONG = {"test_aarch64": 40, "test_alluxio3": 60, "test_alluxio3_liars": 60, "test_alluxio3_traps": 130, "test_alluxio_members": 30, "test_azure": 70,
-        "test_backends_raw": 150, "test_breakages": 50, "test_contract": 90, "test_cpython": 40, "test_contract_file": 60, "test_crowds": 60, "test_daemon": 50,
-        "test_daemon_requests": 30, "test_folders": 40, "test_identity": 40, "test_kill_fill": 50,
-        "test_liars": 95, "test_liars_stores": 140, "test_load": 30, "test_migrating_alluxiofs": 30, "test_migrating_arrow": 80, "test_musl": 30,
-        "test_packages": 40, "test_programs": 60, "test_review_shim": 30, "test_runtimes": 60, "test_s3": 60, "test_s3_raw": 50, "test_scenarios_death": 110,
-        "test_scenarios_identity": 60, "test_scenarios_inodes": 150, "test_scenarios_many": 110, "test_scenarios_places": 40,
-        "test_scenarios_routing": 30, "test_standin": 35, "test_storm": 60,
-        "test_stream_programs": 60, "test_stream_read": 100, "test_stream_restart": 50, "test_suites": 90, "test_write_crash": 70,
-        "test_write_full_disk": 60, "test_write_memory": 50,
-        "test_write_namespace": 60, "test_write_programs": 200, "test_write_outage": 90, "test_write_two_nodes": 60}
+# "stage name seconds" of jobs that take longer than others, as a run left them in BUILD/seconds.txt: the longest begin first.
+MEASURED = {tuple(line.split()[:2]): float(line.split()[2]) for line in (ROOT / "tests/data/seconds.txt").read_text().splitlines()}
 
 
 # Steps: what has to be there before tests can run. Each returns "" or what went wrong.
@@ -145,7 +136,7 @@ def unit(stage, build, launcher=()):
     for source in sorted((ROOT / "tests/unit").glob("test_*.c")):
         if not build.endswith(("-asan", "-tsan")) or source.stem not in NOT_SANITIZED:
             program = ROOT / build / "tests/unit" / source.stem
-            yield Job(stage, source.stem, partial(run_program, program, launcher), (build,), LONG.get(source.stem, 5))
+            yield Job(stage, source.stem, partial(run_program, program, launcher), (build,), MEASURED.get((stage, source.stem), 5))
 
 
 # pytest files
@@ -214,7 +205,7 @@ def pytest(stage, build=BUILD, after=(BUILD,), marks=(), launcher=(), folder=Non
         alone = alone or "mark.alone" in text
         run = partial(run_pytest, path, build, launcher, [*words, "--alone=not"])
         heavy = re.search(INSTALLED["alluxio29"], text) is not None
-        yield Job(stage, path.stem, run, (*after, *servers_of(path)), LONG.get(path.stem, 10), heavy)
+        yield Job(stage, path.stem, run, (*after, *servers_of(path)), MEASURED.get((stage, path.stem), 10), heavy)
     if alone:
         yield Job(stage, "(alone)", partial(run_pytest, folder, build, launcher, [*words, "--alone=only"]), after, alone=True)
 
@@ -275,7 +266,10 @@ def main(words):
     lanes = [list(build_all(goals)), [Step(name, partial(install, name)) for name in INSTALLED if name in needed]]
     if "mixed" in needed:
         lanes[0].append(Step("mixed", mix, (BUILD, "build-tsan")))
-    total, skipped = Runner(wanted, lanes, jobs).run()
+    runner = Runner(wanted, lanes, jobs)
+    total, skipped = runner.run()
+    (ROOT / BUILD).mkdir(parents=True, exist_ok=True)
+    (ROOT / BUILD / "seconds.txt").write_text("".join(f"{stage} {name} {took:.0f}\n" for took, stage, name in sorted(runner.took) if took > 15))
     for reason in skipped:
         say(f"SKIP {reason}")
     say(f"\nin {time.monotonic() - begin:.0f} s\n{total}")

@@ -2,6 +2,7 @@
 nothing is asked for a second time where once was enough. On the stand-in (tests/standin_ee; not a real Alluxio Enterprise AI)."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -95,6 +96,25 @@ def once(cluster):
     assert len(calls) == len(set(calls)), calls
 
 
+def in_each(lake, before, script, faults, check=True):
+    """The script in a folder for each answer, all at once, as each waits before it asks again: what became of it, by folder."""
+    lake.cluster.seen.clear()
+    for folder in faults:
+        fill(lake.cluster, folder, before)
+
+    def fault(seen):
+        path = seen.query.get("srcPath") or seen.query.get("ufsFullPath") or ""
+        one = faults.get(path.removeprefix(lake.cluster.root).strip("/").split("/")[0])
+        return one(seen) if one else None
+
+    lake.cluster.fault = fault
+    with ThreadPoolExecutor(len(faults)) as pool:
+        began = {folder: pool.submit(lake.run, ["sh", "-c", f"cd {LOCAL}/{folder} || exit 9; {script}"], check=check, timeout=200) for folder in faults}
+        done = {folder: one.result() for folder, one in began.items()}
+    lake.cli("flush", check=check)
+    return done
+
+
 def run(lake, folder, script, check=True):
     lake.cluster.seen.clear()
     done = lake.run(["sh", "-c", f"cd {LOCAL}/{folder} || exit 9; {script}"], check=check, timeout=200)
@@ -112,12 +132,11 @@ def test_done_and_answered_wrongly(lake, verb):
     script, action, before, after = VERBS[verb]
     if not lake.cluster.replaces and "over" not in verb:
         pytest.skip("the same where mv replaces")
-    for answer in ANSWERS:
-        fill(lake.cluster, answer, before)
-        fault = Fault(lake.cluster, action, ANSWERS[answer])
-        run(lake, answer, script)
+    faults = {answer: Fault(lake.cluster, action, ANSWERS[answer]) for answer in ANSWERS}
+    in_each(lake, before, script, faults)
+    once(lake.cluster)
+    for answer, fault in faults.items():
         assert fault.calls, answer
-        once(lake.cluster)
         all_well(lake, answer, after)
 
 
@@ -126,12 +145,11 @@ def test_each_step_of_a_replacement(lake, step):
     """Where mv says 409 the old file is moved aside, the new one in, the old one removed, and then the folder it lay in."""
     if lake.cluster.replaces:
         pytest.skip("mv replaces: there is one step, above")
-    for answer in ("500", "404", "409", "reset"):
-        fill(lake.cluster, answer, {"a": b"old bytes"})
-        fault = Fault(lake.cluster, step[0], ANSWERS[answer], at=step[1])
-        run(lake, answer, "echo new > a")
+    faults = {answer: Fault(lake.cluster, step[0], ANSWERS[answer], at=step[1]) for answer in ("500", "404", "409", "reset")}
+    in_each(lake, {"a": b"old bytes"}, "echo new > a", faults)
+    once(lake.cluster)
+    for answer, fault in faults.items():
         assert fault.calls >= step[1], answer
-        once(lake.cluster)
         all_well(lake, answer, {"a": b"new\n"})
 
 
@@ -141,10 +159,10 @@ def test_not_done_and_not_told(lake, verb):
     script, action, before, after = VERBS[verb]
     if not lake.cluster.replaces and "over" not in verb:
         pytest.skip("the same where mv replaces")
-    for answer in ("500", "cut", "reset") + ("empty",) * (action == "rm"):
-        fill(lake.cluster, answer, before)
-        fault = Fault(lake.cluster, action, ANSWERS[answer], done=False)
-        run(lake, answer, script)
+    answers = ("500", "cut", "reset") + ("empty",) * (action == "rm")
+    faults = {answer: Fault(lake.cluster, action, ANSWERS[answer], done=False) for answer in answers}
+    in_each(lake, before, script, faults)
+    for answer, fault in faults.items():
         assert fault.calls >= 2, answer
         all_well(lake, answer, after)
 
@@ -155,12 +173,13 @@ def test_refused(lake, verb):
     script, action, before, _ = VERBS[verb]
     if not lake.cluster.replaces:
         pytest.skip("the same where mv replaces")
-    for answer in ("404", "409", "412"):
-        fill(lake.cluster, answer, before)
-        lake.cluster.fault = lambda seen: ANSWERS[answer] if seen.path.startswith(f"/v1/{action}/") else None  # noqa: B023
-        known = len(lake.errors())
-        done = run(lake, answer, script, check=False)
-        assert done.returncode != 0 if lake.mode == "sync" else len(lake.errors()) > known or (answer == "404" and action == "rm"), answer
+    def refuse(answer):
+        return lambda seen: ANSWERS[answer] if seen.path.startswith(f"/v1/{action}/") else None
+
+    done = in_each(lake, before, script, {answer: refuse(answer) for answer in ("404", "409", "412")}, check=False)
+    for answer in done:
+        told = [row for row in lake.errors() if f"{LOCAL}/{answer}/" in row["path"]]
+        assert done[answer].returncode != 0 if lake.mode == "sync" else told or (answer == "404" and action == "rm"), answer
         assert tree(lake.cluster, answer) == before, answer
 
 
