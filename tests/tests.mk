@@ -71,7 +71,7 @@ FULL_WRITING := $(addprefix tests/integration/test_write_,crash.py power.py outa
 full: all tools  ## crowds at the promised sizes (1,000,000 names, 20,000,000 look-ups), writing tortured (1,000 kills, every power cut): an hour, figures printed
 	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -s -p no:cacheprovider tests/integration/test_crowds.py -k "very_many or lookups"
 	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -s -p no:cacheprovider $(FULL_WRITING)
-	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/posix/test_storm.py
+	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/posix/test_storm.py tests/integration/test_cpython.py
 	@sh .ci/deps.sh full
 	$(Q)$(PYTHON) -m tests.servers.pythons --install learning tfrecord
 	$(Q)PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_write_programs.py tests/integration/test_migrating_azfuse.py -k torch

@@ -1,9 +1,13 @@
 """CPython's own tests for files and processes, in a mapped folder of the `file` backend: what passes in a plain folder passes there, but for the list in
-docs/SEMANTICS.md, each case of which must still be as listed. FULL=1: all of them, and with `write: sync`; else those that take seconds."""
+docs/SEMANTICS.md, each case of which must still be as listed. FULL=1: all of them, with `write: sync`, and of other versions that are here (PATH, PYENV_ROOT); else those
+that take seconds."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +24,9 @@ QUICK = ["test_posix", "test_file", "test_fileio", "test_mmap", "test_dbm", "tes
          "test_os.URandomFDTests", "test_os.FileTests", "test_os.NonLocalSymlinkTests", "test_os.RemoveDirsTests", "test_os.Pep383Tests"]
 WHOLE = ["test_os", "test_shutil", "test_tempfile", "test_glob", "test_pathlib", "test_zipfile", "test_tarfile", "test_io", "test_subprocess", "test_mailbox",
          "test_gzip", "test_bz2", "test_lzma", "test_largefile", "test_py_compile", "test_univnewlines",
-         "test_fcntl", "test_compileall", "test_genericpath", "test_posixpath"]
+         "test_fcntl", "test_compileall", "test_genericpath", "test_posixpath", "test_file_eintr", "test_sqlite3", "test_bufio", "test_fork1", "test_wait3", "test_wait4",
+         "test_openpty", "test_runpy", "test_import", "test_pkg", "test_pkgutil", "test_modulefinder", "test_logging", "test_configparser", "test_csv", "test_pickle",
+         "test_marshal", "test_plistlib", "test_cmd_line_script", "test_venv", "test_threadedtempfile", "test_unicode_file", "test_unicode_file_functions"]
 SECONDS = 600 if FULL else 100
 
 
@@ -30,26 +36,39 @@ def cases_of(done, names):
     return json.loads(lines[-1])
 
 
-def command(names):
-    return [sys.executable, RUNNER, SECONDS, *names]
+def command(python, names):
+    return [python, RUNNER, SECONDS, *names]
 
 
-def plain_cases(lake, names):
+def plain_cases(lake, python, names):
     folder = lake.tmp / "plain"
-    folder.mkdir()
-    return cases_of(lake.plain(command(names), cwd=folder, check=False, timeout=SECONDS + 60), names)
+    folder.mkdir(exist_ok=True)
+    return cases_of(lake.plain(command(python, names), cwd=folder, check=False, timeout=SECONDS + 60), names)
 
 
-def mapped_cases(lake, names):
+def mapped_cases(lake, python, names):
     lake.run(["mkdir", LOCAL + "/cases"])
-    words = " ".join(f"'{word}'" for word in map(str, command(names)))
+    words = " ".join(f"'{word}'" for word in map(str, command(python, names)))
     return cases_of(lake.run(f"cd {LOCAL}/cases && exec {words}", check=False, timeout=SECONDS + 60), names)
 
 
-def compare(lake, names):
-    got = mapped_cases(lake, names)
+def compare(lake, names, python=sys.executable):
+    got = mapped_cases(lake, python, names)
     other = [case for case, outcome in got.items() if outcome != "ok"]
-    judge(got, plain_cases(lake, other) if other else {}, listed("CPython's own tests", "test."), lake.story())
+    judge(got, plain_cases(lake, python, other) if other else {}, listed("CPython's own tests", "test."), lake.story())
+
+
+def others():
+    """{version: interpreter} of those that are not the one that runs this, of PATH and PYENV_ROOT."""
+    folders = [*os.get_exec_path(), *map(str, Path(os.environ.get("PYENV_ROOT", "/none")).glob("versions/3.*/bin"))]
+    found = {path.name: str(path) for folder in folders for path in sorted(Path(folder).glob("python3.[0-9]*")) if re.fullmatch(r"python3\.\d+", path.name)}
+    found.pop(f"python{sys.version_info.major}.{sys.version_info.minor}", None)
+    return {name: path for name, path in sorted(found.items()) if int(name[8:]) >= 8}
+
+
+def has(python, name):
+    """This version has such tests, and what they need."""
+    return subprocess.run([python, "-c", f"import test.{name}"], capture_output=True).returncode == 0
 
 
 def needs_tests():
@@ -70,4 +89,14 @@ if FULL:
     @pytest.mark.parametrize("name", WHOLE)
     def test_cases_of_minutes(prelux, name):
         needs_tests()
+        if not has(sys.executable, name):
+            pytest.skip(f"{sys.executable} has no test.{name}, or not what it needs")
         compare(make_lake(prelux, write="async"), ["test." + name])
+
+    @pytest.mark.limit(1500)
+    @pytest.mark.parametrize("name", sorted({name.split(".")[0] for name in QUICK + WHOLE}))
+    @pytest.mark.parametrize("python", others().values(), ids=others())
+    def test_another_version(prelux, python, name):
+        if not has(python, name):
+            pytest.skip(f"{python} has no test.{name}, or not what it needs")
+        compare(make_lake(prelux, write="async"), ["test." + name], python)
