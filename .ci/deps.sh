@@ -12,7 +12,7 @@ TEST="libcmocka-dev binutils file git strace python3-pytest python3-yaml default
  libacl1-dev bsdextrautils musl-tools etcd-server vim patch python3-venv python3-pip python3-h5py python3-gdbm zsh busybox
  openssh-sftp-server imagemagick-6.q16
  gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user dpkg-dev lintian mandoc groff-base fish
- systemd"
+ systemd shellcheck"
 # CPython's own tests: their package is named by the version. A Rust that builds what others publish (Debian 12 keeps one for browsers).
 case $(. /etc/os-release 2>/dev/null && echo "${ID:-}${VERSION_ID:-}") in
   debian12)

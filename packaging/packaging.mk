@@ -31,6 +31,7 @@ install-more: $(PAGES)
 	  sed 's|@bindir@|$(PREFIX)/bin|' packaging/systemd/$$unit.in > $(DESTDIR)$(PREFIX)/lib/systemd/$$to/$$unit || exit 1; \
 	done
 	install -D -m 644 packaging/systemd/prelux.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/prelux.conf
+	cd examples && find . -type f -exec install -D -m 644 {} $(abspath $(DESTDIR)/$(PREFIX))/share/doc/prelux/examples/{} \;
 	cd config && find . -type f -exec install -D -m 644 {} $(abspath $(DESTDIR)/$(PREFIX))/share/doc/prelux/examples/{} \;
 
 uninstall-more:

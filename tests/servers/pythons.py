@@ -1,6 +1,6 @@
 """Python packages for programs under test and peers, each set in a venv of its own in .cache: what Debian does not have, or not as new.
 
-  python3 -m tests.servers.pythons --install            (alluxiofs, alluxio, pyarrow, pandas, duckdb, zarr, netCDF4: a minute, 600 MB; needs python3-venv)
+  python3 -m tests.servers.pythons --install            (alluxiofs, alluxio, pyarrow, pandas, duckdb, zarr, netCDF4, kubernetes-validate: a minute, 700 MB; needs python3-venv)
   python3 -m tests.servers.pythons --install ray        (Ray: a minute, 620 MB; for `make full`)
   python3 -m tests.servers.pythons --install learning tfrecord   (Hugging Face's datasets, a reader of tf-records: half a minute, 450 MB; for `make full`)
 
@@ -22,9 +22,10 @@ SETS = {"alluxiofs": ["alluxiofs==1.1.17"], "alluxio-api": ["alluxio==0.1.2", "-
         "arrays": ["duckdb==2.0.0", "zarr==3.1.6", "netCDF4==1.7.5.1.post1"],
         "learning": ["datasets==5.2.0", "pyarrow==26.0.1", "pandas==3.1.1", "numpy==2.4.6"],
         "tfrecord": ["tfrecord==1.14.4", "protobuf==3.20.3"],
+        "kubernetes": ["kubernetes-validate==1.37.0"],
         "ray": ["ray[data]==2.60.0", "pyarrow==26.0.1", "pandas==3.1.1", "numpy==2.4.6"]}
 BESIDE = ("tfrecord",)  # see what the machine has: PyTorch and NumPy are python3-torch and its own
-BY_DEFAULT = ("alluxiofs", "alluxio-api", "pyarrow", "arrays")
+BY_DEFAULT = ("alluxiofs", "alluxio-api", "pyarrow", "arrays", "kubernetes")
 
 
 def _venv(name):
@@ -42,6 +43,7 @@ def _venv(name):
 
 ALL = {name: _venv(name) for name in SETS}
 ALLUXIOFS, ALLUXIO_API, PYARROW, RAY, ARRAYS, LEARNING, TFRECORD = (ALL[name] for name in ("alluxiofs", "alluxio-api", "pyarrow", "ray", "arrays", "learning", "tfrecord"))
+KUBERNETES = ALL["kubernetes"]
 
 
 def main(argv=None):
