@@ -14,6 +14,7 @@
 #include "daemon/measure.h"
 #include "daemon/register.h"
 #include "daemon/report.h"
+#include "daemon/request_advise.h"
 #include "daemon/request_name.h"
 #include "daemon/request_stream.h"
 #include "daemon/request_write.h"
@@ -442,6 +443,9 @@ void prelux_request(struct prelux_conn *c, void *msg, size_t len)
     break;
   case PRELUX_OP_PARTS:
     prelux_request_parts(c, table_of(c, msg), msg);
+    break;
+  case PRELUX_OP_ADVISE:
+    prelux_request_advise(c, table_of(c, msg), msg);
     break;
   case PRELUX_OP_SESSION:
     session_request(c, msg);

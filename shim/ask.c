@@ -150,6 +150,18 @@ static int ask(const struct prelux_request *q, void *reply, int *ret_fd)
   return rc == 0 || (head->op == PRELUX_OP_REPLY && rc != PRELUX_STATUS_NO_TABLE) ? rc : unreachable(rc, q);
 }
 
+void prelux_mention(const struct prelux_request *q)
+{
+  size_t bytes = FIXED_BYTES + length(q->path);
+  if (prelux_quiet() || !prelux_state.runtime[0] || bytes > 2 * PATH_MAX) return;
+  unsigned char buf[bytes & ~(size_t)7] __attribute__((aligned(8)));
+  const struct prelux_client_opts opts = {.runtime = prelux_state.runtime};
+  struct prelux_msg m;
+  prelux_msg_begin(&m, buf, sizeof(buf), q->op);
+  put_request(&m, q);
+  prelux_client_tell(&opts, &m);
+}
+
 int prelux_ask(const struct prelux_request *q, void *reply, int *ret_fd)
 {
   int64_t since = prelux_report_clock();

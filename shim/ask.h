@@ -50,7 +50,9 @@ struct prelux_request {
 /* 0 and the reply (PRELUX_REPLY_BYTES, 8-byte aligned), or -errno: the daemon's, or -EIO with a record when there is no way to it.
  * ret_fd (may be NULL) gets the fd that came with it, close-on-exec, or -1. */
 int prelux_ask(const struct prelux_request *q, void *reply, int *ret_fd);
-/* The same for an answer that has attributes. */
+/* Sent without waiting for anything, to a daemon that runs already; what becomes of it nobody tells. */
+void prelux_mention(const struct prelux_request *q);
+/* The same as prelux_ask for an answer that has attributes. */
 int prelux_ask_for_attr(const struct prelux_request *q, struct prelux_attr *ret, int *ret_fd);
 
 /* As prelux_index_moved. */

@@ -10,6 +10,8 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
+#include "shim/advice.h"
+
 #define QUIET() (__builtin_expect(!prelux_pending_any(), 1) || prelux_idle())
 
 static bool one(int fd, void *buf, size_t n, int64_t at, ssize_t *ret)
@@ -104,13 +106,14 @@ SEEK(lseek64, off64_t)
 SEEK(__lseek, off_t)
 SEEK(llseek, off64_t)
 
-/* Advice on what comes: it comes anyway. */
+/* Advice on what comes: it comes anyway. On what is there: shim/advice.c. */
 #define ADVISE(name, type)                                              \
   PRELUX_EXPORT int name(int fd, type off, type len, int advice)        \
   {                                                                     \
-    if (QUIET() || advice < 0 || advice > POSIX_FADV_NOREUSE || len < 0 || !prelux_pending_is(fd)) \
-      return prelux_real.name(fd, off, len, advice);                    \
-    return 0;                                                           \
+    bool known = advice >= 0 && advice <= POSIX_FADV_NOREUSE && len >= 0; \
+    if (!QUIET() && known && prelux_pending_is(fd)) return 0;           \
+    if (known && off == 0 && len == 0) prelux_advise(fd, advice);       \
+    return prelux_real.name(fd, off, len, advice);                      \
   }
 ADVISE(posix_fadvise, off_t)
 ADVISE(posix_fadvise64, off64_t)

@@ -72,6 +72,10 @@ enum prelux_op {
    * out: STATUS: 0, they are in the file; -EAGAIN: that stream is over, OPEN it again; -ESTALE: the remote has another version; else what read() is to
    * give, and TEXT. */
   PRELUX_OP_PARTS = 17,
+  /* What a program says of its use of a file or folder, which nobody waits for. in: TABLE, MAPPING, PATH, FLAGS (posix_fadvise's advice): POSIX_FADV_WILLNEED
+   * the file, or the files directly in the folder, are fetched; POSIX_FADV_DONTNEED: the file leaves the cache when nobody has it open (any more, within
+   * half a second; else it goes first when room is needed), unless it is pinned. out: STATUS, at once */
+  PRELUX_OP_ADVISE = 18,
 };
 
 enum prelux_field {

@@ -73,11 +73,11 @@ static int check_peer(int fd)
 }
 
 /* needs_fd: one that comes with the reply must find a free number then, beside the socket's own. */
-static int connect_once(const char *runtime, bool needs_fd)
+static int connect_once(const char *runtime, bool needs_fd, int more)
 {
   struct sockaddr_un un;
   int dirfd;
-  int fd = (int)prelux_sys(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  int fd = (int)prelux_sys(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | more, 0);
   if (fd < 0)
     return fd;
   int high = (int)prelux_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_FD);
@@ -114,11 +114,11 @@ static int connect_once(const char *runtime, bool needs_fd)
 
 int prelux_client_connect(const struct prelux_client_opts *opts)
 {
-  int fd = connect_once(opts->runtime, opts->needs_fd);
+  int fd = connect_once(opts->runtime, opts->needs_fd, 0);
   if (fd >= 0 || fd == -EMFILE || fd == -ENFILE || fd == -EACCES || !opts->daemon)
     return fd;
   int ret = prelux_daemon_start(opts);
-  return ret < 0 ? ret : connect_once(opts->runtime, opts->needs_fd);
+  return ret < 0 ? ret : connect_once(opts->runtime, opts->needs_fd, 0);
 }
 
 /* Inode of a socket, 0: not a socket. The program may dup2() over any number or close it, also while we wait. */
@@ -312,4 +312,14 @@ int prelux_client_call(const struct prelux_client_opts *opts, const struct prelu
       ++*opts->ret_lost;
   }
   return ret == 0 ? status : ret;
+}
+
+int prelux_client_tell(const struct prelux_client_opts *opts, const struct prelux_msg *m)
+{
+  int fd = m->overflow ? -EMSGSIZE : connect_once(opts->runtime, false, SOCK_NONBLOCK); /* a full backlog: -EAGAIN */
+  if (fd < 0)
+    return fd;
+  int ret = send_message(fd, m);
+  close_fd(fd);
+  return ret;
 }

@@ -35,6 +35,9 @@ struct prelux_client_opts {
 int prelux_client_call(const struct prelux_client_opts *opts, const struct prelux_msg *m, void *reply, size_t cap,
                        int *ret_fd);
 
+/* Sends `m` to a daemon that runs and has room for one more, and waits for nothing. 0: sent; what becomes of it nobody tells. */
+int prelux_client_tell(const struct prelux_client_opts *opts, const struct prelux_msg *m);
+
 /* With opts->ret_held (and ret_fd NULL) the fd of a good reply is not received: it stays on its way, in the socket *ret_held (close-on-exec,
  * out of the low numbers; -1: an error). So its file is kept open for writing by nobody's descriptor, which is as good, and ends when
  * the socket is closed: closing a descriptor of a file drops all POSIX locks that the process has on it. */

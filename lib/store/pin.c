@@ -121,6 +121,11 @@ bool prelux_pins_any(struct prelux_store *s)
   return any;
 }
 
+bool prelux_store_is_pinned(const struct prelux_view *v, const char *object)
+{
+  return prelux_pinned(v->tree->store, v->tree->id, object);
+}
+
 int prelux_store_pin(const struct prelux_view *v, const char *object, bool on)
 {
   struct prelux_tree *t = v->tree;

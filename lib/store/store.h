@@ -136,6 +136,7 @@ int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t
 
 /* Pins (pin.h): what the command above drops all the same. Off: -ENOENT when that very path is not pinned. */
 int prelux_store_pin(const struct prelux_view *v, const char *object, bool on);
+bool prelux_store_is_pinned(const struct prelux_view *v, const char *object); /* itself, or a folder above it */
 struct prelux_pin_info {
   const char *object;
   uint64_t files, bytes; /* in the cache now, at it and below; bytes on the disk */

@@ -1,0 +1,119 @@
+"""posix_fadvise below a mapping: what it fetches and drops, and that nobody waits for it or is broken by it."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.harness import wait_for
+from tests.integration.test_prefetch import cached
+
+ADVISE = """
+import os, sys
+fd = os.open(sys.argv[2], os.O_RDONLY)
+os.posix_fadvise(fd, *eval(sys.argv[3]), getattr(os, "POSIX_FADV_" + sys.argv[1]))
+os.close(fd)
+"""
+
+
+@pytest.fixture
+def lake(prelux):
+    source = prelux.tmp / "source"
+    (source / "d/sub").mkdir(parents=True)
+    for number in range(20):
+        (source / f"d/f{number:02}").write_bytes(b"x" * 5000)
+    (source / "d/sub/deep").write_text("deep")
+    return prelux.file_mapping(source, prefetch="off", write="async", freshness="immutable")
+
+
+def advise(prelux, what, path, where=(0, 0)):
+    prelux.run(["/usr/bin/python3", "-c", ADVISE, what, path, repr(where)])
+
+
+def test_willneed_of_a_folder(prelux, lake):
+    advise(prelux, "WILLNEED", f"{lake}/d")
+    wait_for(lambda: len(cached(prelux)) == 20, 60, "its files, and not those below")
+    time.sleep(0.2)
+    assert cached(prelux) == [f"d/f{number:02}" for number in range(20)]
+
+
+def test_dontneed_of_a_file(prelux, lake):
+    prelux.run(f"cat {lake}/d/f0* > /dev/null")
+    assert len(cached(prelux)) == 10
+    advise(prelux, "DONTNEED", f"{lake}/d/f03")
+    wait_for(lambda: len(cached(prelux)) == 9 and "d/f03" not in cached(prelux), 60, "it has gone")
+    assert prelux.run(["cat", f"{lake}/d/f03"]).stdout == "x" * 5000
+
+
+@pytest.mark.parametrize("what, where", [("DONTNEED", (0, 4096)), ("DONTNEED", (4096, 0)), ("SEQUENTIAL", (0, 0)), ("NORMAL", (0, 0))])
+def test_other_advice_is_the_kernels_alone(prelux, lake, what, where):
+    advise(prelux, what, f"{lake}/d/f03", where)
+    advise(prelux, "DONTNEED", f"{lake}/d")  # of a folder: nothing
+    prelux.cli("map", f"{lake}/d/f03")
+    time.sleep(0.3)
+    assert cached(prelux) == ["d/f03"]
+
+
+def test_dontneed_leaves_what_is_pinned_open_or_not_sent(prelux, lake):
+    prelux.cli("pin", f"{lake}/d/f01")
+    advise(prelux, "DONTNEED", f"{lake}/d/f01")
+    child = prelux.popen(f"exec 3< {lake}/d/f02; echo; read -r _ <&3; sleep 60", stdout=-1, start_new_session=True)
+    child.stdout.readline()
+    advise(prelux, "DONTNEED", f"{lake}/d/f02")
+    prelux.run(["/usr/bin/python3", "-c", f"""
+import os
+fd = os.open("{lake}/new", os.O_WRONLY | os.O_CREAT)
+os.write(fd, b"new bytes")
+os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+os.close(fd)
+assert open("{lake}/new").read() == "new bytes"
+"""])
+    prelux.cli("flush")
+    time.sleep(0.8)
+    assert {"d/f01", "d/f02"} <= set(cached(prelux)) and (prelux.tmp / "source/new").read_text() == "new bytes"
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def test_nobody_waits_for_a_daemon_that_hangs_or_is_gone(prelux, lake):
+    """What is open goes on; the advice is lost."""
+    child = prelux.popen(["/usr/bin/python3", "-c", f"""
+import os, signal, sys
+signal.alarm(50)
+fd = os.open("{lake}/d/f05", os.O_RDONLY)
+print("ready", flush=True)
+for _ in range(2):
+    sys.stdin.readline()
+    for _ in range(8000):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    print(os.pread(fd, 5, 0), flush=True)
+assert len(os.listdir("/proc/self/fd")) < 10
+"""], stdin=-1, stdout=-1, text=True)
+    assert child.stdout.readline() == "ready\n"
+    pid = prelux.daemon_pid()
+    os.kill(pid, signal.SIGSTOP)
+    child.stdin.write("\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == "b'xxxxx'\n"
+    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGCONT)
+    prelux.kill_daemon()
+    child.stdin.write("\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == "b'xxxxx'\n" and child.wait(60) == 0
+
+
+def test_calls_do_what_they_do(prelux, lake):
+    code = """
+import errno, os, sys
+for fd, args, want in ((9999, (0, 0, os.POSIX_FADV_DONTNEED), errno.EBADF), (None, (0, 0, 99), errno.EINVAL), (None, (0, 0, os.POSIX_FADV_WILLNEED), 0)):
+    own = os.open(sys.argv[1], os.O_RDONLY) if fd is None else fd
+    try:
+        os.posix_fadvise(own, *args)
+        got = 0
+    except OSError as error:
+        got = error.errno
+    assert got == want, (args, got)
+"""
+    prelux.run(["/usr/bin/python3", "-c", code, f"{lake}/d/f00"])
