@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -143,6 +144,7 @@ static void set_up_process(void)
 {
   struct rlimit lim;
   sigset_t set;
+  prctl(PR_SET_NAME, "preluxd"); /* where a loader of our own was started, it is named after that */
   umask(077);
   if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < NOFILE_MAX)
   {

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -195,4 +196,6 @@ def test_report_knows_its_own(bundle, prelux):
     lake = prelux.file_mapping(prelux.tmp / "source", "/prelux-bundle")
     argv = [next(prelux.tmp.glob("prelux-*/bin/prelux")), "--config", prelux.config_path, "run", "--report", "--", "ls", lake]
     done = subprocess.run(argv, env=prelux.env, capture_output=True, text=True)
+    pid = prelux.daemon_pid()
+    assert Path(f"/proc/{pid}/exe").resolve().name == "ld.so" and Path(f"/proc/{pid}/comm").read_text() == "preluxd\n"
     assert done.returncode == 0 and "programs      1 started with the library in them, 0 without" in done.stderr
