@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.harness import wait_for
+from tests.harness import alive, wait_for
 from tests.integration.test_prefetch import cached
 
 ADVISE = """
@@ -98,7 +98,7 @@ assert len(os.listdir("/proc/self/fd")) < 10
     assert child.stdout.readline() == "b'xxxxx'\n"
     os.kill(pid, signal.SIGKILL)
     os.kill(pid, signal.SIGCONT)
-    prelux.kill_daemon()
+    wait_for(lambda: not alive(pid), 60, "it has died")
     child.stdin.write("\n")
     child.stdin.flush()
     assert child.stdout.readline() == "b'xxxxx'\n" and child.wait(60) == 0
