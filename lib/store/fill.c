@@ -103,6 +103,16 @@ static int put(struct fetch *f, const char *p, size_t n)
   return 0;
 }
 
+/* Whoever fetches parts of what this fill has taken does so no more. */
+static void untake(const struct fetch *f)
+{
+  struct prelux_store *s = f->v->tree->store;
+  pthread_mutex_lock(&s->lock);
+  s->reserved -= prelux_partial_untake(s, f->name);
+  pthread_mutex_unlock(&s->lock);
+  prelux_parts_stop(s);
+}
+
 /* Not before the first bytes: they say that the remote has this version still. */
 static void hand_out(struct fetch *f)
 {
@@ -115,7 +125,10 @@ static void hand_out(struct fetch *f)
       return;
     f->unasked = false;
   }
-  if (f->unasked || !prelux_flow_begin(&f->room, f->v, f->object, k, f->name, f->fd, f->front))
+  bool begun = !f->unasked && prelux_flow_begin(&f->room, f->v, f->object, k, f->name, f->fd, f->front);
+  if (f->front && !begun)
+    untake(f);
+  if (!begun)
     return;
   f->flow = &f->room;
   f->front = NULL;
@@ -261,7 +274,7 @@ static bool go_on(struct fetch *f, uint64_t *ret_bytes)
   struct prelux_tree *t = f->v->tree;
   struct stat st;
   if (!f->named || !(f->v->backend->ops->caps & PRELUX_CAP_CONDITIONAL) ||
-      !prelux_partial_take(t, f->object, &f->obj, f->name, ret_bytes))
+      !prelux_partial_take(t, f->object, &f->obj, prelux_flow_wanted(f->v, &f->obj), f->name, ret_bytes))
     return false;
   f->fd = prelux_os.openat(t->store->fill_fd, f->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
   if (f->fd >= 0 && prelux_os.fstat(f->fd, &st) == 0 &&
@@ -273,6 +286,7 @@ static bool go_on(struct fetch *f, uint64_t *ret_bytes)
     f->pos = f->from = came < f->size ? came : f->size - 1;
     return true;
   }
+  untake(f);
   drop_partial(f, true);
   if (f->front)
     prelux_os.munmap(f->front, prelux_stream_bytes(f->size));
@@ -338,6 +352,8 @@ static int end(struct fetch *f, int rc, int *ret_fd, struct stat *ret_st)
   if (rc < 0 && f->ours)
     f->step = "write";
   f->kept = rc < 0 && keep_partial(f, rc);
+  if (f->front)
+    untake(f);
   if (rc == 0 && f->size > PRELUX_STREAM_LARGE)
     prelux_parts_stop(s);
   if (rc == 0 && f->md5)

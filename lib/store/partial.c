@@ -180,24 +180,39 @@ void prelux_partial_note(struct prelux_tree *t, const char *object, const struct
   prelux_catalogue_set_partial(t->store->cat, &p); /* where it fails the file is not known by the next daemon */
 }
 
-bool prelux_partial_take(struct prelux_tree *t, const char *object, const struct prelux_object *obj, char ret_name[32], uint64_t *ret_bytes)
+bool prelux_partial_take(struct prelux_tree *t, const char *object, const struct prelux_object *obj, bool in_use, char ret_name[32],
+                         uint64_t *ret_bytes)
 {
   struct prelux_store *s = t->store;
   pthread_mutex_lock(&s->lock);
   struct prelux_partial **at = find(t, object), *p = *at ? pull(s, at) : NULL;
-  pthread_mutex_unlock(&s->lock);
-  if (!p)
-    return false;
-  bool same = obj->version[0] && p->obj.size == obj->size && strcmp(p->obj.version, obj->version) == 0;
+  bool same = p && obj->version[0] && p->obj.size == obj->size && strcmp(p->obj.version, obj->version) == 0;
   if (same)
   {
     memcpy(ret_name, p->name, sizeof p->name);
     *ret_bytes = p->bytes;
-    free_one(p);
+    p->next = s->taken;
+    s->taken = p;
   }
-  else
+  if (same && !in_use)
+    prelux_partial_untake(s, ret_name);
+  pthread_mutex_unlock(&s->lock);
+  if (p && !same)
     destroy(s, p);
   return same;
+}
+
+uint64_t prelux_partial_untake(struct prelux_store *s, const char *name)
+{
+  struct prelux_partial **at = &s->taken, *p;
+  while ((p = *at) && strcmp(p->name, name) != 0)
+    at = &p->next;
+  if (!p)
+    return 0;
+  uint64_t reserved = p->reserved;
+  *at = p->next;
+  free_one(p);
+  return reserved;
 }
 
 static bool keep(struct prelux_store *s, struct prelux_partial *p, int fd, struct prelux_stream *m)

@@ -20,6 +20,7 @@ struct prelux_partial {
   struct prelux_object obj; /* type FILE, size, version */
   uint64_t bytes;           /* on the disk; part of the store's `used` */
   int64_t used_ns;          /* CLOCK_REALTIME when it was kept */
+  uint64_t reserved;        /* of one taken: room of parts that came since */
 };
 
 /* At a start, before the boot is noted: knows what is good, and removes everything else from fill/. */
@@ -27,11 +28,15 @@ int prelux_partials_load(struct prelux_store *s);
 uint64_t prelux_partials_bytes(struct prelux_store *s);
 void prelux_partials_release(struct prelux_store *s); /* the memory only */
 
-/* The following three by who leads the object's fill flight. */
+/* The following by who leads the object's fill flight. */
 /* fill/<name> begins to be handed out: should this process be killed, it is known. */
 void prelux_partial_note(struct prelux_tree *t, const char *object, const struct prelux_object *obj, const char *name);
-/* A kept one of this version is the caller's (its files, and its row); of another version: it goes. False: there is none. */
-bool prelux_partial_take(struct prelux_tree *t, const char *object, const struct prelux_object *obj, char ret_name[32], uint64_t *ret_bytes);
+/* A kept one of this version is the caller's (its files, and its row); of another version: it goes. False: there is none. In use: its parts are
+ * fetched yet, until prelux_partial_untake(). */
+bool prelux_partial_take(struct prelux_tree *t, const char *object, const struct prelux_object *obj, bool in_use, char ret_name[32],
+                         uint64_t *ret_bytes);
+/* A flow, or nobody, has it now. The room that is reserved for parts that came since: the caller's. store.lock held. */
+uint64_t prelux_partial_untake(struct prelux_store *s, const char *name);
 /* The fill has failed, or rests: trimmed to what has come, and kept for the next one. False: it is not worth it, or cannot be. */
 bool prelux_partial_keep(struct prelux_tree *t, const char *object, const struct prelux_object *obj, const char *name, int fd,
                          struct prelux_stream *m);

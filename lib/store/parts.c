@@ -35,9 +35,8 @@ static struct prelux_flow *flow_of(const struct fetch *f)
   return w;
 }
 
-static struct prelux_partial *partial_of(const struct fetch *f)
+static struct prelux_partial *partial_of(const struct fetch *f, struct prelux_partial *p)
 {
-  struct prelux_partial *p = f->v->tree->store->partials;
   while (p && (p->tree != f->v->tree->id || strcmp(p->path, f->object) != 0 || prelux_flow_version(&p->obj) != f->version))
     p = p->next;
   return p;
@@ -48,7 +47,7 @@ static int find(struct fetch *f)
 {
   struct prelux_store *s = f->v->tree->store;
   pthread_mutex_lock(&s->lock);
-  const struct prelux_partial *p = partial_of(f);
+  const struct prelux_partial *kept = partial_of(f, s->partials), *p = kept ? kept : partial_of(f, s->taken);
   const struct prelux_flow *w = p ? NULL : flow_of(f);
   if (p || w)
   {
@@ -154,7 +153,7 @@ static bool alive(const struct fetch *f)
 {
   struct prelux_store *s = f->v->tree->store;
   pthread_mutex_lock(&s->lock);
-  const struct prelux_partial *p = partial_of(f);
+  const struct prelux_partial *kept = partial_of(f, s->partials), *p = kept ? kept : partial_of(f, s->taken);
   const struct prelux_flow *w = p ? NULL : flow_of(f);
   bool ret = (p && strcmp(p->name, f->name) == 0) || (w && strcmp(w->name, f->name) == 0);
   pthread_mutex_unlock(&s->lock);
@@ -168,9 +167,10 @@ static bool count(const struct fetch *f, uint64_t bytes)
   struct stat st;
   uint64_t now = prelux_os.fstat(f->fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
   pthread_mutex_lock(&s->lock);
-  struct prelux_partial *p = partial_of(f);
-  struct prelux_flow *w = p ? NULL : flow_of(f);
+  struct prelux_partial *p = partial_of(f, s->partials), *taken = p ? NULL : partial_of(f, s->taken);
+  struct prelux_flow *w = p || taken ? NULL : flow_of(f);
   bool kept = p && strcmp(p->name, f->name) == 0, comes = w && strcmp(w->name, f->name) == 0;
+  bool begins = taken && strcmp(taken->name, f->name) == 0;
   if (kept && now > p->bytes)
   {
     s->used += now - p->bytes;
@@ -180,11 +180,13 @@ static bool count(const struct fetch *f, uint64_t bytes)
     p->used_ns = prelux_store_wall();
   if (comes)
     w->reserved += bytes;
+  else if (begins)
+    taken->reserved += bytes;
   else
     s->reserved -= bytes;
-  s->stats.filled_bytes += kept || comes ? bytes : 0;
+  s->stats.filled_bytes += kept || comes || begins ? bytes : 0;
   pthread_mutex_unlock(&s->lock);
-  return kept || comes;
+  return kept || comes || begins;
 }
 
 static void show(struct prelux_stream *m, uint64_t from, uint64_t to)

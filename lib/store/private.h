@@ -567,6 +567,7 @@ struct prelux_store {
   struct prelux_flight *flights;
   struct prelux_flow *flows;
   struct prelux_partial *partials;
+  struct prelux_partial *taken; /* by fills that hand nothing out yet: their parts are fetched meanwhile */
   struct prelux_parts_job *part_jobs; /* under parts_lock */
   uint64_t seed, used, reserved;
   struct prelux_pin *pins; /* pin.h, in order */

@@ -148,6 +148,7 @@ bool prelux_flow_begin(struct prelux_flow *w, const struct prelux_view *v, const
   if (front && prelux_flow_wanted(v, &k->obj))
     answer(v, object, k, name, w->version); /* where that fails he waits for the whole */
   pthread_mutex_lock(&s->lock);
+  w->reserved = prelux_partial_untake(s, name);
   w->next = s->flows;
   s->flows = w;
   prelux_flight_wake(v->tree, object);
