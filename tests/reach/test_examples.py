@@ -188,3 +188,23 @@ def test_slurm(prelux, cluster):
 def test_mpi(prelux, cluster):
     done = subprocess.run([SCRIPTS[1], prelux.config_path, "4", "cat", "/prelux-cluster/a"], env=cluster, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "served\n" * 4), done.stderr
+
+
+def test_node_cache_is_installed_and_renewed(tmp_path):
+    """What the DaemonSet's init container does, on a node that is new, and on one that has an older version."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    install = next(one for one in containers(documents(TOP / "kubernetes/node-cache.yaml")[0]) if one["name"] == "install")
+    shell, option, script = install["command"]
+    image, node = tmp_path / "image", tmp_path / "node"
+    node.mkdir()
+    script = script.replace("/opt/prelux ", f"{image} ").replace("/prelux", str(node))
+    for version in ("1", "2", "3"):
+        shutil.rmtree(image, ignore_errors=True)
+        (image / "bin").mkdir(parents=True)
+        (image / "bin/prelux").write_text(version)
+        done = subprocess.run([shell, option, script], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (node / "opt/bin/prelux").read_text() == version and node.stat().st_uid == 10001
+        assert version == "1" or (node / "old/bin/prelux").read_text() == str(int(version) - 1)
+    assert {path.name for path in node.iterdir()} == {"opt", "old"}
