@@ -74,8 +74,15 @@ def manager(lake):
     one.close()
 
 
-def open_fds(pid):
-    return [n for n in os.listdir(f"/proc/{pid}/fd") if os.path.lexists(f"/proc/{pid}/fd/{n}")]
+def has_open(pid, name):
+    """A descriptor of a file of that name."""
+    for n in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            if os.readlink(f"/proc/{pid}/fd/{n}").endswith(f"/{name}"):
+                return True
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    return False
 
 
 def reader(lake):
@@ -122,7 +129,7 @@ def test_one_that_serves_already_is_waited_for(lake, manager):
     assert first.communicate(timeout=60)[0] == "served\n"
     other = manager.start()
     wait_for(lambda: os.readlink(f"/proc/{other}/exe") == str(lake.daemon_exe.resolve()), 30, "exec")
-    wait_for(lambda: any(os.readlink(f"/proc/{other}/fd/{n}").endswith("/daemon.lock") for n in open_fds(other)), 30, "its try to get the lock")
+    wait_for(lambda: has_open(other, "daemon.lock"), 30, "its try to get the lock")
     assert manager.ended(other) is None
     os.kill(pid, signal.SIGTERM)
     assert wait_for(lambda: manager.ended(pid), 60, "the first one's end") == (0,)
