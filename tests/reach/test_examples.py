@@ -143,7 +143,7 @@ def test_sidecar(pod, prelux):
     assert pod(parts["train"], ["bash", "-c", "echo late > /mnt/out/late"]).wait(60) == 0
     child = int(subprocess.run(["pgrep", "-P", str(daemon.pid)], capture_output=True, text=True, check=True).stdout)
     words = [re.sub("^/prelux/", f"{prelux.runtime}/", word) for word in parts["daemon"]["lifecycle"]["preStop"]["exec"]["command"]]
-    subprocess.run(["nsenter", "-t", str(child), "-p", "-m", *words], env={**prelux.env, "PRELUX_RUNTIME_DIR": f"{prelux.runtime}/run"}, capture_output=True,
+    subprocess.run(["nsenter", "-t", str(child), "-p", "-m", "-r", *words], env={**prelux.env, "PRELUX_RUNTIME_DIR": f"{prelux.runtime}/run"}, capture_output=True,
                    timeout=90)
     assert daemon.wait(60) == 0
     assert (prelux.tmp / "out/late").read_text() == "late\n"
