@@ -38,9 +38,13 @@ static void free_paths(struct prelux_uploads *u)
 int prelux_cmd_flush(struct prelux_cli *cli)
 {
   const char *limit = prelux_cli_option(cli, "timeout");
-  struct prelux_uploads u = {.progress = !cli->json};
+  struct prelux_uploads u = {.progress = true, .form = prelux_cli_option(cli, "progress")};
   cJSON *o = NULL;
   char *end = "";
+  if (!u.form)
+    u.form = cli->json ? NULL : "auto";
+  if (u.form && !prelux_progress_start(&u.bar, "flush", u.form, false))
+    return prelux_cli_usage(cli, "--progress is one of auto, bar, lines, json, none");
   u.limit_s = limit ? strtod(limit, &end) : 0;
   if (limit && (*end || end == limit || u.limit_s <= 0))
     return prelux_cli_usage(cli, "--timeout wants seconds, not %s", limit);

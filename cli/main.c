@@ -105,7 +105,8 @@ const struct prelux_cli_command prelux_cli_commands[] = {
      .help = "wait until what was written is on the remote",
      .more = "Without PATH: all of the configuration. What was put off is tried at once. Exit status 3 when something is left:\n"
              "refused, still open, or failing without an end in sight (for as long as `grace`).",
-     .options = {{"timeout", 0, "SECONDS", "wait so long at most"}}},
+     .options = {{"timeout", 0, "SECONDS", "wait so long at most"},
+                 {"progress", 0, "FORM", "bar, lines, json or none, to the standard error (auto: bar on a terminal, else lines)"}}},
     {.name = "pending", .args = "list|retry|drop|export ...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_pending,
      .help = "show what was written and is not on the remote; try it again, drop it, copy it out",
      .more = "list [PATH...]   files and changes of names with their ID, state (open, waiting, sending, refused, recovered, away:\n"

@@ -48,7 +48,7 @@ static void catch_signals(const struct prelux_progress *p)
       sigaction(ends[i], &act, NULL);
 }
 
-bool prelux_progress_begin(struct prelux_progress *p, const char *verb, const char *word, bool quiet)
+bool prelux_progress_start(struct prelux_progress *p, const char *verb, const char *word, bool quiet)
 {
   static const char *const words[] = {[PRELUX_PROGRESS_NONE] = "none", [PRELUX_PROGRESS_BAR] = "bar",
                                       [PRELUX_PROGRESS_LINES] = "lines", [PRELUX_PROGRESS_JSON] = "json"};
@@ -62,6 +62,13 @@ bool prelux_progress_begin(struct prelux_progress *p, const char *verb, const ch
     return false;
   *p = (struct prelux_progress){.verb = verb, .form = (enum prelux_progress_form)form, .began = now_s()};
   p->shown = p->rate_at = p->began;
+  return true;
+}
+
+bool prelux_progress_begin(struct prelux_progress *p, const char *verb, const char *word, bool quiet)
+{
+  if (!prelux_progress_start(p, verb, word, quiet))
+    return false;
   catch_signals(p);
   return true;
 }

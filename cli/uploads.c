@@ -66,20 +66,21 @@ static bool pause_for(const struct prelux_uploads *u, double how_long, double *u
   return sig == SIGINT || sig == SIGQUIT;
 }
 
-static void show_progress(const cJSON *o, bool *shown)
-{
-  char size[24];
-  double files = prelux_json_num(o, "waiting", 0) + prelux_json_num(o, "sending", 0);
-  if (!isatty(STDERR_FILENO))
-    return;
-  fprintf(stderr, "\r\033[Kprelux: %.0f files, %s to upload", files, prelux_print_size(size, sizeof size, prelux_json_num(o, "bytes", 0)));
-  fflush(stderr);
-  *shown = true;
-}
-
 static double waiting(const cJSON *o)
 {
   return prelux_json_num(o, "waiting", 0) + prelux_json_num(o, "sending", 0);
+}
+
+/* How far it is: what has been sent since the first answer beside what is left. */
+static void show_progress(struct prelux_uploads *u, const cJSON *o)
+{
+  double left = waiting(o), bytes = prelux_json_num(o, "bytes", 0), sent = prelux_json_num(o, "sent_files", 0);
+  if (u->sent_before < 0 || sent < u->sent_before) /* the first, or another daemon's count */
+    u->sent_before = sent;
+  u->most_bytes = bytes > u->most_bytes ? bytes : u->most_bytes;
+  const struct prelux_progress_state s = {.files = sent - u->sent_before, .all_files = sent - u->sent_before + left, .bytes = u->most_bytes - bytes,
+                                          .all_bytes = u->most_bytes, .came = u->most_bytes - bytes, .complete = true};
+  prelux_progress_show(&u->bar, &s);
 }
 
 /* Has every file that waits failed already? Then only the remote's coming back can help. */
@@ -102,10 +103,13 @@ static bool all_failed(const cJSON *o)
 int prelux_cli_wait_uploads(struct prelux_cli *cli, struct prelux_uploads *u, cJSON **ret)
 {
   double until = u->limit_s > 0 ? seconds() + u->limit_s : 0, moved = seconds(), last = -1, step = 0.05, hurried = 0;
-  bool shown = false, end = false, hurry = true;
+  bool end = false, hurry = true;
   int64_t before = 0;
   int status;
   *ret = NULL;
+  u->sent_before = -1;
+  if (u->progress)
+    prelux_progress_start(&u->bar, cli->command->name, u->form, !u->form);
   for (;;)
   {
     cJSON *o = NULL;
@@ -132,12 +136,12 @@ int prelux_cli_wait_uploads(struct prelux_cli *cli, struct prelux_uploads *u, cJ
     if (last == 0 || end || (until && seconds() >= until) || seconds() - moved >= (u->grace_s > 1 ? u->grace_s : 1))
       break;
     if (u->progress)
-      show_progress(o, &shown);
+      show_progress(u, o);
     end = pause_for(u, step, &until);
     step = step < 0.5 ? step * 1.5 : 0.5;
   }
-  if (shown)
-    fputs("\r\033[K", stderr);
+  if (u->progress)
+    prelux_progress_end(&u->bar);
   return status;
 }
 

@@ -5,16 +5,21 @@
 #include <signal.h>
 
 #include "cli/cli.h"
+#include "cli/progress.h"
 
 struct prelux_uploads {
   char **paths;            /* absolute; none: all of the configuration, or without `table` everything */
   int n_paths;
-  bool table, quiet, progress;
+  bool table, quiet;
+  bool progress;           /* a bar, on a terminal; */
+  const char *form;        /* or --progress, NULL: auto; then lines where there is no terminal */
   int64_t after;           /* only files begun later (CLOCK_REALTIME, ns); 0: all */
   double limit_s;          /* 0: as long as something moves; else so long */
   const sigset_t *signals; /* blocked ones that are taken while waiting: SIGINT ends it, SIGTERM after grace_s; NULL: none */
   int64_t told_ns;         /* when SIGTERM came (CLOCK_REALTIME), 0: not yet */
   double grace_s;          /* out: as configured */
+  struct prelux_progress bar; /* its own, and the next two */
+  double sent_before, most_bytes;
 };
 
 int64_t prelux_cli_wall(void); /* CLOCK_REALTIME, ns */

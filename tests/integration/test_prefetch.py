@@ -13,6 +13,8 @@ import pytest
 
 from tests.harness import wait_for
 from tests.integration.daemon_rig import Slow
+from tests.servers.faultproxy import FaultProxy
+from tests.servers.s3standin_write import S3Changing
 
 INTERRUPTED = 128 + signal.SIGINT
 FAILED = 1
@@ -184,3 +186,25 @@ def test_progress_as_json(prelux):
         out, _ = child.communicate(timeout=60)
     assert first["progress"] == "prefetch" and first["files"] == 0 and not first["complete"] and "left_s" not in first
     assert json.loads(out)["files"] == 2
+
+
+def test_flush_has_the_same_bar(prelux):
+    """Two files that the remote does not take for a while: what waits stays, and the bar says so until the time is over."""
+    with S3Changing(keys={"KEY": ("SECRET", None)}) as s3, FaultProxy(s3.url) as proxy:
+        prelux.config({"version": 1, "backends": {"src": {"type": "s3", "bucket": s3.bucket, "endpoint": proxy.url, "region": s3.region,
+                                                          "access_key": "KEY", "secret_key": "SECRET"}},
+                       "mappings": [{"local": "/lake", "remote": "src:/", "write": "async"}]})
+        writer = prelux.popen("ls /lake; echo listed; read -r _; echo one > /lake/one; echo two > /lake/two", args=["--no-wait"], stdin=-1, stdout=-1)
+        assert writer.stdout.readline() == b"listed\n"
+        proxy.fault("/", status=503)
+        writer.communicate(b"\n", timeout=60)
+        argv = [str(prelux.exe), "--config", str(prelux.config_path), "flush", "--timeout", "2"]
+        status, text = on_terminal(argv, prelux.env)
+        frames = [frame for frame in text.split("\r\x1b[K") if frame.startswith("flush")]
+        assert status == 3 and frames and re.match(r"flush (\[[=> ]+\] +)?0% 0/2 files, ", frames[0]), text
+        done = subprocess.run([*argv, "--progress=json"], env=prelux.env, capture_output=True, text=True)
+        first = json.loads(done.stderr.splitlines()[0])
+        assert first["progress"] == "flush" and first["all_files"] == 2 and first["files"] == 0
+        proxy.fault("/")
+        prelux.cli("flush")
+        assert prelux.cli("pending", "list", "--json")["count"] == 0
