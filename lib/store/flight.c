@@ -42,6 +42,13 @@ void prelux_flight_wake(struct prelux_tree *t, const char *object)
     pthread_cond_broadcast(&f->cond);
 }
 
+void prelux_flight_tell(struct prelux_tree *t, const char *object)
+{
+  struct prelux_flight *f = find(t, PRELUX_FLIGHT_FILL, object, strlen(object));
+  if (f)
+    f->told = true;
+}
+
 int prelux_flight_begin(struct prelux_flight *f, const struct prelux_view *v, enum prelux_flight_kind kind, const char *object,
                         int *ret_result, struct prelux_problem *why)
 {
@@ -56,11 +63,11 @@ int prelux_flight_begin(struct prelux_flight *f, const struct prelux_view *v, en
     return 1;
   }
   other->waiters++;
-  bool joins = false;
+  bool joins = false, late = other->told; /* then its failure is of what was asked for before */
   while (!other->done && !(joins = streams(v, kind, object)))
     pthread_cond_wait(&other->cond, &s->lock);
   *ret_result = joins ? -EAGAIN : other->result;
-  if (!joins && other->result < 0 && (other->backend != v->backend || other->reader != v->reader))
+  if (!joins && other->result < 0 && (late || other->backend != v->backend || other->reader != v->reader))
     *ret_result = -EAGAIN;
   else if (!joins && other->result < 0 && why)
     *why = other->why;

@@ -342,6 +342,7 @@ struct prelux_flight {
   size_t len;
   enum prelux_flight_kind kind;
   unsigned waiters;
+  bool told; /* of a fill: readers of its flow have its result already */
   bool done;
   int result;
   struct prelux_problem why;
@@ -349,10 +350,13 @@ struct prelux_flight {
 };
 
 /* 1: the caller leads and must call end(). Otherwise somebody else led; waits until that ended and gives its result (0 or
- * -errno; -EAGAIN when it failed with another backend's credentials: ask yourself; or when v->early can join a flow). */
+ * -errno; -EAGAIN when it failed with another backend's credentials, or its failure was told before this call: ask yourself; or when v->early can
+ * join a flow). */
 int prelux_flight_begin(struct prelux_flight *f, const struct prelux_view *v, enum prelux_flight_kind kind, const char *object,
                         int *ret_result, struct prelux_problem *why);
 void prelux_flight_end(struct prelux_store *s, struct prelux_flight *f, int result, const struct prelux_problem *why);
+/* The result of the object's fill is told now, before it ends; store.lock held. */
+void prelux_flight_tell(struct prelux_tree *t, const char *object);
 /* Those of a fill's waiters who can be served by a flow look again; store.lock held. */
 void prelux_flight_wake(struct prelux_tree *t, const char *object);
 /* Leads without waiting: false when somebody is at work on the object. */

@@ -205,6 +205,7 @@ void prelux_flow_end(struct prelux_flow *w, int rc, bool wrong, bool kept)
     p = &(*p)->next;
   *p = w->next;
   s->reserved -= w->reserved;
+  prelux_flight_tell(w->tree, w->object);
   pthread_mutex_unlock(&s->lock);
   atomic_store(&w->map->error, read_error(rc));
   atomic_store(&w->map->state, rc == 0 ? PRELUX_STREAM_DONE : wrong ? PRELUX_STREAM_WRONG : rc == -ECANCELED && kept ? PRELUX_STREAM_RESTS : PRELUX_STREAM_FAILED);
