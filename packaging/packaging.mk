@@ -1,6 +1,7 @@
 # Packages: docs/PACKAGES.md. What they hold is what `make install` installs.
 VERSION := $(shell sed -n 's/^.define PRELUX_VERSION "\(.*\)"/\1/p' include/prelux/version.h)
-export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y include/prelux/version.h)
+# For what is packed, in its recipes alone: tests, and the programs in them, go by a SOURCE_DATE_EPOCH, too.
+EPOCH = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y include/prelux/version.h))
 # Programs of another machine cannot be asked for their help: pages and completions are left out.
 NATIVE := $(filter $(shell uname -m)-%,$(shell $(CC) -dumpmachine))
 PAGES := $(if $(NATIVE),$(BUILD)/man/.made $(BUILD)/completions/.made)
@@ -8,7 +9,7 @@ UNITS := $(patsubst packaging/systemd/%.in,%,$(wildcard packaging/systemd/*.in))
 
 man: $(BUILD)/man/.made  ## man pages: build/man
 $(BUILD)/man/.made: $(BUILD)/prelux $(BUILD)/preluxd docs/SEMANTICS.md packaging/man.sh $(wildcard packaging/man/*)
-	$(Q)sh packaging/man.sh $(BUILD) $(@D) && touch $@
+	$(Q)SOURCE_DATE_EPOCH=$(EPOCH) sh packaging/man.sh $(BUILD) $(@D) && touch $@
 
 completions: $(BUILD)/completions/.made  ## completions of bash, zsh and fish: build/completions
 $(BUILD)/completions/.made: $(BUILD)/prelux packaging/completions.sh $(wildcard packaging/completions/*)
@@ -41,7 +42,7 @@ uninstall-more:
 
 OUT ?= $(BUILD)/packages
 deb: all  ## build/packages/prelux_VERSION_ARCH.deb (needs dpkg-dev)
-	$(Q)BUILD=$(BUILD) OUT=$(OUT) VERSION=$(VERSION) MAKE="$(MAKE)" sh packaging/deb.sh
+	$(Q)SOURCE_DATE_EPOCH=$(EPOCH) BUILD=$(BUILD) OUT=$(OUT) VERSION=$(VERSION) MAKE="$(MAKE)" sh packaging/deb.sh
 
 # For any distribution: packaging/bundle.sh.
 BUNDLE := $(OUT)/prelux-$(VERSION)-$(shell uname -m)
@@ -49,10 +50,10 @@ bundle: all
 	$(Q)BUILD=$(BUILD) MAKE="$(MAKE)" CC="$(CC)" sh packaging/bundle.sh $(BUNDLE)
 
 tarball: bundle  ## build/packages/prelux-VERSION-x86_64.tar.gz, to unpack anywhere
-	$(Q)tar -C $(OUT) --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH) -cf - $(notdir $(BUNDLE)) | gzip -n > $(BUNDLE).tar.gz
+	$(Q)tar -C $(OUT) --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(EPOCH) -cf - $(notdir $(BUNDLE)) | gzip -n > $(BUNDLE).tar.gz
 	$(Q)echo $(BUNDLE).tar.gz
 
 wheel: bundle  ## build/packages/prelux-VERSION-py3-none-manylinux_2_27_x86_64.whl
-	$(Q)$(PYTHON) packaging/wheel.py $(BUNDLE) $(VERSION) $(OUT)
+	$(Q)SOURCE_DATE_EPOCH=$(EPOCH) $(PYTHON) packaging/wheel.py $(BUNDLE) $(VERSION) $(OUT)
 
 .PHONY: bundle tarball wheel man completions install-more uninstall-more deb
