@@ -10,7 +10,7 @@ import time
 import zipfile
 from pathlib import Path
 
-TAG = "py3-none-manylinux_2_27_x86_64"
+TAG = f"py3-none-manylinux_2_27_{os.uname().machine}"
 ROOT = Path(__file__).resolve().parent.parent
 
 
