@@ -172,13 +172,20 @@ def test_bytes_changed_on_the_disk(lake):
     with open(path, "r+b") as f:
         f.seek(MIB)
         f.write(b"\0\0\0")
+    lake.wire.fault(lake.objects, stall_after=MIB, body=True, method="GET", times=1)
     text = f"""
-import mmap, os
+import mmap, os, sys
 fd = os.open({BIG!r}, os.O_RDONLY)
+print("opened", flush=True)
+sys.stdin.readline()
 try: mmap.mmap(fd, 0, prot=mmap.PROT_READ)
 except OSError as e: print("errno", e.errno)
 """
-    assert lake.run([sys.executable, "-c", text]).stdout == "errno 5\n"
+    child = lake.popen([sys.executable, "-c", text], text=True, stdin=-1, stdout=-1, stderr=-2)
+    assert line(child) == "opened"
+    again(lake)
+    go(child)
+    assert line(child) == "errno 5"
     assert read_whole(lake) == md5(lake.data)
     assert starts(lake)[-1] == 0 and nothing_left(lake)
 
