@@ -419,6 +419,15 @@ static void stop(struct prelux_net *net, struct prelux_net_transfer *t)
   finish(net, t, CURLE_ABORTED_BY_CALLBACK);
 }
 
+/* curl hands out at once what it has held back. When that ends the transfer (the body is whole, or refused) it says so here alone: it would go on
+ * waiting for a server that has nothing more to send, until that is a stall. */
+static void resume(struct prelux_net *net, struct prelux_net_transfer *t)
+{
+  CURLcode rc = curl_easy_pause(t->easy, CURLPAUSE_CONT);
+  if (rc != CURLE_OK)
+    finish(net, t, rc);
+}
+
 static void grant(struct prelux_net *net, struct prelux_net_transfer *t, unsigned wishes)
 {
   if (wishes & PRELUX_NET_START)
@@ -426,7 +435,7 @@ static void grant(struct prelux_net *net, struct prelux_net_transfer *t, unsigne
   if (wishes & PRELUX_NET_STOP)
     stop(net, t);
   else if ((wishes & PRELUX_NET_RESUME) && t->running)
-    curl_easy_pause(t->easy, CURLPAUSE_CONT);
+    resume(net, t);
 }
 
 /* Takes one wish at a time: granting one may end the transfer, and with it others' places in the list. */
