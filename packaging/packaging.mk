@@ -32,13 +32,16 @@ install-more: $(PAGES)
 	  sed 's|@bindir@|$(PREFIX)/bin|' packaging/systemd/$$unit.in > $(DESTDIR)$(PREFIX)/lib/systemd/$$to/$$unit || exit 1; \
 	done
 	install -D -m 644 packaging/systemd/prelux.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/prelux.conf
+	install -D -m 644 include/prelux/hints.h $(DESTDIR)$(PREFIX)/include/prelux/hints.h
+	install -D -m 644 python/prelux.py $(DESTDIR)$(PREFIX)/share/prelux/python/prelux.py
 	cd examples && find . -type f -exec install -D -m 644 {} $(abspath $(DESTDIR)/$(PREFIX))/share/doc/prelux/examples/{} \;
 	cd config && find . -type f -exec install -D -m 644 {} $(abspath $(DESTDIR)/$(PREFIX))/share/doc/prelux/examples/{} \;
 
 uninstall-more:
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/,man1/prelux.1 man5/prelux.yaml.5 man7/prelux.7 man8/preluxd.8) \
 	  $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/prelux zsh/site-functions/_prelux fish/vendor_completions.d/prelux.fish) \
-	  $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/*/,$(UNITS)) $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/prelux.conf
+	  $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/*/,$(UNITS)) $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/prelux.conf $(DESTDIR)$(PREFIX)/include/prelux/hints.h \
+	  $(DESTDIR)$(PREFIX)/share/prelux/python/prelux.py
 
 OUT ?= $(BUILD)/packages
 deb: all  ## build/packages/prelux_VERSION_ARCH.deb (needs dpkg-dev)

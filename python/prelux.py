@@ -1,6 +1,6 @@
 """prelux from Python: fetch ahead, wait for uploads, look at the state. One file, nothing to build: put it where Python finds it.
 
-It runs the command `prelux` (PRELUX_EXE, else beside this file, else by PATH) with the configuration of the process: below `prelux run` that of the run.
+It runs the command `prelux` (PRELUX_EXE, else beside this file or in its environment's bin, else by PATH) with the configuration of the process: below `prelux run` that of the run.
 
   import prelux
   prelux.prefetch(["/lake/train"])                   # until it is there: {"files": 1000, "bytes": ..., "cached": ..., ...}
@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 __all__ = ["Ahead", "Error", "evict", "flush", "pin", "prefetch", "prefetch_ahead", "stats", "status", "unpin", "verify"]
@@ -33,7 +34,7 @@ class Error(OSError):
 def command(*words, config=None):
     """The argument vector of a command."""
     here = Path(__file__).resolve().parent
-    found = os.environ.get("PRELUX_EXE") or next((str(path) for path in (here / "prelux", here.parent / "bin/prelux") if os.access(path, os.X_OK)
+    found = os.environ.get("PRELUX_EXE") or next((str(path) for path in (here / "prelux", here.parent / "bin/prelux", Path(sys.prefix, "bin/prelux")) if os.access(path, os.X_OK)
                                                   and path.is_file()), None) or shutil.which("prelux")
     if not found:
         raise FileNotFoundError("prelux is not in PATH: set PRELUX_EXE")

@@ -185,6 +185,9 @@ def test_wheel_in_a_fresh_venv(bundle, prelux, web):
     assert (done.returncode, done.stderr) == (0, "") and "hello from the remote\n" in done.stdout
     assert copy.stat().st_size == 5000 * 256
     assert f"{venv}/lib/prelux/" in done.stdout.partition("LD_PRELOAD=")[2].partition("\n")[0]
+    call = f"import prelux; print(prelux.prefetch(['/prelux-wheel/hello'], config='{prelux.home}/prelux.yaml')['files'])"
+    done = subprocess.run([venv / "bin/python3", "-c", call], env={**env, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("1\n", "")
     done = subprocess.run([python, "-m", "pip", "--python", venv / "bin/python3", "uninstall", "-q", "-y", "prelux"], env=env, capture_output=True, text=True)
     assert done.returncode == 0 and not (venv / "bin/prelux").exists() and not (venv / "lib/prelux/rt/preluxd").exists()
 
