@@ -7,7 +7,7 @@
 
 #include "cli/cli.h"
 
-#define PRINT_COLUMNS 8
+#define PRINT_COLUMNS 16
 
 /* Length of the valid UTF-8 sequence at s that is no control character, else 0. */
 static size_t printable(const unsigned char *s)
