@@ -1,5 +1,6 @@
 """Backends alone, without daemon and cache: backend_tool drives their ops."""
 
+import itertools
 import json
 import os
 import select
@@ -82,11 +83,12 @@ class Tool:
 
 @pytest.fixture
 def tool(tmp_path):
-    made = []
+    made, numbers = [], itertools.count()
 
     def make(**conf):
-        made.append(Tool(tmp_path / f"tool{len(made)}", **conf))
-        return made[-1]
+        one = Tool(tmp_path / f"tool{next(numbers)}", **conf)
+        made.append(one)
+        return one
 
     yield make
     for one in made:

@@ -11,7 +11,7 @@ import urllib.parse
 import pytest
 
 from tests.integration import contract_remotes as r
-from tests.integration.contract_rig import MIB, bad, client, clients, folder, good, kind, needs, remote, unchanged  # noqa: F401
+from tests.integration.contract_rig import FULL, MIB, bad, client, clients, folder, good, kind, needs, remote, unchanged  # noqa: F401
 from tests.integration.backends_raw_rig import TOOL
 
 pytestmark = [pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")]
@@ -310,7 +310,7 @@ def test_killed_at_random_instants(remote, clients):
     good(keeper.put("f", bodies[0]))
     span = 1.3 * (time.monotonic() - begin)
     outcomes, now, restored = set(), bodies[0], 0
-    for number in range(60):
+    for number in range(60 if FULL else 30):
         victim = clients()
         victim("stat", "f")
         new = bodies[(number + 1) % 2]
