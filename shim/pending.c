@@ -57,7 +57,7 @@ static int attach(struct prelux_slot *p, char *path, int flags, uint64_t size, u
 {
   struct stat st;
   size_t n = strlen(path);
-  p->real = open_high(path, flags);
+  __atomic_store_n(&p->real, open_high(path, flags), __ATOMIC_RELAXED);
   if (p->real < 0) return p->real;
   int rc = (int)prelux_sys(SYS_fstat, p->real, &st);
   p->real_dev = st.st_dev;
@@ -356,13 +356,17 @@ pid_t prelux_pending_fork(pid_t (*real)(void))
 {
   uint64_t old;
   bool any = false;
-  for (int i = 0; i < PRELUX_SLOTS; i++) {
-    struct prelux_slot *p = &prelux_slots[i];
-    int fd = __atomic_load_n(&p->fd, __ATOMIC_RELAXED), state = prelux_slot_load(&p->state);
-    if (state != SLOT_OPEN && state != SLOT_MOVING) continue;
-    if (state == SLOT_MOVING || p->attr.size <= PRELUX_STREAM_LARGE) prelux_pending_settle(fd);
-    any = true;
-  }
+  int before;
+  do {
+    before = prelux_slot_heirs();
+    for (int i = 0; i < PRELUX_SLOTS; i++) {
+      int fd, state;
+      uint64_t size;
+      if ((state = prelux_slot_peek(&prelux_slots[i], &fd, &size)) == SLOT_FREE) continue;
+      if (state == SLOT_MOVING || size <= PRELUX_STREAM_LARGE) prelux_pending_settle(fd);
+      any = true;
+    }
+  } while (before != prelux_slot_heirs());
   if (!any || prelux_in_shared_child()) return real();
   prelux_no_signals(&old);
   int parent = (int)prelux_sys(SYS_getpid);
@@ -381,13 +385,17 @@ pid_t prelux_pending_fork(pid_t (*real)(void))
 /* Nothing that the program has done yet says that a large one with close-on-exec gets to the child's program. */
 void prelux_pending_settle_vfork(void)
 {
-  for (int i = 0; i < PRELUX_SLOTS; i++) {
-    struct prelux_slot *p = &prelux_slots[i];
-    int fd = __atomic_load_n(&p->fd, __ATOMIC_RELAXED), state = prelux_slot_load(&p->state);
-    if (state != SLOT_OPEN && state != SLOT_MOVING) continue;
-    bool stays = state == SLOT_OPEN && p->attr.size > PRELUX_STREAM_LARGE && (prelux_sys(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC);
-    if (!stays) prelux_pending_settle(fd);
-  }
+  int before;
+  do {
+    before = prelux_slot_heirs();
+    for (int i = 0; i < PRELUX_SLOTS; i++) {
+      int fd, state;
+      uint64_t size;
+      if ((state = prelux_slot_peek(&prelux_slots[i], &fd, &size)) == SLOT_FREE) continue;
+      bool stays = state == SLOT_OPEN && size > PRELUX_STREAM_LARGE && (prelux_sys(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC);
+      if (!stays) prelux_pending_settle(fd);
+    }
+  } while (before != prelux_slot_heirs());
 }
 
 void prelux_pending_settle_all(bool not_cloexec)
@@ -395,8 +403,9 @@ void prelux_pending_settle_all(bool not_cloexec)
   int saved = errno;
   not_cloexec |= prelux_in_shared_child();
   for (int i = 0; i < PRELUX_SLOTS; i++) {
-    int fd = __atomic_load_n(&prelux_slots[i].fd, __ATOMIC_RELAXED);
-    if (prelux_slot_load(&prelux_slots[i].state) != SLOT_OPEN && prelux_slot_load(&prelux_slots[i].state) != SLOT_MOVING) continue;
+    int fd;
+    uint64_t size;
+    if (prelux_slot_peek(&prelux_slots[i], &fd, &size) == SLOT_FREE) continue;
     if (not_cloexec && (prelux_sys(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC)) continue;
     prelux_pending_settle(fd);
   }
@@ -552,7 +561,7 @@ static int start(const struct prelux_route *r, int fd, int flags, const struct p
   p->attr = *attr;
   p->mark_dev = st.st_dev;
   p->mark_ino = st.st_ino;
-  p->fd = fd;
+  __atomic_store_n(&p->fd, fd, __ATOMIC_RELAXED);
   p->pid = (int)prelux_sys(SYS_getpid);
   p->flags = (int)prelux_sys(SYS_fcntl, p->real, F_GETFL) | (flags & STATUS_FLAGS);
   p->mapping = r->index;

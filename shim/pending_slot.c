@@ -27,6 +27,13 @@ void prelux_signals(const uint64_t *old)
   prelux_sys(SYS_rt_sigprocmask, SIG_SETMASK, old, NULL, MASK);
 }
 
+/* Others look at the numbers before they hold the slot. */
+static void nowhere(struct prelux_slot *p)
+{
+  __atomic_store_n(&p->real, -1, __ATOMIC_RELAXED);
+  __atomic_store_n(&p->fd, -1, __ATOMIC_RELAXED);
+}
+
 /* Whoever comes first of those who leave an ended slot closes what it holds. */
 static void release(struct prelux_slot *p)
 {
@@ -34,7 +41,7 @@ static void release(struct prelux_slot *p)
   if (p->real >= 0 && prelux_is_inode(p->real, p->real_dev, p->real_ino)) prelux_fd_let_go(p->real);
   if (p->map) prelux_sys(SYS_munmap, p->map, p->map_bytes);
   p->map = NULL;
-  p->real = p->fd = -1;
+  nowhere(p);
   __atomic_store_n(&p->state, SLOT_FREE, __ATOMIC_SEQ_CST);
   __atomic_fetch_sub(&prelux_pending_count, 1, __ATOMIC_SEQ_CST);
 }
@@ -98,7 +105,7 @@ struct prelux_slot *prelux_slot_take(void)
     if (prelux_slot_load(&p->state) != SLOT_FREE || prelux_slot_load(&p->users) != 0 || !prelux_slot_becomes(p, SLOT_FREE, SLOT_TAKEN)) continue;
     __atomic_fetch_add(&prelux_pending_count, 1, __ATOMIC_SEQ_CST);
     p->map = NULL;
-    p->real = p->fd = -1;
+    nowhere(p);
     p->told = 0;
     if (!p->offset || p->shared) p->offset = prelux_slot_offset();
     p->shared = false;
@@ -119,7 +126,7 @@ bool prelux_slot_inherit(struct prelux_slot *p, struct prelux_slot *next)
   next->offset = p->offset; /* who reads by the old slot yet moves it for the new one, too */
   next->shared = p->shared;
   p->shared = true;
-  next->fd = p->fd;
+  __atomic_store_n(&next->fd, p->fd, __ATOMIC_RELAXED);
   next->pid = p->pid;
   next->flags = p->flags;
   next->mark_dev = p->mark_dev;
@@ -132,6 +139,36 @@ bool prelux_slot_inherit(struct prelux_slot *p, struct prelux_slot *next)
   __atomic_fetch_add(&heirs, 1, __ATOMIC_SEQ_CST);
   prelux_slot_end(p);
   return true;
+}
+
+int prelux_slot_heirs(void)
+{
+  return prelux_slot_load(&heirs);
+}
+
+/* The slot is held meanwhile: what it says is of one file. */
+int prelux_slot_peek(struct prelux_slot *p, int *fd, uint64_t *size)
+{
+  uint64_t old;
+  int state = prelux_slot_load(&p->state);
+  if (state != SLOT_OPEN && state != SLOT_MOVING) return SLOT_FREE;
+  if (prelux_in_shared_child()) { /* writes nothing of its parent's */
+    *fd = __atomic_load_n(&p->fd, __ATOMIC_RELAXED);
+    *size = p->attr.size;
+    return state;
+  }
+  prelux_no_signals(&old);
+  __atomic_fetch_add(&p->users, 1, __ATOMIC_SEQ_CST);
+  state = prelux_slot_load(&p->state);
+  if (state == SLOT_OPEN || state == SLOT_MOVING) {
+    *fd = __atomic_load_n(&p->fd, __ATOMIC_RELAXED);
+    *size = p->attr.size;
+  } else {
+    state = SLOT_FREE;
+  }
+  prelux_slot_drop(p);
+  prelux_signals(&old);
+  return state;
 }
 
 static bool moves(const struct prelux_slot *p, int fd)

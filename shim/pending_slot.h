@@ -61,6 +61,11 @@ void prelux_signals(const uint64_t *old);
 struct prelux_slot *prelux_slot_enter(int fd, uint64_t *old);
 void prelux_slot_leave(struct prelux_slot *p, const uint64_t *old);
 
+/* SLOT_OPEN or SLOT_MOVING: its number, and the size of its file. SLOT_FREE: anything else. Takes no lock, and waits for nobody. */
+int prelux_slot_peek(struct prelux_slot *p, int *fd, uint64_t *size);
+/* Another number when a slot has taken another's place: who has looked through them all may have missed it, and looks again. */
+int prelux_slot_heirs(void);
+
 /* The rest with signals blocked. */
 struct prelux_slot *prelux_slot_hold(int fd);
 void prelux_slot_drop(struct prelux_slot *p);
