@@ -94,7 +94,8 @@ if FULL:
         compare(make_lake(prelux, write="async"), ["test." + name])
 
     @pytest.mark.limit(1500)
-    @pytest.mark.parametrize("name", sorted({name.split(".")[0] for name in QUICK + WHOLE}))
+    # test_logging: 3.13's hangs in a plain folder when those cases run alone that are skipped elsewhere.
+    @pytest.mark.parametrize("name", sorted({name.split(".")[0] for name in QUICK + WHOLE} - {"test_logging"}))
     @pytest.mark.parametrize("python", others().values(), ids=others())
     def test_another_version(prelux, python, name):
         if not has(python, name):
