@@ -118,7 +118,8 @@ class SharedFileRemote(FileRemote):
 
 
 class Kind:
-    """name; caps promised; make(tmp): a context manager that gives a Remote, or raises Missing. asan: also with a sanitized tool."""
+    """name; caps promised; make(tmp): a context manager that gives a Remote, or raises Missing. asan: also with a sanitized tool
+    ("full": in `make full`, for others take its paths, too)."""
 
     def __init__(self, name, caps, make, asan=True):
         self.name, self.caps, self.make, self.asan = name, caps, make, asan
@@ -209,7 +210,7 @@ KINDS = [
     Kind("versitygw", S3 & ~REMOVE_VERSION, s3("versitygw")),
     Kind("azurite", AZURE, azurite),
     Kind("alluxio-proxy", ALLUXIO_PROXY, alluxio),
-    Kind("alluxio-ee", ALLUXIO_EE, alluxio_ee(True)),
+    Kind("alluxio-ee", ALLUXIO_EE, alluxio_ee(True), asan="full"),
     Kind("alluxio-ee-409", ALLUXIO_EE, alluxio_ee(False)),
     Kind("alluxio-file", FILE & ~KEEP_MTIME, alluxio3("through_file")),
     Kind("alluxio-versitygw", S3 & ~REMOVE_VERSION, alluxio3("through_versitygw"), asan=False),

@@ -65,7 +65,11 @@ class Client(Tool):
         return answer["token"], [tags[n] for n in sorted(tags)]
 
 
-@pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.asan] if kind.asan else [], id=kind.name) for kind in KINDS])
+def marks(kind):
+    return [pytest.mark.asan] * bool(kind.asan) + [pytest.mark.waits] * (kind.asan == "full")
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=marks(kind), id=kind.name) for kind in KINDS])
 def kind(request):
     return request.param
 
