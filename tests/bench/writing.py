@@ -7,13 +7,13 @@
 
 import mmap
 import os
-import shutil
 import statistics
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from tests.bench.peers import PEERS, there
 from tests.harness import Prelux, wait_for
 from tests.servers.versitygw import Versitygw
 
@@ -138,48 +138,19 @@ def many(lake, folder):
         warm()
         plain += lake.python(MANY, target, SMALL, SMALL_BYTES, env=lake.prelux.env)
     rows = [row(f"{SMALL} files of 16 KiB, async, beside a plain folder", ours, plain)]
-    for peer in (s3fs, rclone):
-        times = peer(lake, folder)
-        if times:
-            rows.append(row(f"{SMALL} files of 16 KiB, async, beside {peer.__name__}", ours, times))
+    rows += [row(f"{SMALL} files of 16 KiB, async, beside {peer.__name__}", ours, mounted(lake, folder, peer)) for peer in PEERS if there(peer)]
     return rows
 
 
-def mounted(lake, folder, argv, unmount):
-    """Seconds of the small files in a mount, ROUNDS of them; None: it cannot be had here."""
-    if not shutil.which(argv[0]) or not os.access("/dev/fuse", os.W_OK):
-        return None
-    target = folder / "mount"
-    target.mkdir(exist_ok=True)
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RCLONE_"))}
-    process = subprocess.Popen([str(word) for word in argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
-    try:
-        wait_for(lambda: os.path.ismount(target), 30, f"{argv[0]} at {target}")
+def mounted(lake, folder, peer):
+    """Seconds of the small files in a mount, ROUNDS of them."""
+    with peer(lake.server, "async", folder) as target:
         times = []
         for number in range(ROUNDS):
-            os.makedirs(target / f"{argv[0]}{number}")
+            os.makedirs(target / f"{peer.__name__}{number}")
             warm()
-            times += lake.python(MANY, target / f"{argv[0]}{number}", SMALL, SMALL_BYTES, env=lake.prelux.env)
+            times += lake.python(MANY, target / f"{peer.__name__}{number}", SMALL, SMALL_BYTES, env=lake.prelux.env)
         return times
-    finally:
-        subprocess.run([*unmount, str(target)], check=False)
-        process.wait(60)
-
-
-def s3fs(lake, folder):
-    secret = folder / "secret"
-    secret.write_text(f"{lake.server.access_key}:{lake.server.secret_key}\n")
-    secret.chmod(0o600)
-    return mounted(lake, folder, ["s3fs", "async", folder / "mount", "-f", "-o", f"url={lake.server.url}", "-o", "use_path_request_style",
-                                  "-o", f"passwd_file={secret}", "-o", f"use_cache={folder}/s3fs-cache"], ["fusermount", "-u"])
-
-
-def rclone(lake, folder):
-    conf = folder / "rclone.conf"
-    conf.write_text(f"[r]\ntype = s3\nprovider = Other\naccess_key_id = {lake.server.access_key}\nsecret_access_key = {lake.server.secret_key}\n"
-                    f"endpoint = {lake.server.url}\nforce_path_style = true\n")
-    return mounted(lake, folder, ["rclone", "--config", conf, "mount", "r:async", folder / "mount", "--vfs-cache-mode", "full",
-                                  "--cache-dir", folder / "rclone-cache"], ["fusermount", "-u"])
 
 
 def log(lake):
