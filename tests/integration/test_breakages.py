@@ -375,7 +375,7 @@ def test_prefixes_of_any_letters(world, name):
     assert world.run(["cat", beside / "f"], **later).stdout == "beside"
 
 
-@pytest.mark.parametrize("count, form", [(60, ":/"), (1000, ":#"), (20000, ":+")])
+@pytest.mark.parametrize("count, form", [(60, ":/"), (1000, ":#"), pytest.param(20000, ":+", marks=pytest.mark.waits)])
 def test_many_prefixes(world, count, form):
     """Past some KiB their hashes are carried, past all bounds only the source, which is read then as well as can be."""
     mappings = [{"local": str(world.prefix)}] + [{"local": str(world.tmp / f"mappings/of/some/length/number-{i}")} for i in range(count - 1)]
