@@ -198,7 +198,8 @@ def test_node_cache_is_installed_and_renewed(tmp_path):
     shell, option, script = install["command"]
     image, node = tmp_path / "image", tmp_path / "node"
     node.mkdir()
-    script = script.replace("/opt/prelux ", f"{image} ").replace("/prelux", str(node))
+    places = {"/opt/prelux": image, "/prelux": node}
+    script = re.sub(r"(?<![\w.])/(opt/)?prelux\b", lambda found: str(places[found.group()]), script)
     for version in ("1", "2", "3"):
         shutil.rmtree(image, ignore_errors=True)
         (image / "bin").mkdir(parents=True)
