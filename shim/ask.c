@@ -155,7 +155,7 @@ void prelux_mention(const struct prelux_request *q)
   size_t bytes = FIXED_BYTES + length(q->path);
   if (prelux_quiet() || !prelux_state.runtime[0] || bytes > 2 * PATH_MAX) return;
   unsigned char buf[bytes & ~(size_t)7] __attribute__((aligned(8)));
-  const struct prelux_client_opts opts = {.runtime = prelux_state.runtime};
+  const struct prelux_client_opts opts = {.runtime = prelux_state.runtime, .slot = &slot};
   struct prelux_msg m;
   prelux_msg_begin(&m, buf, sizeof(buf), q->op);
   put_request(&m, q);

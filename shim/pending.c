@@ -352,66 +352,6 @@ int prelux_pending_settle(int fd)
   }
 }
 
-pid_t prelux_pending_fork(pid_t (*real)(void))
-{
-  uint64_t old;
-  bool any = false;
-  int before;
-  do {
-    before = prelux_slot_heirs();
-    for (int i = 0; i < PRELUX_SLOTS; i++) {
-      int fd, state;
-      uint64_t size;
-      if ((state = prelux_slot_peek(&prelux_slots[i], &fd, &size)) == SLOT_FREE) continue;
-      if (state == SLOT_MOVING || size <= PRELUX_STREAM_LARGE) prelux_pending_settle(fd);
-      any = true;
-    }
-  } while (before != prelux_slot_heirs());
-  if (!any || prelux_in_shared_child()) return real();
-  prelux_no_signals(&old);
-  int parent = (int)prelux_sys(SYS_getpid);
-  for (int i = 0; i < PRELUX_SLOTS; i++) {
-    struct prelux_slot *p = &prelux_slots[i];
-    if (prelux_slot_load(&p->state) == SLOT_OPEN && p->attr.size > PRELUX_STREAM_LARGE) p->shared = true;
-  }
-  pid_t pid = real();
-  int saved = errno;
-  if (pid == 0) prelux_slots_forked(parent);
-  prelux_signals(&old);
-  errno = saved;
-  return pid;
-}
-
-/* Nothing that the program has done yet says that a large one with close-on-exec gets to the child's program. */
-void prelux_pending_settle_vfork(void)
-{
-  int before;
-  do {
-    before = prelux_slot_heirs();
-    for (int i = 0; i < PRELUX_SLOTS; i++) {
-      int fd, state;
-      uint64_t size;
-      if ((state = prelux_slot_peek(&prelux_slots[i], &fd, &size)) == SLOT_FREE) continue;
-      bool stays = state == SLOT_OPEN && size > PRELUX_STREAM_LARGE && (prelux_sys(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC);
-      if (!stays) prelux_pending_settle(fd);
-    }
-  } while (before != prelux_slot_heirs());
-}
-
-void prelux_pending_settle_all(bool not_cloexec)
-{
-  int saved = errno;
-  not_cloexec |= prelux_in_shared_child();
-  for (int i = 0; i < PRELUX_SLOTS; i++) {
-    int fd;
-    uint64_t size;
-    if (prelux_slot_peek(&prelux_slots[i], &fd, &size) == SLOT_FREE) continue;
-    if (not_cloexec && (prelux_sys(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC)) continue;
-    prelux_pending_settle(fd);
-  }
-  errno = saved;
-}
-
 static uint64_t bytes_of(const struct iovec *v, int n)
 {
   uint64_t sum = 0;
@@ -508,11 +448,10 @@ bool prelux_pending_copy(int fd, struct prelux_copy *c, ssize_t *ret)
   }
 }
 
-bool prelux_pending_close(unsigned first, unsigned last)
+static bool close_slots(unsigned first, unsigned last)
 {
   bool hidden = false;
   uint64_t old;
-  if (prelux_in_shared_child()) return false;
   for (int i = 0; i < PRELUX_SLOTS; i++) {
     struct prelux_slot *p = &prelux_slots[i];
     if (prelux_slot_load(&p->state) != SLOT_OPEN && prelux_slot_load(&p->state) != SLOT_MOVING) continue;
@@ -529,6 +468,18 @@ bool prelux_pending_close(unsigned first, unsigned last)
       prelux_pending_settle(fd);
     }
   }
+  return hidden;
+}
+
+bool prelux_pending_close(unsigned first, unsigned last)
+{
+  int before;
+  bool hidden = false;
+  if (prelux_in_shared_child()) return false;
+  do {
+    before = prelux_slot_heirs();
+    hidden |= close_slots(first, last);
+  } while (before != prelux_slot_heirs());
   return hidden;
 }
 

@@ -37,7 +37,13 @@ static void nowhere(struct prelux_slot *p)
 /* Whoever comes first of those who leave an ended slot closes what it holds. */
 static void release(struct prelux_slot *p)
 {
-  if (!prelux_slot_becomes(p, SLOT_ENDING, SLOT_TAKEN)) return;
+  for (;;) {
+    if (!prelux_slot_becomes(p, SLOT_ENDING, SLOT_TAKEN)) return;
+    if (prelux_slot_load(&p->users) == 0) break;
+    /* Another file's by now, which somebody reads: he comes here when he leaves. */
+    __atomic_store_n(&p->state, SLOT_ENDING, __ATOMIC_SEQ_CST);
+    if (prelux_slot_load(&p->users) != 0) return;
+  }
   if (p->real >= 0 && prelux_is_inode(p->real, p->real_dev, p->real_ino)) prelux_fd_let_go(p->real);
   if (p->map) prelux_sys(SYS_munmap, p->map, p->map_bytes);
   p->map = NULL;

@@ -319,7 +319,12 @@ int prelux_client_tell(const struct prelux_client_opts *opts, const struct prelu
   int fd = m->overflow ? -EMSGSIZE : connect_once(opts->runtime, false, SOCK_NONBLOCK); /* a full backlog: -EAGAIN */
   if (fd < 0)
     return fd;
+  const struct prelux_client_slot mine = {fd, socket_ino(fd), (uintptr_t)&fd};
+  struct prelux_client_slot outer = slot_enter(opts, mine);
   int ret = send_message(fd, m);
-  close_fd(fd);
+  if (is_ours(fd, mine.ino))
+    close_fd(fd);
+  if (opts->slot)
+    *opts->slot = outer;
   return ret;
 }

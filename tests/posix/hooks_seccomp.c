@@ -2,9 +2,9 @@
  *
  *   hooks_seccomp HOW WHICH FOLDER OTHER
  *     HOW    prctl | syscall: how the filter is installed
- *     WHICH  openat2 | socket | connect | all: what is punished
+ *     WHICH  openat2 | socket | connect | readlinkat | all: what is punished
  *   f000 in FOLDER was read before by somebody, f001 never, OTHER is a plain file.
- * Prints one word each: hit, stat of the hit, miss, plain file ("right" or the errno's number). */
+ * Prints one word each: advice on a file that was open before, hit, stat of the hit, miss, plain file ("right" or the errno's number). */
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -23,6 +23,8 @@ static void install(const char *how, const char *which)
     first = SYS_socket;
   else if (strcmp(which, "connect") == 0)
     first = SYS_connect;
+  else if (strcmp(which, "readlinkat") == 0)
+    first = SYS_readlinkat;
   else if (strcmp(which, "all") == 0)
     second = SYS_socket, third = SYS_connect;
   struct sock_filter code[] = {
@@ -56,7 +58,11 @@ int main(int argc, char **argv)
   if (argc != 5)
     return 2;
   alarm(30);
+  join_path(path, argv[3], "f000");
+  int known = open(path, O_RDONLY);
+  MUST(known >= 0, "open");
   install(argv[1], argv[2]);
+  say(posix_fadvise(known, 0, 0, POSIX_FADV_WILLNEED) == 0);
   say(read_file(argv[3], "f000"));
   join_path(path, argv[3], "f000");
   say(stat(path, &st) == 0 ? st.st_size == 1600 : -1);
