@@ -1,4 +1,5 @@
-/* One thread that answers one scrape at a time: whoever is slow has some seconds, and nothing else waits for him. */
+/* One thread that answers one scrape at a time. Any user of the node can connect, so nobody gets more than PATIENCE_MS for all of his request and
+ * its answer, however he spreads them, and the daemon's end waits for nobody. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -12,51 +13,75 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/clock.h"
 #include "daemon/metrics.h"
 #include "lib/base/log.h"
 
 #define LISTENERS 8
 #define REQUEST_MAX 8192
-#define PATIENCE_S 2
+#define PATIENCE_MS 2000u
 #define AGAIN_MS 200
 
 static struct listener {
   struct prelux_daemon *d;
   char address[128];
   pthread_t thread;
-  atomic_int fd; /* -1: not yet */
+  atomic_int fd; /* -1: not yet; closed by who ends it, when the thread has left */
 } listeners[LISTENERS]; /* of `compiling`'s holder; the threads have what is in use */
 static unsigned n_listeners;
 static atomic_bool over;
 
-static void send_all(int fd, const char *text, size_t len)
+/* A connection, non-blocking. */
+struct visit {
+  int fd, listening;
+  uint64_t until_ms;
+};
+
+/* False: his time is up, or the daemon ends (the listening socket is shut down then: POLLHUP, which is always told). */
+static bool wait_for(const struct visit *v, short events)
 {
-  while (len > 0)
+  for (;;)
   {
-    ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
-    if (n <= 0 && errno != EINTR)
+    struct pollfd p[] = {{.fd = v->fd, .events = events}, {.fd = v->listening}};
+    uint64_t now = prelux_clock_ms();
+    if (now >= v->until_ms || atomic_load(&over))
+      return false;
+    int n = poll(p, 2, (int)(v->until_ms - now));
+    if (n < 0 && errno != EINTR)
+      return false;
+    if (n > 0)
+      return !p[1].revents;
+  }
+}
+
+static void send_all(const struct visit *v, const char *text, size_t len)
+{
+  while (len > 0 && wait_for(v, POLLOUT))
+  {
+    ssize_t n = send(v->fd, text, len, MSG_NOSIGNAL);
+    if (n <= 0 && errno != EINTR && errno != EAGAIN)
       return;
     text += n > 0 ? n : 0;
     len -= n > 0 ? (size_t)n : 0;
   }
 }
 
-static void answer(int fd, const char *status, const char *type, const char *body)
+static void answer(const struct visit *v, const char *status, const char *type, const char *body)
 {
   char head[256];
   int n = snprintf(head, sizeof head, "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", status, type, strlen(body));
-  send_all(fd, head, (size_t)n);
-  send_all(fd, body, strlen(body));
+  send_all(v, head, (size_t)n);
+  send_all(v, body, strlen(body));
 }
 
 /* The head of a request is in buf, or false. */
-static bool read_head(int fd, char *buf, size_t cap)
+static bool read_head(const struct visit *v, char *buf, size_t cap)
 {
   size_t len = 0;
-  while (len < cap - 1)
+  while (len < cap - 1 && wait_for(v, POLLIN))
   {
-    ssize_t n = recv(fd, buf + len, cap - 1 - len, 0);
-    if (n < 0 && errno == EINTR)
+    ssize_t n = recv(v->fd, buf + len, cap - 1 - len, 0);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
       continue;
     if (n <= 0)
       return false;
@@ -67,24 +92,21 @@ static bool read_head(int fd, char *buf, size_t cap)
   return false;
 }
 
-static void serve_one(struct prelux_daemon *d, int fd)
+static void serve_one(struct prelux_daemon *d, const struct visit *v)
 {
-  const struct timeval patience = {.tv_sec = PATIENCE_S};
   char buf[REQUEST_MAX];
-  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-  if (!read_head(fd, buf, sizeof buf))
+  if (!read_head(v, buf, sizeof buf))
     return;
   size_t verb = strcspn(buf, " "), path = strcspn(buf + verb + (buf[verb] != 0), " ?\r\n");
   const char *at = buf + verb + (buf[verb] != 0);
   if (strncmp(buf, "GET ", 4) != 0)
-    answer(fd, "405 Method Not Allowed", "text/plain", "GET /metrics\n");
+    answer(v, "405 Method Not Allowed", "text/plain", "GET /metrics\n");
   else if (path != 8 || strncmp(at, "/metrics", 8) != 0)
-    answer(fd, "404 Not Found", "text/plain", "/metrics\n");
+    answer(v, "404 Not Found", "text/plain", "/metrics\n");
   else
   {
     char *text = prelux_metrics_text(d);
-    answer(fd, text ? "200 OK" : "503 Service Unavailable", "text/plain; version=0.0.4; charset=utf-8", text ? text : "");
+    answer(v, text ? "200 OK" : "503 Service Unavailable", "text/plain; version=0.0.4; charset=utf-8", text ? text : "");
     free(text);
   }
 }
@@ -147,16 +169,16 @@ static void *serve(void *arg)
     struct pollfd p = {.fd = listening, .events = POLLIN};
     if (poll(&p, 1, -1) <= 0)
       continue;
-    int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+    int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) /* it is over, or no number is free */
     {
       poll(NULL, 0, atomic_load(&over) ? 0 : AGAIN_MS);
       continue;
     }
-    serve_one(l->d, fd);
+    const struct visit v = {.fd = fd, .listening = listening, .until_ms = prelux_clock_ms() + PATIENCE_MS};
+    serve_one(l->d, &v);
     close(fd);
   }
-  close(listening);
   return NULL;
 }
 
@@ -168,7 +190,12 @@ void prelux_metrics_listen(struct prelux_daemon *d, const char *address)
       return;
   struct listener *l = &listeners[n_listeners];
   if (n_listeners == LISTENERS || strlen(address) >= sizeof l->address)
+  {
+    prelux_warn("metrics.listen %.200s: not served, %s", address, n_listeners == LISTENERS ? "this daemon serves as many others as it can" : "too long");
     return;
+  }
+  if (n_listeners)
+    prelux_info("metrics.listen %s: another address; those before are served until the daemon ends", address);
   *l = (struct listener){.d = d, .fd = -1};
   snprintf(l->address, sizeof l->address, "%s", address);
   sigfillset(&all); /* signals are the loop's */
@@ -189,6 +216,9 @@ void prelux_metrics_end(void)
     if (fd >= 0)
       shutdown(fd, SHUT_RDWR); /* wakes it */
     pthread_join(listeners[i].thread, NULL);
+    fd = atomic_load(&listeners[i].fd);
+    if (fd >= 0)
+      close(fd);
   }
   n_listeners = 0;
 }

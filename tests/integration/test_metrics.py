@@ -4,11 +4,13 @@ import json
 import re
 import socket
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 
 import pytest
 
+from tests import wire
 from tests.harness import ROOT, wait_for
 from tests.servers.base import ServerError, free_port
 from tests.servers.debs import Unpacked
@@ -133,6 +135,58 @@ def test_only_loopback(prelux, lake):
     prelux.config(text, raw=True)
     read(prelux, lake, "f0")
     wait_for(lambda: "only addresses of this node's loopback" in prelux.cli("daemon", "log"), 60, "a line in the log")
+
+
+class Trickler:
+    """Somebody who is connected and sends a byte of a head that never ends, again and again."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.over, self.cut_off = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self.send)
+        self.thread.start()
+
+    def send(self):
+        try:
+            while not self.over.wait(0.1):
+                self.socket.send(b"x")
+        except OSError:
+            self.cut_off.set()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+        self.socket.close()
+
+
+def test_a_client_that_trickles_is_cut_off(prelux, lake):
+    read(prelux, lake, "f0")
+    assert scrape(prelux)
+    with Trickler(prelux.port) as client:
+        assert client.cut_off.wait(60)
+    assert scrape(prelux)[1]
+
+
+def test_a_client_that_trickles_keeps_no_daemon(prelux, lake):
+    read(prelux, lake, "f0")
+    assert scrape(prelux)
+    with Trickler(prelux.port):
+        prelux.cli("daemon", "stop")
+        assert not prelux.daemons()
+
+
+def test_more_addresses_than_are_served(prelux, lake):
+    text, ports = prelux.config_path.read_text(), set()
+    while len(ports) < 9:
+        ports.add(free_port())
+    prelux.cli("daemon", "start")
+    for port in ports:
+        prelux.config(text.replace(f":{prelux.port}", f":{port}"), raw=True)
+        assert wire.register(prelux.runtime, prelux.config_path).status == 0
+    assert prelux.log().count("another address; those before are served") == 7 and prelux.log().count("serves as many others as it can") == 1
 
 
 # What is shipped
