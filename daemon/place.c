@@ -20,6 +20,8 @@
 #define INHERITED 3 /* SD_LISTEN_FDS_START */
 #define LEAVING_MS 10000 /* how long a predecessor that does not listen any more may take to end */
 
+static int own_name = -1; /* O_PATH: what has the name of our socket; open, so that its inode's number stays taken */
+
 /* sun_path holds 108 bytes, the runtime folder may be longer: through its fd every path is short. */
 static int address(int runtime_fd, const char *name, struct sockaddr_un *un)
 {
@@ -74,6 +76,14 @@ int prelux_place_lock(int runtime_fd, bool activated)
   return ret == -EWOULDBLOCK ? -EBUSY : ret;
 }
 
+/* The socket by this name is ours: remembered for prelux_place_seen. */
+static void remember(int runtime_fd, const char *name)
+{
+  if (own_name >= 0)
+    prelux_os.close(own_name);
+  own_name = prelux_os.openat(runtime_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+}
+
 int prelux_place_listen(int runtime_fd)
 {
   struct sockaddr_un un;
@@ -86,10 +96,13 @@ int prelux_place_listen(int runtime_fd)
   if (fd < 0)
     return -errno;
   prelux_os.unlinkat(runtime_fd, name, 0); /* of a dead process with our number */
-  if (bind(fd, (struct sockaddr *)&un, sizeof un) < 0 || listen(fd, BACKLOG) < 0 ||
-      prelux_os.renameat(runtime_fd, name, runtime_fd, SOCK) < 0)
-  {
+  ret = bind(fd, (struct sockaddr *)&un, sizeof un) < 0 || listen(fd, BACKLOG) < 0 ? -errno : 0;
+  if (ret == 0)
+    remember(runtime_fd, name);
+  if (ret == 0 && prelux_os.renameat(runtime_fd, name, runtime_fd, SOCK) < 0)
     ret = -errno;
+  if (ret < 0)
+  {
     prelux_os.unlinkat(runtime_fd, name, 0);
     prelux_os.close(fd);
     return ret;
@@ -132,13 +145,16 @@ int prelux_place_inherit(int runtime_fd, const char *listen_pid, const char *lis
   if (flags < 0 || fcntl(INHERITED, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(INHERITED, F_SETFD, FD_CLOEXEC) < 0 ||
       listen(INHERITED, BACKLOG) < 0) /* again, so that who connects from now on finds us behind it, not the manager */
     return -errno;
+  remember(runtime_fd, SOCK);
   return INHERITED;
 }
 
 bool prelux_place_seen(int runtime_fd)
 {
-  struct stat st;
-  return prelux_os.fstatat(runtime_fd, SOCK, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+  struct stat st, ours;
+  if (prelux_os.fstatat(runtime_fd, SOCK, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    return errno != ENOENT;
+  return own_name < 0 || prelux_os.fstat(own_name, &ours) < 0 || (st.st_dev == ours.st_dev && st.st_ino == ours.st_ino);
 }
 
 int prelux_place_write_pid(const char *runtime)

@@ -14,7 +14,7 @@ int prelux_place_listen(int runtime_fd);
 /* The same of a service manager's making (LISTEN_PID, LISTEN_FDS of the environment: sd_listen_fds(3)), which must be RUNTIME/sock: fd,
  * -ENOENT: there is none, or -errno. */
 int prelux_place_inherit(int runtime_fd, const char *listen_pid, const char *listen_fds);
-/* The socket still has its name: who looks for us finds us. */
+/* The socket still has its name, and no other has: who looks for us finds us. */
 bool prelux_place_seen(int runtime_fd);
 int prelux_place_write_pid(const char *runtime);
 

@@ -380,7 +380,7 @@ static void end_if_robbed(struct prelux_server *s)
     prelux_error("runtime folder %s was removed or renamed: ending", s->d->runtime);
   bool unseen = !s->homeless && !prelux_place_seen(s->d->runtime_fd);
   if (unseen)
-    prelux_error("the socket in %s was removed: ending", s->d->runtime);
+    prelux_error("the socket in %s was removed or replaced: ending", s->d->runtime);
   s->hidden = s->homeless || unseen;
   bool lost = atomic_load(&s->d->lost);
   if (lost)

@@ -7,9 +7,9 @@ arch=$(dpkg --print-architecture)
 for tool in dpkg-deb dpkg-shlibdeps; do
   command -v $tool >/dev/null || { echo "make deb: $tool is not there (Debian: apt-get install dpkg-dev)" >&2; exit 1; }
 done
+umask 022
 rm -rf "$stage"
 mkdir -p "$stage/DEBIAN"
-umask 022
 case $OUT in /*) ;; *) stage=$PWD/$stage ;; esac
 $MAKE --no-print-directory -s BUILD="$BUILD" DESTDIR="$stage" PREFIX=/usr install >/dev/null
 doc=$stage/usr/share/doc/prelux

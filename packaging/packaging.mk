@@ -29,7 +29,8 @@ install-more: $(PAGES)
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/user $(DESTDIR)$(PREFIX)/lib/systemd/system
 	for unit in $(UNITS); do \
 	  case $$unit in *@*) to=system ;; *) to=user ;; esac; \
-	  sed 's|@bindir@|$(PREFIX)/bin|' packaging/systemd/$$unit.in > $(DESTDIR)$(PREFIX)/lib/systemd/$$to/$$unit || exit 1; \
+	  sed 's|@bindir@|$(PREFIX)/bin|' packaging/systemd/$$unit.in > $(DESTDIR)$(PREFIX)/lib/systemd/$$to/$$unit && \
+	  chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/$$to/$$unit || exit 1; \
 	done
 	install -D -m 644 packaging/systemd/prelux.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/prelux.conf
 	install -D -m 644 include/prelux/hints.h $(DESTDIR)$(PREFIX)/include/prelux/hints.h

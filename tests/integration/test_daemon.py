@@ -209,6 +209,19 @@ def test_removed_runtime_folder_ends_it(prelux):
     wait_for(lambda: prelux.daemon_pid() == second.pid, 60, "the second daemon serves, and keeps its socket")
 
 
+def test_replaced_socket_ends_it(prelux):
+    """By a service manager that was told nothing of it: nobody finds the old daemon, and it has the lock that the next one needs."""
+    child = start(prelux)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        other.bind(str(prelux.runtime / "other"))
+        other.listen()
+        (prelux.runtime / "other").rename(prelux.runtime / "sock")
+        inode = (prelux.runtime / "sock").stat().st_ino
+        assert child.wait(60) == 0
+        assert (prelux.runtime / "sock").stat().st_ino == inode
+    (prelux.runtime / "sock").unlink()
+
+
 def test_renamed_runtime_folder_ends_it(prelux):
     child = start(prelux)
     prelux.runtime.rename(prelux.tmp / "elsewhere")

@@ -44,7 +44,8 @@ prelux daemon stop
 
 def make(out, *goals):
     env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    done = subprocess.run(["make", "-C", ROOT, "--no-print-directory", f"BUILD={BUILD}", f"OUT={out}", *goals], env=env, capture_output=True, text=True)
+    done = subprocess.run(["make", "-C", ROOT, "--no-print-directory", f"BUILD={BUILD}", f"OUT={out}", *goals], env=env, capture_output=True, text=True,
+                          umask=0o077)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()[-1]
 

@@ -15,8 +15,20 @@ def prefix(tmp_path_factory):
         pytest.skip("systemd-analyze is not installed (Debian: systemd)")
     top = tmp_path_factory.mktemp("units")
     env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    subprocess.run(["make", "-C", ROOT, f"BUILD={BUILD}", f"PREFIX={top}", "install"], check=True, capture_output=True, env=env)
+    subprocess.run(["make", "-C", ROOT, f"BUILD={BUILD}", f"PREFIX={top}", "install"], check=True, capture_output=True, env=env, umask=0o077)
     return top
+
+
+def test_no_socket_is_handed_over_by_its_path():
+    """systemd would chown() it as root, in a folder where its user can put a link in its place."""
+    for unit in (ROOT / "packaging/systemd").glob("*.socket.in"):
+        assert not [line for line in unit.read_text().splitlines() if line.startswith(("SocketUser=", "SocketGroup="))], unit
+
+
+def test_whatever_the_umask(prefix):
+    """The fixture's is 077."""
+    closed = [path for path in prefix.rglob("*") if path.stat().st_mode & 0o444 != 0o444]
+    assert not closed
 
 
 @pytest.mark.parametrize("kind", ["user", "system"])
