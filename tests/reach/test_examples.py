@@ -1,9 +1,10 @@
 """What lies in examples/: manifests held to Kubernetes' own schemas (the package kubernetes-validate has them) and to the command's table, the
-side-car tried in two PID namespaces; scripts read by shellcheck and run with stand-ins for srun and mpirun."""
+side-car and the DaemonSet tried in namespaces of their own; scripts read by shellcheck and run with stand-ins for srun and mpirun."""
 
 import os
 import re
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -76,7 +77,7 @@ def test_commands_of_manifests():
                 options = [word[2:] for word in rest[:rest.index("--")] if word.startswith("--")] if "--" in rest else \
                     [word[2:] for word in rest if word.startswith("--")]
                 assert name in COMMANDS and set(options) <= set(COMMANDS[name]), words
-    assert {("daemon", "stop"), ("daemon", "status"), ("flush",), ("prefetch",), ("run",)} <= seen
+    assert {("daemon", "stop"), ("daemon", "status"), ("prefetch",), ("run",)} <= seen
 
 
 def test_configuration_of_manifests(tmp_path):
@@ -92,61 +93,107 @@ def test_configuration_of_manifests(tmp_path):
         assert seconds is None or seconds > int(grace[:-1])
 
 
+class Pod:
+    """What a manifest says, with its volume as a folder of this test, each container in PID and mount namespaces of its own: the configuration is there
+    only where it is mounted."""
+
+    def __init__(self, prelux):
+        self.volume, self.config, self.base, self.started = prelux.runtime, prelux.config_path, prelux.env, []  # short: a socket's name is in it
+
+    def moved(self, text):
+        text = re.sub(r"(?<!\w)/prelux/", f"{self.volume}/", text)
+        return text.replace("/etc/prelux/prelux.yaml", str(self.config)).replace("/mnt/", "/prelux-pod/")
+
+    def env(self, container):
+        return {**self.base, **{one["name"]: self.moved(one["value"]) for one in container.get("env", [])}}
+
+    def run(self, container, words):
+        """A container that begins."""
+        mounted = any(one["mountPath"] == "/etc/prelux" for one in container.get("volumeMounts", []))
+        begin = ["sh", "-c", 'exec "$@"' if mounted else 'mount -t tmpfs tmpfs "$0" && exec "$@"', self.config.parent]
+        return self.popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *begin, *map(self.moved, words)], self.env(container))
+
+    def first_process(self, child):
+        found = subprocess.run(["pgrep", "-P", str(child.pid)], capture_output=True, text=True)
+        return int(found.stdout) if found.stdout else None
+
+    def inside(self, container, child, words):
+        """A probe, or a hook, of a container that runs."""
+        return self.popen(["nsenter", "-t", str(self.first_process(child)), "-p", "-m", "-r", *map(self.moved, words)], self.env(container))
+
+    def popen(self, argv, env):
+        self.started.append(subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return self.started[-1]
+
+    def ready(self, container, child, kind):
+        words = container[kind]["exec"]["command"]
+        wait_for(lambda: self.first_process(child) and self.inside(container, child, words).wait(30) == 0, 60, kind)
+
+    def end(self, order):
+        """[(container, child)...], as the kubelet ends them: all preStops at once; then each gets SIGTERM when its own has ended, and the one before it has."""
+        told = [container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command") for container, _ in order]
+        hooks = [words and self.inside(*one, words) for one, words in zip(order, told)]
+        for hook, (container, child) in zip(hooks, order):
+            assert hook is None or hook.wait(90) == 0
+            assert child.poll() is None, f"{container['name']} has ended before its turn"
+            os.kill(self.first_process(child), signal.SIGTERM)
+            assert child.wait(90) == 0, child.communicate()
+
+    def close(self):
+        for child in self.started:
+            child.kill()
+            child.communicate()
+
+
 @pytest.fixture
 def pod(prelux):
-    """run(container, words): what the manifest of the side-car says, with its volume as a folder of this test, in a PID namespace."""
-    probe = subprocess.run(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "true"], capture_output=True, text=True)
+    probe = subprocess.run(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "mount", "-t", "tmpfs", "tmpfs", prelux.home], capture_output=True,
+                           text=True)
     if probe.returncode:
-        pytest.skip(f"no PID namespace of one's own here: {probe.stderr.strip()}")
-    volume = prelux.runtime  # short: a socket's name is in it
+        pytest.skip(f"no namespaces of one's own here: {probe.stderr.strip()}")
     env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    subprocess.run(["make", "-C", ROOT, f"BUILD={BUILD}", f"PREFIX={volume}/opt", "install"], check=True, capture_output=True, env=env)
+    subprocess.run(["make", "-C", ROOT, f"BUILD={BUILD}", f"PREFIX={prelux.runtime}/opt", "install"], check=True, capture_output=True, env=env)
     for name in ("data", "out"):
         (prelux.tmp / name).mkdir()
     (prelux.tmp / "data/hello").write_text("hello\n")
-    prelux.config({"version": 1, "cache": {"dir": f"{volume}/cache"}, "backends": {"d": {"type": "file", "root": str(prelux.tmp)}},
+    prelux.config({"version": 1, "cache": {"dir": f"{prelux.runtime}/cache"}, "backends": {"d": {"type": "file", "root": str(prelux.tmp)}},
                    "mappings": [{"local": "/prelux-pod/data", "remote": "d:/data"}, {"local": "/prelux-pod/out", "remote": "d:/out", "write": "async",
-                                                                                      "write_back": "300s"}]})
-    started = []
+                                                                                      "write_back": "300s"}]}, name="etc/prelux.yaml")
+    one = Pod(prelux)
+    yield one
+    one.close()
 
-    def moved(text):
-        return re.sub(r"(?<!\w)/prelux/", f"{volume}/", text).replace("/etc/prelux/prelux.yaml", str(prelux.config_path)).replace("/mnt/", "/prelux-pod/")
 
-    def run(container, words):
-        env = {**prelux.env, **{one["name"]: moved(one["value"]) for one in container.get("env", [])}}
-        argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "env", *(f"{k}={env.pop(k)}" for k in ("LD_PRELOAD",) if k in env),
-                *map(moved, words)]
-        started.append(subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-        return started[-1]
-
-    yield run
-    for child in started:
-        child.kill()
-        child.communicate()
+WORK = """cat /mnt/data/hello; echo made > /mnt/out/made; ps -e | wc -l
+trap 'echo late > /mnt/out/late; exit 0' TERM
+echo ready; while :; do sleep 0.1; done"""
 
 
 def test_sidecar(pod, prelux):
-    """Program and daemon see each other's files, not each other's processes."""
+    """Program and daemon see each other's files, not each other's processes; what the program writes when it is told to end is sent."""
     manifest, = documents(TOP / "kubernetes/sidecar.yaml")
     parts = {one["name"]: one for one in containers(manifest)}
-    daemon = pod(parts["daemon"], parts["daemon"]["command"])
-    probe = parts["daemon"]["startupProbe"]["exec"]["command"]
-    wait_for(lambda: pod(parts["daemon"], probe).wait(30) == 0, 60, "the side-car")
-    said = pod(parts["train"], parts["train"]["command"]).communicate(timeout=60)
-    assert said == ("hello\n\n", "")
-    said = pod(parts["train"], ["bash", "-c", "cat /mnt/data/hello; echo made > /mnt/out/made; ps -e | wc -l"]).communicate(timeout=60)
-    assert said[1] == "" and said[0].split()[0] == "hello" and int(said[0].split()[1]) < 6
+    daemon = pod.run(parts["daemon"], parts["daemon"]["command"])
+    pod.ready(parts["daemon"], daemon, "startupProbe")
+    words = parts["train"]["command"]
+    assert pod.run(parts["train"], words).communicate(timeout=60) == ("hello\n\n", "")
+    at = words.index("--")
+    train = pod.run(parts["train"], [*words[:at], "--no-wait", "--", "bash", "-c", WORK])  # the daemon alone is to send it
+    assert train.stdout.readline() == "hello\n" and int(train.stdout.readline()) < 7 and train.stdout.readline() == "ready\n"
     assert not (prelux.tmp / "out/made").exists()
-    stop = pod(parts["train"], parts["train"]["lifecycle"]["preStop"]["exec"]["command"])
-    assert stop.wait(90) == 0, stop.communicate()
-    assert (prelux.tmp / "out/made").read_text() == "made\n"
-    assert pod(parts["train"], ["bash", "-c", "echo late > /mnt/out/late"]).wait(60) == 0
-    child = int(subprocess.run(["pgrep", "-P", str(daemon.pid)], capture_output=True, text=True, check=True).stdout)
-    words = [re.sub("^/prelux/", f"{prelux.runtime}/", word) for word in parts["daemon"]["lifecycle"]["preStop"]["exec"]["command"]]
-    subprocess.run(["nsenter", "-t", str(child), "-p", "-m", "-r", *words], env={**prelux.env, "PRELUX_RUNTIME_DIR": f"{prelux.runtime}/run"}, capture_output=True,
-                   timeout=90)
-    assert daemon.wait(60) == 0
-    assert (prelux.tmp / "out/late").read_text() == "late\n"
+    pod.end([(parts["train"], train), (parts["daemon"], daemon)])
+    assert [(prelux.tmp / "out" / name).read_text() for name in ("made", "late")] == ["made\n", "late\n"]
+
+
+def test_node_cache(pod):
+    """Two pods: the daemon's has to have the configuration that the program's names."""
+    daemons, program = documents(TOP / "kubernetes/node-cache.yaml")
+    part = next(one for one in containers(daemons) if one["name"] == "daemon")
+    daemon = pod.run(part, part["command"])
+    pod.ready(part, daemon, "readinessProbe")
+    train, = containers(program)
+    assert pod.run(train, train["command"]).communicate(timeout=60) == ("hello\n\n", "")
+    pod.end([(part, daemon)])
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.parent.name)
