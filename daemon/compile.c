@@ -228,7 +228,7 @@ static int open_all(struct prelux_daemon *d, const struct prelux_compile *in, st
   atomic_init(&t->refs, 1);
   t->n_mappings = (uint32_t)n;
   t->broken = in->error != NULL;
-  t->idle_ns = in->conf->idle_exit_ns;
+  t->idle_ns = in->conf->idle_exit_ns || in->error ? in->conf->idle_exit_ns : UINT64_MAX; /* a broken one says nothing of it by 0 */
   t->grace_ns = in->conf->grace_ns;
   memcpy(t->bound, in->bound, sizeof t->bound);
   for (size_t i = 0; i < n; i++)

@@ -38,7 +38,7 @@ struct prelux_live_table {
   uint32_t n_mappings;
   struct prelux_snapshot snapshot;
   unsigned char bound[16];
-  uint64_t idle_ns;  /* its idle_exit */
+  uint64_t idle_ns;  /* its idle_exit; UINT64_MAX: never, 0: it says nothing */
   uint64_t grace_ns; /* its grace */
   bool broken;       /* the configuration did not compile */
   uint64_t retry_ms; /* 0, or: something that may heal was broken; compile anew after this instant */

@@ -447,6 +447,28 @@ static void equal_backends_are_shared(void **state)
   assert_int_equal(creates, before); /* the same configuration of a backend is one instance */
 }
 
+static void newest_idle(struct prelux_live_table *t, void *arg)
+{
+  uint64_t *ns = arg;
+  *ns = *ns == 1 ? t->idle_ns : *ns;
+}
+
+static uint64_t idle_of(const char *extra)
+{
+  uint64_t ns = 1;
+  write_config(extra);
+  assert_int_equal(do_register(config), 0);
+  prelux_tables_each(d.tables, newest_idle, &ns);
+  return ns;
+}
+
+static void idle_exit_of_zero_is_never(void **state)
+{
+  assert_true(idle_of("idle_exit: 7s\n") == UINT64_C(7000000000));
+  assert_true(idle_of("idle_exit: 0\n") == UINT64_MAX);
+  assert_true(idle_of("# the default\n") == UINT64_C(300000000000));
+}
+
 int main(void)
 {
   /* For the whole run, before there are threads; they fail while `countdown` says so. */
@@ -463,6 +485,7 @@ int main(void)
       cmocka_unit_test(message_limits),
       cmocka_unit_test(failing_calls_fail_one_request),
       cmocka_unit_test(equal_backends_are_shared),
+      cmocka_unit_test(idle_exit_of_zero_is_never),
   };
   return cmocka_run_group_tests(tests, start, stop);
 }
