@@ -100,6 +100,11 @@ void prelux_ahead_stop(struct prelux_ahead *a)
     atomic_store(&a->stop, true);
 }
 
+bool prelux_ahead_stopped(struct prelux_ahead *a)
+{
+  return a && atomic_load(&a->stop);
+}
+
 bool prelux_ahead_busy(struct prelux_ahead *a)
 {
   if (!a)

@@ -13,6 +13,7 @@ int prelux_ahead_create(struct prelux_ahead **ret);
 void prelux_ahead_opened(struct prelux_daemon *d, const struct prelux_target *t);
 /* No file more is begun. NULL is allowed here and below, and in prelux_daemon. */
 void prelux_ahead_stop(struct prelux_ahead *a);
+bool prelux_ahead_stopped(struct prelux_ahead *a); /* the daemon ends */
 bool prelux_ahead_busy(struct prelux_ahead *a);
 void prelux_ahead_free(struct prelux_ahead *a); /* after the pool */
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
+#include "daemon/ahead.h"
 #include "daemon/crew.h"
 #include "daemon/listing.h"
 #include "daemon/files.h"
@@ -66,6 +67,8 @@ static bool step(struct prelux_crew *crew)
   struct advice *a = (struct advice *)crew;
   struct prelux_target one;
   struct prelux_attr attr;
+  if (prelux_ahead_stopped(a->d->ahead)) /* the daemon ends */
+    return false;
   if (!a->begun) /* the first worker, alone */
   {
     a->begun = true;
@@ -94,6 +97,11 @@ static void end(struct prelux_crew *crew)
   prelux_crew_release(crew);
   free(a);
   atomic_fetch_sub(&under_way, 1);
+}
+
+bool prelux_advice_busy(void)
+{
+  return atomic_load(&under_way) > 0;
 }
 
 static int start(struct prelux_daemon *d, struct prelux_live_table *table, const void *msg)

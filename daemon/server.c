@@ -17,6 +17,7 @@
 #include "daemon/compile.h"
 #include "daemon/pending.h"
 #include "daemon/place.h"
+#include "daemon/request_advise.h"
 #include "daemon/watch.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
@@ -437,7 +438,7 @@ static void on_stop_step(evutil_socket_t fd, short what, void *arg)
   prelux_server_stats(s, &stats);
   if (stats.clients > stats.sessions && since < PRELUX_GRACE_MS)
     return;
-  s->clean = s->under_way == 0 && !prelux_ahead_busy(s->d->ahead);
+  s->clean = s->under_way == 0 && !prelux_ahead_busy(s->d->ahead) && !prelux_advice_busy();
   if (s->clean || since >= PRELUX_GRACE_MS)
     event_base_loopbreak(s->base);
 }

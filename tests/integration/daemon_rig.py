@@ -44,9 +44,10 @@ def served(prelux):
 
 
 class Slow:
-    """An HTTP server whose answers to GET wait for `delay` seconds or until the gate is open; it counts them. `token`: what Authorization must say."""
+    """An HTTP server whose answers to GET wait for `delay` seconds or until the gate is open; it counts them. `token`: what Authorization must say.
+    `names`: what the listing of / has, which does not wait."""
 
-    def __init__(self, delay, token=None):
+    def __init__(self, delay, token=None, names=()):
         outer = self
         self.gets, self.delay, self.token, self.gate = [], delay, token, threading.Event()
 
@@ -70,6 +71,11 @@ class Slow:
                 self.reply(b"slow bytes")
 
             def do_GET(self):
+                if names and self.path == "/":
+                    page = "<title>Index of /</title>" + "".join(f'<a href="{name}">{name}</a>\n' for name in names) + "</html>"
+                    if self.reply(page.encode()):
+                        self.wfile.write(page.encode())
+                    return
                 outer.gets.append(self.path)
                 outer.gate.wait(outer.delay)
                 if self.reply(b"slow bytes"):

@@ -6,7 +6,9 @@ import time
 
 import pytest
 
+from tests import wire
 from tests.harness import alive, wait_for
+from tests.integration.daemon_rig import Slow, http_config
 from tests.integration.test_prefetch import cached
 
 ADVISE = """
@@ -36,6 +38,19 @@ def test_willneed_of_a_folder(prelux, lake):
     wait_for(lambda: len(cached(prelux)) == 20, 60, "its files, and not those below")
     time.sleep(0.2)
     assert cached(prelux) == [f"d/f{number:02}" for number in range(20)]
+
+
+def test_willneed_of_a_folder_keeps_no_daemon(prelux):
+    """Told to end it begins no file more; what is under way ends."""
+    with Slow(100, names=[f"f{number:02}" for number in range(60)]) as server:
+        http_config(prelux, server.url)
+        advise(prelux, "WILLNEED", "/web")
+        wait_for(lambda: len(server.gets) == 4, 60, "its workers are at a file each")
+        pid = prelux.daemon_pid()
+        assert wire.ctl(prelux.runtime, "daemon-stop").status == 0
+        server.gate.set()
+        wait_for(lambda: not alive(pid), 60, "its end")
+        assert len(server.gets) == 4
 
 
 def test_dontneed_of_a_file(prelux, lake):
