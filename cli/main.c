@@ -86,7 +86,8 @@ const struct prelux_cli_command prelux_cli_commands[] = {
      .help = "hold cached files beside the remote",
      .more = "stale: the remote has another version. gone: it has none. damaged: the cache file is not what was put there, or its bytes\n"
              "are not those of the checksum that the remote offers. What cannot be told (a server that shows neither version, time nor\n"
-             "checksum) is told with --data. Exit status 3 when something is wrong and was not mended, 1 when the remote failed.",
+             "checksum) is told with --data. Exit status 3 when something is wrong and was not mended, 1 when the remote failed or a\n"
+             "mapping is broken.",
      .options = {{"data", 0, NULL, "read the remote's bytes, too, and compare each"},
                  {"repair", 0, NULL, "drop what is wrong, and fetch it anew"},
                  {"progress", 0, "FORM", "bar, lines, json or none, to the standard error (auto: bar on a terminal, else lines)"}}},

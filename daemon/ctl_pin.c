@@ -7,39 +7,71 @@
 #include "daemon/files.h"
 #include "lib/map/match.h"
 
-static int pin_path(struct prelux_ctl *x, const char *path, bool on, unsigned *done)
+/* What all PATHs are, before the first is pinned: all of them, or none. */
+static int collect(struct prelux_ctl *x, struct prelux_target **ret, size_t *ret_n, struct prelux_problem *why)
 {
-  struct prelux_target *targets;
-  size_t n;
-  int ret = prelux_ctl_targets(x, path, &targets, &n);
-  if (ret == 0 && n == 0)
-    ret = -ENOENT;
-  for (size_t i = 0; ret == 0 && i < n; i++)
+  for (unsigned i = 0; i < x->n_args; i++)
   {
-    const struct prelux_live_mapping *m = prelux_target_mapping(&targets[i]);
-    ret = m->broken ? -EIO : prelux_store_pin(&m->view, targets[i].object, on);
-    *done += ret == 0;
-    if (ret == -ENOENT) /* it was not */
-      ret = 0;
+    struct prelux_target *more, *all = NULL;
+    size_t n;
+    int err = prelux_ctl_targets(x, x->args[i], &more, &n);
+    if (err == 0 && n == 0)
+      err = prelux_problem(why, ENOENT, "%s is in no mapping", x->args[i]);
+    for (size_t k = 0; err == 0 && k < n; k++)
+    {
+      const struct prelux_live_mapping *m = prelux_target_mapping(&more[k]);
+      if (m->broken)
+        err = prelux_problem(why, EIO, "%s", m->cause ? m->cause : "the configuration is broken");
+    }
+    if (err == 0 && !(all = realloc(*ret, (*ret_n + n) * sizeof *all)))
+      err = -ENOMEM;
+    if (err < 0)
+    {
+      prelux_ctl_targets_free(more, n);
+      return err;
+    }
+    memcpy(all + *ret_n, more, n * sizeof *all);
+    free(more);
+    *ret = all;
+    *ret_n += n;
   }
-  prelux_ctl_targets_free(targets, n);
-  return ret;
+  return 0;
+}
+
+/* Their number, or -errno; what was pinned before the one that failed is not, then. */
+static int pin_targets(const struct prelux_target *targets, size_t n, bool on)
+{
+  bool *fresh = calloc(n + 1, sizeof *fresh);
+  int done = 0, ret = fresh ? 0 : -ENOMEM;
+  size_t i = 0;
+  for (; ret >= 0 && i < n; i++)
+  {
+    ret = prelux_store_pin(&prelux_target_mapping(&targets[i])->view, targets[i].object, on);
+    done += ret >= 0;
+    if (ret == -ENOENT && !on) /* it was not */
+      ret = 0;
+    fresh[i] = on && ret == 0;
+  }
+  while (ret < 0 && i-- > 0)
+    if (fresh[i])
+      prelux_store_pin(&prelux_target_mapping(&targets[i])->view, targets[i].object, false);
+  free(fresh);
+  return ret < 0 ? ret : done;
 }
 
 static bool pin_all(struct prelux_ctl *x, bool on)
 {
   struct prelux_problem why = {0};
-  unsigned done = 0;
-  for (unsigned i = 0; i < x->n_args; i++)
-  {
-    int ret = pin_path(x, x->args[i], on, &done);
-    if (ret == -ENOENT)
-      prelux_problem(&why, ENOENT, "%s is in no mapping", x->args[i]);
-    if (ret < 0)
-      return prelux_ctl_fail(x, ret, &why);
-  }
+  struct prelux_target *targets = NULL;
+  size_t n = 0;
+  int ret = collect(x, &targets, &n, &why);
+  if (ret == 0)
+    ret = pin_targets(targets, n, on);
+  prelux_ctl_targets_free(targets, n);
+  if (ret < 0)
+    return prelux_ctl_fail(x, ret, &why);
   cJSON *out = cJSON_CreateObject();
-  cJSON_AddNumberToObject(out, on ? "pinned" : "unpinned", done);
+  cJSON_AddNumberToObject(out, on ? "pinned" : "unpinned", ret);
   return prelux_ctl_answer(x, out);
 }
 

@@ -33,6 +33,29 @@ struct verify {
   cJSON *found;
 };
 
+/* With the lock held. */
+static void note(struct verify *w, const struct prelux_target *t, const char *rel, const char *state, const char *cause)
+{
+  char *path = prelux_report_path(w->x->table, t->mapping, rel);
+  if (path && cJSON_GetArraySize(w->found) < LISTED)
+  {
+    cJSON *o = cJSON_CreateObject();
+    prelux_json_text(o, "path", path);
+    cJSON_AddStringToObject(o, "state", state);
+    prelux_json_text(o, "cause", cause);
+    cJSON_AddItemToArray(w->found, o);
+  }
+  free(path);
+}
+
+/* With the lock held: what lies there, or the rest of it, is not looked at. */
+static void refuse(struct verify *w, const struct prelux_target *t, int err)
+{
+  const struct prelux_live_mapping *m = prelux_target_mapping(t);
+  prelux_ctl_count(w->x, PRELUX_TOLD_FAILED, 1);
+  note(w, t, t->rel, "failed", !m->broken ? strerror(-err) : m->cause ? m->cause : "the configuration is broken");
+}
+
 /* With the lock held. The object, malloc'd, and its mapping; NULL: there are no more. */
 static char *next_name(struct verify *w, struct prelux_target **ret)
 {
@@ -43,9 +66,11 @@ static char *next_name(struct verify *w, struct prelux_target **ret)
     struct prelux_target *t = &w->targets[w->target];
     const struct prelux_live_mapping *m = prelux_target_mapping(t);
     w->at = 0;
-    w->n = m->broken ? 0 : prelux_store_cached(&m->view, t->object, w->last, w->names, BATCH);
+    w->n = m->broken ? -EIO : prelux_store_cached(&m->view, t->object, w->last, w->names, BATCH);
     free(w->last);
     w->last = w->n > 0 ? strdup(w->names[w->n - 1]) : NULL;
+    if (w->n < 0 || (w->n > 0 && !w->last))
+      refuse(w, t, w->n < 0 ? w->n : -ENOMEM);
     if (w->n <= 0 || !w->last)
     {
       w->target++;
@@ -60,18 +85,9 @@ static char *next_name(struct verify *w, struct prelux_target **ret)
 
 static void list(struct verify *w, const struct prelux_target *t, const char *rel, const char *state, const char *cause)
 {
-  char *path = prelux_report_path(w->x->table, t->mapping, rel);
   pthread_mutex_lock(&w->crew.lock);
-  if (path && cJSON_GetArraySize(w->found) < LISTED)
-  {
-    cJSON *o = cJSON_CreateObject();
-    prelux_json_text(o, "path", path);
-    cJSON_AddStringToObject(o, "state", state);
-    prelux_json_text(o, "cause", cause);
-    cJSON_AddItemToArray(w->found, o);
-  }
+  note(w, t, rel, state, cause);
   pthread_mutex_unlock(&w->crew.lock);
-  free(path);
 }
 
 /* What is not as the remote has it leaves the cache, and comes anew unless it is gone there. */
@@ -95,7 +111,7 @@ static void judge(struct verify *w, const struct prelux_target *t, char *object)
   prelux_origin_bind(m->instance);
   int err = prelux_store_verify(&m->view, object, w->data, &verdict, &why);
   prelux_origin_bind(NULL);
-  if (err == -ENOENT) /* evicted meanwhile */
+  if (err == -ENOENT) /* evicted meanwhile, or somebody is at work on it */
     return;
   if (err < 0)
   {

@@ -32,7 +32,8 @@ int prelux_catalogue_victims(struct prelux_catalogue *c, enum stmt which, int64_
 
 int prelux_catalogue_pins(struct prelux_catalogue *c, int (*fn)(void *arg, int64_t tree, const char *path), void *arg);
 int prelux_catalogue_set_pin(struct prelux_catalogue *c, int64_t tree, const char *path, bool on);
-int prelux_catalogue_mark_pinned(struct prelux_catalogue *c, int64_t tree, const char *path);
+/* n rows (tree, path), in one transaction. */
+int prelux_catalogue_mark_pinned(struct prelux_catalogue *c, const struct prelux_victim *rows, int n);
 
 /* Lock held. */
 

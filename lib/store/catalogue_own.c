@@ -323,10 +323,15 @@ int prelux_catalogue_set_pin(struct prelux_catalogue *c, int64_t tree, const cha
   return ret;
 }
 
-int prelux_catalogue_mark_pinned(struct prelux_catalogue *c, int64_t tree, const char *path)
+int prelux_catalogue_mark_pinned(struct prelux_catalogue *c, const struct prelux_victim *rows, int n)
 {
   pthread_mutex_lock(&c->lock);
-  int ret = prelux_catalogue_run(c, prelux_catalogue_bind(c, MARK_PINNED, tree, path));
+  int ret = prelux_catalogue_run(c, c->stmts[BEGIN]);
+  bool begun = ret == 0;
+  for (int i = 0; ret == 0 && i < n; i++)
+    ret = prelux_catalogue_run(c, prelux_catalogue_bind(c, MARK_PINNED, rows[i].tree, rows[i].path));
+  if (begun)
+    ret = prelux_catalogue_end(c, ret);
   pthread_mutex_unlock(&c->lock);
   return ret;
 }

@@ -184,7 +184,7 @@ static int move_out(struct prelux_tree *t, const char *object, int fd)
   return rc;
 }
 
-static int evict_locked(struct prelux_tree *t, const char *object, uint64_t *ret_bytes)
+static int evict_locked(struct prelux_tree *t, const char *object, bool spare, uint64_t *ret_bytes)
 {
   struct prelux_store *s = t->store;
   struct prelux_row row;
@@ -208,13 +208,14 @@ static int evict_locked(struct prelux_tree *t, const char *object, uint64_t *ret
     }
     return rc;
   }
-  rc = lease_take(s, fd);
+  /* Who was told that it is pinned finds it there; who pins it now is told when it is gone. */
+  pthread_mutex_lock(&s->pin_lock);
+  rc = spare && prelux_pinned(s, t->id, object) ? -EBUSY : lease_take(s, fd);
   if (rc < 0)
-  {
     prelux_os.close(fd);
-    return rc;
-  }
-  rc = move_out(t, object, fd);
+  else
+    rc = move_out(t, object, fd);
+  pthread_mutex_unlock(&s->pin_lock);
   if (rc < 0)
     return rc;
   *ret_bytes = prelux_store_drop_row(t, object);
@@ -224,12 +225,12 @@ static int evict_locked(struct prelux_tree *t, const char *object, uint64_t *ret
   return 0;
 }
 
-int prelux_evict_one(struct prelux_tree *t, const char *object, uint64_t *ret_bytes)
+int prelux_evict_one(struct prelux_tree *t, const char *object, bool spare, uint64_t *ret_bytes)
 {
   struct prelux_flight flight;
   if (!prelux_flight_try(&flight, t, PRELUX_FLIGHT_FILL, object))
     return -EBUSY;
-  int rc = evict_locked(t, object, ret_bytes);
+  int rc = evict_locked(t, object, spare, ret_bytes);
   prelux_flight_end(t->store, &flight, rc, NULL);
   return rc;
 }
@@ -275,10 +276,10 @@ static void flush_uses(struct prelux_store *s);
 /* One pass over all rows. */
 static uint64_t evict_pass(struct prelux_store *s, uint64_t want)
 {
-  struct prelux_victim rows[BATCH];
+  struct prelux_victim rows[BATCH], pinned[PRELUX_PINS_AT_ONCE];
   struct prelux_order order;
   uint64_t freed = 0, seen = 0;
-  int n;
+  int n, n_pinned = 0;
   prelux_order_begin(s, &order);
   /* A row put off comes again later in the order; that its file is read all the time must not keep us here. */
   pthread_mutex_lock(&s->lock);
@@ -289,16 +290,20 @@ static uint64_t evict_pass(struct prelux_store *s, uint64_t want)
     {
       uint64_t bytes = 0;
       struct prelux_tree *t = freed < want ? tree_of(s, rows[i].tree) : NULL;
-      bool pinned = t && prelux_pinned(s, rows[i].tree, rows[i].path);
-      if (pinned) /* seen once: it comes no more in this order */
-        prelux_pin_mark(s, rows[i].tree, rows[i].path);
-      if (t && !pinned && !used_later(t, &rows[i]) && prelux_evict_one(t, rows[i].path, &bytes) == 0)
+      if (t && prelux_pinned(s, rows[i].tree, rows[i].path)) /* seen once: it comes no more in this order */
+      {
+        pinned[n_pinned++] = rows[i];
+        n_pinned = n_pinned < PRELUX_PINS_AT_ONCE ? n_pinned : prelux_pin_mark(s, pinned, n_pinned);
+        continue;
+      }
+      if (t && !used_later(t, &rows[i]) && prelux_evict_one(t, rows[i].path, true, &bytes) == 0)
       {
         freed += bytes;
         prelux_victims_evicted(t, rows[i].path, rows[i].used_ns);
       }
       free(rows[i].path);
     }
+  prelux_pin_mark(s, pinned, n_pinned);
   return freed;
 }
 
@@ -445,7 +450,7 @@ static int evict_soon(struct prelux_tree *t, const char *object, uint64_t until,
 {
   static const struct timespec pause = {.tv_nsec = 10000000};
   int rc;
-  while ((rc = prelux_evict_one(t, object, ret_bytes)) == -EBUSY && prelux_store_now() < until)
+  while ((rc = prelux_evict_one(t, object, false, ret_bytes)) == -EBUSY && prelux_store_now() < until)
     nanosleep(&pause, NULL);
   return rc;
 }

@@ -331,8 +331,8 @@ static int move_folder(struct move *m)
   forget_below(t, source(m));
   forget_below(t, target(m));
   rc = prelux_dirty_move_below(t, source(m), target(m), m->why);
-  atomic_fetch_sub(&t->moving, 1);
   prelux_cache_move_below(t, source(m), target(m));
+  atomic_fetch_sub(&t->moving, 1);
   prelux_number_set(t, target(m), m->from.ino, &now);
   keep_owner(m, &now);
   prelux_attrs_move_below(t, source(m), target(m));

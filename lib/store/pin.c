@@ -108,9 +108,20 @@ bool prelux_pinned(struct prelux_store *s, int64_t tree, const char *object)
   return there;
 }
 
-void prelux_pin_mark(struct prelux_store *s, int64_t tree, const char *object)
+int prelux_pin_mark(struct prelux_store *s, struct prelux_victim *rows, int n)
 {
-  prelux_catalogue_mark_pinned(s->cat, tree, object);
+  struct prelux_victim still[PRELUX_PINS_AT_ONCE];
+  int count = 0;
+  pthread_mutex_lock(&s->pin_lock); /* else an unpin could come between the look and the mark, and nobody would undo that */
+  for (int i = 0; i < n; i++)
+    if (prelux_pinned(s, rows[i].tree, rows[i].path))
+      still[count++] = rows[i];
+  if (count > 0)
+    prelux_catalogue_mark_pinned(s->cat, still, count);
+  pthread_mutex_unlock(&s->pin_lock);
+  for (int i = 0; i < n; i++)
+    free(rows[i].path);
+  return 0;
 }
 
 bool prelux_pins_any(struct prelux_store *s)
@@ -126,26 +137,48 @@ bool prelux_store_is_pinned(const struct prelux_view *v, const char *object)
   return prelux_pinned(v->tree->store, v->tree->id, object);
 }
 
+/* pin_lock held, here and below: list and catalogue say the same, also when the catalogue refuses. */
+static int pin(struct prelux_store *s, int64_t tree, const char *object)
+{
+  bool was;
+  pthread_mutex_lock(&s->lock);
+  place(s, tree, object, strlen(object), &was);
+  int rc = add(s, tree, object);
+  pthread_mutex_unlock(&s->lock);
+  if (rc < 0)
+    return rc;
+  rc = prelux_catalogue_set_pin(s->cat, tree, object, true);
+  if (rc < 0 && !was)
+  {
+    pthread_mutex_lock(&s->lock);
+    drop(s, tree, object);
+    pthread_mutex_unlock(&s->lock);
+  }
+  return rc < 0 ? rc : was;
+}
+
+static int unpin(struct prelux_store *s, int64_t tree, const char *object)
+{
+  int rc = prelux_catalogue_set_pin(s->cat, tree, object, false);
+  if (rc < 0)
+    return rc;
+  pthread_mutex_lock(&s->lock);
+  bool was = drop(s, tree, object);
+  pthread_mutex_unlock(&s->lock);
+  return was ? 0 : -ENOENT;
+}
+
 int prelux_store_pin(const struct prelux_view *v, const char *object, bool on)
 {
   struct prelux_tree *t = v->tree;
   struct prelux_store *s = t->store;
-  bool was = false;
   int rc = prelux_object_check(s, object, NULL);
   if (rc < 0)
     return rc;
-  if (on)
-  {
-    pthread_mutex_lock(&s->lock);
-    rc = add(s, t->id, object);
-    pthread_mutex_unlock(&s->lock);
-    return rc < 0 ? rc : prelux_catalogue_set_pin(s->cat, t->id, object, true);
-  }
-  pthread_mutex_lock(&s->lock);
-  was = drop(s, t->id, object);
-  pthread_mutex_unlock(&s->lock);
-  rc = prelux_catalogue_set_pin(s->cat, t->id, object, false);
-  return rc < 0 ? rc : was ? 0 : -ENOENT;
+  pthread_mutex_lock(&s->pin_lock);
+  rc = on ? pin(s, t->id, object) : unpin(s, t->id, object);
+  pthread_mutex_unlock(&s->pin_lock);
+  return rc;
 }
 
 static void count(struct prelux_store *s, int64_t tree, const char *object, struct prelux_pin_info *ret)

@@ -478,8 +478,8 @@ int prelux_room_take(struct prelux_store *s, uint64_t bytes, struct prelux_probl
 void prelux_room_return(struct prelux_store *s, uint64_t bytes);
 /* Evicts until `bytes` are free below the limits; number of bytes given back. */
 uint64_t prelux_evict_bytes(struct prelux_store *s, uint64_t bytes);
-/* One cached file: 0 dropped, -EBUSY somebody has it, -ENOENT. *ret_bytes. */
-int prelux_evict_one(struct prelux_tree *t, const char *object, uint64_t *ret_bytes);
+/* One cached file: 0 dropped, -EBUSY somebody has it, or (spare) has pinned it, -ENOENT. *ret_bytes. */
+int prelux_evict_one(struct prelux_tree *t, const char *object, bool spare, uint64_t *ret_bytes);
 void prelux_evict_tick(struct prelux_store *s);
 /* A row came (+bytes) or went: keeps `used` and the number of files (store.lock held). old, bytes -1: there was, is none. */
 void prelux_store_account(struct prelux_store *s, int64_t old, int64_t bytes);
@@ -525,7 +525,7 @@ struct prelux_tree {
   struct prelux_attrs attrs;
   struct prelux_times times;
   struct prelux_links links;
-  _Atomic unsigned moving; /* folders that are being renamed: a put that fails just now may have found its folder gone */
+  _Atomic unsigned moving; /* folders that are being renamed: a put that fails just now may have found its folder gone, a row its cache file */
   _Atomic uint64_t shape; /* how often a folder was removed or renamed here */
   const struct prelux_leased *leased; /* a folder of which nothing is published (stage_lease.h), or NULL; under store.lock */
 };
@@ -585,6 +585,7 @@ struct prelux_store {
   _Atomic uint64_t next_name; /* for files in fill/, held/, recovered/ */
   _Atomic unsigned held;
   pthread_mutex_t evict_lock; /* one evictor at a time; outside store.lock */
+  pthread_mutex_t pin_lock;   /* while a pin comes or goes, in `pins` and in the catalogue; inside evict_lock, outside store.lock */
   pthread_mutex_t parts_lock; /* while parts of a file are written (parts.h); outside store.lock */
   pthread_cond_t parts_cond;  /* a job of part_jobs has ended */
   pthread_mutex_t stage_lock; /* while `stage` is made and its rows are taken up; outside store.lock */

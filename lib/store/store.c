@@ -154,6 +154,7 @@ static int open_once(const struct prelux_store_opts *opts, struct prelux_index_w
   s->scratch_fd = s->scratch_held_fd = s->dir_fd = s->meta_fd = s->fill_fd = s->held_fd = s->recovered_fd = s->lock_fd = s->clock_fd = -1;
   pthread_mutex_init(&s->lock, NULL);
   pthread_mutex_init(&s->evict_lock, NULL);
+  pthread_mutex_init(&s->pin_lock, NULL);
   pthread_mutex_init(&s->parts_lock, NULL);
   pthread_cond_init(&s->parts_cond, NULL);
   pthread_mutex_init(&s->stage_lock, NULL);
@@ -225,6 +226,7 @@ void prelux_store_close(struct prelux_store *s)
   close_fd(s->dir_fd);
   pthread_mutex_destroy(&s->lock);
   pthread_mutex_destroy(&s->evict_lock);
+  pthread_mutex_destroy(&s->pin_lock);
   pthread_mutex_destroy(&s->parts_lock);
   pthread_cond_destroy(&s->parts_cond);
   pthread_mutex_destroy(&s->stage_lock);

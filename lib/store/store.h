@@ -134,7 +134,7 @@ void prelux_siblings_release(struct prelux_siblings *s);
  * looked up anew). Number of files dropped in *ret_files, bytes in *ret_bytes, busy ones in *ret_busy. */
 int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t *ret_files, uint64_t *ret_bytes, uint64_t *ret_busy);
 
-/* Pins (pin.h): what the command above drops all the same. Off: -ENOENT when that very path is not pinned. */
+/* Pins (pin.h): what the command above drops all the same. On: 1 when that very path was pinned before. Off: -ENOENT when it is not. */
 int prelux_store_pin(const struct prelux_view *v, const char *object, bool on);
 bool prelux_store_is_pinned(const struct prelux_view *v, const char *object); /* itself, or a folder above it */
 struct prelux_pin_info {
@@ -148,7 +148,8 @@ int prelux_store_pins(const struct prelux_view *v, int (*fn)(void *arg, const st
 int prelux_store_cached(const struct prelux_view *v, const char *object, const char *after, char **ret, int n);
 enum prelux_verdict { PRELUX_VERDICT_SAME, PRELUX_VERDICT_STALE, PRELUX_VERDICT_GONE, PRELUX_VERDICT_DAMAGED, PRELUX_VERDICT_UNKNOWN };
 /* A cached file beside the remote: its version or time, the checksum that the remote offers, and with `data` the remote's bytes. UNKNOWN: the remote
- * shows nothing by which it could be told. -ENOENT: it is not in the cache (any more); else what the remote says. (verify.c) */
+ * shows nothing by which it could be told. -ENOENT: it is not in the cache (any more), or somebody fills, writes or evicts it just now; else what
+ * the remote says. (verify.c) */
 int prelux_store_verify(const struct prelux_view *v, const char *object, bool data, enum prelux_verdict *ret, struct prelux_problem *why);
 
 /* The remote has changed it by another way than ours: what is known of it and of all below is forgotten, cached files stay. which: attributes

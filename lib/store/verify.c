@@ -99,27 +99,66 @@ static int judge(const struct prelux_view *v, const char *object, const struct p
   return rc;
 }
 
-int prelux_store_verify(const struct prelux_view *v, const char *object, bool data, enum prelux_verdict *ret, struct prelux_problem *why)
+/* 0: *ret_fd is the file of the row; 1: it is not there, or another file; -ENOENT: there is no row, or it is being evicted. */
+static int look(const struct prelux_view *v, const char *object, struct prelux_row *ret_row, int *ret_fd)
 {
   struct prelux_store *s = v->tree->store;
-  struct prelux_row row;
   struct stat st;
-  int fd, rc = prelux_object_check(s, object, why);
-  if (rc == 0)
-    rc = prelux_catalogue_get(s->cat, v->tree->id, object, &row);
+  int rc = prelux_catalogue_get(s->cat, v->tree->id, object, ret_row);
   if (rc < 0)
     return rc;
-  rc = prelux_disk_open(v->tree, object, O_RDONLY | O_NONBLOCK, &fd, &st);
-  if (rc == -EWOULDBLOCK) /* it is being evicted */
+  rc = prelux_disk_open(v->tree, object, O_RDONLY | O_NONBLOCK, ret_fd, &st);
+  if (rc == -EWOULDBLOCK)
     return -ENOENT;
-  if (rc < 0 || !prelux_row_matches(s, &row, &st))
-  {
-    if (rc == 0)
-      prelux_os.close(fd);
-    *ret = PRELUX_VERDICT_DAMAGED; /* it is not there, or another file */
+  if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM)
+    return rc;
+  if (rc == 0 && prelux_row_matches(s, ret_row, &st))
     return 0;
-  }
+  if (rc == 0)
+    prelux_os.close(*ret_fd);
+  return 1;
+}
+
+/* The same, while nobody else is at work on the object: who fills, writes or evicts it changes row and file one after the other. */
+static int look_alone(const struct prelux_view *v, const char *object, struct prelux_row *ret_row, int *ret_fd)
+{
+  struct prelux_store *s = v->tree->store;
+  struct prelux_flight flight;
+  struct prelux_row row;
+  if (!prelux_flight_try(&flight, v->tree, PRELUX_FLIGHT_FILL, object))
+    return -ENOENT;
+  int rc = look(v, object, ret_row, ret_fd);
+  /* A folder's files go along with it, their rows after that. In this order: those that are not being moved any more have been. */
+  if (rc == 1 && (atomic_load(&v->tree->moving) || prelux_catalogue_get(s->cat, v->tree->id, object, &row) == -ENOENT))
+    rc = -ENOENT;
+  prelux_flight_end(s, &flight, 0, NULL);
+  return rc;
+}
+
+/* The bytes were wrong. Of the file of that row, still? Who writes to a cached file takes it as it is, also from under who reads it. */
+static int still(const struct prelux_view *v, const char *object, const struct prelux_row *row)
+{
+  struct prelux_row now;
+  int fd, rc = look_alone(v, object, &now, &fd);
+  if (rc != 0)
+    return rc < 0 ? rc : 0;
+  prelux_os.close(fd);
+  return now.ino == row->ino && now.file_mtime_ns == row->file_mtime_ns ? 0 : -ENOENT;
+}
+
+int prelux_store_verify(const struct prelux_view *v, const char *object, bool data, enum prelux_verdict *ret, struct prelux_problem *why)
+{
+  struct prelux_row row;
+  int fd, rc = prelux_object_check(v->tree->store, object, why);
+  if (rc == 0)
+    rc = look(v, object, &row, &fd);
+  if (rc == 1)
+    rc = look_alone(v, object, &row, &fd);
+  if (rc == 1)
+    *ret = PRELUX_VERDICT_DAMAGED;
+  if (rc != 0)
+    return rc < 0 ? rc : 0;
   rc = judge(v, object, &row, fd, data, ret, why);
   prelux_os.close(fd);
-  return rc;
+  return rc == 0 && *ret == PRELUX_VERDICT_DAMAGED ? still(v, object, &row) : rc;
 }

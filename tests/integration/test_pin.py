@@ -81,6 +81,25 @@ def test_when_pins_fill_the_cache(prelux, lake):
     prelux.run(["cat", f"{lake}/more/f00"], text=False)
 
 
+def test_all_of_a_command_or_none(prelux, lake):
+    def pinned():
+        return [pin["path"] for pin in prelux.cli("pin", "--list", "--json")["pins"]]
+
+    done = prelux.cli("pin", f"{lake}/keep/f00", "/elsewhere", check=False)
+    assert done.returncode == FAILED and "/elsewhere" in done.stderr and pinned() == []
+    prelux.cli("pin", f"{lake}/keep/f01")
+    assert prelux.cli("unpin", f"{lake}/keep/f01", "/elsewhere", check=False).returncode == FAILED
+    assert pinned() == [f"{lake}/keep/f01"]
+
+
+def test_what_was_pinned_before_one_that_cannot_be(prelux, lake):
+    lake = prelux.file_mapping(prelux.tmp / "source", cache=str(prelux.tmp / "own"))
+    prelux.cli("pin", f"{lake}/keep/f01")
+    done = prelux.cli("pin", f"{lake}/keep/f00", f"{lake}/keep/f01", f"{lake}/.prelux", check=False)
+    assert done.returncode == FAILED and os.strerror(errno.EOPNOTSUPP) in done.stderr
+    assert [pin["path"] for pin in prelux.cli("pin", "--list", "--json")["pins"]] == [f"{lake}/keep/f01"]
+
+
 def test_evict_takes_what_is_pinned(prelux, lake):
     prelux.cli("pin", f"{lake}/keep/f00")
     assert prelux.cli("evict", "--json", lake)["files"] == 1 and kept(prelux) == []
@@ -130,4 +149,12 @@ def test_verify_of_one_file_and_of_none(prelux, lake):
     assert prelux.cli("verify", "--json", f"{lake}/keep/f01")["files"] == 1
     assert prelux.cli("verify", "--json", f"{lake}/more")["files"] == 0
     assert prelux.cli("verify", "/elsewhere", check=False).returncode == FAILED
+
+
+def test_verify_of_a_broken_mapping(prelux, lake):
+    (prelux.tmp / "file").write_text("")
+    local = prelux.file_mapping(prelux.tmp / "source", cache=str(prelux.tmp / "file" / "below"))
+    done = prelux.cli("verify", local, check=False)
+    assert done.returncode == FAILED and f"{local}: failed: " in done.stderr
+    assert json.loads(prelux.cli("verify", "--json", local, check=False).stdout)["failed"] == 1
 

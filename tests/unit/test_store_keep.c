@@ -1,6 +1,8 @@
 /* The store on a fake backend: what it keeps over restarts and crashes, what it adopts, what it lets go, whose folder it takes. */
 #include "tests/unit/store_rig.h"
 
+#include "lib/store/catalogue.h"
+
 static void test_restart(void **state)
 {
   struct prelux_attr a, b;
@@ -309,6 +311,257 @@ static void test_unclean_boot(void **state)
   prelux_os.open = open;
 }
 
+/* ---- pins ---- */
+
+static void (*beside)(void); /* called once, when the evictor opens that file: it has seen that it is not pinned */
+static const char *beside_what;
+
+static int openat_beside(int fd, const char *path, int flags, ...)
+{
+  void (*fn)(void) = strcmp(path, beside_what) == 0 ? beside : NULL;
+  if (fn)
+  {
+    beside = NULL;
+    fn();
+  }
+  return openat(fd, path, flags, 0600);
+}
+
+static uint64_t evict_beside(const char *what, void (*fn)(void))
+{
+  beside = fn;
+  beside_what = what;
+  prelux_os.openat = openat_beside;
+  uint64_t freed = prelux_evict_bytes(rig.s, 1);
+  prelux_os.openat = openat;
+  assert_null(beside);
+  return freed;
+}
+
+static void cache_files(const char *format, int n)
+{
+  char name[32];
+  for (int i = 0; i < n; i++)
+  {
+    snprintf(name, sizeof name, format, i);
+    fake_file(&rig.b, name, 4096, (unsigned)i);
+    assert_int_equal(rig_check(&rig, name), 0);
+  }
+}
+
+static bool is_cached(const char *object)
+{
+  struct prelux_object_info info;
+  assert_int_equal(prelux_store_info(&rig.v, object, &info), 0);
+  return info.state == PRELUX_STATE_CACHED;
+}
+
+static void pin_f0(void)
+{
+  assert_int_equal(prelux_store_pin(&rig.v, "f0", true), 0);
+}
+
+static void unpin_f0(void)
+{
+  assert_int_equal(prelux_store_pin(&rig.v, "f0", false), 0);
+}
+
+static void test_unpin_beside_an_eviction(void **state)
+{
+  cache_files("f%d", 2);
+  pin_f0();
+  assert_true(evict_beside("f1", unpin_f0) > 0);
+  assert_true(is_cached("f0") && !is_cached("f1"));
+  assert_true(prelux_evict_bytes(rig.s, 1) > 0);
+  assert_false(is_cached("f0"));
+}
+
+static void test_what_was_just_pinned_stays(void **state)
+{
+  uint64_t files, bytes, busy;
+  cache_files("f%d", 1);
+  assert_int_equal(evict_beside("f0", pin_f0), 0);
+  assert_true(is_cached("f0"));
+  assert_int_equal(prelux_store_evict(&rig.v, "f0", &files, &bytes, &busy), 0); /* the command has it all the same */
+  assert_int_equal(files, 1);
+}
+
+static int count_pin(void *arg, int64_t tree, const char *path)
+{
+  ++*(int *)arg;
+  return 0;
+}
+
+static int pins_kept(void)
+{
+  int n = 0;
+  assert_int_equal(prelux_catalogue_pins(rig.s->cat, count_pin, &n), 0);
+  return n;
+}
+
+static void refuse_writes(bool on)
+{
+  assert_int_equal(sqlite3_exec(rig.s->cat->db, on ? "PRAGMA query_only=1" : "PRAGMA query_only=0", NULL, NULL, NULL), SQLITE_OK);
+}
+
+static void test_a_pin_that_the_catalogue_refuses(void **state)
+{
+  refuse_writes(true);
+  assert_true(prelux_store_pin(&rig.v, "f0", true) < 0);
+  assert_false(prelux_store_is_pinned(&rig.v, "f0"));
+  refuse_writes(false);
+  pin_f0();
+  assert_int_equal(prelux_store_pin(&rig.v, "f0", true), 1);
+  refuse_writes(true);
+  assert_true(prelux_store_pin(&rig.v, "f0", true) < 0);
+  assert_true(prelux_store_pin(&rig.v, "f0", false) < 0);
+  assert_true(prelux_store_is_pinned(&rig.v, "f0"));
+  refuse_writes(false);
+  assert_int_equal(pins_kept(), 1);
+  unpin_f0();
+  assert_int_equal(prelux_store_pin(&rig.v, "f0", false), -ENOENT);
+  assert_int_equal(pins_kept(), 0);
+}
+
+enum { ROUNDS = 300 };
+static pthread_barrier_t round_barrier;
+
+static void *pin_in_rounds(void *arg)
+{
+  for (int i = 0; i < ROUNDS; i++)
+  {
+    pthread_barrier_wait(&round_barrier);
+    prelux_store_pin(&rig.v, "f0", arg != NULL);
+    pthread_barrier_wait(&round_barrier);
+  }
+  return NULL;
+}
+
+static void test_pin_and_unpin_at_once(void **state)
+{
+  pthread_t threads[2];
+  int differ = 0;
+  pthread_barrier_init(&round_barrier, NULL, 3);
+  for (int i = 0; i < 2; i++)
+    pthread_create(&threads[i], NULL, pin_in_rounds, i ? &rig : NULL);
+  for (int i = 0; i < ROUNDS; i++)
+  {
+    pthread_barrier_wait(&round_barrier);
+    pthread_barrier_wait(&round_barrier);
+    differ += pins_kept() != prelux_store_is_pinned(&rig.v, "f0");
+  }
+  for (int i = 0; i < 2; i++)
+    pthread_join(threads[i], NULL);
+  pthread_barrier_destroy(&round_barrier);
+  assert_int_equal(differ, 0);
+}
+
+static int count_commit(void *arg)
+{
+  ++*(int *)arg;
+  return 0;
+}
+
+static void test_pinned_rows_are_marked_together(void **state)
+{
+  enum { FILES = 150 };
+  struct prelux_victim row;
+  int commits = 0;
+  fake_dir(&rig.b, "d");
+  cache_files("d/f%d", FILES);
+  assert_int_equal(prelux_store_pin(&rig.v, "d", true), 0);
+  prelux_evict_tick(rig.s); /* writes what was used */
+  sqlite3_commit_hook(rig.s->cat->db, count_commit, &commits);
+  assert_int_equal(prelux_evict_bytes(rig.s, 1), 0);
+  sqlite3_commit_hook(rig.s->cat->db, NULL, NULL);
+  assert_int_equal(commits, (FILES + 63) / 64);
+  assert_int_equal(prelux_catalogue_victims(rig.s->cat, ONCE_OLDEST, INT64_MIN, &row, 1), 0);
+  assert_int_equal(prelux_store_pin(&rig.v, "d", false), 0);
+  assert_int_equal(prelux_evict_bytes(rig.s, FILES * 4096), FILES * 4096);
+}
+
+/* ---- verify ---- */
+
+static int looked, damaged;
+
+static int verify(bool data)
+{
+  enum prelux_verdict verdict = PRELUX_VERDICT_SAME;
+  int rc = prelux_store_verify(&rig.v, "f", data, &verdict, &rig.why);
+  looked++;
+  damaged += rc == 0 && verdict == PRELUX_VERDICT_DAMAGED;
+  return rc;
+}
+
+static int renameat_beside(int from, const char *name, int to, const char *new_name)
+{
+  verify(false);
+  int rc = renameat(from, name, to, new_name);
+  verify(false);
+  return rc;
+}
+
+static void test_verify_beside_those_at_work(void **state)
+{
+  uint64_t files, bytes, busy;
+  looked = damaged = 0;
+  view(PRELUX_FRESH_ALWAYS, 0, 0);
+  prelux_os.renameat = renameat_beside;
+  for (unsigned i = 0; i < 3; i++) /* where nothing lies, and over another version */
+  {
+    fake_file(&rig.b, "f", 5000, i);
+    assert_int_equal(rig_check(&rig, "f"), 0);
+  }
+  assert_int_equal(prelux_store_evict(&rig.v, "f", &files, &bytes, &busy), 0);
+  prelux_os.renameat = renameat;
+  assert_int_equal(files, 1);
+  assert_true(looked >= 8);
+  assert_int_equal(damaged, 0);
+}
+
+static void scribble(void)
+{
+  char path[512];
+  real_path("f", path, sizeof path);
+  assert_int_equal(chmod(path, 0600), 0);
+  int fd = open(path, O_WRONLY);
+  assert_int_equal(pwrite(fd, "changed", 7, 100), 7);
+  close(fd);
+}
+
+/* As one does who opens the cached file to write to it: it leaves the cache, as it is. */
+static void take_and_scribble(void)
+{
+  uint64_t bytes;
+  scribble();
+  assert_int_equal(prelux_catalogue_del(rig.s->cat, rig.t->id, "f", &bytes), 0);
+}
+
+static void test_verify_and_what_is_damaged(void **state)
+{
+  char path[512];
+  looked = damaged = 0;
+  real_path("f", path, sizeof path);
+  fake_file(&rig.b, "f", 5000, 1);
+  assert_int_equal(rig_check(&rig, "f"), 0);
+  assert_int_equal(verify(true), 0);
+  rig.b.in_read = take_and_scribble;
+  assert_int_equal(verify(true), -ENOENT);
+  assert_int_equal(rig_check(&rig, "f"), 0);
+  assert_int_equal(damaged, 0);
+  rig.b.in_read = scribble; /* by nobody that we know of */
+  assert_int_equal(verify(true), 0);
+  assert_int_equal(damaged, 1);
+  assert_int_equal(verify(false), 0);
+  assert_int_equal(damaged, 2);
+  assert_int_equal(unlink(path), 0);
+  atomic_fetch_add(&rig.t->moving, 1); /* a folder's rename, which may be the one above it */
+  assert_int_equal(verify(false), -ENOENT);
+  atomic_fetch_sub(&rig.t->moving, 1);
+  assert_int_equal(verify(false), 0);
+  assert_int_equal(damaged, 3);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -316,7 +569,9 @@ int main(void)
       T(test_restart), T(test_edited_cache_file_is_not_served), T(test_adoption),
       T(test_file_becomes_folder_and_back), T(test_quota_evicts_the_oldest), T(test_evict_command), T(test_info),
       T(test_one_owner), T(test_network_file_systems), T(test_single_store), T(test_broken_catalogue),
-      T(test_unclean_boot),
+      T(test_unclean_boot), T(test_unpin_beside_an_eviction), T(test_what_was_just_pinned_stays),
+      T(test_a_pin_that_the_catalogue_refuses), T(test_pin_and_unpin_at_once), T(test_pinned_rows_are_marked_together),
+      T(test_verify_beside_those_at_work), T(test_verify_and_what_is_damaged),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
