@@ -85,11 +85,25 @@ struct prelux_cli_call {
   bool table;  /* register first and name the table */
   bool start;  /* start a daemon where none runs */
   bool quiet;  /* the caller says what went wrong */
+  int n_more;  /* prelux_cli_ask_all(): the last so many of args go with each request */
   struct prelux_progress *progress; /* is shown what the daemon tells meanwhile; may be NULL */
 };
 /* Asks the daemon. 0 and *ret (caller deletes), or an exit status after saying why; *ret_err (may be NULL) gets 0 or
  * -errno of the call: -ENOTCONN when no daemon runs. A failed call may still bring an answer: then *ret is set. */
 int prelux_cli_ask(struct prelux_cli *cli, const struct prelux_cli_call *call, cJSON **ret, int *ret_err);
+/* batch.c: any number of paths */
+struct prelux_cli_paths {
+  char **list; /* absolute */
+  int n, cap;
+};
+/* Arguments from `first` on; "-": those of the standard input, a line each, with --null up to a NUL each. 0, or an exit status after saying why. */
+int prelux_cli_take_paths(struct prelux_cli *cli, int first, struct prelux_cli_paths *ret);
+void prelux_cli_free_paths(struct prelux_cli_paths *p);
+/* As prelux_cli_ask(), in as many requests as args need: *ret and cli->answer have the sums of counts, and lists joined. */
+int prelux_cli_ask_all(struct prelux_cli *cli, const struct prelux_cli_call *call, cJSON **ret);
+/* `full`, absolute, has wildcards, and there is no file of that very name. */
+bool prelux_cli_is_pattern(struct prelux_cli *cli, char *full);
+
 /* Absolute form of a path argument: against cwd, lexically; URIs stay. 0 or -errno. */
 int prelux_cli_absolute(const struct prelux_cli *cli, const char *path, char *out, size_t cap);
 /* libprelux.so beside this program or in ../lib: 0 and its path, or -ENOENT. */

@@ -1,7 +1,5 @@
 /* prelux evict: drop what is cached at or below paths. */
-#include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "cli/cli.h"
 #include "include/prelux/ctl.h"
@@ -9,25 +7,26 @@
 int prelux_cmd_evict(struct prelux_cli *cli)
 {
   double files = 0, bytes = 0, busy = 0;
-  int worst = 0;
-  for (int i = 0; i < cli->n_args; i++)
+  struct prelux_cli_paths paths;
+  int worst = prelux_cli_take_paths(cli, 0, &paths);
+  if (worst)
+    return worst;
+  for (int i = 0; i < paths.n; i++)
   {
-    char path[PATH_MAX], *args[] = {path};
-    const struct prelux_cli_call call = {.verb = PRELUX_CTL_EVICT, .args = args, .n_args = 1, .table = true};
+    const struct prelux_cli_call call = {.verb = PRELUX_CTL_EVICT, .args = &paths.list[i], .n_args = 1, .table = true};
     cJSON *answer = NULL;
-    int err = prelux_cli_absolute(cli, cli->args[i], path, sizeof path), ret;
-    if (err < 0)
-      ret = prelux_cli_fail("%s: %s", cli->args[i], strerror(-err));
-    else
-      ret = prelux_cli_ask(cli, &call, &answer, &err);
+    int ret = prelux_cli_ask(cli, &call, &answer, NULL);
     files += prelux_json_num(answer, "files", 0);
     bytes += prelux_json_num(answer, "bytes", 0);
     busy += prelux_json_num(answer, "busy", 0);
     cJSON_Delete(answer);
-    if (ret == PRELUX_EXIT_USAGE)
-      return ret;
     worst = ret ? ret : worst;
+    if (ret == PRELUX_EXIT_USAGE)
+      break;
   }
+  prelux_cli_free_paths(&paths);
+  if (worst == PRELUX_EXIT_USAGE)
+    return worst;
   if (cli->json)
   {
     cJSON *o = cJSON_CreateObject();

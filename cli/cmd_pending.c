@@ -11,34 +11,27 @@
 #include "include/prelux/ctl.h"
 #include "lib/ipc/runtime.h"
 
-/* Arguments from `first` on, absolute; malloc'd. */
-static int take_paths(struct prelux_cli *cli, int first, struct prelux_uploads *u)
+/* Arguments from `first` on. 0, or an exit status + 1: there is nothing to ask for. */
+static int take_paths(struct prelux_cli *cli, int first, struct prelux_cli_paths *paths, struct prelux_uploads *u)
 {
-  u->n_paths = cli->n_args > first ? cli->n_args - first : 0;
-  u->table = u->n_paths > 0 || cli->config || prelux_env_get(cli->env, "PRELUX_CONFIG");
-  u->paths = calloc((size_t)u->n_paths + 1, sizeof *u->paths);
-  for (int i = 0; i < u->n_paths && u->paths; i++)
+  int ret = prelux_cli_take_paths(cli, first, paths);
+  u->paths = paths->list;
+  u->n_paths = paths->n;
+  u->table = paths->n > 0 || cli->config || prelux_env_get(cli->env, "PRELUX_CONFIG");
+  if (ret == 0 && paths->n == 0 && cli->n_args > first) /* an empty list is not all of the configuration */
   {
-    char path[PATH_MAX];
-    int err = prelux_cli_absolute(cli, cli->args[first + i], path, sizeof path);
-    if (err < 0)
-      return prelux_cli_fail("%s: %s", cli->args[first + i], strerror(-err));
-    u->paths[i] = strdup(path);
+    if (cli->json)
+      prelux_print_json_text("{}");
+    return 1;
   }
-  return u->paths ? 0 : prelux_cli_fail("no memory");
-}
-
-static void free_paths(struct prelux_uploads *u)
-{
-  for (int i = 0; i < u->n_paths && u->paths; i++)
-    free(u->paths[i]);
-  free(u->paths);
+  return ret ? ret + 1 : 0;
 }
 
 int prelux_cmd_flush(struct prelux_cli *cli)
 {
   const char *limit = prelux_cli_option(cli, "timeout");
   struct prelux_uploads u = {.progress = true, .form = prelux_cli_option(cli, "progress")};
+  struct prelux_cli_paths paths;
   cJSON *o = NULL;
   char *end = "";
   if (!u.form)
@@ -46,12 +39,13 @@ int prelux_cmd_flush(struct prelux_cli *cli)
   if (u.form && !prelux_progress_start(&u.bar, "flush", u.form, false))
     return prelux_cli_usage(cli, "--progress is one of auto, bar, lines, json, none");
   u.limit_s = limit ? strtod(limit, &end) : 0;
-  if (limit && (*end || end == limit || u.limit_s <= 0))
+  if (limit && (*end || end == limit || !(u.limit_s > 0)))
     return prelux_cli_usage(cli, "--timeout wants seconds, not %s", limit);
-  int ret = take_paths(cli, 0, &u);
-  if (ret == 0)
-    ret = prelux_cli_wait_uploads(cli, &u, &o);
-  free_paths(&u);
+  int ret = take_paths(cli, 0, &paths, &u);
+  if (ret > 0)
+    return ret - 1;
+  ret = prelux_cli_wait_uploads(cli, &u, &o);
+  prelux_cli_free_paths(&paths);
   if (ret == 0 && prelux_json_num(o, "count", 0) > 0)
     ret = PRELUX_EXIT_DEGRADED;
   if (o && cli->json)
@@ -65,13 +59,15 @@ int prelux_cmd_flush(struct prelux_cli *cli)
 static int list(struct prelux_cli *cli)
 {
   struct prelux_uploads u = {0};
+  struct prelux_cli_paths paths;
   struct prelux_print_table t = {.columns = 7, .right = 8};
   cJSON *o = NULL;
   const cJSON *f;
-  int ret = take_paths(cli, 1, &u);
-  if (ret == 0)
-    ret = prelux_cli_ask_uploads(cli, &u, PRELUX_CTL_PENDING, 0, &o);
-  free_paths(&u);
+  int ret = take_paths(cli, 1, &paths, &u);
+  if (ret > 0)
+    return ret - 1;
+  ret = prelux_cli_ask_uploads(cli, &u, PRELUX_CTL_PENDING, 0, &o);
+  prelux_cli_free_paths(&paths);
   if (ret == 0 && cli->json)
     prelux_print_json_text(cli->answer);
   if (ret == 0 && !cli->json && cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(o, "files")) > 0)

@@ -1,5 +1,4 @@
 /* prelux pin, unpin: what eviction leaves alone. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,53 +31,69 @@ static int list(struct prelux_cli *cli)
   return ret;
 }
 
-/* All arguments in one request: pinned together, or none when one is in no mapping. */
-static int tell(struct prelux_cli *cli, const char *verb, cJSON **ret_answer)
+/* All of a request are pinned, or none; of more paths than one holds, those of the requests before stay pinned. */
+static int tell(struct prelux_cli *cli, const char *verb, const struct prelux_cli_paths *paths, cJSON **ret_answer)
 {
-  struct prelux_cli_call call = {.verb = verb, .n_args = cli->n_args, .table = true};
-  char **paths = calloc((size_t)cli->n_args + 1, sizeof *paths), path[PATH_MAX];
-  int ret = paths ? 0 : prelux_cli_fail("out of memory");
-  for (int i = 0; ret == 0 && i < cli->n_args; i++)
-  {
-    int err = prelux_cli_absolute(cli, cli->args[i], path, sizeof path);
-    if (err < 0)
-      ret = prelux_cli_fail("%s: %s", cli->args[i], strerror(-err));
-    else if (!(paths[i] = strdup(path)))
-      ret = prelux_cli_fail("out of memory");
-  }
-  call.args = paths;
-  if (ret == 0)
-    ret = prelux_cli_ask(cli, &call, ret_answer, NULL);
-  for (int i = 0; paths && i < cli->n_args; i++)
-    free(paths[i]);
-  free(paths);
+  const struct prelux_cli_call call = {.verb = verb, .args = paths->list, .n_args = paths->n, .table = true};
+  return paths->n > 0 ? prelux_cli_ask_all(cli, &call, ret_answer) : 0;
+}
+
+/* A pin is of a name: a pattern would keep nothing. */
+static int refuse_patterns(struct prelux_cli *cli, const struct prelux_cli_paths *paths)
+{
+  for (int i = 0; i < paths->n; i++)
+    if (prelux_cli_is_pattern(cli, paths->list[i]))
+      return prelux_cli_usage(cli, "%s: there is no such file, and pin takes no patterns", paths->list[i]);
+  return 0;
+}
+
+/* The same paths, whatever they look like. */
+static int fetch(struct prelux_cli *cli, const struct prelux_cli_paths *paths)
+{
+  char **args = cli->args;
+  int n = cli->n_args;
+  cli->args = paths->list;
+  cli->n_args = paths->n;
+  int ret = prelux_cmd_prefetch(cli);
+  cli->args = args;
+  cli->n_args = n;
   return ret;
 }
 
 int prelux_cmd_pin(struct prelux_cli *cli)
 {
   bool lists = prelux_cli_option(cli, "list") != NULL;
+  struct prelux_cli_paths paths;
   cJSON *answer = NULL;
   if (lists != (cli->n_args == 0))
     return prelux_cli_usage(cli, "pin wants paths, or --list");
   if (lists)
     return list(cli);
-  int ret = tell(cli, PRELUX_CTL_PIN, &answer);
-  if (ret == 0 && !prelux_cli_option(cli, "no-fetch"))
-    ret = prelux_cmd_prefetch(cli);
+  int ret = prelux_cli_take_paths(cli, 0, &paths);
+  if (ret == 0)
+    ret = refuse_patterns(cli, &paths);
+  if (ret == 0)
+    ret = tell(cli, PRELUX_CTL_PIN, &paths, &answer);
+  if (ret == 0 && paths.n > 0 && !prelux_cli_option(cli, "no-fetch"))
+    ret = fetch(cli, &paths);
   else if (ret == 0 && cli->json)
-    prelux_print_json_text(cli->answer);
+    prelux_print_json_text(answer ? cli->answer : "{}");
   cJSON_Delete(answer);
+  prelux_cli_free_paths(&paths);
   return ret;
 }
 
 int prelux_cmd_unpin(struct prelux_cli *cli)
 {
+  struct prelux_cli_paths paths;
   cJSON *answer = NULL;
-  int ret = tell(cli, PRELUX_CTL_UNPIN, &answer);
+  int ret = prelux_cli_take_paths(cli, 0, &paths);
+  if (ret == 0)
+    ret = tell(cli, PRELUX_CTL_UNPIN, &paths, &answer);
   double n = prelux_json_num(answer, "unpinned", 0);
   if (ret == 0 && cli->json)
-    prelux_print_json_text(cli->answer);
+    prelux_print_json_text(answer ? cli->answer : "{}");
   cJSON_Delete(answer);
+  prelux_cli_free_paths(&paths);
   return ret ? ret : n > 0 ? 0 : prelux_cli_fail("nothing of that was pinned by this very name: see `prelux pin --list`");
 }

@@ -8,10 +8,13 @@
 #include "cli/cli.h"
 #include "cli/progress.h"
 #include "include/prelux/ctl.h"
+#include "lib/base/errlog.h"
 
 #define BATCH_PATHS 256
 #define BATCH_BYTES 32768
 #define GLOB "glob="
+#define NAMED 20  /* failures */
+#define SHOWN 200 /* bytes of a path that is too long */
 
 struct prefetch {
   struct prelux_cli *cli;
@@ -32,7 +35,7 @@ static void take_answer(struct prefetch *p, cJSON *answer)
   cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, "failures");
   for (size_t i = 0; i < sizeof sums / sizeof *sums; i++)
     *into[i] += prelux_json_num(answer, sums[i], 0);
-  while (cJSON_GetArraySize(list) > 0)
+  while (cJSON_GetArraySize(list) > 0 && cJSON_GetArraySize(p->failures) < NAMED)
     cJSON_AddItemToArray(p->failures, cJSON_DetachItemFromArray(list, 0));
 }
 
@@ -54,14 +57,19 @@ static bool send_batch(struct prefetch *p)
   return p->status == 0;
 }
 
-/* A pattern, which is the daemon's to match: no file of that very name is there. */
-static bool is_pattern(struct prefetch *p, char *full)
+/* A path that cannot be asked for; the others can. */
+static void note_failure(struct prefetch *p, const char *path, int err)
 {
-  const struct prelux_cli_call call = {.verb = PRELUX_CTL_STAT, .args = &full, .n_args = 1, .table = true, .quiet = true};
-  cJSON *answer = NULL;
-  bool there = strpbrk(full, "*?[\\") == NULL || prelux_cli_ask(p->cli, &call, &answer, NULL) == 0;
-  cJSON_Delete(answer);
-  return !there;
+  char shown[SHOWN + 4];
+  snprintf(shown, sizeof shown, "%.*s%s", SHOWN, path, strlen(path) > SHOWN ? "..." : "");
+  p->failed++;
+  if (cJSON_GetArraySize(p->failures) >= NAMED)
+    return;
+  cJSON *o = cJSON_CreateObject();
+  cJSON_AddStringToObject(o, "path", shown);
+  cJSON_AddNumberToObject(o, "errno", -err);
+  cJSON_AddStringToObject(o, "cause", strerror(-err));
+  cJSON_AddItemToArray(p->failures, o);
 }
 
 static bool add_path(struct prefetch *p, const char *path, bool pattern)
@@ -71,13 +79,13 @@ static bool add_path(struct prefetch *p, const char *path, bool pattern)
   int err = prelux_cli_absolute(p->cli, path, full + skip, PATH_MAX);
   if (err < 0)
   {
-    p->status = prelux_cli_fail("%s: %s", path, strerror(-err));
-    return false;
+    note_failure(p, path, err);
+    return true;
   }
   if ((p->n == BATCH_PATHS || p->bytes + strlen(full) > BATCH_BYTES) && !send_batch(p))
     return false;
   p->bytes += strlen(full) + 16;
-  p->paths[p->n] = strdup(pattern && is_pattern(p, full + skip) ? full : full + skip);
+  p->paths[p->n] = strdup(pattern && prelux_cli_is_pattern(p->cli, full + skip) ? full : full + skip);
   if (!p->paths[p->n])
   {
     p->status = prelux_cli_fail("out of memory");
@@ -143,11 +151,8 @@ static void print_result(struct prefetch *p)
          prelux_print_duration(time, sizeof time, prelux_progress_seconds(&p->progress)));
   fflush(stdout);
   cJSON_ArrayForEach(f, p->failures)
-  {
-    char *path = prelux_print_name(prelux_json_str(f, "path", "?"));
-    prelux_cli_fail("%s: %s (%s)", path, prelux_json_str(f, "cause", "failed"), prelux_json_str(f, "errno", "?"));
-    free(path);
-  }
+    prelux_cli_fail("%s: %s (%s)", prelux_json_str(f, "path", "?"), prelux_json_str(f, "cause", "failed"),
+                    prelux_errno_name((int)prelux_json_num(f, "errno", 0)));
   if (p->failed > cJSON_GetArraySize(p->failures))
     prelux_cli_fail("%.0f failed in all; see `prelux errors`", p->failed);
 }

@@ -61,6 +61,12 @@ static const cJSON *same_mapping(const cJSON *before, const char *name)
   return NULL;
 }
 
+/* Another daemon has begun at 0. */
+static double since(double now, double before)
+{
+  return now < before ? now : now - before;
+}
+
 /* before: an answer `passed` seconds ago: rates since; NULL: sums. */
 static void print_mappings(const cJSON *answer, const cJSON *before, double passed)
 {
@@ -74,14 +80,14 @@ static void print_mappings(const cJSON *answer, const cJSON *before, double pass
     const char *name = prelux_json_str(m, "mapping", "?");
     const cJSON *b = before ? same_mapping(before, name) : NULL;
     double by = before && passed > 0 ? passed : 1, opens = all_of(m, "open");
-    const double values[] = {(opens - all_of(b, "open")) / by, number(m, "open", "hit"), number(m, "open", "miss"), number(m, "open", "error")};
+    const double values[] = {since(opens, all_of(b, "open")) / by, number(m, "open", "hit"), number(m, "open", "miss"), number(m, "open", "error")};
     for (int i = 0; i < 4; i++)
       count(cells[i], sizeof cells[i], values[i]);
     seconds(cells[4], sizeof cells[4], opens > 0 ? number(m, "open", "seconds") / opens : -1);
     seconds(cells[5], sizeof cells[5], below(answer, m));
     count(cells[6], sizeof cells[6], all_of(m, "stat"));
     count(cells[7], sizeof cells[7], all_of(m, "list"));
-    double bytes = prelux_json_num(m, "remote_bytes", 0) - prelux_json_num(b, "remote_bytes", 0);
+    double bytes = since(prelux_json_num(m, "remote_bytes", 0), prelux_json_num(b, "remote_bytes", 0));
     prelux_print_row(&t, name, cells[0], cells[1], cells[2], cells[3], cells[4], cells[5], cells[6], cells[7],
                      prelux_print_size(size, sizeof size, bytes / by));
   }
@@ -154,12 +160,12 @@ static int once(struct prelux_cli *cli, cJSON **before, double passed)
 int prelux_cmd_stats(struct prelux_cli *cli)
 {
   const char *watch = prelux_cli_option(cli, "watch"), *rounds = prelux_cli_option(cli, "rounds");
-  char *end = "";
+  char *end = "", *rounds_end = "";
   double pause = watch && *watch ? strtod(watch, &end) : WATCH_S;
-  long left = watch ? rounds ? strtol(rounds, NULL, 10) : -1 : 1;
+  long n = rounds ? strtol(rounds, &rounds_end, 10) : -1, left = watch ? n : 1;
   cJSON *before = NULL;
   int ret = 0;
-  if (*end || pause < 0.1 || pause > 86400 || left == 0)
+  if (*end || !(pause >= 0.1 && pause <= 86400) || *rounds_end || (rounds && n <= 0))
     return prelux_cli_usage(cli, "--watch wants seconds, --rounds a number");
   const struct timespec t = {(time_t)pause, (long)((pause - (double)(time_t)pause) * 1e9)};
   while (ret == 0 && left != 0)

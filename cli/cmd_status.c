@@ -82,8 +82,10 @@ static void print_mappings(const cJSON *mappings)
   cJSON_ArrayForEach(m, mappings)
   {
     const char *cause = prelux_json_str(m, "cause", "");
+    char *shown = prelux_print_name(cause);
     if (*cause)
-      printf("%s: %s\n", prelux_json_str(m, "local", "?"), cause);
+      printf("%s: %s\n", prelux_json_str(m, "local", "?"), shown);
+    free(shown);
   }
 }
 

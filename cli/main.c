@@ -81,32 +81,41 @@ const struct prelux_cli_command prelux_cli_commands[] = {
                  {"progress", 0, "FORM", "bar, lines, json or none, to the standard error (auto: bar on a terminal, else lines)"}}},
     {.name = "evict", .args = "PATH...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_evict,
      .help = "drop files from the cache, and what is known of them",
-     .more = "Files that a program has open stay. Exit status 3 when some did. What is pinned goes, too, and comes back when it is read."},
+     .more = "Files that a program has open stay. Exit status 3 when some did. What is pinned goes, too, and comes back when it is read.\n"
+             "`-` reads paths from the standard input, a line each.",
+     .options = {{"null", '0', NULL, "paths in the standard input end with a NUL byte"}}},
     {.name = "verify", .args = "PATH...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_verify,
      .help = "hold cached files beside the remote",
      .more = "stale: the remote has another version. gone: it has none. damaged: the cache file is not what was put there, or its bytes\n"
              "are not those of the checksum that the remote offers. What cannot be told (a server that shows neither version, time nor\n"
              "checksum) is told with --data. Exit status 3 when something is wrong and was not mended, 1 when the remote failed or a\n"
-             "mapping is broken.",
+             "mapping is broken. `-` reads paths from the standard input, a line each.",
      .options = {{"data", 0, NULL, "read the remote's bytes, too, and compare each"},
                  {"repair", 0, NULL, "drop what is wrong, and fetch it anew"},
+                 {"null", '0', NULL, "paths in the standard input end with a NUL byte"},
                  {"progress", 0, "FORM", "bar, lines, json or none, to the standard error (auto: bar on a terminal, else lines)"}}},
     {.name = "pin", .args = "[PATH...]", .json = true, .max_args = -1, .run = prelux_cmd_pin,
      .help = "fetch files, and keep them from eviction",
      .more = "A folder means everything that is, or comes, below it. Pins outlive the daemon, and are kept in the catalogue of the cache\n"
              "folder. What is pinned counts for `cache.max_size` as all else: when pins fill the cache, what does not fit beside them is\n"
-             "ENOSPC (files that are pinned and not there yet, too), with a message that says so.",
+             "ENOSPC (files that are pinned and not there yet, too), with a message that says so.\n"
+             "PATH is no pattern. `-` reads paths from the standard input, a line each.",
      .options = {{"list", 'l', NULL, "what is pinned, and what of it is in the cache"},
                  {"no-fetch", 0, NULL, "keep what is there and what comes; fetch nothing"},
+                 {"null", '0', NULL, "paths in the standard input end with a NUL byte"},
                  {"progress", 0, "FORM", "bar, lines, json or none, to the standard error (auto: bar on a terminal, else lines)"}}},
     {.name = "unpin", .args = "PATH...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_unpin,
      .help = "let eviction have what was pinned",
-     .more = "PATH as it was pinned. Nothing is dropped by it. Exit status 1 when no PATH was pinned."},
+     .more = "PATH as it was pinned, `-`: those of the standard input, a line each. Nothing is dropped by it. Exit status 1 when no PATH\n"
+             "was pinned.",
+     .options = {{"null", '0', NULL, "paths in the standard input end with a NUL byte"}}},
     {.name = "flush", .args = "[PATH...]", .json = true, .max_args = -1, .run = prelux_cmd_flush,
      .help = "wait until what was written is on the remote",
-     .more = "Without PATH: all of the configuration. What was put off is tried at once. Exit status 3 when something is left:\n"
-             "refused, still open, or failing without an end in sight (for as long as `grace`).",
+     .more = "Without PATH: all of the configuration; `-` reads paths from the standard input, a line each. What was put off is tried\n"
+             "at once. Exit status 3 when something is left: refused, still open, or failing without an end in sight (for as long as\n"
+             "`grace`).",
      .options = {{"timeout", 0, "SECONDS", "wait so long at most"},
+                 {"null", '0', NULL, "paths in the standard input end with a NUL byte"},
                  {"progress", 0, "FORM", "bar, lines, json or none, to the standard error (auto: bar on a terminal, else lines)"}}},
     {.name = "pending", .args = "list|retry|drop|export ...", .json = true, .min_args = 1, .max_args = -1, .run = prelux_cmd_pending,
      .help = "show what was written and is not on the remote; try it again, drop it, copy it out",
@@ -175,10 +184,14 @@ const char *prelux_cli_option(const struct prelux_cli *cli, const char *name)
 
 static void complain(const char *fmt, va_list ap)
 {
+  char *text = NULL;
+  if (vasprintf(&text, fmt, ap) < 0)
+    abort();
+  char *shown = prelux_print_name(text); /* names, and what remotes say, may hold what a terminal obeys */
   fflush(stdout);
-  fputs("prelux: ", stderr);
-  vfprintf(stderr, fmt, ap);
-  fputc('\n', stderr);
+  fprintf(stderr, "prelux: %s\n", shown);
+  free(shown);
+  free(text);
 }
 
 int prelux_cli_fail(const char *fmt, ...)

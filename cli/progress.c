@@ -36,12 +36,11 @@ static void on_signal(int sig)
   raise(sig);
 }
 
-static void catch_signals(const struct prelux_progress *p)
+void prelux_progress_catch(const struct prelux_progress *p, const char *what)
 {
   static const int ends[] = {SIGINT, SIGTERM};
   struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_NODEFER}, old;
-  snprintf(farewell, sizeof farewell, "%sprelux: %s: stopped; what is done stays, and the same command goes on from there\n",
-           p->form == PRELUX_PROGRESS_BAR ? "\r\033[K" : "", p->verb);
+  snprintf(farewell, sizeof farewell, "%sprelux: %s: stopped; %s\n", p->form == PRELUX_PROGRESS_BAR ? "\r\033[K" : "", p->verb, what);
   sigemptyset(&act.sa_mask);
   for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
     if (sigaction(ends[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) /* nohup, a shell's background */
@@ -69,7 +68,7 @@ bool prelux_progress_begin(struct prelux_progress *p, const char *verb, const ch
 {
   if (!prelux_progress_start(p, verb, word, quiet))
     return false;
-  catch_signals(p);
+  prelux_progress_catch(p, "what is done stays, and the same command goes on from there");
   return true;
 }
 

@@ -26,7 +26,9 @@ struct prelux_progress {
 
 /* `word`: --progress: auto, bar, lines, json, none; NULL: auto. quiet: auto is none where there is no terminal. False: no such word. */
 bool prelux_progress_begin(struct prelux_progress *p, const char *verb, const char *word, bool quiet);
-/* The same, with the signals left alone: whoever waits decides what they do. */
+/* SIGINT and SIGTERM take the bar away and say that, and what, before they end the command. */
+void prelux_progress_catch(const struct prelux_progress *p, const char *what);
+/* The same as begin, with the signals left alone: whoever waits decides what they do. */
 bool prelux_progress_start(struct prelux_progress *p, const char *verb, const char *word, bool quiet);
 /* A PROGRESS frame of the daemon (struct prelux_client_opts). */
 void prelux_progress_frame(void *progress, const void *frame);

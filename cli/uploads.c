@@ -13,7 +13,6 @@
 
 #include "include/prelux/ctl.h"
 
-#define ARGS_MAX 500
 #define LISTED_MAX 20 /* files that are named on stderr */
 #define HURRY_S 5.0    /* between tries while all have failed: the daemon's own are up to a minute apart */
 
@@ -33,9 +32,11 @@ static double seconds(void)
 
 int prelux_cli_ask_uploads(struct prelux_cli *cli, const struct prelux_uploads *u, const char *verb, int64_t before, cJSON **ret)
 {
-  char *args[ARGS_MAX + 2], after_text[40], before_text[40];
+  char **args = calloc((size_t)u->n_paths + 2, sizeof *args), after_text[40], before_text[40];
   int n = 0;
-  for (int i = 0; i < u->n_paths && n < ARGS_MAX; i++)
+  if (!args)
+    return prelux_cli_fail("out of memory");
+  for (int i = 0; i < u->n_paths; i++)
     args[n++] = u->paths[i];
   snprintf(after_text, sizeof after_text, "after=%lld", (long long)u->after);
   snprintf(before_text, sizeof before_text, "before=%lld", (long long)before);
@@ -43,8 +44,9 @@ int prelux_cli_ask_uploads(struct prelux_cli *cli, const struct prelux_uploads *
     args[n++] = after_text;
   if (before)
     args[n++] = before_text;
-  const struct prelux_cli_call call = {.verb = verb, .args = args, .n_args = n, .table = u->table, .quiet = u->quiet};
-  int err, status = prelux_cli_ask(cli, &call, ret, &err);
+  const struct prelux_cli_call call = {.verb = verb, .args = args, .n_args = n, .n_more = n - u->n_paths, .table = u->table, .quiet = u->quiet};
+  int status = prelux_cli_ask_all(cli, &call, ret);
+  free(args);
   return status;
 }
 
@@ -109,7 +111,11 @@ int prelux_cli_wait_uploads(struct prelux_cli *cli, struct prelux_uploads *u, cJ
   *ret = NULL;
   u->sent_before = -1;
   if (u->progress)
+  {
     prelux_progress_start(&u->bar, cli->command->name, u->form, !u->form);
+    if (!u->signals)
+      prelux_progress_catch(&u->bar, "the daemon goes on sending");
+  }
   for (;;)
   {
     cJSON *o = NULL;
@@ -164,14 +170,15 @@ int prelux_cli_list_uploads(const cJSON *o)
   int n = 0, left = (int)prelux_json_num(o, "count", 0);
   cJSON_ArrayForEach(f, cJSON_GetObjectItemCaseSensitive(o, "files"))
   {
-    const char *state = prelux_json_str(f, "state", "?"), *cause = prelux_json_str(f, "cause", "");
+    const char *state = prelux_json_str(f, "state", "?");
     if (n == 0)
       fputs("prelux: not on the remote:\n", stderr);
-    char *path = prelux_cli_upload_path(f);
+    char *path = prelux_cli_upload_path(f), *cause = prelux_print_name(prelux_json_str(f, "cause", ""));
     if (n < LISTED_MAX)
       fprintf(stderr, "  %s  %s  %s  %s%s%s\n", prelux_json_str(f, "id", "?"), state, prelux_json_str(f, "intent", "upload"),
               path && *path ? path : "?", *cause ? ": " : "", cause);
     free(path);
+    free(cause);
     n++;
   }
   if (n > LISTED_MAX || left > n)

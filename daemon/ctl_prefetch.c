@@ -44,6 +44,7 @@ struct walk {
   size_t n_seeds, seed;
   struct frame *top;
   cJSON *failures;
+  uint64_t refused; /* paths that are in no mapping */
 };
 
 struct item {
@@ -105,9 +106,8 @@ static bool next_item(struct walk *w, struct item *ret)
   return true;
 }
 
-static void failed(struct walk *w, const struct item *it, int err, const struct prelux_problem *why)
+static void note_failure(struct walk *w, const char *path, int err, const struct prelux_problem *why)
 {
-  char *path = prelux_report_path(w->x->table, it->mapping, it->rel);
   prelux_ctl_count(w->x, PRELUX_TOLD_FAILED, 1);
   pthread_mutex_lock(&w->crew.lock);
   if (path && cJSON_GetArraySize(w->failures) < FAILURES)
@@ -119,6 +119,12 @@ static void failed(struct walk *w, const struct item *it, int err, const struct 
     cJSON_AddItemToArray(w->failures, o);
   }
   pthread_mutex_unlock(&w->crew.lock);
+}
+
+static void failed(struct walk *w, const struct item *it, int err, const struct prelux_problem *why)
+{
+  char *path = prelux_report_path(w->x->table, it->mapping, it->rel);
+  note_failure(w, path, err, why);
   free(path);
 }
 
@@ -252,11 +258,12 @@ static void end(struct prelux_crew *crew)
 {
   struct walk *w = (struct walk *)crew;
   struct prelux_ctl *x = w->x;
+  bool clean = atomic_load(&x->told[PRELUX_TOLD_FAILED]) == w->refused; /* else a folder that failed may have had what matches */
   for (size_t i = 0; i < w->n_seeds; i++)
   {
     struct seed *s = &w->seeds[i];
     struct prelux_problem why = {0};
-    char *rel = s->glob && !s->matched && cJSON_GetArraySize(w->failures) == 0 ? prelux_join(s->target.rel, s->glob) : NULL;
+    char *rel = s->glob && !s->matched && clean ? prelux_join(s->target.rel, s->glob) : NULL;
     const struct item it = {.mapping = s->target.mapping, .rel = rel};
     if (rel && !atomic_load(&x->flight->abandoned))
       failed(w, &it, prelux_problem(&why, ENOENT, "nothing matches"), &why);
@@ -313,36 +320,45 @@ static int add_glob(struct walk *w, char *path)
   return err < 0 ? err : -ENOENT;
 }
 
-/* All seeds of all arguments. The first that is in no mapping is returned in *bad. */
-static int collect(struct walk *w, const char **bad)
+/* A path that leads nowhere fails alone. */
+static void refuse(struct walk *w, const char *path, int err)
+{
+  struct prelux_problem why = {0};
+  if (err == -ENOENT)
+    prelux_problem(&why, ENOENT, "in no mapping");
+  note_failure(w, path, err, &why);
+  w->refused++;
+}
+
+/* All seeds of all arguments. */
+static int collect(struct walk *w)
 {
   int err = 0;
-  for (unsigned i = 0; err == 0 && i < w->x->n_args; i++)
+  for (unsigned i = 0; err != -ENOMEM && i < w->x->n_args; i++)
   {
+    const char *path = w->x->args[i];
     struct prelux_target *list = NULL;
     size_t n = 0;
-    *bad = w->x->args[i];
-    if (strncmp(*bad, GLOB, strlen(GLOB)) == 0)
+    if (strncmp(path, GLOB, strlen(GLOB)) == 0)
     {
-      *bad += strlen(GLOB);
-      err = add_glob(w, (char *)*bad); /* the verb's own copy */
-      continue;
+      path += strlen(GLOB);
+      err = add_glob(w, (char *)path); /* the verb's own copy */
     }
-    err = prelux_ctl_targets(w->x, *bad, &list, &n);
-    if (err == 0 && n == 0)
-      err = -ENOENT;
-    if (err == 0)
+    else if ((err = prelux_ctl_targets(w->x, path, &list, &n)) == 0 && n > 0)
       err = add_seeds(w, list, n, NULL);
     else
+    {
       prelux_ctl_targets_free(list, n);
+      err = err == 0 ? -ENOENT : err;
+    }
+    if (err < 0 && err != -ENOMEM)
+      refuse(w, path, err);
   }
-  return err;
+  return err == -ENOMEM ? err : 0;
 }
 
 bool prelux_ctl_prefetch(struct prelux_ctl *x)
 {
-  struct prelux_problem why = {0};
-  const char *bad = "";
   struct walk *w = calloc(1, sizeof *w);
   if (!w)
     return prelux_ctl_fail(x, -ENOMEM, NULL);
@@ -351,9 +367,7 @@ bool prelux_ctl_prefetch(struct prelux_ctl *x)
   w->crew = (struct prelux_crew){.pool = x->d->pool, .lane = LANE, .limit = WORKERS, .step = step, .end = end};
   prelux_crew_init(&w->crew);
   w->failures = cJSON_CreateArray();
-  int err = collect(w, &bad);
-  if (err == -ENOENT)
-    prelux_problem(&why, ENOENT, "%s is in no mapping", bad);
+  int err = collect(w);
   if (err == 0 && !prelux_crew_call(&w->crew))
     err = -EBUSY;
   if (err == 0)
@@ -362,5 +376,5 @@ bool prelux_ctl_prefetch(struct prelux_ctl *x)
   free_seeds(w);
   prelux_crew_release(&w->crew);
   free(w);
-  return prelux_ctl_fail(x, err, &why);
+  return prelux_ctl_fail(x, err, NULL);
 }

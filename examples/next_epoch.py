@@ -45,13 +45,22 @@ def batches(dataset):
             yield [dataset[i] for i in range(at, min(at + 32, len(dataset)))]
 
 
+def there(ahead, wanted):
+    """What could not be fetched is read from the remote, or fails, when training comes to it: no reason to end here."""
+    try:
+        return f"{ahead.result()['cached']} of {wanted} were there"
+    except prelux.Error as error:
+        failures = (error.answer or {}).get("failures", [])
+        return "; ".join([str(error), *(f"{failure['path']}: {failure['cause']}" for failure in failures[:3])])
+
+
 def train(folder, epochs):
     paths = sorted(os.path.join(root, name) for root, _, names in os.walk(folder) for name in names)
     ahead = prelux.prefetch_ahead(order(paths, 0)[:AHEAD])
     for epoch in range(epochs):
         began, ahead = ahead, prelux.prefetch_ahead(order(paths, epoch + 1)[:AHEAD]) if epoch + 1 < epochs else None
         total = sum(int(sum(batch)) for batch in batches(Files(order(paths, epoch))))
-        print(f"epoch {epoch}: {len(paths)} files, {total} bytes, {began.result()['cached']} of {min(len(paths), AHEAD)} were there", flush=True)
+        print(f"epoch {epoch}: {len(paths)} files, {total} bytes, {there(began, min(len(paths), AHEAD))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,9 @@ def _answer(words, status, out, err, accept=(0,)):
     return answer
 
 
-def _run(*words, paths=(), config=None, accept=(0,), given=None):
-    argv = command(*words, *([paths] if isinstance(paths, (str, bytes, os.PathLike)) else paths), config=config)
+def _run(*words, given=None, config=None, accept=(0,)):
+    """given: paths for the standard input, where any number fits and none is taken for an option."""
+    argv = command(*words, *(["-0", "-"] if given is not None else []), config=config)
     done = subprocess.run(argv, input=given, stdin=None if given is not None else subprocess.DEVNULL, capture_output=True, check=False)
     return _answer(words, done.returncode, done.stdout, done.stderr, accept)
 
@@ -94,7 +95,7 @@ class Ahead:
 
 def prefetch(paths, config=None):
     """Fetches files, and folders with all below, and waits. The command's numbers; Error when some failed."""
-    return _run("prefetch", "--json", "--progress=none", "-0", "-", given=_listed(paths), config=config)
+    return _run("prefetch", "--json", "--progress=none", given=_listed(paths), config=config)
 
 
 def prefetch_ahead(paths, config=None):
@@ -104,24 +105,24 @@ def prefetch_ahead(paths, config=None):
 
 def flush(paths=(), timeout=None, config=None):
     """Waits until what was written below `paths` (none: all) is on the remote. Error when something is left."""
-    return _run("flush", "--json", *(["--timeout", str(timeout)] if timeout else []), paths=paths, config=config)
+    return _run("flush", "--json", *(["--timeout", str(timeout)] if timeout else []), given=_listed(paths) or None, config=config)
 
 
 def evict(paths, config=None):
-    return _run("evict", "--json", paths=paths, config=config, accept=(0, DEGRADED))
+    return _run("evict", "--json", given=_listed(paths), config=config, accept=(0, DEGRADED))
 
 
 def pin(paths, fetch=True, config=None):
-    return _run("pin", "--json", *([] if fetch else ["--no-fetch"]), paths=paths, config=config)
+    return _run("pin", "--json", *([] if fetch else ["--no-fetch"]), given=_listed(paths), config=config)
 
 
 def unpin(paths, config=None):
-    return _run("unpin", "--json", paths=paths, config=config)
+    return _run("unpin", "--json", given=_listed(paths), config=config)
 
 
 def verify(paths, data=False, repair=False, config=None):
     words = ["verify", "--json", *(["--data"] if data else []), *(["--repair"] if repair else [])]
-    return _run(*words, paths=paths, config=config, accept=(0, DEGRADED))
+    return _run(*words, given=_listed(paths), config=config, accept=(0, DEGRADED))
 
 
 def status(config=None):

@@ -20,7 +20,7 @@
  *  prefetch PATH*  TABLE     {files, bytes, cached (files that were there before), folders, failed, failures: [{path, errno, cause}] (first
  *                            20)}; folders recursively; "glob=PATTERN": what matches, with patterns in any component below a mapping's
  *                            root. PROGRESS: {the same numbers, found_files, found_bytes, came (bytes from the remote), open (folders
- *                            not listed yet, paths nothing is known of: 0: all is found)}
+ *                            not listed yet, paths nothing is known of: 0: all is found)}. A PATH in no mapping fails alone
  *  evict PATH*     TABLE     {files, bytes, busy}; what is pinned, too
  *  pin PATH*       TABLE     {pinned}: eviction leaves them alone from now on, with all below
  *  unpin PATH*     TABLE     {unpinned}: pins of these very paths that went

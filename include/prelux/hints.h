@@ -38,11 +38,11 @@ static inline int prelux_hint(const char *verb, const char *const *paths, size_t
   err = posix_spawn_file_actions_init(&actions);
   if (err == 0)
   {
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    if (out >= 0)
+    if (out >= 0) /* before 0 becomes another: it may be that */
       posix_spawn_file_actions_adddup2(&actions, out, 1);
     else
       posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     err = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
   }

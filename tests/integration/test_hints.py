@@ -17,7 +17,8 @@ int main(int argc, char **argv)
 {
   const char *const *paths = (const char *const *)argv + 2;
   size_t n = (size_t)argc - 2;
-  int ret = argv[1][0] == 'p' ? prelux_prefetch(paths, n) : argv[1][0] == 'f' ? prelux_flush(paths, n) : prelux_status(1);
+  int ret = argv[1][0] == 'p' ? prelux_prefetch(paths, n) : argv[1][0] == 'f' ? prelux_flush(paths, n)
+            : prelux_status(argv[1][0] == 's' ? 1 : dup2(1, 0));
   fprintf(stderr, "%d\\n", ret);
   return 0;
 }
@@ -80,6 +81,24 @@ def test_example_has_the_next_epoch_ready(prelux, lake):
     assert len(out) == 3 and out[2] == "epoch 2: 40 files, 4000 bytes, 40 of 40 were there" and len(cached(prelux)) == 40
 
 
+def test_example_goes_on_without_the_next_epoch(prelux, lake):
+    out = prelux.run([PYTHON, ROOT / "examples/next_epoch.py", f"{lake}/d", "2"], env={"PRELUX_EXE": "/bin/false"}).stdout.splitlines()
+    assert len(out) == 2 and all("40 files, 4000 bytes, prelux prefetch: exit status 1" in line for line in out)
+
+
+def test_paths_are_no_options_and_any_number(prelux, lake):
+    out = python(prelux, f"""
+for call in prelux.evict, prelux.flush, prelux.pin, prelux.unpin, prelux.verify:
+    try:
+        call(["--help"])
+    except prelux.Error as error:
+        print("--help is in no mapping" in error.text)
+prelux.prefetch("{lake}/d")
+print(prelux.verify(f"{lake}/d/f{{n % 40:02}}" for n in range(1200))["same"])
+""")
+    assert out == "True\n" * 5 + "1200\n"
+
+
 @pytest.mark.parametrize("compiler", [["cc", "-std=c99", "-D_GNU_SOURCE"], ["c++", "-x", "c++"]])
 def test_c_header(prelux, lake, compiler, tmp_path):
     if not shutil.which(compiler[0]):
@@ -91,4 +110,5 @@ def test_c_header(prelux, lake, compiler, tmp_path):
     assert prelux.run([tmp_path / "p", "flush"]).stderr == "0\n"
     done = prelux.run([tmp_path / "p", "status"])
     assert done.stderr == "0\n" and json.loads(done.stdout)["mappings"][0]["local"] == lake
+    assert json.loads(prelux.run([tmp_path / "p", "at 0"]).stdout)["mappings"][0]["local"] == lake
     assert prelux.run([tmp_path / "p", "status"], env={"PRELUX_EXE": "/no/such"}).stderr == "-2\n"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -100,6 +101,25 @@ def test_text_is_prometheus_own(prelux, lake, promtool):
     assert found[f'prelux_request_seconds_bucket{{{name},op="open",le="+Inf"}}'] == opens == found[f'prelux_request_seconds_count{{{name},op="open"}}'] > 0
     same = values(prelux.cli("metrics"))
     assert set(same) == set(found) and same[f"prelux_remote_bytes_total{{{name}}}"] == 1000
+
+
+@pytest.mark.parametrize("words", [["--watch=nan"], ["--watch=1x"], ["--watch", "--rounds=5x"], ["--watch", "--rounds=-1"], ["--watch", "--rounds="]])
+def test_what_stats_refuses(prelux, words):
+    done = prelux.cli("stats", *words, check=False)
+    assert done.returncode == 2 and "--watch wants seconds" in done.stderr
+
+
+def test_no_rate_is_negative_after_a_restart(prelux, lake):
+    read(prelux, lake, "f0", "f1")
+    argv = [str(prelux.exe), "--config", str(prelux.config_path), "stats", "--watch=3", "--rounds=2"]
+    with subprocess.Popen(argv, env=prelux.env, stdout=subprocess.PIPE, text=True) as child:
+        first = [child.stdout.readline() for _ in range(2)]
+        child.send_signal(signal.SIGSTOP)
+        prelux.kill_daemon()
+        prelux.cli("ls", lake)
+        child.send_signal(signal.SIGCONT)
+        second = child.stdout.read()
+    assert child.returncode == 0 and first[0].startswith("MAPPING") and "OPENS/S" in second and not re.search(r"\s-\d", second), second
 
 
 def test_what_else_is_asked(prelux, lake):

@@ -114,6 +114,20 @@ def test_flush(node):
     assert (node.source / "late").read_bytes() == b"late"
 
 
+def test_more_paths_than_a_request_holds(node):
+    node = node()
+    fd = node.open("last", FLAGS)
+    paths = [f"/prelux-test/none-{number:04}" for number in range(1100)] + ["/prelux-test/last"]
+    done = node.prelux.cli("flush", *paths, check=False)
+    assert done.returncode == 3 and "/prelux-test/last" in done.stderr
+    assert node.prelux.cli("flush", "-0", "-", input="\0".join(paths), check=False).returncode == 3
+    answer = pending(node, *paths)
+    assert answer["count"] == answer["open"] == len(answer["files"]) == 1 and isinstance(answer["files"][0]["since_ns"], int)
+    assert node.prelux.cli("flush", "--json", "-", input="", check=False).stdout == "{}\n", "an empty list is not everything"
+    assert node.close("last", fd) == 0
+    assert node.prelux.cli("flush", "--json", "-", input="\n".join(paths))["count"] == 0 and (node.source / "last").exists()
+
+
 def test_state_of_a_path(node):
     node = node()
     fd = node.open("new", FLAGS)

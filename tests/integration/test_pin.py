@@ -158,3 +158,27 @@ def test_verify_of_a_broken_mapping(prelux, lake):
     assert done.returncode == FAILED and f"{local}: failed: " in done.stderr
     assert json.loads(prelux.cli("verify", "--json", local, check=False).stdout)["failed"] == 1
 
+
+def test_a_list_that_is_longer_than_a_request(prelux, lake):
+    """`found` has a hundred of each request, and a hundred are named."""
+    prelux.cli("prefetch", f"{lake}/keep/f00", f"{lake}/keep/f01")
+    (prelux.tmp / "source/keep/f01").write_bytes(b"new")
+    paths = [f"{lake}/keep/f{number % 2:02}" for number in range(1200)]
+    done = prelux.cli("verify", *paths, check=False)
+    assert done.returncode == DEGRADED and "1200 files: 600 as on the remote, 600 stale" in done.stdout
+    assert "600 findings in all: the first 100 are named" in done.stderr and done.stderr.count(": stale") == 100
+    assert prelux.cli("pin", "--json", "--no-fetch", "-", input="\n".join(paths[:600])) == {"pinned": 600}
+    assert prelux.cli("unpin", "--json", "-0", "-", input="\0".join(paths[:600])) == {"unpinned": 2}
+    assert prelux.cli("evict", "--json", "-", input="\n".join(paths[:2]))["files"] == 2
+
+
+def test_a_pin_is_no_pattern(prelux, lake):
+    def pinned():
+        return [pin["path"] for pin in prelux.cli("pin", "--list", "--json")["pins"]]
+    (prelux.tmp / "source/keep/*1").write_bytes(b"star")
+    for words in (["--no-fetch"], []):
+        done = prelux.cli("pin", *words, f"{lake}/keep/f00", f"{lake}/keep/f*", check=False)
+        assert done.returncode == 2 and "takes no patterns" in done.stderr and pinned() == []
+    assert prelux.cli("pin", "--json", f"{lake}/keep/*1")["files"] == 1 and pinned() == [f"{lake}/keep/*1"] and kept(prelux) == ["keep/*1"]
+    assert prelux.cli("pin", "--json", "-", input=f"{lake}/keep/f02\n{lake}/keep/f03\n")["files"] == 2
+    assert pinned() == [f"{lake}/keep/*1", f"{lake}/keep/f02", f"{lake}/keep/f03"] and kept(prelux) == ["keep/*1", "keep/f02", "keep/f03"]

@@ -70,6 +70,23 @@ def test_lists(prelux, lake):
         "files": 2, "cached": 1, "bytes": 14, "folders": 0, "failed": 0, "failures": [], "elapsed_s": 0}
 
 
+def test_a_bad_path_fails_alone(prelux, lake):
+    names = ["/else/x", f"{lake}/a/y.txt", "/" + "x" * 5000, f"{lake}/b/y.txt"]
+    done = prelux.cli("prefetch", "--files-from", "-", input="\n".join(names), check=False)
+    assert done.returncode == FAILED and "2 files in the cache" in done.stdout
+    assert "/else/x: in no mapping (ENOENT)" in done.stderr and "xxx...: File name too long (ENAMETOOLONG)" in done.stderr
+    done = prelux.cli("prefetch", *[f"{lake}/{letter}*" for letter in "qz"], check=False)
+    assert done.stderr.count("nothing matches") == 2
+    done = prelux.cli("prefetch", "-", f"{lake}/a/y.txt", input="".join(f"{lake}/none{number}\n" for number in range(600)), check=False)
+    assert "1 files in the cache" in done.stdout and done.stderr.count("(ENOENT)") == 20 and "600 failed in all" in done.stderr
+
+
+def test_what_is_said_is_for_a_terminal(prelux, lake):
+    for words in (["stat"], ["verify"], ["prefetch"]):
+        done = prelux.cli(*words, "/else/\x1b]0;title\a", check=False)
+        assert done.returncode == FAILED and "\\x1b]0;title\\x07" in done.stderr and "\x1b" not in done.stderr
+
+
 def test_what_a_former_run_waited_for(prelux, lake):
     report = prelux.tmp / "report.json"
     prelux.run(f"cat {lake}/a/x1.bin {lake}/b/y.txt {lake}/none", args=["--report=" + str(report)], check=False)
@@ -205,6 +222,11 @@ def test_flush_has_the_same_bar(prelux):
         done = subprocess.run([*argv, "--progress=json"], env=prelux.env, capture_output=True, text=True)
         first = json.loads(done.stderr.splitlines()[0])
         assert first["progress"] == "flush" and first["all_files"] == 2 and first["files"] == 0
+        with subprocess.Popen([*argv[:-2], "--progress=json"], env=prelux.env, stderr=subprocess.PIPE, text=True) as child:
+            assert json.loads(child.stderr.readline())["all_files"] == 2
+            child.send_signal(signal.SIGINT)
+            assert child.stderr.read().endswith("prelux: flush: stopped; the daemon goes on sending\n")
+        assert child.returncode == -signal.SIGINT
         proxy.fault("/")
         prelux.cli("flush")
         assert prelux.cli("pending", "list", "--json")["count"] == 0
