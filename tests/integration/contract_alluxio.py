@@ -26,8 +26,7 @@ def lake():
     if alluxio29.Alluxio29.missing():
         raise r.Missing(alluxio29.Alluxio29.missing())
     if "server" not in running:
-        running["server"] = alluxio29.Alluxio29()
-        running["server"].start()
+        running["server"] = alluxio29.Alluxio29().start()
     return running["server"]
 
 

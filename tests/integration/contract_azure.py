@@ -25,8 +25,7 @@ def account():
     if azurite.Azurite.missing():
         raise r.Missing(azurite.Azurite.missing())
     if "server" not in running:
-        running["server"] = azurite.Azurite()
-        running["server"].start()
+        running["server"] = azurite.Azurite().start()
     return running["server"]
 
 

@@ -87,7 +87,8 @@ class Alluxio29(Server):
     """
 
     name = "alluxio29"
-    start_seconds = 120.0
+    start_seconds = 80.0
+    start_tries = 2  # its processes were up once, and its worker never counted, for two minutes
     stop_signal = signal.SIGKILL  # an orderly worker waits seconds for its master; nothing of theirs is kept
 
     def __init__(self, folder=None, ufs=None, properties=None, sync_interval="-1", heap_mb=(128, 128, 96)):

@@ -41,6 +41,38 @@ def get(url, **fields):
 
 # base
 
+@pytest.mark.parametrize("tries, starts", [(1, 1), (2, 2), (3, 2)])
+def test_what_does_not_get_ready_is_started_again(tmp_path, tries, starts):
+    class Second(base.Server):
+        """Ready when it is started for the second time."""
+
+        name, start_seconds, start_tries = "second", 0.3, tries
+        begun = 0
+
+        @classmethod
+        def missing(cls):
+            return None
+
+        def configure(self):
+            self.begun += 1
+
+        def commands(self):
+            return [("sleep", ["sleep", "60"], None)]
+
+        def ready(self):
+            return self.begun == 2
+
+    server = Second(tmp_path)
+    try:
+        if tries == 1:
+            pytest.raises(ServerError, server.start)
+        else:
+            server.start()
+    finally:
+        server.stop()
+    assert server.begun == starts
+
+
 def test_a_taken_port_is_changed(tmp_path, monkeypatch):
     need(Nginx)
     with socket.create_server((LOOPBACK, 0)) as other:
