@@ -228,24 +228,3 @@ def test_rules_dashboard_and_table_name_what_there_is(prelux, lake):
         used = names_in(path.read_text())
         assert used and not used - known, path
     assert not known - names_in((ROOT / "docs/METRICS.md").read_text())
-
-
-def test_dashboard(promtool):
-    """Grafana's model of a dashboard, as far as it can be told without Grafana; each expression by Prometheus' parser."""
-    board = json.loads((ROOT / "config/grafana/prelux.json").read_text())
-    assert isinstance(board["schemaVersion"], int) and board["title"] and board["uid"] and board["panels"]
-    ids = [panel["id"] for panel in board["panels"]]
-    assert len(set(ids)) == len(ids)
-    taken, expressions = set(), []
-    for panel in board["panels"]:
-        at = panel["gridPos"]
-        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
-        assert at["x"] + at["w"] <= 24 and not cells & taken and panel["type"] in ("timeseries", "stat", "table", "row") and panel["title"]
-        taken |= cells
-        for target in panel.get("targets", []):
-            assert target["refId"] and target["datasource"]["uid"] == "${datasource}"
-            expressions.append(target["expr"])
-    assert {one["name"] for one in board["templating"]["list"]} == {"datasource", "instance", "mapping"}
-    rules = {"groups": [{"name": "x", "rules": [{"record": f"x{n}", "expr": text.replace("$__rate_interval", "5m")} for n, text in enumerate(expressions)]}]}
-    done = subprocess.run([promtool, "check", "rules", "/dev/stdin"], input=json.dumps(rules), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -12,7 +12,6 @@ import argparse
 import base64
 import hashlib
 import hmac
-import json
 import os
 import secrets
 import shutil
@@ -22,29 +21,20 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 
-from .base import LOOPBACK, Installation, Server, ServerError, fetch_by, free_port, run_by_hand
+from .base import LOOPBACK, Installation, Server, ServerError, fetch_npm, free_port, run_by_hand
 
 VERSION = "3.37.0"
 # Later ones want packages that a registry may not have yet, or a Node later than that of Debian 12.
 PINNED = {"applicationinsights": "3.16.0", "https-proxy-agent": "7.0.6", "http-proxy-agent": "7.0.2"}
 API_VERSION = "2021-12-02"
-INSTALL_SECONDS = 600
 CACHE = Path(__file__).resolve().parent / ".cache" / "azurite"
 PROGRAM = CACHE / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
 
 
-def _fetch():
-    """npm's registry and proxies are the machine's own affair."""
-    if not shutil.which("npm"):
-        raise ServerError("npm is not installed (Debian: apt-get install npm)")
-    (CACHE / "package.json").write_text(json.dumps({"private": True, "dependencies": {"azurite": VERSION}, "overrides": PINNED}))
-    argv = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--omit=dev"]
-    fetch_by(argv, CACHE / "install.log", INSTALL_SECONDS, cwd=CACHE)
-
-
-PACKAGE = Installation(CACHE, VERSION, _fetch, PROGRAM)
+PACKAGE = Installation(CACHE, VERSION, partial(fetch_npm, CACHE, {"azurite": VERSION}, PINNED), PROGRAM)
 
 
 class Azurite(Server):

@@ -9,6 +9,7 @@ dies without calling stop(), even by SIGKILL.  A JVM left behind by an interrupt
 import atexit
 import contextlib
 import fcntl
+import json
 import os
 import random
 import shutil
@@ -97,6 +98,15 @@ def fetch_by(argv, log, seconds, env=None, cwd=None):
             raise ServerError(f"{argv[0]}: longer than {seconds} s") from None
     if done.returncode:
         raise ServerError(f"{argv[0]} failed; the end of {log}:\n" + log.read_text(errors="replace")[-3000:])
+
+
+def fetch_npm(folder, dependencies, overrides=None):
+    """Packages of npm into folder/node_modules. npm's registry and proxies are the machine's own affair."""
+    if not shutil.which("npm"):
+        raise ServerError("npm is not installed (Debian: apt-get install npm)")
+    (folder / "package.json").write_text(json.dumps({"private": True, "dependencies": dependencies, "overrides": overrides or {}}))
+    argv = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--omit=dev"]
+    fetch_by(argv, folder / "install.log", 600, cwd=folder)
 
 
 class Installation:

@@ -2,7 +2,7 @@
 
   python3 -m tests.servers.debs --install [NAME...]        (each: some seconds; needs apt-get)
 
-    promtool  what checks Prometheus' rules and metrics
+    promtool  what checks Prometheus' rules and metrics, and Prometheus itself
     i386      libc for 32-bit programs
     bionic    Ubuntu 18.04 (glibc 2.27): a shell, tools and Python, enough to chroot into
     own       this machine's release: a shell and what the Debian package of prelux depends on, nothing else, enough to chroot into
@@ -130,9 +130,9 @@ def install_oldest():
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="tests.servers.debs", description="packages of Debian and Ubuntu for tests")
     parser.add_argument("--install", nargs="*", choices=sorted(SETS), metavar="NAME", required=True,
-                        help="fetch these into the cache and leave; default: i386, own, and bionic or else bullseye")
+                        help="fetch these into the cache and leave; default: i386, own, promtool, and bionic or else bullseye")
     names = parser.parse_args(argv).install
-    for name in names or ["i386", "own"]:
+    for name in names or ["i386", "own", "promtool"]:
         ALL[name].install()
     if not names:
         install_oldest()
