@@ -16,7 +16,7 @@ extern const char *const prelux_measure_ops[PRELUX_MEASURE_OPS];
 extern const char *const prelux_measure_results[PRELUX_MEASURE_RESULTS];
 
 struct prelux_measure {
-  struct prelux_measure *next;
+  struct prelux_measure *next, *chain; /* of all; of those with a hash like it */
   char *local;
   _Atomic uint64_t requests[PRELUX_MEASURE_OPS][PRELUX_MEASURE_RESULTS];
   _Atomic uint64_t times[PRELUX_MEASURE_OPS][PRELUX_MEASURE_TIMES + 1], sum_us[PRELUX_MEASURE_OPS];
@@ -25,6 +25,7 @@ struct prelux_measure {
 
 /* The one of this name, made when it is not there; never goes. NULL: no memory. Any thread. */
 struct prelux_measure *prelux_measure_of(const char *local);
+uint64_t prelux_measure_looks(void); /* how many others were compared on the way so far */
 /* All of them, in no order. */
 void prelux_measure_each(void (*fn)(const struct prelux_measure *m, void *arg), void *arg);
 void prelux_measure_done(struct prelux_measure *m, int op, enum prelux_measure_result result, uint64_t ns); /* m may be NULL */

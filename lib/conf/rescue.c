@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "lib/base/path.h"
 #include "lib/conf/internal.h"
 
@@ -14,28 +17,53 @@ struct rescue {
   struct prelux_conf_loader *l;
   bool list; /* azfuse's form: no ~, no ${ENV}, no URI */
   size_t cap;
+  uint32_t *at, mask; /* hash of the mappings' numbers from 1 on */
 };
+
+static uint32_t *find(const struct rescue *r, const char *local)
+{
+  uint32_t at = (uint32_t)XXH3_64bits(local, strlen(local)) & r->mask;
+  while (r->at[at] && strcmp(r->l->conf->mappings[r->at[at] - 1].local, local) != 0)
+    at = (at + 1) & r->mask;
+  return &r->at[at];
+}
+
+/* Room for one mapping more, in the array and in its hash, which is never more than half full. */
+static int grow(struct rescue *r)
+{
+  struct prelux_conf *c = r->l->conf;
+  if (c->n_mappings < r->cap)
+    return 0;
+  size_t cap = 16;
+  while (cap <= c->n_mappings)
+    cap *= 2;
+  struct prelux_conf_mapping *grown = prelux_conf_alloc(c->memory, cap * sizeof *grown);
+  uint32_t *at = prelux_conf_alloc(c->memory, 2 * cap * sizeof *at);
+  if (!grown || !at)
+    return -ENOMEM;
+  if (c->n_mappings)
+    memcpy(grown, c->mappings, c->n_mappings * sizeof *grown);
+  memset(at, 0, 2 * cap * sizeof *at);
+  c->mappings = grown;
+  r->at = at;
+  r->cap = cap;
+  r->mask = (uint32_t)(2 * cap - 1);
+  for (size_t i = 0; i < c->n_mappings; i++)
+    *find(r, c->mappings[i].local) = (uint32_t)i + 1;
+  return 0;
+}
 
 static int keep(struct rescue *r, char *local)
 {
   struct prelux_conf *c = r->l->conf;
-  for (size_t i = 0; i < c->n_mappings; i++)
-    if (strcmp(c->mappings[i].local, local) == 0)
-      return 0;
   if (c->n_mappings >= RESCUED_MAX)
     return 0;
-  if (c->n_mappings >= r->cap)
-  {
-    size_t cap = c->n_mappings * 2 + 16;
-    struct prelux_conf_mapping *grown = prelux_conf_alloc(c->memory, cap * sizeof *grown);
-    if (!grown)
-      return -ENOMEM;
-    if (c->n_mappings)
-      memcpy(grown, c->mappings, c->n_mappings * sizeof *grown);
-    c->mappings = grown;
-    r->cap = cap;
-  }
+  int err = grow(r);
+  uint32_t *at = err == 0 ? find(r, local) : NULL;
+  if (err < 0 || *at)
+    return err;
   c->mappings[c->n_mappings++] = (struct prelux_conf_mapping){.local = local};
+  *at = (uint32_t)c->n_mappings;
   return 0;
 }
 

@@ -24,6 +24,7 @@ struct prelux_build {
   uint32_t flags, uid, gid, daemon_timeout_ms;
   unsigned char credentials[16];
   const char *source, *cwd, *daemon, *runtime, *error;
+  size_t *ret_looks; /* how many nodes were compared; NULL: nobody asks */
 };
 
 /* Allocates the table (caller frees with free()). Stats each mapping root on disk to fill `roots` and COVERED.

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "daemon/measure.h"
 #include "lib/map/build.h"
 #include "lib/map/match.h"
 
@@ -179,6 +180,34 @@ static void duplicates_clash(void **state)
   assert_null(t);
 }
 
+/* Work, not time: what a mapping costs does not grow with their number. */
+static void the_work_grows_with_the_mappings(void **state)
+{
+  const size_t n = 20000;
+  struct prelux_build_mapping *m = calloc(n, sizeof *m);
+  char (*locals)[64] = calloc(n, sizeof *locals);
+  size_t looks = 0;
+  for (size_t i = 0; i < n; i++)
+  {
+    snprintf(locals[i], sizeof locals[i], "/mnt/many/d%zu/m%zu", i % 200, i);
+    m[i] = (struct prelux_build_mapping){.local = locals[i], .tree = "/c", .object = "", .remote = "", .tree_id = 1};
+  }
+  struct prelux_build in = {.mappings = m, .n_mappings = n, .ret_looks = &looks};
+  struct prelux_table *t = NULL;
+  assert_int_equal(prelux_table_build(&in, &t, NULL), 0);
+  expect(t, "/mnt/many/d199/m19999/x", PRELUX_MATCH_MAPPED, 19999, "x");
+  if (looks > 10 * n)
+    fail_msg("%zu nodes were compared for %zu mappings", looks, n);
+  for (size_t i = 0; i < n; i++)
+    assert_non_null(prelux_measure_of(locals[i]));
+  assert_ptr_equal(prelux_measure_of(locals[7]), prelux_measure_of(locals[7]));
+  if (prelux_measure_looks() > 10 * n)
+    fail_msg("%llu counters were compared for %zu mappings", (unsigned long long)prelux_measure_looks(), n);
+  free(t);
+  free(m);
+  free(locals);
+}
+
 /* A table comes from a file: whatever its bytes, check() or a look-up must not run outside of it. */
 static void damaged_tables_are_refused_or_harmless(void **state)
 {
@@ -213,6 +242,7 @@ int main(void)
       cmocka_unit_test(root_mapping_takes_all), cmocka_unit_test(uri_prefixes),
       cmocka_unit_test(many_prefixes_under_one_parent), cmocka_unit_test(children_of_parents),
       cmocka_unit_test(back_from_the_tree),    cmocka_unit_test(duplicates_clash),
+      cmocka_unit_test(the_work_grows_with_the_mappings),
       cmocka_unit_test(damaged_tables_are_refused_or_harmless)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
