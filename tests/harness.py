@@ -4,6 +4,7 @@ Nothing of the caller's environment decides a result: PRELUX_*, AZFUSE_*, QD_*, 
 test's own. The daemon is found by its command line (`--runtime OURS`), so a test can have several and none is left behind.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -153,10 +154,11 @@ class Prelux:
         the test and shows both outputs, the error records and the daemon's log."""
         argv, full = self._command(cmd, env, bare, config, args)
         errors = "surrogateescape" if text else None
-        done = subprocess.run(argv, cwd=cwd or self.tmp, env=full, timeout=timeout, text=text, errors=errors, input=input,
-                              stdin=None if input is not None else subprocess.DEVNULL, capture_output=True, **popen)
+        with _told(timeout, "below prelux", self.story):
+            done = subprocess.run(argv, cwd=cwd or self.tmp, env=full, timeout=timeout, text=text, errors=errors, input=input,
+                                  stdin=None if input is not None else subprocess.DEVNULL, capture_output=True, **popen)
         if check and done.returncode != 0:
-            raise AssertionError(f"status {done.returncode} of {cmd!r}\n--- stdout\n{_tail(done.stdout)}\n--- stderr\n"
+            raise AssertionError(f"status {done.returncode}, {last_line(done.stderr)!r}, of {cmd!r}\n--- stdout\n{_tail(done.stdout)}\n--- stderr\n"
                                  f"{_tail(done.stderr)}\n{self.story()}")
         return done
 
@@ -172,10 +174,11 @@ class Prelux:
         """The same program without prelux: the oracle."""
         argv = ["bash", "-c", cmd] if isinstance(cmd, str) else [_word(word) for word in cmd]
         full = self._merged(env)
-        done = subprocess.run(argv, cwd=cwd or self.tmp, env=full, timeout=timeout, text=text, stdin=subprocess.DEVNULL,
-                              errors="surrogateescape" if text else None, capture_output=True, **popen)
+        with _told(timeout, "without prelux"):
+            done = subprocess.run(argv, cwd=cwd or self.tmp, env=full, timeout=timeout, text=text, stdin=subprocess.DEVNULL,
+                                  errors="surrogateescape" if text else None, capture_output=True, **popen)
         if check and done.returncode != 0:
-            raise AssertionError(f"status {done.returncode} of {cmd!r} (plain)\n{_tail(done.stderr)}")
+            raise AssertionError(f"status {done.returncode}, {last_line(done.stderr)!r}, of {cmd!r} (plain)\n{_tail(done.stderr)}")
         return done
 
     def cli(self, *words, check=True, timeout=60, config=True, env=None, cwd=None, input=None):
@@ -300,6 +303,21 @@ def _stream(value):
     for one in mappings:
         one["stream_above"] = STREAM_ABOVE
     return bool(mappings)
+
+
+def last_line(text):
+    """Of a failure little but the first line of its message may be shown: this belongs there."""
+    return (_tail(text).strip().splitlines() or [""])[-1][:200]
+
+
+@contextlib.contextmanager
+def _told(seconds, how, story=str):
+    """Python's own message of a time limit begins with the whole command, and has nothing of what the program has said."""
+    try:
+        yield
+    except subprocess.TimeoutExpired as over:
+        raise AssertionError(f"longer than {seconds} s, {how}\n--- stdout\n{_tail(over.stdout)}\n--- stderr\n{_tail(over.stderr)}\n"
+                             f"{over.cmd!r}\n{story()}") from None
 
 
 def _word(word):

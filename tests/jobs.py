@@ -145,7 +145,9 @@ class Runner:
         if tally.failed:
             say(f"--- {job.stage} {job.name}\n{output}\n---")
             self.wrong.append(f"failed: {job.stage} {job.name}")
-            self.wrong += [f"  {line[:300]}" for line in output.splitlines() if REASONS.match(line)][:REASON_LINES]
+            reasons = [line for line in output.splitlines() if REASONS.match(line)]
+            reasons.sort(key=lambda line: not line.startswith("FAILED "))  # which test comes before what it said
+            self.wrong += [f"  {line[:300]}" for line in reasons[:REASON_LINES]]
         elif output:
             say("\n".join("        " + line for line in output.splitlines()))
 

@@ -8,9 +8,10 @@ from tests.servers.pythons import LEARNING, PYARROW, TFRECORD
 
 
 class Module:
-    """A module of the Python that the machine has."""
+    """A module of the Python that the machine has: not of any that comes first in PATH, for it is asked, and used, by this name."""
 
     def __init__(self, name, program="/usr/bin/python3", path=""):
+        assert program.startswith("/")
         self.version, self.program, self.path = name, program, str(path)
 
     def installed(self):
@@ -122,7 +123,7 @@ def hdf5(*lines):
 def torch(*lines):
     """A file that is run, for workers that are spawned read it, too."""
     script = "\n".join(lines)
-    return f"T=$(mktemp -d); cat > $T/t.py <<'E'\n{script}\nE\npython3 -W ignore $T/t.py; rm -r $T"
+    return f"T=$(mktemp -d); cat > $T/t.py <<'E'\n{script}\nE\n/usr/bin/python3 -W ignore $T/t.py; rm -r $T"
 
 
 def learning(*lines):
@@ -200,7 +201,7 @@ DATA = {
             'from safetensors.numpy import save_file',
             'save_file({"w": n.arange(30000, dtype="f4").reshape(100, 300), "b": n.ones(7, "i8")}, "x", metadata={"by": "test"})',
             'f = safe_open("x", "np").__enter__(); print(sorted(f.keys()), f.metadata(), f.get_slice("w")[3:5, :2], f.get_tensor("b"))')}),
-    "PyTorch (DataLoader, save, load)": ([Module("torch", "python3")], {
+    "PyTorch (DataLoader, save, load)": ([Module("torch")], {
         "reads": torch(
             *DATASET, MAIN, "    make()",
             "    for how in 'fork', 'spawn':",
@@ -255,7 +256,7 @@ DATA = {
             'import datasets as d',
             'd.Dataset.from_dict({"n": list(range(20000))}).save_to_disk("saved", num_shards=3); t = d.load_from_disk("saved"); print(t[15000], sum(t["n"]), len(t.cache_files))',
             's = t.shuffle(seed=1).select(range(50)).flatten_indices(); print(len(s), sum(t.filter(lambda r: r["n"] % 7 == 0)["n"]))')}),
-    "tfrecord": ([TFRECORD, Module("torch", "python3")], {
+    "tfrecord": ([TFRECORD, Module("torch")], {
         "reads": records(
             'import tfrecord as t, os',
             'from tfrecord.tools.tfrecord2idx import create_index',

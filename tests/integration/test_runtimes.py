@@ -1,5 +1,5 @@
 """docs/PROGRAMS.md, a test each cell: what a program reads, writes, walks, maps and spawns in a writable mapping equals a plain folder, in what it prints and in
-what the remote has afterwards. Programs that are not installed say so; FULL=1 takes the slow ones, too."""
+what the remote has afterwards. Programs that are not installed say so."""
 
 import functools
 import json
@@ -12,7 +12,6 @@ import sys
 import pytest
 
 from tests.harness import ROOT
-from tests.integration.crash_rig import FULL
 from tests.integration.programs_data import DATA as DATA_PROGRAMS
 from tests.integration.programs_data import GO
 from tests.integration.programs_more import HTTP, MORE, RUST
@@ -259,6 +258,7 @@ def there(need):
     return need.installed() if hasattr(need, "installed") else shutil.which(need, path=SEARCH_PATH)
 
 
+@pytest.mark.limit(600)  # of programs that import half a second of modules in each of their processes, while the machine is busy
 @pytest.mark.parametrize("name,column", cells(), ids=lambda word: word)
 def test_cell(prelux, made, name, column):
     needs, scripts = PROGRAMS[name]
@@ -266,7 +266,7 @@ def test_cell(prelux, made, name, column):
     if missing:
         pytest.skip(f"{' '.join(getattr(word, 'version', word) for word in missing)}: not installed")
     script = re.sub(r"@(\w+)@", lambda found: made(found[1]), scripts[column])
-    same_as_plain(make_lake(prelux, write="async"), DATA + script + "\nrm -rf d", timeout=200 if FULL else 100)
+    same_as_plain(make_lake(prelux, write="async"), DATA + script + "\nrm -rf d", timeout=250)
 
 
 def test_what_go_does_by_itself(prelux, made):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import wait_for
+from tests.harness import last_line, wait_for
 from tests.integration import contract_remotes
 
 LOCAL = "/prelux-w"
@@ -65,10 +65,10 @@ def same_as_plain(lake, script, timeout=60):
     plain = lake.tmp / "plain"
     plain.mkdir()
     want = lake.plain(SCRIPT.format(plain, script), timeout=timeout)
-    assert not any(word in want.stderr for word in BROKEN), f"the script itself is broken here\n{want.stderr}"
+    assert not any(word in want.stderr for word in BROKEN), f"the script is broken here, without prelux: {last_line(want.stderr)}\n{want.stderr}"
     done = lake.run(SCRIPT.format(LOCAL, script), check=False, timeout=timeout)
     for got, wanted, what in ((done.stdout, want.stdout, "stdout"), (done.stderr, want.stderr, "stderr")):
-        assert got == wanted, f"{what}\n{_differ(wanted, got)}\n{done.stderr}\n{lake.story()}"
+        assert got == wanted, f"{what} differs; status {done.returncode}: {last_line(done.stderr)}\n{_differ(wanted, got)}\n{done.stderr}\n{lake.story()}"
     settled(lake)
     wanted = tree(plain)
     if not hasattr(lake, "remote"):
