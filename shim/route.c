@@ -1,4 +1,4 @@
-/* Paths -> mappings.
+/* Paths -> mappings. What a place is, once it is reached, says shim/route_place.c.
  *
  * Most paths are done with in prelux_far(): no prefix begins with the first component, or the working directory is FAR.
  * A path without ".." is joined to its folder's logical path and looked up. A path with ".." is walked component
@@ -7,7 +7,7 @@
  * knows no such file, one openat2(RESOLVE_NO_SYMLINKS) tells whether there was a link at all. The links that this node keeps
  * for a remote (shim/tell.h) are met by the same walk; a path without ".." is walked only when a name on it has a slot of a
  * link in the index, and nobody looks for one while the index counts none. */
-#include "shim/route.h"
+#include "shim/route_place.h"
 
 #include "lib/base/path.h"
 #include "shim/ask.h"
@@ -85,144 +85,6 @@ static void note_end(const char *path, struct prelux_route *r)
   r->must_dir = r->slash || ends_in_dots(path, n);
 }
 
-/* ---- matching */
-
-/* URI prefixes: programs write "s3://bucket/x", libraries make that "/where/they/are/s3:/bucket/x". So an absolute path
- * is looked at from each component that ends in a colon, unless there is a real thing of that name. */
-static bool match_uri(const char *path, struct prelux_match *m)
-{
-  for (const char *colon = path; (colon = strstr(colon, ":/")); colon += 2) {
-    const char *start = colon;
-    while (start > path && start[-1] != '/') start--;
-    prelux_table_match(prelux_state.table, start, true, m);
-    if (m->kind != PRELUX_MATCH_MAPPED) continue;
-    struct stat st;
-    size_t n = (size_t)(colon - path) + 1;
-    char there[n + 1];
-    memcpy(there, path, n);
-    there[n] = '\0';
-    if (prelux_sys(SYS_newfstatat, AT_FDCWD, there, &st, AT_SYMLINK_NOFOLLOW) < 0) return true;
-  }
-  return false;
-}
-
-/* path: absolute, normalised. */
-static enum prelux_match_kind match(const char *path, struct prelux_match *m)
-{
-  const struct prelux_table *t = prelux_state.table;
-  if (!t) {
-    memset(m, 0, sizeof(*m));
-    if (prelux_state.lost && prelux_prefixes_have(prelux_state.lost, path)) m->kind = PRELUX_MATCH_MAPPED;
-    return m->kind;
-  }
-  prelux_table_match(t, path, false, m);
-  if (m->kind == PRELUX_MATCH_MAPPED || !(t->flags & PRELUX_TABLE_HAS_URI)) return m->kind;
-  struct prelux_match uri;
-  if (match_uri(path, &uri)) *m = uri;
-  return m->kind;
-}
-
-static int broken(const char *path, const char *cause)
-{
-  return prelux_fail(EIO, "route", path, cause && *cause ? cause : "the configuration is broken",
-                     "see `prelux config check` and `prelux doctor`");
-}
-
-/* r->path holds a mapped path and m its match. */
-static int mapped(struct prelux_route *r, const struct prelux_match *m)
-{
-  const struct prelux_table *t = prelux_state.table;
-  if (!t) return r->where = broken(r->path, prelux_state.lost_why);
-  if (t->flags & PRELUX_TABLE_BROKEN) return r->where = broken(r->path, prelux_table_str(t, t->error));
-  if (m->mapping->flags & PRELUX_MAPPING_BROKEN)
-    return r->where = broken(r->path, "the mapping's backend or cache folder could not be set up");
-  r->where = PRELUX_MAPPED;
-  r->at = AT_FDCWD;
-  r->use = r->path;
-  r->logical = r->path;
-  r->mapping = m->mapping;
-  r->index = m->index;
-  r->has_below = m->has_below;
-  r->rel = m->rel;
-  r->rel_len = strlen(m->rel);
-  r->missing = false;
-  return r->where;
-}
-
-/* ---- ancestors */
-
-static const char stand_in[] = "/ancestors";
-
-/* Makes RUNTIME/ancestors<logical> and turns r->path into it; r->logical is its tail. */
-static int take_stand_in(struct prelux_route *r)
-{
-  size_t n = strlen(r->path), head = strlen(prelux_state.runtime) + sizeof(stand_in) - 1;
-  if (head + n + 2 > sizeof(r->path)) return r->where = -ENAMETOOLONG;
-  memmove(r->path + head, r->path, n + 1);
-  memcpy(r->path, prelux_state.runtime, head - (sizeof(stand_in) - 1));
-  memcpy(r->path + head - (sizeof(stand_in) - 1), stand_in, sizeof(stand_in) - 1);
-  for (size_t i = head; i <= head + n; i++) {
-    if (i != head + n && r->path[i] != '/') continue;
-    char c = r->path[i];
-    r->path[i] = '\0';
-    long rc = prelux_sys(SYS_mkdirat, AT_FDCWD, r->path, i == head ? 0700 : 0755);
-    r->path[i] = c;
-    if (rc < 0 && rc != -EEXIST)
-      return r->where = prelux_fail(EIO, "route", r->path + head, "the runtime folder cannot be written", NULL);
-  }
-  r->where = PRELUX_ANCESTOR;
-  r->missing = true;
-  r->logical = r->path + head;
-  r->at = AT_FDCWD;
-  r->use = r->path;
-  return r->where;
-}
-
-/* r->path holds a path above a mapping; `at`, `use`: what the caller would hand to libc, NULL: r->path itself. */
-static int ancestor(struct prelux_route *r, int at, const char *use)
-{
-  struct stat st;
-  r->where = PRELUX_ANCESTOR;
-  r->missing = false;
-  r->logical = r->path;
-  r->at = use ? at : AT_FDCWD;
-  r->use = use ? use : r->path;
-  if (prelux_sys(SYS_newfstatat, AT_FDCWD, r->path, &st, 0) != -ENOENT) return r->where;
-  return take_stand_in(r);
-}
-
-/* Unmapped, but only r->path (absolute) leads there. */
-static int elsewhere(struct prelux_route *r)
-{
-  size_t n = strlen(r->path);
-  if (r->must_dir && n > 1 && n + 2 <= sizeof(r->path)) memcpy(r->path + n, "/", 2);
-  r->where = PRELUX_UNMAPPED;
-  r->at = AT_FDCWD;
-  r->use = r->path;
-  return r->where;
-}
-
-/* r->path is a place that was reached by names alone (no link in it that matters): what is it? `use` as in ancestor();
- * when NULL libc must get r->path. */
-static int arrive(struct prelux_route *r, int at, const char *use)
-{
-  struct prelux_match m;
-  switch (match(r->path, &m)) {
-  case PRELUX_MATCH_MAPPED: {
-    int rc = mapped(r, &m);
-    struct prelux_attr attr;
-    /* Inside one mapping, above another: it need not exist in the outer one. */
-    if (rc != PRELUX_MAPPED || !m.has_below || !*m.rel || prelux_ask_attr(r, "route", &attr) != -ENOENT) return rc;
-    return take_stand_in(r);
-  }
-  case PRELUX_MATCH_ANCESTOR: return ancestor(r, at, use);
-  default:
-    if (!use) return elsewhere(r);
-    prelux_route_plain(at, use, r);
-    return PRELUX_UNMAPPED;
-  }
-}
-
 /* ---- walking */
 
 struct walk {
@@ -248,8 +110,8 @@ static int check_folder(struct walk *w)
 {
   struct prelux_match m;
   struct prelux_attr attr;
-  if (match(w->r->path, &m) != PRELUX_MATCH_MAPPED) return 0;
-  int rc = mapped(w->r, &m);
+  if (prelux_place_match(w->r->path, &m) != PRELUX_MATCH_MAPPED) return 0;
+  int rc = prelux_place_mapped(w->r, &m);
   if (rc < 0) return rc;
   if (w->r->rel_len == 0) return 0;
   bool must_dir = w->r->must_dir;
@@ -321,7 +183,7 @@ static int follow_kept(struct walk *w, const struct prelux_match *m, size_t pare
 {
   struct prelux_attr attr;
   char target[PATH_MAX];
-  if (!m->mapping || !*m->rel || mapped(w->r, m) < 0) return 0;
+  if (!m->mapping || !*m->rel || prelux_place_mapped(w->r, m) < 0) return 0;
   if (!prelux_index_look(w->r, &attr) || attr.type != PRELUX_LINK) return 0;
   w->final = true;
   int rc = w->how & PRELUX_NO_KEPT ? -ELOOP : count_link(w);
@@ -345,7 +207,7 @@ static int step(struct walk *w, const char *name, size_t n, const char *after, b
   memcpy(w->r->path + w->len, name, n);
   w->len += n;
   w->r->path[w->len] = '\0';
-  enum prelux_match_kind kind = match(w->r->path, &m);
+  enum prelux_match_kind kind = prelux_place_match(w->r->path, &m);
   w->inside = kind == PRELUX_MATCH_MAPPED;
   if (w->inside) {
     w->through = true;
@@ -370,7 +232,7 @@ static int hand_over(struct walk *w, const char *after)
     w->r->path[w->len++] = '/';
     memcpy(w->r->path + w->len, after, n + 1);
   }
-  return elsewhere(w->r);
+  return prelux_place_elsewhere(w->r);
 }
 
 static bool keeps_last(const struct prelux_route *r, unsigned how)
@@ -429,8 +291,8 @@ static int walk_to(int dirfd, const char *path, unsigned how, bool ours, struct 
 {
   int rc = walk(r, path, how, ours);
   switch (rc) {
-  case WALK_PLAIN: return arrive(r, dirfd, ours ? NULL : path);
-  case WALK_THROUGH: return arrive(r, dirfd, NULL);
+  case WALK_PLAIN: return prelux_place_arrive(r, dirfd, ours ? NULL : path);
+  case WALK_THROUGH: return prelux_place_arrive(r, dirfd, NULL);
   case WALK_HANDED: return r->where;
   case WALK_STANDS: prelux_route_plain(dirfd, path, r); return PRELUX_UNMAPPED;
   default: return r->where = rc;
@@ -488,7 +350,7 @@ __attribute__((noinline)) static bool passes_kept(const struct prelux_route *r, 
 {
   struct prelux_match m;
   struct prelux_attr attr;
-  if (match(r->path, &m) != PRELUX_MATCH_MAPPED || !m.mapping || !*m.rel) return false;
+  if (prelux_place_match(r->path, &m) != PRELUX_MATCH_MAPPED || !m.mapping || !*m.rel) return false;
   struct prelux_route part;
   bool keeps = keeps_last(r, how) && !passes_last(path);
   size_t n = strlen(m.rel), head = (size_t)(m.rel - r->path);
@@ -524,7 +386,7 @@ static int locate(int dirfd, const char *path, unsigned how, struct prelux_route
     return walk_to(dirfd, path, how, ours, r);
   }
   if (n < 0) return ours ? (r->where = (int)n) : PRELUX_UNMAPPED;
-  return arrive(r, dirfd, ours ? NULL : path);
+  return prelux_place_arrive(r, dirfd, ours ? NULL : path);
 }
 
 bool prelux_links_first(const char *path)
@@ -569,89 +431,4 @@ int prelux_route(int dirfd, const char *path, unsigned how, struct prelux_route 
                  ((how & PRELUX_WRITE) && prelux_last_is_link(dirfd, path)) ||
                  ((how & PRELUX_CHANGE) && !(how & PRELUX_NO_MAGIC) && prelux_passes_magic(dirfd, path, how));
   return covered ? find_links(dirfd, path, how, r) : where;
-}
-
-/* ---- from what the kernel has to what the program sees */
-
-/* A folder of ours that the daemon passed: its name may be that of another root or mount namespace, which ends as ours would. */
-static const struct prelux_table_mapping *from_elsewhere(const struct prelux_table *t, const char *real, int hint, const char **ret_rel)
-{
-  if (hint < 0 || (uint32_t)hint >= t->n_mappings) return NULL;
-  const struct prelux_table_mapping *m = &prelux_table_mappings(t)[hint];
-  const char *at = m->tree.len ? strstr(real, prelux_table_str(t, m->tree)) : NULL;
-  if (!at || (at[m->tree.len] != '\0' && at[m->tree.len] != '/')) return NULL;
-  *ret_rel = at + m->tree.len + (at[m->tree.len] == '/');
-  return m;
-}
-
-long prelux_logical(const char *real, int hint, char *out, size_t cap)
-{
-  const struct prelux_table *t = prelux_state.table;
-  uint32_t index;
-  const char *rel;
-  size_t n = strlen(prelux_state.runtime);
-  if (n > 0 && strncmp(real, prelux_state.runtime, n) == 0 && strncmp(real + n, stand_in, sizeof(stand_in) - 1) == 0 &&
-      (real[n + sizeof(stand_in) - 1] == '/'))
-    return prelux_path_join(out, cap, NULL, real + n + sizeof(stand_in) - 1);
-  const struct prelux_table_mapping *m = t ? prelux_table_by_tree(t, real, hint, &index, &rel) : NULL;
-  if (!m && t) m = from_elsewhere(t, real, hint, &rel);
-  if (!m) return 0;
-  const char *local = prelux_table_str(t, m->local);
-  size_t at = 0, rel_len = strlen(rel);
-  if (m->local.len && local[0] != '/') { /* a URI: shown below the folder where the program was started */
-    at = t->cwd.len;
-    if (at + 1 >= cap) return -ENAMETOOLONG;
-    memcpy(out, prelux_table_str(t, t->cwd), at);
-    out[at++] = '/';
-  }
-  if (at + m->local.len + rel_len + 2 > cap) return -ENAMETOOLONG;
-  memcpy(out + at, local, m->local.len);
-  at += m->local.len;
-  if (rel_len || at == 0) out[at++] = '/';
-  memcpy(out + at, rel, rel_len + 1);
-  return (long)(at + rel_len);
-}
-
-int prelux_route_fd(int fd, struct prelux_route *r)
-{
-  char real[PATH_MAX];
-  uint32_t hint;
-  prelux_route_plain(fd, "", r);
-  enum prelux_class class = prelux_fd_get(fd, &hint);
-  bool plain = class == PRELUX_CLASS_PLAIN; /* at most a real folder behind a prefix */
-  if (class == PRELUX_CLASS_FAR) return PRELUX_UNMAPPED;
-  if (plain && prelux_state.table && prelux_state.table->n_roots == 0) return PRELUX_UNMAPPED;
-  if (prelux_fd_name(fd, real, sizeof(real)) <= 0 || real[0] != '/') return PRELUX_UNMAPPED;
-  long len = plain ? 0 : prelux_logical(real, class == PRELUX_CLASS_SHADOW ? (int)hint : -1, r->path, sizeof(r->path));
-  if (len < 0) return PRELUX_UNMAPPED;
-  if (len == 0) {
-    struct prelux_match m;
-    if ((len = prelux_path_join(r->path, sizeof(r->path), NULL, real)) < 0) return PRELUX_UNMAPPED;
-    if (match(r->path, &m) != PRELUX_MATCH_MAPPED) return PRELUX_UNMAPPED;
-    return mapped(r, &m); /* a real folder behind a prefix */
-  }
-  return arrive(r, fd, "");
-}
-
-int prelux_root_of(uint64_t dev, uint64_t ino)
-{
-  const struct prelux_table *t = prelux_state.table;
-  if (!t || t->n_roots == 0) return -1;
-  const struct prelux_table_root *roots = (const struct prelux_table_root *)((const char *)t + t->roots_off);
-  for (uint32_t i = 0; i < t->n_roots; i++) {
-    if (roots[i].ino == ino && roots[i].dev == dev) return (int)roots[i].mapping;
-  }
-  return -1;
-}
-
-void prelux_route_root(uint32_t index, struct prelux_route *r)
-{
-  const struct prelux_table *t = prelux_state.table;
-  const struct prelux_table_mapping *map = &prelux_table_mappings(t)[index];
-  struct prelux_match m = {.kind = PRELUX_MATCH_MAPPED, .mapping = map, .index = index};
-  prelux_route_plain(AT_FDCWD, "", r);
-  r->must_dir = true;
-  memcpy(r->path, map->local.len ? prelux_table_str(t, map->local) : "/", map->local.len ? map->local.len + 1 : 2);
-  m.rel = r->path + strlen(r->path);
-  mapped(r, &m);
 }
