@@ -565,3 +565,20 @@ def test_setuid_program(lake, public):
     done = lake.plain([prog, LAKE, "f000"], env=env, check=False, **nobody)
     assert done.returncode == 1 and "errno 2" in done.stderr
     assert not lake.errors()
+
+
+def test_setuid_program_that_has_the_library(lake, public):
+    """ld.so drops a preload there, but not /etc/ld.so.preload, and not what the program itself names: the library leaves such a program alone, too.
+    Else whoever runs it would say, by PRELUX_CONFIG, what it finds in which path."""
+    need_root()
+    prog = compiled_file(public, "reader", HERE / "hooks_read.c", "-Wl,--no-as-needed", lake.library, f"-Wl,-rpath,{lake.library.parent}")
+    make_files(public / "data", 2)
+    lake.env.update(PRELUX_CONFIG=str(lake.config_path))
+    assert lake.plain([prog, LAKE, "f000"]).stdout == "right\n"
+    prog.chmod(0o4755)
+    nobody = {"user": 65534, "group": 65534, "extra_groups": [], "cwd": public}
+    assert lake.plain([prog, public / "data", "f000"], **nobody).stdout == "right\n"
+    before = lake.log()
+    done = lake.plain([prog, LAKE, "f000"], check=False, **nobody)
+    assert done.returncode == 1 and "errno 2" in done.stderr
+    assert not lake.errors() and lake.log() == before
