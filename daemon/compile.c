@@ -11,6 +11,7 @@
 #include "daemon/files.h"
 #include "daemon/measure.h"
 #include "daemon/metrics.h"
+#include "daemon/node.h"
 #include "daemon/pending.h"
 #include "daemon/request_write.h"
 #include "daemon/watch.h"
@@ -172,6 +173,8 @@ static void open_one(struct prelux_daemon *d, const struct prelux_compile *in, c
   lm->root = strdup(m->path ? m->path : "");
   lm->broken = in->error != NULL;
   int err = in->error ? 0 : open_mapping(d, in, m, lm, &object, &why);
+  if (err == 0 && !in->error && d->node)
+    err = prelux_node_rules(m, lm, &why);
   if (err < 0)
     break_mapping(d, m, lm, err, &why);
   bm->object = object;
@@ -257,13 +260,13 @@ static int build(struct prelux_daemon *d, const struct prelux_compile *in, const
       .mappings = bm,
       .n_mappings = count(c),
       .flags = (c->azfuse ? PRELUX_TABLE_FIRST_MATCH : 0) | (in->error ? PRELUX_TABLE_BROKEN : 0) |
-               (c->outside_links || in->error ? 0 : PRELUX_TABLE_LINKS_OFF),
+               (c->outside_links || in->error ? 0 : PRELUX_TABLE_LINKS_OFF) | (d->node ? PRELUX_TABLE_NODE : 0),
       .uid = geteuid(),
       .gid = getegid(),
       .daemon_timeout_ms = c->daemon_timeout_ns ? (uint32_t)(c->daemon_timeout_ns / 1000000) : 15000,
       .source = in->snapshot->source,
       .cwd = in->snapshot->cwd,
-      .daemon = d->exe,
+      .daemon = d->node ? "" : d->exe, /* nobody but who runs the node starts its daemon */
       .runtime = d->runtime,
       .error = error,
   };

@@ -34,17 +34,19 @@ static int watch(struct prelux_conn *c, short what)
   return event_add(&c->event, NULL);
 }
 
-void prelux_conn_new(struct prelux_server *s, int fd)
+void prelux_conn_new(struct prelux_server *s, int fd, struct prelux_peer *peer)
 {
   struct prelux_conn *c = calloc(1, sizeof *c);
   if (!c)
   {
+    free(peer);
     prelux_os.close(fd);
     return;
   }
   c->server = s;
   c->fd = fd;
   c->out_fd = -1;
+  c->peer = peer;
   change(c, PRELUX_CONN_READING);
   prelux_server_link(s, c);
   if (!take_message(c) && watch(c, EV_READ) < 0)
@@ -62,6 +64,7 @@ void prelux_conn_close(struct prelux_conn *c)
     prelux_os.close(c->out_fd);
   prelux_os.close(c->fd);
   free(c->out);
+  free(c->peer);
   free(c);
 }
 

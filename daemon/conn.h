@@ -12,6 +12,7 @@
 
 #include "daemon/answer.h"
 #include "daemon/flight.h"
+#include "daemon/peer.h"
 #include "daemon/tables.h"
 
 #define PRELUX_READ_MS 10000u
@@ -30,6 +31,7 @@ struct prelux_conn {
   enum prelux_conn_state state;
   uint64_t since_ms; /* when it came into this state */
   uint32_t serial;   /* of its request */
+  struct prelux_peer *peer; /* somebody else than the daemon's own user and root (node.h); NULL: no */
   struct prelux_waiter waiter;
   struct prelux_live_table *session;
   void *out; /* WRITING: the reply */
@@ -37,8 +39,8 @@ struct prelux_conn {
   int out_fd;
 };
 
-/* Takes fd, and a message that lies there already: who was accepted first is heard first. */
-void prelux_conn_new(struct prelux_server *s, int fd);
+/* Takes fd and peer, and a message that lies there already: who was accepted first is heard first. */
+void prelux_conn_new(struct prelux_server *s, int fd, struct prelux_peer *peer);
 void prelux_conn_close(struct prelux_conn *c);
 /* Sends the reply (last: the answer's fd may be given away) and closes, or keeps it to send later. */
 void prelux_conn_answer(struct prelux_conn *c, struct prelux_answer *a, bool last);

@@ -10,6 +10,7 @@
 
 #include "daemon/files.h"
 #include "daemon/gate.h"
+#include "daemon/node.h"
 #include "daemon/request_write.h"
 #include "daemon/server.h"
 #include "include/prelux/ctl.h"
@@ -20,12 +21,12 @@
 
 static const struct prelux_verb verbs[] = {
     {.name = PRELUX_CTL_STATUS, .run = prelux_ctl_status},
-    {.name = PRELUX_CTL_DAEMON_STATUS, .on_loop = true, .run = prelux_ctl_daemon_status},
+    {.name = PRELUX_CTL_DAEMON_STATUS, .others = true, .on_loop = true, .run = prelux_ctl_daemon_status},
     {.name = PRELUX_CTL_DAEMON_STOP, .on_loop = true, .run = prelux_ctl_daemon_stop},
-    {.name = PRELUX_CTL_MAP, .table = true, .min_args = 1, .max_args = 1, .run = prelux_ctl_map},
-    {.name = PRELUX_CTL_STAT, .table = true, .min_args = 1, .max_args = 1, .run = prelux_ctl_stat},
-    {.name = PRELUX_CTL_LS, .table = true, .min_args = 1, .max_args = 1, .run = prelux_ctl_ls},
-    {.name = PRELUX_CTL_PREFETCH, .table = true, .min_args = 1, .max_args = PRELUX_CTL_ARGS, .crew = true,
+    {.name = PRELUX_CTL_MAP, .others = true, .table = true, .min_args = 1, .max_args = 1, .run = prelux_ctl_map},
+    {.name = PRELUX_CTL_STAT, .others = true, .table = true, .min_args = 1, .max_args = 1, .run = prelux_ctl_stat},
+    {.name = PRELUX_CTL_LS, .others = true, .table = true, .min_args = 1, .max_args = 1, .run = prelux_ctl_ls},
+    {.name = PRELUX_CTL_PREFETCH, .others = true, .table = true, .min_args = 1, .max_args = PRELUX_CTL_ARGS, .crew = true,
      .run = prelux_ctl_prefetch},
     {.name = PRELUX_CTL_EVICT, .table = true, .min_args = 1, .max_args = PRELUX_CTL_ARGS, .run = prelux_ctl_evict},
     {.name = PRELUX_CTL_PIN, .table = true, .min_args = 1, .max_args = PRELUX_CTL_ARGS, .run = prelux_ctl_pin},
@@ -39,8 +40,8 @@ static const struct prelux_verb verbs[] = {
     {.name = PRELUX_CTL_LOG, .max_args = 1, .run = prelux_ctl_log},
     {.name = PRELUX_CTL_DOCTOR, .crew = true, .run = prelux_ctl_doctor},
     {.name = PRELUX_CTL_TABLES, .run = prelux_ctl_tables},
-    {.name = PRELUX_CTL_PENDING, .max_args = PRELUX_CTL_ARGS, .run = prelux_ctl_pending},
-    {.name = PRELUX_CTL_FLUSH, .max_args = PRELUX_CTL_ARGS, .run = prelux_ctl_flush},
+    {.name = PRELUX_CTL_PENDING, .others = true, .max_args = PRELUX_CTL_ARGS, .run = prelux_ctl_pending},
+    {.name = PRELUX_CTL_FLUSH, .others = true, .max_args = PRELUX_CTL_ARGS, .run = prelux_ctl_flush},
     {.name = PRELUX_CTL_PENDING_RETRY, .min_args = 1, .max_args = 2, .run = prelux_ctl_pending_retry},
     {.name = PRELUX_CTL_PENDING_DROP, .min_args = 1, .max_args = 1, .run = prelux_ctl_pending_drop},
     {.name = PRELUX_CTL_LOAD, .table = true, .min_args = 2, .max_args = 7, .run = prelux_ctl_load},
@@ -157,6 +158,8 @@ int prelux_ctl_target(struct prelux_ctl *x, const char *path, struct prelux_targ
     *ret_below = m.kind == PRELUX_MATCH_ANCESTOR || (m.kind == PRELUX_MATCH_MAPPED && m.has_below);
   if (m.kind != PRELUX_MATCH_MAPPED)
     return 0;
+  if (!prelux_ctl_may(x, m.index))
+    return -EACCES;
   int err = prelux_target_init(ret, x->table, m.index, m.rel);
   if (err < 0)
     return err;
@@ -175,7 +178,7 @@ int prelux_ctl_targets(struct prelux_ctl *x, const char *path, struct prelux_tar
   for (uint32_t i = 0; err >= 0 && i < t->n_mappings; i++)
   {
     const char *local = prelux_table_str(t->table, prelux_table_mappings(t->table)[i].local);
-    if (!prelux_path_below(local, path, &rel) || !rel[0])
+    if (!prelux_path_below(local, path, &rel) || !rel[0] || !prelux_ctl_may(x, i))
       continue;
     err = prelux_target_init(&list[n], t, i, "");
     if (err == 0)
@@ -236,6 +239,7 @@ static void ctl_work(struct prelux_flight *f)
 static void ctl_drop(struct prelux_flight *f)
 {
   struct prelux_ctl *x = f->arg;
+  free(x->may);
   prelux_live_table_drop(x->table);
   free(x->msg);
   free(x);
@@ -260,6 +264,24 @@ static bool take_args(struct prelux_ctl *x)
     x->args[x->n_args++] = arg;
   }
   return true;
+}
+
+bool prelux_ctl_may(const struct prelux_ctl *x, uint32_t mapping)
+{
+  return !x->may || (x->may[mapping] & PRELUX_MAY_READ);
+}
+
+/* Of others it is known before the verb runs what they may: it outlives the connection. */
+static int take_rights(struct prelux_ctl *x, const struct prelux_peer *peer, struct prelux_problem *why)
+{
+  if (!peer)
+    return 0;
+  if (!x->verb || !x->verb->others)
+    return prelux_problem(why, EACCES, "only the daemon's own user, and root, may do that");
+  x->may = calloc((x->table ? x->table->n_mappings : 0) + 1u, 1);
+  for (uint32_t i = 0; x->may && x->table && i < x->table->n_mappings; i++)
+    x->may[i] = (unsigned char)prelux_node_may(&x->table->mappings[i], peer);
+  return x->may ? 0 : -ENOMEM;
 }
 
 /* 0, or the status of a request that is not run. */
@@ -301,6 +323,8 @@ void prelux_ctl(struct prelux_conn *c, struct prelux_live_table *table, const vo
   f->work = ctl_work;
   f->drop = ctl_drop;
   int err = check(x, take_args(x), &why);
+  if (err == 0)
+    err = take_rights(x, c->peer, &why);
   if (err == 0 && x->verb->crew)
   {
     prelux_server_launched(s, c, f);

@@ -19,6 +19,7 @@ struct prelux_ctl {
   void *msg;                       /* a copy of the message; args point into it */
   const char *args[PRELUX_CTL_ARGS];
   unsigned n_args;
+  unsigned char *may;              /* by mapping: what he may who asks (PRELUX_MAY_*); NULL: all */
   const struct prelux_verb *verb;
   _Atomic uint64_t told[PRELUX_TOLD]; /* of a verb that works on many files: how far it is, for the loop thread */
 };
@@ -39,6 +40,7 @@ struct prelux_verb {
   const char *name;
   bool table;                  /* needs TABLE */
   bool on_loop;                /* reads what only the loop thread may, at once */
+  bool others;                 /* also for other users than the daemon's own, within what they may read */
   bool crew;                   /* run() starts a crew, on the loop thread; who is last lands the flight */
   unsigned min_args, max_args;
   /* True: the flight's answer is made. False (crew): prelux_server_land() is called by others, perhaps already. */
@@ -73,6 +75,7 @@ int prelux_ctl_target(struct prelux_ctl *x, const char *path, struct prelux_targ
 
 /* What lies at PATH, if it is mapped, and the roots of all mappings below it. malloc'd; 0 or -errno. */
 int prelux_ctl_targets(struct prelux_ctl *x, const char *path, struct prelux_target **ret, size_t *ret_n);
+bool prelux_ctl_may(const struct prelux_ctl *x, uint32_t mapping); /* may he read that one? */
 void prelux_ctl_targets_free(struct prelux_target *list, size_t n);
 /* "s3:/bucket/x", as logical paths are normalised -> "s3://bucket/x"; "file:/x" -> "file:///x". malloc'd; NULL: no URI, or no memory. */
 char *prelux_ctl_uri(const char *path);

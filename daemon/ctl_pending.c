@@ -100,19 +100,26 @@ char *prelux_pending_path(struct prelux_daemon *d, const struct prelux_live_tabl
 
 /* ---- gathering ---- */
 
-static bool wanted(const struct gathering *g, const struct prelux_owed *o)
+static bool asked_for(const struct gathering *g, const struct prelux_tree *tree, const char *object)
 {
   const char *rel;
-  if (o->made_ns > g->before || o->made_ns < g->after)
-    return false;
-  for (size_t i = 0; i < g->n_targets; i++)
+  for (size_t i = 0; object && i < g->n_targets; i++)
   {
     const struct prelux_live_mapping *m = prelux_target_mapping(&g->targets[i]);
-    if (!m->broken && o->path && m->view.tree == o->tree &&
-        (below(o->path, g->targets[i].object, &rel) || (o->to && below(o->to, g->targets[i].object, &rel))))
+    if (!m->broken && m->view.tree == tree && below(object, g->targets[i].object, &rel))
       return true;
   }
-  return !g->targets;
+  return false;
+}
+
+static bool wanted(const struct gathering *g, const struct prelux_owed *o)
+{
+  if (o->made_ns > g->before || o->made_ns < g->after)
+    return false;
+  if (!g->targets)
+    return true;
+  bool one = o->path && asked_for(g, o->tree, o->path), other = o->path && asked_for(g, o->tree, o->to);
+  return g->x->may && o->to ? one && other : one || other; /* he must be allowed to read both names to see any */
 }
 
 static void add_number(cJSON *o, const char *key, int64_t n)
@@ -154,7 +161,7 @@ static void add_file(struct gathering *g, const struct prelux_owed *owed)
 static int gather_one(void *arg, const struct prelux_owed *o)
 {
   struct gathering *g = arg;
-  if (!o->tree && g->everything) /* no table can show it */
+  if (!o->tree && g->everything && !g->x->may) /* no table can show it */
     g->states[PRELUX_OWED_AWAY]++;
   else if (!o->tree || !wanted(g, o))
     return 0;
@@ -219,11 +226,13 @@ static int take_args(struct gathering *g, struct prelux_problem *why)
 static int all_of_table(struct gathering *g)
 {
   struct prelux_live_table *t = g->x->table;
+  if (!t && g->x->may)
+    return PRELUX_STATUS_NO_TABLE;
   if (!t || g->targets)
     return 0;
   g->targets = calloc(t->n_mappings + 1u, sizeof *g->targets);
   for (uint32_t i = 0; g->targets && i < t->n_mappings; i++)
-    if (prelux_target_init(&g->targets[g->n_targets], t, i, "") == 0)
+    if (prelux_ctl_may(g->x, i) && prelux_target_init(&g->targets[g->n_targets], t, i, "") == 0)
     {
       atomic_fetch_add(&t->refs, 1);
       g->n_targets++;

@@ -18,6 +18,7 @@
 #define PRELUX_IDLE_SECONDS 600u
 
 struct prelux_ahead;
+struct prelux_node;
 struct prelux_server;
 struct prelux_index_writer;
 struct prelux_watch;
@@ -30,6 +31,7 @@ struct prelux_daemon {
   int lock_fd;       /* RUNTIME/daemon.lock */
   bool activated;    /* the socket is a service manager's: it keeps its name when we end */
   unsigned idle_s;   /* --idle, 0: as configurations say */
+  struct prelux_node *node; /* it serves several users; NULL: its own alone */
   uint64_t started_ms;
   unsigned char key[PRELUX_BOUND_KEY];
   struct prelux_logfile log;

@@ -17,6 +17,7 @@
 #include "daemon/daemon.h"
 #include "daemon/files.h"
 #include "daemon/metrics.h"
+#include "daemon/node.h"
 #include "daemon/place.h"
 #include "daemon/prune.h"
 #include "daemon/server.h"
@@ -29,24 +30,27 @@
 #include "lib/net/net.h"
 
 #define NOFILE_MAX 65536u
+#define FOREVER_S 1000000000u
 #define INDEX_SLOTS (1u << 16)
 #define INDEX_MAX_SLOTS (1u << 23)
 
 struct options {
   bool foreground;
-  const char *runtime, *log, *level;
+  const char *runtime, *log, *level, *node;
   unsigned idle_s;
 };
 
 static const char usage[] =
-    "usage: preluxd [--foreground] [--runtime DIR] [--idle SECONDS] [--log FILE] [--log-level LEVEL]\n"
+    "usage: preluxd [--foreground] [--runtime DIR] [--idle SECONDS] [--log FILE] [--log-level LEVEL] [--node FILE]\n"
     "       preluxd --version | --help\n"
     "\n"
     "  --foreground        keep stdin, stdout and stderr; log to stderr unless --log is given\n"
     "  --runtime DIR       runtime folder (else PRELUX_RUNTIME_DIR, $XDG_RUNTIME_DIR/prelux, /tmp/prelux-UID)\n"
     "  --idle SECONDS      end after so long without clients (default: idle_exit of the configurations, 600)\n"
     "  --log FILE          log here (default: RUNTIME/log)\n"
-    "  --log-level LEVEL   error, warn, info or debug (default: PRELUX_LOG, info)\n";
+    "  --log-level LEVEL   error, warn, info or debug (default: PRELUX_LOG, info)\n"
+    "  --node FILE         serve several users by this one configuration, each as `readers` and `writers` say;\n"
+    "                      their programs need PRELUX_RUNTIME_DIR=DIR and PRELUX_CONFIG=DIR/table\n";
 
 /* Exit status to end with, or -1 to go on. */
 static int parse(int argc, char **argv, struct options *o)
@@ -57,6 +61,7 @@ static int parse(int argc, char **argv, struct options *o)
       {"idle", required_argument, NULL, 'i'},
       {"log", required_argument, NULL, 'l'},
       {"log-level", required_argument, NULL, 'L'},
+      {"node", required_argument, NULL, 'n'},
       {"version", no_argument, NULL, 'v'},
       {"help", no_argument, NULL, 'h'},
       {NULL, 0, NULL, 0},
@@ -86,6 +91,9 @@ static int parse(int argc, char **argv, struct options *o)
       break;
     case 'L':
       o->level = optarg;
+      break;
+    case 'n':
+      o->node = optarg;
       break;
     case 'v':
       puts("preluxd " PRELUX_VERSION);
@@ -184,7 +192,7 @@ static int find_runtime(struct prelux_daemon *d, const struct options *o)
   d->tables_dir = d->runtime ? prelux_join(d->runtime, "tables") : NULL;
   if (!d->tables_dir)
     return -ENOENT;
-  d->runtime_fd = prelux_runtime_open(d->runtime);
+  d->runtime_fd = o->node ? prelux_node_runtime(d->runtime) : prelux_runtime_open(d->runtime);
   return d->runtime_fd < 0 ? d->runtime_fd : 0;
 }
 
@@ -242,16 +250,31 @@ static void take_down(struct prelux_daemon *d)
   prelux_origins_free(d->origins);
   prelux_net_free(d->net);
   prelux_index_writer_free(d->index);
+  prelux_node_end(d);
+}
+
+/* Who comes meanwhile waits in the backlog. */
+static int begin_node(struct prelux_daemon *d, const char *file)
+{
+  struct prelux_problem why = {0};
+  int ret = file ? prelux_node_begin(d, file, &why) : 0;
+  if (ret == 0)
+    return 0;
+  fprintf(stderr, "preluxd: %s\n", why.text);
+  prelux_error("%s", why.text);
+  return ret;
 }
 
 /* inherited: the socket of a service manager, d->activated. */
-static int serve(struct prelux_daemon *d, int inherited)
+static int serve(struct prelux_daemon *d, int inherited, const char *node)
 {
   prelux_place_write_pid(d->runtime); /* before the socket: who can connect can read it */
-  int listener = d->activated ? inherited : prelux_place_listen(d->runtime_fd);
+  int listener = d->activated ? inherited : prelux_place_listen(d->runtime_fd, node != NULL);
   if (listener < 0)
     return listener;
   int ret = prelux_server_create(d, listener, &d->server);
+  if (ret == 0)
+    ret = begin_node(d, node);
   if (ret < 0)
     return ret;
   prelux_info("preluxd " PRELUX_VERSION " serves %s, pid %ld", d->runtime, (long)getpid());
@@ -289,14 +312,18 @@ static int run(struct prelux_daemon *d, const struct options *o)
   d->exe = own_path();
   if ((ret = open_log(d, o)) < 0)
     return fail("log", o->log ? o->log : d->runtime, ret);
+  char *node = o->node ? absolute(o->node) : NULL;
+  if (node && !d->idle_s && !d->activated) /* nobody of those whom it serves could start it again */
+    d->idle_s = FOREVER_S;
   if (!o->foreground)
     detach();
   if (chdir("/") < 0)
     prelux_warn("working directory stays: %s", strerror(errno));
   ret = build(d);
   if (ret == 0)
-    ret = serve(d, inherited);
+    ret = serve(d, inherited, node);
   int status = ret < 0 ? fail("cannot serve", d->runtime, ret) : 0;
+  free(node);
   take_down(d);
   prelux_logfile_release(&d->log);
   return status;

@@ -84,7 +84,7 @@ static void remember(int runtime_fd, const char *name)
   own_name = prelux_os.openat(runtime_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
 }
 
-int prelux_place_listen(int runtime_fd)
+int prelux_place_listen(int runtime_fd, bool everybody)
 {
   struct sockaddr_un un;
   char name[32];
@@ -97,6 +97,8 @@ int prelux_place_listen(int runtime_fd)
     return -errno;
   prelux_os.unlinkat(runtime_fd, name, 0); /* of a dead process with our number */
   ret = bind(fd, (struct sockaddr *)&un, sizeof un) < 0 || listen(fd, BACKLOG) < 0 ? -errno : 0;
+  if (ret == 0 && everybody && prelux_os.fchmodat(runtime_fd, name, 0666, 0) < 0)
+    ret = -errno;
   if (ret == 0)
     remember(runtime_fd, name);
   if (ret == 0 && prelux_os.renameat(runtime_fd, name, runtime_fd, SOCK) < 0)

@@ -10,7 +10,7 @@
  * (activated), so that is waited for in any case. */
 int prelux_place_lock(int runtime_fd, bool activated);
 /* Listening SEQPACKET socket under RUNTIME/sock; never there before it listens. fd or -errno. */
-int prelux_place_listen(int runtime_fd);
+int prelux_place_listen(int runtime_fd, bool everybody);
 /* The same of a service manager's making (LISTEN_PID, LISTEN_FDS of the environment: sd_listen_fds(3)), which must be RUNTIME/sock: fd,
  * -ENOENT: there is none, or -errno. */
 int prelux_place_inherit(int runtime_fd, const char *listen_pid, const char *listen_fds);

@@ -14,6 +14,7 @@
 #include "daemon/clock.h"
 #include "daemon/compile.h"
 #include "daemon/files.h"
+#include "daemon/node.h"
 #include "lib/base/errlog.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
@@ -29,6 +30,7 @@ struct asker {
   bool bare;
   char source[PATH_MAX];
   bool only_good; /* for same_place() and match(): broken tables do not count */
+  bool whole;     /* `env` is all there is: nobody can be asked for more */
 };
 
 static int record_file(void *arg, const char *path, bool secret, char **ret, size_t *ret_len)
@@ -84,6 +86,8 @@ static bool same_place(const struct prelux_live_table *t, void *arg)
 static bool mentions_all(const struct asker *a, const struct prelux_snapshot *known)
 {
   size_t i = 0;
+  if (a->whole)
+    return true;
   while (i < known->n_env && prelux_sent_env_mentions(&a->env, known->env[i]))
     i++;
   return i == known->n_env;
@@ -101,12 +105,12 @@ static bool match(const struct prelux_live_table *t, void *arg)
   return memcmp(bound, t->bound, 16) == 0;
 }
 
-static void answer_table(struct prelux_answer *ans, const struct prelux_live_table *t, int status, const char *text)
+static void answer_table(const struct prelux_daemon *d, struct prelux_answer *ans, const struct prelux_live_table *t, int status, const char *text)
 {
   if (!prelux_answer_begin_large(ans, status))
     return;
   prelux_msg_put(&ans->msg, PRELUX_FIELD_TABLE, t->table->hash, sizeof t->table->hash);
-  prelux_answer_text(ans, t->path);
+  prelux_answer_text(ans, d->node ? d->node->table : t->path);
   if (text)
     prelux_answer_text(ans, text);
 }
@@ -115,9 +119,9 @@ static void answer_live(struct prelux_daemon *d, struct prelux_answer *ans, stru
 {
   prelux_compile_restore(d, t);
   if (t->broken)
-    answer_table(ans, t, -EINVAL, (const char *)t->table + t->table->error.off);
+    answer_table(d, ans, t, -EINVAL, (const char *)t->table + t->table->error.off);
   else
-    answer_table(ans, t, 0, NULL);
+    answer_table(d, ans, t, 0, NULL);
 }
 
 static void answer_none(struct prelux_answer *ans, int status, const char *text)
@@ -210,7 +214,7 @@ static void answer_broken(struct asker *a, const struct prelux_conf *conf, struc
   if (t)
   {
     record_broken(a->d, a->source, text, "broken edit, the last good configuration stays in use");
-    answer_table(ans, t, 0, text);
+    answer_table(a->d, ans, t, 0, text);
     prelux_live_table_drop(t);
     return;
   }
@@ -224,7 +228,7 @@ static void answer_broken(struct asker *a, const struct prelux_conf *conf, struc
     return;
   }
   prelux_tables_add(a->d->tables, t);
-  answer_table(ans, t, -EINVAL, text);
+  answer_table(a->d, ans, t, -EINVAL, text);
   prelux_live_table_drop(t);
 }
 
@@ -251,7 +255,7 @@ static void answer_good(struct asker *a, const struct prelux_conf *conf, struct 
     prelux_logfile_configure(&a->d->log, conf->log_file, conf->log_level, conf->log_format);
     prelux_tables_add(a->d->tables, t);
     prelux_info("table %s for %s in %s, %u mappings", t->hex, a->source, a->cwd, t->table->n_mappings);
-    answer_table(ans, t, 0, NULL);
+    answer_table(a->d, ans, t, 0, NULL);
     prelux_live_table_drop(t);
   }
 }
@@ -406,6 +410,36 @@ static void register_file(struct asker *a, const char *config, struct prelux_ans
   prelux_live_table_drop(t);
 }
 
+/* As nobody asks, with the daemon's own environment. */
+static struct asker node_asker(struct prelux_daemon *d)
+{
+  struct asker a = {.d = d, .env = d->node->env, .cwd = "/", .home = prelux_env_get(d->node->env.set, "HOME"), .whole = true};
+  a.home = a.home ? a.home : "";
+  snprintf(a.source, sizeof a.source, "%s", d->node->source);
+  return a;
+}
+
+void prelux_register_node(struct prelux_daemon *d, struct prelux_answer *ans)
+{
+  struct asker a = node_asker(d);
+  pthread_mutex_lock(&d->compiling);
+  load(&a, ans);
+  pthread_mutex_unlock(&d->compiling);
+}
+
+static void answer_node(struct prelux_daemon *d, const char *config, const char *cwd, const void *table, struct prelux_answer *ans)
+{
+  struct prelux_problem why = {0};
+  struct asker a = node_asker(d);
+  int err = prelux_node_names(d->node, config, cwd, table, &why);
+  pthread_mutex_lock(&d->compiling);
+  if (err < 0)
+    answer_none(ans, err, why.text);
+  else
+    register_known(&a, d->node->hash, ans);
+  pthread_mutex_unlock(&d->compiling);
+}
+
 void prelux_register(struct prelux_daemon *d, const void *msg, struct prelux_answer *ans)
 {
   struct asker a = {
@@ -420,6 +454,11 @@ void prelux_register(struct prelux_daemon *d, const void *msg, struct prelux_ans
   if ((table && len != 16) || (!table && (!a.cwd || a.cwd[0] != '/')))
   {
     answer_none(ans, -EBADMSG, "REGISTER without a working directory, or with a bad table");
+    return;
+  }
+  if (d->node)
+  {
+    answer_node(d, config, a.cwd, table, ans);
     return;
   }
   if (prelux_sent_env_read(msg, &a.env) < 0)

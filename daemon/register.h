@@ -7,5 +7,7 @@
 
 /* On a pool thread. msg: a checked REGISTER message. */
 void prelux_register(struct prelux_daemon *d, const void *msg, struct prelux_answer *a);
+/* The configuration of a daemon of a node, before anybody asks (node.h). On a thread that may wait. */
+void prelux_register_node(struct prelux_daemon *d, struct prelux_answer *a);
 
 #endif

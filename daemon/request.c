@@ -12,6 +12,7 @@
 #include "daemon/files.h"
 #include "daemon/gate.h"
 #include "daemon/measure.h"
+#include "daemon/node.h"
 #include "daemon/register.h"
 #include "daemon/report.h"
 #include "daemon/request_advise.h"
@@ -367,7 +368,7 @@ static void object_request(struct prelux_conn *c, const void *msg, int what)
     answer_now(c, err, NULL, &why);
     prelux_target_release(&t);
   }
-  else if (what == PRELUX_ASK_OPEN && (flags & PRELUX_F_STREAM))
+  else if (what == PRELUX_ASK_OPEN && (flags & PRELUX_F_STREAM) && !c->peer) /* the file that comes in has a name that others cannot open */
     prelux_request_stream(c, &t, msg);
   else if (object_fast(c, &t, what, flags))
     prelux_target_release(&t);
@@ -412,9 +413,27 @@ static void session_request(struct prelux_conn *c, const void *msg)
     answer_now(c, PRELUX_STATUS_NO_TABLE, NULL, NULL);
 }
 
+/* True: refused, and answered. */
+static bool refused(struct prelux_conn *c, const void *msg)
+{
+  struct prelux_problem why = {0};
+  if (!c->peer)
+    return false;
+  struct prelux_live_table *table = table_of(c, msg);
+  int err = prelux_node_admit(c, table, msg, &why);
+  prelux_live_table_drop(table);
+  if (err == 0)
+    return false;
+  prelux_debug("request refused: %s", why.text);
+  prelux_request_refuse(c, err, &why);
+  return true;
+}
+
 void prelux_request(struct prelux_conn *c, void *msg, size_t len)
 {
   prelux_server_count(c->server);
+  if (refused(c, msg))
+    return;
   switch (prelux_msg_op(msg))
   {
   case PRELUX_OP_REGISTER:

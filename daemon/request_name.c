@@ -17,6 +17,7 @@ struct name_job {
   char *to;   /* object path, or NULL */
   char *text; /* target of a link, or NULL */
   bool has_ino;
+  bool other; /* somebody else than the daemon's own user asks (node.h) */
   uint64_t ino;
   struct prelux_setattr set;
 };
@@ -64,6 +65,8 @@ static int change_name(const struct name_job *j, struct prelux_problem *why)
   case PRELUX_NAME_RENAME:
     return rename_it(j, m, why);
   case PRELUX_NAME_LINK:
+    if (j->other) /* the number of somebody's file without a name would be all that it takes */
+      return prelux_problem(why, EPERM, "files without a name are for the daemon's own user");
     return j->has_ino ? prelux_store_link(&m->view, &m->rules, j->ino, j->target.object, why) : -EINVAL;
   case PRELUX_NAME_SYMLINK:
     return j->text ? prelux_store_symlink(&m->view, &m->rules, j->target.object, j->text, why) : -EINVAL;
@@ -78,7 +81,10 @@ static int set_attributes(const struct name_job *j, struct prelux_answer *a, str
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   struct prelux_attr attr = {0};
-  int err = j->has_ino ? prelux_store_setattr_ino(&m->view, &m->rules, j->ino, &j->set, &attr, why)
+  int err = j->other && j->has_ino ? prelux_target_number(&j->target, j->ino, why) : 0;
+  if (err < 0)
+    return err;
+  err = j->has_ino ? prelux_store_setattr_ino(&m->view, &m->rules, j->ino, &j->set, &attr, why)
                        : prelux_store_setattr(&m->view, &m->rules, j->target.object, &j->set, &attr, why);
   if (err == 0 && prelux_answer_begin(a, 0))
     prelux_msg_put(&a->msg, PRELUX_FIELD_ATTR, &attr, sizeof attr);
@@ -113,6 +119,21 @@ static const char *rest_of(const struct prelux_live_table *t, uint32_t mapping, 
   return len == 0 ? object : object[len] == '/' ? object + len + 1 : object[len] == 0 ? "" : NULL;
 }
 
+int prelux_target_number(const struct prelux_target *t, uint64_t ino, struct prelux_problem *why)
+{
+  struct prelux_attr attr;
+  struct prelux_tree *tree;
+  char *object;
+  int err = prelux_store_whose(&prelux_target_mapping(t)->view, ino, &attr, &tree, &object);
+  if (err < 0)
+    return err;
+  bool below = object && rest_of(t->table, t->mapping, tree, object);
+  if (!below)
+    err = object ? prelux_problem(why, EACCES, "that file is of another mapping") : -ENOENT;
+  free(object);
+  return err;
+}
+
 static int whose(const struct name_job *j, struct prelux_answer *a)
 {
   const struct prelux_live_table *t = j->target.table;
@@ -120,12 +141,15 @@ static int whose(const struct name_job *j, struct prelux_answer *a)
   struct prelux_tree *tree;
   char *object;
   prelux_conn_passed(); /* exec asks when it is told that somebody writes: it must not be us */
-  int err = prelux_store_whose(&prelux_target_mapping(&j->target)->view, j->ino, &attr, &tree, &object);
+  int err = j->other ? prelux_target_number(&j->target, j->ino, &(struct prelux_problem){0}) : 0;
+  if (err < 0)
+    return -ENOENT; /* others are not told that there is one */
+  err = prelux_store_whose(&prelux_target_mapping(&j->target)->view, j->ino, &attr, &tree, &object);
   if (err < 0)
     return err;
   uint32_t mapping = j->target.mapping, n = 0;
   const char *rest = object ? rest_of(t, mapping, tree, object) : NULL;
-  for (; object && !rest && n < t->n_mappings; n++)
+  for (; object && !rest && !j->other && n < t->n_mappings; n++)
     if ((rest = rest_of(t, n, tree, object)))
       mapping = n;
   if (prelux_answer_begin_large(a, 0))
@@ -255,6 +279,7 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
     return err;
   }
   j->d = prelux_server_daemon(c->server);
+  j->other = c->peer != NULL;
   *ret = j;
   return 0;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "daemon/report.h"
+#include "daemon/request_name.h"
 #include "daemon/server.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
@@ -22,6 +23,7 @@ struct write_job {
   uint64_t ino, once, handed; /* handed: the file that was opened, or 0 */
   uint64_t number;            /* of the request */
   int64_t lease;
+  bool other;     /* somebody else than the daemon's own user asks (node.h) */
   int pid, pidfd; /* WRITE: who asks; -1: not known, or of no interest */
 };
 
@@ -56,6 +58,8 @@ static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_p
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   struct prelux_attr attr;
+  if (j->other && (j->flags & O_TMPFILE) == O_TMPFILE) /* whose it is could not be told when it gets its name */
+    return prelux_problem(why, EOPNOTSUPP, "files without a name are for the daemon's own user");
   prelux_conn_passed(); /* who has it from us may have closed it already, and is settled then */
   bool made = false;
   const struct prelux_asker by = {.once = j->once, .pidfd = j->pidfd, .ret_made = &made};
@@ -64,9 +68,10 @@ static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_p
     return err;
   if (prelux_answer_begin(a, 0))
     prelux_msg_put(&a->msg, PRELUX_FIELD_ATTR, &attr, sizeof attr);
-  if (j->pid > 0)
+  if (j->pid > 0 && !j->other) /* marks and leases are names in our folders, which others cannot make */
     prelux_msg_put_u32(&a->msg, PRELUX_FIELD_ASKER, (uint32_t)j->pid);
-  offer_lease(j, made, a);
+  if (!j->other)
+    offer_lease(j, made, a);
   a->fd = fd;
   j->handed = attr.cache_ino;
   prelux_store_handing(prelux_tree_store(m->view.tree), j->handed, true);
@@ -75,12 +80,25 @@ static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_p
   return 0;
 }
 
+/* Somebody else names a file by its number: 0, it is one of the mapping that he was admitted to; 1: nothing is to be done, the answer is made. */
+static int look_at_number(const struct write_job *j, struct prelux_answer *a, struct prelux_problem *why)
+{
+  int err = j->other && j->ino ? prelux_target_number(&j->target, j->ino, why) : 0;
+  if (err != -ENOENT)
+    return err;
+  prelux_answer_begin(a, 0);
+  return 1;
+}
+
 static int close_it(struct write_job *j, struct prelux_answer *a, struct prelux_problem *why)
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   struct prelux_store *store = prelux_tree_store(m->view.tree);
   prelux_conn_passed();
-  int err = prelux_store_closed(store, &m->rules, j->ino, why);
+  int err = look_at_number(j, a, why);
+  if (err != 0)
+    return err < 0 ? err : 0;
+  err = prelux_store_closed(store, &m->rules, j->ino, why);
   if (err == -EAGAIN)
     prelux_answer_begin(a, err);
   else if (err == 0)
@@ -107,7 +125,10 @@ static int sync_it(struct write_job *j, struct prelux_answer *a, struct prelux_p
 {
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   settle_lefts(prelux_tree_store(m->view.tree), j->d);
-  int err = prelux_store_sync(&m->view, &m->rules, j->ino, j->target.object, why);
+  int err = look_at_number(j, a, why);
+  if (err != 0)
+    return err < 0 ? err : 0;
+  err = prelux_store_sync(&m->view, &m->rules, j->ino, j->target.object, why);
   if (err == 0)
     prelux_answer_begin(a, 0);
   return err;
@@ -240,6 +261,7 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
   j->d = prelux_server_daemon(c->server);
   j->pidfd = op == PRELUX_OP_WRITE && !rules->off ? prelux_process_peer(c->fd, &j->pid) : -1;
   j->op = op;
+  j->other = c->peer != NULL;
   j->flags = (int)prelux_msg_u32(msg, PRELUX_FIELD_FLAGS, O_RDONLY);
   j->mode = prelux_msg_u32(msg, PRELUX_FIELD_MODE, 0600);
   if (once && once_len == sizeof j->once)

@@ -57,6 +57,8 @@ void prelux_live_table_drop(struct prelux_live_table *t)
     prelux_instance_drop(m->instance);
     free(m->backend);
     free(m->type);
+    prelux_who_release(&m->readers);
+    prelux_who_release(&m->writers);
     free(m->root);
     free(m->cache);
     free(m->cause);

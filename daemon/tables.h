@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "daemon/bound.h"
+#include "daemon/peer.h"
 #include "daemon/snapshot.h"
 #include "daemon/stores.h"
 #include "include/prelux/table.h"
@@ -22,6 +23,7 @@ struct prelux_live_mapping {
   char *cache;                       /* when broken: the folder that the mapping names for its files, or NULL */
   char *cause, *advice;              /* when broken */
   int err;                           /* when broken: -errno */
+  struct prelux_who readers, writers; /* of others than the daemon's own user and root (node.h); readers has the writers, too */
 };
 
 /* Immutable but for the counters once it is in the registry. */

@@ -250,7 +250,7 @@ static enum prelux_phase configure(char **envp)
     prelux_state.lost_why = why;
     return PRELUX_ON;
   }
-  if (rc == -ENOEXEC) {
+  if (rc == -ENOEXEC || rc == -EACCES) { /* the configuration of a daemon that serves several users need not be readable to them */
     rc = prelux_register(config, NULL, NULL, table, sizeof(table));
     /* A broken configuration has a table too: it knows the prefixes and says why they are EIO. */
     if (rc == 0 || table[0] == '/') rc = prelux_load_table(table, &prelux_state.table);

@@ -24,6 +24,7 @@ enum prelux_freshness {
 #define PRELUX_TABLE_HAS_URI 0x8u     /* some prefix is a URI */
 #define PRELUX_TABLE_COVERED 0x10u    /* a real, non-empty folder or file stands at some mapping root: links from
                                        * outside must be looked for even when the plain call succeeds (I12) */
+#define PRELUX_TABLE_NODE 0x20u       /* its daemon serves several users: files are shown as the asker's own */
 
 /* Mapping flags. */
 #define PRELUX_MAPPING_EXEC 0x1u    /* exec: auto */

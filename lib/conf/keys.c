@@ -125,6 +125,12 @@ const struct prelux_conf_key prelux_conf_keys[] = {
     {AT_MAPPING, .name = "on_crash", .type = PRELUX_T_ENUM, .choices = "recover|publish", .fallback = "recover",
      .help = "What a writer leaves that was killed by SIGKILL or a fault: kept as recovered in `prelux pending`, or published."},
 
+    {AT_MAPPING, .name = "readers", .type = PRELUX_T_LIST, .sample = "[alice, \"@science\"]",
+     .help = "Who else may read, where a daemon serves several users (`preluxd --node`): users, \"@\" and a group, numbers, or \"*\": everybody. The daemon's "
+             "own user and root always may."},
+    {AT_MAPPING, .name = "writers", .type = PRELUX_T_LIST, .sample = "[alice]",
+     .help = "The same of who else may change something, and read, where `write` is not off."},
+
     /* Backends: every type */
     {AT_BACKEND("*"), .name = "type", .type = PRELUX_T_ENUM, .choices = KINDS, .required = true, .sample = "file",
      .help = "Kind of backend."},

@@ -61,15 +61,16 @@ static int address(const char *runtime, struct sockaddr_un *un, int *dirfd)
   return 0;
 }
 
-/* The listener must run as us: whoever made a socket in a world-writable place is not believed. */
-static int check_peer(int fd)
+/* The listener must run as us, or as root, or serve several users in a place that is his: whoever made a socket in a world-writable one is not
+ * believed. */
+static int check_peer(const char *runtime, int fd)
 {
   struct ucred cred;
   socklen_t len = sizeof cred;
   long ret = prelux_sys(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
   if (ret < 0)
     return (int)ret;
-  return cred.uid == (uid_t)prelux_sys(SYS_geteuid) || cred.uid == 0 ? 0 : -EACCES;
+  return cred.uid == (uid_t)prelux_sys(SYS_geteuid) || cred.uid == 0 ? 0 : prelux_runtime_trusted(runtime, cred.uid);
 }
 
 /* needs_fd: one that comes with the reply must find a free number then, beside the socket's own. */
@@ -105,7 +106,7 @@ static int connect_once(const char *runtime, bool needs_fd, int more)
   if (dirfd >= 0)
     close_fd(dirfd);
   if (ret == 0)
-    ret = check_peer(fd);
+    ret = check_peer(runtime, fd);
   if (ret == 0)
     return fd;
   close_fd(fd);

@@ -157,7 +157,7 @@ static int start(void **state)
   assert_int_equal(prelux_origins_create(NULL, fake_find, &d.origins), 0);
   assert_int_equal(prelux_stores_create(d.index, &d.stores), 0);
   assert_int_equal(prelux_tables_create(&d.tables), 0);
-  assert_int_equal(prelux_server_create(&d, prelux_place_listen(d.runtime_fd), &d.server), 0);
+  assert_int_equal(prelux_server_create(&d, prelux_place_listen(d.runtime_fd, false), &d.server), 0);
   assert_int_equal(pthread_create(&loop, NULL, run_loop, &clean_end), 0);
   return 0;
 }
