@@ -36,11 +36,13 @@ void prelux_cli_client(const struct prelux_cli *cli, bool start, struct prelux_c
   };
 }
 
-static const char *reason(int err)
+static const char *reason(int err, bool start)
 {
   switch (-err)
   {
   case ENOTCONN:
+    if (!start)
+      return "no daemon runs; name a configuration (--config FILE, PRELUX_CONFIG), or start one: prelux daemon start";
     return "no daemon runs, and none could be started";
   case ETIMEDOUT:
     return "the daemon does not answer";
@@ -60,7 +62,7 @@ static int say_unreachable(const struct prelux_cli *cli, int status)
   if (fd < 0)
     return prelux_cli_fail("runtime folder %s: %s; set PRELUX_RUNTIME_DIR to a folder of yours, mode 0700", cli->runtime, strerror(-fd));
   close(fd);
-  return prelux_cli_fail("%s (runtime folder %s)", reason(status), cli->runtime);
+  return prelux_cli_fail("%s (runtime folder %s)", reason(status, true), cli->runtime);
 }
 
 /* The n-th TEXT of the reply, or NULL. */
@@ -195,7 +197,7 @@ int prelux_cli_register(struct prelux_cli *cli)
   if (status < 0)
   {
     if (!text)
-      prelux_cli_fail("%s: %s", r.config, reason(status));
+      prelux_cli_fail("%s: %s", r.config, reason(status, true));
     return status == -EINVAL || status == -ENOENT ? PRELUX_EXIT_USAGE : PRELUX_EXIT_FAILED;
   }
   if (!hash || len != sizeof cli->table || !path || strlen(path) >= sizeof cli->table_path)
@@ -273,7 +275,7 @@ int prelux_cli_ask(struct prelux_cli *cli, const struct prelux_cli_call *call, c
   const char *text = prelux_msg_check(buffers.reply, ((struct prelux_msg_header *)buffers.reply)->bytes) == 0
                          ? prelux_msg_str(buffers.reply, PRELUX_FIELD_TEXT)
                          : NULL;
-  snprintf(cli->cause, sizeof cli->cause, "%s", text ? text : reason(err));
+  snprintf(cli->cause, sizeof cli->cause, "%s", text ? text : reason(err, call->start || call->table));
   if (!call->quiet)
     prelux_cli_fail("%s", cli->cause);
   return PRELUX_EXIT_FAILED;

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests import harness
-from tests.integration import contract_alluxio, contract_remotes
+from tests.integration import contract_alluxio, contract_remotes, readme_rig
 from tests.integration.alluxio_proxy_rig import info
 from tests.standin.cluster import AlluxioStandin
 from tests.standin_ee.cluster import EeStandin
@@ -439,3 +439,20 @@ def test_alluxio_enterprise(prelux, tmp_path):
         assert cluster_json(prelux, "info", f"{LOCAL}/none")[1]["errno"] == 2
         done = cluster(prelux, "free", "-r", LOCAL)
         assert done.returncode == 1 and "is known that frees" in done.stderr
+
+
+def test_commands_of_readme(lake, tmp_path):
+    """Its row of the table, in the order of the page."""
+    forms = [form for form in readme_rig.forms() if form.startswith("cluster ")]
+    make(lake, "d/f")
+    (tmp_path / "store").mkdir()
+    done = []
+    for _, name, *words in map(str.split, forms):
+        path = f"{LOCAL}/m" if name in ("mount", "unmount") else f"{LOCAL}/d/f"
+        more = ["--mode", "604"] if name == "setattr" else []
+        told = cluster(lake, name, *more, *({"PATH": path, "PATH...": path, "URI": str(tmp_path / "store")}[word] for word in words))
+        assert told.returncode == 0, (name, told)
+        done.append(name)
+        if name in ("mount", "unmount"):
+            assert ("m" in lake.run(["ls", LOCAL]).stdout.split()) == (name == "mount")
+    assert mode_of(lake, f"{LOCAL}/d/f") == "604" and {"mount", "unmount", "setattr", "free"} < set(done)

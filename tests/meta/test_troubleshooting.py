@@ -6,7 +6,7 @@ from tests.harness import ROOT
 
 PAGE = ROOT / "docs/TROUBLESHOOTING.md"
 STRING = r'((?:"(?:[^"\\]|\\.)*"\s*)+)'
-CALLS = {"cli": re.compile(r"(?:\bprelux_cli_fail\(|^    return (?=\"[^\"]* ))\s*" + STRING, re.M), "daemon": re.compile(r"\bprelux_(?:warn|error)\(\s*" + STRING),
+CALLS = {"cli": re.compile(r"(?:\bprelux_cli_fail\(|^ {4,6}return (?=\"[^\"]* ))\s*" + STRING, re.M), "daemon": re.compile(r"\bprelux_(?:warn|error)\(\s*" + STRING),
          "shim": re.compile(r"(?:\bprelux_fail\([^,;]+,[^,;]+,[^,;]+,|\bcause =)\s*" + STRING)}
 
 
