@@ -32,13 +32,11 @@ static void begin(struct advice *a)
 {
   struct prelux_attr attr = {0};
   const struct prelux_live_mapping *m = prelux_target_mapping(&a->target);
-  uint64_t files, bytes, busy;
   int fd = -1;
   if (m->broken)
     return;
-  if (a->what == POSIX_FADV_DONTNEED && a->target.object[0] && !prelux_store_is_pinned(&m->view, a->target.object) &&
-      prelux_store_stat(&m->view, a->target.object, PRELUX_STORE_CACHED_ONLY, &attr, NULL) != -EAGAIN && attr.type == PRELUX_FILE)
-    prelux_store_evict(&m->view, a->target.object, &files, &bytes, &busy);
+  if (a->what == POSIX_FADV_DONTNEED && a->target.object[0])
+    prelux_store_let_go(&m->view, a->target.object);
   if (a->what != POSIX_FADV_WILLNEED || prelux_target_ask(a->d, &a->target, PRELUX_ASK_STAT, 0, &attr, NULL, NULL) < 0)
     return;
   if (attr.type == PRELUX_FILE)

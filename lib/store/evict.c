@@ -446,11 +446,11 @@ static void drop_uses(struct prelux_tree *t, const char *object, size_t len)
 }
 
 /* What is just being closed, or has just come whole, is free a moment later: who has read a file and evicts it wants it gone. */
-static int evict_soon(struct prelux_tree *t, const char *object, uint64_t until, uint64_t *ret_bytes)
+static int evict_soon(struct prelux_tree *t, const char *object, bool spare, uint64_t until, uint64_t *ret_bytes)
 {
   static const struct timespec pause = {.tv_nsec = 10000000};
   int rc;
-  while ((rc = prelux_evict_one(t, object, false, ret_bytes)) == -EBUSY && prelux_store_now() < until)
+  while ((rc = prelux_evict_one(t, object, spare, ret_bytes)) == -EBUSY && prelux_store_now() < until && !(spare && prelux_pinned(t->store, t->id, object)))
     nanosleep(&pause, NULL);
   return rc;
 }
@@ -458,7 +458,7 @@ static int evict_soon(struct prelux_tree *t, const char *object, uint64_t until,
 static void count_one(struct prelux_tree *t, const char *object, uint64_t until, uint64_t *files, uint64_t *bytes, uint64_t *busy)
 {
   uint64_t n = 0;
-  int rc = evict_soon(t, object, until, &n);
+  int rc = evict_soon(t, object, false, until, &n);
   if (rc == -EBUSY)
     distrust(t, object);
   *files += rc == 0;
@@ -501,6 +501,17 @@ int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t
   *ret_bytes = bytes;
   *ret_busy = busy;
   return 0;
+}
+
+int prelux_store_let_go(const struct prelux_view *v, const char *object)
+{
+  struct prelux_tree *t = v->tree;
+  uint64_t bytes;
+  flush_uses(t->store);
+  int rc = evict_soon(t, object, true, prelux_store_now() + PATIENCE_NS, &bytes);
+  if (rc == -EBUSY && !prelux_pinned(t->store, t->id, object))
+    distrust(t, object);
+  return rc;
 }
 
 /* Cached files of the version that the remote has still are good; that there is such a row is no reason to believe it. */

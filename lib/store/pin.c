@@ -132,11 +132,6 @@ bool prelux_pins_any(struct prelux_store *s)
   return any;
 }
 
-bool prelux_store_is_pinned(const struct prelux_view *v, const char *object)
-{
-  return prelux_pinned(v->tree->store, v->tree->id, object);
-}
-
 /* pin_lock held, here and below: list and catalogue say the same, also when the catalogue refuses. */
 static int pin(struct prelux_store *s, int64_t tree, const char *object)
 {

@@ -136,7 +136,8 @@ int prelux_store_evict(const struct prelux_view *v, const char *object, uint64_t
 
 /* Pins (pin.h): what the command above drops all the same. On: 1 when that very path was pinned before. Off: -ENOENT when it is not. */
 int prelux_store_pin(const struct prelux_view *v, const char *object, bool on);
-bool prelux_store_is_pinned(const struct prelux_view *v, const char *object); /* itself, or a folder above it */
+/* The cached file of that path, unless it, or a folder above it, is pinned, also by somebody who comes meanwhile: -EBUSY, as when it is open. */
+int prelux_store_let_go(const struct prelux_view *v, const char *object);
 struct prelux_pin_info {
   const char *object;
   uint64_t files, bytes; /* in the cache now, at it and below; bytes on the disk */

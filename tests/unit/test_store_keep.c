@@ -2,6 +2,7 @@
 #include "tests/unit/store_rig.h"
 
 #include "lib/store/catalogue.h"
+#include "lib/store/pin.h"
 
 static void test_restart(void **state)
 {
@@ -382,8 +383,26 @@ static void test_what_was_just_pinned_stays(void **state)
   cache_files("f%d", 1);
   assert_int_equal(evict_beside("f0", pin_f0), 0);
   assert_true(is_cached("f0"));
+  assert_int_equal(prelux_store_let_go(&rig.v, "f0"), -EBUSY);
   assert_int_equal(prelux_store_evict(&rig.v, "f0", &files, &bytes, &busy), 0); /* the command has it all the same */
   assert_int_equal(files, 1);
+}
+
+/* posix_fadvise, which looks at the pins when nobody can set one any more before the file is gone. */
+static void test_what_is_let_go_is_pinned_meanwhile(void **state)
+{
+  cache_files("f%d", 2);
+  beside = pin_f0;
+  beside_what = "f0";
+  prelux_os.openat = openat_beside;
+  assert_int_equal(prelux_store_let_go(&rig.v, "f0"), -EBUSY);
+  prelux_os.openat = openat;
+  assert_true(!beside && is_cached("f0"));
+  assert_int_equal(prelux_store_let_go(&rig.v, "f1"), 0);
+  assert_false(is_cached("f1"));
+  unpin_f0();
+  assert_int_equal(prelux_store_let_go(&rig.v, "f0"), 0);
+  assert_false(is_cached("f0"));
 }
 
 static int count_pin(void *arg, int64_t tree, const char *path)
@@ -408,14 +427,14 @@ static void test_a_pin_that_the_catalogue_refuses(void **state)
 {
   refuse_writes(true);
   assert_true(prelux_store_pin(&rig.v, "f0", true) < 0);
-  assert_false(prelux_store_is_pinned(&rig.v, "f0"));
+  assert_false(prelux_pinned(rig.s, rig.v.tree->id, "f0"));
   refuse_writes(false);
   pin_f0();
   assert_int_equal(prelux_store_pin(&rig.v, "f0", true), 1);
   refuse_writes(true);
   assert_true(prelux_store_pin(&rig.v, "f0", true) < 0);
   assert_true(prelux_store_pin(&rig.v, "f0", false) < 0);
-  assert_true(prelux_store_is_pinned(&rig.v, "f0"));
+  assert_true(prelux_pinned(rig.s, rig.v.tree->id, "f0"));
   refuse_writes(false);
   assert_int_equal(pins_kept(), 1);
   unpin_f0();
@@ -448,7 +467,7 @@ static void test_pin_and_unpin_at_once(void **state)
   {
     pthread_barrier_wait(&round_barrier);
     pthread_barrier_wait(&round_barrier);
-    differ += pins_kept() != prelux_store_is_pinned(&rig.v, "f0");
+    differ += pins_kept() != prelux_pinned(rig.s, rig.v.tree->id, "f0");
   }
   for (int i = 0; i < 2; i++)
     pthread_join(threads[i], NULL);
@@ -569,7 +588,7 @@ int main(void)
       T(test_restart), T(test_edited_cache_file_is_not_served), T(test_adoption),
       T(test_file_becomes_folder_and_back), T(test_quota_evicts_the_oldest), T(test_evict_command), T(test_info),
       T(test_one_owner), T(test_network_file_systems), T(test_single_store), T(test_broken_catalogue),
-      T(test_unclean_boot), T(test_unpin_beside_an_eviction), T(test_what_was_just_pinned_stays),
+      T(test_unclean_boot), T(test_unpin_beside_an_eviction), T(test_what_was_just_pinned_stays), T(test_what_is_let_go_is_pinned_meanwhile),
       T(test_a_pin_that_the_catalogue_refuses), T(test_pin_and_unpin_at_once), T(test_pinned_rows_are_marked_together),
       T(test_verify_beside_those_at_work), T(test_verify_and_what_is_damaged),
   };
