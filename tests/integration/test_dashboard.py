@@ -1,5 +1,5 @@
-"""What is shipped for Prometheus and Grafana, tried with them: Prometheus reads a daemon by the scrape configuration and the rules, each panel's expressions find
-something there, and the dashboard is one by Grafana's own schema."""
+"""What is shipped for Prometheus and Grafana, tried with them: Prometheus reads a daemon by the scrape configuration and the rules, each panel's expressions
+find something there, and the dashboard is one by Grafana's own schema."""
 
 import json
 import re

@@ -1,5 +1,5 @@
-"""README.md: its configuration, the commands around it and those of its table, run as they stand (readme_rig.py takes them from the page). Servers: nginx, versitygw,
-and the stand-in for Alluxio 3.x; `cluster` is tried by test_cluster.py on a real Alluxio 2.9, packages by tests/reach/test_packages.py."""
+"""README.md: its configuration, the commands around it and those of its table, run as they stand (readme_rig.py takes them from the page). Servers: nginx,
+versitygw, and the stand-in for Alluxio 3.x; `cluster` is tried by test_cluster.py on a real Alluxio 2.9, packages by tests/reach/test_packages.py."""
 
 import json
 import os
@@ -26,21 +26,27 @@ ELSEWHERE = {
     "make wheel": "tests/reach/test_packages.py::test_wheel_in_a_fresh_venv",
     "make musl": "tests/reach/test_musl.py::built",
 }
-# What each form of the table says, in the order of the page: a pattern, and the status when that is not 0. One that is not here is new in README: it wants a line.
+# What each form of the table says, in the order of the page: a pattern, and the status when that is not 0. One that is not here is new in README:
+# it wants a line.
 SAYS = {
     "run -- CMD": HELLO, "run --report -- CMD": rf"{HELLO}(?s:.*)programs +1 started", "run --report=FILE -- CMD": HELLO,
-    "env": r"export LD_PRELOAD='.*libprelux\.so'", "status": r"(?m)^web +http +ok", "doctor": rf"ok +mapping +{TOP}/web -> web:/ answers", "doctor CMD": "ok +program +the library can be loaded into ls", "errors": "", "errors PATH": "",
-    "config check": "3 mappings, 4 backends", "config show": r"freshness: (?s:.*)# default", "config init": "^# ", "stats": rf"(?m)^{TOP}/web +\d", "stats --watch": rf"(?m)^{TOP}/web +\d",
-    "metrics": rf'prelux_remote_bytes_total{{mapping="{TOP}/web"}} \d', "map PATH": r"remote +web:/x\n(?s:.*)state +cached", "ls PATH": r"(?m)\bx$", "stat PATH": r"size +19",
-    "prefetch PATH...": "^2 files in the cache", "prefetch --files-from FILE": "^1 files in the cache", "prefetch -": "^1 files in the cache", "prefetch --from-log REPORT": "^1 files in the cache",
+    "env": r"export LD_PRELOAD='.*libprelux\.so'", "status": r"(?m)^web +http +ok",
+    "doctor": rf"ok +mapping +{TOP}/web -> web:/ answers", "doctor CMD": "ok +program +the library can be loaded into ls",
+    "errors": rf"EROFS(?s:.*){TOP}/web/none", "errors PATH": rf"EROFS(?s:.*){TOP}/web/none",
+    "config check": "3 mappings, 4 backends", "config show": r"freshness: (?s:.*)# default", "config init": "^# ",
+    "stats": rf"(?m)^{TOP}/web +\d", "stats --watch": rf"(?m)^{TOP}/web +\d", "metrics": rf'prelux_remote_bytes_total{{mapping="{TOP}/web"}} \d',
+    "map PATH": r"remote +web:/x\n(?s:.*)state +cached", "ls PATH": r"(?m)\bx$", "stat PATH": r"size +19",
+    "prefetch PATH...": "^2 files in the cache", "prefetch --files-from FILE": "^1 files in the cache", "prefetch -": "^1 files in the cache",
+    "prefetch --from-log REPORT": "^1 files in the cache",
     "pin PATH...": "^2 files in the cache", "unpin PATH...": "^$", "pin --list": f"{TOP}/web/x",
     "verify PATH...": "^2 files: 2 as on the remote", "verify --data PATH...": "^2 files: 2 as on the remote", "verify --repair PATH...": "^2 files: 2 as on the remote",
-    "flush": "^$", "flush PATH...": "^$", "pending list": "refused +upload", "pending retry ID": "^$", "pending drop ID": "^$", "pending export ID FILE": "^$",
+    "flush": "^$", "flush PATH...": "^$",
+    "pending list": "refused +upload", "pending retry ID": "^$", "pending drop ID": "^$", "pending export ID FILE": "^$",
     "evict PATH...": "^2 files evicted", "load submit PATH": (3, "starting"), "load progress PATH": (3, "Job State"), "load stop PATH": "stopped",
     "daemon start": "^$", "daemon stop": (3, "not on the remote"), "daemon status": (1, "no daemon runs"), "daemon log": "ended", "version": r"^prelux \d",
 }
 # What has to be typed before it says so.
-BEFORE = {"run --report=FILE -- CMD": "evict /mnt/web/x", "pin --list": "pin /mnt/web/x"}
+BEFORE = {"run --report=FILE -- CMD": "evict /mnt/web/x", "pin --list": "pin /mnt/web/x", "errors": "run -- touch /mnt/web/none || true"}
 
 
 class Page:
@@ -48,7 +54,7 @@ class Page:
 
     def __init__(self, prelux, web, s3, lake):
         self.prelux, self.lake = prelux, lake
-        self.env = {"PATH": f"{prelux.build}:{os.environ['PATH']}", "AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key, "HOME": str(prelux.home)}
+        self.env = {"PATH": f"{prelux.build}:{os.environ['PATH']}", "AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
         (prelux.tmp / "build").symlink_to(BUILD)
         (prelux.tmp / "disk").mkdir()
         self.replace = {"http://127.0.0.1:8080/data": web.url, "127.0.0.1:2379": lake.etcd.endpoint, '"s3://data"': f'"s3://data", s3_port: {lake.s3_port}',
@@ -114,8 +120,8 @@ def of_pending(page):
 def filled_in(form, page):
     """A form with something for each of its words in capitals."""
     path = {"load": "/mnt/lake/x.bin", "errors": "/mnt/web/none", "ls": "/mnt/web"}.get(form.split()[0], "/mnt/web/x")
-    words = {"-- CMD": "-- cat /mnt/web/x", "CMD": "ls", "PATH...": f"{path} /mnt/lake", "PATH": path, "REPORT": "report.json", "--report=FILE": "--report=report.json",
-             "--files-from FILE": "--files-from list.txt", "FILE": "copy"}
+    words = {"-- CMD": "-- cat /mnt/web/x", "CMD": "ls", "PATH...": f"{path} /mnt/lake", "PATH": path, "REPORT": "report.json",
+             "--report=FILE": "--report=report.json", "--files-from FILE": "--files-from list.txt", "FILE": "copy"}
     line = re.sub("|".join(map(re.escape, words)), lambda found: words[found[0]], form)
     if form.startswith("pending"):
         line = line.replace("ID", of_pending(page))

@@ -155,7 +155,8 @@ def test_deb_by_apt(deb, tmp_path, web):
     took = time.monotonic() - began
     print(f"{typed(APT) + typed(FIVE_MINUTES)} commands, {took:.0f} s")
     assert took < MOST_SECONDS  # it says so; 5 s of work
-    done = within(root, "set -e; apt-get install -y git make >&2; make --version; git --version; apt-get remove -y prelux; command -v prelux || echo gone", DEBIAN_FRONTEND="noninteractive")
+    done = within(root, "set -e; apt-get install -y git make >&2; make --version; git --version; apt-get remove -y prelux; command -v prelux || echo gone",
+                  DEBIAN_FRONTEND="noninteractive")
     assert done.returncode == 0 and done.stdout.endswith("gone\n"), done.stdout + done.stderr
 
 

@@ -23,8 +23,8 @@ HEAD = """import type * as new_ from "@grafana/schema";
 import type * as old from "schema-10.4";
 import type { PrometheusDataQuery as Query } from "schema-10.4/dist/esm/raw/composable/prometheus/dataquery/x/PrometheusDataQuery_types.gen";
 """
-OPTIONS = {"strict": True, "exactOptionalPropertyTypes": True, "skipLibCheck": True, "noEmit": True, "module": "node16", "moduleResolution": "node16", "target": "es2022",
-           "types": []}
+OPTIONS = {"strict": True, "exactOptionalPropertyTypes": True, "skipLibCheck": True, "noEmit": True, "module": "node16", "moduleResolution": "node16",
+           "target": "es2022", "types": []}
 
 SCHEMA = Installation(CACHE, " ".join(PACKAGES.values()), partial(fetch_npm, CACHE, PACKAGES), CACHE / "node_modules/typescript/bin/tsc")
 
