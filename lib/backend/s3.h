@@ -63,6 +63,7 @@ struct prelux_s3
   char region[PRELUX_S3_REGION_MAX]; /* guarded; what a server told us replaces what was configured */
   int64_t skew_s;                    /* guarded; the server's clock less ours */
   atomic_bool knows_start_after;     /* a server that has shown it: s3_list.c */
+  atomic_bool no_ranges;             /* one whose listings are not in order, or do not begin where asked: s3_ranges.c */
   atomic_bool bare_etags;            /* it sends ETags without quotes: who knows how it would compare them */
   atomic_bool plain_listings;        /* it does not encode what XML cannot carry */
   atomic_bool checks_sha;            /* it refuses bytes that are not of the SHA-256 signed for them: s3_able.c */

@@ -9,7 +9,9 @@
  *
  * Paging is bounded, and a server that goes in circles is found out by Brent's method: token and keys of a page are
  * compared with those of page 1, 2, 4, 8, ... A page that says there is more but not where is gone on from by
- * start-after (and marker, for servers of the first version), as long as each page goes further. */
+ * start-after (and marker, for servers of the first version), as long as each page goes further.
+ *
+ * After the first thousands of names the rest of a folder is listed in ranges, several at once: s3_ranges.c. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +22,7 @@
 
 #include "lib/backend/http.h"
 #include "lib/backend/http_version.h"
-#include "lib/backend/s3.h"
+#include "lib/backend/s3_list.h"
 #include "lib/base/log.h"
 
 #define PAGE_KEYS "1000"
@@ -30,40 +32,8 @@
 #define EMPTY_PAGES_MAX 100u
 #define PAGE_TRIES 3
 #define REPLACED "\xEF\xBF\xBD"    /* U+FFFD */
-#define HIGHEST "\xF4\x8F\xBF\xBF" /* U+10FFFF: behind whatever follows a key */
 
-struct text
-{
-  char *s;
-  size_t len;
-};
-
-struct names /* sorted, borrowed from a page or own */
-{
-  struct text *items;
-  size_t n, cap;
-};
-
-struct listing
-{
-  struct prelux_s3 *s;
-  char *prefix; /* of the keys: "" or ending in a slash */
-  size_t prefix_len;
-  prelux_list_fn add;
-  void *arg;
-  struct prelux_problem *why;
-  char date[64]; /* of the page's answer */
-  size_t count, pages, empty_pages, hidden, unsaid;
-  bool any;           /* an entry came, if only the folder itself */
-  struct text last;   /* own: the greatest key so far */
-  bool last_prefix;   /* it is a common prefix */
-  struct names carry; /* own: of earlier pages */
-  char token[PRELUX_S3_TOKEN_MAX];
-  size_t power, since; /* Brent */
-  uint64_t mark_token, mark_keys;
-};
-
-static int lied(struct listing *l, const char *text)
+static int lied(struct prelux_s3_listing *l, const char *text)
 {
   char shown[PRELUX_S3_SHOWN];
   prelux_s3_show(l->s, l->prefix, shown);
@@ -77,7 +47,7 @@ static int on_bytes(void *arg, const struct prelux_net_answer *head, const void 
   return prelux_s3_page_feed(arg, buf, len);
 }
 
-static int fetch_once(struct prelux_s3 *s, const char *key, const char *query, struct prelux_s3_page **ret,
+static int fetch_once(struct prelux_s3 *s, const char *key, const char *query, const atomic_bool *cancel, struct prelux_s3_page **ret,
                       char date[64], bool *ret_again, struct prelux_problem *why)
 {
   struct prelux_s3_page *page = prelux_s3_page_new();
@@ -86,7 +56,7 @@ static int fetch_once(struct prelux_s3 *s, const char *key, const char *query, s
   if (!page)
     return prelux_problem(why, ENOMEM, "no memory for a listing");
   struct prelux_s3_ask ask = {
-      .kind = PRELUX_S3_LISTS, .query = query, .max_body = PAGE_BYTES, .sink = on_bytes, .arg = page};
+      .kind = PRELUX_S3_LISTS, .query = query, .max_body = PAGE_BYTES, .sink = on_bytes, .arg = page, .cancel = cancel};
   int rc = prelux_s3_call(s, &ask, &a, why), bad = prelux_s3_page_feed(page, "", 0);
   *ret_again = rc < 0 && a.status == 200; /* it broke off */
   if (rc == 0 && a.status != 200)
@@ -111,13 +81,13 @@ static int fetch_once(struct prelux_s3 *s, const char *key, const char *query, s
   return rc;
 }
 
-static int fetch(struct prelux_s3 *s, const char *key, const char *query, struct prelux_s3_page **ret, char date[64],
-                 struct prelux_problem *why)
+static int fetch(struct prelux_s3 *s, const char *key, const char *query, const atomic_bool *cancel, struct prelux_s3_page **ret,
+                 char date[64], struct prelux_problem *why)
 {
   for (int n = 0;; n++)
   {
     bool again;
-    int rc = fetch_once(s, key, query, ret, date, &again, why);
+    int rc = fetch_once(s, key, query, cancel, ret, date, &again, why);
     if (rc == 0 || !again || n + 1 == PAGE_TRIES || prelux_net_backoff(s->net, n) < 0)
       return rc;
   }
@@ -155,7 +125,7 @@ static int make_query(char query[PRELUX_URL_MAX], const char *prefix, const stru
 
 /* Names of a page. */
 
-static int compare(const char *a, size_t a_len, const char *b, size_t b_len)
+int prelux_s3_compare(const char *a, size_t a_len, const char *b, size_t b_len)
 {
   int c = memcmp(a, b, a_len < b_len ? a_len : b_len);
   return c ? c : (a_len > b_len) - (a_len < b_len);
@@ -163,42 +133,63 @@ static int compare(const char *a, size_t a_len, const char *b, size_t b_len)
 
 static int by_text(const void *a, const void *b)
 {
-  const struct text *x = a, *y = b;
-  return compare(x->s, x->len, y->s, y->len);
+  const struct prelux_s3_text *x = a, *y = b;
+  return prelux_s3_compare(x->s, x->len, y->s, y->len);
 }
 
-static int names_add(struct names *n, const char *s, size_t len)
+static int names_add(struct prelux_s3_names *n, const char *s, size_t len)
 {
   if (n->n == n->cap)
   {
     size_t cap = n->cap ? 2 * n->cap : 64;
-    struct text *grown = realloc(n->items, cap * sizeof(*grown));
+    struct prelux_s3_text *grown = realloc(n->items, cap * sizeof(*grown));
     if (!grown)
       return -ENOMEM;
     n->items = grown;
     n->cap = cap;
   }
-  n->items[n->n++] = (struct text){.s = (char *)s, .len = len};
+  n->items[n->n++] = (struct prelux_s3_text){.s = (char *)s, .len = len};
   return 0;
 }
 
-static bool names_have(const struct names *n, const char *s, size_t len)
+static bool names_have(const struct prelux_s3_names *n, const char *s, size_t len)
 {
-  struct text key = {.s = (char *)s, .len = len};
+  struct prelux_s3_text key = {.s = (char *)s, .len = len};
   return n->n && bsearch(&key, n->items, n->n, sizeof(key), by_text);
 }
 
-static void names_release(struct names *n, bool own)
+static void names_release(struct prelux_s3_names *n)
 {
-  for (size_t i = 0; own && i < n->n; i++)
+  for (size_t i = 0; i < n->n; i++)
     free(n->items[i].s);
   free(n->items);
-  *n = (struct names){.n = 0};
+  *n = (struct prelux_s3_names){.n = 0};
+}
+
+int prelux_s3_names_copy(struct prelux_s3_names *to, const struct prelux_s3_names *from)
+{
+  int rc = 0;
+  for (size_t i = 0; i < from->n && rc == 0; i++)
+  {
+    char *own = strndup(from->items[i].s, from->items[i].len);
+    rc = own ? names_add(to, own, from->items[i].len) : -ENOMEM;
+    if (rc < 0)
+      free(own);
+  }
+  return rc;
+}
+
+/* 1: the entry is behind the range's end, 0: it is of the range; -EAGAIN: it lies before it, where nobody asked for it. */
+static int beyond(const struct prelux_s3_listing *l, const struct prelux_s3_entry *e)
+{
+  if (l->after.s && prelux_s3_compare(e->key, e->key_len, l->after.s, l->after.len) <= 0)
+    return -EAGAIN;
+  return l->end.s && prelux_s3_compare(e->key, e->key_len, l->end.s, l->end.len) > 0;
 }
 
 /* The name of an entry below the listed folder; false: it is none (then *ret_rc is 0 or -errno). */
-static bool name_of(struct listing *l, const struct prelux_s3_page *page, const struct prelux_s3_entry *e,
-                    struct text *ret, int *ret_rc)
+static bool name_of(struct prelux_s3_listing *l, const struct prelux_s3_page *page, const struct prelux_s3_entry *e,
+                    struct prelux_s3_text *ret, int *ret_rc)
 {
   *ret_rc = 0;
   bool replaced = !prelux_s3_page_encoded(page) && memmem(e->key, e->key_len, REPLACED, 3);
@@ -225,7 +216,7 @@ static bool name_of(struct listing *l, const struct prelux_s3_page *page, const 
   return *ret_rc == 0 && !replaced && (e->prefix || ret->len);
 }
 
-static int pass_on(struct listing *l, const struct prelux_s3_entry *e, const struct text *name)
+static int pass_on(struct prelux_s3_listing *l, const struct prelux_s3_entry *e, const struct prelux_s3_text *name)
 {
   struct prelux_object obj = {.type = PRELUX_DIR};
   if (!e->prefix)
@@ -239,51 +230,61 @@ static int pass_on(struct listing *l, const struct prelux_s3_entry *e, const str
     obj = (struct prelux_object){.type = PRELUX_FILE, .size = e->size, .mtime_ns = e->modified_s * 1000000000};
     prelux_http_version(&as_head, e->size, obj.version);
   }
-  if (++l->count > NAMES_MAX)
+  if (++*l->total > NAMES_MAX)
     return lied(l, "more than 5000000 names");
   return l->add(l->arg, name->s, name->len, &obj);
 }
 
-/* Keeps the greatest key; *ret_further: this page went beyond the pages before it. */
-static int advance(struct listing *l, const struct prelux_s3_page *page, bool *ret_further)
+static int keep_key(struct prelux_s3_listing *l, struct prelux_s3_text *to, const struct prelux_s3_entry *e)
 {
-  struct prelux_s3_entry e, best = {.key = l->last.s, .key_len = l->last.len};
+  char *own = malloc(e->key_len + 1);
+  if (!own)
+    return prelux_problem(l->why, ENOMEM, "no memory for a listing");
+  memcpy(own, e->key, e->key_len);
+  own[e->key_len] = 0;
+  free(to->s);
+  *to = (struct prelux_s3_text){.s = own, .len = e->key_len};
+  return 0;
+}
+
+/* Keeps the greatest key, and the least one of this page; *ret_further: this page went beyond the pages before it. */
+static int advance(struct prelux_s3_listing *l, const struct prelux_s3_page *page, bool *ret_further)
+{
+  struct prelux_s3_entry e, best = {.key = l->last.s, .key_len = l->last.len}, least = {.key = NULL};
   *ret_further = false;
   for (size_t i = 0; i < prelux_s3_page_count(page); i++)
   {
     prelux_s3_page_entry(page, i, &e);
-    if (!best.key || compare(e.key, e.key_len, best.key, best.key_len) > 0)
+    if (!least.key || prelux_s3_compare(e.key, e.key_len, least.key, least.key_len) < 0)
+      least = e;
+    if (!best.key || prelux_s3_compare(e.key, e.key_len, best.key, best.key_len) > 0)
     {
       best = e;
       *ret_further = true;
     }
   }
-  if (!*ret_further)
-    return 0;
-  char *own = malloc(best.key_len + 1);
-  if (!own)
-    return prelux_problem(l->why, ENOMEM, "no memory for a listing");
-  memcpy(own, best.key, best.key_len);
-  own[best.key_len] = 0;
-  free(l->last.s);
-  l->last = (struct text){.s = own, .len = best.key_len};
+  if (least.key && l->last.s && prelux_s3_compare(least.key, least.key_len, l->last.s, l->last.len) <= 0)
+    l->unordered = true;
+  int rc = least.key ? keep_key(l, &l->first, &least) : 0;
+  if (rc < 0 || !*ret_further)
+    return rc;
   l->last_prefix = best.prefix;
-  return 0;
+  return keep_key(l, &l->last, &best);
 }
 
 /* Of the names with bytes, those that a later page may show as a folder, too. */
-static int carry_over(struct listing *l, const struct names *files)
+static int carry_over(struct prelux_s3_listing *l, const struct prelux_s3_names *files)
 {
-  struct names kept = {.n = 0};
+  struct prelux_s3_names kept = {.n = 0};
   const char *last = l->last.s + (l->last.len < l->prefix_len ? l->last.len : l->prefix_len);
   size_t last_len = strlen(last);
   int rc = 0;
   for (int round = 0; round < 2; round++)
   {
-    const struct names *from = round ? files : &l->carry;
+    const struct prelux_s3_names *from = round ? files : &l->carry;
     for (size_t i = 0; i < from->n && rc == 0; i++)
     {
-      const struct text *t = &from->items[i];
+      const struct prelux_s3_text *t = &from->items[i];
       if (t->len > last_len || memcmp(t->s, last, t->len) != 0)
         continue;
       char *own = strndup(t->s, t->len);
@@ -292,14 +293,14 @@ static int carry_over(struct listing *l, const struct names *files)
         free(own);
     }
   }
-  names_release(&l->carry, true);
+  names_release(&l->carry);
   l->carry = kept;
   if (kept.n)
     qsort(l->carry.items, l->carry.n, sizeof(*l->carry.items), by_text);
   return rc < 0 ? prelux_problem(l->why, ENOMEM, "no memory for a listing") : 0;
 }
 
-static int files_of(struct listing *l, const struct prelux_s3_page *page, struct names *ret)
+static int files_of(struct prelux_s3_listing *l, const struct prelux_s3_page *page, struct prelux_s3_names *ret)
 {
   struct prelux_s3_entry e;
   int rc = 0;
@@ -314,16 +315,21 @@ static int files_of(struct listing *l, const struct prelux_s3_page *page, struct
   return rc < 0 ? prelux_problem(l->why, ENOMEM, "no memory for a listing") : 0;
 }
 
-static int take_page(struct listing *l, const struct prelux_s3_page *page, bool *ret_further)
+static int take_page(struct prelux_s3_listing *l, const struct prelux_s3_page *page, bool *ret_further)
 {
-  struct names files = {.n = 0};
+  struct prelux_s3_names files = {.n = 0};
   struct prelux_s3_entry e;
-  struct text name;
+  struct prelux_s3_text name;
   int rc = files_of(l, page, &files);
   for (size_t i = 0; i < prelux_s3_page_count(page) && rc == 0; i++)
   {
     prelux_s3_page_entry(page, i, &e);
     size_t unsaid = l->unsaid;
+    int out = beyond(l, &e);
+    l->passed = l->passed || out > 0;
+    rc = out < 0 ? out : 0;
+    if (out)
+      continue;
     if (!name_of(l, page, &e, &name, &rc))
     {
       if (l->unsaid > unsaid && rc == 0) /* one name, of which nobody knows what it is */
@@ -339,7 +345,7 @@ static int take_page(struct listing *l, const struct prelux_s3_page *page, bool 
     rc = advance(l, page, ret_further);
   if (rc == 0 && prelux_s3_page_truncated(page) && l->last.s)
     rc = carry_over(l, &files);
-  names_release(&files, false);
+  free(files.items); /* of the page */
   return rc;
 }
 
@@ -358,7 +364,7 @@ static uint64_t hash_keys(const struct prelux_s3_page *page)
 }
 
 /* This page, or its token, was here before. */
-static bool in_circles(struct listing *l, const struct prelux_s3_page *page)
+static bool in_circles(struct prelux_s3_listing *l, const struct prelux_s3_page *page)
 {
   const char *token = prelux_s3_page_token(page);
   uint64_t t = token[0] ? XXH3_64bits(token, strlen(token)) : 0, k = prelux_s3_page_count(page) ? hash_keys(page) : 0;
@@ -375,11 +381,11 @@ static bool in_circles(struct listing *l, const struct prelux_s3_page *page)
 }
 
 /* Where the next page begins; 1: there is none. */
-static int next_page(struct listing *l, const struct prelux_s3_page *page, bool further, char **start_after)
+static int next_page(struct prelux_s3_listing *l, const struct prelux_s3_page *page, bool further)
 {
-  free(*start_after);
-  *start_after = NULL;
-  if (!prelux_s3_page_truncated(page))
+  free(l->start_after);
+  l->start_after = NULL;
+  if (!prelux_s3_page_truncated(page) || l->passed)
     return 1;
   l->empty_pages = prelux_s3_page_count(page) ? 0 : l->empty_pages + 1;
   if (in_circles(l, page))
@@ -391,35 +397,54 @@ static int next_page(struct listing *l, const struct prelux_s3_page *page, bool 
     return 0;
   if (!further)
     return lied(l, "there is more, but not where, and the pages do not advance");
-  if (asprintf(start_after, "%s%s", l->last.s, l->last_prefix ? HIGHEST : "") < 0)
-    return *start_after = NULL, prelux_problem(l->why, ENOMEM, "no memory for a listing");
+  if (asprintf(&l->start_after, "%s%s", l->last.s, l->last_prefix ? PRELUX_S3_HIGHEST : "") < 0)
+    return l->start_after = NULL, prelux_problem(l->why, ENOMEM, "no memory for a listing");
   return 0;
 }
 
-static int list_pages(struct listing *l)
+int prelux_s3_list_fetch(struct prelux_s3_listing *l, struct prelux_s3_page **ret)
 {
-  char *query = malloc(PRELUX_URL_MAX), *start_after = NULL;
-  int rc = query ? 0 : prelux_problem(l->why, ENOMEM, "no memory for a listing");
-  while (rc == 0)
-  {
-    struct prelux_s3_page *page = NULL;
-    bool further = false;
-    struct where from = {PAGE_KEYS, l->token[0] ? l->token : NULL, start_after, start_after};
-    rc = make_query(query, l->prefix, &from, l->why);
-    if (rc == 0)
-      rc = fetch(l->s, l->prefix, query, &page, l->date, l->why);
-    if (rc == 0)
-      rc = take_page(l, page, &further);
-    if (rc == 0)
-      rc = next_page(l, page, further, &start_after);
-    prelux_s3_page_free(page);
-  }
-  free(start_after);
+  struct where from = {PAGE_KEYS, l->token[0] ? l->token : NULL, l->start_after, l->start_after};
+  char *query = malloc(PRELUX_URL_MAX);
+  int rc = query ? make_query(query, l->prefix, &from, l->why) : prelux_problem(l->why, ENOMEM, "no memory for a listing");
+  if (rc == 0)
+    rc = fetch(l->s, l->prefix, query, l->stop, ret, l->date, l->why);
   free(query);
-  return rc < 0 ? rc : 0;
+  return rc;
 }
 
-static void tell(const struct listing *l)
+int prelux_s3_list_take(struct prelux_s3_listing *l, const struct prelux_s3_page *page)
+{
+  bool further = false;
+  int rc = take_page(l, page, &further);
+  return rc == 0 ? next_page(l, page, further) : rc;
+}
+
+void prelux_s3_listing_release(struct prelux_s3_listing *l)
+{
+  names_release(&l->carry);
+  free(l->first.s);
+  free(l->last.s);
+  free(l->start_after);
+  free(l->after.s);
+  free(l->end.s);
+}
+
+static int list_pages(struct prelux_s3_listing *l)
+{
+  int rc = 0;
+  while (rc == 0 && !prelux_s3_ranges_worth(l))
+  {
+    struct prelux_s3_page *page = NULL;
+    rc = prelux_s3_list_fetch(l, &page);
+    if (rc == 0)
+      rc = prelux_s3_list_take(l, page);
+    prelux_s3_page_free(page);
+  }
+  return rc == 0 ? prelux_s3_ranges(l) : rc < 0 ? rc : 0;
+}
+
+static void tell(const struct prelux_s3_listing *l)
 {
   char shown[PRELUX_S3_SHOWN];
   prelux_s3_show(l->s, l->prefix, shown);
@@ -444,23 +469,24 @@ int prelux_s3_list(struct prelux_backend *b, const char *path, prelux_list_fn ad
                    struct prelux_problem *why)
 {
   struct prelux_s3 *s = (struct prelux_s3 *)b;
-  struct listing l = {.s = s, .add = add, .arg = arg, .why = why};
-  l.prefix = malloc(PRELUX_S3_KEY_MAX);
-  if (!l.prefix)
+  bool any = false;
+  char *prefix = malloc(PRELUX_S3_KEY_MAX);
+  if (!prefix)
     return prelux_problem(why, ENOMEM, "no memory for a listing");
-  long len = prelux_s3_key(s, path, true, l.prefix, why);
-  int rc = len < 0 ? (int)len : 0;
-  if (rc == 0)
+  long len = prelux_s3_key(s, path, true, prefix, why);
+  int rc = len < 0 ? (int)len : -EAGAIN;
+  while (rc == -EAGAIN) /* twice at most: no ranges are asked for again */
   {
-    l.prefix_len = (size_t)len;
+    size_t total = 0;
+    struct prelux_s3_listing l = {.s = s, .prefix = prefix, .prefix_len = (size_t)len, .add = add, .arg = arg, .why = why, .total = &total};
     rc = list_pages(&l);
+    if (rc == 0)
+      tell(&l);
+    any = l.any;
+    prelux_s3_listing_release(&l);
   }
-  if (rc == 0)
-    tell(&l);
-  names_release(&l.carry, true);
-  free(l.last.s);
-  free(l.prefix);
-  return rc == 0 && !l.any && path[0] ? judge_nothing(b, path, why) : rc;
+  free(prefix);
+  return rc == 0 && !any && path[0] ? judge_nothing(b, path, why) : rc;
 }
 
 /* Is there such a folder? */
@@ -475,7 +501,7 @@ static int first_page(struct prelux_s3 *s, const char *prefix, const char *keys,
   {
     int rc = make_query(query, prefix, &from, why);
     if (rc == 0)
-      rc = fetch(s, prefix, query, ret, date, why);
+      rc = fetch(s, prefix, query, NULL, ret, date, why);
     if (rc < 0 || prelux_s3_page_count(*ret) || !prelux_s3_page_truncated(*ret) || !prelux_s3_page_token(*ret)[0])
       return rc;
     snprintf(token, sizeof(token), "%s", prelux_s3_page_token(*ret));
@@ -495,7 +521,7 @@ static int line_above(struct prelux_s3 *s, const char *key, char query[PRELUX_UR
   struct prelux_s3_entry e;
   char *after;
   size_t len = strlen(key);
-  if (asprintf(&after, "%s." HIGHEST, key) < 0)
+  if (asprintf(&after, "%s." PRELUX_S3_HIGHEST, key) < 0)
     return prelux_problem(why, ENOMEM, "no memory for a key");
   int rc = first_page(s, key, "1", after, query, &page, why);
   if (rc < 0)
@@ -510,7 +536,7 @@ static int line_above(struct prelux_s3 *s, const char *key, char query[PRELUX_UR
     prelux_s3_page_entry(page, i, &e);
     if (e.key_len == len + 1 && memcmp(e.key, key, len) == 0 && e.key[len] == '/')
       verdict = 1;
-    else if (compare(e.key, e.key_len, after, strlen(after)) <= 0)
+    else if (prelux_s3_compare(e.key, e.key_len, after, strlen(after)) <= 0)
       verdict = -EAGAIN;
   }
   if (verdict == 1)
@@ -548,11 +574,17 @@ int prelux_s3_is_folder(struct prelux_s3 *s, const char *path, struct prelux_pro
   return rc;
 }
 
-int prelux_s3_first_keys(struct prelux_s3 *s, const char *prefix, const char *keys, struct prelux_s3_page **ret,
+int prelux_s3_keys_after(struct prelux_s3 *s, const char *prefix, const char *keys, const char *start_after, struct prelux_s3_page **ret,
                          struct prelux_problem *why)
 {
   char *query = malloc(PRELUX_URL_MAX);
-  int rc = query ? first_page(s, prefix, keys, NULL, query, ret, why) : prelux_problem(why, ENOMEM, "no memory for a query");
+  int rc = query ? first_page(s, prefix, keys, start_after, query, ret, why) : prelux_problem(why, ENOMEM, "no memory for a query");
   free(query);
   return rc;
+}
+
+int prelux_s3_first_keys(struct prelux_s3 *s, const char *prefix, const char *keys, struct prelux_s3_page **ret,
+                         struct prelux_problem *why)
+{
+  return prelux_s3_keys_after(s, prefix, keys, NULL, ret, why);
 }

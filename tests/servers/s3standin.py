@@ -3,7 +3,7 @@ container's agent, the instance's metadata).  Real servers do not expire tokens 
 
 S3Standin checks each signature with code of its own, from the request as it came.  `lie` is a set of words that tests put in:
 
-  listings  repeat-page loop-token no-token unsorted dtd cut foreign-key no-delimiter empty-pages no-start-after start-after-nothing
+  listings  repeat-page loop-token no-token unsorted dtd cut foreign-key no-delimiter empty-pages no-start-after start-after-nothing shuffled
             plain-names error-page
   reads     range-200 wrong-range ignore-if-match
   answers   slow-down-N (the first N), redirect (307 to .elsewhere), deny-head
@@ -194,6 +194,8 @@ class S3Standin(HttpStandin):
             cut = rest.find(b"/") if "no-delimiter" not in self.lie else -1
             rows[key if cut < 0 else prefix + rest[:cut + 1]] = cut < 0
         names = [name for name in sorted(rows) if name > after]
+        if "shuffled" in self.lie:  # pages are in an order of their own
+            names = sorted((name for name in rows if not token or name[::-1] > after), key=lambda name: name[::-1])
         limit = min(self.page, int(query.get("max-keys", b"1000")))
         truncated, names = len(names) > limit, names[:limit]
         if "empty-pages" in self.lie and not token.count(b"."):
@@ -202,6 +204,8 @@ class S3Standin(HttpStandin):
             truncated, names = True, sorted(rows)[:limit]
         more = {"loop-token": "6161", "no-token": ""}
         next_token = next((more[lie] for lie in self.lie if lie in more), names[-1].hex() if names else "")
+        if "shuffled" in self.lie and names:
+            next_token = names[-1][::-1].hex()
         if "unsorted" in self.lie:
             names.reverse()
         if "foreign-key" in self.lie:
