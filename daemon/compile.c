@@ -243,6 +243,8 @@ static int open_all(struct prelux_daemon *d, const struct prelux_compile *in, st
   for (size_t i = 0; i < n; i++) /* when all are open: another mapping may have given the store its folder */
     if (bm[i].staging)
       bm[i].scratch = prelux_store_scratch(prelux_tree_store(t->mappings[i].view.tree), &bm[i].scratch_dev);
+  if (d->node)
+    prelux_node_share(t->mappings, t->n_mappings);
   *ret = t;
   *ret_build = bm;
   return 0;

@@ -49,8 +49,8 @@ static const char usage[] =
     "  --idle SECONDS      end after so long without clients (default: idle_exit of the configurations, 600)\n"
     "  --log FILE          log here (default: RUNTIME/log)\n"
     "  --log-level LEVEL   error, warn, info or debug (default: PRELUX_LOG, info)\n"
-    "  --node FILE         serve several users by this one configuration, each as `readers` and `writers` say;\n"
-    "                      their programs need PRELUX_RUNTIME_DIR=DIR and PRELUX_CONFIG=DIR/table\n";
+    "  --node FILE         serve several users, as `readers` and `writers` of the mappings in FILE say;\n"
+    "                      programs need PRELUX_RUNTIME_DIR=DIR and PRELUX_CONFIG=DIR/table\n";
 
 /* Exit status to end with, or -1 to go on. */
 static int parse(int argc, char **argv, struct options *o)

@@ -14,6 +14,7 @@
 #include "lib/base/os.h"
 #include "lib/base/path.h"
 #include "lib/map/match.h"
+#include "lib/store/share.h"
 
 #define NAME "table"
 #define FRESH "table.new"
@@ -152,7 +153,39 @@ int prelux_node_rules(const struct prelux_conf_mapping *m, struct prelux_live_ma
   int err = add_all(m, "writers", &ret->writers, why);
   if (err == 0)
     err = add_all(m, "writers", &ret->readers, why); /* who writes a file can read what he wrote */
-  return err < 0 ? err : add_all(m, "readers", &ret->readers, why);
+  if (err == 0)
+    err = add_all(m, "readers", &ret->readers, why);
+  prelux_who_sort(&ret->readers);
+  return err;
+}
+
+/* All mappings of i's tree have i's readers. A broken one may have others than are known. */
+static bool of_one_mind(const struct prelux_live_mapping *list, unsigned n, unsigned i)
+{
+  for (unsigned k = 0; k < n; k++)
+    if (list[k].view.tree == list[i].view.tree && (list[k].broken || !prelux_who_equal(&list[k].readers, &list[i].readers)))
+      return false;
+  return true;
+}
+
+static void share(const struct prelux_live_mapping *list, unsigned n, unsigned i)
+{
+  struct prelux_allowed readers = prelux_who_allowed(&list[i].readers);
+  int err = prelux_share_tree(list[i].view.tree, of_one_mind(list, n, i) ? &readers : NULL);
+  if (err < 0 && err != -ENOTSUP)
+    prelux_warn("%s: its cache is not opened to others, who are given each file by the daemon: %s", prelux_tree_root(list[i].view.tree), strerror(-err));
+}
+
+void prelux_node_share(const struct prelux_live_mapping *list, unsigned n)
+{
+  for (unsigned i = 0; i < n; i++)
+  {
+    unsigned first = 0;
+    while (list[first].view.tree != list[i].view.tree)
+      first++;
+    if (first == i && list[i].view.tree)
+      share(list, n, i);
+  }
 }
 
 unsigned prelux_node_may(const struct prelux_live_mapping *m, const struct prelux_peer *peer)

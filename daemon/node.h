@@ -23,6 +23,8 @@ void prelux_node_end(struct prelux_daemon *d);
 
 /* `readers` and `writers` of a mapping. */
 int prelux_node_rules(const struct prelux_conf_mapping *m, struct prelux_live_mapping *ret, struct prelux_problem *why);
+/* Opens the cache folders of its mappings to whom they are all open to (lib/store/share.h), when their rules are known. */
+void prelux_node_share(const struct prelux_live_mapping *list, unsigned n);
 /* PRELUX_MAY_*. peer NULL: the daemon's own user, or root. */
 unsigned prelux_node_may(const struct prelux_live_mapping *m, const struct prelux_peer *peer);
 

@@ -106,6 +106,37 @@ bool prelux_who_has(const struct prelux_who *w, const struct prelux_peer *p)
   return false;
 }
 
+static int compare(const void *a, const void *b)
+{
+  const unsigned *x = a, *y = b;
+  return *x < *y ? -1 : *x > *y;
+}
+
+static unsigned sort(unsigned *list, unsigned n)
+{
+  unsigned kept = 0;
+  if (n > 0)
+    qsort(list, n, sizeof *list, compare);
+  for (unsigned i = 0; i < n; i++)
+    if (kept == 0 || list[kept - 1] != list[i])
+      list[kept++] = list[i];
+  return kept;
+}
+
+void prelux_who_sort(struct prelux_who *w)
+{
+  w->n_uids = sort(w->uids, w->n_uids);
+  w->n_gids = sort(w->gids, w->n_gids);
+}
+
+bool prelux_who_equal(const struct prelux_who *a, const struct prelux_who *b)
+{
+  if (a->all || b->all)
+    return a->all && b->all;
+  return a->n_uids == b->n_uids && a->n_gids == b->n_gids && (a->n_uids == 0 || memcmp(a->uids, b->uids, a->n_uids * sizeof *a->uids) == 0) &&
+         (a->n_gids == 0 || memcmp(a->gids, b->gids, a->n_gids * sizeof *a->gids) == 0);
+}
+
 void prelux_who_release(struct prelux_who *w)
 {
   free(w->uids);

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "lib/base/acl.h"
 #include "lib/base/problem.h"
 
 /* As the kernel knew them when he connected. Immutable. */
@@ -30,6 +31,13 @@ struct prelux_who {
 int prelux_who_add(struct prelux_who *w, const char *text, struct prelux_problem *why);
 bool prelux_who_has(const struct prelux_who *w, const struct prelux_peer *p);
 void prelux_who_release(struct prelux_who *w);
+/* In order, each once; then it can be compared, and given to lib/base/acl.h. */
+void prelux_who_sort(struct prelux_who *w);
+bool prelux_who_equal(const struct prelux_who *a, const struct prelux_who *b);
+static inline struct prelux_allowed prelux_who_allowed(const struct prelux_who *w)
+{
+  return (struct prelux_allowed){.all = w->all, .uids = w->uids, .gids = w->gids, .n_uids = w->n_uids, .n_gids = w->n_gids};
+}
 
 enum { PRELUX_MAY_READ = 1, PRELUX_MAY_WRITE = 2 };
 

@@ -51,6 +51,8 @@ static int make_folder(struct prelux_tree *t, int dirfd, const char *name, const
   if (fd != -ENOENT)
     return fd;
   int ret = prelux_mkdir_at(dirfd, name);
+  if (ret == 0 && t->folder_mode)
+    prelux_os.fchmodat(dirfd, name, t->folder_mode, 0);
   return ret < 0 ? ret : open_folder(dirfd, name);
 }
 

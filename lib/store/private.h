@@ -513,6 +513,7 @@ struct prelux_tree {
   int64_t id;
   char *identity, *root;
   int fd; /* its data folder */
+  _Atomic mode_t folder_mode; /* of folders that are made in it; 0: 0700 (share.h) */
   uint64_t dev, key, base_id;
   struct prelux_backend *backend; /* given to views made from now on */
   struct prelux_view *views; /* those that the index has slots of; their `backend` means nothing */

@@ -19,6 +19,7 @@
 #include "lib/store/links.h"
 #include "lib/store/partial.h"
 #include "lib/store/pin.h"
+#include "lib/store/share.h"
 #include "lib/store/stage_lease.h"
 
 /* st_dev of trees: device majors that Linux assigns to nobody (dynamic ones end at 511, and 2032 up is unused). */
@@ -168,6 +169,8 @@ static int open_once(const struct prelux_store_opts *opts, struct prelux_index_w
     result = open_folders(s, opts->dir, why);
   if (result == 0)
     result = open_state(s, why);
+  if (result == 0)
+    prelux_share_shut(s->dir_fd); /* the lock is ours by now */
   if (result == 0)
     result = set_limits(s, why);
   if (result == 0 && faccessat(s->meta_fd, "journal.db", F_OK, 0) == 0)

@@ -30,7 +30,9 @@ class Node:
     """A folder that others may pass, with the programs (the build may lie where they may not), remote data, configuration and daemon."""
 
     def __init__(self, uid):
-        self.uid = uid
+        self.uid, self.child = uid, None
+        if not (harness.BUILD / "preluxd").exists():
+            pytest.skip(f"{harness.BUILD} is not built")
         self.folder = Path(tempfile.mkdtemp(prefix="plx-node-", dir="/var/lib"))
         self.folder.chmod(0o755)
         self.bin, self.run, self.cache, self.source = (self.folder / n for n in ("bin", "run", "cache", "source"))
@@ -41,7 +43,6 @@ class Node:
             folder.mkdir(mode=0o700)
             os.chown(folder, uid, uid)
         self.config = self.folder / "node.yaml"
-        self.child = None
 
     def put(self, name, text):
         path = self.source / name
@@ -52,10 +53,12 @@ class Node:
         return path
 
     def configure(self, mappings, **more):
-        """{local: (path, options)}"""
-        rows = [{"local": local, "remote": f"src:{path}", **options} for local, (path, options) in mappings.items()]
+        """{local: (path, options)}; a path is of the backend src, or has another one's name before a colon: a folder of the source."""
+        rows = [{"local": local, "remote": path if ":" in path else "src:" + path, **options} for local, (path, options) in mappings.items()]
+        backends = {"src": {"type": "file", "root": str(self.source)}}
+        backends.update({name: {"type": "file", "root": str(self.source / name)} for name in (row["remote"].split(":")[0] for row in rows) if name != "src"})
         self.config.write_text(json.dumps({"version": 1, "cache": {"dir": str(self.cache), "min_free": "0"},
-                                           "backends": {"src": {"type": "file", "root": str(self.source)}}, "mappings": rows, **more}))
+                                           "backends": backends, "mappings": rows, **more}))
         self.config.chmod(0o600)
         os.chown(self.config, self.uid, self.uid)
 
