@@ -244,7 +244,7 @@ static int open_all(struct prelux_daemon *d, const struct prelux_compile *in, st
     if (bm[i].staging)
       bm[i].scratch = prelux_store_scratch(prelux_tree_store(t->mappings[i].view.tree), &bm[i].scratch_dev);
   if (d->node)
-    prelux_node_share(t->mappings, t->n_mappings);
+    prelux_node_share(d->index, t->mappings, t->n_mappings);
   *ret = t;
   *ret_build = bm;
   return 0;

@@ -13,6 +13,7 @@
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/base/path.h"
+#include "lib/index/writer.h"
 #include "lib/map/match.h"
 #include "lib/store/share.h"
 
@@ -159,25 +160,39 @@ int prelux_node_rules(const struct prelux_conf_mapping *m, struct prelux_live_ma
   return err;
 }
 
-/* All mappings of i's tree have i's readers. A broken one may have others than are known. */
-static bool of_one_mind(const struct prelux_live_mapping *list, unsigned n, unsigned i)
+/* All mappings (of that tree; NULL: of the node) have i's readers. A broken one may have others than are known. */
+static bool of_one_mind(const struct prelux_live_mapping *list, unsigned n, unsigned i, const struct prelux_tree *tree)
 {
   for (unsigned k = 0; k < n; k++)
-    if (list[k].view.tree == list[i].view.tree && (list[k].broken || !prelux_who_equal(&list[k].readers, &list[i].readers)))
+    if ((!tree || list[k].view.tree == tree) && (list[k].broken || !prelux_who_equal(&list[k].readers, &list[i].readers)))
       return false;
   return true;
+}
+
+/* One of them shows all that may lie in the tree, also what an earlier configuration has fetched. */
+static bool shows_all(const struct prelux_live_mapping *list, unsigned n, const struct prelux_tree *tree)
+{
+  unsigned k = 0;
+  while (k < n && (list[k].view.tree != tree || list[k].root[0]))
+    k++;
+  return k < n;
 }
 
 static void share(const struct prelux_live_mapping *list, unsigned n, unsigned i)
 {
   struct prelux_allowed readers = prelux_who_allowed(&list[i].readers);
-  int err = prelux_share_tree(list[i].view.tree, of_one_mind(list, n, i) ? &readers : NULL);
+  const struct prelux_tree *tree = list[i].view.tree;
+  int err = prelux_share_tree(list[i].view.tree, of_one_mind(list, n, i, tree) && shows_all(list, n, tree) ? &readers : NULL);
   if (err < 0 && err != -ENOTSUP)
     prelux_warn("%s: its cache is not opened to others, who are given each file by the daemon: %s", prelux_tree_root(list[i].view.tree), strerror(-err));
 }
 
-void prelux_node_share(const struct prelux_live_mapping *list, unsigned n)
+void prelux_node_share(struct prelux_index_writer *index, const struct prelux_live_mapping *list, unsigned n)
 {
+  struct prelux_allowed all = n ? prelux_who_allowed(&list[0].readers) : (struct prelux_allowed){0};
+  int err = prelux_index_allow(index, n && of_one_mind(list, n, 0, NULL) ? &all : NULL);
+  if (err < 0)
+    prelux_warn("the index is not opened to others, who ask the daemon for each file: %s", strerror(-err));
   for (unsigned i = 0; i < n; i++)
   {
     unsigned first = 0;

@@ -23,8 +23,9 @@ void prelux_node_end(struct prelux_daemon *d);
 
 /* `readers` and `writers` of a mapping. */
 int prelux_node_rules(const struct prelux_conf_mapping *m, struct prelux_live_mapping *ret, struct prelux_problem *why);
-/* Opens the cache folders of its mappings to whom they are all open to (lib/store/share.h), when their rules are known. */
-void prelux_node_share(const struct prelux_live_mapping *list, unsigned n);
+/* When the rules of all mappings are known: opens the cache folders of those that show all of a tree to their readers (lib/store/share.h), and the index
+ * to who may read all that there is. */
+void prelux_node_share(struct prelux_index_writer *index, const struct prelux_live_mapping *list, unsigned n);
 /* PRELUX_MAY_*. peer NULL: the daemon's own user, or root. */
 unsigned prelux_node_may(const struct prelux_live_mapping *m, const struct prelux_peer *peer);
 

@@ -66,6 +66,11 @@ void prelux_names_writer_free(struct prelux_names_writer *w)
   free(w);
 }
 
+int prelux_names_allow(struct prelux_names_writer *w, const struct prelux_allowed *who)
+{
+  return prelux_acl_set(w->fd, 0400, who, 4);
+}
+
 uint64_t prelux_names_generation(const struct prelux_names_writer *w)
 {
   return w->generation;

@@ -25,6 +25,7 @@
 #include "lib/base/os.h"
 #include "lib/index/reader.h"
 
+#define READ 4u
 #define FLAG_INODE 0x80u /* kind_mode: an inode entry */
 
 struct prelux_index_writer
@@ -40,6 +41,7 @@ struct prelux_index_writer
   struct prelux_names_writer *names; /* NULL: there is no room for it */
   uint64_t names_tail;
   uint64_t moved;
+  struct prelux_allowed allowed; /* others who may read it; its lists are ours */
   char path[1024], temp[1040];
 };
 
@@ -67,6 +69,8 @@ static int make_file(struct prelux_index_writer *w, uint32_t mask, uint64_t gene
   int fd = prelux_os.open(w->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0400);
   if (fd < 0)
     return -errno;
+  if (w->allowed.all || w->allowed.n_uids + w->allowed.n_gids > 0)
+    prelux_acl_set(fd, 0400, &w->allowed, READ); /* where that fails nobody else can read it */
   /* Blocks are there before anyone maps it: a full disk is an error here, not a SIGBUS in a program. */
   if (prelux_os.fallocate(fd, 0, 0, (off_t)bytes) < 0)
   {
@@ -170,10 +174,62 @@ int prelux_index_writer_create(const char *runtime, uint32_t slots, uint32_t max
   return result;
 }
 
+static int copy_list(const uint32_t *from, unsigned n, const uint32_t **ret)
+{
+  uint32_t *list = n ? malloc(n * sizeof *list) : NULL;
+  if (n && !list)
+    return -ENOMEM;
+  if (n)
+    memcpy(list, from, n * sizeof *list);
+  *ret = list;
+  return 0;
+}
+
+static void forget_allowed(struct prelux_index_writer *w)
+{
+  free((void *)w->allowed.uids);
+  free((void *)w->allowed.gids);
+  w->allowed = (struct prelux_allowed){0};
+}
+
+static int remember_allowed(struct prelux_index_writer *w, const struct prelux_allowed *who)
+{
+  forget_allowed(w);
+  if (!who)
+    return 0;
+  int ret = copy_list(who->uids, who->n_uids, &w->allowed.uids);
+  if (ret == 0)
+    ret = copy_list(who->gids, who->n_gids, &w->allowed.gids);
+  if (ret < 0)
+  {
+    forget_allowed(w);
+    return ret;
+  }
+  w->allowed.all = who->all;
+  w->allowed.n_uids = who->n_uids;
+  w->allowed.n_gids = who->n_gids;
+  return 0;
+}
+
+int prelux_index_allow(struct prelux_index_writer *w, const struct prelux_allowed *who)
+{
+  pthread_mutex_lock(&w->lock);
+  int ret = remember_allowed(w, who);
+  int fd = prelux_os.open(w->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  int err = fd < 0 ? -errno : prelux_acl_set(fd, 0400, &w->allowed, READ);
+  if (fd >= 0)
+    prelux_os.close(fd);
+  if (w->names && err == 0)
+    err = prelux_names_allow(w->names, &w->allowed);
+  pthread_mutex_unlock(&w->lock);
+  return ret < 0 ? ret : err;
+}
+
 void prelux_index_writer_free(struct prelux_index_writer *w)
 {
   if (!w)
     return;
+  forget_allowed(w);
   if (w->map)
   {
     retire(w->map);

@@ -8,6 +8,7 @@
 
 #include "include/prelux/attr.h"
 #include "include/prelux/index.h"
+#include "lib/base/acl.h"
 #include "lib/index/names_write.h"
 
 struct prelux_index_writer;
@@ -15,6 +16,9 @@ struct prelux_index_writer;
 /* Makes RUNTIME/index anew (an older one is marked retired). slots: a power of two; max_slots bounds growth.
  * 0 or -errno. Caller frees. */
 int prelux_index_writer_create(const char *runtime, uint32_t slots, uint32_t max_slots, struct prelux_index_writer **ret);
+/* Other users who may read index and names, which have what is known of all trees; NULL: nobody. They are remembered: the index grows by another
+ * file. 0; or -errno, and nobody may. */
+int prelux_index_allow(struct prelux_index_writer *w, const struct prelux_allowed *who);
 /* Marks it retired and unmaps. NULL is allowed. */
 void prelux_index_writer_free(struct prelux_index_writer *w);
 

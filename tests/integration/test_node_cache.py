@@ -147,6 +147,17 @@ def test_who_is_taken_out_of_the_rules_is_shut_out(node):
     assert as_user(ALICE, lambda: opened(*both)) == []
 
 
+def test_what_was_fetched_for_others_before_is_not_opened(node):
+    """A tree is opened only by a mapping that shows all of it: else there may be in it what nobody of today's readers may see."""
+    node.python(ALICE, f'import json; print(json.dumps(len(open("{LAB}/file").read())))')
+    lab = tree(node, LAB)
+    node.stop()
+    node.configure({LAB + "-deep": ("lab:/deep", {"readers": ["*"]})})
+    node.start()
+    assert node.python(CAROL, f'import json; print(json.dumps(open("{LAB}-deep/file").read()))') == "deep\n"
+    assert as_user(CAROL, lambda: opened(lab / "file", lab / "deep/file", lab, lab / "deep")) == []
+
+
 def test_a_daemon_of_one_user_shuts_what_was_open(node):
     node.python(ALICE, f'import json; print(json.dumps(len(open("{LAB}/file").read())))')
     lab = tree(node, LAB)
