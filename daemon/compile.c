@@ -6,6 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "daemon/ahead.h"
 #include "daemon/clock.h"
 #include "daemon/files.h"
@@ -203,15 +206,24 @@ static size_t count(const struct prelux_conf *c)
   return c->azfuse_off ? 0 : c->n_mappings;
 }
 
-/* A live table without its bytes and file, mappings opened. */
-static void measure(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_live_table *t)
+void prelux_compile_metrics(struct prelux_daemon *d, const struct prelux_live_table *t, bool old)
+{
+  const struct prelux_snapshot *s = &t->snapshot;
+  uint64_t text = 0;
+  for (size_t i = 0; i < s->n_files; i++)
+    text = s->files[i].text ? XXH3_64bits_withSeed(s->files[i].text, s->files[i].len, text) : text;
+  prelux_metrics_follow(d, s->source, text, t->metrics, old);
+}
+
+static void measure(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_live_table *t, bool old)
 {
   for (uint32_t i = 0; i < t->n_mappings; i++)
     t->mappings[i].measure = prelux_measure_of(prelux_table_str(t->table, prelux_table_mappings(t->table)[i].local));
-  if (in->conf->metrics_listen)
-    prelux_metrics_listen(d, in->conf->metrics_listen);
+  t->metrics = in->conf->metrics_listen ? strdup(in->conf->metrics_listen) : NULL;
+  prelux_compile_metrics(d, t, old || in->error);
 }
 
+/* A live table without its bytes and file, mappings opened. */
 static int open_all(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_live_table **ret,
                     struct prelux_build_mapping **ret_build, struct prelux_problem *why)
 {
@@ -328,7 +340,7 @@ int prelux_compile(struct prelux_daemon *d, const struct prelux_compile *in, str
     return err;
   }
   *in->snapshot = (struct prelux_snapshot){0};
-  measure(d, in, t);
+  measure(d, in, t, false);
   *ret = t;
   return 0;
 }
@@ -442,7 +454,7 @@ int prelux_compile_again(struct prelux_daemon *d, const struct prelux_compile *i
   t->snapshot = *in->snapshot;
   *in->snapshot = (struct prelux_snapshot){0};
   compare(d, in->conf, t, bm);
-  measure(d, in, t);
+  measure(d, in, t, true);
   free(bm);
   *ret = t;
   return 0;

@@ -17,6 +17,9 @@ struct prelux_compile {
 int prelux_compile(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_live_table **ret,
                    struct prelux_problem *why);
 
+/* Has metrics.listen follow: the caller holds d->compiling. old: see metrics.h. */
+void prelux_compile_metrics(struct prelux_daemon *d, const struct prelux_live_table *t, bool old);
+
 /* Writes a table's files again if somebody (a cleaner of /tmp) has removed the table: programs that start find their
  * prefixes by it. 0 or -errno. The caller holds d->compiling. */
 int prelux_compile_restore(struct prelux_daemon *d, struct prelux_live_table *t);

@@ -6,9 +6,10 @@
 
 /* All of them; malloc'd, NULL: no memory. Any thread. */
 char *prelux_metrics_text(struct prelux_daemon *d);
-/* `metrics.listen` of a configuration: "HOST:PORT" on this node's loopback, over HTTP by a thread of its own, until the daemon ends. What cannot be is
- * a line in the log; the same address again is nothing, and one that no configuration names any more is served on. (metrics_listen.c) */
-void prelux_metrics_listen(struct prelux_daemon *d, const char *address);
+/* What a configuration (its file, a hash of its text) has for `metrics.listen`: "HOST:PORT" on this node's loopback, served over HTTP by a thread of its
+ * own until no configuration names it any more; NULL: nothing. What cannot be is a line in the log. old: an earlier text of it may be, by which a
+ * program still runs. The caller holds d->compiling. (metrics_listen.c) */
+void prelux_metrics_follow(struct prelux_daemon *d, const char *source, uint64_t text, const char *address, bool old);
 void prelux_metrics_end(void);
 
 #endif

@@ -22,29 +22,36 @@
 #define PATIENCE_MS 2000u
 #define AGAIN_MS 200
 
+/* Both are of `compiling`'s holder; the threads have the listeners that are in use. */
 static struct listener {
-  struct prelux_daemon *d;
+  struct prelux_daemon *d; /* NULL: free */
   char address[128];
   pthread_t thread;
   atomic_int fd; /* -1: not yet; closed by who ends it, when the thread has left */
-} listeners[LISTENERS]; /* of `compiling`'s holder; the threads have what is in use */
-static unsigned n_listeners;
-static atomic_bool over;
+  atomic_bool over;
+} listeners[LISTENERS];
+/* What the last text of each configuration names; several, when variables of the environment are in it. */
+static struct named {
+  struct named *next;
+  char *source, *address; /* address NULL: none */
+  uint64_t text;
+} *named;
 
 /* A connection, non-blocking. */
 struct visit {
+  struct listener *l;
   int fd, listening;
   uint64_t until_ms;
 };
 
-/* False: his time is up, or the daemon ends (the listening socket is shut down then: POLLHUP, which is always told). */
+/* False: his time is up, or it is over (the listening socket is shut down then: POLLHUP, which is always told). */
 static bool wait_for(const struct visit *v, short events)
 {
   for (;;)
   {
     struct pollfd p[] = {{.fd = v->fd, .events = events}, {.fd = v->listening}};
     uint64_t now = prelux_clock_ms();
-    if (now >= v->until_ms || atomic_load(&over))
+    if (now >= v->until_ms || atomic_load(&v->l->over))
       return false;
     int n = poll(p, 2, (int)(v->until_ms - now));
     if (n < 0 && errno != EINTR)
@@ -141,17 +148,17 @@ static int bind_to(const char *address)
 }
 
 /* The daemon before may have it still. */
-static int bind_when_free(const struct listener *l)
+static int bind_when_free(struct listener *l)
 {
   int fd = bind_to(l->address);
   if (fd == -EADDRINUSE)
     prelux_warn("metrics.listen %s: %s; it is tried again", l->address, strerror(EADDRINUSE));
-  while (fd == -EADDRINUSE && !atomic_load(&over))
+  while (fd == -EADDRINUSE && !atomic_load(&l->over))
   {
     poll(NULL, 0, AGAIN_MS);
     fd = bind_to(l->address);
   }
-  if (fd < 0 && !atomic_load(&over))
+  if (fd < 0 && !atomic_load(&l->over))
     prelux_warn("metrics.listen %s: %s", l->address, fd == -EPERM ? "only addresses of this node's loopback are served" : strerror(-fd));
   return fd;
 }
@@ -164,7 +171,7 @@ static void *serve(void *arg)
     return NULL;
   atomic_store(&l->fd, listening);
   prelux_info("metrics at http://%s/metrics", l->address);
-  while (!atomic_load(&over))
+  while (!atomic_load(&l->over))
   {
     struct pollfd p = {.fd = listening, .events = POLLIN};
     if (poll(&p, 1, -1) <= 0)
@@ -172,30 +179,28 @@ static void *serve(void *arg)
     int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) /* it is over, or no number is free */
     {
-      poll(NULL, 0, atomic_load(&over) ? 0 : AGAIN_MS);
+      poll(NULL, 0, atomic_load(&l->over) ? 0 : AGAIN_MS);
       continue;
     }
-    const struct visit v = {.fd = fd, .listening = listening, .until_ms = prelux_clock_ms() + PATIENCE_MS};
+    const struct visit v = {.l = l, .fd = fd, .listening = listening, .until_ms = prelux_clock_ms() + PATIENCE_MS};
     serve_one(l->d, &v);
     close(fd);
   }
   return NULL;
 }
 
-void prelux_metrics_listen(struct prelux_daemon *d, const char *address)
+static void begin(struct prelux_daemon *d, const char *address)
 {
   sigset_t all, before;
-  for (unsigned i = 0; i < n_listeners; i++)
-    if (strcmp(listeners[i].address, address) == 0)
-      return;
-  struct listener *l = &listeners[n_listeners];
-  if (n_listeners == LISTENERS || strlen(address) >= sizeof l->address)
+  unsigned i = 0;
+  while (i < LISTENERS && listeners[i].d)
+    i++;
+  struct listener *l = &listeners[i];
+  if (i == LISTENERS || strlen(address) >= sizeof l->address)
   {
-    prelux_warn("metrics.listen %.200s: not served, %s", address, n_listeners == LISTENERS ? "this daemon serves as many others as it can" : "too long");
+    prelux_warn("metrics.listen %.200s: not served, %s", address, i == LISTENERS ? "this daemon serves as many others as it can" : "too long");
     return;
   }
-  if (n_listeners)
-    prelux_info("metrics.listen %s: another address; those before are served until the daemon ends", address);
   *l = (struct listener){.d = d, .fd = -1};
   snprintf(l->address, sizeof l->address, "%s", address);
   sigfillset(&all); /* signals are the loop's */
@@ -203,22 +208,104 @@ void prelux_metrics_listen(struct prelux_daemon *d, const char *address)
   int err = pthread_create(&l->thread, NULL, serve, l);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (err)
+  {
     prelux_warn("metrics.listen %s: %s", address, strerror(err));
-  n_listeners += err == 0;
+    l->d = NULL;
+  }
+}
+
+static void end(struct listener *l)
+{
+  atomic_store(&l->over, true);
+  int fd = atomic_load(&l->fd);
+  if (fd >= 0)
+    shutdown(fd, SHUT_RDWR); /* wakes it */
+  pthread_join(l->thread, NULL);
+  fd = atomic_load(&l->fd);
+  if (fd >= 0)
+    close(fd);
+  l->d = NULL;
+}
+
+static bool is_served(const char *address)
+{
+  for (unsigned i = 0; i < LISTENERS; i++)
+    if (listeners[i].d && strcmp(listeners[i].address, address) == 0)
+      return true;
+  return false;
+}
+
+static bool is_named(const char *address)
+{
+  for (struct named *n = named; n; n = n->next)
+    if (n->address && strcmp(n->address, address) == 0)
+      return true;
+  return false;
+}
+
+static void forget(struct named **at)
+{
+  struct named *n = *at;
+  *at = n->next;
+  free(n->source);
+  free(n->address);
+  free(n);
+}
+
+/* Forgets what other texts of that configuration named. True: this is there already. */
+static bool is_known(const char *source, uint64_t text, const char *address)
+{
+  bool there = false;
+  for (struct named **at = &named; *at;)
+  {
+    struct named *n = *at;
+    bool same = strcmp(n->source, source) == 0;
+    there = there || (same && n->text == text && strcmp(n->address ? n->address : "", address ? address : "") == 0);
+    if (same && n->text != text)
+      forget(at);
+    else
+      at = &n->next;
+  }
+  return there;
+}
+
+void prelux_metrics_follow(struct prelux_daemon *d, const char *source, uint64_t text, const char *address, bool old)
+{
+  for (struct named *n = named; old && n; n = n->next)
+    if (strcmp(n->source, source) == 0) /* there has been a newer one, or it is that */
+      return;
+  if (is_known(source, text, address))
+    return;
+  struct named *n = calloc(1, sizeof *n);
+  if (n)
+    *n = (struct named){named, strdup(source), address ? strdup(address) : NULL, text};
+  if (!n || !n->source || (address && !n->address))
+  {
+    prelux_warn("metrics.listen %s: %s", address ? address : "", strerror(ENOMEM));
+    if (n)
+      forget(&n);
+    return;
+  }
+  named = n;
+  for (unsigned i = 0; i < LISTENERS; i++)
+    if (listeners[i].d && !is_named(listeners[i].address))
+    {
+      prelux_info("metrics.listen %s: no configuration names it any more", listeners[i].address);
+      end(&listeners[i]);
+    }
+  for (n = named; n; n = n->next) /* also those for which there was no room */
+    if (n->address && !is_served(n->address))
+      begin(d, n->address);
 }
 
 void prelux_metrics_end(void)
 {
-  atomic_store(&over, true);
-  for (unsigned i = 0; i < n_listeners; i++)
-  {
-    int fd = atomic_load(&listeners[i].fd);
-    if (fd >= 0)
-      shutdown(fd, SHUT_RDWR); /* wakes it */
-    pthread_join(listeners[i].thread, NULL);
-    fd = atomic_load(&listeners[i].fd);
-    if (fd >= 0)
-      close(fd);
-  }
-  n_listeners = 0;
+  for (unsigned i = 0; i < LISTENERS; i++) /* all at once: each may have somebody who asks */
+    if (listeners[i].d)
+      atomic_store(&listeners[i].over, true);
+  for (unsigned i = 0; i < LISTENERS; i++)
+    if (listeners[i].d)
+      end(&listeners[i]);
+  while (named)
+    forget(&named);
 }

@@ -404,7 +404,10 @@ static void register_file(struct asker *a, const char *config, struct prelux_ans
     return;
   t = prelux_tables_find(a->d->tables, match, a);
   if (t && prelux_snapshot_current(&t->snapshot) && (t->retry_ms == 0 || prelux_clock_ms() < t->retry_ms))
+  {
+    prelux_compile_metrics(a->d, t, t->broken); /* an edit may have been taken back */
     answer_live(a->d, ans, t);
+  }
   else
     load(a, ans);
   prelux_live_table_drop(t);

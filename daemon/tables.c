@@ -68,6 +68,7 @@ void prelux_live_table_drop(struct prelux_live_table *t)
   prelux_snapshot_release(&t->snapshot);
   free(t->table);
   free(t->path);
+  free(t->metrics);
   free(t);
 }
 

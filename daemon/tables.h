@@ -42,6 +42,7 @@ struct prelux_live_table {
   unsigned char bound[16];
   uint64_t idle_ns;  /* its idle_exit; UINT64_MAX: never, 0: it says nothing */
   uint64_t grace_ns; /* its grace */
+  char *metrics;     /* its metrics.listen, or NULL */
   bool broken;       /* the configuration did not compile */
   uint64_t retry_ms; /* 0, or: something that may heal was broken; compile anew after this instant */
 };

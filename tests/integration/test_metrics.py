@@ -198,15 +198,57 @@ def test_a_client_that_trickles_keeps_no_daemon(prelux, lake):
         assert not prelux.daemons()
 
 
+def register(prelux, text, name="prelux.yaml"):
+    prelux.config(text, name, raw=True)
+    assert wire.register(prelux.runtime, prelux.config_path).status == 0
+
+
+def is_there(prelux, port):
+    """Whether the daemon listens: the kernel's word, at once."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_changed_address_is_followed(prelux, lake):
+    text, first, second = prelux.config_path.read_text(), prelux.port, free_port()
+    moved = text.replace(f":{first}", f":{second}")
+    read(prelux, lake, "f0")
+    table = prelux.run(["sh", "-c", "echo $PRELUX_CONFIG"]).stdout.strip()
+    assert scrape(prelux)[1]
+    with Trickler(first):  # nobody keeps it
+        register(prelux, moved)
+        assert not is_there(prelux, first)
+    prelux.port = second
+    assert scrape(prelux)[1]
+    register(prelux, text)  # taken back: that table is there still
+    assert not is_there(prelux, second)
+    prelux.port = first
+    assert scrape(prelux)[1]
+    register(prelux, moved)
+    register(prelux, text, "other.yaml")  # two that name both
+    wait_for(lambda: is_there(prelux, first) and is_there(prelux, second), 60, "both are served")
+    without = re.sub(r'"?metrics"?:.*\n( .*\n)?', "", moved)
+    register(prelux, without)
+    assert not is_there(prelux, second) and is_there(prelux, first)
+    prelux.kill_daemon()  # who has the old table brings nothing back
+    prelux.cli("daemon", "start")
+    register(prelux, moved, "other.yaml")
+    register(prelux, without)
+    assert wire.register(prelux.runtime, table).status == 0
+    prelux.port = second
+    assert scrape(prelux)[1] and "in use again" in prelux.log() and f"metrics at http://127.0.0.1:{first}" not in prelux.log().rpartition("serves /")[2]
+
+
 def test_more_addresses_than_are_served(prelux, lake):
     text, ports = prelux.config_path.read_text(), set()
     while len(ports) < 9:
         ports.add(free_port())
     prelux.cli("daemon", "start")
-    for port in ports:
-        prelux.config(text.replace(f":{prelux.port}", f":{port}"), raw=True)
-        assert wire.register(prelux.runtime, prelux.config_path).status == 0
-    assert prelux.log().count("another address; those before are served") == 7 and prelux.log().count("serves as many others as it can") == 1
+    for number, port in enumerate(ports):
+        register(prelux, text.replace(f":{prelux.port}", f":{port}"), f"{number}.yaml")
+    assert prelux.log().count("serves as many others as it can") == 1
+    register(prelux, text, "0.yaml")  # one less, one more: of those the oldest that waits is another
+    wait_for(lambda: sum(is_there(prelux, port) for port in {*ports, prelux.port}) == 8, 60, "eight are served")
 
 
 # What is shipped
