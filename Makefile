@@ -44,7 +44,7 @@ SHIM_SRC := $(wildcard shim/*.c) $(SHIM_LIB)
 LIB_SRC := $(wildcard lib/base/*.c lib/conf/*.c lib/map/*.c lib/index/*.c lib/ipc/*.c)
 NET_SRC := $(wildcard lib/net/*.c lib/store/*.c lib/backend/*.c)
 DAEMON_SRC := $(wildcard daemon/*.c)
-CLI_SRC := $(wildcard cli/*.c)
+CLI_SRC := $(wildcard cli/*.c deep/*.c)
 DAEMON_LIB := $(filter-out daemon/main.c,$(DAEMON_SRC))
 
 SHIM_OBJ := $(SHIM_SRC:%.c=$(BUILD)/pic/%.o)

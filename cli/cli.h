@@ -179,6 +179,7 @@ bool prelux_json_bool(const cJSON *o, const char *key);
 /* commands */
 int prelux_cmd_run(struct prelux_cli *cli);
 int prelux_cmd_exec_inside(char **argv); /* hidden: what `run` starts for programs that only the library can see */
+int prelux_cmd_deep_inside(char **argv); /* hidden: the supervisor of `run --deep` */
 int prelux_cmd_env(struct prelux_cli *cli);
 int prelux_cmd_status(struct prelux_cli *cli);
 int prelux_cmd_doctor(struct prelux_cli *cli);

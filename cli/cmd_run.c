@@ -11,16 +11,21 @@
  * At the end, where the configuration can be written to, what was begun since the start is waited for; a SIGTERM, before or meanwhile, gives
  * that as long as `grace`. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli/insight.h"
 #include "cli/uploads.h"
+#include "deep/deep.h"
 #include "include/prelux/ctl.h"
 #include "lib/base/own.h"
 #include "lib/map/prefixes.h"
@@ -54,28 +59,34 @@ static int exec_status(const char *name, int err)
   return err == ENOENT || err == ENOTDIR ? STATUS_NOT_FOUND : STATUS_NOT_EXECUTABLE;
 }
 
-int prelux_cmd_exec_inside(char **argv)
+/* Was added for this process only. */
+static void restore_options(void)
 {
 #ifdef __SANITIZE_ADDRESS__
-  /* Was added for this process only. */
   const char *options = getenv("PRELUX_TEST_ASAN_OPTIONS");
   if (options)
     setenv("ASAN_OPTIONS", options, 1);
   unsetenv("PRELUX_TEST_ASAN_OPTIONS");
 #endif
+}
+
+int prelux_cmd_exec_inside(char **argv)
+{
+  restore_options();
   execvp(argv[0], argv);
   return exec_status(argv[0], errno);
 }
 
 /* In the child. */
-static void become_program(const struct prelux_cli *cli, const sigset_t *mask)
+static void become_program(const void *arg, const sigset_t *mask)
 {
+  const struct prelux_cli *cli = arg;
   char **argv = calloc((size_t)cli->n_args + 3, sizeof *argv);
   sigprocmask(SIG_SETMASK, mask, NULL);
   if (!argv)
     _exit(exec_status(cli->args[0], ENOMEM));
   argv[0] = "prelux";
-  argv[1] = "--exec-inside";
+  argv[1] = prelux_cli_option(cli, "deep") && getenv(PRELUX_DEEP_ENV) ? "--deep-inside" : "--exec-inside";
   memcpy(argv + 2, cli->args, (size_t)cli->n_args * sizeof *argv);
 #ifdef __SANITIZE_ADDRESS__
   /* A sanitized program refuses to start behind a preloaded library. */
@@ -97,13 +108,22 @@ static int status_of(int status)
   return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+static mode_t before_umask;
+static bool adopts; /* orphans are ours */
+
 /* Reaps what has ended; the program's status, or -1 while it runs. As process 1 every orphan is ours. */
 static int reap(pid_t child)
 {
   int status, ret = -1;
-  for (pid_t pid; (pid = waitpid(getpid() == 1 ? -1 : child, &status, WNOHANG)) > 0;)
-    if (pid == child)
+  idtype_t who = getpid() == 1 || adopts ? P_ALL : P_PID;
+  siginfo_t info = {.si_pid = 0};
+  /* Looked at first: that a program is stopped by a thread of --deep is for that one. */
+  while (waitid(who, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT | __WNOTHREAD) == 0 && info.si_pid && info.si_code != CLD_TRAPPED)
+  {
+    if (waitpid(info.si_pid, &status, 0) == child)
       ret = status_of(status);
+    info.si_pid = 0;
+  }
   return ret;
 }
 
@@ -127,7 +147,7 @@ static int attend(pid_t child, const sigset_t *set, struct prelux_insight *insig
   }
 }
 
-static int start(const struct prelux_cli *cli, struct prelux_insight *insight, sigset_t *ret_set, int64_t *ret_told)
+static int start(void (*become)(const void *arg, const sigset_t *mask), const void *arg, struct prelux_insight *insight, sigset_t *ret_set, int64_t *ret_told)
 {
   sigset_t set, before;
   struct sigaction usual = {.sa_handler = SIG_DFL}, old;
@@ -145,10 +165,69 @@ static int start(const struct prelux_cli *cli, struct prelux_insight *insight, s
   {
     if (old.sa_handler == SIG_IGN)
       sigaction(SIGCHLD, &old, NULL);
-    become_program(cli, &before);
+    become(arg, &before);
   }
   *ret_set = set;
   return attend(child, &set, insight, ret_told);
+}
+
+/* ---- --deep: the program's parent is its supervisor */
+
+static void become_supervised(const void *arg, const sigset_t *mask)
+{
+  char *const *argv = arg;
+  sigprocmask(SIG_SETMASK, mask, NULL);
+  umask(before_umask);
+  execvp(argv[0], argv);
+  _exit(exec_status(argv[0], errno));
+}
+
+/* Where only a parent's parents may look into a process (Yama), orphans have to have one here. */
+static void adopt(void)
+{
+  char text[4] = "";
+  int fd = open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return;
+  adopts = read(fd, text, 1) == 1 && *text != '0' && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0;
+  close(fd);
+}
+
+int prelux_cmd_deep_inside(char **argv)
+{
+  sigset_t signals;
+  int64_t told = 0;
+  restore_options();
+  adopt();
+  before_umask = umask(0);
+  sigset_t all, before;
+  sigfillset(&all);
+  sigprocmask(SIG_BLOCK, &all, &before); /* threads take none */
+  int rc = prelux_deep_begin(getenv(PRELUX_DEEP_ENV));
+  sigprocmask(SIG_SETMASK, &before, NULL);
+  if (rc < 0)
+    return prelux_cli_fail("--deep: %s", strerror(-rc));
+  int status = start(become_supervised, argv, NULL, &signals, &told);
+  for (const struct timespec pause = {.tv_nsec = 50 * 1000000}; prelux_deep_count() > 0; nanosleep(&pause, NULL))
+    reap(-1);
+  return status;
+}
+
+/* Puts PRELUX_DEEP into the environment, or says why not. */
+static void go_deep(const struct prelux_cli *cli)
+{
+  char value[PATH_MAX + 16];
+  uint32_t id;
+  int rc = prelux_deep_possible();
+  unsetenv(PRELUX_DEEP_ENV);
+  if (rc == 0 && getrandom(&id, sizeof id, 0) == sizeof id)
+  {
+    snprintf(value, sizeof value, "%x:%s/prelux", (id & INT32_MAX) | 1, cli->bin);
+    setenv(PRELUX_DEEP_ENV, value, 1);
+    return;
+  }
+  const char *why = rc == -EBUSY ? "another supervisor has the system calls of this process" : strerror(-rc);
+  prelux_cli_fail("--deep is not possible here (%s): programs that the library does not get into see no mapping", why);
 }
 
 /* Uploads of this run, as far as can be told: begun since its start, below its configuration's mappings. */
@@ -210,11 +289,13 @@ int prelux_cmd_run(struct prelux_cli *cli)
     ret = prelux_insight_begin(cli, &insight);
   if (ret != 0)
     return ret;
+  if (prelux_cli_option(cli, "deep"))
+    go_deep(cli);
   int session = open_session(cli);
   if (r.writes && prelux_cli_option(cli, "strict"))
     r.failed = failed_tries(cli, &r.uploads);
   r.uploads.after = prelux_cli_wall();
-  ret = start(cli, insight, &signals, &r.told);
+  ret = start(become_program, cli, insight, &signals, &r.told);
   if (insight)
     prelux_insight_ended(insight, ret);
   if (r.writes)

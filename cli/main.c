@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "deep/deep.h"
 #include "include/prelux/version.h"
 #include "lib/base/own.h"
 #include "lib/ipc/runtime.h"
@@ -22,11 +23,15 @@ const struct prelux_cli_command prelux_cli_commands[] = {
              "not be executed. Signals sent to prelux are passed on to the program; as process 1 it reaps orphans.\n"
              "At the end it waits for the uploads of what was written, as long as they get on (after SIGTERM for `grace`); when\n"
              "something is not on the remote then, it says what, and the exit status is 3 instead of 0.\n"
+             "--deep: programs that nothing can be loaded into (static ones, Go's, those of another libc) are supervised by seccomp user\n"
+             "notification, without privileges: each of their calls that names a path costs some microseconds. Other programs are not\n"
+             "slower. docs/SEMANTICS.md says what differs for them.\n"
              "A report says at the end what the programs did below the mappings (calls, hits, bytes, where they waited) and which of\n"
              "them the library did not get into, and why; to the standard error, or to FILE: as JSON when its name ends in .json, as a\n"
              "page with plots in .html, else as text. What cannot be seen is said there. The exit status stays the program's.",
      .options = {{"no-wait", 0, NULL, "at the end do not wait for uploads"},
                  {"strict", 0, NULL, "exit status 3 when any upload failed, were it sent later"},
+                 {"deep", 0, NULL, "programs that the library does not get into, too: static ones, Go's"},
                  {"report", 0, "[FILE]", "say at the end what the programs did, and which were out of reach"},
                  {"json", 0, NULL, "the report as JSON"}}},
     {.name = "env", .json = true, .run = prelux_cmd_env,
@@ -374,6 +379,10 @@ int main(int argc, char **argv)
 {
   if (argc > 2 && strcmp(argv[1], "--exec-inside") == 0)
     return prelux_cmd_exec_inside(argv + 2);
+  if (argc > 2 && strcmp(argv[1], "--deep-inside") == 0)
+    return prelux_cmd_deep_inside(argv + 2);
+  if (argc > 3 && strcmp(argv[1], "--deep-exec") == 0)
+    return prelux_deep_exec(argv + 2);
   static struct prelux_cli cli;
   cli.env = environ;
   cli.args = calloc((size_t)argc + 1, sizeof *cli.args);

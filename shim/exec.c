@@ -1,6 +1,7 @@
 /* exec*: the program may be below a prefix, and the child must be under prelux too. Everything here is as safe in a
  * vfork child or a signal handler as execve itself: stack, or maps that a failed call returns. */
 #include "shim/exec.h"
+#include "shim/deep.h"
 #include "shim/pending.h"
 #include "shim/report.h"
 
@@ -25,6 +26,7 @@ static int run(int dirfd, const char *path, char *const argv[], char *const envp
   prelux_room_init(&room);
   int rc = prelux_exec_resolve(&t, dirfd, path, argv);
   if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, t.path, true, &env);
+  if (rc == 0) rc = prelux_deep_launch(&t);
   if (rc == 0) {
     call_libc(&t, env, flags);
     rc = -errno;

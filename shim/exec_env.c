@@ -6,18 +6,21 @@
  *   PRELUX_PREFIXES     what the table holds, for the case that it goes (lib/map/prefixes.h); when the table is ours
  *   PRELUX_RUNTIME_DIR  when this process was started with one
  *   PRELUX_REPORT       when this process was started with one
+ *   PRELUX_DEEP         the same
  *   PRELUX_WRITERS      it may inherit descriptors by which files of a mapping are written, or its exec ends some (shim/write.h)
  *   ASAN_OPTIONS        verify_asan_link_order=0, for programs linked with shared libasan, or given it by LD_PRELOAD
  *
  * PRELUX_OFF=1 in the child's environment is an answer, too: then it stays as it is. */
 #include "shim/exec.h"
 
+#include "deep/deep.h"
 #include "lib/ipc/runtime.h"
+#include "shim/deep.h"
 #include "shim/init.h"
 #include "shim/report.h"
 #include "shim/write.h"
 
-enum entry { PRELOAD, CONFIG, PREFIXES, RUNTIME, REPORT, WRITERS, N_ENTRIES };
+enum entry { PRELOAD, CONFIG, PREFIXES, RUNTIME, REPORT, DEEP, WRITERS, N_ENTRIES };
 
 static const char *const entry_names[N_ENTRIES] = {
   [PRELOAD] = "LD_PRELOAD",
@@ -25,6 +28,7 @@ static const char *const entry_names[N_ENTRIES] = {
   [PREFIXES] = PRELUX_PREFIXES_ENV,
   [RUNTIME] = "PRELUX_RUNTIME_DIR",
   [REPORT] = PRELUX_REPORT_ENV,
+  [DEEP] = PRELUX_DEEP_ENV,
   [WRITERS] = PRELUX_WRITERS_ENV,
 };
 
@@ -117,6 +121,7 @@ PRELUX_AT_START void prelux_exec_remember(char *const envp[])
 
   if (!*prelux_state.table_path) start_config = prelux_keep(prelux_env_get(envp, "PRELUX_CONFIG"), PATH_MAX);
   start_runtime = prelux_keep(prelux_env_get(envp, "PRELUX_RUNTIME_DIR"), PATH_MAX);
+  prelux_deep_remember(envp);
   const char *report = prelux_env_get(envp, PRELUX_REPORT_ENV);
   if (report) remember_report(report);
   for (const char *item; list && (item = next_item(&list, &len));) {
@@ -136,6 +141,7 @@ static const char *wanted(enum entry which)
   if (which == PREFIXES) value = prelux_state.prefixes; /* while there is no table: else it is made from that */
   if (which == RUNTIME) value = start_runtime;
   if (which == REPORT) value = start_report;
+  if (which == DEEP) value = prelux_deep_value();
   return value ? value : "";
 }
 

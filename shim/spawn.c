@@ -1,6 +1,7 @@
 /* posix_spawn: libc makes the child, opens and executes inside itself. So the program and the paths of file actions are
  * replaced before libc sees them; actions then name filled files of the cache tree. */
 #include "shim/exec.h"
+#include "shim/deep.h"
 #include "shim/pending.h"
 #include "shim/fds.h"
 #include "shim/report.h"
@@ -129,6 +130,7 @@ static int spawn(spawn_fn real, pid_t *pid, const char *path, const posix_spawn_
   t.moves = from >= 0;
   int rc = fixed ? 0 : prelux_exec_resolve(&t, from, path, argv);
   if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, fixed ? NULL : t.path, false, &env);
+  if (rc == 0 && !fixed) rc = prelux_deep_launch(&t);
   if (rc == 0) {
     rc = -call_libc(real, pid, &t, actions, attr, env);
     int again = rc && !fixed ? prelux_exec_again(&t, from, path, argv, -rc) : 0;
@@ -197,8 +199,10 @@ PRELUX_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_f
   settle_for(actions);
   prelux_room_init(&room);
   bool named = find_in_path(file, name, true) > 0;
-  const struct prelux_target t = {.at = AT_FDCWD, .path = file, .argv = argv};
+  struct prelux_target t = {.room = &room, .at = AT_FDCWD, .path = named ? name : "", .argv = argv};
   int rc = -prelux_exec_env(&room, envp, AT_FDCWD, named ? name : NULL, false, &env);
+  if (rc == 0) rc = -prelux_deep_launch(&t);
+  if (t.path == name || !named) t.path = file;
   if (rc == 0) rc = call_libc(prelux_real.posix_spawnp, pid, &t, actions, attr, env);
   prelux_room_release(&room);
   /* Found, but a script whose interpreter libc did not find: it may be mapped. */

@@ -3,7 +3,9 @@
  *
  * libc's syscall() has no frame of its own, and clone with a new stack relies on that. So the hook is a few
  * instructions that ask prelux_syscall_target() where to go and jump there with registers and stack as they were. */
+#include "deep/deep.h"
 #include "shim/decls.h"
+#include "shim/deep.h"
 #include "shim/dents.h"
 #include "shim/pending.h"
 #include "shim/state.h"
@@ -179,6 +181,7 @@ static long to_hook(long n, long a0, long a1, long a2, long a3, long a4, long a5
     OLD(HOOK)
     NEW(NEW_HOOK)
     READING(HOOK)
+  case PRELUX_DEEP_ROUTE: return prelux_deep_route(FD(0), PATH(1), (unsigned)a[2]);
   default: return -1; /* not handled[] */
   }
 }
@@ -239,6 +242,7 @@ void *prelux_syscall_target(long n, long a, long b, const void *caller)
     if (n >= 0 && n < (long)sizeof(handled) && handled[n] && !prelux_real_is_behind(caller)) return (void *)to_hook;
     if (prelux_pending_any() && n >= 0 && n < (long)sizeof(reading) && reading[n]) return (void *)to_hook;
     if (n == NR_io_uring_setup) return (void *)no_ring;
+    if (n == PRELUX_DEEP_ROUTE) return (void *)to_hook;
     if (n == NR_clone3) take_note_clone3((const struct clone_args *)a);
     take_note(n, a, b);
   }

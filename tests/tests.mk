@@ -87,8 +87,8 @@ coverage: deps  ## line coverage of unit, posix and integration tests, by gcov
 	$(Q)PRELUX_BUILD=build-cov $(PYTHON) tests/run.py --coverage meta unit posix integration; status=$$?; \
 	  $(PYTHON) tests/coverage.py build-cov && exit $$status
 
-LINT_SRC := $(wildcard lib/*/*.c daemon/*.c cli/*.c shim/*.c)
-lint:  ## clang-tidy and cppcheck over lib/ daemon/ cli/ shim/
+LINT_SRC := $(wildcard lib/*/*.c daemon/*.c cli/*.c deep/*.c shim/*.c)
+lint:  ## clang-tidy and cppcheck over lib/ daemon/ cli/ deep/ shim/
 	$(Q)PKG_CFLAGS="$(PKG_CFLAGS)" sh .ci/lint.sh $(LINT_SRC)
 
 .PHONY: check unit demo bench full coverage lint unit-programs tools posix-programs bench-programs .FORCE

@@ -1,0 +1,42 @@
+/* `prelux run --deep`: programs that nothing can be preloaded into are supervised by seccomp user notification.
+ *
+ *   run         makes an id, puts PRELUX_DEEP=ID:LAUNCHER into the environment and starts the supervisor (`prelux --deep-inside`)
+ *   supervisor  has the library in it, as any program; the program of `run` is its child
+ *   library     at an exec of a program that it cannot get into, starts the launcher (`prelux --deep-exec`) instead
+ *   launcher    sets the filter, hands its listener to the supervisor, and becomes that program
+ *
+ * What the supervisor is told of, it does itself, by the library's calls, and hands the outcome over. So there is one body of rules. */
+#ifndef PRELUX_DEEP_DEEP_H
+#define PRELUX_DEEP_DEEP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PRELUX_DEEP_ENV "PRELUX_DEEP"
+
+/* openat(PRELUX_DEEP_PROBE, NULL) is EFAULT from the kernel; below a supervisor it is that one's id. */
+#define PRELUX_DEEP_PROBE 0x44657070
+/* syscall(PRELUX_DEEP_ROUTE, dirfd, path, how): answered by the library alone, for the supervisor: 1 when a call of that path is not simply
+ * the kernel's. */
+#define PRELUX_DEEP_ROUTE 0x20646570
+#define PRELUX_DEEP_NOFOLLOW 1u
+#define PRELUX_DEEP_CHANGE 2u
+#define PRELUX_DEEP_REAL 4u /* path is what /proc calls a file or folder that is open */
+
+/* filter.c: 0 and *ret_listener, or -errno. no_new_privs is set. */
+int prelux_deep_filter(int *ret_listener);
+/* Whether that can be done here, asked of a child: 0 or -errno; EBUSY: there is a supervisor already. */
+int prelux_deep_possible(void);
+
+/* launch.c: argv = file, argv[0], ...; the exit status when it could not be executed. */
+int prelux_deep_exec(char **argv);
+/* The supervisor's socket. 0, or -errno. */
+int prelux_deep_address(const char *value, void *ret_sockaddr_un, unsigned *ret_len, uint32_t *ret_id);
+
+/* supervise.c. Begins threads that serve whatever launchers hand over. 0 or -errno. */
+int prelux_deep_begin(const char *value);
+/* Programs that are supervised now, by listeners. */
+unsigned prelux_deep_count(void);
+
+#endif

@@ -1,0 +1,143 @@
+/* Calls that a program must make itself, with other arguments: chdir into a mapped folder, exec of a mapped program. The filter's answer cannot
+ * change arguments, so the thread is traced for a moment: it is stopped behind its call, makes the ones that it is given, by the same
+ * instruction, and goes on with their outcome. All its signals are blocked meanwhile. */
+#include <elf.h>
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+
+#include "deep/inject.h"
+#include "lib/base/sys.h"
+
+enum { STOPPED = 128 /* PTRACE_EVENT_STOP */, SIGNALS = 8 /* bytes of the kernel's mask */ };
+
+#if defined(__x86_64__)
+#define NUMBER(r) ((r)->rax)
+#define RESULT(r) ((r)->rax)
+#define PC(r) ((r)->rip)
+enum { INSTRUCTION = 2 };
+#else
+#define NUMBER(r) ((r)->regs[8])
+#define RESULT(r) ((r)->regs[0])
+#define PC(r) ((r)->pc)
+enum { INSTRUCTION = 4 };
+#endif
+
+static void set_args(struct user_regs_struct *r, const long a[6])
+{
+#if defined(__x86_64__)
+  r->rdi = (unsigned long)a[0];
+  r->rsi = (unsigned long)a[1];
+  r->rdx = (unsigned long)a[2];
+  r->r10 = (unsigned long)a[3];
+  r->r8 = (unsigned long)a[4];
+  r->r9 = (unsigned long)a[5];
+  r->orig_rax = (unsigned long)-1; /* no call to be begun again */
+#else
+  for (int i = 0; i < 6; i++)
+    r->regs[i] = (unsigned long)a[i];
+#endif
+}
+
+static int get_regs(pid_t tid, struct user_regs_struct *r)
+{
+  struct iovec iov = {r, sizeof *r};
+  return ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, &iov) < 0 ? -errno : 0;
+}
+
+static int set_regs(pid_t tid, struct user_regs_struct *r)
+{
+  struct iovec iov = {r, sizeof *r};
+  return ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, &iov) < 0 ? -errno : 0;
+}
+
+/* This thread's only tracee has stopped: its status. An exec gives it the number of its process. */
+static int wait_stop(struct prelux_deep_inject *in, int *ret_status)
+{
+  pid_t pid;
+  do
+    pid = waitpid(-1, ret_status, __WALL | __WNOTHREAD);
+  while (pid < 0 && errno == EINTR);
+  if (pid < 0 || !WIFSTOPPED(*ret_status))
+    return -ESRCH;
+  in->tid = pid;
+  return 0;
+}
+
+int prelux_deep_inject_begin(struct prelux_deep_inject *in, pid_t tid)
+{
+  in->tid = tid;
+  in->exec = false;
+  if (ptrace(PTRACE_SEIZE, tid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC) < 0)
+    return -errno;
+  if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0)
+    return 0;
+  int err = errno;
+  ptrace(PTRACE_DETACH, tid, NULL, NULL);
+  return -err;
+}
+
+int prelux_deep_inject_stopped(struct prelux_deep_inject *in)
+{
+  int status;
+  uint64_t all = ~(uint64_t)0;
+  int rc = wait_stop(in, &status);
+  while (rc == 0 && status >> 16 != STOPPED)
+  {
+    ptrace(PTRACE_CONT, in->tid, NULL, (void *)(intptr_t)WSTOPSIG(status));
+    rc = wait_stop(in, &status);
+  }
+  if (rc == 0)
+    rc = get_regs(in->tid, &in->saved);
+  if (rc == 0 && ptrace(PTRACE_GETSIGMASK, in->tid, (void *)SIGNALS, &in->mask) < 0)
+    rc = -errno;
+  if (rc == 0 && ptrace(PTRACE_SETSIGMASK, in->tid, (void *)SIGNALS, &all) < 0)
+    rc = -errno;
+  return rc;
+}
+
+long prelux_deep_inject_call(struct prelux_deep_inject *in, long nr, const long a[6])
+{
+  struct user_regs_struct r = in->saved;
+  int status, stops = 0;
+  set_args(&r, a);
+  NUMBER(&r) = (unsigned long)nr;
+  PC(&r) -= INSTRUCTION;
+  int rc = set_regs(in->tid, &r);
+  while (rc == 0 && stops < 2)
+  {
+    if (ptrace(PTRACE_SYSCALL, in->tid, NULL, NULL) < 0)
+      return -errno;
+    rc = wait_stop(in, &status);
+    if (rc < 0)
+      return rc;
+    if (status >> 16 == PTRACE_EVENT_EXEC)
+    {
+      in->exec = true;
+      return 0;
+    }
+    if (WSTOPSIG(status) == (SIGTRAP | 0x80))
+      stops++;
+  }
+  if (rc == 0)
+    rc = get_regs(in->tid, &r);
+  return rc < 0 ? rc : (long)RESULT(&r);
+}
+
+void prelux_deep_inject_end(struct prelux_deep_inject *in, long result)
+{
+  if (!in->exec)
+  {
+    RESULT(&in->saved) = (unsigned long)result;
+#if defined(__x86_64__)
+    in->saved.orig_rax = (unsigned long)-1;
+#endif
+    set_regs(in->tid, &in->saved);
+  }
+  ptrace(PTRACE_SETSIGMASK, in->tid, (void *)SIGNALS, &in->mask);
+  ptrace(PTRACE_DETACH, in->tid, NULL, NULL);
+}

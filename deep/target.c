@@ -1,0 +1,179 @@
+/* What a supervised program has: memory, descriptors, folder, umask, by the number of the thread that waits. Such a number cannot become another's
+ * while it waits; that it still does is asked (SECCOMP_IOCTL_NOTIF_ID_VALID) after these and before their outcome is used. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "deep/call.h"
+#include "lib/base/sys.h"
+
+enum { PAGE = 4096, NR_PIDFD_OPEN = 434, NR_PIDFD_GETFD = 438, PIDFD_THREAD = O_EXCL };
+
+long prelux_deep_text(pid_t tid, uint64_t at, char *out, size_t cap)
+{
+  size_t got = 0;
+  while (got < cap)
+  {
+    size_t n = PAGE - (at + got) % PAGE;
+    if (n > cap - got)
+      n = cap - got;
+    struct iovec here = {out + got, n}, there = {(void *)(uintptr_t)(at + got), n};
+    long rc = prelux_sys(SYS_process_vm_readv, tid, &here, 1, &there, 1, 0);
+    if (rc <= 0)
+      return rc == 0 ? -EFAULT : rc;
+    const char *end = memchr(out + got, 0, (size_t)rc);
+    if (end)
+      return end - out;
+    got += (size_t)rc;
+  }
+  return -ENAMETOOLONG;
+}
+
+int prelux_deep_read(pid_t tid, uint64_t at, void *out, size_t len)
+{
+  struct iovec here = {out, len}, there = {(void *)(uintptr_t)at, len};
+  long rc = prelux_sys(SYS_process_vm_readv, tid, &here, 1, &there, 1, 0);
+  return rc == (long)len ? 0 : rc < 0 ? (int)rc : -EFAULT;
+}
+
+int prelux_deep_write(pid_t tid, uint64_t at, const void *in, size_t len)
+{
+  struct iovec here = {(void *)in, len}, there = {(void *)(uintptr_t)at, len};
+  long rc = len ? prelux_sys(SYS_process_vm_writev, tid, &here, 1, &there, 1, 0) : 0;
+  return rc == (long)len ? 0 : rc < 0 ? (int)rc : -EFAULT;
+}
+
+int prelux_deep_open_proc(pid_t tid, const char *what, int flags)
+{
+  char name[64];
+  snprintf(name, sizeof name, "/proc/%d/%s", (int)tid, what);
+  return (int)prelux_sys(SYS_openat, AT_FDCWD, name, flags | O_CLOEXEC, 0);
+}
+
+static long status_word(pid_t tid, const char *mark, int base)
+{
+  char text[512];
+  int fd = prelux_deep_open_proc(tid, "status", O_RDONLY);
+  if (fd < 0)
+    return fd;
+  long n = prelux_sys(SYS_read, fd, text, sizeof text - 1);
+  prelux_sys(SYS_close, fd);
+  if (n <= 0)
+    return -ESRCH;
+  text[n] = 0;
+  const char *p = strstr(text, mark);
+  return p ? strtol(p + strlen(mark), NULL, base) : -ENOENT;
+}
+
+/* Before Linux 6.9 there are descriptors of whole processes only. */
+int prelux_deep_get_fd(pid_t tid, int fd)
+{
+  char name[32];
+  long pidfd = prelux_sys(NR_PIDFD_OPEN, tid, PIDFD_THREAD);
+  if (pidfd == -EINVAL)
+  {
+    long tgid = status_word(tid, "\nTgid:\t", 10);
+    pidfd = tgid < 0 ? tgid : prelux_sys(NR_PIDFD_OPEN, tgid, 0);
+  }
+  long rc = pidfd < 0 ? pidfd : prelux_sys(NR_PIDFD_GETFD, pidfd, fd, 0);
+  if (pidfd >= 0)
+    prelux_sys(SYS_close, pidfd);
+  if (rc >= 0 || rc == -EBADF || rc == -ESRCH)
+    return (int)rc;
+  /* Forbidden, as in some containers: another open file of the same name has to do. */
+  snprintf(name, sizeof name, "fd/%d", fd);
+  rc = prelux_deep_open_proc(tid, name, O_RDONLY | O_DIRECTORY);
+  return rc >= 0 ? (int)rc : prelux_deep_open_proc(tid, name, O_PATH);
+}
+
+unsigned prelux_deep_umask(pid_t tid)
+{
+  long mask = status_word(tid, "\nUmask:\t", 8);
+  return mask < 0 ? 077 : (unsigned)mask & 0777;
+}
+
+bool prelux_deep_same_root(pid_t tid)
+{
+  char name[32];
+  struct stat theirs, ours;
+  snprintf(name, sizeof name, "/proc/%d/root", (int)tid);
+  return prelux_sys(SYS_newfstatat, AT_FDCWD, name, &theirs, 0) == 0 && prelux_sys(SYS_newfstatat, AT_FDCWD, "/", &ours, 0) == 0 &&
+         theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+}
+
+/* ---- programs below a supervised one that the library is in */
+
+enum { KNOWN = 4096, RANGES = 4, LOOKS = 64 };
+struct known {
+  pid_t tid;
+  unsigned looks; /* ld.so has not loaded all yet: it is looked at again */
+  struct {
+    uint64_t lo, hi;
+  } code[RANGES]; /* where the instructions of libc and of the library are; none: the library is not in it */
+};
+static struct known known[KNOWN]; /* touched by the thread whose turn it is */
+
+static bool begins(const char *text, const char *with)
+{
+  return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* One line of /proc/TID/maps. */
+static void take_line(const char *line, struct known *k, unsigned *n, bool *ours, bool *loader)
+{
+  char mode[8];
+  unsigned long long lo, hi;
+  const char *name = strrchr(line, '/');
+  if (!name)
+    return;
+  bool library = begins(name, "/libprelux.so");
+  *ours |= library;
+  *loader |= begins(name, "/ld-");
+  if (!library && !begins(name, "/libc.so.6") && !begins(name, "/libc-2.") && !begins(name, "/libpthread"))
+    return;
+  if (*n < RANGES && sscanf(line, "%llx-%llx %7s", &lo, &hi, mode) == 3 && mode[2] == 'x')
+  {
+    k->code[*n].lo = lo;
+    k->code[(*n)++].hi = hi;
+  }
+}
+
+static void look(pid_t tid, struct known *k)
+{
+  int fd = prelux_deep_open_proc(tid, "maps", O_RDONLY);
+  FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+  bool ours = false, loader = false;
+  unsigned n = 0, looks = k->tid == tid ? k->looks : 0;
+  char line[PATH_MAX + 128];
+  *k = (struct known){.tid = tid};
+  while (f && fgets(line, sizeof line, f))
+    take_line(line, k, &n, &ours, &loader);
+  if (f)
+    fclose(f);
+  k->looks = ours || !loader ? LOOKS : looks + 1;
+  if (!ours)
+    memset(k->code, 0, sizeof k->code);
+}
+
+void prelux_deep_forget(pid_t tid)
+{
+  struct known *k = &known[(unsigned)tid % KNOWN];
+  if (k->tid == tid)
+    k->tid = 0;
+}
+
+bool prelux_deep_is_reached(pid_t tid, uint64_t ip)
+{
+  struct known *k = &known[(unsigned)tid % KNOWN];
+  if (k->tid != tid || k->looks < LOOKS)
+    look(tid, k);
+  for (int i = 0; i < RANGES; i++)
+    if (ip >= k->code[i].lo && ip < k->code[i].hi)
+      return true;
+  return false;
+}
