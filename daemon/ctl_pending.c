@@ -311,7 +311,11 @@ static void hurry(struct prelux_store *store, void *arg)
 
 bool prelux_ctl_flush(struct prelux_ctl *x)
 {
-  prelux_stores_each(x->d->stores, hurry, x->d);
+  bool writes = !x->may;
+  for (uint32_t i = 0; x->table && !writes && i < x->table->n_mappings; i++)
+    writes = x->may[i] & PRELUX_MAY_WRITE;
+  if (writes)
+    prelux_stores_each(x->d->stores, hurry, x->d);
   return gather(x, false);
 }
 

@@ -101,7 +101,8 @@ static int load(struct prelux_daemon *d, struct prelux_problem *why)
 int prelux_node_begin(struct prelux_daemon *d, const char *file, struct prelux_problem *why)
 {
   struct prelux_node *n = calloc(1, sizeof *n);
-  int err = check_file(file, why);
+  int err = prelux_peer_is_unknown(geteuid()) ? prelux_problem(why, EPERM, "a daemon of a node cannot be user %u: many may look like that one", (unsigned)geteuid())
+                                              : check_file(file, why);
   if (!n)
     return prelux_problem(why, ENOMEM, "no memory");
   d->node = n;

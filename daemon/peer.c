@@ -11,7 +11,6 @@
 #ifndef SO_PEERGROUPS
 #define SO_PEERGROUPS 59
 #endif
-#define NOBODY 65534u   /* what the kernel says of a user or group that has no number here, from a user namespace: anybody */
 #define GROUPS 64u      /* more are asked for again */
 #define NAMES (1u << 20) /* bytes of an entry of passwd or group, at most */
 
@@ -50,7 +49,7 @@ static int look_up(const char *text, bool group, unsigned *ret)
   if (*text >= '0' && *text <= '9' && *end == 0)
   {
     *ret = (unsigned)n;
-    return n < UINT32_MAX && n != NOBODY ? 0 : -EINVAL;
+    return n < UINT32_MAX && !prelux_peer_is_unknown((unsigned)n) ? 0 : -EINVAL;
   }
   struct passwd pw, *user = NULL;
   struct group gr, *found = NULL;
@@ -67,7 +66,7 @@ static int look_up(const char *text, bool group, unsigned *ret)
   }
   if (err == 0 && !found && !user)
     err = ENOENT;
-  return err == 0 && *ret == NOBODY ? -EINVAL : -err;
+  return err == 0 && prelux_peer_is_unknown(*ret) ? -EINVAL : -err;
 }
 
 int prelux_who_add(struct prelux_who *w, const char *text, struct prelux_problem *why)

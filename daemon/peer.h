@@ -20,6 +20,12 @@ struct prelux_peer {
 /* 0 or -errno; free() it. */
 int prelux_peer_of(int fd, struct prelux_peer **ret);
 
+/* What the kernel says of a user or group that has no number here, from a user namespace: anybody. */
+static inline bool prelux_peer_is_unknown(unsigned id)
+{
+  return id == 65534u;
+}
+
 struct prelux_who {
   bool all;
   uid_t *uids;

@@ -235,7 +235,7 @@ static bool read_fixed(const void *msg, enum prelux_field field, void *ret, size
 }
 
 /* What follows the target in the message. */
-static int read_rest(struct name_job *j, const void *msg)
+static int read_rest(struct name_job *j, const void *msg, struct prelux_problem *why)
 {
   const char *text = prelux_msg_str(msg, PRELUX_FIELD_TEXT);
   const char *to = prelux_msg_str(msg, PRELUX_FIELD_TO);
@@ -245,9 +245,14 @@ static int read_rest(struct name_job *j, const void *msg)
   j->flags = prelux_msg_u32(msg, PRELUX_FIELD_FLAGS, 0);
   j->mode = prelux_msg_u32(msg, PRELUX_FIELD_MODE, 0777);
   j->to_mapping = prelux_msg_u32(msg, PRELUX_FIELD_TO_MAPPING, 0);
+  if (j->other)
+    j->mode &= 0777;
   j->has_ino = read_fixed(msg, PRELUX_FIELD_INO, &j->ino, sizeof j->ino);
   if (j->op == PRELUX_OP_SETATTR && !read_fixed(msg, PRELUX_FIELD_SET, &j->set, sizeof j->set))
     return -EINVAL;
+  /* The remote may be a folder of this machine, and the daemon root. */
+  if (j->op == PRELUX_OP_SETATTR && j->other && ((j->set.which & (PRELUX_SETATTR_UID | PRELUX_SETATTR_GID)) || (j->set.mode & 06000)))
+    return prelux_problem(why, EPERM, "owners, setuid and setgid are for the daemon's own user to give");
   if (j->op == PRELUX_OP_NAME && text && !(j->text = strdup(text)))
     return -ENOMEM;
   if (j->op != PRELUX_OP_NAME || j->verb != PRELUX_NAME_RENAME)
@@ -270,7 +275,8 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
     free(j);
     return err;
   }
-  err = read_rest(j, msg);
+  j->other = c->peer != NULL;
+  err = read_rest(j, msg, why);
   if (err == 0 && prelux_target_mapping(&j->target)->broken)
     err = prelux_problem(why, EIO, "%s", prelux_target_mapping(&j->target)->cause);
   if (err < 0)
@@ -279,7 +285,6 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
     return err;
   }
   j->d = prelux_server_daemon(c->server);
-  j->other = c->peer != NULL;
   *ret = j;
   return 0;
 }

@@ -263,7 +263,7 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
   j->op = op;
   j->other = c->peer != NULL;
   j->flags = (int)prelux_msg_u32(msg, PRELUX_FIELD_FLAGS, O_RDONLY);
-  j->mode = prelux_msg_u32(msg, PRELUX_FIELD_MODE, 0600);
+  j->mode = prelux_msg_u32(msg, PRELUX_FIELD_MODE, 0600) & (j->other ? 0777 : 07777);
   if (once && once_len == sizeof j->once)
     memcpy(&j->once, once, sizeof j->once);
   size_t lease_pos = 0, lease_len = 0;

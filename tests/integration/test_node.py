@@ -236,6 +236,32 @@ def test_another_ones_staging_files_are_not_reached_by_number(node):
     assert os.listdir(node.source / "drop") == ["file"]
 
 
+def test_nobody_is_given_a_program_that_is_roots(node):
+    """The remote is a folder of this machine, and the daemon may be root: no owner, no setuid by whoever speaks the protocol."""
+    def alice():
+        out = []
+        with node.about(wire.WRITE, 0, "shell", (wire.F_FLAGS, os.O_WRONLY | os.O_CREAT), (wire.F_MODE, 0o6755)) as a:
+            assert a.status == 0
+            os.write(a.fd, b"#!/bin/sh\n")
+            number = (wire.F_INO, struct.pack("=Q", os.fstat(a.fd).st_ino))
+            os.close(a.fd)
+            a.fd = -1
+        with node.about(wire.CLOSED, 0, "", number) as a:
+            out.append(a.status)
+        with node.about(wire.NAME, 0, "box", (wire.F_VERB32, wire.MKDIR), (wire.F_MODE, 0o6777)) as a:
+            out.append(a.status)
+        for which in (wire.SET_UID, wire.SET_GID, wire.SET_MODE, wire.SET_UID | wire.SET_MODE):
+            with node.about(wire.SETATTR, 0, "shell", (wire.F_SET, wire.SET.pack(which, 0o4755 if which == wire.SET_MODE else 0o755, 0, 0, 0))) as a:
+                out.append(a.status)
+        return out
+
+    assert as_user(ALICE, alice) == [0, 0] + [-errno.EPERM] * 4
+    for name in ("shell", "box"):
+        made = (node.source / "secret" / name).stat()
+        assert made.st_uid == node.uid and not made.st_mode & 0o6000
+    node.python(ALICE, f'import json; os.unlink("{SECRET}/shell"); os.rmdir("{SECRET}/box"); print(json.dumps(1))')
+
+
 def test_commands_of_the_daemons_own_user(node):
     """Others may look at what they may read, and nothing else."""
     def verbs():
