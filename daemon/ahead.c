@@ -28,6 +28,7 @@
 #include "daemon/clock.h"
 #include "daemon/crew.h"
 #include "daemon/files.h"
+#include "daemon/lanes.h"
 #include "daemon/request.h"
 #include "lib/base/os.h"
 
@@ -46,7 +47,6 @@
 #define WORKERS 16u
 #define AT_ONCE (UINT64_C(1) << 20) /* bytes under way above which more workers would only take the line from who waits for a file ... */
 #define FEW 4u                      /* ... but so many there are */
-#define LANE 62u
 #define REST_MS 10000u
 
 struct stream {
@@ -294,7 +294,7 @@ static struct run *run_new(struct prelux_daemon *d, const struct prelux_target *
   struct run *r = calloc(1, sizeof *r);
   if (!r)
     return NULL;
-  r->crew = (struct prelux_crew){.pool = d->pool, .lane = LANE, .limit = WORKERS, .step = step, .end = end};
+  r->crew = (struct prelux_crew){.pool = d->pool, .lane = PRELUX_LANE_CREW, .limit = WORKERS, .step = step, .end = end};
   prelux_crew_init(&r->crew);
   r->d = d;
   r->table = t->table;

@@ -9,11 +9,11 @@
 #include "daemon/clock.h"
 #include "daemon/crew.h"
 #include "daemon/ctl.h"
+#include "daemon/lanes.h"
 #include "daemon/server.h"
 #include "lib/map/match.h"
 
 #define WORKERS 16u
-#define LANE 62u
 
 struct probe {
   struct prelux_live_table *table; /* held */
@@ -173,7 +173,7 @@ bool prelux_ctl_doctor(struct prelux_ctl *x)
   if (!c)
     return prelux_ctl_fail(x, -ENOMEM, NULL);
   c->x = x;
-  c->crew = (struct prelux_crew){.pool = x->d->pool, .lane = LANE, .limit = WORKERS, .step = step, .end = end};
+  c->crew = (struct prelux_crew){.pool = x->d->pool, .lane = PRELUX_LANE_CREW, .limit = WORKERS, .step = step, .end = end};
   prelux_crew_init(&c->crew);
   if (x->table)
     add_table(x->table, c);

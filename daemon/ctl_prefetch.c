@@ -12,12 +12,12 @@
 #include "daemon/crew.h"
 #include "daemon/ctl.h"
 #include "daemon/files.h"
+#include "daemon/lanes.h"
 #include "daemon/listing.h"
 #include "daemon/report.h"
 #include "daemon/server.h"
 
 #define WORKERS 8u
-#define LANE 63u
 #define FAILURES 20
 #define GLOB "glob="
 
@@ -364,7 +364,7 @@ bool prelux_ctl_prefetch(struct prelux_ctl *x)
     return prelux_ctl_fail(x, -ENOMEM, NULL);
   w->x = x;
   x->flight->tell = prelux_ctl_tell;
-  w->crew = (struct prelux_crew){.pool = x->d->pool, .lane = LANE, .limit = WORKERS, .step = step, .end = end};
+  w->crew = (struct prelux_crew){.pool = x->d->pool, .lane = PRELUX_LANE_PREFETCH, .limit = WORKERS, .step = step, .end = end};
   prelux_crew_init(&w->crew);
   w->failures = cJSON_CreateArray();
   int err = collect(w);

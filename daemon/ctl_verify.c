@@ -6,11 +6,11 @@
 #include "daemon/crew.h"
 #include "daemon/ctl.h"
 #include "daemon/files.h"
+#include "daemon/lanes.h"
 #include "daemon/report.h"
 #include "daemon/server.h"
 
 #define WORKERS 16u
-#define LANE 62u
 #define BATCH 128
 #define LISTED 100
 #define OPTION_DATA "option=data"
@@ -213,7 +213,7 @@ bool prelux_ctl_verify(struct prelux_ctl *x)
     return prelux_ctl_fail(x, -ENOMEM, NULL);
   w->x = x;
   x->flight->tell = prelux_ctl_tell;
-  w->crew = (struct prelux_crew){.pool = x->d->pool, .lane = LANE, .limit = WORKERS, .step = step, .end = end};
+  w->crew = (struct prelux_crew){.pool = x->d->pool, .lane = PRELUX_LANE_CREW, .limit = WORKERS, .step = step, .end = end};
   prelux_crew_init(&w->crew);
   w->found = cJSON_CreateArray();
   int err = collect(w, &why);

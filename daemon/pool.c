@@ -1,6 +1,7 @@
 /* Jobs wait in lanes (FIFO each); a thread takes the next lane, round robin, that has work and is below its share. So a
  * backend that hangs fills its own lane and no other, and one busy configuration cannot starve the rest. Threads are
  * started when work waits and nobody is idle, and leave after a while without work. */
+#include "daemon/lanes.h"
 #include "daemon/pool.h"
 
 #include <errno.h>
@@ -9,7 +10,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define LANES 64
 #define IDLE_SECONDS 30
 
 struct lane {
@@ -21,20 +21,25 @@ struct prelux_pool {
   struct prelux_pool_opts opts;
   pthread_mutex_t lock;
   pthread_cond_t work, gone;
-  struct lane lanes[LANES];
+  struct lane lanes[PRELUX_LANES];
   unsigned turn;
   unsigned threads, idle, queued, running;
   uint64_t done;
   bool ending;
 };
 
+static unsigned share(const struct prelux_pool *p, unsigned lane)
+{
+  return p->opts.aside_threads && lane == p->opts.aside_lane ? p->opts.aside_threads : p->opts.lane_threads;
+}
+
 static struct prelux_job *take(struct prelux_pool *p, unsigned *ret_lane)
 {
-  for (unsigned i = 0; i < LANES && p->queued; i++)
+  for (unsigned i = 0; i < PRELUX_LANES && p->queued; i++)
   {
-    unsigned at = (p->turn + i) % LANES;
+    unsigned at = (p->turn + i) % PRELUX_LANES;
     struct lane *l = &p->lanes[at];
-    if (!l->first || (l->running >= p->opts.lane_threads && !p->ending))
+    if (!l->first || (l->running >= share(p, at) && !p->ending))
       continue;
     struct prelux_job *job = l->first;
     l->first = job->next;
@@ -124,7 +129,7 @@ int prelux_pool_create(const struct prelux_pool_opts *opts, struct prelux_pool *
   pthread_cond_init(&p->work, &attr);
   pthread_cond_init(&p->gone, &attr);
   pthread_condattr_destroy(&attr);
-  for (unsigned i = 0; i < LANES; i++)
+  for (unsigned i = 0; i < PRELUX_LANES; i++)
     p->lanes[i].last = &p->lanes[i].first;
   int err = 0;
   pthread_mutex_lock(&p->lock);
@@ -173,7 +178,7 @@ int prelux_pool_submit(struct prelux_pool *p, struct prelux_job *job)
     ret = -EAGAIN;
   else
   {
-    struct lane *l = &p->lanes[job->lane % LANES];
+    struct lane *l = &p->lanes[job->lane % PRELUX_LANES];
     job->next = NULL;
     *l->last = job;
     l->last = &job->next;

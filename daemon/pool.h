@@ -18,6 +18,8 @@ struct prelux_job {
 struct prelux_pool_opts {
   unsigned min_threads, max_threads;
   unsigned lane_threads; /* one lane never holds more than this many, so that a dead backend leaves room for others */
+  uint32_t aside_lane;   /* a lane of work that nobody waits for: */
+  unsigned aside_threads; /* its own share; 0: as any other */
   unsigned max_queue;
   size_t stack; /* bytes */
 };

@@ -11,6 +11,7 @@
 #include "daemon/ctl.h"
 #include "daemon/files.h"
 #include "daemon/gate.h"
+#include "daemon/lanes.h"
 #include "daemon/measure.h"
 #include "daemon/node.h"
 #include "daemon/register.h"
@@ -64,7 +65,7 @@ int prelux_request_once(struct prelux_conn *c, const struct prelux_target *t, vo
   f->arg = job;
   f->work = work;
   f->drop = drop;
-  f->job.lane = 1 + prelux_instance_number(prelux_target_mapping(t)->instance);
+  f->job.lane = prelux_lane_of(prelux_instance_number(prelux_target_mapping(t)->instance));
   prelux_conn_direct(c, f);
   prelux_server_launch(c->server, c, f);
   return 0;
@@ -307,7 +308,7 @@ static void object_fly(struct prelux_conn *c, struct prelux_target *t, int what,
   f->looks = f->object = true;
   f->work = object_work;
   f->drop = object_drop;
-  f->job.lane = 1 + key.instance;
+  f->job.lane = prelux_lane_of(key.instance);
   prelux_server_launch(s, c, f);
 }
 

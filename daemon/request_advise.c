@@ -6,13 +6,13 @@
 
 #include "daemon/ahead.h"
 #include "daemon/crew.h"
-#include "daemon/listing.h"
 #include "daemon/files.h"
+#include "daemon/lanes.h"
+#include "daemon/listing.h"
 #include "daemon/request.h"
 #include "daemon/server.h"
 
 #define WORKERS 4u
-#define LANE 61u
 #define ADVICES_MAX 64 /* under way; more are forgotten */
 
 struct advice {
@@ -115,7 +115,7 @@ static int start(struct prelux_daemon *d, struct prelux_live_table *table, const
   }
   a->d = d;
   a->what = (int)prelux_msg_u32(msg, PRELUX_FIELD_FLAGS, 0);
-  a->crew = (struct prelux_crew){.pool = d->pool, .lane = LANE, .limit = WORKERS, .step = step, .end = end};
+  a->crew = (struct prelux_crew){.pool = d->pool, .lane = PRELUX_LANE_ADVICE, .limit = WORKERS, .step = step, .end = end};
   prelux_crew_init(&a->crew);
   atomic_fetch_add(&under_way, 1);
   if (prelux_crew_call(&a->crew))

@@ -5,14 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/lanes.h"
 #include "daemon/report.h"
 #include "daemon/request_name.h"
 #include "daemon/server.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/base/process.h"
-
-#define SENDER_LANE 61u /* uploads in the background never take the threads that programs wait for */
 
 struct write_job {
   struct prelux_daemon *d;
@@ -168,7 +167,7 @@ static void spares_kick(struct write_job *j)
     return;
   struct spares_job *s = calloc(1, sizeof *s);
   if (s)
-    *s = (struct spares_job){.job = {.run = make_spares, .after = spares_free, .lane = SENDER_LANE}, .store = store};
+    *s = (struct spares_job){.job = {.run = make_spares, .after = spares_free, .lane = PRELUX_LANE_SENDER}, .store = store};
   if (s && prelux_pool_submit(j->d->pool, &s->job) == 0)
     return;
   free(s);
@@ -337,7 +336,7 @@ void prelux_sender_kick(struct prelux_daemon *d, struct prelux_store *store)
     return;
   struct sender *s = calloc(1, sizeof *s);
   if (s)
-    *s = (struct sender){.job = {.run = send_all, .after = sender_free, .lane = SENDER_LANE}, .d = d, .store = store};
+    *s = (struct sender){.job = {.run = send_all, .after = sender_free, .lane = PRELUX_LANE_SENDER}, .d = d, .store = store};
   if (s && prelux_pool_submit(d->pool, &s->job) == 0)
     return;
   free(s);

@@ -15,6 +15,7 @@
 #include "daemon/clock.h"
 #include "daemon/gate.h"
 #include "daemon/compile.h"
+#include "daemon/lanes.h"
 #include "daemon/pending.h"
 #include "daemon/place.h"
 #include "daemon/request_advise.h"
@@ -25,6 +26,7 @@
 #define POOL_MIN 4u
 #define POOL_MAX 64u
 #define POOL_LANE 48u
+#define POOL_ASIDE 12u /* beside a backend that hangs some are left for uploads */
 #define POOL_STACK (512u << 10)
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #undef POOL_STACK
@@ -515,6 +517,8 @@ static int make_pool(struct prelux_server *s)
       .min_threads = POOL_MIN,
       .max_threads = POOL_MAX,
       .lane_threads = POOL_LANE,
+      .aside_lane = PRELUX_LANE_ADVICE,
+      .aside_threads = POOL_ASIDE,
       .max_queue = 2 * PRELUX_CONN_MAX,
       .stack = POOL_STACK,
   };

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 
+#include "daemon/lanes.h"
 #include "daemon/request_write.h"
 #include "daemon/server.h"
 #include "lib/base/log.h"
@@ -19,7 +20,6 @@
 #define DELAY_US 60000
 #define DELAYS_MAX 30u /* in a row, for the sake of who makes files */
 #define CLOSES_MAX 65536u /* put by at once; more: the poll of all finds them */
-#define WATCH_LANE 60u
 
 struct watched {
   struct watched *next;
@@ -169,7 +169,7 @@ static void on_due(evutil_socket_t fd, short what, void *arg)
   struct settle_job *j = w->n || w->missed ? calloc(1, sizeof *j) : NULL;
   if (!j)
     return; /* the poll finds them */
-  *j = (struct settle_job){.job = {.run = settle, .after = settle_free, .lane = WATCH_LANE}, .d = d, .seen = w->seen, .n = w->n, .all = w->missed};
+  *j = (struct settle_job){.job = {.run = settle, .after = settle_free, .lane = PRELUX_LANE_WATCH}, .d = d, .seen = w->seen, .n = w->n, .all = w->missed};
   w->seen = NULL;
   w->n = w->cap = 0;
   w->missed = false;

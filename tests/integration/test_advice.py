@@ -1,6 +1,7 @@
 """posix_fadvise below a mapping: what it fetches and drops, and that nobody waits for it or is broken by it."""
 
 import os
+import re
 import signal
 import time
 
@@ -13,9 +14,10 @@ from tests.integration.test_prefetch import cached
 
 ADVISE = """
 import os, sys
-fd = os.open(sys.argv[2], os.O_RDONLY)
-os.posix_fadvise(fd, *eval(sys.argv[3]), getattr(os, "POSIX_FADV_" + sys.argv[1]))
-os.close(fd)
+for _ in range(int(sys.argv[4])):
+    fd = os.open(sys.argv[2], os.O_RDONLY)
+    os.posix_fadvise(fd, *eval(sys.argv[3]), getattr(os, "POSIX_FADV_" + sys.argv[1]))
+    os.close(fd)
 """
 
 
@@ -29,8 +31,13 @@ def lake(prelux):
     return prelux.file_mapping(source, prefetch="off", write="async", freshness="immutable")
 
 
-def advise(prelux, what, path, where=(0, 0)):
-    prelux.run(["/usr/bin/python3", "-c", ADVISE, what, path, repr(where)])
+def advise(prelux, what, path, where=(0, 0), times=1):
+    prelux.run(["/usr/bin/python3", "-c", ADVISE, what, path, repr(where), str(times)])
+
+
+def queued(prelux):
+    """Jobs of the daemon that wait for a thread."""
+    return int(re.search(r"^prelux_pool_queued (\d+)", wire.ctl(prelux.runtime, "metrics").json()["text"], re.M)[1])
 
 
 def test_willneed_of_a_folder(prelux, lake):
@@ -51,6 +58,22 @@ def test_willneed_of_a_folder_keeps_no_daemon(prelux):
         server.gate.set()
         wait_for(lambda: not alive(pid), 60, "its end")
         assert len(server.gets) == 4
+
+
+def test_uploads_do_not_wait_for_advice(prelux):
+    """Sixteen advices with up to four workers each, at a server that does not answer: more than any lane may hold."""
+    with Slow(100, names=[f"f{number:02}" for number in range(60)]) as server:
+        remote = prelux.tmp / "written"
+        remote.mkdir()
+        prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": server.url}, "disk": {"type": "file", "root": str(remote)}},
+                       "mappings": [{"local": "/web", "remote": "web:/", "freshness": "immutable"}, {"local": "/w", "remote": "disk:/", "write": "async"}]})
+        advise(prelux, "WILLNEED", "/web", times=16)
+        wait_for(lambda: queued(prelux) >= 4, 60, "advice waits for a thread")
+        try:
+            prelux.run("echo one > /w/new")
+            wait_for(lambda: (remote / "new").exists(), 30, "it is sent meanwhile")
+        finally:
+            server.gate.set()
 
 
 def test_dontneed_of_a_file(prelux, lake):

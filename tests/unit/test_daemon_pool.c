@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "daemon/crew.h"
+#include "daemon/lanes.h"
 #include "daemon/pool.h"
 
 static atomic_int running, most, finished, dropped;
@@ -120,6 +121,40 @@ static void full_lane_leaves_room(void **state)
   prelux_pool_free(p);
 }
 
+/* However many backends a daemon has met, a fixed lane is none of theirs. */
+static void instances_have_lanes_of_their_own(void **state)
+{
+  bool used[PRELUX_LANES] = {false};
+  for (uint32_t number = 0; number < 1000; number++)
+  {
+    uint32_t lane = prelux_lane_of(number);
+    assert_true(lane >= PRELUX_LANE_BACKENDS && lane < PRELUX_LANE_ADVICE);
+    used[lane] = true;
+  }
+  for (uint32_t lane = PRELUX_LANE_BACKENDS; lane < PRELUX_LANE_ADVICE; lane++)
+    assert_true(used[lane]);
+  assert_int_equal(prelux_lane_of(1), PRELUX_LANE_BACKENDS);
+  assert_true(PRELUX_LANE_PREFETCH < PRELUX_LANES);
+}
+
+static void lane_aside_has_a_share_of_its_own(void **state)
+{
+  static struct prelux_job aside[20], stuck[20], other[1];
+  struct prelux_pool_opts opts = {.min_threads = 1, .max_threads = 8, .lane_threads = 5, .aside_lane = 3, .aside_threads = 2, .max_queue = 100};
+  struct prelux_pool *p = NULL;
+  reset(false);
+  assert_int_equal(prelux_pool_create(&opts, &p), 0);
+  submit(p, aside, 20, 3);
+  wait_for(&running, 2);
+  submit(p, stuck, 20, 1);
+  wait_for(&running, 7);
+  submit(p, other, 1, 2);
+  wait_for(&running, 8);
+  atomic_store(&gate, true);
+  wait_for(&finished, 41);
+  prelux_pool_free(p);
+}
+
 static void *open_gate_later(void *arg)
 {
   usleep(30000);
@@ -204,6 +239,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(grows_to_its_limit),   cmocka_unit_test(queue_is_bounded),
       cmocka_unit_test(full_lane_leaves_room), cmocka_unit_test(end_drops_what_waits),
+      cmocka_unit_test(instances_have_lanes_of_their_own), cmocka_unit_test(lane_aside_has_a_share_of_its_own),
       cmocka_unit_test(crew_does_all_and_ends_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
