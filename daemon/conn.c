@@ -202,8 +202,16 @@ void prelux_conn_wait(struct prelux_conn *c, struct prelux_flight *f)
 {
   prelux_flight_join(f, &c->waiter);
   change(c, PRELUX_CONN_WAITING);
-  if (!c->watched && f->direct < 0) /* unheard it is answered all the same, when who asked has gone */
-    watch(c, EV_READ);
+  if (f->direct < 0)
+  {
+    if (!c->watched)
+      watch(c, EV_READ);
+  }
+  else if (c->watched) /* what was heard is done, and answered, also when who asked has gone: a killed writer's CLOSED */
+  {
+    event_del(&c->event);
+    c->watched = false;
+  }
 }
 
 void prelux_conn_session(struct prelux_conn *c, struct prelux_live_table *t)
@@ -249,7 +257,7 @@ static void send_progress(struct prelux_conn *c)
     prelux_msg_put_str(&m, PRELUX_FIELD_TEXT, text);
   ((struct prelux_msg_header *)(void *)&buf)->serial = c->serial;
   int ret = send_frame(c->fd, &buf, m.len, -1);
-  if (ret < 0 && ret != -EAGAIN)
+  if (ret < 0 && ret != -EAGAIN && (!f || f->direct < 0)) /* as in prelux_conn_wait() */
     prelux_conn_close(c);
 }
 

@@ -1,7 +1,8 @@
 /* A connection: one request, or a session. Loop thread only.
  *
  *   READING  accepted, its message is awaited       -> WAITING, SESSION, WRITING or closed after PRELUX_READ_MS
- *   WAITING  joined to a flight; gets progress      -> WRITING or closed when it lands; closed when the client leaves
+ *   WAITING  joined to a flight; gets progress      -> WRITING or closed when it lands; closed when the client leaves,
+ *            but for what nobody can join (prelux_conn_direct): that is done all the same
  *   WRITING  the reply did not fit into the socket  -> closed when sent, or after PRELUX_WRITE_MS
  *   SESSION  stays until the client leaves */
 #ifndef PRELUX_DAEMON_CONN_H

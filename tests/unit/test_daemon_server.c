@@ -291,6 +291,50 @@ static void always_joins_no_answer_older_than_the_question(void **state)
   assert_int_equal(receive_status(second), 0);
 }
 
+static void ask_the_loop(void)
+{
+  static _Alignas(8) unsigned char text[256];
+  struct prelux_msg saved = m;
+  prelux_msg_begin(&m, text, sizeof text, PRELUX_OP_CTL);
+  prelux_msg_put_str(&m, PRELUX_FIELD_VERB, "daemon-status");
+  assert_int_equal(call(NULL), 0);
+  m = saved;
+}
+
+/* Somebody connects, is preempted, asks for what only he can, and dies while that waits for a thread: it is done all the same. */
+static void what_was_heard_is_done(void **state)
+{
+  enum { LANE = 48 }; /* all that a backend may hold */
+  struct prelux_client_opts opts = {.runtime = d.runtime, .timeout_ms = 10000};
+  int fds[LANE];
+  char path[32];
+  assert_int_equal(do_register(config), 0);
+  stats = 0;
+  gate = false;
+  for (int i = 0; i < LANE; i++)
+  {
+    snprintf(path, sizeof path, "slow-lane-%d", i);
+    ask(PRELUX_OP_STAT, 0, path, 0);
+    fds[i] = send_only();
+  }
+  wait_stats(LANE);
+  int fd = prelux_client_connect(&opts);
+  ask_the_loop(); /* which has accepted him by now */
+  ask(PRELUX_OP_OPEN, 0, "heard", PRELUX_F_STREAM);
+  assert_int_equal(send(fd, out, m.len, 0), m.len);
+  ask_the_loop();
+  close(fd);
+  for (int i = 0; i < 13; i++, usleep(100000)) /* more than a second: nor does it matter that he gets no PROGRESS frame */
+    ask_the_loop();
+  reads = 0;
+  gate = true;
+  for (int i = 0; i < LANE; i++)
+    assert_int_equal(receive_status(fds[i]), 0);
+  for (int i = 0; i < 5000 && atomic_load(&reads) == 0; i++)
+    usleep(1000);
+  assert_int_equal(reads, 1);
+}
+
 static void odd_errors_become_eio(void **state)
 {
   assert_int_equal(do_register(config), 0);
@@ -480,6 +524,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(equal_requests_are_one),
       cmocka_unit_test(always_joins_no_answer_older_than_the_question),
+      cmocka_unit_test(what_was_heard_is_done),
       cmocka_unit_test(odd_errors_become_eio),
       cmocka_unit_test(each_has_its_own_offset),
       cmocka_unit_test(message_limits),
