@@ -1,5 +1,4 @@
-#include "daemon/server.h"
-#include "daemon/request_write.h"
+#include "daemon/server_private.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -13,12 +12,11 @@
 
 #include "daemon/ahead.h"
 #include "daemon/clock.h"
-#include "daemon/gate.h"
 #include "daemon/compile.h"
 #include "daemon/lanes.h"
 #include "daemon/pending.h"
 #include "daemon/place.h"
-#include "daemon/request_advise.h"
+#include "daemon/request_write.h"
 #include "daemon/watch.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
@@ -34,34 +32,6 @@
 #endif
 #define ACCEPT_BATCH 256
 #define STORE_TICK_MS 5000u
-#define STOP_STEP_MS 20
-#define MEET_MS 1000u /* how long the end waits for RUNTIME/lock before it does without */
-
-enum phase { SERVING, STOPPING };
-
-struct prelux_server {
-  struct prelux_daemon *d;
-  struct event_base *base;
-  struct event *accept_event, *done_event, *signal_event, *tick, *stop_step;
-  int listener, done_fd, signal_fd, meet_fd;
-  bool accepting;
-  enum phase phase;
-  bool hidden; /* the socket's name is gone */
-  bool homeless, clean;
-  uint64_t stop_ms;     /* when STOPPING began */
-  uint64_t drain_ms;    /* told to end by a signal: uploads may go on until then, and so do we; 0: nobody told */
-  uint64_t active_ms;   /* last time somebody was here */
-  uint64_t store_ms;    /* last housekeeping of the stores */
-  bool housekeeping;    /* it runs */
-  struct prelux_conn conns; /* list head */
-  struct prelux_server_stats stats;
-  struct prelux_flights flights;
-  unsigned under_way; /* flights given to others */
-  unsigned max_clients;
-  pthread_mutex_t lock; /* guards landed */
-  struct prelux_flight *landed, **landed_end;
-  uint64_t buffer[PRELUX_MSG_MAX / 8];
-};
 
 struct prelux_daemon *prelux_server_daemon(struct prelux_server *s)
 {
@@ -150,8 +120,7 @@ static bool is_served(const struct prelux_server *s, int fd, struct prelux_peer 
   return false;
 }
 
-/* Number of connections taken. */
-static int accept_some(struct prelux_server *s)
+int prelux_server_accept(struct prelux_server *s)
 {
   int n = 0;
   for (; n < ACCEPT_BATCH && s->accepting; n++)
@@ -179,7 +148,7 @@ static int accept_some(struct prelux_server *s)
 
 static void on_accept(evutil_socket_t fd, short what, void *arg)
 {
-  accept_some(arg);
+  prelux_server_accept(arg);
 }
 
 void prelux_server_land(struct prelux_server *s, struct prelux_flight *f)
@@ -322,104 +291,6 @@ static void keep_house(struct prelux_server *s, uint64_t now)
   prelux_server_launch(s, NULL, f);
 }
 
-static void longest(struct prelux_live_table *t, void *arg)
-{
-  uint64_t *ns = arg;
-  if (t->idle_ns > *ns)
-    *ns = t->idle_ns;
-}
-
-static uint64_t idle_limit_ms(struct prelux_server *s)
-{
-  uint64_t ns = 0;
-  if (s->d->idle_s)
-    return s->d->idle_s * 1000ull;
-  prelux_tables_each(s->d->tables, longest, &ns);
-  return ns ? ns / 1000000 : PRELUX_IDLE_SECONDS * 1000ull;
-}
-
-/* Takes our socket's name away, unless somebody else holds the socket for the next daemon: who finds it then waits in its backlog. */
-static bool hide(struct prelux_server *s)
-{
-  return s->d->activated || prelux_place_hide(s->d->runtime_fd) == 0;
-}
-
-static bool show(struct prelux_server *s)
-{
-  return s->d->activated || prelux_place_show(s->d->runtime_fd) == 0;
-}
-
-/* Nobody has been here for long: end, unless somebody comes at this very moment. Under RUNTIME/lock, so that a client
- * who finds no socket waits until we are gone and starts a new daemon; who had the socket already is in our backlog. */
-static void end_if_idle(struct prelux_server *s, uint64_t now)
-{
-  bool going;
-  if (s->phase != SERVING || s->stats.clients || s->under_way || now - s->active_ms < idle_limit_ms(s) || prelux_gate_closed())
-    return;
-  prelux_pending_uploads(s->d, &going);
-  if (going)
-    return;
-  s->meet_fd = prelux_place_meet(s->d->runtime_fd);
-  if (s->meet_fd < 0)
-    return;
-  s->hidden = hide(s);
-  if (accept_some(s) > 0 && s->hidden && show(s))
-  {
-    s->hidden = false;
-    s->active_ms = now;
-    prelux_os.close(s->meet_fd);
-    s->meet_fd = -1;
-    return;
-  }
-  prelux_info("nothing to do since %llu s: ending", (unsigned long long)((now - s->active_ms) / 1000));
-  prelux_server_stop(s);
-}
-
-/* Somebody has removed the runtime folder, or given it another name: nobody can find us, and we keep cache folders locked. */
-static bool homeless(struct prelux_server *s)
-{
-  struct stat st, named;
-  if (prelux_os.fstat(s->d->lock_fd, &st) == 0 && st.st_nlink == 0)
-    return true;
-  if (prelux_os.fstat(s->d->runtime_fd, &st) < 0)
-    return false;
-  if (prelux_os.stat(s->d->runtime, &named) < 0)
-    return errno == ENOENT || errno == ENOTDIR;
-  return named.st_dev != st.st_dev || named.st_ino != st.st_ino;
-}
-
-/* What lies in our folders may be taken from under us (a cleaner of /tmp, rm -r): then the next daemon begins anew. */
-static void end_if_robbed(struct prelux_server *s)
-{
-  if (s->phase != SERVING)
-    return;
-  s->homeless = homeless(s); /* what stands there now is another daemon's */
-  if (s->homeless)
-    prelux_error("runtime folder %s was removed or renamed: ending", s->d->runtime);
-  bool unseen = !s->homeless && !prelux_place_seen(s->d->runtime_fd);
-  if (unseen)
-    prelux_error("the socket in %s was removed or replaced: ending", s->d->runtime);
-  s->hidden = s->homeless || unseen;
-  bool lost = atomic_load(&s->d->lost);
-  if (lost)
-    prelux_error("a cache folder is not what it was: ending");
-  if (s->hidden || lost)
-    prelux_server_stop(s);
-}
-
-static void end_if_drained(struct prelux_server *s, uint64_t now)
-{
-  bool going;
-  if (!s->drain_ms || s->phase != SERVING)
-    return;
-  uint64_t n = prelux_pending_uploads(s->d, &going);
-  if (going && now < s->drain_ms)
-    return;
-  if (n)
-    prelux_warn("%llu files are not on the remote: they wait for the next daemon", (unsigned long long)n);
-  prelux_server_stop(s);
-}
-
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
   struct prelux_server *s = arg;
@@ -432,63 +303,12 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
   accept_more(s, s->stats.clients < s->max_clients);
   retry_uploads(s);
   keep_house(s, now);
-  end_if_robbed(s);
-  end_if_drained(s, now);
-  end_if_idle(s, now);
+  prelux_server_end_tick(s, now);
 }
 
 static void on_stop_step(evutil_socket_t fd, short what, void *arg)
 {
-  struct prelux_server *s = arg;
-  struct prelux_server_stats stats;
-  uint64_t now = prelux_clock_ms(), since = now - s->stop_ms;
-  if (!s->hidden)
-  {
-    if (s->meet_fd < 0)
-      s->meet_fd = prelux_place_meet(s->d->runtime_fd);
-    if (s->meet_fd < 0 && since < MEET_MS)
-      return;
-    hide(s);
-    s->hidden = true;
-  }
-  accept_some(s);
-  prelux_server_stats(s, &stats);
-  if (stats.clients > stats.sessions && since < PRELUX_GRACE_MS)
-    return;
-  s->clean = s->under_way == 0 && !prelux_ahead_busy(s->d->ahead) && !prelux_advice_busy();
-  if (s->clean || since >= PRELUX_GRACE_MS)
-    event_base_loopbreak(s->base);
-}
-
-void prelux_server_stop(struct prelux_server *s)
-{
-  const struct timeval step = {0, STOP_STEP_MS * 1000};
-  if (s->phase == STOPPING)
-    return;
-  s->phase = STOPPING;
-  prelux_ahead_stop(s->d->ahead);
-  s->stop_ms = prelux_clock_ms();
-  event_add(s->stop_step, &step);
-}
-
-static void ending(struct prelux_store *store, void *arg)
-{
-  prelux_store_ending(store);
-}
-
-/* Told to end while files wait to be sent: served and sent on, until all are or the grace is over; a second signal ends that. */
-static void drain(struct prelux_server *s, unsigned signo)
-{
-  uint64_t grace = prelux_pending_grace_ms(s->d);
-  prelux_gate_stop(s->d);
-  bool going, told = s->drain_ms != 0;
-  prelux_pending_uploads(s->d, &going);
-  prelux_info("signal %u: ending%s", signo, going && !told && grace ? " when what was written is sent" : "");
-  if (!going || told || !grace)
-    prelux_server_stop(s);
-  else
-    s->drain_ms = prelux_clock_ms() + grace;
-  prelux_stores_try_each(s->d->stores, ending, NULL);
+  prelux_server_stop_step(arg);
 }
 
 static void on_signal(evutil_socket_t fd, short what, void *arg)
@@ -499,7 +319,7 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
     if (info.ssi_signo == SIGHUP)
       prelux_logfile_reopen(&s->d->log);
     else
-      drain(s, info.ssi_signo);
+      prelux_server_drain(s, info.ssi_signo);
 }
 
 /* Half of the fds are for clients: fills, catalogues and network connections need theirs. */
