@@ -7,12 +7,24 @@
 #include "lib/base/sys.h"
 #include "lib/map/node.h"
 
+#define HASH_START 0x811c9dc5u
+
+static inline uint32_t hash_byte(uint32_t h, char c)
+{
+  return (h ^ (unsigned char)c) * 0x01000193u;
+}
+
+static inline uint32_t hash_end(uint32_t h)
+{
+  return h ^ h >> 15;
+}
+
 uint32_t prelux_component_hash(const char *s, size_t len)
 {
-  uint32_t h = 0x811c9dc5u;
+  uint32_t h = HASH_START;
   for (size_t i = 0; i < len; i++)
-    h = (h ^ (unsigned char)s[i]) * 0x01000193u;
-  return h ^ h >> 15;
+    h = hash_byte(h, s[i]);
+  return hash_end(h);
 }
 
 static inline const struct prelux_table_node *nodes(const struct prelux_table *t)
@@ -92,10 +104,10 @@ bool prelux_table_maybe(const struct prelux_table *t, const char *path)
   }
   if (*p == 0)
     return true; /* "/" is an ancestor of every prefix */
-  const char *end = p;
-  while (*end && *end != '/')
-    end++;
-  return t->first >> (prelux_component_hash(p, (size_t)(end - p)) & 63) & 1;
+  uint32_t h = HASH_START; /* prelux_component_hash, in the pass that finds the end: this is what every call costs */
+  while (*p && *p != '/')
+    h = hash_byte(h, *p++);
+  return t->first >> (hash_end(h) & 63) & 1;
 }
 
 void prelux_table_children(const struct prelux_table *t, const char *path,
