@@ -72,6 +72,7 @@ static void instance_free(struct prelux_instance *i)
 {
   if (i->backend)
     i->backend->ops->free(i->backend);
+  prelux_net_limited_free(i->share);
   free(i->identity);
   free(i);
 }
@@ -89,7 +90,10 @@ static int instance_new(struct prelux_origins *o, const struct prelux_conf_backe
   i->origins = o;
   i->refs = 1;
   memcpy(i->digest, digest, sizeof i->digest);
-  int err = ops->create(conf, o->net, &i->backend, why);
+  int64_t most = prelux_conf_num(conf, "max_connections");
+  int err = most && o->net ? prelux_net_limited(o->net, (unsigned)most, &i->share) : 0;
+  if (err == 0)
+    err = ops->create(conf, i->share ? i->share : o->net, &i->backend, why);
   if (err == 0)
   {
     err = ops->identity(i->backend, identity, sizeof identity);

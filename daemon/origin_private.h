@@ -5,11 +5,13 @@
 #include <pthread.h>
 
 #include "daemon/origin.h"
+#include "lib/net/net.h"
 
 struct prelux_instance {
   struct prelux_origins *origins;
   struct prelux_instance *next;
   struct prelux_backend *backend;
+  struct prelux_net *share; /* `max_connections`; NULL: there is no limit of its own */
   unsigned char digest[32]; /* of its configuration, secrets included: tells equal ones, stays in memory */
   char *identity;
   uint32_t number;

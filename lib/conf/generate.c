@@ -37,8 +37,12 @@ static void put_key(const struct prelux_conf_key *k, const char *name, const cha
   fprintf(f, "%s%s%s: %s\n", indent, live ? "" : "#", name, value_of(k));
 }
 
-static void put_tls(FILE *f)
+/* Of every kind of backend. */
+static void put_common(FILE *f)
 {
+  for (const struct prelux_conf_key *k = prelux_conf_keys; k->name; k++)
+    if (of_backend(k, "*") && strncmp(k->name, "tls.", 4) != 0 && strcmp(k->name, "type") != 0)
+      put_key(k, k->name, "    ", false, f);
   fputs("    #tls:\n", f);
   for (const struct prelux_conf_key *k = prelux_conf_keys; k->name; k++)
     if (of_backend(k, "*") && strncmp(k->name, "tls.", 4) == 0)
@@ -53,7 +57,7 @@ static void put_backend(const struct prelux_conf_kind *kind, bool live, FILE *f)
   for (const struct prelux_conf_key *k = prelux_conf_keys; k->name; k++)
     if (of_backend(k, kind->type))
       put_key(k, k->name, "    ", live && k->required, f);
-  put_tls(f);
+  put_common(f);
 }
 
 void prelux_conf_example(FILE *f)

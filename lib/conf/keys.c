@@ -138,6 +138,9 @@ const struct prelux_conf_key prelux_conf_keys[] = {
      .help = "CA certificates (PEM) to trust instead of the system's."},
     {AT_BACKEND("*"), .name = "tls.insecure", .type = PRELUX_T_BOOL, .fallback = "false",
      .help = "true: do not check certificates. For tests only."},
+    {AT_BACKEND("*"), .name = "max_connections", .type = PRELUX_T_INT, .choices = "1..1000", .sample = "8",
+     .help = "Requests at once, and so about as many connections. Default: to one server 16 with long answers, 16 with short ones, and to workers of "
+             "Alluxio 32 more. An `under_store` has part in those of the backend that names it."},
 
     {AT_BACKEND("file"), .name = "root", .type = PRELUX_T_PATH, .required = true, .sample = "/srv/data",
      .help = "The folder."},

@@ -18,7 +18,7 @@
 
 struct call
 {
-  struct prelux_net *net;
+  struct prelux_net *net, *share;
   const struct prelux_net_request *req;
   struct prelux_net_answer *answer;
   struct prelux_problem *why;
@@ -64,7 +64,7 @@ static int64_t backoff_ms(int n)
 
 int prelux_net_backoff(struct prelux_net *net, int n)
 {
-  return wait_ms(net, backoff_ms(n));
+  return wait_ms(net->whole ? net->whole : net, backoff_ms(n));
 }
 
 /* What a Retry-After says, in ms; -1: nothing. */
@@ -357,9 +357,12 @@ static int transfer(struct call *c, bool foreign)
   struct prelux_net_transfer t = {.req = c->req, .url = c->url, .foreign = foreign, .answer = c->answer};
   c->transient = false;
   prelux_net_head_reset(c->answer);
+  if (prelux_net_turn_take(c->share, c->req) < 0)
+    return say(c, ECANCELED, "given up");
   int rc = prelux_net_here(c->net, &t);
   if (rc == -EAGAIN && !t.here)
     rc = by_engine(c, &t);
+  prelux_net_turn_give(c->share, c->req);
   c->sunk = c->sunk || t.sunk;
   if (rc == 0)
     rc = judge(c, &t);
@@ -478,12 +481,14 @@ int prelux_net_call(struct prelux_net *net, const struct prelux_net_request *req
                     struct prelux_problem *why)
 {
   struct prelux_url u;
+  struct prelux_net *share = net->whole ? net : NULL;
+  net = share ? share->whole : net;
   *ret = (struct prelux_net_answer){.content_length = UINT64_MAX};
   if (strlen(req->url) >= PRELUX_URL_MAX || prelux_url_parse(req->url, &u) < 0)
     return prelux_problem(why, EIO, "%s: a URL that cannot be asked for", req->method);
   if (!enter(net))
     return prelux_problem(why, ECANCELED, "the daemon ends");
-  struct call c = {.net = prelux_net_pick(net, req), .req = req, .answer = ret, .why = why, .url = malloc(PRELUX_URL_MAX)};
+  struct call c = {.net = prelux_net_pick(net, req), .share = share, .req = req, .answer = ret, .why = why, .url = malloc(PRELUX_URL_MAX)};
   int rc = c.url ? call(&c) : prelux_problem(why, ENOMEM, "no memory for a call");
   if (rc == 0 && ret->redirects)
   {

@@ -80,12 +80,19 @@ struct prelux_net {
   char *spares[PRELUX_NET_SPARES];
   unsigned n_spares;
   struct prelux_net_transfer *inbox; /* transfers with wishes, the newest first */
+  /* a share (limit.c): what it is of, and its turns; nothing else is used but lock and changed. NULL: an engine */
+  struct prelux_net *whole;
+  unsigned most, now, large;
   /* the engine's thread only */
   struct prelux_net_transfer *waiting, *active;
 };
 
 /* Makes t->easy. -ENOMEM. */
 int prelux_net_set_up(struct prelux_net_transfer *t);
+
+/* limit.c: waits for a turn of a share (NULL: there are no turns); -ECANCELED: given up, or the engine ends. And when the transfer is over. */
+int prelux_net_turn_take(struct prelux_net *share, const struct prelux_net_request *req);
+void prelux_net_turn_give(struct prelux_net *share, const struct prelux_net_request *req);
 
 /* here.c: the transfer, by the calling thread. What the sink said, and t as it is when the engine is done with it; -EAGAIN: not so. */
 int prelux_net_here(struct prelux_net *net, struct prelux_net_transfer *t);

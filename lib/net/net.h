@@ -21,6 +21,11 @@ struct prelux_net_answer;
 int prelux_net_create(struct prelux_net **ret);
 void prelux_net_free(struct prelux_net *net); /* calls under way end with -ECANCELED */
 
+/* A share of `net` for one backend, to be used as it: no more than `most` transfers at once through it, to whatever server. To be freed before
+ * `net`, when no call is under way. No sink may call through the share that it is called by. */
+int prelux_net_limited(struct prelux_net *net, unsigned most, struct prelux_net **ret);
+void prelux_net_limited_free(struct prelux_net *share); /* NULL is allowed */
+
 struct prelux_net_tls
 {
   const char *ca_file;
