@@ -259,6 +259,12 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
   const struct prelux_write_rules *rules = &prelux_target_mapping(&j->target)->rules;
   j->d = prelux_server_daemon(c->server);
   j->pidfd = op == PRELUX_OP_WRITE && !rules->off ? prelux_process_peer(c->fd, &j->pid) : -1;
+  if (j->pidfd == -ESRCH || j->pidfd == -EMFILE || j->pidfd == -ENFILE) /* killed since it has asked; or nobody would know when it is */
+  {
+    err = j->pidfd;
+    job_free(j);
+    return err;
+  }
   j->op = op;
   j->other = c->peer != NULL;
   j->flags = (int)prelux_msg_u32(msg, PRELUX_FIELD_FLAGS, O_RDONLY);

@@ -1,5 +1,6 @@
 #include "lib/base/process.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -44,15 +45,18 @@ int prelux_process_peer(int sock, int *ret_pid)
   struct ucred cred = {0};
   socklen_t len = sizeof cred;
   int fd = -1;
+  *ret_pid = 0;
   if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
     return -errno;
-  *ret_pid = cred.pid;
   if (cred.pid <= 0)
-    return -ESRCH;
+    return -EREMOTE;
+  *ret_pid = cred.pid;
   len = sizeof fd;
   if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) == 0)
     return fd;
-  return prelux_process_open(cred.pid); /* before Linux 6.5: it waits for our answer, so the number is its own */
+  if (errno == EINVAL || errno == ESRCH) /* Linux 6.5 to 6.15, of one that is gone */
+    return -ESRCH;
+  return prelux_process_open(cred.pid); /* before Linux 6.5: it waits for our answer, so the number is its own, if there is one */
 }
 
 bool prelux_process_dead(int pidfd)
@@ -68,11 +72,10 @@ void prelux_process_wait(int pidfd, int ms)
     ;
 }
 
-/* Of /proc/PID/stat. False: there is none. */
-static bool read_stat(int pid, char *ret_state, unsigned *ret_flags, int *ret_code)
+/* Of /proc/PID/stat, or a thread's. False: there is none. */
+static bool read_stat(const char *path, char *ret_state, unsigned *ret_flags, int *ret_code)
 {
-  char path[40], text[1024];
-  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  char text[1024];
   int fd = prelux_os.open(path, O_RDONLY | O_CLOEXEC);
   ssize_t n = fd < 0 ? -1 : prelux_os.read(fd, text, sizeof text - 1);
   if (fd >= 0)
@@ -85,23 +88,52 @@ static bool read_stat(int pid, char *ret_state, unsigned *ret_flags, int *ret_co
   return true;
 }
 
+/* 1: it is about to be gone; 0: it is not; -1: there is none. */
+static int exits(const char *path)
+{
+  unsigned flags;
+  int code;
+  char state;
+  return !read_stat(path, &state, &flags, &code) ? -1 : (flags & PF_EXITING) != 0;
+}
+
+/* A first thread that has ended says nothing about the others. */
+static bool all_exit(int pid)
+{
+  char path[64];
+  const struct dirent *e;
+  bool all = true;
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  if (exits(path) != 1)
+    return false;
+  snprintf(path, sizeof path, "/proc/%d/task", pid);
+  DIR *dir = prelux_os.opendir(path);
+  while (dir && all && (e = readdir(dir)))
+  {
+    snprintf(path, sizeof path, "/proc/%d/task/%.12s/stat", pid, e->d_name);
+    all = *e->d_name == '.' || exits(path) != 0;
+  }
+  if (dir)
+    closedir(dir);
+  return all;
+}
+
 /* Until its parent has asked for it. */
 static bool ask_proc(int pidfd, int pid, int *ret_status)
 {
+  char path[40], state;
   unsigned flags;
-  char state;
-  if (!read_stat(pid, &state, &flags, ret_status) || (state != 'Z' && state != 'X'))
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  if (!read_stat(path, &state, &flags, ret_status) || (state != 'Z' && state != 'X'))
     return false;
   return syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) == 0 || errno == EPERM; /* else the number is somebody else's by now */
 }
 
 enum prelux_end prelux_process_end(int pidfd, int pid, int *ret_status)
 {
-  unsigned flags = 0;
-  int code;
-  char state;
-  if (!prelux_process_dead(pidfd))
-    return read_stat(pid, &state, &flags, &code) && (flags & PF_EXITING) ? PRELUX_END_DYING : PRELUX_END_NONE;
+  bool dying = all_exit(pid);
+  if (!prelux_process_dead(pidfd)) /* asked behind that: the number was its own then */
+    return dying ? PRELUX_END_DYING : PRELUX_END_NONE;
   if (ask_proc(pidfd, pid, ret_status))
     return PRELUX_END_KNOWN;
   struct info info = {.mask = INFO_EXIT};

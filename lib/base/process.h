@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
-/* A descriptor (pidfd, CLOEXEC) of the process that connected to us over the unix socket, and its number. -errno: none can be had; -ESRCH: it is
- * none of ours to see (another PID namespace). */
+/* A descriptor (pidfd, CLOEXEC) of the process that connected to us over the unix socket, and its number. -errno: none can be had; -ESRCH: it is gone;
+ * -EREMOTE: it is none of ours to see (another PID namespace), its number is 0. */
 int prelux_process_peer(int sock, int *ret_pid);
 /* A descriptor of the process that has this number now, or -errno. */
 int prelux_process_open(int pid);

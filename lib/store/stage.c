@@ -114,8 +114,8 @@ static int begin(const struct opening *o, struct prelux_dirty *d, int fd, int (*
     prelux_stage_journal(o->g, PRELUX_EDIT_DROP, &d->row);
   if (rc == 0)
     d->row.mark = prelux_journal_mark(o->g->journal);
-  if (rc == 0)
-    rc = look(o, d, fd);
+  if (rc == 0 && (rc = look(o, d, fd)) < 0)
+    prelux_stage_journal(o->g, PRELUX_EDIT_DROP, &d->row); /* its file goes to recovered/ at the next start */
   if (rc < 0)
   {
     prelux_pending_release(&d->row);
@@ -160,13 +160,13 @@ static int make_file(const struct opening *o, struct stat *ret, int *ret_fd, boo
   return fd < 0 || prelux_os.fstat(fd, ret) < 0 ? -errno : 0;
 }
 
-/* shown: the st_ino of what it replaces; 0: it is a new file. */
-static int make_new(const struct opening *o, uint32_t flags, const char *base, uint64_t shown, struct prelux_dirty **ret)
+/* *ret_fd: it is open there until the caller closes it; -1. */
+static int try_new(const struct opening *o, uint32_t flags, const char *base, uint64_t shown, struct prelux_dirty **ret, int *ret_fd)
 {
   struct stat st;
   struct prelux_dirty *d = dirty_new(o);
   bool scratch = false;
-  int fd = -1, rc = d ? make_file(o, &st, &fd, &scratch) : -ENOMEM;
+  int rc = d ? make_file(o, &st, ret_fd, &scratch) : -ENOMEM;
   if (rc == 0)
   {
     d->row.ino = st.st_ino | (scratch ? PRELUX_INO_SCRATCH : 0);
@@ -176,9 +176,9 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base, u
     snprintf(d->row.base, sizeof d->row.base, "%s", base);
     d->empty = true;
     d->shown = shown ? shown : prelux_number_fresh(d->tree, d->row.ino, d->row.made_ns);
-    rc = begin(o, d, fd, link_new);
+    rc = begin(o, d, *ret_fd, link_new);
     *ret = d;
-    if (rc < 0 && fd < 0)
+    if (rc < 0 && *ret_fd < 0)
       prelux_spare_back(o->g, st.st_ino);
   }
   else if (d)
@@ -186,8 +186,22 @@ static int make_new(const struct opening *o, uint32_t flags, const char *base, u
     prelux_pending_release(&d->row);
     free(d);
   }
-  if (fd >= 0)
-    prelux_os.close(fd);
+  return rc;
+}
+
+/* shown: the st_ino of what it replaces; 0: it is a new file. Something else may bear the name that the number gives (a stranger put it there, or it could
+ * not be removed): the kernel would offer that number again and again, so it is held while another one is taken. */
+static int make_new(const struct opening *o, uint32_t flags, const char *base, uint64_t shown, struct prelux_dirty **ret)
+{
+  int held[PRELUX_STRANGERS], n = 0, rc;
+  do
+  {
+    held[n] = -1;
+    rc = try_new(o, flags, base, shown, ret, &held[n]);
+  } while (rc == -EEXIST && held[n] >= 0 && ++n < PRELUX_STRANGERS);
+  for (int i = 0; i <= n && i < PRELUX_STRANGERS; i++)
+    if (held[i] >= 0)
+      prelux_os.close(held[i]);
   return rc < 0 ? prelux_problem(o->why, -rc, "cannot make a staging file for %.200s: %s", o->object ? o->object : "O_TMPFILE", strerror(-rc)) : 0;
 }
 
@@ -358,9 +372,7 @@ static int begin_to_write(const struct opening *o, struct prelux_dirty *d, int f
   d->queued = false;
   d->orphan_ns = 0;
   pthread_mutex_unlock(&g->lock);
-  bool empty = d->empty;
-  d->empty = false;
-  if (!(o->flags & O_TRUNC) || empty || ((o->flags & O_ACCMODE) != O_RDONLY && prelux_os.ftruncate(fd, 0) == 0))
+  if (!(o->flags & O_TRUNC) || d->empty || ((o->flags & O_ACCMODE) != O_RDONLY && prelux_os.ftruncate(fd, 0) == 0))
     return 0;
   int cut = (o->flags & O_ACCMODE) == O_RDONLY ? prelux_stage_reopen(g, d->row.ino, O_WRONLY | O_TRUNC) : -errno;
   if (cut >= 0)
@@ -368,7 +380,7 @@ static int begin_to_write(const struct opening *o, struct prelux_dirty *d, int f
   return cut < 0 ? cut : 0;
 }
 
-/* A descriptor for the program, of d, which is the caller's. Where none can be had nothing is changed. */
+/* A descriptor for the program, of d, which is the caller's. Where none can be had nothing is changed, but what was begun for it: undo(). */
 static int open_dirty(const struct opening *o, struct prelux_dirty *d, struct prelux_attr *ret, int *ret_fd)
 {
   struct stat st;
@@ -471,6 +483,23 @@ static int open_nameless(struct opening *o, struct prelux_dirty **ret)
   return rc < 0 ? rc : make_new(o, PRELUX_PENDING_MODE, "", 0, ret);
 }
 
+/* O_DSYNC, which O_SYNC has, too: each write is durable, so must its row be. Closes fd on failure. */
+static int make_durable(const struct opening *o, const struct prelux_dirty *d, int fd)
+{
+  int rc = prelux_stage_durable(o->g, d->row.ino, d->row.mark);
+  if (rc == 0)
+    return 0;
+  prelux_os.close(fd);
+  return prelux_problem(o->why, -rc, "journal of %s: %s", o->g->store->dir, strerror(-rc));
+}
+
+/* The open has failed, or nobody is there to have it. What was made for it and nobody has ever had is not to be sent, least of all over what the remote has. */
+static void undo(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  if (!d->empty || d->row.state != PRELUX_PENDING_WRITING || prelux_stage_discard(g, d) < 0)
+    prelux_dirty_give(g, d);
+}
+
 int prelux_stage_open_by(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
                            int flags, uint32_t mode, const struct prelux_asker *by, struct prelux_attr *ret, int *ret_fd, struct prelux_problem *why)
 {
@@ -496,19 +525,18 @@ int prelux_stage_open_by(struct prelux_stage *g, const struct prelux_view *v, co
   if (rc < 0)
     return rc;
   rc = open_dirty(&o, d, ret, ret_fd);
-  if (rc == 0 && (flags & O_DSYNC)) /* which O_SYNC has, too: each write is durable, so must its row be */
+  if (rc == 0 && (flags & O_DSYNC))
+    rc = make_durable(&o, d, *ret_fd);
+  if (rc < 0)
   {
-    rc = prelux_stage_durable(g, d->row.ino, d->row.mark);
-    if (rc < 0)
-    {
-      prelux_os.close(*ret_fd);
-      prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
-    }
+    undo(g, d);
+    return rc;
   }
+  d->empty = false;
   prelux_dirty_give(g, d);
-  if (rc == 0 && !rules->async && v->backend->ops->write->begin)
+  if (!rules->async && v->backend->ops->write->begin)
     prelux_grow_kick(g);
-  return rc;
+  return 0;
 }
 
 int prelux_stage_open(struct prelux_stage *g, const struct prelux_view *v, const struct prelux_write_rules *rules, const char *object,
@@ -535,58 +563,4 @@ int prelux_stage_adopt(struct prelux_stage *g, const struct prelux_stage_made *m
   prelux_crash_was_writer(g, m->ino, m->writer);
   prelux_dirty_give(g, d);
   return 0;
-}
-
-/* ---- reading ---- */
-
-/* 0: it is not here; else the number of its staging file. */
-static uint64_t look_up(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret)
-{
-  struct stat st;
-  char name[24];
-  uint64_t ino = 0;
-  pthread_mutex_lock(&g->lock);
-  const struct prelux_dirty *d = prelux_dirty_by_path(g, t, object);
-  if (d)
-  {
-    *ret = (struct prelux_known){.obj = {.type = PRELUX_FILE, .mode = d->row.mode, .size = d->row.size, .mtime_ns = prelux_once_mtime(&d->row)},
-                                 .cache_ino = d->row.ino, .live = true, .ino = d->shown};
-    ino = d->row.ino;
-  }
-  pthread_mutex_unlock(&g->lock);
-  if (!ino)
-    return 0;
-  int folder = prelux_stage_name(g, ino, name);
-  if (prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == PRELUX_INO(ino))
-  {
-    ret->obj.size = (uint64_t)st.st_size;
-    ret->obj.mtime_ns = prelux_stat_mtime(&st);
-  }
-  return ino;
-}
-
-int prelux_stage_known(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *ret)
-{
-  return g->count && look_up(g, t, object, ret) != 0;
-}
-
-/* The number may be another file's when it is opened: it was this one's if the table says so afterwards, too. */
-int prelux_stage_read(struct prelux_stage *g, const struct prelux_tree *t, const char *object, struct prelux_known *k, int *ret_fd)
-{
-  for (uint64_t ino = g->count ? look_up(g, t, object, k) : 0; ino;)
-  {
-    struct prelux_known was = *k;
-    int fd = prelux_stage_reopen(g, ino, O_RDONLY);
-    if (fd < 0)
-      return fd;
-    uint64_t now = look_up(g, t, object, k);
-    if (now == ino && k->ino == was.ino)
-    {
-      *ret_fd = fd;
-      return 0;
-    }
-    prelux_os.close(fd);
-    ino = now;
-  }
-  return -ENOENT;
 }

@@ -42,6 +42,7 @@
 #define PRELUX_LINGER_BYTES (64u << 20) /* so much that waits is sent at once */
 #define PRELUX_WRITERS_MAX 1024u        /* processes that are remembered at once, of one store */
 #define PRELUX_FILE_WRITERS 8u          /* of one file; the oldest is forgotten */
+#define PRELUX_STRANGERS 8              /* so many names that numbers of new files give may be taken by something else, one after the other */
 #define PRELUX_DYING_MS 1000            /* so long a process that is about to be gone is waited for */
 #define PRELUX_HELD_NS 2000000000ull    /* so long the next question of a close that waits for others may take */
 #define PRELUX_ORPHAN_NS 3000000000ull  /* and for a close of a file that a daemon before has left */

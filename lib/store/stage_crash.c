@@ -295,11 +295,13 @@ int prelux_crash_judge(struct prelux_stage *g, struct prelux_dirty *d, const str
     *ret_wait = v.wait;
     return -EINPROGRESS;
   }
-  if (v.wait) /* it does not get on with it */
+  if (v.wait)
   {
     pthread_mutex_lock(&g->lock);
     unref(g, v.wait);
     pthread_mutex_unlock(&g->lock);
+    if (!v.cause[0]) /* it does not get on with it: the next poll asks again */
+      return -EINPROGRESS;
   }
   if (v.cause[0])
     return keep(g, d, st, v.cause, why);

@@ -17,8 +17,8 @@
 #define SCARCE_BYTES (256u << 20)
 #define SCARCE_FILES 10000u
 
-/* A name that no inode number is, until it has its own. */
-static int make_one(struct prelux_stage *g, const char *temporary, uint64_t *ret)
+/* A name that no inode number is, until it has its own. -EEXIST: something else has that; *ret_held keeps the number from coming again at once. */
+static int try_one(struct prelux_stage *g, const char *temporary, uint64_t *ret, int *ret_held)
 {
   struct stat st;
   char name[24];
@@ -29,9 +29,24 @@ static int make_one(struct prelux_stage *g, const char *temporary, uint64_t *ret
   snprintf(name, sizeof name, "%llu", (unsigned long long)st.st_ino);
   if (rc == 0 && prelux_os.renameat2(g->fd, temporary, g->fd, name, RENAME_NOREPLACE) < 0)
     rc = -errno;
+  if (rc == -EEXIST)
+    *ret_held = prelux_os.openat(g->fd, temporary, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
   if (rc < 0)
     prelux_os.unlinkat(g->fd, temporary, 0);
   *ret = st.st_ino;
+  return rc;
+}
+
+static int make_one(struct prelux_stage *g, const char *temporary, uint64_t *ret)
+{
+  int held[PRELUX_STRANGERS], n = 0, rc;
+  do
+  {
+    held[n] = -1;
+    rc = try_one(g, temporary, ret, &held[n]);
+  } while (held[n] >= 0 && ++n < PRELUX_STRANGERS);
+  while (n > 0)
+    prelux_os.close(held[--n]);
   return rc;
 }
 

@@ -1,58 +1,5 @@
-/* What a killed writer leaves (lib/store/stage_crash.c), and how a process ended (lib/base/process.c). */
+/* What a killed writer leaves (lib/store/stage_crash.c). */
 #include "tests/unit/stage_children.h"
-
-/* ---- how a process ended ---- */
-
-static bool tells_afterwards(void)
-{
-  struct utsname u;
-  int major = 0, minor = 0;
-  return uname(&u) == 0 && sscanf(u.release, "%d.%d", &major, &minor) == 2 && (major > 6 || (major == 6 && minor >= 15));
-}
-
-static void test_ends(void **state)
-{
-  const int signals[] = {SIGKILL, SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGSYS, SIGTRAP, SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGXCPU};
-  for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
-    for (int reaped = 0; reaped < 2; reaped++)
-    {
-      struct child c = begin(-1);
-      int status = -1, fd = prelux_process_open(c.pid);
-      assert_true(fd >= 0);
-      assert_false(prelux_process_dead(fd));
-      assert_int_equal(prelux_process_end(fd, c.pid, &status), PRELUX_END_NONE);
-      kill_it(&c, signals[i], reaped);
-      assert_true(prelux_process_dead(fd));
-      enum prelux_end end = prelux_process_end(fd, c.pid, &status);
-      if (end == PRELUX_END_KNOWN)
-      {
-        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == signals[i]);
-        assert_int_equal(prelux_process_crashed(status), i < 8);
-      }
-      else
-        assert_true(reaped && end == PRELUX_END_UNKNOWN && !tells_afterwards());
-      if (!reaped)
-        reap(&c);
-      close(fd);
-    }
-  assert_string_equal(prelux_process_signal(SIGSEGV | 0x80), "SIGSEGV"); /* with a core */
-  assert_false(prelux_process_crashed(137 << 8)); /* a shell's word for a child of its own */
-  assert_false(prelux_process_crashed(SIGKILL << 8));
-}
-
-static void test_peer(void **state)
-{
-  int pair[2], pid = 0;
-  assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
-  int fd = prelux_process_peer(pair[0], &pid);
-  assert_true(fd >= 0);
-  assert_int_equal(pid, getpid());
-  assert_int_not_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
-  assert_false(prelux_process_dead(fd));
-  close(fd);
-  close(pair[0]);
-  close(pair[1]);
-}
 
 /* ---- decisions ---- */
 
@@ -274,6 +221,12 @@ static void test_dying(void **state)
     double took = now() - begun;
     if (dies)
       pthread_join(thread, NULL);
+    else /* as long as nobody knows nothing is sent, however long it takes */
+    {
+      assert_int_equal(dirty(ino)->row.state, PRELUX_PENDING_WRITING);
+      assert_int_equal(eventfd_write(own, 1), 0);
+      prelux_stage_left(rig.g, ino);
+    }
     close(own);
     assert_true(dies ? took > 0.09 && took < PRELUX_DYING_MS / 1e3 : took > PRELUX_DYING_MS / 1e3 - 0.1);
     is_sent("f", "text");
@@ -450,53 +403,6 @@ static void test_found(void **state)
   reap(&ended);
 }
 
-/* ---- killed while it waits for open ---- */
-
-static struct child asking;
-
-static void kill_asking(void)
-{
-  kill_it(&asking, SIGKILL, false);
-}
-
-static int open_by(int pidfd, const char *name, int flags)
-{
-  struct prelux_attr attr;
-  const struct prelux_asker by = {.pidfd = pidfd};
-  int fd = -1, rc = prelux_store_open_write(&rig.v, &rig.rules, name, flags, 0640, &by, &attr, &fd, &rig.why);
-  return rc < 0 ? rc : fd;
-}
-
-/* He never gets the answer: nothing is begun for him, and nothing that was acknowledged is cut. */
-static void test_killed_in_open(void **state)
-{
-  (void)state;
-  rig.rules.async = true;
-  put_text("old", "theirs");
-  asking = begin(-1);
-  int pidfd = prelux_process_open(asking.pid), fd = open_by(pidfd, "lives", O_WRONLY | O_CREAT);
-  assert_true(fd >= 0);
-  say(fd, "text");
-  assert_int_equal(wclose(fd), 0);
-  faulty.asked = kill_asking;
-  assert_int_equal(open_by(pidfd, "old", O_WRONLY), -ESRCH);
-  assert_null(faulty.asked);
-  assert_int_equal(open_by(pidfd, "old", O_WRONLY | O_TRUNC), -ESRCH);
-  assert_int_equal(open_by(pidfd, "new", O_WRONLY | O_CREAT), -ESRCH);
-  assert_int_equal(open_by(pidfd, "once", O_WRONLY | O_CREAT | O_EXCL), -ESRCH);
-  assert_int_equal(open_by(pidfd, "", O_RDWR | O_TMPFILE), -ESRCH);
-  assert_int_equal(open_by(pidfd, "lives", O_WRONLY | O_TRUNC), -ESRCH);
-  assert_int_equal(rig.g->count, 1);
-  is_sent("lives", "text");
-  assert_string_equal(remote_text("old"), "theirs");
-  assert_null(remote_text("new"));
-  fd = wopen("once", O_WRONLY | O_CREAT | O_EXCL);
-  assert_true(fd >= 0);
-  assert_int_equal(wclose(fd), 0);
-  close(pidfd);
-  reap(&asking);
-}
-
 /* Who reads only is no writer of it, and his death says nothing. */
 static void test_found_readers(void **state)
 {
@@ -521,10 +427,10 @@ int main(void)
 {
 #define EACH(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_ends), cmocka_unit_test(test_peer), EACH(test_killed),   EACH(test_ended),         EACH(test_closed_and_lives),
+      EACH(test_killed),   EACH(test_ended),         EACH(test_closed_and_lives),
       EACH(test_killed_while_it_is_handed), EACH(test_outlived), EACH(test_told_after_all),   EACH(test_untouched), EACH(test_unknown),       EACH(test_dying),
       EACH(test_limits),           EACH(test_acknowledged),     EACH(test_growing),   EACH(test_journal_fails), EACH(test_orphans),
-      EACH(test_found),            EACH(test_dies_behind_the_answer), EACH(test_killed_in_open),
+      EACH(test_found),            EACH(test_dies_behind_the_answer),
       EACH(test_a_number_again),   EACH(test_found_readers),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
