@@ -34,7 +34,8 @@ def test_whatever_the_umask(prefix):
 @pytest.mark.parametrize("kind", ["user", "system"])
 def test_units(prefix, kind, tmp_path):
     units = sorted((prefix / "lib/systemd" / kind).iterdir())
-    assert [unit.suffix for unit in units] == [".service", ".socket"]
+    assert [unit.name for unit in units] == {"user": ["preluxd.service", "preluxd.socket"],
+                                             "system": ["preluxd-node@.service", "preluxd@.service", "preluxd@.socket"]}[kind]
     (tmp_path / "systemd").mkdir()
     env = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
     done = subprocess.run(["systemd-analyze", f"--{kind}", "verify", "--man=no", "--recursive-errors=no", *units], env=env, capture_output=True, text=True)
