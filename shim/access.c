@@ -81,8 +81,9 @@ ACCESS(euidaccess, AT_EACCESS)
 
 PRELUX_EXPORT int faccessat(int dirfd, const char *path, int mode, int flags)
 {
+  const int known = AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH;
   struct prelux_route r;
-  if (prelux_idle() || bad_mode(mode)) return prelux_real.faccessat(dirfd, path, mode, flags);
+  if (prelux_idle() || bad_mode(mode) || (flags & ~known)) return prelux_real.faccessat(dirfd, path, mode, flags);
   if ((flags & AT_EMPTY_PATH) && prelux_empty(path)) {
     if (dirfd == AT_FDCWD) return access_near(AT_FDCWD, ".", mode, flags);
     uint64_t ino;

@@ -133,6 +133,24 @@ static bool set_fd(int fd, const char *call, bool by_name, const struct want *w,
   int rc;                                                        \
   return set_fd(fd, #name, by_name, want, &rc) ? rc : (expr)
 
+/* Programs that hold a file by O_PATH set its attributes by its link in /proc: the descriptor says which file that is, also when the name
+ * that it has in the cache is none of ours. */
+static int linked(const char *path)
+{
+  return prelux_idle() || prelux_no_pointer(path) || path[0] != '/' ? -1 : prelux_fd_of_link(path);
+}
+
+#define SET_LINKED(name, path, want)                                                         \
+  do {                                                                                       \
+    int rc_, fd_ = linked(path);                                                             \
+    if (fd_ >= 0 && set_fd(fd_, #name, true, want, &rc_)) return rc_;                        \
+  } while (0)
+
+static bool bad_flags(int flags)
+{
+  return flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH); /* the kernel refuses them before it looks at the path */
+}
+
 /* The *at calls take AT_SYMLINK_NOFOLLOW, and AT_EMPTY_PATH for the fd itself. */
 static bool names_fd(int dirfd, const char *path, int flags)
 {
@@ -149,6 +167,7 @@ static struct want mode_of(mode_t mode)
 PRELUX_EXPORT int chmod(const char *path, mode_t mode)
 {
   const struct want w = mode_of(mode);
+  SET_LINKED(chmod, path, &w);
   PRELUX_CHANGE_BODY(chmod, ALTER, AT_FDCWD, path, act_set, &w, prelux_real.chmod(c.use, mode));
 }
 
@@ -181,6 +200,7 @@ PRELUX_EXPORT int fchmodat(int dirfd, const char *path, mode_t mode, int flags)
   const struct want w = mode_of(mode);
   if (names_fd(dirfd, path, flags)) return fd_chmodat(dirfd, path, mode, flags);
   if (flags & AT_SYMLINK_NOFOLLOW) return lchmodat(dirfd, path, mode, flags);
+  SET_LINKED(fchmodat, path, &w);
   PRELUX_CHANGE_BODY(fchmodat, ALTER, dirfd, path, act_set, &w, prelux_real.fchmodat(c.at, c.use, mode, flags));
 }
 
@@ -195,6 +215,7 @@ static struct want owner_of(uid_t uid, gid_t gid)
 PRELUX_EXPORT int chown(const char *path, uid_t uid, gid_t gid)
 {
   const struct want w = owner_of(uid, gid);
+  SET_LINKED(chown, path, &w);
   PRELUX_CHANGE_BODY(chown, ALTER, AT_FDCWD, path, act_set, &w, prelux_real.chown(c.use, uid, gid));
 }
 
@@ -224,9 +245,11 @@ static int fd_chownat(int fd, const char *path, uid_t uid, gid_t gid, int flags)
 
 PRELUX_EXPORT int fchownat(int dirfd, const char *path, uid_t uid, gid_t gid, int flags)
 {
+  if (bad_flags(flags)) return prelux_real.fchownat(dirfd, path, uid, gid, flags);
   const struct want w = owner_of(uid, gid);
   if (names_fd(dirfd, path, flags)) return fd_chownat(dirfd, path, uid, gid, flags);
   if (flags & AT_SYMLINK_NOFOLLOW) return lchownat(dirfd, path, uid, gid, flags);
+  SET_LINKED(fchownat, path, &w);
   PRELUX_CHANGE_BODY(fchownat, ALTER, dirfd, path, act_set, &w, prelux_real.fchownat(c.at, c.use, uid, gid, flags));
 }
 
@@ -272,6 +295,7 @@ static bool wrong_vals(const struct timeval times[2])
 PRELUX_EXPORT int utime(const char *path, const struct utimbuf *times)
 {
   const struct want w = times ? time_of(times->modtime, 0) : time_of(0, UTIME_NOW);
+  SET_LINKED(utime, path, &w);
   PRELUX_CHANGE_BODY(utime, ALTER, AT_FDCWD, path, act_set, &w, prelux_real.utime(c.use, times));
 }
 
@@ -279,6 +303,7 @@ PRELUX_EXPORT int utimes(const char *path, const struct timeval times[2])
 {
   if (wrong_vals(times)) return prelux_real.utimes(path, times);
   const struct want w = time_of_vals(times);
+  SET_LINKED(utimes, path, &w);
   PRELUX_CHANGE_BODY(utimes, ALTER, AT_FDCWD, path, act_set, &w, prelux_real.utimes(c.use, times));
 }
 
@@ -323,11 +348,12 @@ static int lutimensat(int dirfd, const char *path, const struct timespec times[2
 
 PRELUX_EXPORT int utimensat(int dirfd, const char *path, const struct timespec times[2], int flags)
 {
-  if (omits_both(times) || wrong_specs(times)) return prelux_real.utimensat(dirfd, path, times, flags);
+  if (omits_both(times) || wrong_specs(times) || bad_flags(flags)) return prelux_real.utimensat(dirfd, path, times, flags);
   if (!path) return prelux_real.utimensat(dirfd, path, times, flags); /* libc says EINVAL; the system call is futimens: shim/sys.c */
   if (names_fd(dirfd, path, flags)) return fd_utimensat(dirfd, path, times, flags);
   if (flags & AT_SYMLINK_NOFOLLOW) return lutimensat(dirfd, path, times, flags);
   const struct want w = time_of_specs(times);
+  SET_LINKED(utimensat, path, &w);
   PRELUX_CHANGE_BODY(utimensat, ALTER, dirfd, path, act_set, &w, prelux_real.utimensat(c.at, c.use, times, flags));
 }
 

@@ -2,6 +2,7 @@
 
 #include "lib/base/path.h"
 #include "lib/ipc/runtime.h"
+#include "shim/ask.h"
 #include "shim/dents.h"
 
 /* ---- descriptors: one word each, class in the low bits, hint above. Larger numbers are always UNKNOWN. */
@@ -21,6 +22,7 @@ static struct {
   uint32_t seq;
   uint32_t moves;
   bool ours;
+  uint64_t moved; /* of ours: folders that were renamed until then. The kernel's directory goes along, its name is another */
   size_t len;
   char path[PATH_MAX];
 } cwd;
@@ -177,16 +179,17 @@ static long cwd_recall(uint32_t now, char *out, size_t cap, bool *ret_ours)
   size_t len = __atomic_load_n(&cwd.len, __ATOMIC_RELAXED);
   bool ours = __atomic_load_n(&cwd.ours, __ATOMIC_RELAXED);
   bool right = __atomic_load_n(&cwd.moves, __ATOMIC_RELAXED) == now;
+  uint64_t moved = __atomic_load_n(&cwd.moved, __ATOMIC_RELAXED);
   if ((seq & 1) || seq == 0 || !right || len + 1 > cap || len + 1 > sizeof(cwd.path)) return 0;
   memcpy(out, cwd.path, len + 1);
   __atomic_thread_fence(__ATOMIC_ACQUIRE);
-  if (__atomic_load_n(&cwd.seq, __ATOMIC_RELAXED) != seq) return 0;
+  if (__atomic_load_n(&cwd.seq, __ATOMIC_RELAXED) != seq || (ours && moved != prelux_folders_moved())) return 0;
   *ret_ours = ours;
   return (long)len;
 }
 
 /* Remembers it unless somebody else is writing: then it is looked up again next time. */
-static void cwd_remember(uint32_t now, enum prelux_class class, const char *path, size_t len, bool ours)
+static void cwd_remember(uint32_t now, enum prelux_class class, const char *path, size_t len, bool ours, uint64_t moved)
 {
   if (prelux_in_shared_child()) return;
   if (class != PRELUX_CLASS_FAR) {
@@ -197,6 +200,7 @@ static void cwd_remember(uint32_t now, enum prelux_class class, const char *path
     memcpy(cwd.path, path, len + 1);
     __atomic_store_n(&cwd.len, len, __ATOMIC_RELAXED);
     __atomic_store_n(&cwd.ours, ours, __ATOMIC_RELAXED);
+    __atomic_store_n(&cwd.moved, moved, __ATOMIC_RELAXED);
     __atomic_store_n(&cwd.moves, now, __ATOMIC_RELAXED);
     __atomic_store_n(&cwd.seq, seq + 2, __ATOMIC_RELEASE);
   }
@@ -227,13 +231,16 @@ static long cwd_path(char *out, size_t cap, bool *ret_ours)
     if (got > 0) return got;
   }
   char real[PATH_MAX];
+  /* Asked before the name is, once it is known to be ours: others have no use for the index. 0: the name is looked for again. */
+  bool known = w >> CLASS_BITS == now && (w & CLASS_MASK) == PRELUX_CLASS_SHADOW;
+  uint64_t folders = known ? prelux_folders_moved() : 0;
   long len = prelux_sys(SYS_getcwd, real, sizeof(real));
   if (len < 0 || real[0] != '/') return 0; /* removed or unreachable: libc's answer is the right one */
   int hint = shared ? -1 : prelux_cwd_hint();
   if (hint == -1) hint = hint_of_pwd(real);
   enum prelux_class is = classify(real, hint == -2, hint, out, cap, &len);
   *ret_ours = is == PRELUX_CLASS_SHADOW;
-  if (!shared && len >= 0) cwd_remember(now, is, out, (size_t)len, *ret_ours);
+  if (!shared && len >= 0) cwd_remember(now, is, out, (size_t)len, *ret_ours, folders);
   return is == PRELUX_CLASS_FAR ? 0 : len;
 }
 

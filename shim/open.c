@@ -262,6 +262,11 @@ static const char *clamp(const char *path, char *out, size_t cap)
   return out;
 }
 
+static bool stray_mode(const struct how *how)
+{
+  return how->mode && !(how->flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY)));
+}
+
 PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how, size_t size)
 {
   const struct how *how = (const struct how *)open_how;
@@ -276,7 +281,7 @@ PRELUX_EXPORT int openat2(int dirfd, const char *path, struct open_how *open_how
   }
   if ((how->resolve & BENEATH) && *path == '/') return real_openat2(dirfd, path, open_how, size);
   /* What the kernel refuses before it looks. */
-  if ((how->resolve & ~(uint64_t)KNOWN) || how->flags > INT32_MAX) return real_openat2(dirfd, path, open_how, size);
+  if ((how->resolve & ~(uint64_t)KNOWN) || how->flags > INT32_MAX || stray_mode(how)) return real_openat2(dirfd, path, open_how, size);
   char clamped[PATH_MAX];
   const char *seen = (how->resolve & IN_ROOT) && leaves(path) ? clamp(path, clamped, sizeof(clamped)) : path;
   int where = prelux_route(dirfd, seen, why, &r);

@@ -53,7 +53,8 @@ static void seen(int from)
 }
 
 /* The other words of the padding, in pairs: files to be opened for writing, which are held (shim/write.h) from when the action is made
- * until the list is destroyed. Socket, plus one, and mapping. The child opens the staging file by its name. */
+ * until the list is destroyed. Socket, plus one, and mapping. The child opens the staging file by its name. A negative socket is -errno
+ * of an open that cannot be: few programs look at what addopen returns, and the child would go on with the descriptor that it inherits. */
 enum { KEPT = 7 };
 struct kept {
   int socket;
@@ -76,13 +77,35 @@ static int keep(posix_spawn_file_actions_t *actions, const struct prelux_hold *h
   return -ENOMEM;
 }
 
+/* 0, and posix_spawn fails with it; or positive, which the program gets at once: no room. */
+static int fail_later(posix_spawn_file_actions_t *actions, int rc)
+{
+  for (int i = 0; i < KEPT; i++) {
+    if (kept(actions)[i].socket) continue;
+    kept(actions)[i].socket = rc;
+    return 0;
+  }
+  return -rc;
+}
+
+/* The first that cannot be: -errno, or 0. */
+static int cannot_be(const posix_spawn_file_actions_t *actions)
+{
+  struct kept k;
+  for (int i = 0; actions && i < KEPT; i++) {
+    memcpy(&k, actions->__pad + (size_t)i * sizeof(k) / sizeof(int), sizeof(k));
+    if (k.socket < 0) return k.socket;
+  }
+  return 0;
+}
+
 PRELUX_EXPORT int posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *actions)
 {
   int saved = errno;
   for (int i = 0; !prelux_idle() && i < KEPT; i++) {
     struct kept *k = &kept(actions)[i];
     struct prelux_hold h;
-    if (k->socket && prelux_hold_again(k->socket - 1, (uint32_t)k->mapping, &h)) prelux_hold_close(&h, "posix_spawn_file_actions_destroy");
+    if (k->socket > 0 && prelux_hold_again(k->socket - 1, (uint32_t)k->mapping, &h)) prelux_hold_close(&h, "posix_spawn_file_actions_destroy");
     k->socket = 0;
   }
   if (!prelux_idle()) {
@@ -128,7 +151,8 @@ static int spawn(spawn_fn real, pid_t *pid, const char *path, const posix_spawn_
   settle_for(actions);
   prelux_room_init(&room);
   t.moves = from >= 0;
-  int rc = fixed ? 0 : prelux_exec_resolve(&t, from, path, argv);
+  int rc = cannot_be(actions);
+  if (rc == 0 && !fixed) rc = prelux_exec_resolve(&t, from, path, argv);
   if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, fixed ? NULL : t.path, false, &env);
   if (rc == 0 && !fixed) rc = prelux_deep_launch(&t);
   if (rc == 0) {
@@ -200,7 +224,8 @@ PRELUX_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_f
   prelux_room_init(&room);
   bool named = find_in_path(file, name, true) > 0;
   struct prelux_target t = {.room = &room, .at = AT_FDCWD, .path = named ? name : "", .argv = argv};
-  int rc = -prelux_exec_env(&room, envp, AT_FDCWD, named ? name : NULL, false, &env);
+  int rc = -cannot_be(actions);
+  if (rc == 0) rc = -prelux_exec_env(&room, envp, AT_FDCWD, named ? name : NULL, false, &env);
   if (rc == 0) rc = -prelux_deep_launch(&t);
   if (t.path == name || !named) t.path = file;
   if (rc == 0) rc = call_libc(prelux_real.posix_spawnp, pid, &t, actions, attr, env);
@@ -274,12 +299,12 @@ PRELUX_EXPORT int posix_spawn_file_actions_addopen(posix_spawn_file_actions_t *a
   if ((rc == 0 || rc == -ENOENT) && use == cache && (writes || (rc && (flags & O_CREAT))) && prelux_writable(&r)) {
     rc = add_writer(actions, fd, &r, flags, mode);
     errno = saved;
-    return rc;
+    return rc ? fail_later(actions, -rc) : 0;
   }
   if (rc == -ENOENT && (flags & O_CREAT) && use == cache) rc = prelux_refuse(call, &r);
   if (rc == 0 && use == cache && writes) rc = attr.type == PRELUX_DIR ? -EISDIR : prelux_refuse(call, &r);
   errno = saved;
-  if (rc) return -rc;
+  if (rc) return fail_later(actions, rc);
   if (use == cache) flags &= ~O_CREAT;
   return prelux_real.posix_spawn_file_actions_addopen(actions, fd, use, flags, mode);
 }
@@ -295,7 +320,7 @@ PRELUX_EXPORT int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_
 
   if (rc == 0 && use == cache && attr.type != PRELUX_DIR) rc = -ENOTDIR;
   errno = saved;
-  if (rc) return -rc;
+  if (rc) return fail_later(actions, rc);
   rc = prelux_real.posix_spawn_file_actions_addchdir_np(actions, use);
   return rc || prelux_idle() ? rc : move_to(actions, use);
 }

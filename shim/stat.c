@@ -126,10 +126,17 @@ static bool is_fd_itself(const char *path, int flags)
   return (flags & AT_EMPTY_PATH) && (!path || prelux_empty(path));
 }
 
+/* Programs learn by EINVAL what a kernel can do. */
+static bool bad_statx(int flags, unsigned mask)
+{
+  const int known = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE;
+  return (flags & ~known) || (flags & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE || (mask & STATX__RESERVED);
+}
+
 #define FSTATAT(name, type)                                                                   \
   PRELUX_EXPORT int name(int dirfd, const char *path, struct type *st, int flags)             \
   {                                                                                           \
-    if (prelux_idle()) return prelux_real.name(dirfd, path, st, flags);                       \
+    if (prelux_idle() || bad_statx(flags, 0)) return prelux_real.name(dirfd, path, st, flags); \
     if (is_fd_itself(path, flags)) {                                                          \
       if (dirfd == AT_FDCWD) return stat_near(AT_FDCWD, ".", AS_STAT(st), 0);                 \
       int rc = prelux_real.name(dirfd, path, st, flags);                                      \
@@ -244,7 +251,7 @@ static int statx_routed(struct prelux_route *r, int flags, unsigned mask, struct
 
 PRELUX_EXPORT int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *x)
 {
-  if (prelux_idle() || !x) return prelux_real.statx(dirfd, path, flags, mask, x);
+  if (prelux_idle() || !x || bad_statx(flags, mask)) return prelux_real.statx(dirfd, path, flags, mask, x);
   bool itself = is_fd_itself(path, flags);
   if (itself && dirfd != AT_FDCWD) return statx_fd(dirfd, path, flags, mask, x);
   struct prelux_route r;
