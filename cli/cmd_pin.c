@@ -31,11 +31,26 @@ static int list(struct prelux_cli *cli)
   return ret;
 }
 
-/* All of a request are pinned, or none; of more paths than one holds, those of the requests before stay pinned. */
 static int tell(struct prelux_cli *cli, const char *verb, const struct prelux_cli_paths *paths, cJSON **ret_answer)
 {
   const struct prelux_cli_call call = {.verb = verb, .args = paths->list, .n_args = paths->n, .table = true};
   return paths->n > 0 ? prelux_cli_ask_all(cli, &call, ret_answer) : 0;
+}
+
+/* All of a request are pinned, or none. Where there are several, all are looked at before the first. */
+static int check(struct prelux_cli *cli, const struct prelux_cli_paths *paths)
+{
+  char **list = calloc((size_t)paths->n + 1, sizeof *list);
+  const struct prelux_cli_call call = {.verb = PRELUX_CTL_PIN, .args = list, .n_args = paths->n + 1, .n_more = 1, .table = true};
+  cJSON *answer = NULL;
+  if (!list)
+    return prelux_cli_fail("out of memory");
+  memcpy(list, paths->list, (size_t)paths->n * sizeof *list);
+  list[paths->n] = "option=check";
+  int ret = paths->n > 1 ? prelux_cli_ask_all(cli, &call, &answer) : 0;
+  cJSON_Delete(answer);
+  free(list);
+  return ret;
 }
 
 /* A pin is of a name: a pattern would keep nothing. */
@@ -72,6 +87,8 @@ int prelux_cmd_pin(struct prelux_cli *cli)
   int ret = prelux_cli_take_paths(cli, 0, &paths);
   if (ret == 0)
     ret = refuse_patterns(cli, &paths);
+  if (ret == 0)
+    ret = check(cli, &paths);
   if (ret == 0)
     ret = tell(cli, PRELUX_CTL_PIN, &paths, &answer);
   if (ret == 0 && paths.n > 0 && !prelux_cli_option(cli, "no-fetch"))

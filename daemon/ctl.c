@@ -198,6 +198,26 @@ int prelux_ctl_targets(struct prelux_ctl *x, const char *path, struct prelux_tar
   return err < 0 ? err : 0;
 }
 
+int prelux_ctl_targets_add(struct prelux_ctl *x, const char *path, struct prelux_target **list, size_t *n, struct prelux_problem *why)
+{
+  struct prelux_target *more, *all;
+  size_t n_more;
+  int err = prelux_ctl_targets(x, path, &more, &n_more);
+  if (err == 0 && n_more == 0)
+    err = prelux_problem(why, ENOENT, "%s is in no mapping", path);
+  all = err == 0 ? realloc(*list, (*n + n_more) * sizeof *all) : NULL;
+  if (!all)
+  {
+    prelux_ctl_targets_free(more, n_more);
+    return err < 0 ? err : -ENOMEM;
+  }
+  memcpy(all + *n, more, n_more * sizeof *all);
+  free(more);
+  *list = all;
+  *n += n_more;
+  return 0;
+}
+
 void prelux_ctl_targets_free(struct prelux_target *list, size_t n)
 {
   for (size_t i = 0; i < n; i++)

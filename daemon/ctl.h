@@ -75,6 +75,8 @@ int prelux_ctl_target(struct prelux_ctl *x, const char *path, struct prelux_targ
 
 /* What lies at PATH, if it is mapped, and the roots of all mappings below it. malloc'd; 0 or -errno. */
 int prelux_ctl_targets(struct prelux_ctl *x, const char *path, struct prelux_target **ret, size_t *ret_n);
+/* The same to the end of a list of n; -ENOENT, with why, when that is nothing. */
+int prelux_ctl_targets_add(struct prelux_ctl *x, const char *path, struct prelux_target **list, size_t *n, struct prelux_problem *why);
 bool prelux_ctl_may(const struct prelux_ctl *x, uint32_t mapping); /* may he read that one? */
 void prelux_ctl_targets_free(struct prelux_target *list, size_t n);
 /* "s3:/bucket/x", as logical paths are normalised -> "s3://bucket/x"; "file:/x" -> "file:///x". malloc'd; NULL: no URI, or no memory. */

@@ -7,35 +7,22 @@
 #include "daemon/files.h"
 #include "lib/map/match.h"
 
+#define OPTION_CHECK "option=check"
+
 /* What all PATHs are, before the first is pinned: all of them, or none. */
 static int collect(struct prelux_ctl *x, struct prelux_target **ret, size_t *ret_n, struct prelux_problem *why)
 {
-  for (unsigned i = 0; i < x->n_args; i++)
+  int err = 0;
+  for (unsigned i = 0; err == 0 && i < x->n_args; i++)
+    if (strcmp(x->args[i], OPTION_CHECK) != 0)
+      err = prelux_ctl_targets_add(x, x->args[i], ret, ret_n, why);
+  for (size_t i = 0; err == 0 && i < *ret_n; i++)
   {
-    struct prelux_target *more, *all = NULL;
-    size_t n;
-    int err = prelux_ctl_targets(x, x->args[i], &more, &n);
-    if (err == 0 && n == 0)
-      err = prelux_problem(why, ENOENT, "%s is in no mapping", x->args[i]);
-    for (size_t k = 0; err == 0 && k < n; k++)
-    {
-      const struct prelux_live_mapping *m = prelux_target_mapping(&more[k]);
-      if (m->broken)
-        err = prelux_problem(why, EIO, "%s", m->cause ? m->cause : "the configuration is broken");
-    }
-    if (err == 0 && !(all = realloc(*ret, (*ret_n + n) * sizeof *all)))
-      err = -ENOMEM;
-    if (err < 0)
-    {
-      prelux_ctl_targets_free(more, n);
-      return err;
-    }
-    memcpy(all + *ret_n, more, n * sizeof *all);
-    free(more);
-    *ret = all;
-    *ret_n += n;
+    const struct prelux_live_mapping *m = prelux_target_mapping(&(*ret)[i]);
+    if (m->broken)
+      err = prelux_problem(why, EIO, "%s", m->cause ? m->cause : "the configuration is broken");
   }
-  return 0;
+  return err;
 }
 
 /* Their number, or -errno; what was pinned before the one that failed is not, then. */
@@ -65,7 +52,7 @@ static bool pin_all(struct prelux_ctl *x, bool on)
   struct prelux_target *targets = NULL;
   size_t n = 0;
   int ret = collect(x, &targets, &n, &why);
-  if (ret == 0)
+  if (ret == 0 && strcmp(x->args[x->n_args - 1], OPTION_CHECK) != 0)
     ret = pin_targets(targets, n, on);
   prelux_ctl_targets_free(targets, n);
   if (ret < 0)

@@ -180,28 +180,12 @@ static int collect(struct verify *w, struct prelux_problem *why)
   for (unsigned i = 0; err == 0 && i < w->x->n_args; i++)
   {
     const char *arg = w->x->args[i];
-    struct prelux_target *more, *all;
-    size_t n;
     if (strcmp(arg, OPTION_DATA) == 0 || strcmp(arg, OPTION_REPAIR) == 0)
-    {
       *(strcmp(arg, OPTION_DATA) == 0 ? &w->data : &w->repair) = true;
-      continue;
-    }
-    err = prelux_ctl_targets(w->x, arg, &more, &n);
-    if (err == 0 && n == 0)
-      err = prelux_problem(why, ENOENT, "%s is in no mapping", arg);
-    all = err == 0 ? realloc(w->targets, (w->n_targets + n) * sizeof *all) : NULL;
-    if (!all)
-    {
-      prelux_ctl_targets_free(more, n);
-      return err < 0 ? err : -ENOMEM;
-    }
-    memcpy(all + w->n_targets, more, n * sizeof *all);
-    free(more);
-    w->targets = all;
-    w->n_targets += n;
-    prelux_ctl_count(w->x, PRELUX_TOLD_OPEN, n);
+    else
+      err = prelux_ctl_targets_add(w->x, arg, &w->targets, &w->n_targets, why);
   }
+  prelux_ctl_count(w->x, PRELUX_TOLD_OPEN, w->n_targets);
   return err;
 }
 

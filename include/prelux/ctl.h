@@ -22,7 +22,7 @@
  *                            root. PROGRESS: {the same numbers, found_files, found_bytes, came (bytes from the remote), open (folders
  *                            not listed yet, paths nothing is known of: 0: all is found)}. A PATH in no mapping fails alone
  *  evict PATH*     TABLE     {files, bytes, busy}; what is pinned, too
- *  pin PATH*       TABLE     {pinned}: eviction leaves them alone from now on, with all below
+ *  pin PATH*       TABLE     {pinned}: eviction leaves them alone from now on, with all below; "option=check" at the end: only whether they can be
  *  unpin PATH*     TABLE     {unpinned}: pins of these very paths that went
  *  pins            TABLE     {pins: [{path, files, bytes}]}: and what of them is in the cache
  *  verify PATH* [option=data] [option=repair]  TABLE

@@ -172,6 +172,15 @@ def test_a_list_that_is_longer_than_a_request(prelux, lake):
     assert prelux.cli("evict", "--json", "-", input="\n".join(paths[:2]))["files"] == 2
 
 
+def test_all_of_a_long_list_or_none(prelux, lake):
+    """The last of three requests has what cannot be pinned; then it can."""
+    names = [f"{lake}/keep/none{number:04}" for number in range(1200)]
+    done = prelux.cli("pin", "--no-fetch", "-", check=False, input="\n".join([*names, "/elsewhere/x"]))
+    assert done.returncode == FAILED and "/elsewhere/x is in no mapping" in done.stderr
+    assert prelux.cli("pin", "--list", "--json")["pins"] == []
+    assert prelux.cli("pin", "--no-fetch", "--json", "-", input="\n".join(names))["pinned"] == 1200
+
+
 def test_a_pin_is_no_pattern(prelux, lake):
     def pinned():
         return [pin["path"] for pin in prelux.cli("pin", "--list", "--json")["pins"]]
