@@ -375,8 +375,19 @@ static int find_places(struct prelux_cli *cli)
   return 0;
 }
 
+/* By packaging/launch.c. */
+static void restore_preload(void)
+{
+  const char *all = getenv("PRELUX_LAUNCH_PRELOAD");
+  if (!all)
+    return;
+  setenv("LD_PRELOAD", all, 1);
+  unsetenv("PRELUX_LAUNCH_PRELOAD");
+}
+
 int main(int argc, char **argv)
 {
+  restore_preload();
   if (argc > 2 && strcmp(argv[1], "--exec-inside") == 0)
     return prelux_cmd_exec_inside(argv + 2);
   if (argc > 2 && strcmp(argv[1], "--deep-inside") == 0)

@@ -13,6 +13,27 @@ static int fail(const char *path)
   return 127;
 }
 
+/* What others preload is made for the machine's libc, not for this one: programs get it, the command does not. prelux's own library stays, by which the
+ * command reaches a program of a mapping. cli/main.c puts the whole back. */
+static void keep_own_preload(void)
+{
+  const char *all = getenv("LD_PRELOAD");
+  char *own = all ? calloc(1, strlen(all) + 2) : NULL;
+  if (!own || setenv("PRELUX_LAUNCH_PRELOAD", all, 1) < 0)
+    return;
+  for (size_t n; *all; all += n + (all[n] != 0))
+  {
+    static const char name[] = "/libprelux.so";
+    n = strcspn(all, ": ");
+    if (n >= strlen(name) && memcmp(all + n - strlen(name), name, strlen(name)) == 0)
+      strncat(strcat(own, *own ? ":" : ""), all, n);
+  }
+  if (*own)
+    setenv("LD_PRELOAD", own, 1);
+  else
+    unsetenv("LD_PRELOAD");
+}
+
 int main(int argc, char **argv)
 {
   char own[PATH_MAX], rt[PATH_MAX + 32], loader[PATH_MAX + 48], program[2 * PATH_MAX + 48];
@@ -45,6 +66,8 @@ int main(int argc, char **argv)
   /* The daemon sees the real files: what is preloaded is for programs. */
   if (strcmp(name, "preluxd") == 0)
     unsetenv("LD_PRELOAD");
+  else
+    keep_own_preload();
   execv(loader, words);
   return fail(loader);
 }

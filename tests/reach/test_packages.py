@@ -234,6 +234,40 @@ def test_wheel_in_a_fresh_venv(bundle, prelux, web):
     assert done.returncode == 0 and not (venv / "bin/prelux").exists() and not (venv / "lib/prelux/rt/preluxd").exists()
 
 
+MARK = """#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+__attribute__((constructor)) static void mark(void)
+{
+  char line[4096];
+  int fd = getenv("MARKS") ? open(getenv("MARKS"), O_WRONLY | O_CREAT | O_APPEND, 0600) : -1;
+  ssize_t n = readlink("/proc/self/exe", line, sizeof line - 1);
+  line[n > 0 ? n : 0] = 10;
+  if (fd >= 0 && write(fd, line, n + 1) > 0)
+    close(fd);
+}
+"""
+
+
+def test_what_others_preload_is_for_programs(bundle, prelux):
+    """Not for the command, which runs with a libc of its own; also of a program that lies in a mapping, which the command starts from within."""
+    subprocess.run(["tar", "-C", prelux.tmp, "-xzf", bundle[0]], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", "-xc", "-", "-o", prelux.tmp / "mark.so"], input=MARK, text=True, check=True)
+    source = prelux.tmp / "source"
+    source.mkdir()
+    shutil.copy("/bin/cat", source / "tool")
+    (source / "x").write_text("1")
+    lake = prelux.file_mapping(source, "/prelux-preloads")
+    exe, marks = next(prelux.tmp.glob("prelux-*/bin/prelux")), prelux.tmp / "marks"
+    env = {**prelux.env, "LD_PRELOAD": str(prelux.tmp / "mark.so"), "MARKS": str(marks)}
+    for program in ("/bin/cat", f"{lake}/tool"):
+        done = subprocess.run([exe, "--config", prelux.config_path, "run", "--", program, f"{lake}/x"], env=env, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "1", "")
+        assert [Path(line).name for line in marks.read_text().splitlines()] == [program.rpartition("/")[2]]
+        marks.unlink()
+
+
 def test_report_knows_its_own(bundle, prelux):
     """The loader that starts the command is no program of the run."""
     subprocess.run(["tar", "-C", prelux.tmp, "-xzf", bundle[0]], check=True)
