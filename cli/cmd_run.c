@@ -216,13 +216,14 @@ int prelux_cmd_deep_inside(char **argv)
 /* Puts PRELUX_DEEP into the environment, or says why not. */
 static void go_deep(const struct prelux_cli *cli)
 {
-  char value[PATH_MAX + 16];
+  char value[PATH_MAX + 32];
   uint32_t id;
   int rc = prelux_deep_possible();
   unsetenv(PRELUX_DEEP_ENV);
   if (rc == 0 && getrandom(&id, sizeof id, 0) == sizeof id)
   {
-    snprintf(value, sizeof value, "%x:%s/prelux", (id & INT32_MAX) | 1, cli->bin);
+    bool all = strcmp(prelux_cli_option(cli, "deep"), "all") == 0;
+    snprintf(value, sizeof value, "%x:%s%s/prelux", (id & INT32_MAX) | 1, all ? PRELUX_DEEP_ALL : "", cli->bin);
     setenv(PRELUX_DEEP_ENV, value, 1);
     return;
   }
@@ -276,6 +277,9 @@ int prelux_cmd_run(struct prelux_cli *cli)
 {
   struct prelux_guest g;
   struct prelux_insight *insight = NULL;
+  const char *which = prelux_cli_option(cli, "deep");
+  if (which && *which && strcmp(which, "all") != 0)
+    return prelux_cli_usage(cli, "--deep takes all, not %s", which);
   int ret = prelux_cli_guest(cli, &g);
   if (ret != 0)
     return ret;
@@ -289,7 +293,7 @@ int prelux_cmd_run(struct prelux_cli *cli)
     ret = prelux_insight_begin(cli, &insight);
   if (ret != 0)
     return ret;
-  if (prelux_cli_option(cli, "deep"))
+  if (which)
     go_deep(cli);
   int session = open_session(cli);
   if (r.writes && prelux_cli_option(cli, "strict"))

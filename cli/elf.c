@@ -77,13 +77,13 @@ static void inspect_elf(const char *path, const struct image *im, struct prelux_
   if (!interp)
     found(ret, "has program headers that make no sense", path, "is the file whole?");
   else if (!*interp)
-    found(ret, "is statically linked: nothing can be preloaded into it", path, "use a dynamically linked build");
+    found(ret, "is statically linked: nothing can be preloaded into it", path, "use a dynamically linked build, or `prelux run --deep`");
   else if (strstr(interp, "ld-musl"))
-    found(ret, "is linked with musl: the library is made for glibc", path, "use a build for glibc, or the library that `make musl` builds");
+    found(ret, "is linked with musl: the library is made for glibc", path, "use a build for glibc, the library that `make musl` builds, or `prelux run --deep`");
   else if (has_go(im))
   {
     ret->half = true;
-    found(ret, "is a Go program: it makes system calls past libc", path, "what it does through cgo works; its own file calls do not");
+    found(ret, "is a Go program: it makes system calls past libc", path, "what it does through cgo works; its own file calls do with `prelux run --deep`");
   }
 }
 

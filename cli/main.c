@@ -25,13 +25,14 @@ const struct prelux_cli_command prelux_cli_commands[] = {
              "something is not on the remote then, it says what, and the exit status is 3 instead of 0.\n"
              "--deep: programs that nothing can be loaded into (static ones, Go's, those of another libc) are supervised by seccomp user\n"
              "notification, without privileges: each of their calls that names a path costs some microseconds. Other programs are not\n"
-             "slower. docs/SEMANTICS.md says what differs for them.\n"
+             "slower, but with --deep=all, for programs that make system calls of their own beside libc's (`prelux doctor CMD` names them),\n"
+             "all of the tree are supervised. docs/SEMANTICS.md says what differs.\n"
              "A report says at the end what the programs did below the mappings (calls, hits, bytes, where they waited) and which of\n"
              "them the library did not get into, and why; to the standard error, or to FILE: as JSON when its name ends in .json, as a\n"
              "page with plots in .html, else as text. What cannot be seen is said there. The exit status stays the program's.",
      .options = {{"no-wait", 0, NULL, "at the end do not wait for uploads"},
                  {"strict", 0, NULL, "exit status 3 when any upload failed, were it sent later"},
-                 {"deep", 0, NULL, "programs that the library does not get into, too: static ones, Go's"},
+                 {"deep", 0, "[WHICH]", "also programs that the library does not get into; all: that call the kernel past it"},
                  {"report", 0, "[FILE]", "say at the end what the programs did, and which were out of reach"},
                  {"json", 0, NULL, "the report as JSON"}}},
     {.name = "env", .json = true, .run = prelux_cmd_env,

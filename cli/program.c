@@ -195,7 +195,7 @@ static void say_calls(const char *path, prelux_cli_say *say, void *arg)
   for (size_t i = 0; i < N_CALLS; i++)
     if (found[i])
       n += (size_t)snprintf(text + n, sizeof text - n, "%s %s", n == head ? ":" : ",", calls[i].name);
-  say(arg, "warn", text, "what it does by them passes the library by: paths below a prefix are not there for them");
+  say(arg, "warn", text, "what it does by them passes the library by: paths below a prefix are not there for them, but with `prelux run --deep=all`");
 }
 
 /* ---- the loader */

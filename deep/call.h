@@ -15,6 +15,7 @@
  *   .  a number     m  a mode, less the program's umask     f  a descriptor     F  flags of an open
  *   S  memory for the answer, `size` bytes                  b  memory for it, whose size is the next argument
  *   i  memory that is read, `size` bytes, or NULL           o  the same, its size is the next argument (openat2's)
+ *   _  zero, whatever the program's is
  *   0  zero, N  AT_SYMLINK_NOFOLLOW, R  AT_REMOVEDIR, C  O_CREAT | O_WRONLY | O_TRUNC: no argument */
 struct prelux_deep_rule {
   unsigned nr, as;

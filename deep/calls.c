@@ -47,6 +47,9 @@ const struct prelux_deep_rule prelux_deep_rules[] = {
     {.nr = SYS_fchown, .as = SYS_fchown, .args = "f.."},
     {.nr = SYS_fchownat, .as = SYS_fchownat, .args = "dp...", .how = CHANGE},
     {.nr = SYS_utimensat, .as = SYS_utimensat, .args = "dpi.", .size = 2 * sizeof(struct timespec), .how = CHANGE},
+    {.nr = SYS_fsync, .as = SYS_fsync, .args = "f"},
+    {.nr = SYS_fdatasync, .as = SYS_fdatasync, .args = "f"},
+    {.nr = SYS_inotify_add_watch, .as = SYS_inotify_add_watch, .args = "fp."},
     {.nr = SYS_getxattr, .as = SYS_getxattr, .args = "ptb."},
     {.nr = SYS_lgetxattr, .as = SYS_lgetxattr, .args = "ptb.", .how = NOFOLLOW},
     {.nr = SYS_fgetxattr, .as = SYS_fgetxattr, .args = "ftb."},
@@ -81,6 +84,8 @@ const struct prelux_deep_rule prelux_deep_rules[] = {
     {.nr = SYS_futimesat, .as = SYS_futimesat, .args = "dpi", .size = 2 * sizeof(struct timeval), .how = CHANGE},
 #endif
 };
+/* Of a descriptor: there is no path. */
+static const struct prelux_deep_rule futimens_rule = {.nr = SYS_utimensat, .as = SYS_utimensat, .args = "f_i.", .size = 2 * sizeof(struct timespec)};
 const size_t prelux_deep_n_rules = sizeof prelux_deep_rules / sizeof *prelux_deep_rules;
 
 /* ---- answers */
@@ -199,6 +204,7 @@ static long take(struct prelux_deep_call *c, char what, const __u64 *theirs, int
   case 'i': return take_in(c, value, rule->size);
   case 'o': return take_how(c, value, theirs[*next]);
   case 'F': c->open_flags = (int)value; return (long)open_with(c->open_flags);
+  case '_': return 0;
   default: return (long)value;
   }
 }
@@ -354,6 +360,17 @@ static bool is_probe(const struct prelux_deep_call *c)
   return c->req.data.nr == SYS_openat && (int)c->req.data.args[0] == PRELUX_DEEP_PROBE && c->req.data.args[1] == 0;
 }
 
+static const struct prelux_deep_rule *rule_of(const struct prelux_deep_call *c)
+{
+  unsigned nr = (unsigned)c->req.data.nr;
+  if (nr == SYS_utimensat && c->req.data.args[1] == 0)
+    return &futimens_rule;
+  for (const struct prelux_deep_rule *r = prelux_deep_rules; r < prelux_deep_rules + prelux_deep_n_rules; r++)
+    if (r->nr == nr)
+      return r;
+  return NULL;
+}
+
 bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id)
 {
   c->n_fds = c->n_texts = c->open_flags = 0;
@@ -363,10 +380,8 @@ bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id)
     answer(c, id, 0);
     return true;
   }
-  for (c->rule = prelux_deep_rules; c->rule < prelux_deep_rules + prelux_deep_n_rules; c->rule++)
-    if (c->rule->nr == (unsigned)c->req.data.nr)
-      break;
-  if (c->rule == prelux_deep_rules + prelux_deep_n_rules)
+  c->rule = rule_of(c);
+  if (!c->rule)
     return go_on(c);
   bool reached = prelux_deep_is_reached((pid_t)c->req.pid, c->req.data.instruction_pointer);
   if (c->rule->kind == PRELUX_DEEP_EXEC)

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #define PRELUX_DEEP_ENV "PRELUX_DEEP"
+#define PRELUX_DEEP_ALL "+" /* before LAUNCHER: every program */
 
 /* openat(PRELUX_DEEP_PROBE, NULL) is EFAULT from the kernel; below a supervisor it is that one's id. */
 #define PRELUX_DEEP_PROBE 0x44657070

@@ -87,7 +87,7 @@ int prelux_deep_get_fd(pid_t tid, int fd)
     return (int)rc;
   /* Forbidden, as in some containers: another open file of the same name has to do. */
   snprintf(name, sizeof name, "fd/%d", fd);
-  rc = prelux_deep_open_proc(tid, name, O_RDONLY | O_DIRECTORY);
+  rc = prelux_deep_open_proc(tid, name, O_RDONLY | O_NONBLOCK);
   return rc >= 0 ? (int)rc : prelux_deep_open_proc(tid, name, O_PATH);
 }
 

@@ -24,23 +24,26 @@ const char *prelux_deep_value(void)
   return start_value;
 }
 
-/* "ID:LAUNCHER" */
-static const char *launcher_of(const char *value, long *ret_id)
+/* "ID:LAUNCHER" or "ID:+LAUNCHER" */
+static const char *launcher_of(const char *value, long *ret_id, bool *ret_all)
 {
   *ret_id = 0;
   for (; *value && *value != ':'; value++) {
     int digit = *value <= '9' ? *value - '0' : *value - 'a' + 10;
     *ret_id = *ret_id << 4 | (digit & 15);
   }
+  *ret_all = *value && value[1] == *PRELUX_DEEP_ALL;
+  if (*ret_all) value++;
   return *value && value[1] == '/' ? value + 1 : NULL;
 }
 
 /* Its filter takes the privileges from a set-uid program: that one is left alone. */
-static bool wants(const struct prelux_target *t)
+static bool wants(const struct prelux_target *t, bool all)
 {
   struct stat st;
   unsigned kind = prelux_exec_kind(t->at, t->path);
-  if (!(kind & PRELUX_ELF_STATIC) && !((kind & PRELUX_ELF_FOREIGN) && (kind & PRELUX_ELF_DYNAMIC))) return false;
+  bool foreign = (kind & PRELUX_ELF_FOREIGN) && (kind & PRELUX_ELF_DYNAMIC);
+  if (!kind || (!all && !foreign && !(kind & PRELUX_ELF_STATIC) && !prelux_exec_is_go(t->at, t->path))) return false;
   if (prelux_sys(SYS_newfstatat, t->at, t->path, &st, 0) < 0 || (st.st_mode & (S_ISUID | S_ISGID))) return false;
   return prelux_sys(SYS_faccessat, t->at, t->path, X_OK) == 0;
 }
@@ -48,9 +51,10 @@ static bool wants(const struct prelux_target *t)
 int prelux_deep_launch(struct prelux_target *t)
 {
   long id;
+  bool all;
   if (__builtin_expect(!start_value, 1)) return 0;
-  const char *launcher = launcher_of(start_value, &id);
-  if (!launcher || !t->path || !*t->path || (t->at != AT_FDCWD && *t->path != '/') || !wants(t)) return 0;
+  const char *launcher = launcher_of(start_value, &id, &all);
+  if (!launcher || !t->path || !*t->path || (t->at != AT_FDCWD && *t->path != '/') || !wants(t, all)) return 0;
   if (prelux_sys(SYS_openat, PRELUX_DEEP_PROBE, NULL, 0, 0) == id) return 0; /* it inherits ours */
   size_t n = 0;
   while (t->argv && t->argv[n]) n++;

@@ -135,8 +135,25 @@ static unsigned kind_of(const struct program *p)
   return needs_asan(p, &eh) ? kind | PRELUX_ELF_ASAN : kind;
 }
 
+/* The linker's first note is named "Go". */
+static bool has_go_note(const struct program *p)
+{
+  struct {
+    Elf64_Nhdr head;
+    char name[4];
+  } note;
+  Elf64_Ehdr eh;
+  Elf64_Phdr ph;
+  if (!take_header(p, &eh)) return false;
+  for (unsigned i = 0; segment(p, &eh, i, &ph); i++)
+    if (ph.p_type == PT_NOTE && take(p, ph.p_offset, &note, sizeof(note)) && note.head.n_namesz == sizeof(note.name) &&
+        memcmp(note.name, "Go", 3) == 0)
+      return true;
+  return false;
+}
+
 /* The interpreter of a script is looked at in its place; that of one that is a script itself is not. */
-static unsigned look(int at, const char *path, bool scripts)
+static unsigned look(int at, const char *path, bool scripts, bool go)
 {
   struct program p;
   char *interpreter, *argument;
@@ -148,25 +165,32 @@ static unsigned look(int at, const char *path, bool scripts)
   p.n = n > 0 ? (size_t)n : 0;
   p.head[p.n] = 0;
   bool elf = p.n > SELFMAG && memcmp(p.head, ELFMAG, SELFMAG) == 0;
-  if (elf) kind = kind_of(&p);
+  if (elf) kind = go ? has_go_note(&p) : kind_of(&p);
   if (*path) prelux_sys(SYS_close, p.fd);
   if (elf || !scripts || !prelux_exec_script(p.head, n < (long)PRELUX_HEAD ? n : (long)PRELUX_HEAD, &interpreter, &argument)) return kind;
-  return look(AT_FDCWD, interpreter, false);
+  return look(AT_FDCWD, interpreter, false, go);
 }
 
 struct question {
   int at;
   const char *path;
+  bool go;
 };
 
 static long answer(void *arg)
 {
   const struct question *q = arg;
-  return look(q->at, q->path, true);
+  return look(q->at, q->path, true, q->go);
 }
 
 unsigned prelux_exec_kind(int at, const char *path)
 {
   struct question q = {.at = at, .path = path};
   return path ? (unsigned)prelux_aside(answer, &q) : 0;
+}
+
+bool prelux_exec_is_go(int at, const char *path)
+{
+  struct question q = {.at = at, .path = path, .go = true};
+  return path && prelux_aside(answer, &q) > 0;
 }

@@ -75,6 +75,8 @@ void prelux_elf_fill(const struct prelux_route *r, const char *cache);
 #define PRELUX_ELF_BY_CLASS 0x8u /* FOREIGN, and DIR/$LIB/libprelux.so does no harm: it is an empty library (i386), or passed over (musl) */
 #define PRELUX_ELF_STATIC 0x10u /* has no ld.so (or is one) */
 unsigned prelux_exec_kind(int at, const char *path);
+/* A program of Go's linker, dynamic or not: it makes system calls past libc. */
+bool prelux_exec_is_go(int at, const char *path);
 /* Name of a library, without folders; more may follow it. */
 bool prelux_exec_is_asan(const char *name);
 

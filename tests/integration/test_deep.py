@@ -1,6 +1,9 @@
 """`prelux run --deep`: programs that the library does not get into see the mappings, too."""
 
+import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,7 @@ DATA = harness.ROOT / "tests/data"
 
 def build(prelux, name, *options):
     program = prelux.tmp / name
-    prelux.plain(["gcc", "-O", "-w", "-static", *options, "-o", program, DATA / f"{name}.c"])
+    prelux.plain(["gcc", "-O", "-w", "-static", "-pthread", *options, "-o", program, DATA / f"{name}.c"])
     return program
 
 
@@ -48,3 +51,81 @@ def test_without_it_there_is_nothing(prelux, lake):
     program = build(prelux, "deep_calls")
     assert prelux.run([program, lake], check=False).returncode == 1
     assert deep(prelux, [program, lake + "/none"], check=False).returncode == 1
+
+
+def test_a_path_that_is_rewritten_during_the_call(prelux, lake):
+    """Between two mapped files each open gives one of them. Between a mapped and a plain one, too, or nothing: the kernel reads a plain path again, and
+    knows no prefix."""
+    program = build(prelux, "deep_race")
+    (prelux.data / "A").write_text("A")
+    (prelux.data / "B").write_text("B")
+    assert deep(prelux, [program, "race", f"{lake}/A", f"{lake}/B", "3000"]).stdout == "one of the two, 0 failed\n"
+    mapped = prelux.file_mapping(prelux.data, local=prelux.tmp / "mapX")
+    (prelux.tmp / "mapY").mkdir()
+    (prelux.tmp / "mapY/A").write_text("B")
+    assert deep(prelux, [program, "race", f"{mapped}/A", prelux.tmp / "mapY/A", "3000"]).stdout.startswith("one of the two")
+
+
+def test_a_killed_supervisor(prelux, lake):
+    program = build(prelux, "deep_race")
+    done = deep(prelux, [program, "kill", f"{lake}/f0"], check=False)
+    assert done.returncode == 137
+    assert set(done.stdout.split("\n")) == {"Function not implemented", ""}
+
+
+def test_supervisor_below_a_supervisor(prelux, lake):
+    program = build(prelux, "deep_calls")
+    again = [prelux.exe, "--config", prelux.config_path, "run", "--deep", "--", "cat", f"{lake}/f1"]
+    done = deep(prelux, ["cat", f"{lake}/f0"])
+    assert done.stdout == "text 0\n" and not done.stderr
+    shutil.copy(program, prelux.data / "prog")
+    done = deep(prelux, [*again])
+    assert done.stdout == "text 1\n" and not done.stderr  # a dynamic program in between has no filter
+    starter = prelux.tmp / "start.c"
+    starter.write_text("#include <unistd.h>\nint main(int n, char **v) { execv(v[1], v + 1); return 9; }\n")
+    prelux.plain(["gcc", "-static", "-o", prelux.tmp / "start", starter])
+    done = deep(prelux, [prelux.tmp / "start", *again])
+    assert done.stdout == "text 1\n" and done.stderr.count("\n") == 1 and "another supervisor" in done.stderr
+
+
+def test_many_names(prelux, lake):
+    """More than one getdents64 holds."""
+    for number in range(3000):
+        (prelux.data / f"sub/a-rather-long-name-for-a-file-{number}").touch()
+    program = prelux.tmp / "count"
+    program.with_suffix(".c").write_text("""#include <dirent.h>
+#include <stdio.h>
+int main(int n, char **v) { DIR *d = opendir(v[1]); int k = 0, again = 0; while (readdir(d)) k++; rewinddir(d); while (readdir(d)) again++;
+printf("%d %d\\n", k, again); }""")
+    prelux.plain(["gcc", "-static", "-w", "-o", program, program.with_suffix(".c")])
+    assert deep(prelux, [program, f"{lake}/sub"]).stdout == "3002 3002\n"
+    above = deep(prelux, [program, "/"]).stdout.split()
+    plain = prelux.plain([program, "/"]).stdout.split()
+    assert int(above[0]) == int(plain[0]) + 1 and above[0] == above[1], "the prefix is shown once"
+
+
+def test_go(prelux, lake):
+    go = shutil.which("go") or "/usr/local/go/bin/go"
+    if not Path(go).exists():
+        pytest.skip("no go here")
+    env = {**os.environ, "CGO_ENABLED": "0", "GO111MODULE": "off"}  # the user's own cache
+    subprocess.run([go, "build", "-o", prelux.tmp / "walk", DATA / "deep_walk.go"], env=env, timeout=300, check=True)
+    plain = prelux.tmp / "plain"
+    shutil.copytree(prelux.data, plain)
+    want = prelux.plain([prelux.tmp / "walk", plain]).stdout
+    assert "from go" in want and "wrong" not in want
+    assert deep(prelux, [prelux.tmp / "walk", lake], timeout=120).stdout == want
+
+
+def test_system_calls_of_its_own(prelux, lake):
+    """A dynamic program that calls the kernel past libc: with --deep=all."""
+    program = prelux.tmp / "own"
+    program.with_suffix(".c").write_text("""#include <unistd.h>
+static long raw(long n, long a, long b, long c) { long r; __asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory"); return r; }
+int main(int n, char **v) { char b[64]; long fd = raw(2, (long)v[1], 0, 0); if (fd < 0) return 3; return write(1, b, read(fd, b, 64)) < 0; }""")
+    if os.uname().machine != "x86_64":
+        pytest.skip("its system calls are x86-64's")
+    prelux.plain(["gcc", "-w", "-o", program, program.with_suffix(".c")])
+    assert deep(prelux, [program, f"{lake}/f0"], check=False).returncode == 3
+    assert prelux.run([program, f"{lake}/f0"], args=["--deep=all"]).stdout == "text 0\n"
+    assert prelux.run(f"cd {lake}; cat f1; ls | wc -l", args=["--deep=all"]).stdout == "text 1\n9\n"
