@@ -1,5 +1,6 @@
 """`prelux stats`, `prelux metrics`, the endpoint, and what is shipped for Prometheus and Grafana."""
 
+import errno
 import json
 import re
 import signal
@@ -78,12 +79,21 @@ def test_counts_of_a_mapping(prelux, lake):
 
 
 def test_errors_are_counted(prelux, lake):
-    (prelux.tmp / "source/locked").mkdir()
-    (prelux.tmp / "source/locked").rmdir()
+    """Of each kind of request, each once more; that there is no such file is none."""
+    def errors():
+        row, = prelux.cli("stats", "--json")["mappings"]
+        return [row[op]["error"] for op in ("stat", "open", "list")]
+
+    read(prelux, lake, "f0", "none")
+    assert errors() == [0, 0, 0]
+    table = wire.register(prelux.runtime, prelux.config_path).table
     (prelux.tmp / "source").rename(prelux.tmp / "away")
-    read(prelux, lake, "f2")
-    row, = prelux.cli("stats", "--json")["mappings"]
-    assert row["open"]["error"] + row["open"]["miss"] + row["stat"]["error"] + row["stat"]["miss"] > 0
+    for ask, want in ((wire.stat, [1, 0, 0]), (wire.open_object, [1, 1, 0]), (wire.list_folder, [1, 1, 1])):
+        assert ask(prelux.runtime, table, 0, "" if ask is wire.list_folder else "f2").status == -errno.EIO
+        assert errors() == want
+    found = values(prelux.cli("metrics"))
+    name = 'mapping="/prelux \\"lake\\""'
+    assert [found[f'prelux_requests_total{{{name},op="{op}",result="error"}}'] for op in ("stat", "open", "list")] == [1, 1, 1]
 
 
 def test_text_is_prometheus_own(prelux, lake, promtool):

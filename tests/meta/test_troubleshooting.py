@@ -5,14 +5,17 @@ import re
 from tests.harness import ROOT
 
 PAGE = ROOT / "docs/TROUBLESHOOTING.md"
-STRING = r'((?:"(?:[^"\\]|\\.)*"\s*)+)'
+LITERAL = r'"(?:[^"\\]|\\.)*"'
+MACRO = r"\b[A-Z][A-Za-z0-9_]+"
+STRING = rf"({LITERAL}(?:\s*(?:{MACRO}\s*)?{LITERAL})*(?:\s*\bPRI\w+)?)"
 CALLS = {"cli": re.compile(r"(?:\bprelux_cli_fail\(|^ {4,6}return (?=\"[^\"]* ))\s*" + STRING, re.M), "daemon": re.compile(r"\bprelux_(?:warn|error)\(\s*" + STRING),
          "shim": re.compile(r"(?:\bprelux_fail\([^,;]+,[^,;]+,[^,;]+,|\bcause =)\s*" + STRING)}
 
 
 def shown(text):
     """As the page has it: what is filled in is an ellipsis. Nothing, when all of it is filled in."""
-    text = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', text)).replace('\\"', '"').replace("`", "'")
+    parts = re.findall(rf"{LITERAL}|{MACRO}", text)
+    text = "".join(part[1:-1] if part[0] == '"' else "u" if part.startswith("PRI") else "…" for part in parts).replace('\\"', '"').replace("`", "'")
     text = re.sub(r"(?:%[-0-9.*]*(?:ll|l|z|h)?[a-zA-Z])+", "…", text)
     return text if re.search(r"[a-z]{3}", text) else None
 
@@ -20,7 +23,7 @@ def shown(text):
 def messages():
     found = set()
     for folder, call in CALLS.items():
-        for path in (ROOT / folder).glob("*.c"):
+        for path in [*(ROOT / folder).glob("*.c"), *((ROOT / "lib").glob("*/*.c") if folder == "daemon" else ())]:  # lib/ speaks in the daemon's log
             found |= {shown(match.group(1)) for match in call.finditer(path.read_text())}
     starts = re.findall(r'\bfail\("([^"]+)", ', (ROOT / "daemon/main.c").read_text())  # preluxd cannot begin: what, where, errno
     assert len(starts) >= 5
