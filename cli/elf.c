@@ -56,7 +56,12 @@ static const char *interpreter(const struct image *im)
 
 static bool has_go(const struct image *im)
 {
-  return memmem(im->bytes, im->len, "\xff Go buildinf:", 14) != NULL;
+  /* In two pieces: this program has them, too. */
+  static const char mark[] = " Go buildinf:";
+  const unsigned char *at = memmem(im->bytes, im->len, mark, sizeof mark - 1);
+  while (at && (at == im->bytes || at[-1] != 0xff))
+    at = memmem(at + 1, im->len - (size_t)(at + 1 - im->bytes), mark, sizeof mark - 1);
+  return at != NULL;
 }
 
 static void inspect_elf(const char *path, const struct image *im, struct prelux_cli_finding *ret)

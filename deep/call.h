@@ -53,6 +53,7 @@ int prelux_deep_open_proc(pid_t tid, const char *what, int flags); /* /proc/TID/
 int prelux_deep_get_fd(pid_t tid, int fd);                         /* the same open file */
 unsigned prelux_deep_umask(pid_t tid);
 bool prelux_deep_same_root(pid_t tid);
+bool prelux_deep_same_user(pid_t tid); /* for files */
 /* The call came from a libc that the library is before: it has passed the library, and is the kernel's. */
 bool prelux_deep_is_reached(pid_t tid, uint64_t ip);
 void prelux_deep_forget(pid_t tid);

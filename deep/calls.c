@@ -287,36 +287,41 @@ static bool is_ours(const char *real)
   return syscall(PRELUX_DEEP_ROUTE, AT_FDCWD, real, PRELUX_DEEP_REAL) > 0;
 }
 
-static bool is_path_ours(const struct prelux_deep_call *c, long folder_fd, const char *path, unsigned how)
+/* As PRELUX_DEEP_ROUTE. */
+static long whose_path(const struct prelux_deep_call *c, long folder_fd, const char *path, unsigned how)
 {
   char whole[2 * PATH_MAX];
   if (is_own(path))
-    return false;
+    return 0;
   if (*path == '/')
-    return syscall(PRELUX_DEEP_ROUTE, AT_FDCWD, path, how) > 0;
+    return syscall(PRELUX_DEEP_ROUTE, AT_FDCWD, path, how);
   long n = real_name(c, folder_fd, whole);
   if (n < 0)
-    return false;
+    return 0;
   if (!*path || is_ours(whole))
     return *path || is_ours(whole);
   snprintf(whole + n, sizeof whole - (size_t)n, "/%s", path);
-  return strlen(whole) < PATH_MAX && syscall(PRELUX_DEEP_ROUTE, AT_FDCWD, whole, how) > 0;
+  return strlen(whole) < PATH_MAX ? syscall(PRELUX_DEEP_ROUTE, AT_FDCWD, whole, how) : 0;
 }
 
+/* Where something stands behind a prefix, a path that is changed meanwhile could lead there: then the kernel's calls of paths are done here, too. */
 static bool whose(struct prelux_deep_call *c)
 {
   char real[PATH_MAX];
   unsigned how = how_of(c);
   const char *args = c->rule->args;
-  for (int i = 0; args[i]; i++)
+  long is = 0;
+  for (int i = 0; args[i] && is != 1; i++)
   {
-    if (args[i] == 'f' && real_name(c, c->args[i], real) >= 0 && is_ours(real))
-      return true;
     bool has_folder = i > 0 && strchr("dD", args[i - 1]);
-    if (args[i] == 'p' && is_path_ours(c, has_folder ? c->args[i - 1] : AT_FDCWD, (const char *)(intptr_t)c->args[i], how))
-      return true;
+    long one = 0;
+    if (args[i] == 'f')
+      one = real_name(c, c->args[i], real) >= 0 && is_ours(real);
+    if (args[i] == 'p')
+      one = whose_path(c, has_folder ? c->args[i - 1] : AT_FDCWD, (const char *)(intptr_t)c->args[i], how);
+    is = one == 1 || is == 0 ? one : is;
   }
-  return false;
+  return is == 1 || (is == 2 && c->rule->kind != PRELUX_DEEP_EXEC);
 }
 
 /* Rules without a folder, for relative paths: there is no such call that takes one. The path becomes absolute. */
@@ -371,6 +376,12 @@ static const struct prelux_deep_rule *rule_of(const struct prelux_deep_call *c)
   return NULL;
 }
 
+/* In another root, or with another user's rights for files, nothing is mapped. */
+static bool is_alike(pid_t tid)
+{
+  return prelux_deep_same_root(tid) && prelux_deep_same_user(tid);
+}
+
 bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id)
 {
   c->n_fds = c->n_texts = c->open_flags = 0;
@@ -391,7 +402,7 @@ bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id)
   if (c->rule->kind == PRELUX_DEEP_GETCWD)
     return decide_cwd(c);
   /* What cannot be read the kernel says better. */
-  return take_all(c) < 0 || !whose(c) || !prelux_deep_same_root((pid_t)c->req.pid) ? go_on(c) : false;
+  return take_all(c) < 0 || !whose(c) || !is_alike((pid_t)c->req.pid) ? go_on(c) : false;
 }
 
 /* ---- doing it */

@@ -19,7 +19,7 @@
 /* openat(PRELUX_DEEP_PROBE, NULL) is EFAULT from the kernel; below a supervisor it is that one's id. */
 #define PRELUX_DEEP_PROBE 0x44657070
 /* syscall(PRELUX_DEEP_ROUTE, dirfd, path, how): answered by the library alone, for the supervisor: 1 when a call of that path is not simply
- * the kernel's. */
+ * the kernel's; 2 when it is, and a real folder that is not empty stands behind a prefix. */
 #define PRELUX_DEEP_ROUTE 0x20646570
 #define PRELUX_DEEP_NOFOLLOW 1u
 #define PRELUX_DEEP_CHANGE 2u

@@ -55,9 +55,10 @@ int prelux_deep_open_proc(pid_t tid, const char *what, int flags)
   return (int)prelux_sys(SYS_openat, AT_FDCWD, name, flags | O_CLOEXEC, 0);
 }
 
-static long status_word(pid_t tid, const char *mark, int base)
+/* Word number `word` behind `mark`. */
+static long status_word(pid_t tid, const char *mark, int base, int word)
 {
-  char text[512];
+  char text[1024];
   int fd = prelux_deep_open_proc(tid, "status", O_RDONLY);
   if (fd < 0)
     return fd;
@@ -66,8 +67,13 @@ static long status_word(pid_t tid, const char *mark, int base)
   if (n <= 0)
     return -ESRCH;
   text[n] = 0;
-  const char *p = strstr(text, mark);
-  return p ? strtol(p + strlen(mark), NULL, base) : -ENOENT;
+  char *p = strstr(text, mark);
+  if (!p)
+    return -ENOENT;
+  long value = strtol(p + strlen(mark), &p, base);
+  while (word-- > 0)
+    value = strtol(p, &p, base);
+  return value;
 }
 
 /* Before Linux 6.9 there are descriptors of whole processes only. */
@@ -77,7 +83,7 @@ int prelux_deep_get_fd(pid_t tid, int fd)
   long pidfd = prelux_sys(NR_PIDFD_OPEN, tid, PIDFD_THREAD);
   if (pidfd == -EINVAL)
   {
-    long tgid = status_word(tid, "\nTgid:\t", 10);
+    long tgid = status_word(tid, "\nTgid:\t", 10, 0);
     pidfd = tgid < 0 ? tgid : prelux_sys(NR_PIDFD_OPEN, tgid, 0);
   }
   long rc = pidfd < 0 ? pidfd : prelux_sys(NR_PIDFD_GETFD, pidfd, fd, 0);
@@ -93,8 +99,14 @@ int prelux_deep_get_fd(pid_t tid, int fd)
 
 unsigned prelux_deep_umask(pid_t tid)
 {
-  long mask = status_word(tid, "\nUmask:\t", 8);
+  long mask = status_word(tid, "\nUmask:\t", 8, 0);
   return mask < 0 ? 077 : (unsigned)mask & 0777;
+}
+
+/* The last of the four numbers is that for files. */
+bool prelux_deep_same_user(pid_t tid)
+{
+  return status_word(tid, "\nUid:\t", 10, 3) == (long)geteuid();
 }
 
 bool prelux_deep_same_root(pid_t tid)

@@ -99,7 +99,8 @@ long prelux_deep_route(int dirfd, const char *path, unsigned how)
     if (prelux_route(dirfd, path, why, &r) != PRELUX_UNMAPPED || r.use != path) return 1;
   }
   long rc = prelux_sys(SYS_newfstatat, dirfd, path, &st, how & PRELUX_DEEP_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0);
-  if (rc != -ENOENT && rc != -ENOTDIR) return 0;
+  long kernels = prelux_state.table && (prelux_state.table->flags & PRELUX_TABLE_COVERED) && (rc < 0 || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) ? 2 : 0;
+  if (rc != -ENOENT && rc != -ENOTDIR) return kernels;
   errno = (int)-rc;
-  return prelux_route_again(dirfd, path, why, &r) && (r.where != PRELUX_UNMAPPED || r.use != path);
+  return prelux_route_again(dirfd, path, why, &r) && (r.where != PRELUX_UNMAPPED || r.use != path) ? 1 : kernels;
 }
