@@ -27,8 +27,8 @@ def node(request):
             one.put(f"{name}/file", f"of {name}\n" * 1000)
         one.configure({
             SECRET: ("/secret", {"readers": [str(ALICE)], "writers": [str(ALICE)], "write": "sync"}),
-            SHARED: ("/shared", {"readers": [f"@{SCIENCE}"], "writers": [str(ALICE)], "write": "async"}),
-            DROP: ("/drop", {"writers": [str(ALICE), f"@{SCIENCE}"], "write": "sync"}),
+            SHARED: ("/shared", {"readers": [f"@{SCIENCE}"], "writers": [str(ALICE)], "write": "async", "write_back": "1h"}),
+            DROP: ("/drop", {"writers": [str(ALICE), f"@{SCIENCE}"], "write": "sync", "stream_above": "1MiB"}),
         })
         one.start()
         yield one
@@ -123,6 +123,60 @@ print(json.dumps(open("{DROP}/box/b").read()))
     node.python(ALICE, code)
     assert node.cli(ALICE, "flush", SHARED).returncode == 0
     assert os.listdir(node.source / "shared") == ["file"] and os.listdir(node.source / "drop") == ["file"]
+
+
+def test_what_waits_to_be_sent_is_told_to_readers(node):
+    """Also when it was made in a crowd, as by somebody whom the daemon would give a lease."""
+    code = f"""
+import json
+for i in range(30):
+  with open("{SHARED}/w%d" % i, "w") as f: f.write(str(i))
+print(json.dumps([open("{SHARED}/w%d" % i).read() for i in range(30)]))
+"""
+    assert node.python(ALICE, code) == [str(i) for i in range(30)]
+
+    def waiting():
+        with node.ask(wire.CTL, (wire.F_TABLE, node.table), (wire.F_VERB, "pending")) as a:
+            return sorted(one["path"] for one in a.json()["files"])
+
+    def leases():
+        out = set()
+        for i in range(12):
+            with node.about(wire.WRITE, 1, f"x{i}", (wire.F_FLAGS, os.O_WRONLY | os.O_CREAT), (wire.F_MODE, 0o644)) as a:
+                out |= {number for number, _ in a.fields if number in (23, 26, 27)}
+        return out
+
+    names = sorted(f"{SHARED}/w{i}" for i in range(30))
+    assert as_user(ALICE, waiting) == as_user(BOB, waiting, groups=[SCIENCE]) == as_user(node.uid, waiting) == names
+    assert as_user(CAROL, waiting) == []
+    assert as_user(CAROL, lambda: node.ask(wire.CTL, (wire.F_TABLE, node.table), (wire.F_VERB, "flush")).status) == 0
+    assert as_user(BOB, waiting, groups=[SCIENCE]) == names
+    code = f'import json; print(json.dumps([open("{SHARED}/w7").read(), len(os.listdir("{SHARED}")), no(os.unlink, "{SHARED}/w7")]))'
+    assert node.python(BOB, code, groups=[SCIENCE]) == ["7", 31, "EACCES"]
+    assert as_user(ALICE, leases) == set()
+    assert node.cli(ALICE, "flush", SHARED).returncode == 0
+    assert (node.source / "shared/w29").read_text() == "29"
+    code = f'import json; [os.unlink(e.path) for e in os.scandir("{SHARED}") if e.name != "file"]; print(json.dumps(1))'
+    node.python(ALICE, code)
+    assert node.cli(ALICE, "flush", SHARED).returncode == 0
+    assert os.listdir(node.source / "shared") == ["file"]
+
+
+def test_large_files_are_whole_when_they_are_opened(node):
+    """A file that comes in is one of the daemon's folders, where others cannot open it."""
+    node.put("drop/large", "0123456789abcdef" * (3 << 16))
+    node.put("drop/larger", "0123456789abcdef" * (4 << 16))
+    code = f'import json, hashlib; print(json.dumps([len(open("{DROP}/large").read()), sorted(os.listdir("{DROP}"))]))'
+    assert node.python(BOB, code, groups=[SCIENCE]) == [3 << 20, ["file", "large", "larger"]]
+
+    def stream():
+        with node.about(wire.OPEN, 2, "larger", (wire.F_FLAGS, 4)) as a:
+            return a.status, a.fd, a.attr["size"], a.all(24)
+
+    assert as_user(BOB, stream, groups=[SCIENCE]) == (0, -1, 4 << 20, [])
+    for name in ("large", "larger"):
+        (node.source / "drop" / name).unlink()
+    node.python(ALICE, f'import json; print(json.dumps([no(os.unlink, "{DROP}/" + n) for n in ("large", "larger")]))')
 
 
 def test_two_users_write_one_file(node):
