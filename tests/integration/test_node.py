@@ -195,11 +195,11 @@ print(json.dumps(1))
             os.write(w, str(node.python(BOB, code, groups=[SCIENCE])).encode())
         finally:
             os._exit(0)
+    os.close(w)
     node.python(ALICE, code)
     os.waitpid(pid, 0)
     assert os.read(r, 10) == b"1"
     os.close(r)
-    os.close(w)
     text = (node.source / "drop/log").read_text().splitlines()
     assert sorted(text) == sorted(f"{who} {i}" for who in (ALICE, BOB) for i in range(50))
     node.python(ALICE, f'import json; os.unlink("{DROP}/log"); print(json.dumps(1))')
@@ -263,6 +263,7 @@ def test_another_ones_staging_files_are_not_reached_by_number(node):
                 os.write(w, struct.pack("=I", os.fstat(a.fd).st_mode))
         finally:
             os._exit(0)
+    os.close(w)
     number = (wire.F_INO, os.read(r, 8))
 
     def bob():
@@ -282,12 +283,43 @@ def test_another_ones_staging_files_are_not_reached_by_number(node):
         os.write(gone, b"x")
         os.waitpid(pid, 0)
     mode = struct.unpack("=I", os.read(r, 4))[0]
-    for fd in (r, w, go, gone):
+    for fd in (r, go, gone):
         os.close(fd)
     assert got == {"whose": (-errno.ENOENT, -1, [], []), "closed": (-errno.EACCES, -1, [], []), "sync": (-errno.EACCES, -1, [], []),
                    "setattr": (-errno.EACCES, -1, [], []), "link": (-errno.EPERM, -1, [], []), "tmpfile": (-errno.EOPNOTSUPP, -1, [], [])}
     assert stat.S_IMODE(mode) == 0o600
     assert os.listdir(node.source / "drop") == ["file"]
+
+
+def test_a_file_without_a_name_gets_none_from_others(node):
+    """The daemon's own user has one; its number is all that bob knows."""
+    r, w = os.pipe()
+    go, gone = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            become(node.uid, node.uid)
+            with node.about(wire.WRITE, 2, "", (wire.F_FLAGS, os.O_RDWR | os.O_TMPFILE), (wire.F_MODE, 0o600)) as a:
+                os.write(a.fd, b"nobody's")
+                os.write(w, struct.pack("=Q", os.fstat(a.fd).st_ino))
+                os.read(go, 1)
+        finally:
+            os._exit(0)
+    os.close(w)
+    number = (wire.F_INO, os.read(r, 8))
+
+    def bob():
+        with node.about(wire.NAME, 2, "mine", number, (wire.F_VERB32, wire.LINK)) as a, node.about(wire.WHOSE, 2, "", number) as b:
+            return a.status, b.status, b.all(wire.F_ATTR)
+
+    try:
+        assert as_user(BOB, bob, groups=[SCIENCE]) == (-errno.EPERM, -errno.ENOENT, [])
+        assert os.listdir(node.source / "drop") == ["file"]
+    finally:
+        os.write(gone, b"x")
+        os.waitpid(pid, 0)
+        for fd in (r, go, gone):
+            os.close(fd)
 
 
 def test_nobody_is_given_a_program_that_is_roots(node):
