@@ -21,6 +21,7 @@
 #include "daemon/request_stream.h"
 #include "daemon/request_write.h"
 #include "daemon/server.h"
+#include "daemon/walks.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/map/match.h"
@@ -229,6 +230,8 @@ static void object_work(struct prelux_flight *f)
   int fd = -1;
   if (j->what == PRELUX_ASK_OPEN)
     prelux_ahead_opened(j->d, &j->target);
+  if (j->what == PRELUX_ASK_LIST)
+    prelux_walks_listed(j->d, &j->target);
   int err = prelux_target_ask(j->d, &j->target, j->what, j->store_flags, &attr, j->want_fd ? &fd : NULL, &why);
   if (err < 0)
   {

@@ -8,6 +8,7 @@
 #include "daemon/pending.h"
 #include "daemon/place.h"
 #include "daemon/request_advise.h"
+#include "daemon/walks.h"
 #include "daemon/server_private.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
@@ -137,7 +138,7 @@ void prelux_server_stop_step(struct prelux_server *s)
   prelux_server_stats(s, &stats);
   if (stats.clients > stats.sessions && since < PRELUX_GRACE_MS)
     return;
-  s->clean = s->under_way == 0 && !prelux_ahead_busy(s->d->ahead) && !prelux_advice_busy();
+  s->clean = s->under_way == 0 && !prelux_ahead_busy(s->d->ahead) && !prelux_advice_busy() && !prelux_walks_busy();
   if (s->clean || since >= PRELUX_GRACE_MS)
     event_base_loopbreak(s->base);
 }

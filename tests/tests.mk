@@ -79,6 +79,7 @@ full: all tools  ## crowds at the promised sizes (1,000,000 names, 20,000,000 lo
 	$(Q)$(MAKE) --no-print-directory BUILD=build-asan SANITIZE=address,undefined all tools unit-programs
 	$(Q)PRELUX_BUILD=build-asan $(PYTHON) -m pytest -q -p no:cacheprovider $(wildcard tests/integration/test_alluxio_proxy_*.py) tests/integration/test_cluster.py
 	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_contract_names.py -k killed_at
+	$(Q)FULL=1 PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_walks_ahead.py -k million
 	$(Q)FULL=1 TESTS='-m "asan and waits"' $(PYTHON) tests/run.py integration-asan integration-tsan
 	$(Q)$(PYTHON) -m tests.servers.pythons --install ray
 	$(Q)PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_migrating_arrow.py

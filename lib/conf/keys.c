@@ -93,7 +93,8 @@ const struct prelux_conf_key prelux_conf_keys[] = {
      .help = "How long \"no such file\" is believed; for `max_age` at most when it was a listing of the folder that lacked the name."},
     {AT_MAPPING, .name = "prefetch", .type = PRELUX_T_ENUM, .choices = "off|siblings|directory", .fallback = "siblings",
      .help = "Small files that nobody has asked for yet. siblings: the next ones (64 at most), when files of a folder are opened in the order of its "
-             "listing; directory: all of the folder, with the first one that is opened."},
+             "listing; directory: all of the folder, with the first one that is opened. With both, folders are listed (128 at most) before a "
+             "walk comes to them."},
     {AT_MAPPING, .name = "stream_above", .type = PRELUX_T_SIZE, .choices = "0..1PiB", .fallback = "0",
      .help = "Experimental. Larger files are handed out while they are still coming in: a read waits for its bytes, and above 32 MiB "
              "little comes that nobody reads; 0: open waits for the whole file."},

@@ -40,6 +40,27 @@ int prelux_store_place_of(const struct prelux_view *v, const char *object, uint3
   return i < 0 ? -ENOENT : 0;
 }
 
+/* A folder whose listing is not known, or not fresh (store.lock held). */
+static bool is_unlisted(const struct prelux_view *v, const struct prelux_folder *f, const char *name, size_t len)
+{
+  char path[PRELUX_OBJECT_MAX + PRELUX_NAME_MAX + 2];
+  size_t at = f->path_len;
+  memcpy(path, f->path, at);
+  if (at)
+    path[at++] = '/';
+  memcpy(path + at, name, len);
+  return !fresh_folder(v, path, at + len);
+}
+
+/* One that is wanted (store.lock held). */
+static bool suits(const struct prelux_view *v, const struct prelux_siblings *s, const struct prelux_folder *f, const struct prelux_listing_entry *e)
+{
+  const char *name = (const char *)f->blob + e->name_off;
+  if (s->folders)
+    return e->type == PRELUX_DIR && is_unlisted(v, f, name, e->name_len);
+  return e->type == PRELUX_FILE && e->size <= s->largest && !is_cached(f, name, e->name_len);
+}
+
 int prelux_store_siblings(const struct prelux_view *v, const char *folder, struct prelux_siblings *s)
 {
   s->n = 0;
@@ -57,16 +78,16 @@ int prelux_store_siblings(const struct prelux_view *v, const char *folder, struc
   for (uint32_t i = s->from; i < s->to; i++)
   {
     const struct prelux_listing_entry *e = &f->blob->entries[i];
-    const char *name = (const char *)f->blob + e->name_off;
-    if (e->type != PRELUX_FILE || e->size > s->largest || is_cached(f, name, e->name_len))
+    uint64_t size = s->folders ? 0 : e->size;
+    if (!suits(v, s, f, e))
       continue;
-    if (e->size > left || !(s->names[s->n] = strdup(name)))
+    if (size > left || (s->most && s->n == s->most) || !(s->names[s->n] = strdup((const char *)f->blob + e->name_off)))
     {
       s->to = i; /* the next one begins there */
       break;
     }
     s->at[s->n++] = i;
-    left -= e->size;
+    left -= size;
   }
   s->bytes -= left;
   pthread_mutex_unlock(&v->tree->store->lock);

@@ -122,6 +122,8 @@ int prelux_store_place_of(const struct prelux_view *v, const char *object, uint3
 struct prelux_siblings {
   uint32_t from, to;       /* places; `to` comes back as far as was looked: bounded by the listing's length and by `bytes` */
   uint64_t largest, bytes; /* larger files are passed over; together no more than that, and `bytes` comes back as what they have */
+  bool folders;            /* folders instead, that are not listed yet or not any more; `most` of them at most (0: as many as there are) */
+  uint32_t most;
   uint32_t n;
   char **names;            /* of files that are not in the cache */
   uint32_t *at;            /* and their places */
