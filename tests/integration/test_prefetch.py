@@ -17,6 +17,7 @@ from tests.servers.faultproxy import FaultProxy
 from tests.servers.s3standin_write import S3Changing
 
 INTERRUPTED = 128 + signal.SIGINT
+WORKERS = 8  # of daemon/ctl_prefetch.c
 FAILED = 1
 USAGE = 2
 
@@ -126,18 +127,21 @@ def is_sound(prelux, server):
 
 
 def test_ctrl_c_and_the_next_call_goes_on(prelux, web):
+    """What is under way ends, and no more is begun."""
+    web.delay = 200
     prelux.cli("daemon", "start")
     child = subprocess.Popen(command(prelux, "--files-from", prelux.tmp / "names"), env=prelux.env, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len(web.gets) > 20, 60, "some have been asked for")
+    wait_for(lambda: len(web.gets) == WORKERS, 60, "each worker has asked for one")
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
     assert child.returncode == -signal.SIGINT and "the same command goes on" in err and out == ""
-    last, rounds = -1, 0
-    while last != len(web.gets) and rounds < 100:  # what was under way ends
-        last, rounds = len(web.gets), rounds + 1
-        time.sleep(0.3)
-    assert 20 < len(is_sound(prelux, web)) < 300
+    for _ in range(3):  # the daemon has heard it
+        prelux.cli("daemon", "status")
+    web.gate.set()
+    wait_for(lambda: len(cached(prelux)) >= WORKERS, 60, "what was under way is there")
+    wait_for(lambda: re.search(r"^prelux_pool_running 1$", prelux.cli("metrics"), re.M), 60, "nobody works but for this question")
+    assert len(web.gets) == WORKERS and len(is_sound(prelux, web)) == WORKERS
 
 
 def test_a_killed_daemon_and_the_next_call_goes_on(prelux, web):

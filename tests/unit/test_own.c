@@ -4,7 +4,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "lib/base/own.h"
@@ -46,13 +48,33 @@ static void test_this_program(void **state)
   assert_string_equal(strrchr(path, '/'), "/test_own");
 }
 
-int main(void)
+/* A copy of this program that removes its own file, as an update does: /proc/self/exe says "(deleted)" then. */
+static int told_when_removed(const char *self)
 {
+  char path[4096];
+  return unlink(self) < 0 || prelux_own_path(path, sizeof path, "prelux") < 0 || strcmp(path, self) != 0;
+}
+
+static void test_removed(void **state)
+{
+  char dir[] = "/tmp/prelux-test-own-XXXXXX", command[8192], own[4096];
+  assert_non_null(mkdtemp(dir));
+  assert_true(prelux_own_path(own, sizeof own, "prelux") > 0);
+  snprintf(command, sizeof command, "cp '%s' %s/copy && %s/copy %s/copy", own, dir, dir, dir);
+  assert_int_equal(system(command), 0);
+  assert_int_equal(rmdir(dir), 0);
+}
+
+int main(int argc, char **argv)
+{
+  if (argc > 1)
+    return told_when_removed(argv[1]);
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_bundled),
       cmocka_unit_test(test_others_stay),
       cmocka_unit_test(test_no_room),
       cmocka_unit_test(test_this_program),
+      cmocka_unit_test(test_removed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
