@@ -21,6 +21,7 @@ def build(prelux, name, *options):
 @pytest.fixture
 def lake(prelux):
     prelux.data = prelux.tmp / "data"
+    prelux.env["ASAN_OPTIONS"] += ":verify_asan_link_order=0"  # the launcher of a sanitized build is started below the library
     (prelux.data / "sub").mkdir(parents=True)
     for number in range(8):
         (prelux.data / f"f{number}").write_text(f"text {number}\n")
