@@ -17,39 +17,6 @@
 
 enum { HEAD = 256, WORDS = 3, AT_MOST = 1 << 20 };
 
-/* ---- threads that are told what to call: their exec is not asked about again */
-
-enum { TOLD = 64 };
-static pid_t told[TOLD]; /* atomics */
-
-static bool tell(pid_t tid)
-{
-  for (int i = 0; i < TOLD; i++)
-  {
-    pid_t none = 0;
-    if (__atomic_compare_exchange_n(&told[i], &none, tid, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-      return true;
-  }
-  return false;
-}
-
-static void told_all(pid_t tid)
-{
-  for (int i = 0; i < TOLD; i++)
-  {
-    pid_t was = tid;
-    __atomic_compare_exchange_n(&told[i], &was, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
-  }
-}
-
-bool prelux_deep_is_told(pid_t tid)
-{
-  for (int i = 0; i < TOLD; i++)
-    if (__atomic_load_n(&told[i], __ATOMIC_ACQUIRE) == tid)
-      return true;
-  return false;
-}
-
 /* ---- chdir */
 
 static int give_folder(const struct prelux_deep_call *c, int fd)
@@ -215,7 +182,7 @@ long prelux_deep_become(struct prelux_deep_call *c, void (*answered)(struct prel
     return -ENOMEM;
   int rc = find_program(c->rule->args[0] == 'd' ? (int)c->args[0] : AT_FDCWD, c->texts[0], p);
   if (rc == 0)
-    rc = tell(tid) ? prelux_deep_inject_begin(&in, tid) : -EAGAIN;
+    rc = prelux_deep_inject_begin(&in, tid);
   long result = rc;
   if (rc == 0)
   {
@@ -224,7 +191,6 @@ long prelux_deep_become(struct prelux_deep_call *c, void (*answered)(struct prel
     if (prelux_deep_inject_stopped(&in) == 0)
       prelux_deep_inject_end(&in, execute(&in, c, p));
   }
-  told_all(tid);
   if (p->fd >= 0)
     close(p->fd);
   free(p);

@@ -65,7 +65,6 @@ bool prelux_deep_dents_give(int fd, bool ended); /* true: it stays open */
 /* become.c: -errno, or 1 when `answered` was called and all is done. */
 long prelux_deep_chdir(struct prelux_deep_call *c, void (*answered)(struct prelux_deep_call *c));
 long prelux_deep_become(struct prelux_deep_call *c, void (*answered)(struct prelux_deep_call *c));
-bool prelux_deep_is_told(pid_t tid);
 
 /* calls.c. True: the kernel may do it (answered so); false: prelux_deep_perform() must be called. */
 bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id);

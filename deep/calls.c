@@ -397,7 +397,7 @@ bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id)
   bool reached = prelux_deep_is_reached((pid_t)c->req.pid, c->req.data.instruction_pointer);
   if (c->rule->kind == PRELUX_DEEP_EXEC)
     prelux_deep_forget((pid_t)c->req.pid);
-  if (reached || prelux_deep_is_told((pid_t)c->req.pid))
+  if (reached)
     return go_on(c);
   if (c->rule->kind == PRELUX_DEEP_GETCWD)
     return decide_cwd(c);
