@@ -97,6 +97,14 @@ class Slow:
         self.server.server_close()
 
 
+def lake_of(prelux, count, size):
+    """d/f00, d/f01, ... of so many bytes, below a mapping that fetches nothing by itself: its prefix."""
+    (prelux.tmp / "source/d").mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        (prelux.tmp / f"source/d/f{number:02}").write_bytes(b"x" * size)
+    return prelux.file_mapping(prelux.tmp / "source", prefetch="off", write="async", freshness="immutable")
+
+
 def http_config(prelux, url, **more):
     prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": url, **more}},
                    "mappings": [{"local": "/web", "remote": "web:/", "freshness": "immutable"}]})

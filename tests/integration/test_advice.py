@@ -9,7 +9,7 @@ import pytest
 
 from tests import wire
 from tests.harness import alive, wait_for
-from tests.integration.daemon_rig import Slow, http_config
+from tests.integration.daemon_rig import Slow, http_config, lake_of
 from tests.integration.test_prefetch import cached
 
 ADVISE = """
@@ -23,12 +23,9 @@ for _ in range(int(sys.argv[4])):
 
 @pytest.fixture
 def lake(prelux):
-    source = prelux.tmp / "source"
-    (source / "d/sub").mkdir(parents=True)
-    for number in range(20):
-        (source / f"d/f{number:02}").write_bytes(b"x" * 5000)
-    (source / "d/sub/deep").write_text("deep")
-    return prelux.file_mapping(source, prefetch="off", write="async", freshness="immutable")
+    (prelux.tmp / "source/d/sub").mkdir(parents=True)
+    (prelux.tmp / "source/d/sub/deep").write_text("deep")
+    return lake_of(prelux, 20, 5000)
 
 
 def advise(prelux, what, path, where=(0, 0), times=1):

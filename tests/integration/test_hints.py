@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.harness import ROOT
+from tests.integration.daemon_rig import lake_of
 from tests.integration.test_prefetch import cached
 
 PYTHON = "/usr/bin/python3"
@@ -27,12 +28,8 @@ int main(int argc, char **argv)
 
 @pytest.fixture
 def lake(prelux):
-    source = prelux.tmp / "source"
-    (source / "d").mkdir(parents=True)
-    for number in range(40):
-        (source / f"d/f{number:02}").write_bytes(b"x" * 100)
     prelux.env.update(PRELUX_EXE=str(prelux.exe), PYTHONPATH=str(ROOT / "python"))
-    return prelux.file_mapping(source, prefetch="off", write="async", freshness="immutable")
+    return lake_of(prelux, 40, 100)
 
 
 def python(prelux, code):
