@@ -58,6 +58,8 @@ static const char *reason(int err, bool start)
 /* No daemon could be reached: why, and what to set. */
 static int say_unreachable(const struct prelux_cli *cli, int status)
 {
+  if (prelux_runtime_of_node(cli->runtime))
+    return prelux_cli_fail("the daemon of this node cannot be spoken to: %s (runtime folder %s)", reason(status, true), cli->runtime);
   int fd = prelux_runtime_open(cli->runtime);
   if (fd < 0)
     return prelux_cli_fail("runtime folder %s: %s; set PRELUX_RUNTIME_DIR to a folder of yours, mode 0700", cli->runtime, strerror(-fd));

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -79,6 +78,13 @@ int prelux_runtime_trusted(const char *path, unsigned uid)
   if (fd >= 0)
     prelux_sys(SYS_close, (int)fd);
   return fd >= 0 && trusted && st.st_uid == uid ? 0 : -EACCES;
+}
+
+bool prelux_runtime_of_node(const char *path)
+{
+  struct stat st;
+  return prelux_sys(SYS_newfstatat, AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) && (st.st_mode & 07777) == 0711 &&
+         prelux_runtime_trusted(path, st.st_uid) == 0;
 }
 
 int prelux_runtime_open(const char *path)

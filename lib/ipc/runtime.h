@@ -2,6 +2,7 @@
 #ifndef PRELUX_IPC_RUNTIME_H
 #define PRELUX_IPC_RUNTIME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* PRELUX_RUNTIME_DIR, $XDG_RUNTIME_DIR/prelux, /tmp/prelux-UID, in that order, from `envp`
@@ -16,6 +17,8 @@ int prelux_runtime_open(const char *path);
  * can have put the folder: each component is a folder (no link) of one of us that no others can write to, and the last one is his. 0 or
  * -EACCES. Shim-safe: raw system calls. */
 int prelux_runtime_trusted(const char *path, unsigned uid);
+/* The folder is one of `preluxd --node` (0711), to be believed. */
+bool prelux_runtime_of_node(const char *path);
 
 /* envp look-up without libc's environ. NULL when unset. */
 const char *prelux_env_get(char *const envp[], const char *name);

@@ -176,12 +176,29 @@ static int meet(const struct prelux_client_opts *opts, int lock, int life, int *
   }
 }
 
+/* Who runs the node starts its daemon, and starts it again: that is waited for, as long as for an answer. */
+static int await_node(const struct prelux_client_opts *opts)
+{
+  long nap = 1;
+  for (long waited = 0; waited < (long)opts->timeout_ms; waited += nap)
+  {
+    int ret = listening(opts);
+    if (ret == 0 || ret == -EMFILE || ret == -ENFILE || ret == -EACCES)
+      return ret;
+    sleep_ms(nap);
+    nap = nap < 16 ? nap * 2 : nap;
+  }
+  return -ENOTCONN;
+}
+
 int prelux_daemon_start(const struct prelux_client_opts *opts)
 {
   int locked = 0;
   if (prelux_sys(SYS_getuid) != prelux_sys(SYS_geteuid) || !opts->daemon)
     return -EPERM;
   int dir = prelux_runtime_open(opts->runtime);
+  if (dir == -EACCES && prelux_runtime_of_node(opts->runtime))
+    return await_node(opts);
   if (dir < 0)
     return dir;
   int lock = (int)prelux_sys(SYS_openat, dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -105,7 +105,7 @@ class Node:
         """A program of that user below the library; the finished process."""
         env = self.environment(LD_PRELOAD=str(self.bin / "libprelux.so"), **env)
         return subprocess.run(command, user=who, group=gid or who, extra_groups=list(groups), env=env, cwd="/", text=True,
-                              stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+                              stdin=subprocess.DEVNULL, capture_output=True, timeout=220)
 
     def python(self, who, code, *args, **more):
         """What such a Python program prints, as a Python value; OSError is the name of its errno."""
@@ -116,7 +116,7 @@ class Node:
 
     def cli(self, who, *args, gid=None, **env):
         return subprocess.run([str(self.bin / "prelux"), *args], user=who, group=gid or who, extra_groups=[], env=self.environment(**env),
-                              cwd="/", text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+                              cwd="/", text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=220)
 
     def ask(self, *args):
         return wire.ask(self.run, wire.message(*args))

@@ -27,7 +27,7 @@ def node(request):
             one.put(f"{name}/file", f"of {name}\n" * 1000)
         one.configure({
             SECRET: ("/secret", {"readers": [str(ALICE)], "writers": [str(ALICE)], "write": "sync"}),
-            SHARED: ("/shared", {"readers": [f"@{SCIENCE}"], "writers": [str(ALICE)], "write": "async", "write_back": "1h"}),
+            SHARED: ("/shared", {"readers": [f"@{SCIENCE}"], "writers": [str(ALICE)], "write": "async"}),
             DROP: ("/drop", {"writers": [str(ALICE), f"@{SCIENCE}"], "write": "sync", "stream_above": "1MiB"}),
         })
         one.start()
@@ -146,13 +146,31 @@ print(json.dumps([open("{SHARED}/w%d" % i).read() for i in range(30)]))
                 out |= {number for number, _ in a.fields if number in (23, 26, 27)}
         return out
 
-    names = sorted(f"{SHARED}/w{i}" for i in range(30))
-    assert as_user(ALICE, waiting) == as_user(BOB, waiting, groups=[SCIENCE]) == as_user(node.uid, waiting) == names
-    assert as_user(CAROL, waiting) == []
-    assert as_user(CAROL, lambda: node.ask(wire.CTL, (wire.F_TABLE, node.table), (wire.F_VERB, "flush")).status) == 0
-    assert as_user(BOB, waiting, groups=[SCIENCE]) == names
+    r, w = os.pipe()
+    go, gone = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            become(ALICE, ALICE)
+            with node.about(wire.WRITE, 1, "begun", (wire.F_FLAGS, os.O_RDWR | os.O_CREAT), (wire.F_MODE, 0o600)):
+                os.write(w, b"x")
+                os.read(go, 1)
+        finally:
+            os._exit(0)
+    os.close(w)
+    try:
+        assert os.read(r, 1) == b"x"
+        begun = SHARED + "/begun"
+        assert begun in as_user(ALICE, waiting) and begun in as_user(BOB, waiting, groups=[SCIENCE]) and begun in as_user(node.uid, waiting)
+        assert as_user(CAROL, waiting) == []
+        assert as_user(CAROL, lambda: node.ask(wire.CTL, (wire.F_TABLE, node.table), (wire.F_VERB, "flush")).status) == 0
+    finally:
+        os.write(gone, b"x")
+        os.waitpid(pid, 0)
+        for fd in (r, go, gone):
+            os.close(fd)
     code = f'import json; print(json.dumps([open("{SHARED}/w7").read(), len(os.listdir("{SHARED}")), no(os.unlink, "{SHARED}/w7")]))'
-    assert node.python(BOB, code, groups=[SCIENCE]) == ["7", 31, "EACCES"]
+    assert node.python(BOB, code, groups=[SCIENCE]) == ["7", 32, "EACCES"]
     assert as_user(ALICE, leases) == set()
     assert node.cli(ALICE, "flush", SHARED).returncode == 0
     assert (node.source / "shared/w29").read_text() == "29"

@@ -62,6 +62,30 @@ def test_a_hit_asks_nobody(node):
     assert node.python(CAROL, READ.replace("sorted(", "(")) == ["EACCES", ["EACCES"] * 20, "EACCES"]
 
 
+def test_a_daemon_that_is_started_anew_is_waited_for(node):
+    """Nobody of those whom it serves could start it; what they have open and in the cache they have without it."""
+    node.configure({LAB: ("lab:/", {**BOTH, "freshness": "immutable"}), MORE: ("more:/", BOTH)})
+    node.start()
+    node.stop()
+    begun = node.folder / "begun"
+    begun.mkdir()
+    begun.chmod(0o777)
+    code = f'import json; open("{begun}/x", "w"); print(json.dumps(open("{LAB}/f7").read()))'
+    r, w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(w, node.python(ALICE, code, PRELUX_CONFIG=str(node.run / "table")).encode())
+        finally:
+            os._exit(0)
+    os.close(w)
+    wait_for((begun / "x").exists, 60, "a program that needs the daemon")
+    node.start()
+    os.waitpid(pid, 0)
+    assert os.read(r, 10) == b"7\n"
+    os.close(r)
+
+
 @pytest.mark.parametrize("more", [{"readers": [str(ALICE)]}, {}, {"readers": ["*"]}], ids=["fewer", "nobody", "everybody"])
 def test_one_mapping_of_other_readers_closes_the_index(node, more):
     node.configure({LAB: ("lab:/", BOTH), MORE: ("more:/", more)})
