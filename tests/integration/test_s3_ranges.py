@@ -15,7 +15,7 @@ from tests.integration.test_s3_raw import s3, tool  # noqa: F401
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.versitygw import Versitygw
 
-pytestmark = [pytest.mark.asan, pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")]
+pytestmark = pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not built (make unit-programs)")
 
 MANY = 6500
 WIDTH = 8
@@ -70,7 +70,7 @@ def names_like(kind):
     return [f"x{n}" if n % 2 else f"x{n}/in" for n in range(MANY)]  # "folders"
 
 
-@pytest.mark.parametrize("kind", ["numbers", "hashes", "parts", "words", "folders"])
+@pytest.mark.parametrize("kind", [pytest.param("numbers", marks=pytest.mark.asan), "hashes", "parts", "words", "folders"])
 def test_each_name_once(s3, tool, kind):  # noqa: F811
     want = put(s3, names_like(kind))
     seen = watch(s3, pause=0.05)
@@ -104,6 +104,7 @@ def test_shuffled_later(s3, tool):  # noqa: F811
     assert rows_of(one) == want  # it is asked for ranges no more
 
 
+@pytest.mark.asan
 def test_an_object_hides_its_folder_beyond_a_cut(s3, tool):  # noqa: F811
     """`x` and `x/` with thousands of names between."""
     put(s3, [f"x-{n:05}" for n in range(MANY)] + ["x", "x/in", "y", "y/in"] + [f"y-{n}" for n in range(10)])
@@ -133,6 +134,7 @@ def test_changed_while_it_is_listed(s3, tool):  # noqa: F811
     assert [row for row in rows if row[0] not in gone and "-new" not in row[0]] == [row for row in want if row[0] not in gone]
 
 
+@pytest.mark.asan
 def test_a_range_that_fails_fails_all(s3, tool):  # noqa: F811
     put(s3, names_like("hashes"))
     watch(s3, pause=0.05, at=lambda number: s3.refusal(403, "AccessDenied") if number == 10 else None)

@@ -122,6 +122,7 @@ def test_not_where_it_is_not_wanted(lake, options):
 
 
 @pytest.mark.skipif(not os.environ.get("FULL"), reason="FULL=1: a million names take minutes")
+@pytest.mark.limit(1800)
 @pytest.mark.parametrize("folders", [1000, 1])
 def test_a_million_names_in_a_gibibyte(prelux, tmp_path, folders):
     source = tmp_path / "source"
