@@ -83,12 +83,13 @@ def scraped(prelux):
     scrape["global"]["scrape_interval"] = "1s"
     scrape["global"]["evaluation_interval"] = "1s"
     with Prometheus(prelux.tmp / "prometheus", scrape) as server:
+        server.instance = scrape["scrape_configs"][0]["static_configs"][0]["targets"][0]
         yield server
 
 
-def expression(target):
-    """As Grafana sends it when all is chosen in its variables (their allValue)."""
-    return target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$mapping", ".*")
+def expression(target, server):
+    """As Grafana sends it when one value is chosen of each variable: so a label that is not there finds nothing (what stands for all would match it)."""
+    return target["expr"].replace("$__rate_interval", "1m").replace("$instance", server.instance).replace("$mapping", "/prelux-board")
 
 
 def test_each_panel_finds_something(scraped, board):
@@ -96,9 +97,9 @@ def test_each_panel_finds_something(scraped, board):
     for panel in board["panels"]:
         for target in panel["targets"]:
             if panel["title"] not in OF_ALLUXIO:
-                wait_for(lambda: scraped.ask("query", query=expression(target))["result"], 60, f"{panel['title']}: {target['expr']}")
+                wait_for(lambda: scraped.ask("query", query=expression(target, scraped))["result"], 60, f"{panel['title']}: {target['expr']}")
             else:
-                assert scraped.ask("query", query=expression(target))["resultType"] == "vector"
+                assert scraped.ask("query", query=expression(target, scraped))["resultType"] == "vector"
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
             metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"]).groups()
