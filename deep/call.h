@@ -22,7 +22,7 @@ struct prelux_deep_rule {
   const char *args;
   unsigned size;
   unsigned how; /* PRELUX_DEEP_* for paths */
-  enum { PRELUX_DEEP_VALUE, PRELUX_DEEP_FD, PRELUX_DEEP_CHDIR, PRELUX_DEEP_GETCWD, PRELUX_DEEP_EXEC, PRELUX_DEEP_DENTS } kind;
+  enum { PRELUX_DEEP_VALUE, PRELUX_DEEP_FD, PRELUX_DEEP_CHDIR, PRELUX_DEEP_GETCWD, PRELUX_DEEP_EXEC, PRELUX_DEEP_DENTS, PRELUX_DEEP_WAKE } kind;
 };
 extern const struct prelux_deep_rule prelux_deep_rules[];
 extern const size_t prelux_deep_n_rules;

@@ -86,6 +86,7 @@ const struct prelux_deep_rule prelux_deep_rules[] = {
 };
 /* Of a descriptor: there is no path. */
 static const struct prelux_deep_rule futimens_rule = {.nr = SYS_utimensat, .as = SYS_utimensat, .args = "f_i.", .size = 2 * sizeof(struct timespec)};
+static const struct prelux_deep_rule wake_rule = {.nr = SYS_openat, .as = PRELUX_DEEP_ROUTE, .args = "", .kind = PRELUX_DEEP_WAKE};
 const size_t prelux_deep_n_rules = sizeof prelux_deep_rules / sizeof *prelux_deep_rules;
 
 /* ---- answers */
@@ -388,8 +389,11 @@ bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id)
   c->out_at = c->out_len = 0;
   if (is_probe(c))
   {
-    answer(c, id, 0);
-    return true;
+    c->rule = &wake_rule;
+    c->args[0] = (long)id;
+    if (c->req.data.args[2] == 0)
+      answer(c, (long)id, 0);
+    return c->req.data.args[2] == 0;
   }
   c->rule = rule_of(c);
   if (!c->rule)
@@ -469,6 +473,11 @@ void prelux_deep_perform(struct prelux_deep_call *c)
     rc = -ESRCH;
   else if (c->rule->kind == PRELUX_DEEP_GETCWD)
     rc = current_folder(c);
+  else if (c->rule->kind == PRELUX_DEEP_WAKE)
+  {
+    syscall(PRELUX_DEEP_ROUTE, AT_FDCWD, NULL, PRELUX_DEEP_DAEMON);
+    rc = c->args[0];
+  }
   else if (c->rule->kind == PRELUX_DEEP_DENTS)
     rc = list(c);
   else if (c->rule->kind == PRELUX_DEEP_CHDIR)

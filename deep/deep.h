@@ -16,13 +16,15 @@
 #define PRELUX_DEEP_ENV "PRELUX_DEEP"
 #define PRELUX_DEEP_ALL "+" /* before LAUNCHER: every program */
 
-/* openat(PRELUX_DEEP_PROBE, NULL) is EFAULT from the kernel; below a supervisor it is that one's id. */
+/* openat(PRELUX_DEEP_PROBE, NULL) is EFAULT from the kernel; below a supervisor it is that one's id. With flags 1 it sees to it that a daemon
+ * runs: one that a supervised program starts would be supervised. */
 #define PRELUX_DEEP_PROBE 0x44657070
 /* syscall(PRELUX_DEEP_ROUTE, dirfd, path, how): answered by the library alone, for the supervisor: 1 when a call of that path is not simply
  * the kernel's; 2 when it is, and a real folder that is not empty stands behind a prefix. */
 #define PRELUX_DEEP_ROUTE 0x20646570
 #define PRELUX_DEEP_NOFOLLOW 1u
 #define PRELUX_DEEP_CHANGE 2u
+#define PRELUX_DEEP_DAEMON 8u /* no question: a daemon is started where none runs */
 #define PRELUX_DEEP_REAL 4u /* path is what /proc calls a file or folder that is open */
 
 /* filter.c: 0 and *ret_listener, or -errno. no_new_privs is set. */

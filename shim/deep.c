@@ -6,6 +6,7 @@
 
 #include "deep/deep.h"
 #include "lib/base/sys.h"
+#include "lib/ipc/client.h"
 #include "lib/ipc/runtime.h"
 #include "shim/fds.h"
 #include "shim/init.h"
@@ -86,11 +87,27 @@ static bool is_ours(const char *real)
   return !prelux_far(AT_FDCWD, name) && prelux_route(AT_FDCWD, name, 0, &r) != PRELUX_UNMAPPED;
 }
 
+static long wake(void)
+{
+  const struct prelux_client_opts opts = {.runtime = prelux_state.runtime, .daemon = prelux_daemon_path(), .envp = prelux_state.envp, .timeout_ms = 15000};
+  int fd = prelux_client_connect(&opts);
+  if (fd >= 0) prelux_sys(SYS_close, fd);
+  return fd < 0 ? fd : 0;
+}
+
+bool prelux_deep_supervised(void)
+{
+  long id;
+  bool all;
+  return start_value && launcher_of(start_value, &id, &all) && prelux_sys(SYS_openat, PRELUX_DEEP_PROBE, NULL, 1, 0) == id;
+}
+
 long prelux_deep_route(int dirfd, const char *path, unsigned how)
 {
   struct prelux_route r;
   struct stat st;
   unsigned why = (how & PRELUX_DEEP_NOFOLLOW ? PRELUX_NOFOLLOW : 0) | (how & PRELUX_DEEP_CHANGE ? PRELUX_CHANGE : 0);
+  if (how & PRELUX_DEEP_DAEMON) return wake();
   if (how & PRELUX_DEEP_REAL) return is_ours(path);
   if (why == PRELUX_CHANGE) why |= PRELUX_WRITE;
   bool first = (why & PRELUX_CHANGE) && (prelux_links_first(path) || ((why & PRELUX_WRITE) && prelux_last_is_link(dirfd, path)));

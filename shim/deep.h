@@ -10,6 +10,8 @@ void prelux_deep_remember(char *const envp[]);
 const char *prelux_deep_value(void);
 /* t: what libc is about to execute. A program that needs a supervisor becomes the launcher. 0 or -ENOMEM. */
 int prelux_deep_launch(struct prelux_target *t);
+/* This process is supervised; the supervisor has seen to it that a daemon runs. */
+bool prelux_deep_supervised(void);
 /* PRELUX_DEEP_ROUTE of deep/deep.h. */
 long prelux_deep_route(int dirfd, const char *path, unsigned how);
 

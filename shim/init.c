@@ -16,6 +16,7 @@
 #include "lib/ipc/runtime.h"
 #include "lib/map/match.h"
 #include "shim/init.h"
+#include "shim/deep.h"
 #include "shim/state.h"
 #include "shim/write.h"
 
@@ -167,7 +168,7 @@ int prelux_register(const char *config, const char *folder, const unsigned char 
   char cwd[PATH_MAX];
   const struct prelux_client_opts opts = {
     .runtime = prelux_state.runtime,
-    .daemon = prelux_daemon_path(),
+    .daemon = prelux_deep_supervised() ? NULL : prelux_daemon_path(),
     .envp = prelux_state.envp,
     .timeout_ms = prelux_state.table ? prelux_state.table->daemon_timeout_ms : 15000,
     .fd_cloexec = 1,

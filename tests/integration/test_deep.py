@@ -103,6 +103,17 @@ def test_supervisor_below_a_supervisor(prelux, lake):
     assert done.stdout == "text 1\n" and done.stderr.count("\n") == 1 and "another supervisor" in done.stderr
 
 
+def test_a_daemon_that_has_to_be_started(prelux, lake):
+    """By the supervisor: below a supervised program it would be supervised, and be lost with the run."""
+    starter = prelux.tmp / "start.c"
+    starter.write_text("#include <unistd.h>\nint main(int n, char **v) { execv(v[1], v + 1); return 9; }\n")
+    prelux.plain(["gcc", "-static", "-o", prelux.tmp / "start", starter])
+    deep(prelux, ["true"])
+    script = f"kill -9 {prelux.daemon_pid()}; cat {lake}/f3; cat {lake}/f4"
+    assert deep(prelux, [prelux.tmp / "start", "/bin/bash", "-c", script]).stdout == "text 3\ntext 4\n"
+    assert "Seccomp:\t0" in Path(f"/proc/{prelux.daemon_pid()}/status").read_text()
+
+
 def test_many_names(prelux, lake):
     """More than one getdents64 holds."""
     for number in range(3000):
