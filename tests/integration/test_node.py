@@ -401,6 +401,8 @@ def test_commands_as_people_type_them(node):
     done = node.cli(CAROL, "run", "--", "cat", SECRET + "/file")
     assert done.returncode == 1 and "Permission denied" in done.stderr
     assert node.cli(CAROL, "daemon", "status").returncode == 0
+    lines = [line.split(None, 2) for line in node.cli(CAROL, "doctor").stdout.splitlines()]
+    assert ["ok", "runtime", f"folder   {node.run}, of a daemon for several users"] in lines and ["ok", "daemon"] in [line[:2] for line in lines]
     done = node.cli(CAROL, "daemon", "stop")
     assert done.returncode == 1 and node.child.poll() is None
     assert node.cli(BOB, "prefetch", SHARED, gid=SCIENCE).returncode == 0
