@@ -10,6 +10,7 @@
 
 #include "daemon/files.h"
 #include "daemon/gate.h"
+#include "daemon/lanes.h"
 #include "daemon/node.h"
 #include "daemon/request_write.h"
 #include "daemon/server.h"
@@ -22,7 +23,7 @@
 static const struct prelux_verb verbs[] = {
     {.name = PRELUX_CTL_STATUS, .run = prelux_ctl_status},
     {.name = PRELUX_CTL_DAEMON_STATUS, .others = true, .on_loop = true, .run = prelux_ctl_daemon_status},
-    {.name = PRELUX_CTL_DAEMON_STOP, .on_loop = true, .run = prelux_ctl_daemon_stop},
+    {.name = PRELUX_CTL_DAEMON_STOP, .on_loop = true, .ends = true, .run = prelux_ctl_daemon_stop},
     {.name = PRELUX_CTL_MAP, .others = true, .table = true, .min_args = 1, .max_args = 1, .run = prelux_ctl_map},
     {.name = PRELUX_CTL_STAT, .others = true, .table = true, .min_args = 1, .max_args = 1, .run = prelux_ctl_stat},
     {.name = PRELUX_CTL_LS, .others = true, .table = true, .min_args = 1, .max_args = 1, .run = prelux_ctl_ls},
@@ -256,6 +257,17 @@ static void ctl_work(struct prelux_flight *f)
   x->verb->run(x);
 }
 
+/* What the loop runs itself must see what was made by leases, which are not ended there: that takes a while. */
+static void only_the_gate(struct prelux_flight *f)
+{
+}
+
+static bool go_on(struct prelux_flight *f)
+{
+  struct prelux_ctl *x = f->arg;
+  return x->verb->run(x);
+}
+
 static void ctl_drop(struct prelux_flight *f)
 {
   struct prelux_ctl *x = f->arg;
@@ -322,7 +334,6 @@ void prelux_ctl(struct prelux_conn *c, struct prelux_live_table *table, const vo
   struct prelux_server *s = c->server;
   struct prelux_problem why = {0};
   struct prelux_answer failed;
-  prelux_gate_stop(prelux_server_daemon(s));
   struct prelux_ctl *x = calloc(1, sizeof *x);
   struct prelux_flight *f = prelux_flight_new(NULL, 0);
   void *copy = malloc(len);
@@ -345,6 +356,14 @@ void prelux_ctl(struct prelux_conn *c, struct prelux_live_table *table, const vo
   int err = check(x, take_args(x), &why);
   if (err == 0)
     err = take_rights(x, c->peer, &why);
+  if (err == 0 && !x->verb->ends && (x->verb->crew || x->verb->on_loop) && prelux_gate_closed())
+  {
+    f->job.lane = PRELUX_LANE_WATCH;
+    f->work = only_the_gate;
+    f->then = go_on;
+    prelux_server_launch(s, c, f);
+    return;
+  }
   if (err == 0 && x->verb->crew)
   {
     prelux_server_launched(s, c, f);

@@ -40,6 +40,7 @@ struct prelux_verb {
   const char *name;
   bool table;                  /* needs TABLE */
   bool on_loop;                /* reads what only the loop thread may, at once */
+  bool ends;                   /* at once, whatever leases there are */
   bool others;                 /* also for other users than the daemon's own, within what they may read */
   bool crew;                   /* run() starts a crew, on the loop thread; who is last lands the flight */
   unsigned min_args, max_args;

@@ -25,6 +25,8 @@ struct prelux_flight {
   void (*drop)(struct prelux_flight *f); /* frees what `arg` holds; may be NULL */
   /* Loop thread, while it is under way: what a PROGRESS frame says; nothing: "". May be NULL */
   void (*tell)(struct prelux_flight *f, char *text, size_t cap);
+  /* Loop thread, behind work(), while somebody waits: goes on with it. False: others do, who call prelux_server_land() (perhaps already). May be NULL */
+  bool (*then)(struct prelux_flight *f);
   void *arg;
   struct prelux_answer answer;
   atomic_bool started;   /* work() runs or ran */

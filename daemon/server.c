@@ -192,7 +192,10 @@ static void drain_landed(struct prelux_server *s)
   while (f)
   {
     struct prelux_flight *next = f->chain_landed;
-    hand_out(s, f);
+    bool (*then)(struct prelux_flight *) = f->job.dropped || !f->n_waiters ? NULL : f->then;
+    f->then = NULL;
+    if (!then || then(f))
+      hand_out(s, f);
     f = next;
   }
 }

@@ -5,6 +5,7 @@
 #include "daemon/ahead.h"
 #include "daemon/clock.h"
 #include "daemon/gate.h"
+#include "daemon/lanes.h"
 #include "daemon/pending.h"
 #include "daemon/place.h"
 #include "daemon/request_advise.h"
@@ -159,16 +160,45 @@ static void ending(struct prelux_store *store, void *arg)
   prelux_store_ending(store);
 }
 
-void prelux_server_drain(struct prelux_server *s, unsigned signo)
+static void drain(struct prelux_server *s, bool told)
 {
   uint64_t grace = prelux_pending_grace_ms(s->d);
-  prelux_gate_stop(s->d);
-  bool going, told = s->drain_ms != 0;
+  bool going;
   prelux_pending_uploads(s->d, &going);
-  prelux_info("signal %u: ending%s", signo, going && !told && grace ? " when what was written is sent" : "");
+  prelux_info("signal %u: ending%s", s->signo, going && !told && grace ? " when what was written is sent" : "");
   if (!going || told || !grace)
     prelux_server_stop(s);
   else
     s->drain_ms = prelux_clock_ms() + grace;
   prelux_stores_try_each(s->d->stores, ending, NULL);
+}
+
+static void end_leases(struct prelux_flight *f)
+{
+  prelux_gate_stop(f->arg);
+}
+
+static void leases_ended(struct prelux_flight *f)
+{
+  struct prelux_server *s = f->home;
+  if (s->phase == SERVING)
+    drain(s, false);
+}
+
+/* Files whose making nobody asked for are counted first, which takes a while: not here. */
+void prelux_server_drain(struct prelux_server *s, unsigned signo)
+{
+  bool told = s->signo != 0;
+  struct prelux_flight *f = told || !prelux_gate_closed() ? NULL : prelux_flight_new(NULL, 0);
+  s->signo = signo;
+  if (!f)
+  {
+    drain(s, told);
+    return;
+  }
+  f->job.lane = PRELUX_LANE_WATCH;
+  f->work = end_leases;
+  f->drop = leases_ended;
+  f->arg = s->d;
+  prelux_server_launch(s, NULL, f);
 }

@@ -20,6 +20,7 @@ struct prelux_server {
   bool hidden; /* the socket's name is gone */
   bool homeless, clean;
   uint64_t stop_ms;     /* when STOPPING began */
+  unsigned signo;       /* told by it to end; 0: nobody told */
   uint64_t drain_ms;    /* told to end by a signal: uploads may go on until then, and so do we; 0: nobody told */
   uint64_t active_ms;   /* last time somebody was here */
   uint64_t store_ms;    /* last housekeeping of the stores */

@@ -1,6 +1,8 @@
 """A process that makes file after file in one folder need not ask for each (lib/store/stage_lease.h): nobody can tell but by the time that it takes."""
 
+import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import time
 
 import pytest
 
+from tests import wire
 from tests.harness import wait_for
 from tests.integration.test_write_ends import HEAD, compiled
 from tests.integration.write_rig import LOCAL, lake_of, make_lake, settled
@@ -464,3 +467,34 @@ print(len(os.listdir('d')) - 20 == len(kept))
     assert out == "EMFILE True\nTrue\n"
     settled(lake)
     assert sum(data == b"k" for data in held(lake).values()) > 20
+
+
+def served_while_it_ends(lake):
+    """None: there was no lease to end. `daemon status` waits for its end, which is held up; who asks behind it must not."""
+    maker = lake.popen(["sh", "-c", f'cd {LOCAL} && exec "$@"', "sh", sys.executable, script_of(lake, """
+burst(100, sys.argv[1])
+print("made", flush=True)
+sys.stdin.read()
+"""), f"d{time.monotonic_ns()}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert maker.stdout.readline() == b"made\n"
+    log = lake.tmp / "strace"
+    tracer = subprocess.Popen(["strace", "-f", "-o", log, "-p", str(lake.daemon_pid()), "-e", "inject=pwrite64:delay_enter=60000000"],
+                              stderr=subprocess.PIPE, text=True)
+    assert "attached" in tracer.stderr.readline()
+    there = list((lake.tmp / "cache/.prelux/lease").glob("[1-9]*"))
+    with wire.connect(lake.runtime, 100) as first:
+        first.send(wire.message(wire.CTL, (wire.F_VERB, "daemon-status")))
+        if there:
+            wait_for(lambda: "pwrite64(" in log.read_text(), 50, "its end is held up")
+            assert wire.ask(lake.runtime, wire.message(99), timeout=50).status == -errno.EOPNOTSUPP
+            answer = wire.receive(first) if select.select([first], [], [], 0)[0] else None
+            assert answer is None or answer.op == wire.PROGRESS
+        tracer.terminate()
+        tracer.communicate()
+    maker.communicate(b"")
+    return there
+
+
+def test_the_loop_does_not_end_leases(prelux):
+    lake = make_lake(prelux, write="async")
+    leased(lambda: served_while_it_ends(lake))
