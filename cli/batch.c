@@ -104,7 +104,11 @@ static void join(cJSON *sum, cJSON *more)
       continue;
     }
     if (cJSON_IsNumber(had) && cJSON_IsNumber(item))
+    {
+      free(had->valuestring); /* of a sum they would be others */
+      had->valuestring = NULL;
       cJSON_SetNumberValue(had, is_of_all(item->string) ? item->valuedouble : had->valuedouble + item->valuedouble);
+    }
     while (cJSON_IsArray(had) && cJSON_IsArray(item) && item->child)
       cJSON_AddItemToArray(had, cJSON_DetachItemViaPointer(item, item->child));
     cJSON_Delete(item);
@@ -112,7 +116,30 @@ static void join(cJSON *sum, cJSON *more)
   cJSON_Delete(more);
 }
 
-/* Times in nanoseconds with all their digits. */
+/* The next number of a JSON text, and its length; NULL: there is none. */
+static const char *next_number(const char *p, size_t *ret_len)
+{
+  for (; *p && *p != '-' && !(*p >= '0' && *p <= '9'); p++)
+    if (*p == '"')
+      for (p++; *p && *p != '"'; p++)
+        p += *p == '\\' && p[1];
+  *ret_len = strspn(p, "+-.0123456789eE");
+  return *p ? p : NULL;
+}
+
+/* Times in nanoseconds are no doubles: they keep the digits that `text` has, of which `value` was made. What is left of text. */
+static const char *keep_digits(cJSON *value, const char *text)
+{
+  size_t len;
+  const char *number = text && cJSON_IsNumber(value) ? next_number(text, &len) : NULL;
+  if (number && fabs(value->valuedouble) >= WHOLE)
+    value->valuestring = strndup(number, len); /* freed with it, and copied with it */
+  text = cJSON_IsNumber(value) ? (number ? number + len : NULL) : text;
+  for (cJSON *child = value ? value->child : NULL; child; child = child->next)
+    text = keep_digits(child, text);
+  return text;
+}
+
 static void write_out(cJSON *value)
 {
   cJSON *child;
@@ -120,7 +147,7 @@ static void write_out(cJSON *value)
   if (cJSON_IsNumber(value) && fabs(value->valuedouble) >= WHOLE)
   {
     snprintf(digits, sizeof digits, "%.0f", value->valuedouble);
-    if ((value->valuestring = strdup(digits)))
+    if (value->valuestring || (value->valuestring = strdup(digits)))
       value->type = (value->type & ~0xff) | cJSON_Raw;
   }
   cJSON_ArrayForEach(child, value) write_out(child);
@@ -144,11 +171,42 @@ static int fitting(char *const *args, int n, size_t bytes, int others)
   return i;
 }
 
+static int ask_one(struct prelux_cli *cli, const struct prelux_cli_call *call, cJSON **ret)
+{
+  int status = prelux_cli_ask(cli, call, ret, NULL);
+  keep_digits(*ret, cli->answer);
+  return status;
+}
+
+/* The rest of a list that is longer than an answer, to the end of what is there. room: for one argument more. */
+static int ask_rest(struct prelux_cli *cli, struct prelux_cli_call *call, char **room, cJSON *answer)
+{
+  cJSON *files = cJSON_GetObjectItemCaseSensitive(answer, "files"), *page = NULL, *item;
+  int status = 0, n = cJSON_GetArraySize(files);
+  char past[64];
+  for (bool more = cJSON_GetObjectItemCaseSensitive(answer, "more"); more && n > 0 && status == 0;)
+  {
+    snprintf(past, sizeof past, "past=%s", prelux_json_str(cJSON_GetArrayItem(files, n - 1), "id", ""));
+    *room = past;
+    call->n_args++;
+    status = ask_one(cli, call, &page);
+    call->n_args--;
+    cJSON *list = cJSON_GetObjectItemCaseSensitive(page, "files");
+    more = cJSON_GetObjectItemCaseSensitive(page, "more") && list && list->child;
+    for (; status == 0 && list && (item = list->child); n++)
+      cJSON_AddItemToArray(files, cJSON_DetachItemViaPointer(list, item));
+    cJSON_Delete(page);
+  }
+  cJSON_DeleteItemFromObjectCaseSensitive(answer, "more");
+  return status;
+}
+
 int prelux_cli_ask_all(struct prelux_cli *cli, const struct prelux_cli_call *call, cJSON **ret)
 {
   int n_paths = call->n_args - call->n_more, status = 0;
-  char *args[BATCH_ARGS];
+  char *args[BATCH_ARGS + 1];
   size_t more_bytes = 0;
+  bool whole = true; /* one answer is all of it */
   *ret = NULL;
   for (int i = n_paths; i < call->n_args; i++)
     more_bytes += strlen(call->args[i]) + FIELD_BYTES;
@@ -163,7 +221,12 @@ int prelux_cli_ask_all(struct prelux_cli *cli, const struct prelux_cli_call *cal
     part.n_args = n + call->n_more;
     if (call->progress)
       call->progress->more = at + n < n_paths;
-    status = prelux_cli_ask(cli, &part, &answer, NULL);
+    status = ask_one(cli, &part, &answer);
+    if (status == 0 && call->pages && cJSON_GetObjectItemCaseSensitive(answer, "more"))
+    {
+      status = ask_rest(cli, &part, &args[part.n_args], answer);
+      whole = false;
+    }
     if (call->progress && call->progress->more && answer)
       prelux_progress_add(call->progress, answer);
     if (!*ret)
@@ -173,7 +236,7 @@ int prelux_cli_ask_all(struct prelux_cli *cli, const struct prelux_cli_call *cal
     if (n == 0)
       break;
   }
-  if (status == 0 && *ret && n_paths > fitting(call->args, n_paths, more_bytes, call->n_more))
+  if (status == 0 && *ret && (!whole || n_paths > fitting(call->args, n_paths, more_bytes, call->n_more)))
     set_answer(cli, *ret);
   return status;
 }

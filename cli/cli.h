@@ -86,6 +86,7 @@ struct prelux_cli_call {
   bool start;  /* start a daemon where none runs */
   bool quiet;  /* the caller says what went wrong */
   int n_more;  /* prelux_cli_ask_all(): the last so many of args go with each request */
+  bool pages;  /* prelux_cli_ask_all(): what an answer has no room for is asked for, too */
   struct prelux_progress *progress; /* is shown what the daemon tells meanwhile; may be NULL */
 };
 /* Asks the daemon. 0 and *ret (caller deletes), or an exit status after saying why; *ret_err (may be NULL) gets 0 or

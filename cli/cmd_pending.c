@@ -58,7 +58,7 @@ int prelux_cmd_flush(struct prelux_cli *cli)
 
 static int list(struct prelux_cli *cli)
 {
-  struct prelux_uploads u = {0};
+  struct prelux_uploads u = {.pages = true};
   struct prelux_cli_paths paths;
   struct prelux_print_table t = {.columns = 7, .right = 8};
   cJSON *o = NULL;
@@ -143,7 +143,7 @@ static int copy(int from, const char *to)
 /* The staging file of a number: a descriptor, or an exit status + 1 as a negative number. */
 static int open_staged(struct prelux_cli *cli, const char *id)
 {
-  struct prelux_uploads u = {0};
+  struct prelux_uploads u = {.id = id};
   cJSON *o = NULL;
   const cJSON *f;
   int fd = -1, ret = prelux_cli_ask_uploads(cli, &u, PRELUX_CTL_PENDING, 0, &o);

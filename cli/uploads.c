@@ -32,7 +32,7 @@ static double seconds(void)
 
 int prelux_cli_ask_uploads(struct prelux_cli *cli, const struct prelux_uploads *u, const char *verb, int64_t before, cJSON **ret)
 {
-  char **args = calloc((size_t)u->n_paths + 2, sizeof *args), after_text[40], before_text[40];
+  char **args = calloc((size_t)u->n_paths + 3, sizeof *args), after_text[40], before_text[40], id_text[64];
   int n = 0;
   if (!args)
     return prelux_cli_fail("out of memory");
@@ -44,7 +44,11 @@ int prelux_cli_ask_uploads(struct prelux_cli *cli, const struct prelux_uploads *
     args[n++] = after_text;
   if (before)
     args[n++] = before_text;
-  const struct prelux_cli_call call = {.verb = verb, .args = args, .n_args = n, .n_more = n - u->n_paths, .table = u->table, .quiet = u->quiet};
+  snprintf(id_text, sizeof id_text, "id=%s", u->id ? u->id : "");
+  if (u->id)
+    args[n++] = id_text;
+  const struct prelux_cli_call call = {.verb = verb, .args = args, .n_args = n, .n_more = n - u->n_paths, .table = u->table, .quiet = u->quiet,
+                                       .pages = u->pages};
   int status = prelux_cli_ask_all(cli, &call, ret);
   free(args);
   return status;

@@ -11,6 +11,8 @@ struct prelux_uploads {
   char **paths;            /* absolute; none: all of the configuration, or without `table` everything */
   int n_paths;
   bool table, quiet;
+  bool pages;              /* all that there are, not the first thousand */
+  const char *id;          /* that one only; NULL: all */
   bool progress;           /* a bar, on a terminal; */
   const char *form;        /* or --progress, NULL: auto; then lines where there is no terminal */
   int64_t after;           /* only files begun later (CLOCK_REALTIME, ns); 0: all */

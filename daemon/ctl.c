@@ -78,8 +78,7 @@ bool prelux_ctl_answer(struct prelux_ctl *x, cJSON *out)
   return prelux_ctl_fail(x, err < 0 ? err : -ENOMEM, NULL);
 }
 
-/* Length of the valid UTF-8 sequence at p, or 0. */
-static int utf8_length(const unsigned char *p)
+int prelux_utf8_length(const unsigned char *p)
 {
   if (p[0] < 0x80)
     return 1;
@@ -118,8 +117,8 @@ void prelux_json_text(cJSON *o, const char *key, const char *text)
 {
   const unsigned char *p = (const unsigned char *)text;
   size_t n = strlen(text), len = 0;
-  while (*p && utf8_length(p))
-    p += utf8_length(p);
+  while (*p && prelux_utf8_length(p))
+    p += prelux_utf8_length(p);
   char *out = *p ? malloc(2 * n + 1) : NULL;
   if (!out)
   {

@@ -55,6 +55,8 @@ void prelux_ctl(struct prelux_conn *c, struct prelux_live_table *table, const vo
 bool prelux_ctl_answer(struct prelux_ctl *x, cJSON *out);
 bool prelux_ctl_fail(struct prelux_ctl *x, int status, const struct prelux_problem *why);
 
+/* Length of the valid UTF-8 sequence at p, or 0. */
+int prelux_utf8_length(const unsigned char *p);
 /* A string that is valid UTF-8 whatever the bytes were; bytes that are not are taken for Latin-1, and KEY_hex is
  * added. */
 void prelux_json_text(cJSON *o, const char *key, const char *text);

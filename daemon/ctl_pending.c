@@ -39,6 +39,9 @@ struct gathering {
   struct prelux_target *targets; /* NULL: everything */
   size_t n_targets;
   int64_t after, before; /* of made_ns */
+  const char *id;        /* this one only; NULL: all */
+  const char *past;      /* no file up to this one is shown; NULL: from the first on */
+  int shown;
   bool everything;       /* neither PATH nor times were given, nor is anything waited for */
   struct prelux_store *store;
   cJSON *files;
@@ -129,12 +132,11 @@ static void add_number(cJSON *o, const char *key, int64_t n)
   cJSON_AddRawToObject(o, key, digits);
 }
 
-static void add_file(struct gathering *g, const struct prelux_owed *owed)
+static void add_file(struct gathering *g, const struct prelux_owed *owed, const char *id)
 {
-  char id[40], name[32];
+  char name[32];
   cJSON *o = cJSON_CreateObject();
   char *path = prelux_pending_path(g->x->d, g->x->table, owed->tree, owed->path ? owed->path : "");
-  id_text(g->store, owed->id, id);
   cJSON_AddStringToObject(o, "id", id);
   prelux_json_text(o, "path", owed->path && path ? path : "");
   cJSON_AddStringToObject(o, "state", state_names[owed->state]);
@@ -158,9 +160,24 @@ static void add_file(struct gathering *g, const struct prelux_owed *owed)
   free(path);
 }
 
+/* Behind the one that the page before ended with. Stores come in the same order each time. */
+static bool in_page(struct gathering *g, const struct prelux_owed *o, const char *id)
+{
+  size_t mark = strcspn(id, "-") + 1;
+  if (!g->past)
+    return true;
+  if (strncmp(g->past, id, mark) != 0)
+    return false;
+  return o->id > strtoll(g->past + mark, NULL, 10);
+}
+
 static int gather_one(void *arg, const struct prelux_owed *o)
 {
   struct gathering *g = arg;
+  char id[40];
+  id_text(g->store, o->id, id);
+  if (g->id && strcmp(g->id, id) != 0)
+    return 0;
   if (!o->tree && g->everything && !g->x->may) /* no table can show it */
     g->states[PRELUX_OWED_AWAY]++;
   else if (!o->tree || !wanted(g, o))
@@ -170,8 +187,8 @@ static int gather_one(void *arg, const struct prelux_owed *o)
     g->states[o->state]++;
     g->bytes += o->size;
   }
-  if (cJSON_GetArraySize(g->files) < FILES_MAX)
-    add_file(g, o);
+  if (in_page(g, o, id) && g->shown++ < FILES_MAX)
+    add_file(g, o, id);
   return 0;
 }
 
@@ -179,14 +196,18 @@ static void gather_store(struct prelux_store *store, void *arg)
 {
   struct gathering *g = arg;
   struct prelux_owed_sum sum;
+  char id[40];
   g->store = store;
   prelux_store_owed_sum(store, &sum);
   g->failed += sum.failed;
   g->sent += sum.sent;
   prelux_store_owed(store, gather_one, g);
+  id_text(store, 0, id);
+  if (g->past && strncmp(g->past, id, strcspn(id, "-") + 1) == 0) /* of the stores behind it all */
+    g->past = NULL;
 }
 
-/* PATHs, "after=NS", "before=NS". 0 or -errno with why. */
+/* PATHs, "after=NS", "before=NS", "id=ID", "past=ID". 0 or -errno with why. */
 static int take_args(struct gathering *g, struct prelux_problem *why)
 {
   struct prelux_ctl *x = g->x;
@@ -196,6 +217,17 @@ static int take_args(struct gathering *g, struct prelux_problem *why)
   {
     struct prelux_target *more;
     size_t n;
+    if (strncmp(x->args[i], "id=", 3) == 0)
+    {
+      g->id = x->args[i] + 3;
+      continue;
+    }
+    if (strncmp(x->args[i], "past=", 5) == 0)
+    {
+      g->past = x->args[i] + 5;
+      continue;
+    }
+    g->everything = false;
     if (strncmp(x->args[i], "after=", 6) == 0)
       g->after = strtoll(x->args[i] + 6, NULL, 10);
     else if (strncmp(x->args[i], "before=", 7) == 0)
@@ -276,13 +308,15 @@ static bool answer(struct gathering *g)
   cJSON_AddNumberToObject(out, "grace_s", x->table ? (double)x->table->grace_ns / 1e9 : (double)prelux_pending_grace_ms(x->d) / 1e3);
   add_number(out, "now_ns", (int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
   cJSON_AddItemToObject(out, "files", g->files);
+  if (g->shown > FILES_MAX)
+    cJSON_AddBoolToObject(out, "more", true);
   return prelux_ctl_answer(x, out);
 }
 
 static bool gather(struct prelux_ctl *x, bool list)
 {
   struct prelux_problem why = {0};
-  struct gathering g = {.x = x, .everything = list && x->n_args == 0};
+  struct gathering g = {.x = x, .everything = list};
   int err = take_args(&g, &why);
   if (err == 0)
     err = all_of_table(&g);

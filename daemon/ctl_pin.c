@@ -1,5 +1,6 @@
 /* pin, unpin, pins: what eviction leaves alone. */
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,7 +26,10 @@ static int collect(struct prelux_ctl *x, struct prelux_target **ret, size_t *ret
   return err;
 }
 
-/* Their number, or -errno; what was pinned before the one that failed is not, then. */
+/* One command after the other: what another one has pinned meanwhile would go with what is undone. */
+static pthread_mutex_t pinning = PTHREAD_MUTEX_INITIALIZER;
+
+/* Their number, or -errno; what was pinned before the one that failed is not, then. `pinning` held. */
 static int pin_targets(const struct prelux_target *targets, size_t n, bool on)
 {
   bool *fresh = calloc(n + 1, sizeof *fresh);
@@ -53,7 +57,11 @@ static bool pin_all(struct prelux_ctl *x, bool on)
   size_t n = 0;
   int ret = collect(x, &targets, &n, &why);
   if (ret == 0 && strcmp(x->args[x->n_args - 1], OPTION_CHECK) != 0)
+  {
+    pthread_mutex_lock(&pinning);
     ret = pin_targets(targets, n, on);
+    pthread_mutex_unlock(&pinning);
+  }
   prelux_ctl_targets_free(targets, n);
   if (ret < 0)
     return prelux_ctl_fail(x, ret, &why);

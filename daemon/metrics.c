@@ -22,14 +22,19 @@ struct out {
   const char *key; /* of a store's number */
 };
 
-/* A label's value: quotes, backslashes and line ends are told. */
+/* A label's value: quotes, backslashes and line ends are told; bytes that are not UTF-8, for which a whole scrape is refused, are \\xHH. */
 static void label(FILE *f, const char *value)
 {
-  for (; *value; value++)
-    if (*value == '\n')
+  for (int n; *value; value += n ? n : 1)
+  {
+    n = prelux_utf8_length((const unsigned char *)value);
+    if (n == 0)
+      fprintf(f, "\\\\x%02x", (unsigned char)*value);
+    else if (*value == '\n')
       fputs("\\n", f);
     else
-      fprintf(f, "%s%c", *value == '"' || *value == '\\' ? "\\" : "", *value);
+      fprintf(f, "%s%.*s", *value == '"' || *value == '\\' ? "\\" : "", n, value);
+  }
 }
 
 static void family(struct out *o, const char *name, const char *type, const char *help)

@@ -46,7 +46,7 @@
  *                            PATH as of load, or BACKEND:/object. OPTION: recursive (free, setattr) forced (free) source=URI read-only
  *                            shared property=KEY=VALUE (mount) mode=OCTAL owner=NAME group=NAME pinned=BOOL persisted=BOOL ttl=MS
  *                            (-1: for ever) ttl-action=NAME replication-min=N replication-max=N (setattr)
- *  pending PATH* [after=NS] [before=NS]  [TABLE]
+ *  pending PATH* [after=NS] [before=NS] [id=ID] [past=ID]  [TABLE]
  *                            {open, waiting, sending, refused, recovered, count, bytes, sent_files, failed_tries (since the daemon began),
  *                            async (TABLE has a mapping that writes so), grace_s, now_ns, files: [{id, path, state, size, sent, tries,
  *                            errno, cause, since_ns, file}] (first 1000)}: what is not on the remote, of what was begun between after and

@@ -128,6 +128,25 @@ def test_more_paths_than_a_request_holds(node):
     assert node.prelux.cli("flush", "--json", "-", input="\n".join(paths))["count"] == 0 and (node.source / "last").exists()
 
 
+def test_more_than_an_answer_holds(prelux, tmp_path):
+    """All are listed, each once, with the digits of its time, and any can be exported."""
+    source = prelux.tmp / "source"
+    source.mkdir()
+    lake = prelux.file_mapping(source, write="async", write_back="1h")
+    prelux.run(["sh", "-c", f"cd {lake} && for i in $(seq 0 1029); do echo $i > f$i; done"], timeout=120, bare=True)
+    shown = prelux.cli("pending", "list", "--json")
+    assert shown["count"] == 1030 and "more" not in shown
+    assert sorted(row["path"] for row in shown["files"]) == sorted(f"{lake}/f{i}" for i in range(1030))
+    assert len({row["id"] for row in shown["files"]}) == 1030
+    last = shown["files"][-1]
+    assert [row["since_ns"] for row in prelux.cli("pending", "list", last["path"], "--json")["files"]] == [last["since_ns"]]
+    assert any(row["since_ns"] % 256 for row in shown["files"]), "as no double has them"
+    out = tmp_path / "out"
+    prelux.cli("pending", "export", last["id"], out)
+    assert out.read_text() == last["path"].rpartition("/f")[2] + "\n"
+    assert "no such number" in prelux.cli("pending", "export", last["id"] + "0", tmp_path / "none", check=False).stderr
+
+
 def test_state_of_a_path(node):
     node = node()
     fd = node.open("new", FLAGS)

@@ -482,13 +482,15 @@ sys.stdin.read()
                               stderr=subprocess.PIPE, text=True)
     assert "attached" in tracer.stderr.readline()
     there = list((lake.tmp / "cache/.prelux/lease").glob("[1-9]*"))
-    with wire.connect(lake.runtime, 100) as first:
-        first.send(wire.message(wire.CTL, (wire.F_VERB, "daemon-status")))
-        if there:
-            wait_for(lambda: "pwrite64(" in log.read_text(), 50, "its end is held up")
-            assert wire.ask(lake.runtime, wire.message(99), timeout=50).status == -errno.EOPNOTSUPP
-            answer = wire.receive(first) if select.select([first], [], [], 0)[0] else None
-            assert answer is None or answer.op == wire.PROGRESS
+    try:
+        with wire.connect(lake.runtime, 100) as first:
+            first.send(wire.message(wire.CTL, (wire.F_VERB, "daemon-status")))
+            if there:
+                wait_for(lambda: "pwrite64(" in log.read_text(), 50, "its end is held up")
+                assert wire.ask(lake.runtime, wire.message(99), timeout=50).status == -errno.EOPNOTSUPP
+                answer = wire.receive(first) if select.select([first], [], [], 0)[0] else None
+                assert answer is None or answer.op == wire.PROGRESS
+    finally:
         tracer.terminate()
         tracer.communicate()
     maker.communicate(b"")
