@@ -463,7 +463,7 @@ static bool close_slots(unsigned first, unsigned last)
         __atomic_fetch_or(held->offset, PRELUX_FROZEN, __ATOMIC_SEQ_CST);
       if (held) prelux_slot_leave(held, &old);
     } else if (loses && first == last) {
-      hidden = prelux_is_inode(real, p->real_dev, p->real_ino);
+      hidden |= prelux_is_inode(real, p->real_dev, p->real_ino);
     } else if (loses) {
       prelux_pending_settle(fd);
     }
