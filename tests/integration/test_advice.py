@@ -57,6 +57,16 @@ def test_willneed_of_a_folder_keeps_no_daemon(prelux):
         assert len(server.gets) == 4
 
 
+def test_advice_that_is_followed_is_work(prelux):
+    """A daemon that nobody asks for anything ends when it has followed, not before: four at once take two seconds each."""
+    with Slow(2, names=[f"f{number:02}" for number in range(12)]) as server:
+        http_config(prelux, server.url)
+        prelux.config(prelux.config_path.read_text() + "\nidle_exit: 1s\n")
+        advise(prelux, "WILLNEED", "/web")
+        wait_for(lambda: len(server.gets) == 12, 60, "all come")
+        wait_for(lambda: not prelux.daemons(), 60, "then it ends")
+
+
 def test_uploads_do_not_wait_for_advice(prelux):
     """Sixteen advices with up to four workers each, at a server that does not answer: more than any lane may hold."""
     with Slow(100, names=[f"f{number:02}" for number in range(60)]) as server:

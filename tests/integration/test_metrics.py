@@ -280,3 +280,13 @@ def test_rules_dashboard_and_table_name_what_there_is(prelux, lake):
         used = names_in(path.read_text())
         assert used and not used - known, path
     assert not known - names_in((ROOT / "docs/METRICS.md").read_text())
+
+
+def test_a_path_that_is_no_text(prelux):
+    """Prometheus refuses a whole scrape for one byte that is not UTF-8."""
+    source = prelux.tmp / "source"
+    source.mkdir()
+    prelux.config({"version": 1, "backends": {"src": {"type": "file", "root": str(source)}}, "mappings": [{"local": "/lake-${NAME}", "remote": "src:/"}]})
+    prelux.run(["sh", "-c", 'ls "/lake-$NAME"'], env={"NAME": "\udcff\u00e9\udcc3"})
+    answer = wire.ctl(prelux.runtime, "metrics").json()
+    assert "text_hex" not in answer and 'mapping="/lake-\\\\xff\u00e9\\\\xc3"' in answer["text"], answer
