@@ -184,7 +184,7 @@ static int gather_one(void *arg, const struct prelux_owed *o)
     return 0;
   else
   {
-    g->states[o->state]++;
+    g->states[o->settling && o->state == PRELUX_OWED_OPEN ? PRELUX_OWED_WAITING : o->state]++; /* who waits for what was closed asks again */
     g->bytes += o->size;
   }
   if (in_page(g, o, id) && g->shown++ < FILES_MAX)

@@ -59,7 +59,14 @@ void prelux_fd_set_writer(int fd, uint32_t hint)
   if (!(prelux_writers() & PRELUX_WRITERS_SEEN) && !prelux_in_shared_child())
     __atomic_fetch_or(&prelux_state.writers, PRELUX_WRITERS_SEEN, __ATOMIC_RELAXED);
   if (fd >= 0 && fd < FDS && !prelux_in_shared_child()) __atomic_store_n(&openers[fd], (int32_t)prelux_sys(SYS_getpid), __ATOMIC_RELAXED);
+  if (fd >= FDS) prelux_fd_writes_unseen(fd);
   set_word(fd, (uint32_t)PRELUX_CLASS_SHADOW | WRITER | hint << CLASS_BITS);
+}
+
+void prelux_fd_writes_unseen(int fd)
+{
+  uint32_t hint;
+  if (prelux_writers() && (fd >= FDS || prelux_fd_is_writer(fd, &hint))) __atomic_fetch_or(&prelux_state.writers, PRELUX_WRITERS_HIDDEN, __ATOMIC_RELAXED);
 }
 
 bool prelux_fd_opened_here(int fd)

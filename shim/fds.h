@@ -18,6 +18,8 @@ enum prelux_class {
 
 /* As SHADOW, of a descriptor by which a file of the mapping is written (or was made): shim/write.h. */
 void prelux_fd_set_writer(int fd, uint32_t hint);
+/* This process is about to write to it, should it be a writer, by something that prelux_fd_next_writer() does not see: a shared map, a high number. */
+void prelux_fd_writes_unseen(int fd);
 /* True: it was set so. Never in a vfork child. */
 bool prelux_fd_is_writer(int fd, uint32_t *ret_hint);
 /* It, or what it is a copy of, was opened by this process, not by one that has forked it. */

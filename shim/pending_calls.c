@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "shim/advice.h"
+#include "shim/fds.h"
 
 #define QUIET() (__builtin_expect(!prelux_pending_any(), 1) || prelux_idle())
 
@@ -132,6 +133,18 @@ PRELUX_EXPORT int isatty(int fd)
 
 /* ---- what needs the real file */
 
+#define MMAP(name, off_type)                                                              \
+  PRELUX_EXPORT void *name(void *at, size_t n, int prot, int flags, int fd, off_type off) \
+  {                                                                                       \
+    int own = flags & MAP_ANONYMOUS ? -1 : fd, rc = QUIET() ? 0 : prelux_settle(own);     \
+    if ((flags & MAP_SHARED) && own >= 0) prelux_fd_writes_unseen(own);                   \
+    if (rc == 0) return prelux_real.name(at, n, prot, flags, fd, off);                    \
+    errno = -rc;                                                                          \
+    return MAP_FAILED;                                                                    \
+  }
+MMAP(mmap, off_t)
+MMAP(mmap64, off64_t)
+
 #define SETTLED(type, failed, name, params, fd, args)                   \
   PRELUX_EXPORT type name params                                        \
   {                                                                     \
@@ -140,10 +153,6 @@ PRELUX_EXPORT int isatty(int fd)
     errno = -rc;                                                        \
     return failed;                                                      \
   }
-SETTLED(void *, MAP_FAILED, mmap, (void *at, size_t n, int prot, int flags, int fd, off_t off), flags & MAP_ANONYMOUS ? -1 : fd,
-        (at, n, prot, flags, fd, off))
-SETTLED(void *, MAP_FAILED, mmap64, (void *at, size_t n, int prot, int flags, int fd, off64_t off), flags & MAP_ANONYMOUS ? -1 : fd,
-        (at, n, prot, flags, fd, off))
 SETTLED(ssize_t, -1, splice, (int fd, off64_t *off, int to, off64_t *to_off, size_t n, unsigned flags), fd, (fd, off, to, to_off, n, flags))
 SETTLED(int, -1, flock, (int fd, int op), fd, (fd, op))
 SETTLED(long, -1, fpathconf, (int fd, int name), fd, (fd, name))

@@ -33,7 +33,7 @@ struct prelux_state {
 };
 extern struct prelux_state prelux_state;
 
-enum { PRELUX_WRITERS_SEEN = 1, PRELUX_WRITERS_INHERITED = 2 };
+enum { PRELUX_WRITERS_SEEN = 1, PRELUX_WRITERS_INHERITED = 2, PRELUX_WRITERS_HIDDEN = 4 }; /* HIDDEN: it may write by a shared map, or by a descriptor that shim/fds.c has no room for */
 
 static inline int prelux_writers(void)
 {

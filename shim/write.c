@@ -278,13 +278,13 @@ static bool put_number(char *out, size_t cap, size_t *at, char before, uint64_t 
 }
 
 /* What its close promises was done when the file was opened, unless somebody in here wanted more of it: a mark says that it was closed. Not when
- * the daemon may be gone since: somebody has to send the file. */
+ * the daemon may be gone since: somebody has to send the file. Nor when this process can write to it yet: the mark would speak for what comes. */
 static bool just_leave(const struct prelux_leaving *l)
 {
   if (!l->alone || __atomic_load_n(&asker, __ATOMIC_RELAXED) == 0 || now_ns() - __atomic_load_n(&opened_ns, __ATOMIC_RELAXED) > LATELY_NS) return false;
   const struct prelux_table *t = prelux_state.table;
   const struct prelux_table_mapping *m = l->mapping < t->n_mappings ? &prelux_table_mappings(t)[l->mapping] : NULL;
-  if (!m || !(m->flags & PRELUX_MAPPING_LEAVES) || prelux_synced()) return false;
+  if (!m || !(m->flags & PRELUX_MAPPING_LEAVES) || prelux_synced() || (prelux_writers() & PRELUX_WRITERS_HIDDEN)) return false;
   size_t len = m->staging.len, at = len + sizeof(LEFT) - 1;
   char source[PATH_MAX], mark[PATH_MAX];
   if (len == 0 || at + 2 * NUMBER_BYTES > sizeof(mark)) return false;

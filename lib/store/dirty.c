@@ -145,7 +145,7 @@ void prelux_dirty_remove(struct prelux_stage *g, struct prelux_dirty *d)
   g->count--;
   count_bytes(g, d, false);
   d->dead = true;
-  d->busy = false;
+  d->busy = d->settling = false;
   pthread_cond_broadcast(&g->changed);
   if (d->waiters == 0)
     dirty_free(d);

@@ -90,7 +90,7 @@ static void complain(const struct prelux_tree *t, int rc)
   prelux_warn("cache catalogue of %s: %s: times of folders will be the remote's", t->store->dir, strerror(-rc));
 }
 
-void prelux_folder_moved(struct prelux_tree *t, const char *object)
+void prelux_folder_moved_at(struct prelux_tree *t, const char *object, int64_t at_ns)
 {
   size_t len = strlen(object), parent = prelux_object_parent(object, len);
   struct prelux_time first = {0};
@@ -98,11 +98,16 @@ void prelux_folder_moved(struct prelux_tree *t, const char *object)
   if (len == 0)
     return;
   pthread_mutex_lock(&t->store->lock); /* as long as that is held nobody puts a slot there with the time before */
-  if (note(t, object, parent, prelux_store_stamp(t->store), &first))
+  if (note(t, object, parent, at_ns ? at_ns : prelux_store_stamp(t->store), &first))
     prelux_tree_unpublish_slots(t, object, parent);
   pthread_mutex_unlock(&t->store->lock);
   if (first.base && (rc = prelux_catalogue_set_times(t->store->cat, t->id, &first, 1)) < 0)
     complain(t, rc);
+}
+
+void prelux_folder_moved(struct prelux_tree *t, const char *object)
+{
+  prelux_folder_moved_at(t, object, 0);
 }
 
 void prelux_folder_time_show(struct prelux_tree *t, const char *object, size_t len, struct prelux_object *folder)

@@ -7,6 +7,8 @@
 /* The name was made, renamed or removed here, which can be seen, and nobody has been told yet: its folder has changed just now. Without
  * store.lock. */
 void prelux_folder_moved(struct prelux_tree *t, const char *object);
+/* The same of a name that was made at that time (CLOCK_REALTIME, 0: now), should the folder not have changed since. */
+void prelux_folder_moved_at(struct prelux_tree *t, const char *object, int64_t at_ns);
 /* Lays it over what the remote says of the folder. Whoever puts it into the index holds store.lock from here until he has. */
 void prelux_folder_time_show(struct prelux_tree *t, const char *object, size_t len, struct prelux_object *folder);
 /* The folder went, or its time was set: what was noted does not count. */

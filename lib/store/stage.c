@@ -559,7 +559,7 @@ int prelux_stage_adopt(struct prelux_stage *g, const struct prelux_stage_made *m
   int rc = begin(&o, d, -1, NULL);
   if (rc < 0)
     return prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc));
-  prelux_folder_moved(d->tree, m->object);
+  prelux_folder_moved_at(d->tree, m->object, d->taken.st_ctim.tv_sec * 1000000000ll + d->taken.st_ctim.tv_nsec); /* named then, or written to since */
   prelux_crash_was_writer(g, m->ino, m->writer);
   prelux_dirty_give(g, d);
   return 0;

@@ -62,6 +62,7 @@ struct prelux_dirty {
   uint64_t shown;                  /* st_ino that programs see */
   bool empty;                      /* made by the open that is under way: there is nothing to cut */
   bool busy;                       /* a thread works on it */
+  bool settling;                   /* and looks whether its last close has been: it may be READY in a moment */
   bool queued;                     /* in stage.order */
   bool resumed;                    /* a daemon before had it, and may have left parts of it on the remote */
   bool dead;                       /* out of the tables: whoever waited must look again */

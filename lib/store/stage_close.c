@@ -208,7 +208,7 @@ static int settle_once(struct prelux_stage *g, uint64_t ino, struct closing *c)
   if (d && (d->busy || d->closing || d->held_ns > prelux_store_now() || d->row.state != PRELUX_PENDING_WRITING))
     d = NULL;
   if (d)
-    d->busy = true;
+    d->busy = d->settling = true;
   pthread_mutex_unlock(&g->lock);
   if (!d)
     return 0;

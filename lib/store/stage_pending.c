@@ -37,6 +37,9 @@ static void look_closer(struct prelux_stage *g, const struct prelux_pending *row
     o->sent = atomic_load(&d->sent);
     if (d->busy && d->row.state == PRELUX_PENDING_READY)
       o->state = PRELUX_OWED_SENDING;
+    else if (d->row.state == PRELUX_PENDING_READY && o->state == PRELUX_OWED_OPEN) /* since the row was read */
+      o->state = PRELUX_OWED_WAITING;
+    o->settling = d->busy && d->settling;
   }
   const struct prelux_deferred *n = d ? NULL : prelux_deferred_by_id(g, row->id);
   if (n && n->decides)

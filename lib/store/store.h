@@ -266,6 +266,7 @@ struct prelux_owed {
   int64_t made_ns, next_ns; /* CLOCK_REALTIME */
   uint32_t tries;
   int err; /* of the last try, positive errno */
+  bool settling; /* OPEN, as far as is known, and just being looked at: it may have been closed by all */
 };
 /* Calls fn for each, oldest first, without a lock; stops at its first negative result and returns it. */
 int prelux_store_owed(struct prelux_store *s, int (*fn)(void *arg, const struct prelux_owed *o), void *arg);

@@ -161,3 +161,25 @@ def test_a_number_that_is_anothers_by_now(lake):
     leased(once)
     settled(lake)
     assert {name: data for name, data in held(lake).items()} == {f"d/f{i}": b"mine" for i in range(120)}
+
+
+AFTER = """
+import glob, time
+burst(30)
+make('d/last', data=b'')
+print(len(glob.glob(sys.argv[2] + '/*/last')))
+time.sleep(0.03)
+with open(sys.argv[1], 'w') as stamp: stamp.write('later')
+time.sleep(0.03)
+print(os.stat('d').st_mtime_ns <= os.stat(sys.argv[1]).st_mtime_ns, os.stat('d/last').st_mtime_ns <= os.stat('d').st_mtime_ns)
+"""
+
+
+def test_the_folder_is_no_later_than_its_names(lake):
+    """Who makes them asks nobody, so the daemon notes them late: when the next asks."""
+    def once():
+        done = lake.run(["sh", "-c", f"rm -rf {LOCAL}/d; cd {LOCAL} && exec {sys.executable} {script_of(lake, AFTER)} {lake.tmp}/stamp {lake.tmp}/cache/.prelux/lease"])
+        assert done.stdout.split()[1:] == ["True", "True"], f"{done.stdout} {lake.story()}"
+        return done.stdout.startswith("1")
+
+    leased(once)

@@ -1,6 +1,7 @@
 """Closes of `write: async` that were acknowledged, and killed at once: by whom, and where, is of no matter to what was closed."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -46,3 +47,39 @@ def test_what_was_closed_is_sent(prelux, how, text, place):
         lake.run(f"rm {LOCAL}/f")
         settled(lake)
         os.sync()
+
+
+UNSEEN = HEAD + """
+#include <sys/mman.h>
+#include <sys/resource.h>
+int main(int argc, char **argv)
+{
+  const struct rlimit many = {6000, 6000};
+  int fd = open(argv[1], O_RDWR | O_CREAT | O_TRUNC, 0644);
+  if (fd < 0 || ftruncate(fd, 4096) || setrlimit(RLIMIT_NOFILE, &many)) return 9;
+  char *map = strcmp(argv[2], "map") ? NULL : mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  int high = map ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 5000);
+  if (map == MAP_FAILED || (!map && high < 5000) || close(fd)) return 8;
+  if (map) memcpy(map, "half", 4);
+  else if (write(high, "half", 4) != 4) return 7;
+  puts("up");
+  fflush(stdout);
+  for (;;) pause();
+}
+"""
+
+
+@pytest.mark.parametrize("by", ["map", "number"])
+def test_who_writes_on_behind_his_close_is_killed(prelux, by):
+    """By a shared map, or a copy at a number that the library keeps no account of: the close said nothing of that."""
+    lake = make_lake(prelux, write="async")
+    (lake.remote / "f").write_text("theirs")
+    program = compiled(lake.tmp, "unseen", UNSEEN)
+    lake.run("true")
+    child = lake.popen([program, f"{LOCAL}/f", by], bare=True, stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "up\n"
+    child.kill()
+    child.wait(30)
+    wait_for(lambda: [row["state"] for row in lake.cli("pending", "list", "--json")["files"]] != ["open"], 30, f"a verdict: {lake.story()}")
+    assert [row["state"] for row in lake.cli("pending", "list", "--json")["files"]] == ["recovered"], lake.story()
+    assert (lake.remote / "f").read_text() == "theirs"

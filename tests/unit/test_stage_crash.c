@@ -146,6 +146,43 @@ static void test_dies_behind_the_answer(void **state)
   reap(&c);
 }
 
+static int note_settling(void *arg, const struct prelux_owed *o)
+{
+  *(int *)arg += o->settling;
+  return 0;
+}
+
+static int settling;
+
+static int look_meanwhile(int fd, int cmd, ...)
+{
+  va_list more;
+  va_start(more, cmd);
+  int arg = va_arg(more, int);
+  va_end(more);
+  if (cmd == F_SETLEASE)
+    prelux_store_owed(rig.s, note_settling, &settling);
+  return fcntl(fd, cmd, arg);
+}
+
+/* Who waits for what was closed is not told that it is open, by him who looks first whether it is. */
+static void test_settling(void **state)
+{
+  struct child c;
+  uint64_t ino = written_by("f", O_WRONLY | O_CREAT, "text", &c);
+  prelux_os.fcntl = look_meanwhile;
+  settling = 0;
+  prelux_stage_left(rig.g, ino); /* it is not closed */
+  assert_int_equal(settling, 1);
+  prelux_store_owed(rig.s, note_settling, &settling);
+  assert_int_equal(settling, 1);
+  kill_it(&c, SIGTERM, true);
+  prelux_stage_left(rig.g, ino);
+  prelux_os.fcntl = fcntl;
+  assert_int_equal(settling, 2);
+  is_sent("f", "text");
+}
+
 static void test_told_after_all(void **state)
 {
   struct child c;
@@ -430,7 +467,7 @@ int main(void)
       EACH(test_killed),   EACH(test_ended),         EACH(test_closed_and_lives),
       EACH(test_killed_while_it_is_handed), EACH(test_outlived), EACH(test_told_after_all),   EACH(test_untouched), EACH(test_unknown),       EACH(test_dying),
       EACH(test_limits),           EACH(test_acknowledged),     EACH(test_growing),   EACH(test_journal_fails), EACH(test_orphans),
-      EACH(test_found),            EACH(test_dies_behind_the_answer),
+      EACH(test_found),            EACH(test_dies_behind_the_answer), EACH(test_settling),
       EACH(test_a_number_again),   EACH(test_found_readers),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
