@@ -76,9 +76,10 @@ static void open_door(void)
   close(sock);
 }
 
-/* The last program under this filter has ended. */
+/* The last program under this filter has ended. A thread that still answers it keeps the file, which would be told of again. */
 static void forget_listener(int fd)
 {
+  epoll_ctl(deep.epoll, EPOLL_CTL_DEL, fd, NULL);
   close(fd);
   __atomic_fetch_sub(&deep.listeners, 1, __ATOMIC_RELEASE);
 }

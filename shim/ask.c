@@ -126,7 +126,8 @@ static int ask(const struct prelux_request *q, void *reply, int *ret_fd)
   unsigned char buf[bytes & ~(size_t)7] __attribute__((aligned(8)));
   const struct prelux_client_opts opts = {
     .runtime = prelux_state.runtime,
-    .daemon = prelux_deep_supervised() ? NULL : prelux_daemon_path(),
+    .daemon = prelux_daemon_path(),
+    .start = prelux_deep_start,
     .envp = prelux_state.envp,
     .timeout_ms = t->daemon_timeout_ms,
     .fd_cloexec = 1,

@@ -95,11 +95,12 @@ static long wake(void)
   return fd < 0 ? fd : 0;
 }
 
-bool prelux_deep_supervised(void)
+int prelux_deep_start(const struct prelux_client_opts *opts)
 {
   long id;
   bool all;
-  return start_value && launcher_of(start_value, &id, &all) && prelux_sys(SYS_openat, PRELUX_DEEP_PROBE, NULL, 1, 0) == id;
+  if (start_value && launcher_of(start_value, &id, &all) && prelux_sys(SYS_openat, PRELUX_DEEP_PROBE, NULL, 1, 0) == id) return 0;
+  return prelux_daemon_start(opts);
 }
 
 long prelux_deep_route(int dirfd, const char *path, unsigned how)

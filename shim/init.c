@@ -168,7 +168,8 @@ int prelux_register(const char *config, const char *folder, const unsigned char 
   char cwd[PATH_MAX];
   const struct prelux_client_opts opts = {
     .runtime = prelux_state.runtime,
-    .daemon = prelux_deep_supervised() ? NULL : prelux_daemon_path(),
+    .daemon = prelux_daemon_path(),
+    .start = prelux_deep_start,
     .envp = prelux_state.envp,
     .timeout_ms = prelux_state.table ? prelux_state.table->daemon_timeout_ms : 15000,
     .fd_cloexec = 1,

@@ -118,7 +118,7 @@ int prelux_client_connect(const struct prelux_client_opts *opts)
   int fd = connect_once(opts->runtime, opts->needs_fd, 0);
   if (fd >= 0 || fd == -EMFILE || fd == -ENFILE || fd == -EACCES || !opts->daemon)
     return fd;
-  int ret = prelux_daemon_start(opts);
+  int ret = opts->start ? opts->start(opts) : prelux_daemon_start(opts);
   return ret < 0 ? ret : connect_once(opts->runtime, opts->needs_fd, 0);
 }
 

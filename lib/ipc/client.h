@@ -16,6 +16,7 @@ struct prelux_client_slot {
 struct prelux_client_opts {
   const char *runtime;   /* runtime folder */
   const char *daemon;    /* path of preluxd to start when nobody listens, or NULL: do not start */
+  int (*start)(const struct prelux_client_opts *opts); /* does it in place of prelux_daemon_start(), or NULL */
   char *const *envp;     /* what the daemon may inherit: HOME, PATH, TZ, proxies, PRELUX_* (NULL: nothing) */
   unsigned timeout_ms;   /* silence (no frame) after which the daemon counts as hung: -ETIMEDOUT */
   int fd_cloexec;        /* the received fd gets FD_CLOEXEC */
