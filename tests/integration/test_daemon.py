@@ -102,7 +102,7 @@ def client_library(tmp):
 
 class Opts(ctypes.Structure):
     """struct prelux_client_opts, whole: what is missing here the library reads from beyond its end."""
-    _fields_ = [("runtime", ctypes.c_char_p), ("daemon", ctypes.c_char_p), ("envp", ctypes.c_void_p),
+    _fields_ = [("runtime", ctypes.c_char_p), ("daemon", ctypes.c_char_p), ("start", ctypes.c_void_p), ("envp", ctypes.c_void_p),
                 ("timeout_ms", ctypes.c_uint), ("cloexec", ctypes.c_int), ("needs_fd", ctypes.c_int), ("slot", ctypes.c_void_p),
                 ("ret_held", ctypes.c_void_p), ("progress", ctypes.c_void_p), ("progress_arg", ctypes.c_void_p), ("ret_lost", ctypes.c_void_p)]
 
@@ -113,7 +113,7 @@ class Msg(ctypes.Structure):
 
 def make_caller(prelux, library, envp=None):
     """call(bytes) -> status, as prelux_client_call gives it; starts a daemon where none listens."""
-    opts = Opts(os.fsencode(prelux.runtime), os.fsencode(prelux.daemon_exe), envp, 15000, 1)
+    opts = Opts(os.fsencode(prelux.runtime), os.fsencode(prelux.daemon_exe), None, envp, 15000, 1)
     reply = ctypes.create_string_buffer(65536 + 8)
 
     def call(data):

@@ -4,6 +4,7 @@ library does."""
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -128,12 +129,26 @@ def test_more_paths_than_a_request_holds(node):
     assert node.prelux.cli("flush", "--json", "-", input="\n".join(paths))["count"] == 0 and (node.source / "last").exists()
 
 
+KILLED = """
+import os, signal
+for half in range(2):
+    r, w = os.pipe()
+    if os.fork() == 0:
+        for i in range(half * 515, half * 515 + 515): os.write(os.open(f'f{i}', os.O_WRONLY | os.O_CREAT, 0o644), b'%d\\n' % i)
+        os.write(w, b'x')
+        signal.pause()
+    os.read(r, 1)
+os.killpg(0, signal.SIGKILL)
+"""
+
+
 def test_more_than_an_answer_holds(prelux, tmp_path):
     """All are listed, each once, with the digits of its time, and any can be exported."""
     source = prelux.tmp / "source"
     source.mkdir()
-    lake = prelux.file_mapping(source, write="async", write_back="1h")
-    prelux.run(["sh", "-c", f"cd {lake} && for i in $(seq 0 1029); do echo $i > f$i; done"], timeout=120, bare=True)
+    lake = prelux.file_mapping(source, write="async")
+    prelux.run(["setsid", "-w", "sh", "-c", f'cd {lake} && exec "$@"', "sh", sys.executable, "-c", KILLED], timeout=120, bare=True, check=False)
+    wait_for(lambda: prelux.cli("pending", "list", "--json")["recovered"] == 1030, 60, "what killed programs leave")
     shown = prelux.cli("pending", "list", "--json")
     assert shown["count"] == 1030 and "more" not in shown
     assert sorted(row["path"] for row in shown["files"]) == sorted(f"{lake}/f{i}" for i in range(1030))

@@ -29,7 +29,7 @@ ELSEWHERE = {
 # What each form of the table says, in the order of the page: a pattern, and the status when that is not 0. One that is not here is new in README:
 # it wants a line.
 SAYS = {
-    "run -- CMD": HELLO, "run --report -- CMD": rf"{HELLO}(?s:.*)programs +1 started", "run --report=FILE -- CMD": HELLO,
+    "run -- CMD": HELLO, "run --deep -- CMD": HELLO, "run --report -- CMD": rf"{HELLO}(?s:.*)programs +1 started", "run --report=FILE -- CMD": HELLO,
     "env": r"export LD_PRELOAD='.*libprelux\.so'", "status": r"(?m)^web +http +ok",
     "doctor": rf"ok +mapping +{TOP}/web -> web:/ answers", "doctor CMD": "ok +program +the library can be loaded into ls",
     "errors": rf"EROFS(?s:.*){TOP}/web/none", "errors PATH": rf"EROFS(?s:.*){TOP}/web/none",
