@@ -13,6 +13,7 @@
 
 #define PASS 1u
 #define WALK_FDS 32
+#define UNDER_WAY 01700 /* mode of a tree's root while those of its folders are changed */
 
 static void shut_one(int trees, const char *name)
 {
@@ -46,7 +47,7 @@ static int change_folder(const char *path, const struct stat *st, int kind, stru
   return 0;
 }
 
-/* All folders of the tree; its root last, so that what was broken off is done again. */
+/* All folders of the tree; its root says that it is under way, so that what was broken off, either way, is done again. */
 static int change_folders(struct prelux_tree *t, mode_t mode)
 {
   struct stat st;
@@ -54,6 +55,8 @@ static int change_folders(struct prelux_tree *t, mode_t mode)
     return -errno;
   if ((st.st_mode & 07777) == mode)
     return 0;
+  if (prelux_os.fchmod(t->fd, UNDER_WAY) < 0)
+    return -errno;
   walk_mode = mode;
   if (nftw(t->root, change_folder, WALK_FDS, FTW_PHYS | FTW_MOUNT) != 0)
     return -EIO;

@@ -169,8 +169,8 @@ static int open_once(const struct prelux_store_opts *opts, struct prelux_index_w
     result = open_folders(s, opts->dir, why);
   if (result == 0)
     result = open_state(s, why);
-  if (result == 0)
-    prelux_share_shut(s->dir_fd); /* the lock is ours by now */
+  if (result == 0 && !opts->single) /* else `trees` is a folder of the remote. The lock is ours by now */
+    prelux_share_shut(s->dir_fd);
   if (result == 0)
     result = set_limits(s, why);
   if (result == 0 && faccessat(s->meta_fd, "journal.db", F_OK, 0) == 0)
