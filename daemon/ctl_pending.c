@@ -10,6 +10,7 @@
 #include "daemon/clock.h"
 #include "daemon/ctl.h"
 #include "daemon/files.h"
+#include "daemon/node.h"
 #include "daemon/report.h"
 #include "daemon/request_write.h"
 #include "lib/base/errlog.h"
@@ -108,8 +109,11 @@ static bool asked_for(const struct gathering *g, const struct prelux_tree *tree,
   const char *rel;
   for (size_t i = 0; object && i < g->n_targets; i++)
   {
-    const struct prelux_live_mapping *m = prelux_target_mapping(&g->targets[i]);
-    if (!m->broken && m->view.tree == tree && below(object, g->targets[i].object, &rel))
+    const struct prelux_target *t = &g->targets[i];
+    const struct prelux_live_mapping *m = prelux_target_mapping(t);
+    const char *root = prelux_table_str(t->table->table, prelux_table_mappings(t->table->table)[t->mapping].object);
+    if (!m->broken && m->view.tree == tree && below(object, t->object, &rel) &&
+        !(g->x->may && below(object, root, &rel) && prelux_node_hides(t->table, t->mapping, rel))) /* an inner mapping shows it, or not */
       return true;
   }
   return false;

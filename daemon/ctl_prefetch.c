@@ -14,6 +14,7 @@
 #include "daemon/files.h"
 #include "daemon/lanes.h"
 #include "daemon/listing.h"
+#include "daemon/node.h"
 #include "daemon/report.h"
 #include "daemon/server.h"
 
@@ -214,14 +215,17 @@ static void do_item(struct walk *w, struct item *it)
   struct prelux_problem why = {0};
   struct prelux_target t;
   bool counted = it->type == PRELUX_NONE || it->type == PRELUX_DIR;
+  bool hidden = it->rel && w->x->may && prelux_node_hides(w->x->table, it->mapping, it->rel); /* an inner mapping's readers may fetch it */
   int fd = -1, err = it->rel ? prelux_target_init(&t, w->x->table, it->mapping, it->rel) : -ENOMEM;
-  if (err == 0)
+  if (err == 0 && hidden)
+    free(t.object);
+  else if (err == 0)
   {
     t.came = &w->x->told[PRELUX_TOLD_CAME];
     err = do_target(w, it, &t, &fd, &why);
     free(t.object); /* the table is the verb's, not the target's */
   }
-  if (err == 0 && it->type == PRELUX_DIR)
+  if (err == 0 && it->type == PRELUX_DIR && !hidden)
     err = push(w, it, fd);
   if (counted)
     prelux_ctl_count(w->x, PRELUX_TOLD_OPEN, (uint64_t)-1);

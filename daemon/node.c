@@ -10,6 +10,7 @@
 
 #include "daemon/files.h"
 #include "daemon/register.h"
+#include "lib/backend/beneath.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/base/path.h"
@@ -105,6 +106,7 @@ int prelux_node_begin(struct prelux_daemon *d, const char *file, struct prelux_p
                                               : check_file(file, why);
   if (!n)
     return prelux_problem(why, ENOMEM, "no memory");
+  prelux_beneath_distrust();
   d->node = n;
   if (err == 0 && (!(n->source = strdup(file)) || !(n->table = prelux_join(d->runtime, NAME)) || own_environment(&n->env) < 0))
     err = prelux_problem(why, ENOMEM, "no memory");
@@ -240,6 +242,22 @@ static unsigned needs(const void *msg)
   }
 }
 
+/* Where the prefix of mapping i lies in that of another one; NULL: not in it. */
+static const char *inner_of(const struct prelux_live_table *t, uint32_t mapping, uint32_t i)
+{
+  const struct prelux_table_mapping *tm = prelux_table_mappings(t->table);
+  const char *rel;
+  return prelux_path_below(prelux_table_str(t->table, tm[i].local), prelux_table_str(t->table, tm[mapping].local), &rel) && rel[0] ? rel : NULL;
+}
+
+bool prelux_node_hides(const struct prelux_live_table *t, uint32_t mapping, const char *rel)
+{
+  const char *inner = NULL;
+  for (uint32_t i = 0; i < t->n_mappings && !(inner && prelux_path_below(rel, inner, NULL)); i++)
+    inner = inner_of(t, mapping, i);
+  return inner && prelux_path_below(rel, inner, NULL);
+}
+
 static int check(const struct prelux_conn *c, const struct prelux_live_table *t, uint32_t mapping, unsigned need, struct prelux_problem *why)
 {
   if (mapping >= t->n_mappings)
@@ -250,6 +268,31 @@ static int check(const struct prelux_conn *c, const struct prelux_live_table *t,
                         prelux_table_str(t->table, prelux_table_mappings(t->table)[mapping].local));
 }
 
+/* Prefixes may lie in one another, and one remote in another: the name `rel` of a mapping that lies at or below the prefix of an inner one, which no
+ * program of ours asks for, needs what that one says, too; so does a change of what lies above it, `whole`. */
+static int check_inner(const struct prelux_conn *c, const struct prelux_live_table *t, uint32_t mapping, const char *rel, bool whole, unsigned need,
+                       struct prelux_problem *why)
+{
+  int err = 0;
+  for (uint32_t i = 0; err == 0 && i < t->n_mappings; i++)
+  {
+    const char *inner = inner_of(t, mapping, i);
+    if (inner && (prelux_path_below(rel, inner, NULL) || (whole && prelux_path_below(inner, rel, NULL))))
+      err = check(c, t, i, need, why);
+  }
+  return err;
+}
+
+/* One mapping, and the name in it. */
+static int check_name(const struct prelux_conn *c, const struct prelux_live_table *t, const void *msg, enum prelux_field mapping, enum prelux_field name,
+                      unsigned need, struct prelux_problem *why)
+{
+  uint32_t which = prelux_msg_u32(msg, mapping, mapping == PRELUX_FIELD_MAPPING ? UINT32_MAX : 0);
+  const char *rel = prelux_msg_str(msg, name);
+  int err = check(c, t, which, need, why);
+  return err < 0 ? err : check_inner(c, t, which, rel ? rel : "", prelux_msg_op(msg) == PRELUX_OP_NAME, need, why);
+}
+
 int prelux_node_admit(const struct prelux_conn *c, const struct prelux_live_table *t, const void *msg, struct prelux_problem *why)
 {
   unsigned need = c->peer ? needs(msg) : 0;
@@ -257,8 +300,8 @@ int prelux_node_admit(const struct prelux_conn *c, const struct prelux_live_tabl
     return 0;
   if (!t)
     return PRELUX_STATUS_NO_TABLE;
-  int err = check(c, t, prelux_msg_u32(msg, PRELUX_FIELD_MAPPING, UINT32_MAX), need, why);
+  int err = check_name(c, t, msg, PRELUX_FIELD_MAPPING, PRELUX_FIELD_PATH, need, why);
   if (err == 0 && prelux_msg_op(msg) == PRELUX_OP_NAME && prelux_msg_u32(msg, PRELUX_FIELD_VERB32, 0) == PRELUX_NAME_RENAME)
-    err = check(c, t, prelux_msg_u32(msg, PRELUX_FIELD_TO_MAPPING, 0), need, why);
+    err = check_name(c, t, msg, PRELUX_FIELD_TO_MAPPING, PRELUX_FIELD_TO, need, why);
   return err;
 }

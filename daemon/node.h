@@ -29,6 +29,9 @@ void prelux_node_share(struct prelux_index_writer *index, const struct prelux_li
 /* PRELUX_MAY_*. peer NULL: the daemon's own user, or root. */
 unsigned prelux_node_may(const struct prelux_live_mapping *m, const struct prelux_peer *peer);
 
+/* An inner mapping has the prefix that `rel` of this one lies at or below. */
+bool prelux_node_hides(const struct prelux_live_table *t, uint32_t mapping, const char *rel);
+
 /* Does REGISTER name what this daemon serves? 0, or -EPERM with why. */
 int prelux_node_names(const struct prelux_node *n, const char *config, const char *cwd, const void *table, struct prelux_problem *why);
 /* May he who is at the other end of c have that? 0, or the status of the answer. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/node.h"
 #include "daemon/report.h"
 #include "daemon/request_write.h"
 #include "daemon/server.h"
@@ -127,8 +128,8 @@ int prelux_target_number(const struct prelux_target *t, uint64_t ino, struct pre
   int err = prelux_store_whose(&prelux_target_mapping(t)->view, ino, &attr, &tree, &object);
   if (err < 0)
     return err;
-  bool below = object && rest_of(t->table, t->mapping, tree, object);
-  if (!below)
+  const char *rest = object ? rest_of(t->table, t->mapping, tree, object) : NULL;
+  if (!rest || prelux_node_hides(t->table, t->mapping, rest))
     err = object ? prelux_problem(why, EACCES, "that file is of another mapping") : -ENOENT;
   free(object);
   return err;

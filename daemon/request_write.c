@@ -23,6 +23,7 @@ struct write_job {
   uint64_t number;            /* of the request */
   int64_t lease;
   bool other;     /* somebody else than the daemon's own user asks (node.h) */
+  bool closes;    /* CLOSED, of a file that he may speak of */
   int pid, pidfd; /* WRITE: who asks; -1: not known, or of no interest */
 };
 
@@ -197,7 +198,7 @@ static void work(struct prelux_flight *f)
 /* Told apart from a writer that is killed: from when it is heard, not when its turn comes. */
 static void closing(const struct write_job *j, bool begins)
 {
-  if (j->op == PRELUX_OP_CLOSED)
+  if (j->closes)
     prelux_store_closing(prelux_tree_store(prelux_target_mapping(&j->target)->view.tree), j->ino, begins);
 }
 
@@ -293,6 +294,7 @@ void prelux_request_write(struct prelux_conn *c, struct prelux_live_table *table
   int err = make_job(c, table, msg, &j, &why);
   if (err == 0)
   {
+    j->closes = j->op == PRELUX_OP_CLOSED && (!j->other || prelux_target_number(&j->target, j->ino, &(struct prelux_problem){0}) == 0);
     closing(j, true);
     err = prelux_request_once(c, &j->target, j, work, drop, j->op == PRELUX_OP_LEASE);
     if (err < 0)

@@ -95,13 +95,17 @@ void prelux_server_unlink(struct prelux_server *s, struct prelux_conn *c)
   accept_more(s, --s->stats.clients < s->max_clients);
 }
 
-/* A user among others has a quarter of all places at most. */
+/* A user among others has a quarter of all places at most, and all others together leave one: somebody may have many numbers (subuid(5)), and who
+ * runs the node must get in. */
 static bool has_too_many(const struct prelux_server *s, uid_t uid)
 {
-  unsigned n = 0;
+  unsigned his = 0, all = 0, quarter = s->max_clients / 4;
   for (const struct prelux_conn *c = s->conns.next; c != &s->conns; c = c->next)
-    n += c->peer && c->peer->uid == uid;
-  return n >= s->max_clients / 4;
+  {
+    his += c->peer && c->peer->uid == uid;
+    all += c->peer != NULL;
+  }
+  return his >= quarter || all >= s->max_clients - quarter;
 }
 
 /* Only our own user is served (I10), whoever else may reach the socket; a daemon of a node serves all, and admits each request. *ret: NULL, our own

@@ -7,7 +7,10 @@
  *
  * A link to a folder that the path went through already (x -> ., x -> ..) would make the tree endless for find and du,
  * which cannot see it: they are shown folders, and numbers of our own. Those links are refused: (dev, ino) of each
- * folder on the way is kept and compared when a link was followed. */
+ * folder on the way is kept and compared when a link was followed.
+ *
+ * A daemon of several users reads what they may not, so a link of theirs is a question in its name: see prelux_beneath_distrust(). Only what
+ * the link leads to in the end counts, and it is looked at by the descriptor that is used afterwards. */
 #include "lib/backend/beneath.h"
 
 #include <errno.h>
@@ -25,6 +28,18 @@
 
 #define LINKS_MAX 40 /* as Linux */
 
+static bool distrust; /* set before anything is asked of a remote */
+
+void prelux_beneath_distrust(void)
+{
+  distrust = true;
+}
+
+bool prelux_beneath_distrusts(void)
+{
+  return distrust;
+}
+
 struct seen
 {
   dev_t dev;
@@ -41,6 +56,8 @@ struct walk
   char real[PATH_MAX];     /* its path from the root, without links */
   char rest[2 * PATH_MAX]; /* text of links still to be walked, before the next name of `path` */
   int links;
+  bool foreign; /* a name of `path` has led over links of the next one, who is neither root nor us */
+  uid_t by;
   struct seen *seen; /* folders that names of `path` led to, the root first */
   size_t n_seen, cap_seen;
 };
@@ -162,6 +179,18 @@ static bool next_name(struct walk *w, char name[NAME_MAX + 2], int *ret_err)
   return true;
 }
 
+/* A link is stood on. */
+static int note_owner(struct walk *w, const struct stat *link)
+{
+  if (!distrust || link->st_uid == 0 || link->st_uid == geteuid() || (w->foreign && w->by == link->st_uid))
+    return 0;
+  if (w->foreign)
+    return prelux_problem(w->why, EACCES, "%s: a symlink of user %u leads to one of user %u", w->path, (unsigned)w->by, (unsigned)link->st_uid);
+  w->foreign = true;
+  w->by = link->st_uid;
+  return 0;
+}
+
 /* Walks w->rest, links included, until it stands on something that is no link. */
 static int settle(struct walk *w, struct stat *ret_st, bool *ret_linked)
 {
@@ -179,7 +208,9 @@ static int settle(struct walk *w, struct stat *ret_st, bool *ret_linked)
     if (S_ISLNK(ret_st->st_mode))
     {
       *ret_linked = true;
-      rc = follow(w);
+      rc = note_owner(w, ret_st);
+      if (rc == 0)
+        rc = follow(w);
     }
     else if (!S_ISDIR(ret_st->st_mode) && w->rest[0])
     {
@@ -189,6 +220,16 @@ static int settle(struct walk *w, struct stat *ret_st, bool *ret_linked)
       return rc;
   }
   return rc < 0 ? rc : standing(w, ret_st);
+}
+
+/* rc, st: what a name of `path` has led to. Who asks is not told of what is another's, nor that it is not there. */
+static int judge(struct walk *w, int rc, const struct stat *st)
+{
+  bool foreign = w->foreign;
+  w->foreign = false;
+  if (!foreign || (rc == 0 && st->st_uid == w->by) || (rc < 0 && rc != -ENOENT && rc != -ENOTDIR))
+    return rc;
+  return prelux_problem(w->why, EACCES, "%s: a symlink of user %u leads to what is not his", w->path, (unsigned)w->by);
 }
 
 static int remember(struct walk *w, const struct stat *st, bool linked)
@@ -232,7 +273,7 @@ static int walk_names(struct walk *w)
     w->rest[len] = 0;
     p += len + (p[len] == '/');
     bool linked = false;
-    rc = settle(w, &st, &linked);
+    rc = judge(w, settle(w, &st, &linked), &st);
     if (rc == 0)
       rc = remember(w, &st, linked);
   }

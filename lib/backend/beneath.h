@@ -19,4 +19,9 @@ int prelux_beneath_open(int root, const char *root_path, const char *path, struc
 int prelux_beneath_parent(int root, const char *root_path, const char *path, bool follow, char name[NAME_MAX + 1],
                           struct prelux_problem *why);
 
+/* From now on, for the whole process: it serves others than its own user, who may have made links in the remote by themselves. One that is
+ * neither root's nor ours is followed only to what is its owner's, else -EACCES, whether or not something is there. */
+void prelux_beneath_distrust(void);
+bool prelux_beneath_distrusts(void);
+
 #endif

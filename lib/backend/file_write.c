@@ -20,6 +20,7 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include "lib/backend/beneath.h"
 #include "lib/backend/file.h"
 #include "lib/base/os.h"
 
@@ -286,10 +287,12 @@ static int name_over(struct prelux_file_place *p, struct prelux_file_temp *t)
   return rc;
 }
 
-/* Attributes and bytes, for good. */
+/* Attributes and bytes, for good. The file is ours from here on, whosever the one before was: where others write by us, the bits that make a program run
+ * as its owner go, as they do when such a user writes to a file himself. */
 static int make_durable(const struct prelux_file_temp *t, const struct prelux_set *set, uint32_t mode_else)
 {
-  if (prelux_os.fchmod(t->fd, set->which & PRELUX_SET_MODE ? set->mode & 07777 : mode_else) < 0)
+  uint32_t mode = set->which & PRELUX_SET_MODE ? set->mode & 07777 : mode_else;
+  if (prelux_os.fchmod(t->fd, prelux_beneath_distrusts() ? mode & 01777 : mode) < 0)
     return -errno;
   if (set->which & PRELUX_SET_MTIME)
   {

@@ -30,7 +30,7 @@ class Node:
     """A folder that others may pass, with the programs (the build may lie where they may not), remote data, configuration and daemon."""
 
     def __init__(self, uid):
-        self.uid, self.child = uid, None
+        self.uid, self.child, self.before = uid, None, []  # before: what executes the daemon's command
         if not (harness.BUILD / "preluxd").exists():
             pytest.skip(f"{harness.BUILD} is not built")
         self.folder = Path(tempfile.mkdtemp(prefix="plx-node-", dir="/var/lib"))
@@ -67,7 +67,7 @@ class Node:
                 "PRELUX_CONFIG": str(self.run / "table"), **more}
 
     def launch(self, *args):
-        command = [str(self.bin / "preluxd"), "--foreground", "--node", str(self.config), "--runtime", str(self.run),
+        command = [*self.before, str(self.bin / "preluxd"), "--foreground", "--node", str(self.config), "--runtime", str(self.run),
                    "--log", str(self.run / "log"), *args]
         logs = f"log_path={self.folder}/sanitizer"
         return subprocess.Popen(command, user=self.uid, group=self.uid, extra_groups=[], stdin=subprocess.DEVNULL,
