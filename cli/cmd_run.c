@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -124,6 +125,8 @@ static int reap(pid_t child)
       ret = status_of(status);
     info.si_pid = 0;
   }
+  if (ret < 0 && prelux_deep_ended(child, &status))
+    ret = status_of(status);
   return ret;
 }
 
@@ -173,24 +176,51 @@ static int start(void (*become)(const void *arg, const sigset_t *mask), const vo
 
 /* ---- --deep: the program's parent is its supervisor */
 
+static struct rlimit before_files;
+
 static void become_supervised(const void *arg, const sigset_t *mask)
 {
   char *const *argv = arg;
   sigprocmask(SIG_SETMASK, mask, NULL);
   umask(before_umask);
+  setrlimit(RLIMIT_NOFILE, &before_files);
   execvp(argv[0], argv);
   _exit(exec_status(argv[0], errno));
 }
 
-/* Where only a parent's parents may look into a process (Yama), orphans have to have one here. */
-static void adopt(void)
+/* Each supervised program that another one has started takes a descriptor here. */
+static void want_files(void)
 {
-  char text[4] = "";
-  int fd = open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
+  struct rlimit all;
+  if (getrlimit(RLIMIT_NOFILE, &before_files) < 0)
     return;
-  adopts = read(fd, text, 1) == 1 && *text != '0' && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0;
-  close(fd);
+  all = before_files;
+  all.rlim_cur = all.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &all);
+}
+
+static bool has_children(void)
+{
+  siginfo_t info;
+  return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+/* The program has ended: what it has left in the background is waited for, also what is just about to be supervised. Who tells this process to
+ * end is obeyed. */
+static void attend_background(const sigset_t *set)
+{
+  enum { NAP_MS = 20, COMING_MS = 500 };
+  const struct timespec nap = {.tv_nsec = NAP_MS * 1000000};
+  for (int ms = 0; prelux_deep_count() > 0 || (ms < COMING_MS && has_children()); ms += NAP_MS)
+  {
+    int sig = sigtimedwait(set, NULL, &nap);
+    if (sig == SIGINT || sig == SIGTERM || sig == SIGHUP || sig == SIGQUIT)
+    {
+      prelux_cli_fail("--deep: ended by a signal: programs in the background have no more files by name");
+      return;
+    }
+    reap(-1);
+  }
 }
 
 int prelux_cmd_deep_inside(char **argv)
@@ -198,8 +228,10 @@ int prelux_cmd_deep_inside(char **argv)
   sigset_t signals;
   int64_t told = 0;
   restore_options();
-  adopt();
+  /* Where only a parent's parents may look into a process (Yama), orphans have to have one here; and it is seen that there are some. */
+  adopts = prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0;
   before_umask = umask(0);
+  want_files();
   sigset_t all, before;
   sigfillset(&all);
   sigprocmask(SIG_BLOCK, &all, &before); /* threads take none */
@@ -208,8 +240,7 @@ int prelux_cmd_deep_inside(char **argv)
   if (rc < 0)
     return prelux_cli_fail("--deep: %s", strerror(-rc));
   int status = start(become_supervised, argv, NULL, &signals, &told);
-  for (const struct timespec pause = {.tv_nsec = 50 * 1000000}; prelux_deep_count() > 0; nanosleep(&pause, NULL))
-    reap(-1);
+  attend_background(&signals);
   return status;
 }
 
@@ -217,8 +248,9 @@ int prelux_cmd_deep_inside(char **argv)
 static void go_deep(const struct prelux_cli *cli)
 {
   char value[PATH_MAX + 32];
+  const char *what;
   uint32_t id;
-  int rc = prelux_deep_possible();
+  int rc = prelux_deep_possible(&what);
   unsetenv(PRELUX_DEEP_ENV);
   if (rc == 0 && getrandom(&id, sizeof id, 0) == sizeof id)
   {
@@ -227,8 +259,10 @@ static void go_deep(const struct prelux_cli *cli)
     setenv(PRELUX_DEEP_ENV, value, 1);
     return;
   }
-  const char *why = rc == -EBUSY ? "another supervisor has the system calls of this process" : strerror(-rc);
-  prelux_cli_fail("--deep is not possible here (%s): programs that the library does not get into see no mapping", why);
+  if (rc == -EBUSY)
+    what = "another supervisor has the system calls of this process";
+  prelux_cli_fail("--deep is not possible here (%s%s%s): programs that the library does not get into see no mapping", what, rc == -EBUSY ? "" : ": ",
+                  rc == -EBUSY ? "" : strerror(-rc));
 }
 
 /* Uploads of this run, as far as can be told: begun since its start, below its configuration's mappings. */

@@ -40,6 +40,7 @@ struct prelux_deep_call {
   uint64_t out_at; /* the program's memory for the answer, 0: none */
   size_t out_len;
   int open_flags; /* of 'F' and openat2 */
+  bool is_kernels; /* but done here */
   char texts[2][PATH_MAX];
   char in[PRELUX_DEEP_IN] __attribute__((aligned(16)));
   char out[PRELUX_DEEP_OUT] __attribute__((aligned(16)));
@@ -54,16 +55,25 @@ int prelux_deep_get_fd(pid_t tid, int fd);                         /* the same o
 unsigned prelux_deep_umask(pid_t tid);
 bool prelux_deep_same_root(pid_t tid);
 bool prelux_deep_same_user(pid_t tid); /* for files */
+bool prelux_deep_same_view(pid_t tid); /* the kernel's answers here are those that it gets: mounts, group */
 /* The call came from a libc that the library is before: it has passed the library, and is the kernel's. */
 bool prelux_deep_is_reached(pid_t tid, uint64_t ip);
 void prelux_deep_forget(pid_t tid);
 
+/* Its process; and whether open files of programs can be had, not only files of the same name. */
+pid_t prelux_deep_process(pid_t tid);
+pid_t prelux_deep_parent(pid_t tid);
+bool prelux_deep_shares_fds(void);
+
 /* dents.c: instead of `fd`, which is what the program has open as `number`. */
-int prelux_deep_dents_take(pid_t tid, int number, int fd);
-bool prelux_deep_dents_give(int fd, bool ended); /* true: it stays open */
+int prelux_deep_dents_take(pid_t pid, int number, int fd);
+bool prelux_deep_dents_give(int fd, bool ended); /* false: nobody keeps it */
+long prelux_deep_dents_hand_over(pid_t pid, int listener, struct seccomp_notif_addfd *what); /* a folder's descriptor */
 
 /* become.c: -errno, or 1 when `answered` was called and all is done. */
 long prelux_deep_chdir(struct prelux_deep_call *c, void (*answered)(struct prelux_deep_call *c));
+/* A script whose interpreter is ours. */
+bool prelux_deep_interpreted(const char *path);
 long prelux_deep_become(struct prelux_deep_call *c, void (*answered)(struct prelux_deep_call *c));
 
 /* calls.c. True: the kernel may do it (answered so); false: prelux_deep_perform() must be called. */

@@ -40,6 +40,7 @@ const struct prelux_deep_rule prelux_deep_rules[] = {
     {.nr = SYS_symlinkat, .as = SYS_symlinkat, .args = "tdp", .how = NAME},
     {.nr = SYS_linkat, .as = SYS_linkat, .args = "dpdp.", .how = NAME},
     {.nr = SYS_renameat2, .as = SYS_renameat2, .args = "dpdp.", .how = NAME},
+    {.nr = SYS_renameat, .as = SYS_renameat2, .args = "dpdp0", .how = NAME},
     {.nr = SYS_truncate, .as = SYS_truncate, .args = "p.", .how = CHANGE},
     {.nr = SYS_fchmod, .as = SYS_fchmod, .args = "f."},
     {.nr = SYS_fchmodat, .as = SYS_fchmodat, .args = "dp.", .how = CHANGE},
@@ -58,7 +59,7 @@ const struct prelux_deep_rule prelux_deep_rules[] = {
     {.nr = SYS_flistxattr, .as = SYS_flistxattr, .args = "fb."},
     {.nr = SYS_chdir, .as = SYS_chdir, .args = "p", .kind = PRELUX_DEEP_CHDIR},
     {.nr = SYS_getcwd, .as = SYS_getcwd, .args = "", .kind = PRELUX_DEEP_GETCWD},
-    {.nr = SYS_execve, .as = SYS_execve, .args = "p", .kind = PRELUX_DEEP_EXEC},
+    {.nr = SYS_execve, .as = SYS_execve, .args = "Dp", .kind = PRELUX_DEEP_EXEC},
     {.nr = SYS_execveat, .as = SYS_execveat, .args = "dp", .kind = PRELUX_DEEP_EXEC},
 #if defined(__x86_64__)
     {.nr = SYS_open, .as = SYS_openat, .args = "DpFm", .kind = PRELUX_DEEP_FD},
@@ -75,7 +76,6 @@ const struct prelux_deep_rule prelux_deep_rules[] = {
     {.nr = SYS_symlink, .as = SYS_symlinkat, .args = "tDp", .how = NAME},
     {.nr = SYS_link, .as = SYS_linkat, .args = "DpDp0", .how = NAME},
     {.nr = SYS_rename, .as = SYS_renameat2, .args = "DpDp0", .how = NAME},
-    {.nr = SYS_renameat, .as = SYS_renameat2, .args = "dpdp0", .how = NAME},
     {.nr = SYS_chmod, .as = SYS_fchmodat, .args = "Dp.", .how = CHANGE},
     {.nr = SYS_chown, .as = SYS_fchownat, .args = "Dp..0", .how = CHANGE},
     {.nr = SYS_lchown, .as = SYS_fchownat, .args = "Dp..N", .how = NAME},
@@ -101,7 +101,10 @@ static void hand_over(const struct prelux_deep_call *c, int fd)
 {
   struct seccomp_notif_addfd add = {.id = c->req.id, .flags = SECCOMP_ADDFD_FLAG_SEND, .srcfd = (unsigned)fd,
                                     .newfd_flags = c->open_flags & O_CLOEXEC ? O_CLOEXEC : 0};
-  long rc = prelux_sys(SYS_ioctl, c->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+  struct stat st;
+  bool folder = prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISDIR(st.st_mode);
+  long rc = folder ? prelux_deep_dents_hand_over(prelux_deep_process((pid_t)c->req.pid), c->listener, &add)
+                   : prelux_sys(SYS_ioctl, c->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
   if (rc < 0 && rc != -ENOENT)
     answer(c, rc, 0); /* EMFILE */
 }
@@ -141,10 +144,31 @@ static long folder(struct prelux_deep_call *c, long at, const char *path)
   return fd == -ENOENT ? -EBADF : fd;
 }
 
-static long take_text(struct prelux_deep_call *c, uint64_t at)
+/* What /proc and /dev call the caller's own is another process's in here. */
+static void name_theirs(pid_t tid, char *path)
+{
+  static const struct {
+    const char *own, *theirs;
+  } names[] = {{"/proc/self", ""},       {"/proc/thread-self", ""}, {"/dev/fd", "/fd"},
+               {"/dev/stdin", "/fd/0"}, {"/dev/stdout", "/fd/1"},  {"/dev/stderr", "/fd/2"}};
+  char whole[PATH_MAX];
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+  {
+    size_t n = strlen(names[i].own);
+    if (strncmp(path, names[i].own, n) != 0 || (path[n] && path[n] != '/'))
+      continue;
+    if (snprintf(whole, sizeof whole, "/proc/%d%s%s", (int)tid, names[i].theirs, path + n) < (int)sizeof whole)
+      memcpy(path, whole, strlen(whole) + 1);
+    return;
+  }
+}
+
+static long take_text(struct prelux_deep_call *c, uint64_t at, bool is_path)
 {
   char *text = c->texts[c->n_texts++];
   long n = prelux_deep_text((pid_t)c->req.pid, at, text, PATH_MAX);
+  if (n >= 0 && is_path && (strncmp(text, "/proc/", 6) == 0 || strncmp(text, "/dev/", 5) == 0))
+    name_theirs((pid_t)c->req.pid, text);
   return n < 0 ? n : (long)(intptr_t)text;
 }
 
@@ -162,6 +186,8 @@ static long take_in(struct prelux_deep_call *c, uint64_t at, uint64_t size)
 /* A descriptor of O_PATH cannot be handed over: it is one for reading instead. */
 static uint64_t open_with(int flags)
 {
+  if (flags & O_PATH)
+    flags = (flags & (O_DIRECTORY | O_NOFOLLOW)) | O_NONBLOCK;
   return (unsigned)((flags & ~O_PATH) | O_CLOEXEC | O_NOCTTY);
 }
 
@@ -199,7 +225,7 @@ static long take(struct prelux_deep_call *c, char what, const __u64 *theirs, int
   case 'R': return AT_REMOVEDIR;
   case 'C': return O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOCTTY;
   case 'p':
-  case 't': return take_text(c, value);
+  case 't': return take_text(c, value, what == 'p');
   case 'S': return take_out(c, value, rule->size);
   case 'b': return take_out(c, value, theirs[*next]);
   case 'i': return take_in(c, value, rule->size);
@@ -262,13 +288,6 @@ static unsigned how_of(const struct prelux_deep_call *c)
   return how;
 }
 
-/* These are another process's in here. */
-static bool is_own(const char *path)
-{
-  return strncmp(path, "/proc/self", 10) == 0 || strncmp(path, "/proc/thread-self", 17) == 0 || strncmp(path, "/dev/fd", 7) == 0 ||
-         strncmp(path, "/dev/std", 8) == 0;
-}
-
 /* What /proc calls a descriptor of the program, or its folder (AT_FDCWD). Length or -errno. */
 static long real_name(const struct prelux_deep_call *c, long fd, char out[PATH_MAX])
 {
@@ -288,21 +307,27 @@ static bool is_ours(const char *real)
   return syscall(PRELUX_DEEP_ROUTE, AT_FDCWD, real, PRELUX_DEEP_REAL) > 0;
 }
 
+static long route(const struct prelux_deep_call *c, const char *path, unsigned how)
+{
+  long is = syscall(PRELUX_DEEP_ROUTE, AT_FDCWD, path, how);
+  if (c->rule->kind != PRELUX_DEEP_EXEC)
+    return is;
+  return is == 1 || prelux_deep_interpreted(path);
+}
+
 /* As PRELUX_DEEP_ROUTE. */
 static long whose_path(const struct prelux_deep_call *c, long folder_fd, const char *path, unsigned how)
 {
   char whole[2 * PATH_MAX];
-  if (is_own(path))
-    return 0;
   if (*path == '/')
-    return syscall(PRELUX_DEEP_ROUTE, AT_FDCWD, path, how);
+    return route(c, path, how);
   long n = real_name(c, folder_fd, whole);
   if (n < 0)
     return 0;
   if (!*path || is_ours(whole))
     return *path || is_ours(whole);
   snprintf(whole + n, sizeof whole - (size_t)n, "/%s", path);
-  return strlen(whole) < PATH_MAX ? syscall(PRELUX_DEEP_ROUTE, AT_FDCWD, whole, how) : 0;
+  return strlen(whole) < PATH_MAX ? route(c, whole, how) : 0;
 }
 
 /* Where something stands behind a prefix, a path that is changed meanwhile could lead there: then the kernel's calls of paths are done here, too. */
@@ -322,7 +347,8 @@ static bool whose(struct prelux_deep_call *c)
       one = whose_path(c, has_folder ? c->args[i - 1] : AT_FDCWD, (const char *)(intptr_t)c->args[i], how);
     is = one == 1 || is == 0 ? one : is;
   }
-  return is == 1 || (is == 2 && c->rule->kind != PRELUX_DEEP_EXEC);
+  c->is_kernels = is == 2;
+  return is != 0;
 }
 
 /* Rules without a folder, for relative paths: there is no such call that takes one. The path becomes absolute. */
@@ -378,9 +404,10 @@ static const struct prelux_deep_rule *rule_of(const struct prelux_deep_call *c)
 }
 
 /* In another root, or with another user's rights for files, nothing is mapped. */
-static bool is_alike(pid_t tid)
+static bool is_alike(const struct prelux_deep_call *c)
 {
-  return prelux_deep_same_root(tid) && prelux_deep_same_user(tid);
+  pid_t tid = (pid_t)c->req.pid;
+  return prelux_deep_same_root(tid) && prelux_deep_same_user(tid) && (!c->is_kernels || prelux_deep_same_view(tid));
 }
 
 bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id)
@@ -405,8 +432,10 @@ bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id)
     return go_on(c);
   if (c->rule->kind == PRELUX_DEEP_GETCWD)
     return decide_cwd(c);
-  /* What cannot be read the kernel says better. */
-  return take_all(c) < 0 || !whose(c) || !is_alike((pid_t)c->req.pid) ? go_on(c) : false;
+  /* What cannot be read the kernel says better; a file that is open it executes as it is. */
+  if (take_all(c) < 0 || (c->rule->kind == PRELUX_DEEP_EXEC && !c->texts[0][0]))
+    return go_on(c);
+  return !whose(c) || !is_alike(c) ? go_on(c) : false;
 }
 
 /* ---- doing it */
@@ -418,7 +447,7 @@ static long call(struct prelux_deep_call *c)
   if (rc < 0)
     return -errno;
   size_t n = c->rule->size ? c->rule->size : (size_t)rc;
-  if (c->out_at && c->out_len > 0 && n > 0)
+  if (c->out_len > 0 && n > 0)
   {
     if (!still_waits(c))
       return -ESRCH;
@@ -453,11 +482,15 @@ static void answered(struct prelux_deep_call *c)
 
 static long list(struct prelux_deep_call *c)
 {
-  int fd = prelux_deep_dents_take((pid_t)c->req.pid, (int)c->req.data.args[0], c->fds[0]);
+  int number = (int)c->req.data.args[0], fd = prelux_deep_dents_take(prelux_deep_process((pid_t)c->req.pid), number, c->fds[0]);
+  char real[PATH_MAX];
   c->n_fds = 0;
   c->args[0] = fd;
   long rc = call(c);
-  if (!prelux_deep_dents_give(fd, rc <= 0))
+  /* At its end the descriptor's own position says enough, but for folders above a prefix. */
+  bool ended = rc == 0 && prelux_deep_shares_fds() && real_name(c, number, real) >= 0 &&
+               syscall(PRELUX_DEEP_ROUTE, AT_FDCWD, real, PRELUX_DEEP_REAL) == 2;
+  if (!prelux_deep_dents_give(fd, ended))
     close(fd);
   return rc;
 }

@@ -9,9 +9,11 @@
 #ifndef PRELUX_DEEP_DEEP_H
 #define PRELUX_DEEP_DEEP_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define PRELUX_DEEP_ENV "PRELUX_DEEP"
 #define PRELUX_DEEP_ALL "+" /* before LAUNCHER: every program */
@@ -25,21 +27,38 @@
 #define PRELUX_DEEP_NOFOLLOW 1u
 #define PRELUX_DEEP_CHANGE 2u
 #define PRELUX_DEEP_DAEMON 8u /* no question: a daemon is started where none runs */
-#define PRELUX_DEEP_REAL 4u /* path is what /proc calls a file or folder that is open */
+#define PRELUX_DEEP_REAL 4u /* path is what /proc calls a file or folder that is open; 2: it is in a cache */
+#define PRELUX_DEEP_EXEC 16u /* a fourth argument: what the kernel is to execute, struct prelux_deep_program */
+#define PRELUX_DEEP_NAMED 32u /* and a script keeps the name that it was given */
+
+/* A file, and words instead of the program's first one: a script's interpreter, its argument, the script. */
+enum { PRELUX_DEEP_WORDS = 12 };
+struct prelux_deep_program {
+  char file[PATH_MAX];
+  char words[PRELUX_DEEP_WORDS][PATH_MAX];
+  int n_words; /* 0: the program's own first word stays */
+};
+/* The sixth argument of an execve that the filter lets pass: made for the supervisor, by a program that it has stopped. */
+#define PRELUX_DEEP_PASS 0x44657070
 
 /* filter.c: 0 and *ret_listener, or -errno. no_new_privs is set. */
 int prelux_deep_filter(int *ret_listener);
-/* Whether that can be done here, asked of a child: 0 or -errno; EBUSY: there is a supervisor already. */
-int prelux_deep_possible(void);
+/* try.c: whether all that the supervisor does can be done here, tried with a child. 0, or -errno and what it was that could not; EBUSY: there is
+ * a supervisor already. */
+int prelux_deep_possible(const char **ret_what);
 
 /* launch.c: argv = file, argv[0], ...; the exit status when it could not be executed. */
 int prelux_deep_exec(char **argv);
+int prelux_deep_send_fd(int sock, int fd);
+int prelux_deep_receive_fd(int sock); /* -1: none came */
 /* The supervisor's socket. 0, or -errno. */
 int prelux_deep_address(const char *value, void *ret_sockaddr_un, unsigned *ret_len, uint32_t *ret_id);
 
 /* supervise.c. Begins threads that serve whatever launchers hand over. 0 or -errno. */
 int prelux_deep_begin(const char *value);
-/* Programs that are supervised now, by listeners. */
+/* Programs that are supervised now, or about to be, by listeners. */
 unsigned prelux_deep_count(void);
+/* A child of this process that a thread has seen the end of. */
+bool prelux_deep_ended(pid_t pid, int *ret_status);
 
 #endif

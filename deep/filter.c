@@ -7,7 +7,6 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "deep/call.h"
@@ -28,7 +27,7 @@ enum { IO_URING_SETUP = 425, RULES_MAX = 255 };
 /* Jumps have 8 bits: each number has its own return. */
 int prelux_deep_filter(int *ret_listener)
 {
-  struct sock_filter code[2 * RULES_MAX + 8];
+  struct sock_filter code[2 * RULES_MAX + 16];
   unsigned short n = 0;
   code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
   code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
@@ -36,6 +35,12 @@ int prelux_deep_filter(int *ret_listener)
   code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
   code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IO_URING_SETUP, 0, 1);
   code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
+  /* Of a stopped program, by inject.c: else one thread would have to answer another. */
+  code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execve, 0, 4);
+  code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[5]));
+  code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PRELUX_DEEP_PASS, 0, 1);
+  code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
   for (size_t i = 0; i < prelux_deep_n_rules && i < RULES_MAX; i++)
   {
     code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, prelux_deep_rules[i].nr, 0, 1);
@@ -53,17 +58,4 @@ int prelux_deep_filter(int *ret_listener)
     return (int)rc;
   *ret_listener = (int)rc;
   return 0;
-}
-
-int prelux_deep_possible(void)
-{
-  int status, listener = -1;
-  pid_t child = fork();
-  if (child < 0)
-    return -errno;
-  if (child == 0)
-    prelux_sys(SYS_exit_group, -prelux_deep_filter(&listener));
-  if (waitpid(child, &status, 0) != child)
-    return -errno;
-  return WIFEXITED(status) ? -WEXITSTATUS(status) : -EPERM;
 }

@@ -3,13 +3,16 @@
  * instruction, and goes on with their outcome. All its signals are blocked meanwhile. */
 #include <elf.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include "deep/deep.h"
 #include "deep/inject.h"
 #include "lib/base/sys.h"
 
@@ -55,6 +58,38 @@ static int set_regs(pid_t tid, struct user_regs_struct *r)
   return ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, &iov) < 0 ? -errno : 0;
 }
 
+/* Children of this process that ended while a thread traced them: nobody else is told. The last few. */
+enum { ENDED = 64 };
+static struct {
+  pid_t pid;
+  int status;
+} ended[ENDED];
+static unsigned n_ended;
+static pthread_mutex_t ended_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void note_end(pid_t pid, int status)
+{
+  pthread_mutex_lock(&ended_lock);
+  ended[n_ended % ENDED].pid = pid;
+  ended[n_ended++ % ENDED].status = status;
+  pthread_mutex_unlock(&ended_lock);
+  kill(getpid(), SIGCHLD); /* that of its end may have been looked at before */
+}
+
+bool prelux_deep_ended(pid_t pid, int *ret_status)
+{
+  bool found = false;
+  pthread_mutex_lock(&ended_lock);
+  for (unsigned i = 0; i < ENDED && !found; i++)
+    if (ended[i].pid == pid)
+    {
+      *ret_status = ended[i].status;
+      found = true;
+    }
+  pthread_mutex_unlock(&ended_lock);
+  return found;
+}
+
 /* This thread's only tracee has stopped: its status. An exec gives it the number of its process. */
 static int wait_stop(struct prelux_deep_inject *in, int *ret_status)
 {
@@ -62,23 +97,25 @@ static int wait_stop(struct prelux_deep_inject *in, int *ret_status)
   do
     pid = waitpid(-1, ret_status, __WALL | __WNOTHREAD);
   while (pid < 0 && errno == EINTR);
+  if (pid > 0 && !WIFSTOPPED(*ret_status))
+    note_end(pid, *ret_status);
   if (pid < 0 || !WIFSTOPPED(*ret_status))
     return -ESRCH;
   in->tid = pid;
+  in->stop |= *ret_status >> 16 == 0 && WSTOPSIG(*ret_status) == SIGSTOP;
   return 0;
 }
 
 int prelux_deep_inject_begin(struct prelux_deep_inject *in, pid_t tid)
 {
   in->tid = tid;
-  in->exec = false;
-  if (ptrace(PTRACE_SEIZE, tid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC) < 0)
-    return -errno;
-  if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0)
-    return 0;
-  int err = errno;
-  ptrace(PTRACE_DETACH, tid, NULL, NULL);
-  return -err;
+  in->exec = in->stop = false;
+  return ptrace(PTRACE_SEIZE, tid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL) < 0 ? -errno : 0;
+}
+
+void prelux_deep_inject_interrupt(struct prelux_deep_inject *in)
+{
+  ptrace(PTRACE_INTERRUPT, in->tid, NULL, NULL); /* fails when it is dead */
 }
 
 int prelux_deep_inject_stopped(struct prelux_deep_inject *in)
@@ -88,15 +125,18 @@ int prelux_deep_inject_stopped(struct prelux_deep_inject *in)
   int rc = wait_stop(in, &status);
   while (rc == 0 && status >> 16 != STOPPED)
   {
-    ptrace(PTRACE_CONT, in->tid, NULL, (void *)(intptr_t)WSTOPSIG(status));
+    ptrace(PTRACE_CONT, in->tid, NULL, (void *)(intptr_t)(WSTOPSIG(status) == SIGSTOP ? 0 : WSTOPSIG(status)));
     rc = wait_stop(in, &status);
   }
-  if (rc == 0)
-    rc = get_regs(in->tid, &in->saved);
+  if (rc < 0)
+    return rc;
+  rc = get_regs(in->tid, &in->saved);
   if (rc == 0 && ptrace(PTRACE_GETSIGMASK, in->tid, (void *)SIGNALS, &in->mask) < 0)
     rc = -errno;
   if (rc == 0 && ptrace(PTRACE_SETSIGMASK, in->tid, (void *)SIGNALS, &all) < 0)
     rc = -errno;
+  if (rc < 0)
+    ptrace(PTRACE_DETACH, in->tid, NULL, NULL);
   return rc;
 }
 
@@ -140,4 +180,6 @@ void prelux_deep_inject_end(struct prelux_deep_inject *in, long result)
   }
   ptrace(PTRACE_SETSIGMASK, in->tid, (void *)SIGNALS, &in->mask);
   ptrace(PTRACE_DETACH, in->tid, NULL, NULL);
+  if (in->stop)
+    kill(in->tid, SIGSTOP);
 }

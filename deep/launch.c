@@ -25,7 +25,7 @@ int prelux_deep_address(const char *value, void *ret_sockaddr_un, unsigned *ret_
   return 0;
 }
 
-static int send_fd(int sock, int fd)
+int prelux_deep_send_fd(int sock, int fd)
 {
   char byte = 0;
   struct iovec iov = {&byte, 1};
@@ -40,9 +40,36 @@ static int send_fd(int sock, int fd)
   return n == 1 ? 0 : n < 0 ? (int)n : -EIO;
 }
 
-/* 0: this process is supervised; -errno: it is as before. When it dies in the middle its calls are ENOSYS, so it ends. */
+int prelux_deep_receive_fd(int sock)
+{
+  char byte;
+  struct iovec iov = {&byte, 1};
+  union {
+    struct cmsghdr head;
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } control;
+  struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
+  int fd = -1;
+  if (prelux_sys(SYS_recvmsg, sock, &m, MSG_CMSG_CLOEXEC) == 1 && CMSG_FIRSTHDR(&m) && control.head.cmsg_type == SCM_RIGHTS)
+    memcpy(&fd, CMSG_DATA(&control.head), sizeof fd);
+  return fd;
+}
+
+static bool hears_us(int sock)
+{
+  char byte;
+  long n;
+  do
+    n = prelux_sys(SYS_read, sock, &byte, 1);
+  while (n == -EINTR);
+  return n == 1;
+}
+
+/* 0: this process is supervised; -errno: it is as before. The filter is set when the supervisor waits for it: one that ends is not waited for.
+ * When it dies in the middle this process's calls are ENOSYS, so it ends. */
 static int hand_over(const char *value)
 {
+  static const char lost[] = "prelux: the supervisor of --deep is gone, or has no room for one more program\n";
   struct sockaddr_un un;
   struct ucred peer;
   socklen_t cred_len = sizeof peer;
@@ -59,14 +86,17 @@ static int hand_over(const char *value)
     rc = (int)prelux_sys(SYS_getsockopt, sock, SOL_SOCKET, SO_PEERCRED, &peer, &cred_len);
   if (rc == 0 && peer.uid != geteuid())
     rc = -EACCES;
+  if (rc == 0 && !hears_us((int)sock))
+    rc = -ECONNREFUSED;
   if (rc == 0)
     rc = prelux_deep_filter(&listener);
   if (rc == 0)
   {
-    char byte;
-    rc = send_fd((int)sock, listener);
-    if (rc < 0 || prelux_sys(SYS_read, sock, &byte, 1) != 1)
+    if (prelux_deep_send_fd((int)sock, listener) < 0 || !hears_us((int)sock))
+    {
+      prelux_sys(SYS_write, 2, lost, sizeof lost - 1);
       prelux_sys(SYS_exit_group, 126);
+    }
     prelux_sys(SYS_close, listener);
   }
   prelux_sys(SYS_close, sock);

@@ -22,7 +22,7 @@ enum { SYNC_WAKE_UP = 1 };
 
 static struct {
   pthread_mutex_t turn;
-  int epoll, door; /* door: where launchers come */
+  int epoll, door;
   uint32_t id;
   unsigned waiting, threads, listeners; /* atomics */
 } deep = {.turn = PTHREAD_MUTEX_INITIALIZER};
@@ -32,48 +32,52 @@ unsigned prelux_deep_count(void)
   return __atomic_load_n(&deep.listeners, __ATOMIC_ACQUIRE);
 }
 
-static int watch(int fd)
+/* What is waited for: launchers that come, what they hand over, and calls. */
+enum kind { DOOR, LAUNCHER, LISTENER };
+
+static int watch(int fd, enum kind kind)
 {
-  struct epoll_event ev = {.events = EPOLLIN, .data.fd = fd};
+  struct epoll_event ev = {.events = EPOLLIN, .data.u64 = (uint64_t)kind << 32 | (unsigned)fd};
   return epoll_ctl(deep.epoll, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
 
-static int receive_fd(int sock)
+static void count(int by)
 {
-  char byte;
-  struct iovec iov = {&byte, 1};
-  union {
-    struct cmsghdr head;
-    char bytes[CMSG_SPACE(sizeof(int))];
-  } control;
-  struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes};
-  int fd = -1;
-  if (recvmsg(sock, &m, MSG_CMSG_CLOEXEC) == 1 && CMSG_FIRSTHDR(&m) && control.head.cmsg_type == SCM_RIGHTS)
-    memcpy(&fd, CMSG_DATA(&control.head), sizeof fd);
-  return fd;
+  __atomic_fetch_add(&deep.listeners, (unsigned)by, __ATOMIC_RELEASE);
 }
 
-/* A launcher has come. It says all it has to say at once; who does not is not waited for long. */
+/* Counted from here on: this process does not end before it has been served. */
 static void open_door(void)
 {
   struct ucred peer;
   socklen_t len = sizeof peer;
-  struct timeval soon = {.tv_sec = 1};
-  int sock = accept4(deep.door, NULL, NULL, SOCK_CLOEXEC), fd = -1;
+  int sock = accept4(deep.door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (sock < 0)
+  {
+    usleep(1000); /* no descriptor is left: it is told of again */
     return;
-  setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon);
-  if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == geteuid())
-    fd = receive_fd(sock);
-  if (fd >= 0 && watch(fd) == 0)
+  }
+  count(1);
+  if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == geteuid() && watch(sock, LAUNCHER) == 0 &&
+      send(sock, "", 1, MSG_NOSIGNAL) == 1)
+    return;
+  close(sock);
+  count(-1);
+}
+
+static void take_listener(int sock)
+{
+  int fd = prelux_deep_receive_fd(sock);
+  if (fd >= 0 && watch(fd, LISTENER) == 0)
   {
     prelux_sys(SYS_ioctl, fd, SET_FLAGS, SYNC_WAKE_UP);
-    __atomic_fetch_add(&deep.listeners, 1, __ATOMIC_RELEASE);
+    count(1);
     send(sock, "", 1, MSG_NOSIGNAL);
   }
   else if (fd >= 0)
     close(fd);
   close(sock);
+  count(-1);
 }
 
 /* The last program under this filter has ended. A thread that still answers it keeps the file, which would be told of again. */
@@ -81,7 +85,7 @@ static void forget_listener(int fd)
 {
   epoll_ctl(deep.epoll, EPOLL_CTL_DEL, fd, NULL);
   close(fd);
-  __atomic_fetch_sub(&deep.listeners, 1, __ATOMIC_RELEASE);
+  count(-1);
 }
 
 /* Until there is something to do that may take time. */
@@ -92,17 +96,16 @@ static void take_turn(struct prelux_deep_call *c)
     struct epoll_event ev;
     if (epoll_wait(deep.epoll, &ev, 1, -1) != 1)
       continue;
-    c->listener = ev.data.fd;
-    if (c->listener == deep.door)
-    {
+    c->listener = (int)(uint32_t)ev.data.u64;
+    enum kind kind = (enum kind)(ev.data.u64 >> 32);
+    if (kind == DOOR)
       open_door();
-      continue;
-    }
-    if (!(ev.events & EPOLLIN))
-    {
+    if (kind == LAUNCHER)
+      take_listener(c->listener);
+    if (kind == LISTENER && !(ev.events & EPOLLIN))
       forget_listener(c->listener);
+    if (kind != LISTENER || !(ev.events & EPOLLIN))
       continue;
-    }
     memset(&c->req, 0, sizeof c->req);
     if (prelux_sys(SYS_ioctl, c->listener, SECCOMP_IOCTL_NOTIF_RECV, &c->req) == 0 && !prelux_deep_decide(c, deep.id))
       return;
@@ -113,9 +116,7 @@ static void start_thread(void);
 
 static void *work(void *arg)
 {
-  struct prelux_deep_call *c = malloc(sizeof *c);
-  if (!c)
-    abort();
+  struct prelux_deep_call *c = arg;
   for (;;)
   {
     __atomic_fetch_add(&deep.waiting, 1, __ATOMIC_RELAXED);
@@ -127,7 +128,7 @@ static void *work(void *arg)
     pthread_mutex_unlock(&deep.turn);
     prelux_deep_perform(c);
   }
-  return arg;
+  return NULL;
 }
 
 /* Called by the thread whose turn it is. */
@@ -135,13 +136,16 @@ static void start_thread(void)
 {
   pthread_t t;
   pthread_attr_t attr;
-  if (deep.threads == THREADS_MAX)
+  struct prelux_deep_call *c = deep.threads < THREADS_MAX ? malloc(sizeof *c) : NULL;
+  if (!c)
     return;
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, STACK);
   pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  if (pthread_create(&t, &attr, work, NULL) == 0)
+  if (pthread_create(&t, &attr, work, c) == 0)
     deep.threads++;
+  else
+    free(c);
   pthread_attr_destroy(&attr);
 }
 
@@ -157,7 +161,7 @@ int prelux_deep_begin(const char *value)
   deep.door = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (deep.epoll < 0 || deep.door < 0 || prelux_sys(SYS_bind, deep.door, &un, len) < 0 || listen(deep.door, 64) < 0)
     return errno ? -errno : -EADDRINUSE;
-  rc = watch(deep.door);
+  rc = watch(deep.door, DOOR);
   if (rc == 0)
     start_thread();
   return rc < 0 ? rc : deep.threads ? 0 : -EAGAIN;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "deep/call.h"
@@ -76,16 +77,39 @@ static long status_word(pid_t tid, const char *mark, int base, int word)
   return value;
 }
 
+pid_t prelux_deep_process(pid_t tid)
+{
+  long pid = status_word(tid, "\nTgid:\t", 10, 0);
+  return pid > 0 ? (pid_t)pid : tid;
+}
+
+pid_t prelux_deep_parent(pid_t tid)
+{
+  return (pid_t)status_word(tid, "\nPPid:\t", 10, 0);
+}
+
+bool prelux_deep_shares_fds(void)
+{
+  static int known; /* atomic: 1 no, 2 yes */
+  int is = __atomic_load_n(&known, __ATOMIC_RELAXED);
+  if (is)
+    return is == 2;
+  long self = prelux_sys(NR_PIDFD_OPEN, getpid(), 0), fd = self < 0 ? self : prelux_sys(NR_PIDFD_GETFD, self, self, 0);
+  if (fd >= 0)
+    prelux_sys(SYS_close, fd);
+  if (self >= 0)
+    prelux_sys(SYS_close, self);
+  __atomic_store_n(&known, fd >= 0 ? 2 : 1, __ATOMIC_RELAXED);
+  return fd >= 0;
+}
+
 /* Before Linux 6.9 there are descriptors of whole processes only. */
 int prelux_deep_get_fd(pid_t tid, int fd)
 {
   char name[32];
   long pidfd = prelux_sys(NR_PIDFD_OPEN, tid, PIDFD_THREAD);
   if (pidfd == -EINVAL)
-  {
-    long tgid = status_word(tid, "\nTgid:\t", 10, 0);
-    pidfd = tgid < 0 ? tgid : prelux_sys(NR_PIDFD_OPEN, tgid, 0);
-  }
+    pidfd = prelux_sys(NR_PIDFD_OPEN, prelux_deep_process(tid), 0);
   long rc = pidfd < 0 ? pidfd : prelux_sys(NR_PIDFD_GETFD, pidfd, fd, 0);
   if (pidfd >= 0)
     prelux_sys(SYS_close, pidfd);
@@ -118,17 +142,40 @@ bool prelux_deep_same_root(pid_t tid)
          theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
 }
 
+static uint64_t mounts_of(const char *whose)
+{
+  char name[40];
+  struct stat st;
+  snprintf(name, sizeof name, "/proc/%s/ns/mnt", whose);
+  return prelux_sys(SYS_newfstatat, AT_FDCWD, name, &st, 0) == 0 ? st.st_ino : 0;
+}
+
+bool prelux_deep_same_view(pid_t tid)
+{
+  char name[16];
+  snprintf(name, sizeof name, "%d", (int)tid);
+  return status_word(tid, "\nGid:\t", 10, 3) == (long)getegid() && mounts_of(name) == mounts_of("self");
+}
+
 /* ---- programs below a supervised one that the library is in */
 
-enum { KNOWN = 4096, RANGES = 4, LOOKS = 64 };
+enum { KNOWN = 4096, RANGES = 4, LOOKS = 64, KNOWN_MS = 100 };
 struct known {
   pid_t tid;
+  uint64_t since; /* ms: a number is another thread's after a while, and nobody tells */
   unsigned looks; /* ld.so has not loaded all yet: it is looked at again */
   struct {
     uint64_t lo, hi;
   } code[RANGES]; /* where the instructions of libc and of the library are; none: the library is not in it */
 };
 static struct known known[KNOWN]; /* touched by the thread whose turn it is */
+
+static uint64_t now_ms(void)
+{
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
 
 static bool begins(const char *text, const char *with)
 {
@@ -162,7 +209,7 @@ static void look(pid_t tid, struct known *k)
   bool ours = false, loader = false;
   unsigned n = 0, looks = k->tid == tid ? k->looks : 0;
   char line[PATH_MAX + 128];
-  *k = (struct known){.tid = tid};
+  *k = (struct known){.tid = tid, .since = now_ms()};
   while (f && fgets(line, sizeof line, f))
     take_line(line, k, &n, &ours, &loader);
   if (f)
@@ -172,17 +219,17 @@ static void look(pid_t tid, struct known *k)
     memset(k->code, 0, sizeof k->code);
 }
 
+/* Who executes has its process's number afterwards. */
 void prelux_deep_forget(pid_t tid)
 {
-  struct known *k = &known[(unsigned)tid % KNOWN];
-  if (k->tid == tid)
-    k->tid = 0;
+  known[(unsigned)tid % KNOWN].tid = 0;
+  known[(unsigned)prelux_deep_process(tid) % KNOWN].tid = 0;
 }
 
 bool prelux_deep_is_reached(pid_t tid, uint64_t ip)
 {
   struct known *k = &known[(unsigned)tid % KNOWN];
-  if (k->tid != tid || k->looks < LOOKS)
+  if (k->tid != tid || k->looks < LOOKS || now_ms() - k->since > KNOWN_MS)
     look(tid, k);
   for (int i = 0; i < RANGES; i++)
     if (ip >= k->code[i].lo && ip < k->code[i].hi)

@@ -3,8 +3,10 @@
 #include "shim/deep.h"
 
 #include <sys/stat.h>
+#include <sys/statfs.h>
 
 #include "deep/deep.h"
+#include "lib/base/path.h"
 #include "lib/base/sys.h"
 #include "lib/ipc/client.h"
 #include "lib/ipc/runtime.h"
@@ -17,7 +19,7 @@ static PRELUX_START_DATA const char *start_value;
 
 PRELUX_AT_START void prelux_deep_remember(char *const envp[])
 {
-  start_value = prelux_keep(prelux_env_get(envp, PRELUX_DEEP_ENV), PATH_MAX);
+  if (!start_value) start_value = prelux_keep(prelux_env_get(envp, PRELUX_DEEP_ENV), PATH_MAX);
 }
 
 const char *prelux_deep_value(void)
@@ -38,7 +40,7 @@ static const char *launcher_of(const char *value, long *ret_id, bool *ret_all)
   return *value && value[1] == '/' ? value + 1 : NULL;
 }
 
-/* Its filter takes the privileges from a set-uid program: that one is left alone. */
+/* Its filter takes the privileges from a program that has some: that one is left alone. t names it by itself, without a folder. */
 static bool wants(const struct prelux_target *t, bool all)
 {
   struct stat st;
@@ -46,6 +48,7 @@ static bool wants(const struct prelux_target *t, bool all)
   bool foreign = (kind & PRELUX_ELF_FOREIGN) && (kind & PRELUX_ELF_DYNAMIC);
   if (!kind || (!all && !foreign && !(kind & PRELUX_ELF_STATIC) && !prelux_exec_is_go(t->at, t->path))) return false;
   if (prelux_sys(SYS_newfstatat, t->at, t->path, &st, 0) < 0 || (st.st_mode & (S_ISUID | S_ISGID))) return false;
+  if (prelux_sys(SYS_getxattr, t->path, "security.capability", NULL, 0) > 0) return false;
   return prelux_sys(SYS_faccessat, t->at, t->path, X_OK) == 0;
 }
 
@@ -56,23 +59,26 @@ int prelux_deep_launch(struct prelux_target *t)
   if (__builtin_expect(!start_value, 1)) return 0;
   const char *launcher = launcher_of(start_value, &id, &all);
   if (!launcher || !t->path || !*t->path || (t->at != AT_FDCWD && *t->path != '/') || !wants(t, all)) return 0;
+  if (prelux_sys(SYS_faccessat, AT_FDCWD, launcher, X_OK) < 0) return 0; /* another root */
   if (prelux_sys(SYS_openat, PRELUX_DEEP_PROBE, NULL, 0, 0) == id) return 0; /* it inherits ours */
   size_t n = 0;
   while (t->argv && t->argv[n]) n++;
-  const char **argv = prelux_room_take(t->room, (n + 4) * sizeof(*argv));
+  const char **argv = prelux_room_take(t->room, (n + 5) * sizeof(*argv));
   if (!argv) return -ENOMEM;
   argv[0] = launcher;
   argv[1] = "--deep-exec";
   argv[2] = t->path;
-  for (size_t i = 0; i <= n; i++) argv[3 + i] = t->argv ? t->argv[i] : NULL;
+  argv[3] = ""; /* as the kernel has it where there is none */
+  for (size_t i = 0; i < n; i++) argv[3 + i] = t->argv[i];
+  argv[n ? n + 3 : 4] = NULL;
   t->at = AT_FDCWD;
   t->path = launcher;
   t->argv = (char *const *)argv;
   return 0;
 }
 
-/* What is open: in a cache tree, staged, behind a prefix, or a folder whose listing shows one. */
-static bool is_ours(const char *real)
+/* What is open: 2 in a cache tree or staged; 1 behind a prefix, or a folder whose listing shows one. */
+static int is_ours(const char *real)
 {
   static const char gone[] = " (deleted)";
   struct prelux_route r;
@@ -80,11 +86,33 @@ static bool is_ours(const char *real)
   uint64_t ino;
   uint32_t mapping;
   size_t n = strlen(real), cut = sizeof(gone) - 1;
-  if (*real != '/' || n >= sizeof(name)) return false;
+  if (*real != '/' || n >= sizeof(name)) return 0;
   memcpy(name, real, n + 1);
   if (n > cut && memcmp(name + n - cut, gone, cut) == 0) name[n - cut] = '\0';
-  if (prelux_logical(name, -1, r.path, sizeof(r.path)) != 0 || prelux_staged_path(name, &ino, &mapping)) return true;
+  if (prelux_logical(name, -1, r.path, sizeof(r.path)) != 0 || prelux_staged_path(name, &ino, &mapping)) return 2;
   return !prelux_far(AT_FDCWD, name) && prelux_route(AT_FDCWD, name, 0, &r) != PRELUX_UNMAPPED;
+}
+
+/* What exec would give to the kernel. A file that is none of ours has its own name. */
+static long program(int dirfd, const char *path, bool named, struct prelux_deep_program *ret)
+{
+  struct prelux_room room;
+  char *argv[] = {(char *)path, NULL};
+  struct prelux_target t = {.room = &room, .moves = named};
+  char folder[PATH_MAX];
+  prelux_room_init(&room);
+  long rc = prelux_exec_resolve(&t, dirfd, path, argv);
+  if (rc == 0 && t.argv == argv && t.path != t.cache) rc = prelux_exec_interpreter(&t, path);
+  ret->n_words = 0;
+  for (char *const *word = t.argv == argv ? NULL : t.argv; rc >= 0 && word && *word; word++) {
+    size_t n = strlen(*word);
+    if (ret->n_words == PRELUX_DEEP_WORDS || n >= PATH_MAX) rc = -E2BIG;
+    else memcpy(ret->words[ret->n_words++], *word, n + 1);
+  }
+  if (rc >= 0 && *t.path == '/') memcpy(ret->file, t.path, strlen(t.path) + 1);
+  else if (rc >= 0 && (rc = prelux_dir_real(t.at, folder, sizeof(folder))) >= 0) rc = prelux_path_join(ret->file, sizeof(ret->file), folder, t.path);
+  prelux_room_release(&room);
+  return rc < 0 ? rc : 0;
 }
 
 static long wake(void)
@@ -103,12 +131,25 @@ int prelux_deep_start(const struct prelux_client_opts *opts)
   return prelux_daemon_start(opts);
 }
 
-long prelux_deep_route(int dirfd, const char *path, unsigned how)
+/* What /proc says depends on who asks. */
+static long of_kernel(const char *path, unsigned how)
+{
+  enum { PROC = 0x9fa0 };
+  struct stat st;
+  struct statfs fs;
+  long rc = prelux_sys(SYS_newfstatat, AT_FDCWD, path, &st, how & PRELUX_DEEP_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0);
+  if (rc == 0 && ((!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) || (prelux_sys(SYS_statfs, path, &fs) == 0 && fs.f_type == PROC))) return 0;
+  return rc < 0 ? rc : 2;
+}
+
+long prelux_deep_route(int dirfd, const char *path, unsigned how, void *more)
 {
   struct prelux_route r;
-  struct stat st;
   unsigned why = (how & PRELUX_DEEP_NOFOLLOW ? PRELUX_NOFOLLOW : 0) | (how & PRELUX_DEEP_CHANGE ? PRELUX_CHANGE : 0);
+  if (!prelux_deep_value() || !*prelux_deep_value()) return -ENOSYS;
   if (how & PRELUX_DEEP_DAEMON) return wake();
+  if (prelux_no_pointer(path)) return -EFAULT;
+  if (how & PRELUX_DEEP_EXEC) return program(dirfd, path, how & PRELUX_DEEP_NAMED, more);
   if (how & PRELUX_DEEP_REAL) return is_ours(path);
   if (why == PRELUX_CHANGE) why |= PRELUX_WRITE;
   bool first = (why & PRELUX_CHANGE) && (prelux_links_first(path) || ((why & PRELUX_WRITE) && prelux_last_is_link(dirfd, path)));
@@ -116,8 +157,8 @@ long prelux_deep_route(int dirfd, const char *path, unsigned how)
   if (first || !prelux_far(dirfd, path)) {
     if (prelux_route(dirfd, path, why, &r) != PRELUX_UNMAPPED || r.use != path) return 1;
   }
-  long rc = prelux_sys(SYS_newfstatat, dirfd, path, &st, how & PRELUX_DEEP_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0);
-  long kernels = prelux_state.table && (prelux_state.table->flags & PRELUX_TABLE_COVERED) && (rc < 0 || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) ? 2 : 0;
+  bool covered = prelux_state.table && (prelux_state.table->flags & PRELUX_TABLE_COVERED);
+  long rc = of_kernel(path, how), kernels = covered && rc != 0 ? 2 : 0;
   if (rc != -ENOENT && rc != -ENOTDIR) return kernels;
   errno = (int)-rc;
   return prelux_route_again(dirfd, path, why, &r) && (r.where != PRELUX_UNMAPPED || r.use != path) ? 1 : kernels;

@@ -14,6 +14,6 @@ int prelux_deep_launch(struct prelux_target *t);
 /* prelux_daemon_start(), done by the supervisor where there is one. */
 int prelux_deep_start(const struct prelux_client_opts *opts);
 /* PRELUX_DEEP_ROUTE of deep/deep.h. */
-long prelux_deep_route(int dirfd, const char *path, unsigned how);
+long prelux_deep_route(int dirfd, const char *path, unsigned how, void *more);
 
 #endif

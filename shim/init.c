@@ -240,6 +240,7 @@ static enum prelux_phase configure(char **envp)
   const char *config = find_config(envp, cwd, found, sizeof(found));
   if (!config) return PRELUX_OFF;
   if (prelux_runtime_path(runtime_buf, sizeof(runtime_buf), envp) > 0) prelux_state.runtime = runtime_buf;
+  prelux_deep_remember(envp); /* a daemon may be needed */
   int rc = prelux_load_table(config, &prelux_state.table);
   if (rc == 0) {
     publish_table_path(envp, config);

@@ -181,7 +181,7 @@ static long to_hook(long n, long a0, long a1, long a2, long a3, long a4, long a5
     OLD(HOOK)
     NEW(NEW_HOOK)
     READING(HOOK)
-  case PRELUX_DEEP_ROUTE: return prelux_deep_route(FD(0), PATH(1), (unsigned)a[2]);
+  case PRELUX_DEEP_ROUTE: return prelux_ret(prelux_deep_route(FD(0), PATH(1), (unsigned)a[2], BUF(3)));
   default: return -1; /* not handled[] */
   }
 }

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+import struct
 import subprocess
 from pathlib import Path
 
@@ -155,3 +157,111 @@ int main(int n, char **v) { char b[64]; long fd = raw(2, (long)v[1], 0, 0); if (
     assert deep(prelux, [program, f"{lake}/f0"], check=False).returncode == 3
     assert prelux.run([program, f"{lake}/f0"], args=["--deep=all"]).stdout == "text 0\n"
     assert prelux.run(f"cd {lake}; cat f1; ls | wc -l", args=["--deep=all"]).stdout == "text 1\n9\n"
+
+
+LISTED = "begun 1\n{0}\nbehind its end: 0\nanother thread: 0\n{0}\nanother thread: {0}\n"
+
+
+def test_a_folder_that_is_opened_again(prelux, lake):
+    """What was listed of it before, by the same number, counts no more; threads share where one is; above a prefix, too."""
+    program = build(prelux, "deep_more")
+    assert deep(prelux, [program, "list", lake]).stdout == LISTED.format(11)
+    names = len(os.listdir("/")) + 3
+    assert deep(prelux, [program, "list", "/"]).stdout == LISTED.format(names)
+
+
+def test_links_of_proc(prelux, lake):
+    """A file that is open is written by its link in /proc as by its name."""
+    program = build(prelux, "deep_more")
+    assert deep(prelux, [program, "link", f"{lake}/f0"]).stdout == "1\n1\n"
+    assert prelux.run(["cat", f"{lake}/f0"]).stdout == "by link\n"
+    assert (prelux.data / "f0").read_text() == "by link\n"
+
+
+def test_what_is_executed(prelux, lake):
+    """Scripts get the names that they would have, by name and by descriptor; a local one may have a mapped interpreter."""
+    program = build(prelux, "deep_more")
+    plain = prelux.tmp / "plain"
+    plain.mkdir()
+    for folder in (plain, prelux.data):
+        shutil.copy(program, folder / "prog")
+        (folder / "script").write_text('#!/bin/sh\necho "$0" "$@"; exit 6\n')
+        (folder / "sub").mkdir(exist_ok=True)
+        shutil.copy("/bin/echo", folder / "sub/echo")
+        for name in ("script", "sub/echo"):
+            (folder / name).chmod(0o755)
+    for words in (["./script", "name"], ["script", "name"], ["sub/echo", "name"], ["./prog", "name"], ["prog", "fd"], ["none", "name"], ["f0", "name"]):
+        want = prelux.plain([program, "exec", plain, *words]).stdout if words[0] != "f0" else "Permission denied\n9\n"
+        assert deep(prelux, [program, "exec", lake, *words]).stdout == want, words
+    done = deep(prelux, [program, "vfork", f"{lake}/prog"]).stdout
+    assert done == "child\n" * 20 + "80, no maps\n"
+    local = prelux.tmp / "local"
+    local.write_text(f"#!{lake}/prog an argument\n")
+    local.chmod(0o755)
+    assert deep(prelux, [program, "exec", "/", local, "name"]).stdout == f"an argument\n{local}\none\ntwo\n4\n"
+
+
+def test_a_program_that_ends_while_it_is_traced(prelux, lake):
+    """Its status is not lost, and the run ends."""
+    program = build(prelux, "deep_more")
+    for turn in range(12):
+        assert deep(prelux, [program, "move", f"{lake}/sub", str(turn * 700)], check=False, timeout=60).returncode == 5
+
+
+def test_programs_in_the_background(prelux, lake):
+    """Who is about to be supervised when the program ends is waited for; a signal ends that."""
+    program = build(prelux, "deep_more")
+    done = deep(prelux, f"{program} later {lake}/f0 300 & exit 3", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "text 0\n", "")
+    child = prelux.popen(f"{program} later {lake}/f0 1000000 & echo $!; exit 3", args=["--deep"], stdout=subprocess.PIPE, text=True)
+    background = int(child.stdout.readline())
+    try:
+        for _ in range(600):
+            child.send_signal(signal.SIGTERM)
+            try:
+                assert child.wait(0.1) in (3, 143)
+                return
+            except subprocess.TimeoutExpired:
+                pass
+        pytest.fail("it waits for ever")
+    finally:
+        os.kill(background, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("name", ["ptrace", "process_vm_readv", "process_vm_writev", "seccomp"])
+def test_where_it_is_forbidden(prelux, lake, name):
+    """It is said what is missing, and the run goes on without."""
+    prelux.env["ASAN_OPTIONS"] += ":detect_leaks=0"  # which looks for them by ptrace
+    forbid = prelux.tmp / "forbid"
+    prelux.plain(["gcc", "-w", "-o", forbid, DATA / "forbid.c"])
+    done = subprocess.run([forbid, name, "--", prelux.exe, "--config", prelux.config_path, "run", "--deep", "--", "cat", f"{lake}/f1"],
+                          env=prelux._merged(None), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "text 1\n")
+    assert f"--deep is not possible here ({name}: Operation not permitted)" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_where_descriptors_cannot_be_shared(prelux, lake):
+    """Docker's default profile has ptrace, but no pidfd_getfd and no kcmp."""
+    forbid, program = prelux.tmp / "forbid", build(prelux, "deep_more")
+    prelux.plain(["gcc", "-w", "-o", forbid, DATA / "forbid.c"])
+    for folder, names in (lake, 11), ("/", len(os.listdir("/")) + 3):
+        done = subprocess.run([forbid, "pidfd_getfd", "kcmp", "--", prelux.exe, "--config", prelux.config_path, "run", "--deep", "--", program, "list",
+                               folder], env=prelux._merged(None), capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.stderr) == (LISTED.format(names), "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another root, capabilities of files")
+def test_programs_that_are_left_alone(prelux, lake):
+    """Where the launcher is not, programs run without it; and those that have privileges keep them."""
+    program = build(prelux, "deep_more")
+    root = prelux.tmp / "root"
+    root.mkdir()
+    shutil.copy(program, root / "prog")
+    done = deep(prelux, ["/usr/sbin/chroot", root, "/prog", "here"], check=False)
+    assert (done.returncode, done.stdout) == (4, "here\n")
+    assert deep(prelux, [program]).stdout == "NoNewPrivs:\t1\n"
+    try:
+        os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0))
+    except OSError:
+        return
+    assert deep(prelux, [program]).stdout == "NoNewPrivs:\t0\n"
