@@ -179,9 +179,17 @@ int prelux_s3_names_copy(struct prelux_s3_names *to, const struct prelux_s3_name
   return rc;
 }
 
-/* 1: the entry is behind the range's end, 0: it is of the range; -EAGAIN: it lies before it, where nobody asked for it. */
-static int beyond(const struct prelux_s3_listing *l, const struct prelux_s3_entry *e)
+static bool is_replaced(const struct prelux_s3_page *page, const struct prelux_s3_entry *e)
 {
+  return !prelux_s3_page_encoded(page) && memmem(e->key, e->key_len, REPLACED, 3);
+}
+
+/* 1: the entry is behind the range's end, 0: it is of the range; -EAGAIN: it lies before it, where nobody asked for it, or it is not known where:
+ * what is shown of its key is in no order. */
+static int beyond(struct prelux_s3_listing *l, const struct prelux_s3_page *page, const struct prelux_s3_entry *e)
+{
+  if (l->stop && is_replaced(page, e))
+    return l->unsaid++, -EAGAIN;
   if (l->after.s && prelux_s3_compare(e->key, e->key_len, l->after.s, l->after.len) <= 0)
     return -EAGAIN;
   return l->end.s && prelux_s3_compare(e->key, e->key_len, l->end.s, l->end.len) > 0;
@@ -192,7 +200,7 @@ static bool name_of(struct prelux_s3_listing *l, const struct prelux_s3_page *pa
                     struct prelux_s3_text *ret, int *ret_rc)
 {
   *ret_rc = 0;
-  bool replaced = !prelux_s3_page_encoded(page) && memmem(e->key, e->key_len, REPLACED, 3);
+  bool replaced = is_replaced(page, e);
   if (e->key_len < l->prefix_len || memcmp(e->key, l->prefix, l->prefix_len) != 0)
   {
     *ret_rc = replaced ? 0 : lied(l, "a key that does not begin as asked for");
@@ -325,7 +333,7 @@ static int take_page(struct prelux_s3_listing *l, const struct prelux_s3_page *p
   {
     prelux_s3_page_entry(page, i, &e);
     size_t unsaid = l->unsaid;
-    int out = beyond(l, &e);
+    int out = beyond(l, page, &e);
     l->passed = l->passed || out > 0;
     rc = out < 0 ? out : 0;
     if (out)
@@ -475,10 +483,10 @@ int prelux_s3_list(struct prelux_backend *b, const char *path, prelux_list_fn ad
     return prelux_problem(why, ENOMEM, "no memory for a listing");
   long len = prelux_s3_key(s, path, true, prefix, why);
   int rc = len < 0 ? (int)len : -EAGAIN;
-  while (rc == -EAGAIN) /* twice at most: no ranges are asked for again */
+  for (bool again = false; rc == -EAGAIN; again = true) /* twice at most */
   {
     size_t total = 0;
-    struct prelux_s3_listing l = {.s = s, .prefix = prefix, .prefix_len = (size_t)len, .add = add, .arg = arg, .why = why, .total = &total};
+    struct prelux_s3_listing l = {.s = s, .prefix = prefix, .prefix_len = (size_t)len, .add = add, .arg = arg, .why = why, .total = &total, .alone = again};
     rc = list_pages(&l);
     if (rc == 0)
       tell(&l);

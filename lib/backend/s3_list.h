@@ -31,6 +31,7 @@ struct prelux_s3_listing
   size_t *total;           /* names passed on, of all ranges */
   size_t pages, empty_pages, hidden, unsaid;
   bool any;                     /* an entry came, if only the folder itself */
+  bool alone;                   /* no ranges, whatever the server is like */
   bool unordered;               /* keys of a page were not behind those of the page before */
   struct prelux_s3_text first;  /* own: the least key of the last page that had one */
   struct prelux_s3_text last;   /* own: the greatest key so far */
@@ -58,7 +59,7 @@ int prelux_s3_names_copy(struct prelux_s3_names *to, const struct prelux_s3_name
 
 /* s3_ranges.c */
 /* Is the rest worth it, and would the server do as asked (it may have to be tried)? */
-bool prelux_s3_ranges_worth(const struct prelux_s3_listing *l);
+bool prelux_s3_ranges_worth(struct prelux_s3_listing *l);
 /* The rest of `l`, some pages of which have come. 0 or -errno; -EAGAIN: the server does not do as asked, and all must be listed from the
  * beginning (names that were passed on come again). */
 int prelux_s3_ranges(struct prelux_s3_listing *l);

@@ -13,7 +13,7 @@
  * Each name comes once: a range takes the keys up to its end as it is when a page has come, and whoever began behind a cut takes what is
  * greater. That wants order, and a server that begins where start-after says. The latter is tried first, where it is known what must come
  * (there are servers that then say nothing, or begin anew); order is looked at in each page. A server that lies is listed from the beginning,
- * page after page, from then on. */
+ * page after page, from then on; so is, once, a folder in which a new range is refused, or where the server shows a key as it is not. */
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
@@ -55,31 +55,42 @@ struct crew
   struct range *failed; /* whose that is */
 };
 
-/* Behind the least key of the page that was last there are keys of that page. */
-static bool heeds_start_after(const struct prelux_s3_listing *l)
+/* Behind a cut, which is no key of anybody's, behind the least key of the page that was last there are keys of that page. 1, 0; -EAGAIN: that
+ * page does not do, -errno: it cannot be tried. */
+static int heeds_start_after(const struct prelux_s3_listing *l)
 {
   struct prelux_s3_page *page;
   struct prelux_s3_entry e = {0};
+  char *cut;
   if (atomic_load(&l->s->knows_start_after))
-    return true;
-  if (!l->first.s || !l->last.s || prelux_s3_keys_after(l->s, l->prefix, "1", l->first.s, &page, NULL) < 0)
-    return false;
-  if (prelux_s3_page_count(page))
-    prelux_s3_page_entry(page, 0, &e);
-  bool ret = e.key && prelux_s3_compare(e.key, e.key_len, l->first.s, l->first.len) > 0 &&
-             prelux_s3_compare(e.key, e.key_len, l->last.s, l->last.len) <= 0;
-  prelux_s3_page_free(page);
-  atomic_store(&l->s->knows_start_after, ret);
-  return ret;
+    return 1;
+  if (!l->first.s || !l->last.s || (l->last.len >= l->first.len && memcmp(l->first.s, l->last.s, l->first.len) == 0))
+    return -EAGAIN;
+  if (asprintf(&cut, "%s" PRELUX_S3_HIGHEST, l->first.s) < 0)
+    return -ENOMEM;
+  int rc = prelux_s3_keys_after(l->s, l->prefix, "1", cut, &page, NULL);
+  if (rc == 0)
+  {
+    if (prelux_s3_page_count(page))
+      prelux_s3_page_entry(page, 0, &e);
+    rc = e.key && prelux_s3_compare(e.key, e.key_len, cut, strlen(cut)) > 0 &&
+         prelux_s3_compare(e.key, e.key_len, l->last.s, l->last.len) <= 0;
+    prelux_s3_page_free(page);
+    atomic_store(&l->s->knows_start_after, rc > 0);
+  }
+  free(cut);
+  return rc;
 }
 
-bool prelux_s3_ranges_worth(const struct prelux_s3_listing *l)
+bool prelux_s3_ranges_worth(struct prelux_s3_listing *l)
 {
-  if (*l->total < WORTH_NAMES || l->pages < WORTH_PAGES || l->unordered || l->unsaid || atomic_load(&l->s->no_ranges))
+  if (*l->total < WORTH_NAMES || l->pages < WORTH_PAGES || l->unordered || l->unsaid || l->alone || atomic_load(&l->s->no_ranges))
     return false;
-  bool ret = heeds_start_after(l);
-  atomic_store(&l->s->no_ranges, !ret);
-  return ret;
+  int rc = heeds_start_after(l);
+  l->alone = rc < 0 && rc != -EAGAIN;
+  if (rc == 0)
+    atomic_store(&l->s->no_ranges, true);
+  return rc > 0;
 }
 
 /* Where to cut. */
@@ -119,7 +130,7 @@ size_t prelux_s3_ranges_cut(const char *first, size_t first_len, const char *las
     const char *lo = last[at] ? strchr(kind, last[at]) : NULL, *hi = kind + strlen(kind);
     if (!lo)
       return 0;
-    while (at == least && at < end_len && hi > lo && hi[-1] >= end[at])
+    while (at == least && at < end_len && hi > lo && (unsigned char)hi[-1] >= (unsigned char)end[at])
       hi--;
     if (hi == lo)
       continue;
@@ -151,7 +162,9 @@ static char *cut_of(const struct prelux_s3_listing *l)
   if (!key)
     return NULL;
   memcpy(key, l->prefix, n);
-  if (prelux_s3_ranges_cut(l->first.s + n, l->first.len - n, l->last.s + n, l->last.len - n, l->end.s ? l->end.s + n : "", end - n, key + n))
+  size_t len = prelux_s3_ranges_cut(l->first.s + n, l->first.len - n, l->last.s + n, l->last.len - n, l->end.s ? l->end.s + n : "", end - n, key + n);
+  len += len ? n : 0;
+  if (len && strlen(key) == len && prelux_s3_compare(key, len, l->last.s, l->last.len) > 0) /* not so where keys are no UTF-8 */
     return key;
   free(key);
   return NULL;
@@ -216,11 +229,11 @@ static void settle(struct crew *c, struct range *r, int rc, const struct prelux_
   size_t before = *r->l.total;
   if (rc == 0)
     rc = prelux_s3_list_take(&r->l, page);
-  if (rc == -EAGAIN || r->l.unordered)
-  {
-    atomic_store(&r->l.s->no_ranges, true);
+  else if (new && (rc == -EIO || rc == -EOPNOTSUPP)) /* the server does not take this cut, or as many requests */
     rc = -EAGAIN;
-  }
+  if (r->l.unordered || (rc == -EAGAIN && page && !r->l.unsaid))
+    atomic_store(&r->l.s->no_ranges, true);
+  rc = r->l.unordered ? -EAGAIN : rc;
   if (rc < 0)
   {
     end_all(c, r, rc);

@@ -4,7 +4,6 @@ server does, or changes meanwhile."""
 import os
 import random
 import threading
-import time
 import urllib.parse
 from pathlib import Path
 
@@ -34,9 +33,10 @@ def put(s3, names):  # noqa: F811
     return sorted((name.partition("/")[0], "dir" if "/" in name else "file") for name in names)
 
 
-def watch(s3, pause=0.0, at=lambda number: None):  # noqa: F811
-    """What is asked, and how much of it at once; at() is called before each answer to a listing."""
-    seen, lock, real = {"after": [], "now": 0, "most": 0, "asked": 0}, threading.Lock(), s3.listing
+def watch(s3, until=0, at=lambda number: None):  # noqa: F811
+    """What is asked, and how much of it at once; at() is called before each answer to a listing. until: so many at once are waited for, when there
+    are ranges."""
+    seen, lock, real = {"after": [], "now": 0, "most": 0, "asked": 0, "tried": False}, threading.Condition(), s3.listing
 
     def listing(query):
         with lock:
@@ -44,10 +44,14 @@ def watch(s3, pause=0.0, at=lambda number: None):  # noqa: F811
             seen["now"] += 1
             seen["most"] = max(seen["most"], seen["now"])
             number = seen["asked"]
-            if "start-after" in query:
+            lock.notify_all()
+            if query["max-keys"] == b"1":  # of the last page that came alone, whether the server heeds start-after
+                seen["tried"] = True
+            elif "start-after" in query:
                 seen["after"].append(query["start-after"])
+            if seen["tried"] and query["max-keys"] != b"1":
+                lock.wait_for(lambda: seen["most"] >= until, 20)
         try:
-            time.sleep(pause)
             return at(number) or real(query)
         finally:
             with lock:
@@ -73,7 +77,7 @@ def names_like(kind):
 @pytest.mark.parametrize("kind", [pytest.param("numbers", marks=pytest.mark.asan), "hashes", "parts", "words", "folders"])
 def test_each_name_once(s3, tool, kind):  # noqa: F811
     want = put(s3, names_like(kind))
-    seen = watch(s3, pause=0.05)
+    seen = watch(s3, until=2)
     assert rows_of(tool(s3)) == want
     assert seen["after"] and seen["asked"] <= 7 + 12 + WIDTH, seen  # the pages, cuts that may bring nothing, and what is cut short
     assert seen["most"] > 1
@@ -82,7 +86,7 @@ def test_each_name_once(s3, tool, kind):  # noqa: F811
 def test_several_at_once(s3, tool):  # noqa: F811
     want = put(s3, [f"{n:08x}" for n in range(0, MANY * 1000, 1000)])
     s3.page = 300
-    seen = watch(s3, pause=0.1)
+    seen = watch(s3, until=WIDTH - 2)
     assert rows_of(tool(s3)) == want
     assert WIDTH - 2 <= seen["most"] <= WIDTH, seen
 
@@ -137,11 +141,78 @@ def test_changed_while_it_is_listed(s3, tool):  # noqa: F811
 @pytest.mark.asan
 def test_a_range_that_fails_fails_all(s3, tool):  # noqa: F811
     put(s3, names_like("hashes"))
-    watch(s3, pause=0.05, at=lambda number: s3.refusal(403, "AccessDenied") if number == 10 else None)
+    refused = []
+
+    def refuse(number):
+        if len(seen["after"]) < 2 or refused:
+            return None
+        refused.append(number)
+        return s3.refusal(403, "AccessDenied")
+
+    seen = watch(s3, until=2, at=refuse)
     one = tool(s3)
     answer = one("list", "d")
     assert answer["rc"] == -EACCES and "AccessDenied" in answer["why"], answer
     assert one("list", "d")["rc"] == 0
+
+
+def starts(s3, answer):  # noqa: F811
+    """answer(start, trial) is asked first, where a listing is to begin behind something."""
+    asked, real = [], s3.listing
+
+    def listing(query):
+        start = query.get("start-after")
+        if start:
+            asked.append(start)
+        return (start and answer(start, query["max-keys"] == b"1")) or real(query)
+
+    s3.listing = listing
+    return asked
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_a_server_that_takes_no_cuts(s3, tool, trial):  # noqa: F811
+    """Or is asked too much at once."""
+    want = put(s3, names_like("numbers"))
+    asked = starts(s3, lambda start, is_trial: s3.refusal(400, "InvalidArgument") if trial or not is_trial else None)
+    assert sorted(set(rows_of(tool(s3)))) == want
+    assert len(asked) == 1 if trial else len(asked) > 1
+
+
+def test_a_server_that_begins_behind_keys_only(s3, tool):  # noqa: F811
+    """What is no key has nothing behind it."""
+    want = put(s3, names_like("numbers"))
+    asked = starts(s3, lambda start, _: None if start in s3.objects else (200, {}, s3.page_xml([], {}, False, "")))
+    assert rows_of(tool(s3)) == want
+    assert len(asked) == 1
+
+
+def test_a_server_that_shows_a_folder_behind_its_name(s3, tool):  # noqa: F811
+    """As AWS: of `a/` keys lie behind `a/`, so it is said again."""
+    want = put(s3, [f"x{n}/in" for n in range(MANY)])
+
+    def again(start, _):
+        return (200, {}, s3.page_xml([start], {start: False}, True, start.hex())) if start.endswith(b"/") else None
+
+    asked = starts(s3, again)
+    assert rows_of(tool(s3)) == want
+    assert len(asked) > 1
+
+
+def test_names_that_xml_cannot_carry(s3, tool):  # noqa: F811
+    """Behind the pages that come first. Other folders of that server are listed as ever."""
+    want = put(s3, [f"a{n:03}" for n in range(500)] + names_like("numbers"))
+    for name in (b"name004\x01", b"name0055\x01x", b"name006\x01"):  # the first is shown as if it were the last of its page
+        s3.put(b"d/" + name, b"x")
+    for name in names_like("hashes"):
+        s3.put("e/" + name, b"x")
+    s3.lie.add("plain-names")
+    asked = starts(s3, lambda *_: None)
+    one = tool(s3)
+    assert sorted(set(rows_of(one)) - {("", "file")}) == want
+    assert any(start.startswith(b"d/") for start in asked) and not any(start.startswith(b"e/") for start in asked)
+    assert rows_of(one, "e") == sorted((name, "file") for name in names_like("hashes"))
+    assert any(start.startswith(b"e/") for start in asked)
 
 
 @pytest.mark.skipif(Versitygw.missing(), reason=Versitygw.missing() or "")
