@@ -11,7 +11,7 @@
 
 #include "lib/net/engine.h"
 
-#define RETRY_WINDOW_MS 60000 /* no attempt begins later than this after the call */
+#define RETRY_WINDOW_MS 60000 /* no attempt begins later than this after the call, but for what it has waited for its turns */
 #define BACKOFF_MS 100
 #define BACKOFF_MAX_MS 10000
 #define LOOK_MS 200 /* how often `cancel` is looked at, and progress told */
@@ -24,6 +24,7 @@ struct call
   struct prelux_problem *why;
   char *drain;    /* the other buffer, when there is a sink and no target; taken when it is needed */
   bool sunk;      /* a byte has reached the sink */
+  int64_t waited_ms; /* for a turn */
   int64_t told_ms;   /* when progress was told, and at which byte */
   uint64_t told_at;
   bool transient; /* the last failure may be gone next time */
@@ -357,8 +358,10 @@ static int transfer(struct call *c, bool foreign)
   struct prelux_net_transfer t = {.req = c->req, .url = c->url, .foreign = foreign, .answer = c->answer};
   c->transient = false;
   prelux_net_head_reset(c->answer);
+  int64_t from_ms = prelux_net_now_ms();
   if (prelux_net_turn_take(c->share, c->req) < 0)
     return say(c, ECANCELED, "given up");
+  c->waited_ms += prelux_net_now_ms() - from_ms;
   int rc = prelux_net_here(c->net, &t);
   if (rc == -EAGAIN && !t.here)
     rc = by_engine(c, &t);
@@ -453,7 +456,7 @@ static int call(struct call *c)
     int64_t ms = rc == 0 ? retry_after_ms(c->answer) : -1;
     if (ms < 0)
       ms = backoff_ms(n);
-    if (prelux_net_now_ms() + ms > last)
+    if (prelux_net_now_ms() + ms > last + c->waited_ms)
       return rc;
     if (wait_ms(c->net, ms) < 0)
       return say(c, ECANCELED, "the daemon ends");
