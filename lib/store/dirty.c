@@ -223,7 +223,7 @@ void prelux_dirty_becomes(struct prelux_stage *g, struct prelux_dirty *d, const 
 
 void prelux_dirty_release(struct prelux_stage *g, struct prelux_dirty *d)
 {
-  d->busy = false;
+  d->busy = d->settling = false;
   pthread_cond_broadcast(&g->changed);
 }
 

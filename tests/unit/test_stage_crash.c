@@ -174,8 +174,13 @@ static void test_settling(void **state)
   settling = 0;
   prelux_stage_left(rig.g, ino); /* it is not closed */
   assert_int_equal(settling, 1);
+  pthread_mutex_lock(&rig.g->lock);
+  struct prelux_dirty *d = prelux_dirty_by_ino(rig.g, ino);
+  assert_true(prelux_dirty_grab(rig.g, d)); /* somebody else works on it, while the program has it open */
+  pthread_mutex_unlock(&rig.g->lock);
   prelux_store_owed(rig.s, note_settling, &settling);
   assert_int_equal(settling, 1);
+  prelux_dirty_give(rig.g, d);
   kill_it(&c, SIGTERM, true);
   prelux_stage_left(rig.g, ino);
   prelux_os.fcntl = fcntl;
