@@ -208,18 +208,17 @@ static size_t count(const struct prelux_conf *c)
 
 void prelux_compile_metrics(struct prelux_daemon *d, const struct prelux_live_table *t, bool old)
 {
-  const struct prelux_snapshot *s = &t->snapshot;
-  uint64_t text = 0;
-  for (size_t i = 0; i < s->n_files; i++)
-    text = s->files[i].text ? XXH3_64bits_withSeed(s->files[i].text, s->files[i].len, text) : text;
-  prelux_metrics_follow(d, s->source, text, t->metrics, old);
+  prelux_metrics_follow(d, t->snapshot.source, t->text, t->metrics, old);
 }
 
 static void measure(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_live_table *t, bool old)
 {
   for (uint32_t i = 0; i < t->n_mappings; i++)
     t->mappings[i].measure = prelux_measure_of(prelux_table_str(t->table, prelux_table_mappings(t->table)[i].local));
+  const struct prelux_snapshot *s = &t->snapshot;
   t->metrics = in->conf->metrics_listen ? strdup(in->conf->metrics_listen) : NULL;
+  for (size_t i = 0; i < s->n_files; i++)
+    t->text = s->files[i].text ? XXH3_64bits_withSeed(s->files[i].text, s->files[i].len, t->text) : t->text;
   prelux_compile_metrics(d, t, old || in->error);
 }
 

@@ -43,6 +43,7 @@ struct prelux_live_table {
   uint64_t idle_ns;  /* its idle_exit; UINT64_MAX: never, 0: it says nothing */
   uint64_t grace_ns; /* its grace */
   char *metrics;     /* its metrics.listen, or NULL */
+  uint64_t text;     /* a hash of its files' text */
   bool broken;       /* the configuration did not compile */
   uint64_t retry_ms; /* 0, or: something that may heal was broken; compile anew after this instant */
 };
