@@ -33,7 +33,7 @@ def config(prelux, url, most):
 def test_so_many_connections(prelux, web, most):
     """Many want files at once; connections are kept, so that as many were made as there were at once."""
     config(prelux, web.url, most)
-    web.fault("/", delay=0.03)
+    web.fault("/", delay=0.03 if most else 0.3)
     prelux.run(f"ls {LAKE} >/dev/null")
     prelux.run(f"for n in 0 1 2 3 4 5 6 7; do cat {LAKE}/f?$n >/dev/null & done; wait")
     assert all(web.count(f"/f{number:02}") >= 1 for number in range(FILES) if number % 10 < 8)

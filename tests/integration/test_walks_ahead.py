@@ -20,26 +20,33 @@ LAKE = "/prelux-walk"
 FOLDERS = 60
 
 
-class Busy(FaultProxy):
-    """Knows how many requests are under way."""
+class Together(FaultProxy):
+    """Listings of the folders of `late` wait until three are asked for, however long that takes."""
 
-    now = most = 0
+    late, held = (), 0
 
-    def _take_fault(self, *args):
-        with self.lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-        threading.Timer(0.05, self._left).start()
-        return super()._take_fault(*args)
+    def __init__(self, url):
+        super().__init__(url)
+        self.three = threading.Condition()
 
-    def _left(self):
-        with self.lock:
-            self.now -= 1
+    def _take_fault(self, method, target, fields):
+        if folder_of(target) in self.late:
+            with self.three:
+                self.held += 1
+                self.three.notify_all()
+                self.three.wait_for(lambda: self.held >= 3, 30)
+        return super()._take_fault(method, target, fields)
+
+
+def folder_of(target):
+    """The folder whose listing is asked for, or None."""
+    query = dict(urllib.parse.parse_qsl(target.partition("?")[2]))
+    return query.get("prefix", "")[len("d/"):].strip("/") if "list-type" in query and query.get("max-keys") != "1" else None
 
 
 @pytest.fixture
 def lake(prelux):
-    with Versitygw() as server, Busy(server.url) as proxy:
+    with Versitygw() as server, Together(server.url) as proxy:
         server.bucket("data")
         server.put("data", "d/f00/a.py", b"A = 1\n")
         root = next(Path(server.folder).rglob("a.py")).parent.parent
@@ -60,8 +67,7 @@ def lake(prelux):
 
 def listed(proxy):
     """The folders whose listings were asked for."""
-    asked = [dict(urllib.parse.parse_qsl(one.target.partition("?")[2])) for one in proxy.requests() if "list-type" in one.target]
-    return [one.get("prefix", "")[len("d/"):].strip("/") for one in asked if one.get("max-keys") != "1"]
+    return [folder for folder in (folder_of(one.target) for one in proxy.requests()) if folder is not None]
 
 
 def test_one_listing_feeds_all(lake):
@@ -105,11 +111,11 @@ def test_folders_are_listed_before_the_walk_comes(lake):
 def test_a_walk_lists_several_at_once(lake):
     config, proxy, _ = lake
     prelux = config()
-    proxy.fault("/", delay=0.05)
+    proxy.late = {f"f{number:02}" for number in range(3, FOLDERS)}
     found = prelux.run(["find", LAKE]).stdout.split()
     assert len(found) == len(set(found)) == 1 + FOLDERS * 4
     assert len(listed(proxy)) == len(set(listed(proxy))) == 1 + 2 * FOLDERS  # each once
-    assert proxy.most >= 3
+    assert proxy.held == FOLDERS - 3
 
 
 @pytest.mark.parametrize("options", [{"prefetch": "off"}, {"freshness": "always"}], ids=str)

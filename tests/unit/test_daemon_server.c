@@ -330,7 +330,7 @@ static void what_was_heard_is_done(void **state)
   gate = true;
   for (int i = 0; i < LANE; i++)
     assert_int_equal(receive_status(fds[i]), 0);
-  for (int i = 0; i < 5000 && atomic_load(&reads) == 0; i++)
+  for (int i = 0; i < 60000 && atomic_load(&reads) == 0; i++)
     usleep(1000);
   assert_int_equal(reads, 1);
 }
