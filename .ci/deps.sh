@@ -1,5 +1,5 @@
 #!/bin/sh
-# deps.sh [build|demo|test|bench|full]: installs what that needs and this machine lacks (default: test). Debian and
+# deps.sh [build|demo|test|bench|full|torture]: installs what that needs and this machine lacks (default: test). Debian and
 # Ubuntu only; elsewhere it names what to install. PRELUX_NO_DEPS=1 skips it.
 set -eu
 [ "${PRELUX_NO_DEPS:-}" = 1 ] && exit 0
@@ -27,6 +27,7 @@ command -v go >/dev/null || [ -x /usr/local/go/bin/go ] || TEST="$TEST golang-go
 command -v npm >/dev/null || TEST="$TEST npm"
 BENCH="curl s3fs rclone fuse3"
 FULL="python3-torch ffmpeg"
+TORTURE="clang libclang-rt-dev valgrind"
 LINT="clang-tidy cppcheck"
 WANT="$BUILD ca-certificates"
 case ${1:-test} in
@@ -35,7 +36,8 @@ case ${1:-test} in
   test) WANT="$WANT $DEMO $TEST" ;;
   bench) WANT="$WANT $DEMO $TEST $BENCH" ;;
   full) WANT="$WANT $DEMO $TEST $FULL" ;;
-  *) echo "deps.sh: build, demo, test, bench or full, not $1" >&2; exit 2 ;;
+  torture) WANT="$WANT $DEMO $TEST $TORTURE" ;;
+  *) echo "deps.sh: build, demo, test, bench, full or torture, not $1" >&2; exit 2 ;;
 esac
 [ "${DEVELOPER:-}" = 1 ] && WANT="$WANT $LINT"
 
@@ -47,6 +49,7 @@ make deps knows Debian and Ubuntu only. Packages that prelux needs, by their Deb
  tests: $(echo $TEST)
  bench: $(echo $BENCH)
  full: $(echo $FULL)
+ torture: $(echo $TORTURE)
  DEVELOPER=1: $LINT
 Fedora: gcc make pkgconf libcurl-devel libyaml-devel cjson-devel expat-devel sqlite-devel xxhash-devel libevent-devel openssl-devel
  libcmocka-devel python3-pytest python3-pyyaml python3-numpy nginx sqlite java-latest-openjdk-devel maven nodejs npm golang etcd perl strace

@@ -235,6 +235,7 @@ STAGES = {
     "unit": ({PLAIN: {"unit-programs"}}, lambda: unit("unit", BUILD)),
     "unit-asan": ({("build-asan", ASAN): {"unit-programs"}}, lambda: unit("unit-asan", "build-asan")),
     "unit-tsan": ({("build-tsan", TSAN): {"unit-programs"}}, lambda: unit("unit-tsan", "build-tsan", no_aslr())),
+    "torture": ({PLAIN: {"all", "tools"}}, lambda: pytest("torture")),
     "servers": ({PLAIN: {"all"}}, lambda: pytest("servers")),
     "standin": ({PLAIN: {"all"}}, lambda: pytest("standin")),
     "posix": ({PLAIN: {"all", "tools"}}, lambda: pytest("posix")),

@@ -85,6 +85,10 @@ full: all tools  ## crowds at the promised sizes (1,000,000 names, 20,000,000 lo
 	$(Q)$(PYTHON) -m tests.servers.pythons --install ray
 	$(Q)PRELUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_migrating_arrow.py
 
+torture: all tools  ## hours: faults, models, kills, fuzzers (STAGES="fuzz" for some, SECONDS=N each); goes on where it was; docs/TRUST.md
+	@sh .ci/deps.sh torture
+	$(Q)PRELUX_BUILD=$(BUILD) $(PYTHON) -m tests.torture $(if $(STAGES),--stage $(STAGES)) $(if $(SECONDS),--seconds $(SECONDS))
+
 coverage: deps  ## line coverage of unit, posix and integration tests, by gcov
 	$(Q)PRELUX_BUILD=build-cov $(PYTHON) tests/run.py --coverage meta unit posix integration; status=$$?; \
 	  $(PYTHON) tests/coverage.py build-cov && exit $$status
@@ -93,4 +97,4 @@ LINT_SRC := $(wildcard lib/*/*.c daemon/*.c cli/*.c deep/*.c shim/*.c)
 lint:  ## clang-tidy and cppcheck over lib/ daemon/ cli/ deep/ shim/
 	$(Q)PKG_CFLAGS="$(PKG_CFLAGS)" sh .ci/lint.sh $(LINT_SRC)
 
-.PHONY: check unit demo bench full coverage lint unit-programs tools posix-programs bench-programs .FORCE
+.PHONY: check unit demo bench full torture coverage lint unit-programs tools posix-programs bench-programs .FORCE
