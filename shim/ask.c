@@ -2,8 +2,8 @@
  * else, and a reply's attributes and words fit in 4 KiB, so a miss is safe on a 64 KiB thread stack. */
 #include "shim/ask.h"
 
-#include "include/prelux/version.h"
 #include "lib/base/errlog.h"
+#include "lib/index/listing.h"
 #include "lib/index/names.h"
 #include "lib/ipc/client.h"
 #include "shim/deep.h"
@@ -272,12 +272,6 @@ int prelux_ask_open(const struct prelux_route *r, const char *call, unsigned fla
   return ask_about(r, call, PRELUX_OP_OPEN, flags, ret, ret_fd);
 }
 
-static bool is_listing(const struct prelux_listing *l, uint64_t bytes)
-{
-  return l->magic == PRELUX_LISTING_MAGIC && l->major == PRELUX_LISTING_MAJOR && l->bytes == bytes &&
-         l->count <= (l->bytes - sizeof(*l)) / sizeof(l->entries[0]);
-}
-
 /* The memfd is copied: what a program works on for long is its own, whatever becomes of the file. */
 static int read_listing(int fd, const struct prelux_listing **ret)
 {
@@ -290,7 +284,7 @@ static int read_listing(int fd, const struct prelux_listing **ret)
   size_t done = 0;
   while (done < (size_t)st.st_size && (rc = prelux_sys(SYS_pread64, fd, (char *)l + done, (size_t)st.st_size - done, done)) > 0)
     done += (size_t)rc;
-  if (done == (size_t)st.st_size && is_listing(l, done)) {
+  if (done == (size_t)st.st_size && prelux_listing_ok(l, done)) {
     *ret = l;
     return 0;
   }
@@ -316,7 +310,7 @@ static bool shared_listing(const struct prelux_route *r, const struct prelux_lis
   struct prelux_listing *l = prelux_pages_take(at.bytes);
   if (!l) return false;
   *ret = l;
-  if (prelux_names_copy(&prelux_reader, prelux_state.runtime, &at, l) == 1 && is_listing(l, at.bytes)) return true;
+  if (prelux_names_copy(&prelux_reader, prelux_state.runtime, &at, l) == 1 && prelux_listing_ok(l, at.bytes)) return true;
   prelux_pages_free(l);
   return false;
 }

@@ -1,6 +1,7 @@
 #include "shim/stream.h"
 
 #include "lib/base/path.h"
+#include "lib/index/listing.h"
 #include "shim/ask.h"
 #include "shim/pages.h"
 #include "shim/stats.h"
@@ -21,7 +22,9 @@ static bool in_listing(const struct prelux_listing *l, const char *name, size_t 
     uint32_t mid = low + (high - low) / 2;
     const struct prelux_listing_entry *e = &l->entries[mid];
     size_t n = e->name_len < len ? e->name_len : len;
-    int c = memcmp((const char *)l + e->name_off, name, n);
+    const char *theirs = prelux_listing_name(l, e);
+    if (!theirs) return false; /* damaged */
+    int c = memcmp(theirs, name, n);
     if (c == 0) c = e->name_len < len ? -1 : e->name_len > len;
     if (c == 0) return true;
     if (c < 0) low = mid + 1;
@@ -135,8 +138,8 @@ struct dirent *prelux_stream_next(struct prelux_stream *s)
   if (i == 1) return emit(s, "..", 2, parent_ino(s), DT_DIR);
   if (i - 2 < count) {
     const struct prelux_listing_entry *e = &s->list->entries[i - 2];
-    if ((uint64_t)e->name_off + e->name_len >= s->list->bytes) return NULL;
-    return emit(s, (const char *)s->list + e->name_off, e->name_len, e->ino,
+    const char *name = prelux_listing_name(s->list, e);
+    return !name ? NULL : emit(s, name, e->name_len, e->ino,
                 e->type == PRELUX_DIR ? DT_DIR : e->type == PRELUX_LINK ? DT_LNK : DT_REG);
   }
   const struct prelux_extra *x = &s->extras[i - 2 - count];

@@ -189,9 +189,9 @@ static int link_name(const struct page *pg, const char *href, size_t href_len, c
 static void nginx_columns(const char *p, const char *end, struct prelux_object *obj)
 {
   static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-  const char *eol = memchr(p, '\n', (size_t)(end - p));
-  size_t len = eol ? (size_t)(eol - p) : 0;
   char line[160], month[4], size[32];
+  const char *eol = memchr(p, '\n', (size_t)(end - p) < sizeof(line) ? (size_t)(end - p) : sizeof(line));
+  size_t len = eol ? (size_t)(eol - p) : 0;
   struct tm tm = {0};
   int used = 0;
   if (len == 0 || len >= sizeof(line))

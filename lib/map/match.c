@@ -207,7 +207,8 @@ PRELUX_AT_START int prelux_table_check(const void *at, size_t bytes)
   for (uint32_t i = 0; i < t->n_mappings; i++)
   {
     const struct prelux_table_mapping *m = &prelux_table_mappings(t)[i];
-    if (!str_ok(t, m->local) || !str_ok(t, m->tree) || !str_ok(t, m->object) || !str_ok(t, m->remote))
+    if (!str_ok(t, m->local) || !str_ok(t, m->tree) || !str_ok(t, m->object) || !str_ok(t, m->remote) || !str_ok(t, m->staging) ||
+        !str_ok(t, m->scratch))
       return -EINVAL;
   }
   const struct prelux_table_root *roots = (const struct prelux_table_root *)((const char *)at + t->roots_off);

@@ -448,6 +448,8 @@ static int next_row(struct prelux_journal *j, int64_t id, struct prelux_pending 
   sqlite3_stmt *st = j->stmts[NEXT];
   sqlite3_bind_int64(st, 1, id);
   int rc = sqlite3_step(st), got = rc == SQLITE_ROW ? 1 : fault(j, rc);
+  if (got == 1 && sqlite3_column_int64(st, 0) <= id) /* a damaged file can lead back for ever */
+    got = -EUCLEAN;
   int err = got == 1 ? read_row(st, ret) : got;
   sqlite3_reset(st);
   pthread_mutex_unlock(&j->lock);

@@ -235,6 +235,23 @@ static void test_many_open_tags_take_linear_time(void **state)
   free(page);
 }
 
+/* Behind each link the end of its line is looked for, and there is only one. */
+static void test_many_links_on_one_line_take_linear_time(void **state)
+{
+  static const char link[] = "<a href=\"a\">x</a>";
+  size_t len = 12u << 20, each = sizeof(link) - 1;
+  char *page = malloc(len);
+  struct seen s = {0};
+  for (size_t i = 0; i + each <= len; i += each)
+    memcpy(page + i, link, each);
+  memcpy(page + len - 7, "</html>", 7);
+  clock_t begin = clock();
+  assert_int_equal(prelux_http_index_html("http://h/d/", page, len, true, add, &s), 0);
+  assert_true(s.count > 500000);
+  assert_true((double)(clock() - begin) / CLOCKS_PER_SEC < 20);
+  free(page);
+}
+
 /* JSON */
 
 static int on_element(void *arg, const cJSON *element)
@@ -500,6 +517,7 @@ int main(void)
       cmocka_unit_test(test_the_caller_can_stop),
       cmocka_unit_test(test_damaged_pages),
       cmocka_unit_test(test_many_open_tags_take_linear_time),
+      cmocka_unit_test(test_many_links_on_one_line_take_linear_time),
       cmocka_unit_test(test_nginx_json),
       cmocka_unit_test(test_json_refused),
       cmocka_unit_test(test_json_is_bounded),
