@@ -16,15 +16,21 @@ static struct prelux_folder *fresh_folder(const struct prelux_view *v, const cha
   return prelux_view_fresh(v, &k, prelux_store_now()) ? f : NULL;
 }
 
-static bool is_cached(const struct prelux_folder *f, const char *name, size_t len)
+/* The object of a name in a folder, without a 0 at its end; returns its length. */
+static size_t child_path(const struct prelux_folder *f, const char *name, size_t len, char path[PRELUX_OBJECT_MAX + PRELUX_NAME_MAX + 2])
 {
-  char path[PRELUX_OBJECT_MAX + PRELUX_NAME_MAX + 2];
   size_t at = f->path_len;
   memcpy(path, f->path, at);
   if (at)
     path[at++] = '/';
   memcpy(path + at, name, len);
-  const struct prelux_entry *e = prelux_entry_find(f->tree, path, at + len);
+  return at + len;
+}
+
+static bool is_cached(const struct prelux_folder *f, const char *name, size_t len)
+{
+  char path[PRELUX_OBJECT_MAX + PRELUX_NAME_MAX + 2];
+  const struct prelux_entry *e = prelux_entry_find(f->tree, path, child_path(f, name, len, path));
   return e && e->cache_ino;
 }
 
@@ -44,12 +50,7 @@ int prelux_store_place_of(const struct prelux_view *v, const char *object, uint3
 static bool is_unlisted(const struct prelux_view *v, const struct prelux_folder *f, const char *name, size_t len)
 {
   char path[PRELUX_OBJECT_MAX + PRELUX_NAME_MAX + 2];
-  size_t at = f->path_len;
-  memcpy(path, f->path, at);
-  if (at)
-    path[at++] = '/';
-  memcpy(path + at, name, len);
-  return !fresh_folder(v, path, at + len);
+  return !fresh_folder(v, path, child_path(f, name, len, path));
 }
 
 /* One that is wanted (store.lock held). */

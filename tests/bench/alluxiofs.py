@@ -23,7 +23,7 @@ MIB = 1 << 20
 SMALL, SMALL_SIZE, LARGE_SIZE = 2000, 64 << 10, 256 * MIB
 S3_PORT = 29998
 LOCAL = "/prelux-bench"
-ROUNDS = 3
+ROUNDS = 5
 BARS = {"small": 5.0, "large": 2.0}  # cold, how many times as fast prelux has to be
 
 READER = """

@@ -15,7 +15,7 @@ from tests.servers import rclone_s3
 from tests.servers.versitygw import Versitygw
 
 FILES, BYTES, FOLDERS = 10000, 16384, 100
-ROUNDS = 3
+ROUNDS = 5
 LOCAL = "/prelux-bench"
 
 

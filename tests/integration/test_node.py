@@ -1,5 +1,6 @@
 """Node mode: one daemon, several users. What each may, and what those try who may not."""
 
+import contextlib
 import errno
 import json
 import os
@@ -266,25 +267,44 @@ def test_other_paths_of_the_remote_are_not_reached(node):
     assert set(as_user(BOB, bob, groups=[SCIENCE])) == {(-errno.EINVAL, -1)}
 
 
-def test_another_ones_staging_files_are_not_reached_by_number(node):
-    """alice has a file open for writing; bob knows its number."""
+@contextlib.contextmanager
+def held_open(node, uid, data, *question):
+    """A process of uid has a new file with these bytes open for writing: its number, and how to end the process, which tells the file's mode."""
     r, w = os.pipe()
     go, gone = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            become(ALICE, ALICE)
-            with node.about(wire.WRITE, 0, "plan", (wire.F_FLAGS, os.O_RDWR | os.O_CREAT), (wire.F_MODE, 0o600)) as a:
-                os.write(a.fd, b"alice's plan")
+            become(uid, uid)
+            with node.about(wire.WRITE, *question, (wire.F_MODE, 0o600)) as a:
+                os.write(a.fd, data)
                 os.write(w, struct.pack("=Q", os.fstat(a.fd).st_ino))
                 os.read(go, 1)
                 os.write(w, struct.pack("=I", os.fstat(a.fd).st_mode))
         finally:
             os._exit(0)
     os.close(w)
-    number = (wire.F_INO, os.read(r, 8))
 
-    def bob():
+    def end():
+        nonlocal pid
+        if pid:
+            os.write(gone, b"x")
+            os.waitpid(pid, 0)
+            pid = 0
+        return struct.unpack("=I", os.read(r, 4))[0]
+
+    try:
+        yield (wire.F_INO, os.read(r, 8)), end
+    finally:
+        if pid:
+            end()
+        for fd in (r, go, gone):
+            os.close(fd)
+
+
+def test_another_ones_staging_files_are_not_reached_by_number(node):
+    """alice has a file open for writing; bob knows its number."""
+    def bob(number):
         out = {}
         for name, op, more in (("whose", wire.WHOSE, []), ("closed", wire.CLOSED, []), ("sync", 15, []),
                                ("setattr", wire.SETATTR, [(wire.F_SET, wire.SET.pack(wire.SET_MODE, 0o777, 0, 0, 0))]),
@@ -295,14 +315,9 @@ def test_another_ones_staging_files_are_not_reached_by_number(node):
             out["tmpfile"] = (b.status, b.fd, [], [])
         return out
 
-    try:
-        got = as_user(BOB, bob, groups=[SCIENCE])
-    finally:
-        os.write(gone, b"x")
-        os.waitpid(pid, 0)
-    mode = struct.unpack("=I", os.read(r, 4))[0]
-    for fd in (r, go, gone):
-        os.close(fd)
+    with held_open(node, ALICE, b"alice's plan", 0, "plan", (wire.F_FLAGS, os.O_RDWR | os.O_CREAT)) as (number, end):
+        got = as_user(BOB, lambda: bob(number), groups=[SCIENCE])
+        mode = end()
     assert got == {"whose": (-errno.ENOENT, -1, [], []), "closed": (-errno.EACCES, -1, [], []), "sync": (-errno.EACCES, -1, [], []),
                    "setattr": (-errno.EACCES, -1, [], []), "link": (-errno.EPERM, -1, [], []), "tmpfile": (-errno.EOPNOTSUPP, -1, [], [])}
     assert stat.S_IMODE(mode) == 0o600
@@ -311,33 +326,13 @@ def test_another_ones_staging_files_are_not_reached_by_number(node):
 
 def test_a_file_without_a_name_gets_none_from_others(node):
     """The daemon's own user has one; its number is all that bob knows."""
-    r, w = os.pipe()
-    go, gone = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            become(node.uid, node.uid)
-            with node.about(wire.WRITE, 2, "", (wire.F_FLAGS, os.O_RDWR | os.O_TMPFILE), (wire.F_MODE, 0o600)) as a:
-                os.write(a.fd, b"nobody's")
-                os.write(w, struct.pack("=Q", os.fstat(a.fd).st_ino))
-                os.read(go, 1)
-        finally:
-            os._exit(0)
-    os.close(w)
-    number = (wire.F_INO, os.read(r, 8))
-
-    def bob():
+    def bob(number):
         with node.about(wire.NAME, 2, "mine", number, (wire.F_VERB32, wire.LINK)) as a, node.about(wire.WHOSE, 2, "", number) as b:
             return a.status, b.status, b.all(wire.F_ATTR)
 
-    try:
-        assert as_user(BOB, bob, groups=[SCIENCE]) == (-errno.EPERM, -errno.ENOENT, [])
+    with held_open(node, node.uid, b"nobody's", 2, "", (wire.F_FLAGS, os.O_RDWR | os.O_TMPFILE)) as (number, _):
+        assert as_user(BOB, lambda: bob(number), groups=[SCIENCE]) == (-errno.EPERM, -errno.ENOENT, [])
         assert os.listdir(node.source / "drop") == ["file"]
-    finally:
-        os.write(gone, b"x")
-        os.waitpid(pid, 0)
-        for fd in (r, go, gone):
-            os.close(fd)
 
 
 def test_nobody_is_given_a_program_that_is_roots(node):
