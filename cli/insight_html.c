@@ -259,8 +259,9 @@ void prelux_insight_html(FILE *f, const cJSON *sum)
     text(f, cJSON_GetStringValue(o));
     fputs(o->next ? " " : "", f);
   }
-  fprintf(f, "</code></p>\n<p>%s: status %.0f after %.3f s. %.0f programs were started with the library in them, %.0f forked processes used mappings.</p>\n",
-          prelux_json_str(sum, "began", ""), num(sum, "status"), num(sum, "seconds"), num(reached, "starts"), num(reached, "forks"));
+  fprintf(f, "</code></p>\n<p>%s: status %.0f after %.3f s. %.0f programs were started with the library in them, %.0f supervised (--deep); %.0f forked processes "
+          "used mappings.</p>\n",
+          prelux_json_str(sum, "began", ""), num(sum, "status"), num(sum, "seconds"), num(reached, "starts"), num(reached, "supervised"), num(reached, "forks"));
   table_missed(f, get(sum, "not_reached"));
   plot_calls(f, get(sum, "calls"));
   plot_bytes(f, get(sum, "bytes"));

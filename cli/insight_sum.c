@@ -41,10 +41,15 @@ static bool is_bundled(const struct prelux_report_process *p)
 }
 
 /* What `run` starts in front of the program. */
+static bool is_launcher(const struct prelux_report_process *p)
+{
+  return p->ready && strcmp(p->word, "--deep-exec") == 0;
+}
+
 static bool is_ours(const struct prelux_insight *x, const struct prelux_report_process *p)
 {
-  bool others = p == &x->report->processes[0];
-  return !p->ready || strcmp(p->word, "--exec-inside") == 0 || is_bundled(p) || (others && !x->report->more_processes);
+  bool others = p == &x->report->processes[0], deep = is_launcher(p) || strcmp(p->word, "--deep-inside") == 0;
+  return !p->ready || strcmp(p->word, "--exec-inside") == 0 || deep || is_bundled(p) || (others && !x->report->more_processes);
 }
 
 /* ---- what was counted */
@@ -78,6 +83,41 @@ static void sum_calls(const struct prelux_insight *x, cJSON *out)
       cJSON_AddItemToArray(times, cJSON_CreateNumber((double)x->report->times[f][b]));
   }
   cJSON_AddItemToObject(calls, "all", total);
+}
+
+/* The last names of two paths. */
+static bool same_name(const char *a, const char *b)
+{
+  const char *x = strrchr(a, '/'), *y = strrchr(b, '/');
+  return strcmp(x ? x + 1 : a, y ? y + 1 : b) == 0;
+}
+
+static bool has_begun(const struct prelux_insight *x, pid_t pid, int64_t from_ns, const char *exe)
+{
+  for (uint32_t i = 0; i < slots(x); i++)
+  {
+    const struct prelux_report_process *p = &x->report->processes[i];
+    if (p->ready && p->pid == pid && p->begun_ns >= from_ns && (!exe || same_name(p->program, exe)))
+      return true;
+  }
+  return false;
+}
+
+/* 1: the launcher of --deep had set the filter before; 2: its calls were counted by the supervisor, too. */
+static int is_supervised(const struct prelux_insight *x, const struct prelux_report_exec *e)
+{
+  int ret = 0;
+  for (uint32_t i = 1; i < slots(x) && ret < 2; i++)
+  {
+    const struct prelux_report_process *p = &x->report->processes[i];
+    if (!p->ready || p->pid != e->pid)
+      continue;
+    if ((p->flags & PRELUX_REPORT_SUPERVISED) && p->begun_ns >= e->at_ns)
+      ret = 2;
+    else if (p->begun_ns <= e->at_ns && is_launcher(p))
+      ret = 1;
+  }
+  return ret;
 }
 
 static cJSON *row_of(cJSON *list, const char *program, const char *key, const char *value)
@@ -125,18 +165,51 @@ static void sort(cJSON *list, int (*order)(const void *, const void *), int max)
   free(items);
 }
 
+/* What its loader did, or it by itself, beside libc, was counted by the supervisor. */
+static bool is_reached_too(const struct prelux_insight *x, const struct prelux_report_process *p)
+{
+  for (uint32_t i = 1; i < slots(x); i++)
+  {
+    const struct prelux_report_process *q = &x->report->processes[i];
+    if (q->ready && q->pid == p->pid && !(q->flags & PRELUX_REPORT_SUPERVISED) && strcmp(q->program, p->program) == 0)
+      return true;
+  }
+  return false;
+}
+
+/* Programs that were supervised and made no call that is asked about. */
+static double sum_silent(const struct prelux_insight *x, cJSON *list)
+{
+  double n = 0;
+  for (int k = 0; k < PRELUX_REPORT_EXECS; k++)
+  {
+    const struct prelux_report_exec *e = &x->report->execs[k];
+    if (__atomic_load_n(&e->state, __ATOMIC_ACQUIRE) != PRELUX_REPORT_TRIED || !(e->flags & PRELUX_REPORT_BARRED) || is_supervised(x, e) != 1)
+      continue;
+    cJSON *o = row_of(list, e->path, "word", "");
+    n++;
+    if (!o)
+      continue;
+    more(o, "starts", 1);
+    more(o, "supervised", 1);
+  }
+  return n;
+}
+
 static void sum_programs(const struct prelux_insight *x, cJSON *out)
 {
   cJSON *list = cJSON_AddArrayToObject(out, "programs");
-  double starts = 0, forks = 0, lost = 0;
+  double starts = 0, forks = 0, lost = 0, supervised = 0;
   for (uint32_t i = 0; i < slots(x); i++)
   {
     const struct prelux_report_process *p = &x->report->processes[i];
     if (is_ours(x, p))
       continue;
-    bool forked = (p->flags & PRELUX_REPORT_FORKED) != 0;
-    starts += !forked && i > 0;
-    forks += forked;
+    bool forked = (p->flags & PRELUX_REPORT_FORKED) || ((p->flags & PRELUX_REPORT_SUPERVISED) && is_reached_too(x, p));
+    bool deep = !forked && (p->flags & PRELUX_REPORT_SUPERVISED);
+    starts += !forked && !deep && i > 0;
+    supervised += deep;
+    forks += (p->flags & PRELUX_REPORT_FORKED) != 0;
     lost += (p->flags & PRELUX_REPORT_LOST) != 0;
     cJSON *o = row_of(list, p->program, "word", p->word);
     if (!o)
@@ -144,15 +217,18 @@ static void sum_programs(const struct prelux_insight *x, cJSON *out)
     if (!o)
       continue;
     more(o, "starts", i ? !forked : (double)x->report->more_processes);
-    more(o, "forks", forked);
+    more(o, "supervised", deep);
+    more(o, "forks", (p->flags & PRELUX_REPORT_FORKED) != 0);
     more(o, "cached_bytes", (double)p->cached_bytes);
     more(o, "asked_bytes", (double)p->asked_bytes);
     for (int f = 0; f < PRELUX_REPORT_FAMILIES; f++)
       add_counts(o, &p->families[f]);
   }
+  supervised += sum_silent(x, list);
   sort(list, by_processes, PROGRAMS_MAX);
   cJSON *reached = cJSON_AddObjectToObject(out, "reached");
   number(reached, "starts", starts);
+  number(reached, "supervised", supervised);
   number(reached, "forks", forks);
   number(reached, "without_configuration", lost);
   number(reached, "more", (double)x->report->more_processes);
@@ -232,24 +308,6 @@ static void sum_bytes(const struct prelux_insight *x, cJSON *out)
 
 /* ---- who was not reached */
 
-/* The last names of two paths. */
-static bool same_name(const char *a, const char *b)
-{
-  const char *x = strrchr(a, '/'), *y = strrchr(b, '/');
-  return strcmp(x ? x + 1 : a, y ? y + 1 : b) == 0;
-}
-
-static bool has_begun(const struct prelux_insight *x, pid_t pid, int64_t from_ns, const char *exe)
-{
-  for (uint32_t i = 0; i < slots(x); i++)
-  {
-    const struct prelux_report_process *p = &x->report->processes[i];
-    if (p->ready && p->pid == pid && p->begun_ns >= from_ns && (!exe || same_name(p->program, exe)))
-      return true;
-  }
-  return false;
-}
-
 static void missed(cJSON *list, const char *program, const char *why, pid_t pid, const char *by)
 {
   cJSON *o = row_of(list, program, "why", why);
@@ -279,7 +337,7 @@ static bool is_missed(const struct prelux_insight *x, const struct prelux_report
   bool barred = (e->flags & PRELUX_REPORT_BARRED) != 0; /* but a loader that is called by its name loads */
   if (__atomic_load_n(&e->state, __ATOMIC_ACQUIRE) != PRELUX_REPORT_TRIED || e->pid <= 0 || e->at_ns > x->settled_ns || (!barred && is_apart(e)))
     return false;
-  return !has_begun(x, e->pid, e->at_ns, barred ? e->path : NULL);
+  return !has_begun(x, e->pid, e->at_ns, barred ? e->path : NULL) && !(barred && is_supervised(x, e));
 }
 
 bool prelux_insight_begins(const struct prelux_insight *x)

@@ -23,6 +23,8 @@ static void print_programs(FILE *f, const cJSON *sum)
   cJSON_ArrayForEach(o, list) missed += prelux_json_num(o, "processes", 0);
   fprintf(f, "programs      %.0f started with the library in them, %.0f without; %.0f forked processes used mappings\n",
           prelux_json_num(reached, "starts", 0), missed, prelux_json_num(reached, "forks", 0));
+  if (prelux_json_num(reached, "supervised", 0) > 0)
+    fprintf(f, "              %.0f supervised (--deep)\n", prelux_json_num(reached, "supervised", 0));
   if (prelux_json_num(reached, "without_configuration", 0) > 0)
     fprintf(f, "              %.0f had lost their configuration: EIO below the prefixes\n", prelux_json_num(reached, "without_configuration", 0));
   cJSON_ArrayForEach(o, list)

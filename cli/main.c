@@ -26,7 +26,8 @@ const struct prelux_cli_command prelux_cli_commands[] = {
              "--deep: programs that nothing can be loaded into (static ones, Go's, those of another libc) are supervised by seccomp user\n"
              "notification, without privileges: each of their calls that names a path costs some microseconds. Other programs are not\n"
              "slower, but with --deep=all, for programs that make system calls of their own beside libc's (`prelux doctor CMD` names them),\n"
-             "all of the tree are supervised. docs/SEMANTICS.md says what differs.\n"
+             "all of the tree are supervised. Who is supervised has `no_new_privs`, without which the kernel lets only root set a filter:\n"
+             "sudo, su and ping, started by him, have no privileges. docs/SEMANTICS.md says what differs.\n"
              "A report says at the end what the programs did below the mappings (calls, hits, bytes, where they waited) and which of\n"
              "them the library did not get into, and why; to the standard error, or to FILE: as JSON when its name ends in .json, as a\n"
              "page with plots in .html, else as text. What cannot be seen is said there. The exit status stays the program's.",
@@ -393,7 +394,7 @@ int main(int argc, char **argv)
     return prelux_cmd_exec_inside(argv + 2);
   if (argc > 2 && strcmp(argv[1], "--deep-inside") == 0)
     return prelux_cmd_deep_inside(argv + 2);
-  if (argc > 3 && strcmp(argv[1], "--deep-exec") == 0)
+  if (argc > 4 && strcmp(argv[1], "--deep-exec") == 0)
     return prelux_deep_exec(argv + 2);
   static struct prelux_cli cli;
   cli.env = environ;

@@ -41,6 +41,7 @@ struct prelux_deep_call {
   size_t out_len;
   int open_flags; /* of 'F' and openat2 */
   bool is_kernels; /* but done here */
+  int counts;      /* where, in a report; 0: nowhere */
   char texts[2][PATH_MAX];
   char in[PRELUX_DEEP_IN] __attribute__((aligned(16)));
   char out[PRELUX_DEEP_OUT] __attribute__((aligned(16)));
@@ -55,9 +56,10 @@ int prelux_deep_get_fd(pid_t tid, int fd);                         /* the same o
 unsigned prelux_deep_umask(pid_t tid);
 bool prelux_deep_same_root(pid_t tid);
 bool prelux_deep_same_user(pid_t tid); /* for files */
-bool prelux_deep_same_view(pid_t tid); /* the kernel's answers here are those that it gets: mounts, group */
+bool prelux_deep_same_view(pid_t tid); /* the kernel's answers here are those that it gets: name spaces, rights */
 /* The call came from a libc that the library is before: it has passed the library, and is the kernel's. */
 bool prelux_deep_is_reached(pid_t tid, uint64_t ip);
+bool prelux_deep_may_be_reached(pid_t tid); /* it has an ld.so, which may yet load the library, or has it */
 void prelux_deep_forget(pid_t tid);
 
 /* Its process; and whether open files of programs can be had, not only files of the same name. */
@@ -77,6 +79,7 @@ bool prelux_deep_interpreted(const char *path);
 long prelux_deep_become(struct prelux_deep_call *c, void (*answered)(struct prelux_deep_call *c));
 
 /* calls.c. True: the kernel may do it (answered so); false: prelux_deep_perform() must be called. */
+extern bool prelux_deep_reports; /* each program's calls are counted */
 bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id);
 void prelux_deep_perform(struct prelux_deep_call *c);
 

@@ -315,10 +315,23 @@ static long route(const struct prelux_deep_call *c, const char *path, unsigned h
   return is == 1 || prelux_deep_interpreted(path);
 }
 
+/* What /proc shows of a program that is mapped, its folder, or a file that it has open. */
+static bool shows_ours(const struct prelux_deep_call *c, const char *path)
+{
+  char real[PATH_MAX];
+  long n = c->rule->as == SYS_readlinkat && strncmp(path, "/proc/", 6) == 0 ? prelux_sys(SYS_readlinkat, AT_FDCWD, path, real, sizeof real - 1) : -1;
+  if (n < 0)
+    return false;
+  real[n] = 0;
+  return is_ours(real);
+}
+
 /* As PRELUX_DEEP_ROUTE. */
 static long whose_path(const struct prelux_deep_call *c, long folder_fd, const char *path, unsigned how)
 {
   char whole[2 * PATH_MAX];
+  if (shows_ours(c, path))
+    return 1;
   if (*path == '/')
     return route(c, path, how);
   long n = real_name(c, folder_fd, whole);
@@ -354,8 +367,8 @@ static bool whose(struct prelux_deep_call *c)
 /* Rules without a folder, for relative paths: there is no such call that takes one. The path becomes absolute. */
 static long make_absolute(struct prelux_deep_call *c)
 {
-  const char *args = c->rule->args;
-  if (args[0] != 'p' || c->rule->kind == PRELUX_DEEP_GETCWD)
+  const char *p = strchr(c->rule->args, 'p');
+  if (!p || c->n_texts == 0 || (p > c->rule->args && strchr("dDt", p[-1])))
     return 0;
   char name[32], *path = c->texts[0], whole[PATH_MAX];
   if (*path == '/' || !*path)
@@ -410,9 +423,27 @@ static bool is_alike(const struct prelux_deep_call *c)
   return prelux_deep_same_root(tid) && prelux_deep_same_user(tid) && (!c->is_kernels || prelux_deep_same_view(tid));
 }
 
+bool prelux_deep_reports;
+
+static int count(const struct prelux_deep_call *c, unsigned event)
+{
+  return (int)syscall(PRELUX_DEEP_ROUTE, prelux_deep_process((pid_t)c->req.pid), NULL, PRELUX_DEEP_EVENT | event);
+}
+
+/* Ours: not yet. Whoever the library is in counts by himself. */
+static bool goes_on(struct prelux_deep_call *c, bool reached, bool ours)
+{
+  bool exec = c->rule->kind == PRELUX_DEEP_EXEC;
+  if (prelux_deep_reports && (ours || (!exec && !reached && !prelux_deep_may_be_reached((pid_t)c->req.pid))))
+    c->counts = count(c, ours ? PRELUX_DEEP_OURS : 0);
+  if (prelux_deep_reports && exec)
+    count(c, PRELUX_DEEP_EXECUTES);
+  return ours ? false : go_on(c);
+}
+
 bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id)
 {
-  c->n_fds = c->n_texts = c->open_flags = 0;
+  c->n_fds = c->n_texts = c->open_flags = c->counts = 0;
   c->out_at = c->out_len = 0;
   if (is_probe(c))
   {
@@ -429,13 +460,13 @@ bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id)
   if (c->rule->kind == PRELUX_DEEP_EXEC)
     prelux_deep_forget((pid_t)c->req.pid);
   if (reached)
-    return go_on(c);
+    return goes_on(c, true, false);
   if (c->rule->kind == PRELUX_DEEP_GETCWD)
     return decide_cwd(c);
   /* What cannot be read the kernel says better; a file that is open it executes as it is. */
   if (take_all(c) < 0 || (c->rule->kind == PRELUX_DEEP_EXEC && !c->texts[0][0]))
-    return go_on(c);
-  return !whose(c) || !is_alike(c) ? go_on(c) : false;
+    return goes_on(c, false, false);
+  return goes_on(c, false, whose(c) && is_alike(c));
 }
 
 /* ---- doing it */
@@ -495,8 +526,15 @@ static long list(struct prelux_deep_call *c)
   return rc;
 }
 
+static void count_for(int slot)
+{
+  if (prelux_deep_reports)
+    syscall(PRELUX_DEEP_ROUTE, slot, NULL, PRELUX_DEEP_COUNT);
+}
+
 void prelux_deep_perform(struct prelux_deep_call *c)
 {
+  count_for(c->counts);
   long rc = make_absolute(c);
   if (rc == 0)
     rc = take_fds(c);
@@ -528,4 +566,5 @@ void prelux_deep_perform(struct prelux_deep_call *c)
   else if (rc < 0 || (c->rule->kind != PRELUX_DEEP_CHDIR && c->rule->kind != PRELUX_DEEP_EXEC))
     answer(c, rc, 0);
   drop_fds(c);
+  count_for(0);
 }

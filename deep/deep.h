@@ -30,6 +30,10 @@
 #define PRELUX_DEEP_REAL 4u /* path is what /proc calls a file or folder that is open; 2: it is in a cache */
 #define PRELUX_DEEP_EXEC 16u /* a fourth argument: what the kernel is to execute, struct prelux_deep_program */
 #define PRELUX_DEEP_NAMED 32u /* and a script keeps the name that it was given */
+#define PRELUX_DEEP_EVENT 64u /* no question: process dirfd makes a call that is the kernel's (path NULL). Where it is counted, for COUNT */
+#define PRELUX_DEEP_OURS 128u /* with EVENT: one of ours */
+#define PRELUX_DEEP_EXECUTES 256u /* with EVENT: an exec */
+#define PRELUX_DEEP_COUNT 512u /* no question: what this thread does counts there, dirfd: what EVENT has said */
 
 /* A file, and words instead of the program's first one: a script's interpreter, its argument, the script. */
 enum { PRELUX_DEEP_WORDS = 12 };
@@ -47,8 +51,11 @@ int prelux_deep_filter(int *ret_listener);
  * a supervisor already. */
 int prelux_deep_possible(const char **ret_what);
 
-/* launch.c: argv = file, argv[0], ...; the exit status when it could not be executed. */
+/* launch.c: `prelux --deep-exec FILE NAME ARG...`, and the exit status when it could not be executed. FILE "=N": what is open as N, "=N+": and is
+ * closed by the exec. NAME: another one of FILE, for when that has gone there (what was just written and is sent now), or "". */
 int prelux_deep_exec(char **argv);
+#define PRELUX_DEEP_OPEN '='
+#define PRELUX_DEEP_CLOSED '+'
 int prelux_deep_send_fd(int sock, int fd);
 int prelux_deep_receive_fd(int sock); /* -1: none came */
 /* The supervisor's socket. 0, or -errno. */

@@ -1,5 +1,6 @@
 /* The launcher: from the filter on no call that the filter knows is made before the supervisor has its listener; so all calls are raw. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,18 +104,35 @@ static int hand_over(const char *value)
   return rc;
 }
 
+extern char **environ;
+
+/* Only libc's exec has the library make the environment of the next one. */
+static void become(const char *file, const char *name, char **argv, bool supervised)
+{
+  char *end;
+  int fd = *file == PRELUX_DEEP_OPEN ? (int)strtol(file + 1, &end, 10) : -1;
+  if (fd >= 0 && *end == PRELUX_DEEP_CLOSED)
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+  if (fd >= 0 && supervised)
+    fexecve(fd, argv, environ);
+  else if (fd >= 0)
+    errno = (int)-prelux_sys(SYS_execveat, fd, "", argv, environ, AT_EMPTY_PATH);
+  else if (supervised)
+    execv(file, argv);
+  else
+    errno = (int)-prelux_sys(SYS_execve, file, argv, environ);
+  if (supervised && *name && (errno == ENOENT || errno == ENOTDIR || errno == ETXTBSY))
+    execv(name, argv);
+}
+
 int prelux_deep_exec(char **argv)
 {
   int rc = hand_over(getenv(PRELUX_DEEP_ENV));
-  if (rc == 0)
-    execv(argv[0], argv + 1);
-  else
-  {
-    fprintf(stderr, "prelux: %s is not supervised: %s\n", argv[0], rc == -EBUSY ? "another supervisor has its system calls" : strerror(-rc));
-    extern char **environ;
-    errno = (int)-prelux_sys(SYS_execve, argv[0], argv + 1, environ);
-  }
+  const char *called = *argv[0] == PRELUX_DEEP_OPEN ? argv[2] : argv[0];
+  if (rc < 0)
+    fprintf(stderr, "prelux: %s is not supervised: %s\n", called, rc == -EBUSY ? "another supervisor has its system calls" : strerror(-rc));
+  become(argv[0], argv[1], argv + 2, rc == 0);
   int err = errno;
-  fprintf(stderr, "prelux: %s: %s\n", argv[0], strerror(err));
+  fprintf(stderr, "prelux: %s: %s\n", called, strerror(err));
   return err == ENOENT || err == ENOTDIR ? 127 : 126;
 }

@@ -9,10 +9,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "deep/call.h"
 #include "deep/deep.h"
+#include "include/prelux/report.h"
 #include "lib/base/sys.h"
 
 enum { THREADS_MAX = 256, STACK = 256 << 10 };
@@ -21,11 +23,15 @@ enum { THREADS_MAX = 256, STACK = 256 << 10 };
 enum { SYNC_WAKE_UP = 1 };
 
 static struct {
-  pthread_mutex_t turn;
+  pthread_mutex_t lock; /* of what is in the first two lines */
+  pthread_cond_t given, tick;
+  bool taken, watched;
   int epoll, door;
   uint32_t id;
-  unsigned waiting, threads, listeners; /* atomics */
-} deep = {.turn = PTHREAD_MUTEX_INITIALIZER};
+  unsigned waiting, threads, listeners; /* waiting, listeners: atomics */
+  unsigned look; /* atomic: odd while who has the turn looks at a call. Who makes it even from odd has the turn then */
+  bool asleep;   /* atomic: nobody looks whether he ever ends */
+} deep = {.lock = PTHREAD_MUTEX_INITIALIZER, .given = PTHREAD_COND_INITIALIZER};
 
 unsigned prelux_deep_count(void)
 {
@@ -88,12 +94,95 @@ static void forget_listener(int fd)
   count(-1);
 }
 
-/* Until there is something to do that may take time. */
-static void take_turn(struct prelux_deep_call *c)
+/* ---- the turn. Who has it looks at what a call is about, and that may last: a file system may not answer, or be one that waits for this very
+ * supervisor (a FUSE daemon that is supervised). Then another takes the turn away. */
+
+enum { LATE_MS = 100 };
+
+static void begin_look(unsigned *ret_look)
+{
+  *ret_look = __atomic_add_fetch(&deep.look, 1, __ATOMIC_SEQ_CST);
+  if (!__atomic_load_n(&deep.asleep, __ATOMIC_SEQ_CST))
+    return;
+  pthread_mutex_lock(&deep.lock);
+  __atomic_store_n(&deep.asleep, false, __ATOMIC_RELAXED);
+  pthread_cond_signal(&deep.tick);
+  pthread_mutex_unlock(&deep.lock);
+}
+
+/* False: it was taken away. */
+static bool end_look(unsigned look)
+{
+  return __atomic_compare_exchange_n(&deep.look, &look, look + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/* With the lock. True: it has the turn, for the same look has lasted for a while. Where nothing is looked at no time is waited for. */
+static bool watch_turn(unsigned *seen)
+{
+  struct timespec until;
+  unsigned now = __atomic_load_n(&deep.look, __ATOMIC_SEQ_CST);
+  if (now == *seen && (now & 1) && end_look(now))
+    return true;
+  if (now == *seen && !(now & 1))
+  {
+    __atomic_store_n(&deep.asleep, true, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&deep.look, __ATOMIC_SEQ_CST) == now)
+      pthread_cond_wait(&deep.tick, &deep.lock);
+    __atomic_store_n(&deep.asleep, false, __ATOMIC_SEQ_CST);
+    return false;
+  }
+  *seen = now;
+  clock_gettime(CLOCK_MONOTONIC, &until);
+  until.tv_nsec += LATE_MS * 1000000;
+  until.tv_sec += until.tv_nsec / 1000000000;
+  until.tv_nsec %= 1000000000;
+  pthread_cond_timedwait(&deep.tick, &deep.lock, &until);
+  return false;
+}
+
+static void start_thread(void);
+
+static void wait_for_turn(void)
+{
+  unsigned seen = 0;
+  bool watches = false, late = false;
+  pthread_mutex_lock(&deep.lock);
+  __atomic_fetch_add(&deep.waiting, 1, __ATOMIC_RELAXED);
+  while (deep.taken && !late)
+  {
+    watches = watches || !deep.watched;
+    deep.watched = true;
+    if (watches)
+      late = watch_turn(&seen);
+    else
+      pthread_cond_wait(&deep.given, &deep.lock);
+  }
+  deep.taken = true;
+  if (watches)
+    deep.watched = false;
+  if (__atomic_sub_fetch(&deep.waiting, 1, __ATOMIC_RELAXED) == 0)
+    start_thread();
+  else if (watches)
+    pthread_cond_signal(&deep.given); /* another one watches now */
+  pthread_mutex_unlock(&deep.lock);
+}
+
+static void give_turn(void)
+{
+  pthread_mutex_lock(&deep.lock);
+  deep.taken = false;
+  pthread_cond_signal(__atomic_load_n(&deep.waiting, __ATOMIC_RELAXED) > (deep.watched ? 1u : 0u) ? &deep.given : &deep.tick);
+  pthread_mutex_unlock(&deep.lock);
+}
+
+/* Until there is something to do that may take time. False: the turn was lost, and there is nothing to be done. */
+static bool take_turn(struct prelux_deep_call *c, bool *ret_lost)
 {
   for (;;)
   {
     struct epoll_event ev;
+    unsigned look;
+    *ret_lost = false;
     if (epoll_wait(deep.epoll, &ev, 1, -1) != 1)
       continue;
     c->listener = (int)(uint32_t)ev.data.u64;
@@ -107,31 +196,32 @@ static void take_turn(struct prelux_deep_call *c)
     if (kind != LISTENER || !(ev.events & EPOLLIN))
       continue;
     memset(&c->req, 0, sizeof c->req);
-    if (prelux_sys(SYS_ioctl, c->listener, SECCOMP_IOCTL_NOTIF_RECV, &c->req) == 0 && !prelux_deep_decide(c, deep.id))
-      return;
+    if (prelux_sys(SYS_ioctl, c->listener, SECCOMP_IOCTL_NOTIF_RECV, &c->req) != 0)
+      continue;
+    begin_look(&look);
+    bool done = prelux_deep_decide(c, deep.id);
+    *ret_lost = !end_look(look);
+    if (!done || *ret_lost)
+      return !done;
   }
 }
-
-static void start_thread(void);
 
 static void *work(void *arg)
 {
   struct prelux_deep_call *c = arg;
-  for (;;)
+  for (bool lost;;)
   {
-    __atomic_fetch_add(&deep.waiting, 1, __ATOMIC_RELAXED);
-    pthread_mutex_lock(&deep.turn);
-    __atomic_fetch_sub(&deep.waiting, 1, __ATOMIC_RELAXED);
-    take_turn(c);
-    if (__atomic_load_n(&deep.waiting, __ATOMIC_RELAXED) == 0)
-      start_thread();
-    pthread_mutex_unlock(&deep.turn);
-    prelux_deep_perform(c);
+    wait_for_turn();
+    bool more = take_turn(c, &lost);
+    if (!lost)
+      give_turn();
+    if (more)
+      prelux_deep_perform(c);
   }
   return NULL;
 }
 
-/* Called by the thread whose turn it is. */
+/* With the lock. */
 static void start_thread(void)
 {
   pthread_t t;
@@ -157,12 +247,20 @@ int prelux_deep_begin(const char *value)
   if (rc < 0)
     return rc;
   umask(0); /* modes have the program's taken off */
+  prelux_deep_reports = getenv(PRELUX_REPORT_ENV) != NULL;
   deep.epoll = epoll_create1(EPOLL_CLOEXEC);
   deep.door = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (deep.epoll < 0 || deep.door < 0 || prelux_sys(SYS_bind, deep.door, &un, len) < 0 || listen(deep.door, 64) < 0)
     return errno ? -errno : -EADDRINUSE;
+  pthread_condattr_t monotonic;
+  pthread_condattr_init(&monotonic);
+  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  pthread_cond_init(&deep.tick, &monotonic);
+  pthread_condattr_destroy(&monotonic);
+  pthread_mutex_lock(&deep.lock);
   rc = watch(deep.door, DOOR);
   if (rc == 0)
     start_thread();
+  pthread_mutex_unlock(&deep.lock);
   return rc < 0 ? rc : deep.threads ? 0 : -EAGAIN;
 }

@@ -2,6 +2,7 @@
  * while it waits; that it still does is asked (SECCOMP_IOCTL_NOTIF_ID_VALID) after these and before their outcome is used. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,19 +143,50 @@ bool prelux_deep_same_root(pid_t tid)
          theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
 }
 
-static uint64_t mounts_of(const char *whose)
+static uint64_t space_of(const char *whose, const char *space)
 {
-  char name[40];
+  char name[48];
   struct stat st;
-  snprintf(name, sizeof name, "/proc/%s/ns/mnt", whose);
+  snprintf(name, sizeof name, "/proc/%s/ns/%s", whose, space);
   return prelux_sys(SYS_newfstatat, AT_FDCWD, name, &st, 0) == 0 ? st.st_ino : 0;
+}
+
+/* What a process may do with files, as its status says it. Length or -errno. */
+static long rights(const char *whose, char *out, size_t cap)
+{
+  static const char *const lines[] = {"\nUid:\t", "\nGid:\t", "\nGroups:\t", "\nCapEff:\t"};
+  char name[40], text[8192]; /* more groups than fit are not compared: not alike */
+  size_t at = 0;
+  snprintf(name, sizeof name, "/proc/%s/status", whose);
+  long fd = prelux_sys(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC, 0), n, got = 0;
+  if (fd < 0)
+    return fd;
+  while (got < (long)sizeof text - 1 && (n = prelux_sys(SYS_read, fd, text + got, sizeof text - 1 - (size_t)got)) > 0)
+    got += n;
+  prelux_sys(SYS_close, fd);
+  text[got] = 0;
+  for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+  {
+    const char *line = strstr(text, lines[i]);
+    size_t len = line ? strcspn(line + 1, "\n") : 0;
+    if (!line || at + len + 1 >= cap)
+      return -EIO;
+    memcpy(out + at, line + 1, len);
+    at += len;
+  }
+  out[at] = 0;
+  return (long)at;
 }
 
 bool prelux_deep_same_view(pid_t tid)
 {
-  char name[16];
+  static const char *const spaces[] = {"mnt", "user"};
+  char name[16], theirs[4096], ours[4096];
   snprintf(name, sizeof name, "%d", (int)tid);
-  return status_word(tid, "\nGid:\t", 10, 3) == (long)getegid() && mounts_of(name) == mounts_of("self");
+  for (size_t i = 0; i < sizeof spaces / sizeof *spaces; i++)
+    if (space_of(name, spaces[i]) != space_of("self", spaces[i]))
+      return false;
+  return rights(name, theirs, sizeof theirs) > 0 && rights("thread-self", ours, sizeof ours) > 0 && strcmp(theirs, ours) == 0;
 }
 
 /* ---- programs below a supervised one that the library is in */
@@ -168,7 +200,8 @@ struct known {
     uint64_t lo, hi;
   } code[RANGES]; /* where the instructions of libc and of the library are; none: the library is not in it */
 };
-static struct known known[KNOWN]; /* touched by the thread whose turn it is */
+static struct known known[KNOWN];
+static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER; /* nothing is waited for behind it */
 
 static uint64_t now_ms(void)
 {
@@ -202,6 +235,7 @@ static void take_line(const char *line, struct known *k, unsigned *n, bool *ours
   }
 }
 
+/* k: what was known before, and is known now. */
 static void look(pid_t tid, struct known *k)
 {
   int fd = prelux_deep_open_proc(tid, "maps", O_RDONLY);
@@ -219,20 +253,45 @@ static void look(pid_t tid, struct known *k)
     memset(k->code, 0, sizeof k->code);
 }
 
+static struct known known_of(pid_t tid)
+{
+  pthread_mutex_lock(&known_lock);
+  struct known k = known[(unsigned)tid % KNOWN];
+  pthread_mutex_unlock(&known_lock);
+  return k;
+}
+
+static void keep(pid_t tid, const struct known *k)
+{
+  pthread_mutex_lock(&known_lock);
+  known[(unsigned)tid % KNOWN] = *k;
+  pthread_mutex_unlock(&known_lock);
+}
+
 /* Who executes has its process's number afterwards. */
 void prelux_deep_forget(pid_t tid)
 {
-  known[(unsigned)tid % KNOWN].tid = 0;
-  known[(unsigned)prelux_deep_process(tid) % KNOWN].tid = 0;
+  const struct known none = {.tid = 0};
+  keep(tid, &none);
+  keep(prelux_deep_process(tid), &none);
+}
+
+bool prelux_deep_may_be_reached(pid_t tid)
+{
+  struct known k = known_of(tid);
+  return k.tid == tid && (k.looks < LOOKS || k.code[0].hi);
 }
 
 bool prelux_deep_is_reached(pid_t tid, uint64_t ip)
 {
-  struct known *k = &known[(unsigned)tid % KNOWN];
-  if (k->tid != tid || k->looks < LOOKS || now_ms() - k->since > KNOWN_MS)
-    look(tid, k);
+  struct known k = known_of(tid);
+  if (k.tid != tid || k.looks < LOOKS || now_ms() - k.since > KNOWN_MS)
+  {
+    look(tid, &k);
+    keep(tid, &k);
+  }
   for (int i = 0; i < RANGES; i++)
-    if (ip >= k->code[i].lo && ip < k->code[i].hi)
+    if (ip >= k.code[i].lo && ip < k.code[i].hi)
       return true;
   return false;
 }

@@ -12,6 +12,7 @@
 #include "lib/ipc/runtime.h"
 #include "shim/fds.h"
 #include "shim/init.h"
+#include "shim/report.h"
 #include "shim/route.h"
 #include "shim/tell.h"
 
@@ -40,41 +41,103 @@ static const char *launcher_of(const char *value, long *ret_id, bool *ret_all)
   return *value && value[1] == '/' ? value + 1 : NULL;
 }
 
-/* Its filter takes the privileges from a program that has some: that one is left alone. t names it by itself, without a folder. */
-static bool wants(const struct prelux_target *t, bool all)
+/* Its filter takes the privileges from a program that has some: that one is left alone. closed: by exec, what it was named by is. */
+static bool wants(const struct prelux_target *t, bool all, bool closed)
 {
   struct stat st;
-  unsigned kind = prelux_exec_kind(t->at, t->path);
+  char name[32] = "/proc/self/fd/", head[PRELUX_HEAD + 1];
+  if (!*t->path) prelux_path_number(name + strlen(name), (unsigned)t->at);
+  const char *path = *t->path ? t->path : name; /* what is open for its path alone cannot be read */
+  unsigned kind = prelux_exec_kind(AT_FDCWD, path);
   bool foreign = (kind & PRELUX_ELF_FOREIGN) && (kind & PRELUX_ELF_DYNAMIC);
-  if (!kind || (!all && !foreign && !(kind & PRELUX_ELF_STATIC) && !prelux_exec_is_go(t->at, t->path))) return false;
-  if (prelux_sys(SYS_newfstatat, t->at, t->path, &st, 0) < 0 || (st.st_mode & (S_ISUID | S_ISGID))) return false;
-  if (prelux_sys(SYS_getxattr, t->path, "security.capability", NULL, 0) > 0) return false;
-  return prelux_sys(SYS_faccessat, t->at, t->path, X_OK) == 0;
+  if (!kind || (!all && !foreign && !(kind & PRELUX_ELF_STATIC) && !prelux_exec_is_go(AT_FDCWD, path))) return false;
+  /* The interpreter could not open a script that exec closes: the program is told so. */
+  if (closed && prelux_exec_head(AT_FDCWD, path, head) > 1 && memcmp(head, "#!", 2) == 0) return false;
+  if (prelux_sys(SYS_newfstatat, AT_FDCWD, path, &st, 0) < 0 || (st.st_mode & (S_ISUID | S_ISGID))) return false;
+  if (prelux_sys(SYS_getxattr, path, "security.capability", NULL, 0) > 0) return false;
+  return prelux_sys(SYS_faccessat, AT_FDCWD, path, X_OK) == 0;
 }
 
-int prelux_deep_launch(struct prelux_target *t)
+/* t is named by itself then: a name relative to an open folder gets the folder's in front. */
+static bool is_named(struct prelux_target *t, int flags)
+{
+  char folder[PATH_MAX];
+  struct stat st;
+  if ((flags & AT_SYMLINK_NOFOLLOW) && (prelux_sys(SYS_newfstatat, t->at, t->path, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISLNK(st.st_mode))) return false;
+  if (!*t->path) return t->at >= 0;
+  if (t->at == AT_FDCWD || *t->path == '/') return true;
+  long n = prelux_dir_real(t->at, folder, sizeof(folder));
+  size_t len = strlen(t->path) + 1;
+  char *whole = n < 0 ? NULL : prelux_room_take(t->room, (size_t)n + 1 + len);
+  if (!whole) return false;
+  memcpy(whole, folder, (size_t)n);
+  whole[n] = '/';
+  memcpy(whole + n + 1, t->path, len);
+  t->path = whole;
+  t->at = AT_FDCWD;
+  return true;
+}
+
+/* What the launcher is told to execute. What is open, and closed by exec, is handed over by a number that is not. NULL: it cannot be. */
+static const char *file_of(struct prelux_target *t, int *ret_fd)
+{
+  if (*t->path) return t->path;
+  bool closed = prelux_sys(SYS_fcntl, t->at, F_GETFD) & FD_CLOEXEC;
+  int fd = closed ? *ret_fd = (int)prelux_sys(SYS_fcntl, t->at, F_DUPFD, 3) : t->at;
+  char *name = fd < 0 ? NULL : prelux_room_take(t->room, 16);
+  if (!name) return NULL;
+  name[0] = PRELUX_DEEP_OPEN;
+  char *end = prelux_path_number(name + 1, (unsigned)fd);
+  end[0] = closed ? PRELUX_DEEP_CLOSED : '\0';
+  end[1] = '\0';
+  return name;
+}
+
+__attribute__((noinline)) static int launch(struct prelux_target *t, int flags, int *ret_fd)
 {
   long id;
   bool all;
-  if (__builtin_expect(!start_value, 1)) return 0;
   const char *launcher = launcher_of(start_value, &id, &all);
-  if (!launcher || !t->path || !*t->path || (t->at != AT_FDCWD && *t->path != '/') || !wants(t, all)) return 0;
+  if (!launcher || !t->path) return 0;
+  bool closed = t->at >= 0 && *t->path != '/' && (prelux_sys(SYS_fcntl, t->at, F_GETFD) & FD_CLOEXEC);
+  if (!is_named(t, flags) || !wants(t, all, closed)) return 0;
   if (prelux_sys(SYS_faccessat, AT_FDCWD, launcher, X_OK) < 0) return 0; /* another root */
   if (prelux_sys(SYS_openat, PRELUX_DEEP_PROBE, NULL, 0, 0) == id) return 0; /* it inherits ours */
   size_t n = 0;
   while (t->argv && t->argv[n]) n++;
-  const char **argv = prelux_room_take(t->room, (n + 5) * sizeof(*argv));
-  if (!argv) return -ENOMEM;
+  const char **argv = prelux_room_take(t->room, (n + 6) * sizeof(*argv));
+  const char *file = argv ? file_of(t, ret_fd) : NULL;
+  if (!file) return -ENOMEM;
   argv[0] = launcher;
   argv[1] = "--deep-exec";
-  argv[2] = t->path;
-  argv[3] = ""; /* as the kernel has it where there is none */
-  for (size_t i = 0; i < n; i++) argv[3 + i] = t->argv[i];
-  argv[n ? n + 3 : 4] = NULL;
+  argv[2] = file;
+  argv[3] = t->path == t->cache ? t->r.logical : "";
+  argv[4] = ""; /* as the kernel has it where there is none */
+  for (size_t i = 0; i < n; i++) argv[4 + i] = t->argv[i];
+  argv[n ? n + 4 : 5] = NULL;
   t->at = AT_FDCWD;
   t->path = launcher;
   t->argv = (char *const *)argv;
-  return 0;
+  return 1;
+}
+
+int prelux_deep_launch(struct prelux_target *t, int flags, int *ret_fd)
+{
+  *ret_fd = -1;
+  if (__builtin_expect(!start_value, 1)) return 0;
+  int at = t->at;
+  const char *path = t->path;
+  int rc = launch(t, flags, ret_fd);
+  if (rc == 0) {
+    t->at = at;
+    t->path = path;
+  }
+  return rc;
+}
+
+void prelux_deep_launched(int fd)
+{
+  if (fd >= 0) prelux_sys(SYS_close, fd);
 }
 
 /* What is open: 2 in a cache tree or staged; 1 behind a prefix, or a folder whose listing shows one. */
@@ -148,6 +211,9 @@ long prelux_deep_route(int dirfd, const char *path, unsigned how, void *more)
   unsigned why = (how & PRELUX_DEEP_NOFOLLOW ? PRELUX_NOFOLLOW : 0) | (how & PRELUX_DEEP_CHANGE ? PRELUX_CHANGE : 0);
   if (!prelux_deep_value() || !*prelux_deep_value()) return -ENOSYS;
   if (how & PRELUX_DEEP_DAEMON) return wake();
+  if (how & PRELUX_DEEP_EVENT)
+    return prelux_report_other(dirfd, how & PRELUX_DEEP_EXECUTES ? PRELUX_REPORT_EXECUTES : how & PRELUX_DEEP_OURS ? PRELUX_REPORT_OURS : PRELUX_REPORT_KERNELS);
+  if (how & PRELUX_DEEP_COUNT) return prelux_report_count_for((uint32_t)dirfd), 0;
   if (prelux_no_pointer(path)) return -EFAULT;
   if (how & PRELUX_DEEP_EXEC) return program(dirfd, path, how & PRELUX_DEEP_NAMED, more);
   if (how & PRELUX_DEEP_REAL) return is_ours(path);

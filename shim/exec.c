@@ -1,6 +1,7 @@
 /* exec*: the program may be below a prefix, and the child must be under prelux too. Everything here is as safe in a
  * vfork child or a signal handler as execve itself: stack, or maps that a failed call returns. */
 #include "shim/exec.h"
+#include "lib/base/path.h"
 #include "shim/deep.h"
 #include "shim/pending.h"
 #include "shim/report.h"
@@ -24,9 +25,10 @@ static int run(int dirfd, const char *path, char *const argv[], char *const envp
 
   if (prelux_pending_any()) prelux_pending_settle_all(true);
   prelux_room_init(&room);
-  int rc = prelux_exec_resolve(&t, dirfd, path, argv);
+  int launched = -1, rc = prelux_exec_resolve(&t, dirfd, path, argv);
   if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, t.path, true, &env);
-  if (rc == 0) rc = prelux_deep_launch(&t);
+  if (rc == 0) rc = prelux_deep_launch(&t, flags, &launched);
+  if (rc > 0) flags = rc = 0;
   if (rc == 0) {
     call_libc(&t, env, flags);
     rc = -errno;
@@ -37,6 +39,7 @@ static int run(int dirfd, const char *path, char *const argv[], char *const envp
       rc = -errno;
     }
   }
+  prelux_deep_launched(launched);
   prelux_room_release(&room);
   return (int)prelux_ret(rc);
 }
@@ -44,14 +47,9 @@ static int run(int dirfd, const char *path, char *const argv[], char *const envp
 /* The name that the kernel gives to an interpreter for a script that is run by its descriptor. */
 static void name_fd(int fd, char name[32])
 {
-  char digits[12];
-  size_t n = 0, at = sizeof("/dev/fd/") - 1;
-
-  memcpy(name, "/dev/fd/", at);
-  do digits[n++] = (char)('0' + fd % 10);
-  while ((fd /= 10) > 0);
-  while (n > 0) name[at++] = digits[--n];
-  name[at] = 0;
+  static const char head[] = "/dev/fd/";
+  memcpy(name, head, sizeof(head) - 1);
+  prelux_path_number(name + sizeof(head) - 1, (unsigned)fd);
 }
 
 /* The file is an open fd: the kernel takes it as it is. */
@@ -62,8 +60,12 @@ static int run_fd_at(int fd, const char *script, char *const argv[], char *const
   char *const *env;
 
   prelux_room_init(&room);
-  int rc = prelux_exec_env(&room, envp, fd, "", true, &env);
-  if (rc == 0) {
+  int launched = -1, rc = prelux_exec_env(&room, envp, fd, "", true, &env);
+  if (rc == 0) rc = prelux_deep_launch(&t, 0, &launched);
+  if (rc > 0) {
+    call_libc(&t, env, 0);
+    rc = -errno;
+  } else if (rc == 0) {
     struct prelux_report_exec *note = prelux_report_exec(fd, "", env, false);
     rc = (int)prelux_sys(SYS_execveat, fd, "", argv, env, AT_EMPTY_PATH);
     prelux_report_exec_done(note, -1);
@@ -72,6 +74,7 @@ static int run_fd_at(int fd, const char *script, char *const argv[], char *const
     call_libc(&t, env, 0);
     rc = -errno;
   }
+  prelux_deep_launched(launched);
   prelux_room_release(&room);
   return (int)prelux_ret(rc);
 }

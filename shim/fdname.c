@@ -2,6 +2,7 @@
  * those of a few folders of ours are remembered, each with what fstat says of it, which is asked each time: a number that was closed
  * behind our back and is another's by now shows. What it does not show is that the folder itself was renamed: the daemon, who alone
  * renames folders of a tree, counts that in the index. */
+#include "lib/base/path.h"
 #include "shim/ask.h"
 #include "shim/fds.h"
 
@@ -18,14 +19,12 @@ static int off; /* the process's root is another since: what was remembered is n
 static long ask_kernel(int fd, char *out, size_t cap)
 {
   static const char gone[] = " (deleted)";
-  char link[40], digits[12];
+  char link[40];
   const char *head = prelux_apart() ? "/proc/thread-self/fd/" : "/proc/self/fd/";
-  size_t n = 0, at = strlen(head);
+  size_t at = strlen(head);
   memcpy(link, head, at);
   if (fd < 0) return -EBADF;
-  for (unsigned v = (unsigned)fd; n == 0 || v; v /= 10) digits[n++] = (char)('0' + v % 10);
-  while (n) link[at++] = digits[--n];
-  link[at] = '\0';
+  prelux_path_number(link + at, (unsigned)fd);
   long len = prelux_sys(SYS_readlinkat, AT_FDCWD, link, out, cap - 1);
   if (len < 0) return len;
   if ((size_t)len > sizeof(gone) && memcmp(out + len - (sizeof(gone) - 1), gone, sizeof(gone) - 1) == 0)

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "lib/base/path.h"
 #include "lib/ipc/runtime.h"
 #include "shim/exec.h"
 #include "shim/pending.h"
@@ -26,6 +27,7 @@ static char place[64]; /* of the report in /proc */
 static uint64_t number; /* its inode */
 static uint32_t first; /* slot of the program's start: what a forked child is called */
 static __thread struct prelux_report_mark so_far;
+static __thread uint32_t counts_for; /* another process's slot plus one, in the supervisor of --deep */
 
 /* ---- small things */
 
@@ -61,34 +63,58 @@ static void add(uint64_t *counter, uint64_t n)
 
 /* ---- processes */
 
+/* `proc`: "/proc/self", or another's. */
+static const char *name_proc(char out[48], const char *proc, const char *file)
+{
+  size_t n = strlen(proc);
+  memcpy(out, proc, n);
+  memcpy(out + n, file, strlen(file) + 1);
+  return out;
+}
+
+static long read_proc(const char *proc, const char *file, char *out, size_t cap)
+{
+  char name[48];
+  long fd = prelux_sys(SYS_openat, AT_FDCWD, name_proc(name, proc, file), O_RDONLY | O_CLOEXEC);
+  long n = fd < 0 ? fd : prelux_sys(SYS_pread64, fd, out, cap - 1, 0L);
+  if (fd >= 0) prelux_sys(SYS_close, fd);
+  out[n > 0 ? n : 0] = '\0';
+  return n;
+}
+
 /* Words of a program that was started with `#!` or an interpreter say more than its name does. */
-static void read_word(char *out, size_t cap)
+static void read_word(const char *proc, char *out, size_t cap)
 {
   char text[512];
-  long fd = prelux_sys(SYS_openat, AT_FDCWD, "/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
-  long n = fd < 0 ? fd : prelux_sys(SYS_pread64, fd, text, sizeof(text) - 1, 0L);
-  if (fd >= 0) prelux_sys(SYS_close, fd);
+  long n = read_proc(proc, "/cmdline", text, sizeof(text));
   if (n <= 0) return;
-  text[n] = '\0';
   size_t at = strlen(text) + 1;
   if (at < (size_t)n) keep_end(out, cap, text + at);
 }
 
-static void describe(struct prelux_report_process *p)
+static void describe(const char *proc, struct prelux_report_process *p)
 {
-  char exe[PATH_MAX];
-  long n = prelux_sys(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", exe, sizeof(exe) - 1);
+  char exe[PATH_MAX], name[48];
+  long n = prelux_sys(SYS_readlinkat, AT_FDCWD, name_proc(name, proc, "/exe"), exe, sizeof(exe) - 1);
   exe[n > 0 ? n : 0] = '\0';
   keep_end(p->program, sizeof(p->program), exe);
-  read_word(p->word, sizeof(p->word));
+  read_word(proc, p->word, sizeof(p->word));
+}
+
+/* 0: there is none left. */
+static uint32_t next_slot(struct prelux_report *r)
+{
+  uint32_t i = __atomic_fetch_add(&r->next_process, 1, __ATOMIC_RELAXED);
+  if (i < PRELUX_REPORT_PROCESSES) return i;
+  __atomic_store_n(&r->next_process, PRELUX_REPORT_PROCESSES, __ATOMIC_RELAXED);
+  add(&r->more_processes, 1);
+  return 0;
 }
 
 static struct prelux_report_process *take_slot(struct prelux_report *r, bool forked)
 {
-  uint32_t i = __atomic_fetch_add(&r->next_process, 1, __ATOMIC_RELAXED);
-  if (i >= PRELUX_REPORT_PROCESSES) {
-    __atomic_store_n(&r->next_process, PRELUX_REPORT_PROCESSES, __ATOMIC_RELAXED);
-    add(&r->more_processes, 1);
+  uint32_t i = next_slot(r);
+  if (i == 0) {
     __atomic_store_n(mine, 1, __ATOMIC_RELAXED);
     return &r->processes[0];
   }
@@ -101,7 +127,7 @@ static struct prelux_report_process *take_slot(struct prelux_report *r, bool for
     memcpy(p->program, r->processes[first].program, sizeof(p->program));
     memcpy(p->word, r->processes[first].word, sizeof(p->word));
   } else {
-    describe(p);
+    describe("/proc/self", p);
     first = i;
   }
   __atomic_store_n(mine, i + 1, __ATOMIC_RELAXED);
@@ -111,9 +137,81 @@ static struct prelux_report_process *take_slot(struct prelux_report *r, bool for
 
 static struct prelux_report_process *process(void)
 {
-  uint32_t i = __atomic_load_n(mine, __ATOMIC_RELAXED);
+  uint32_t i = counts_for ? counts_for : __atomic_load_n(mine, __ATOMIC_RELAXED);
   if (i == 0 && prelux_quiet()) i = first + 1; /* a filter: no questions to the kernel */
   return i ? &prelux_state.report->processes[i - 1] : take_slot(prelux_state.report, true);
+}
+
+/* ---- the supervisor's programs */
+
+/* A process that is supervised: of one number in so many the last one is known. */
+enum { OTHERS = 65536 };
+struct other {
+  int pid;
+  uint32_t slot;  /* plus one */
+  bool executing; /* or new: what it is called has to be looked at */
+};
+
+/* fork() sets PF_FORKNOEXEC, exec takes it away. *ret_parent: its parent's number. */
+static bool is_forked(const char *proc, int *ret_parent)
+{
+  enum { PARENT = 1, FLAGS = 6, FORKNOEXEC = 0x40 };
+  char text[512];
+  unsigned long value[FLAGS + 1] = {0};
+  read_proc(proc, "/stat", text, sizeof(text));
+  const char *p = strrchr(text, ')'); /* its name may hold anything */
+  for (int i = -1; p && i <= FLAGS; i++) {
+    while (*p && *p != ' ') p++;
+    while (*p == ' ') p++;
+    for (; i >= 0 && *p >= '0' && *p <= '9'; p++) value[i] = value[i] * 10 + (unsigned long)(*p - '0');
+  }
+  *ret_parent = (int)value[PARENT - 1];
+  return (value[FLAGS - 1] & FORKNOEXEC) != 0;
+}
+
+static void take_other(struct prelux_report *r, struct other *o, enum prelux_report_event event)
+{
+  struct prelux_report_process now = {.pid = o->pid, .ready = 0}, *p = o->slot ? &r->processes[o->slot - 1] : NULL;
+  char proc[48] = "/proc/";
+  prelux_path_number(proc + strlen(proc), (unsigned)o->pid);
+  bool forked = is_forked(proc, &now.ppid);
+  o->executing = false;
+  if (forked && (event != PRELUX_REPORT_OURS || p)) return;
+  describe(proc, &now);
+  /* It could not execute the other one. */
+  if (p && strcmp(p->program, now.program) == 0 && strcmp(p->word, now.word) == 0) return;
+  uint32_t i = next_slot(r);
+  o->slot = i + 1;
+  if (i == 0) return;
+  now.flags = PRELUX_REPORT_SUPERVISED | (forked ? PRELUX_REPORT_FORKED : 0);
+  now.begun_ns = prelux_report_clock();
+  r->processes[i] = now;
+  __atomic_store_n(&r->processes[i].ready, 1, __ATOMIC_SEQ_CST);
+}
+
+uint32_t prelux_report_other(int pid, enum prelux_report_event event)
+{
+  static struct other *others; /* behind `busy`; signals are blocked where this is called */
+  static bool busy;
+  struct prelux_report *r = prelux_state.report;
+  if (!r || pid <= 0) return 0;
+  while (__atomic_exchange_n(&busy, true, __ATOMIC_ACQUIRE)) prelux_sys(SYS_sched_yield);
+  if (!others) {
+    long at = prelux_sys(SYS_mmap, NULL, OTHERS * sizeof(*others), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+    others = at < 0 && at > -4096 ? NULL : (struct other *)at;
+  }
+  struct other *o = others ? &others[(unsigned)pid % OTHERS] : NULL;
+  if (o && o->pid != pid) *o = (struct other){.pid = pid, .executing = true};
+  if (o && event == PRELUX_REPORT_EXECUTES) o->executing = true;
+  else if (o && (o->executing || (!o->slot && event == PRELUX_REPORT_OURS))) take_other(r, o, event);
+  uint32_t slot = o ? o->slot : 0;
+  __atomic_store_n(&busy, false, __ATOMIC_RELEASE);
+  return slot;
+}
+
+void prelux_report_count_for(uint32_t slot)
+{
+  if (slot <= PRELUX_REPORT_PROCESSES) counts_for = slot;
 }
 
 /* ---- programs that are executed */
@@ -135,13 +233,9 @@ static void arrived(struct prelux_report *r, int pid, int64_t now)
 static const char *name_of_fd(int fd, char name[PATH_MAX])
 {
   static const char head[] = "/proc/self/fd/";
-  char link[32], digits[12];
-  size_t n = 0, at = sizeof(head) - 1;
-  memcpy(link, head, at);
-  do digits[n++] = (char)('0' + fd % 10);
-  while ((fd /= 10) > 0);
-  while (n > 0) link[at++] = digits[--n];
-  link[at] = '\0';
+  char link[32];
+  memcpy(link, head, sizeof(head) - 1);
+  prelux_path_number(link + sizeof(head) - 1, (unsigned)fd);
   long len = prelux_sys(SYS_readlinkat, AT_FDCWD, link, name, PATH_MAX - 1);
   name[len > 0 ? len : 0] = '\0';
   return name;

@@ -12,6 +12,13 @@
 /* Once, at the start, when PRELUX_REPORT is there. */
 void prelux_report_begin(const char *value);
 
+/* The supervisor of --deep counts for others. A program that is supervised, `pid`, has made a call that is the kernel's, or one of ours, or is about
+ * to execute another. Its slot plus one; 0: none. */
+enum prelux_report_event { PRELUX_REPORT_KERNELS, PRELUX_REPORT_OURS, PRELUX_REPORT_EXECUTES };
+uint32_t prelux_report_other(int pid, enum prelux_report_event event);
+/* What this thread does from now on counts there; 0: for this process. */
+void prelux_report_count_for(uint32_t slot);
+
 /* How much this thread has asked, when a call began. */
 struct prelux_report_mark {
   uint64_t asked, wait_ns;

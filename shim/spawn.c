@@ -151,10 +151,10 @@ static int spawn(spawn_fn real, pid_t *pid, const char *path, const posix_spawn_
   settle_for(actions);
   prelux_room_init(&room);
   t.moves = from >= 0;
-  int rc = cannot_be(actions);
+  int launched = -1, rc = cannot_be(actions);
   if (rc == 0 && !fixed) rc = prelux_exec_resolve(&t, from, path, argv);
   if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, fixed ? NULL : t.path, false, &env);
-  if (rc == 0 && !fixed) rc = prelux_deep_launch(&t);
+  if (rc == 0 && !fixed && (rc = prelux_deep_launch(&t, 0, &launched)) > 0) rc = 0;
   if (rc == 0) {
     rc = -call_libc(real, pid, &t, actions, attr, env);
     int again = rc && !fixed ? prelux_exec_again(&t, from, path, argv, -rc) : 0;
@@ -224,9 +224,9 @@ PRELUX_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_f
   prelux_room_init(&room);
   bool named = find_in_path(file, name, true) > 0;
   struct prelux_target t = {.room = &room, .at = AT_FDCWD, .path = named ? name : "", .argv = argv};
-  int rc = -cannot_be(actions);
+  int launched = -1, rc = -cannot_be(actions);
   if (rc == 0) rc = -prelux_exec_env(&room, envp, AT_FDCWD, named ? name : NULL, false, &env);
-  if (rc == 0) rc = -prelux_deep_launch(&t);
+  if (rc == 0 && (rc = -prelux_deep_launch(&t, 0, &launched)) < 0) rc = 0;
   if (t.path == name || !named) t.path = file;
   if (rc == 0) rc = call_libc(prelux_real.posix_spawnp, pid, &t, actions, attr, env);
   prelux_room_release(&room);

@@ -1,4 +1,5 @@
 /* Streams. libc opens the file inside fopen, so fopen itself is the hook; what the program gets is libc's own FILE. */
+#include "lib/base/path.h"
 #include "shim/ask.h"
 #include "shim/fds.h"
 #include "shim/pending.h"
@@ -35,12 +36,9 @@ static unsigned how_of(int flags)
 /* "/proc/self/fd/N" */
 static void proc_name(int fd, char out[32])
 {
-  char digits[12];
-  size_t n = 0, at = 14;
-  memcpy(out, "/proc/self/fd/", at);
-  for (unsigned v = (unsigned)fd; n == 0 || v; v /= 10) digits[n++] = (char)('0' + v % 10);
-  while (n) out[at++] = digits[--n];
-  out[at] = '\0';
+  static const char head[] = "/proc/self/fd/";
+  memcpy(out, head, sizeof(head) - 1);
+  prelux_path_number(out + sizeof(head) - 1, (unsigned)fd);
 }
 
 enum { ALL_BITS = 0666 };

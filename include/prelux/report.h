@@ -46,6 +46,7 @@ struct prelux_report_family_count {
 
 #define PRELUX_REPORT_FORKED 1u /* no program start: the child of a fork */
 #define PRELUX_REPORT_LOST 2u   /* it has no table: each mapped path is EIO */
+#define PRELUX_REPORT_SUPERVISED 4u /* the library is not in it: the supervisor of --deep counts for it */
 
 struct prelux_report_process {
   uint32_t ready;   /* 1: what is below is filled in */

@@ -92,3 +92,16 @@ long prelux_path_expand(char *out, size_t cap, const char *home, const char *pat
   memcpy(out + n, path, m + 1);
   return (long)(n + m);
 }
+
+char *prelux_path_number(char *out, unsigned n)
+{
+  char digits[12];
+  size_t len = 0;
+  do
+    digits[len++] = (char)('0' + n % 10);
+  while ((n /= 10) > 0);
+  while (len > 0)
+    *out++ = digits[--len];
+  *out = 0;
+  return out;
+}

@@ -16,4 +16,7 @@ bool prelux_path_below(const char *path, const char *prefix, const char **rel);
 /* "~" or "~/x" -> home; anything else is copied. Length, or -ENAMETOOLONG / -ENOENT (no home). */
 long prelux_path_expand(char *out, size_t cap, const char *home, const char *path);
 
+/* Decimal digits and a NUL; the end. */
+char *prelux_path_number(char *out, unsigned n);
+
 #endif

@@ -1,10 +1,12 @@
 """`prelux run --deep`: programs that the library does not get into see the mappings, too."""
 
+import json
 import os
 import shutil
 import signal
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -265,3 +267,149 @@ def test_programs_that_are_left_alone(prelux, lake):
     except OSError:
         return
     assert deep(prelux, [program]).stdout == "NoNewPrivs:\t0\n"
+
+
+# ---- what was supervised is said so
+
+def test_a_report(prelux, lake):
+    """Supervised programs have their own rows, with what was done for them; who forks without exec counts as elsewhere."""
+    program, edges = build(prelux, "deep_more"), build(prelux, "deep_edges")
+    shutil.copy(program, prelux.data / "prog")
+    path = prelux.tmp / "report.json"
+    script = f"{edges} show {lake}/f0; {edges} show {lake}/none; {edges}; {program} exec {lake} ./prog name; cat {lake}/f1; {edges} many /bin/true 2"
+    done = prelux.run(f"{script}; exit 3", args=["--deep", f"--report={path}"], check=False)
+    assert done.returncode == 3, done.stderr
+    found = json.loads(path.read_text())
+    rows = {(os.path.basename(row["program"]), row["word"]): row for row in found["programs"]}
+    assert found["not_reached"] == [] and not [row for row in rows if row[0] == "prelux"]
+    shows = rows["deep_edges", "show"]
+    assert (shows["starts"], shows["supervised"], shows["calls"], shows["missing"]) == (2, 2, 2, 1)
+    assert rows["deep_more", "exec"]["supervised"] == 1 and rows["deep_more", "exec"]["forks"] >= 1
+    assert rows["cat", f"{lake}/f1"]["supervised"] == 0 and rows["cat", f"{lake}/f1"]["calls"] >= 1
+    assert rows["true", "a child"]["starts"] == 2 and rows["true", "a child"]["supervised"] == 0
+    # show twice, nothing, exec, ./prog, many
+    assert found["reached"]["supervised"] == 6 and found["reached"]["starts"] == 4, found["programs"]
+    text = prelux.run([edges, "show", f"{lake}/f0"], args=["--deep", "--report"]).stderr
+    assert "1 supervised (--deep)" in text and "\nnot reached" not in text
+
+
+# ---- programs by descriptors and folders
+
+def test_programs_by_descriptor_and_folder(prelux, lake):
+    """fexecve and execveat of programs that the library is in: what they start has its words and descriptors as without, and sees the mappings."""
+    program, starter = build(prelux, "deep_edges"), prelux.tmp / "starter"
+    prelux.plain(["gcc", "-w", "-o", starter, DATA / "starter.c"])
+    link, script, plain = prelux.tmp / "link", prelux.tmp / "script", prelux.tmp / "plain"
+    link.symlink_to(program)
+    script.write_text(f"#!{program}\n")
+    script.chmod(0o755)
+    plain.write_text("text 0\n")
+    for how in ("fd", "cloexec", "path", "folder", "nofollow", "syscall"):
+        for file in (program, link, script):
+            want = prelux.plain([starter, how, file, plain, "word"], check=False)
+            done = deep(prelux, [starter, how, file, f"{lake}/f0" if file != script else plain, "word"], check=False)
+            got = done.stdout.replace(f"{lake}/f0", str(plain))
+            assert (got, done.returncode) == (want.stdout, want.returncode), (how, file, done.stderr)
+    assert deep(prelux, [starter, "fd", "/bin/cat", f"{lake}/f0"]).stdout == "text 0\n"
+
+
+def test_what_a_program_is_called(prelux, lake):
+    """Links of /proc show the names of the mapping (Go finds its own folder so)."""
+    program = build(prelux, "deep_edges")
+    for folder in (prelux.data, prelux.tmp):
+        (folder / "bin").mkdir()
+        shutil.copy(program, folder / "bin/prog")
+    want = prelux.plain([prelux.tmp / "bin/prog", "own", prelux.tmp / "bin", "prog"]).stdout
+    assert want.count("\n") == 3
+    assert deep(prelux, [f"{lake}/bin/prog", "own", f"{lake}/bin", "prog"]).stdout == want.replace(str(prelux.tmp), lake)
+    assert deep(prelux, [prelux.tmp / "bin/prog", "own", prelux.tmp / "bin", "prog"]).stdout == want
+
+
+# ---- who waits for whom
+
+def test_a_name_that_is_not_answered(prelux, lake):
+    """What has to be asked before it is known whose a name is holds up its own program, and nobody else."""
+    program = build(prelux, "deep_edges")
+    deep(prelux, ["true"])
+    child = prelux.popen([program, "beside", f"{lake}/sub/../f0", "/etc/hostname"], args=["--deep"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "begun\n"
+    daemon = prelux.daemon_pid()
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "fast\n"
+        assert child.poll() is None
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    assert child.communicate(timeout=60)[0] == "there\n"
+
+
+def test_a_watch_by_a_relative_name(prelux, lake):
+    program = build(prelux, "deep_edges")
+    assert deep(prelux, [program, "watch", f"{lake}/sub"]).stdout == "1\n1\n"
+
+
+def test_many_at_once(prelux, lake):
+    """More programs than the supervisor has threads execute at the same moment, each a mapped one."""
+    program = build(prelux, "deep_edges")
+    shutil.copy(program, prelux.data / "prog")
+    (prelux.data / "prog").chmod(0o755)
+    assert deep(prelux, [program, "many", f"{lake}/prog", "300"], timeout=120).stdout == "300\n"
+
+
+def stat_of(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def wait_for_state(pid, stopped):
+    until = time.monotonic() + 60
+    while (stat_of(pid) == "T") != stopped:
+        assert time.monotonic() < until, stat_of(pid)
+        time.sleep(0.002)
+
+
+def keeper(prelux, lake):
+    child = prelux.popen([build(prelux, "deep_edges"), "keep", f"{lake}/sub"], args=["--deep"], stdout=subprocess.PIPE, text=True)
+    return child, *map(int, child.stdout.readline().split())
+
+
+def test_a_program_that_is_stopped_while_it_is_traced(prelux, lake):
+    """SIGSTOP is not lost, and SIGCONT goes on."""
+    child, pid, _ = keeper(prelux, lake)
+    for _ in range(60):
+        os.kill(pid, signal.SIGSTOP)
+        wait_for_state(pid, True)
+        os.kill(pid, signal.SIGCONT)
+        wait_for_state(pid, False)
+    os.kill(pid, signal.SIGKILL)
+    assert child.wait(60) == 128 + signal.SIGKILL and child.stdout.read() == ""
+
+
+def test_a_supervisor_that_is_killed_while_it_traces(prelux, lake):
+    """Nobody goes on with registers that are not his own."""
+    for turn in range(8):
+        child, _, supervisor = keeper(prelux, lake)
+        time.sleep(turn / 500)
+        os.kill(supervisor, signal.SIGKILL)
+        assert child.wait(60) == 137 and child.communicate(timeout=60)[0] in ("", "kept\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts, and another user's file")
+def test_what_the_supervisor_may_not_do_for_others(prelux, lake):
+    """Where something stands behind a prefix the kernel's calls are done by the supervisor: not for those who see other files, or have fewer rights."""
+    program, other, secret = build(prelux, "deep_edges"), prelux.tmp / "other", prelux.tmp / "secret"
+    covered = prelux.tmp / "covered"
+    for folder in (covered, other):
+        folder.mkdir()
+        (folder / "x").write_text("behind\n")
+    mapped = prelux.file_mapping(prelux.data, local=covered)
+    assert deep(prelux, [program, "show", f"{mapped}/f0"]).stdout == "text 0\n"
+    for name in ("/proc/self/comm", "//proc/self/comm", "/proc/../proc/thread-self/comm"):
+        assert deep(prelux, [program, "show", name]).stdout == "deep_edges\n"
+    done = deep(prelux, [program, "space", other, "x"]).stdout
+    assert done in ("in here\n", "not here\n")
+    secret.write_text("secret\n")
+    os.chown(secret, 65534, 65534)
+    secret.chmod(0o600)
+    assert deep(prelux, [program, "rights", secret]).stdout == "secret\nPermission denied\n"

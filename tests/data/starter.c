@@ -1,0 +1,33 @@
+/* starter HOW FILE WORD...: executes FILE by what HOW says. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int main(int n, char **v)
+{
+  extern char **environ;
+  char *how = v[1], *file = v[2], *last = strrchr(file, '/');
+  v += 2;
+  if (strcmp(how, "fd") == 0)
+    fexecve(open(file, O_RDONLY), v, environ);
+  else if (strcmp(how, "cloexec") == 0)
+    fexecve(open(file, O_RDONLY | O_CLOEXEC), v, environ);
+  else if (strcmp(how, "path") == 0)
+    fexecve(open(file, O_PATH | O_CLOEXEC), v, environ);
+  else if (strcmp(how, "folder") == 0 || strcmp(how, "nofollow") == 0 || strcmp(how, "syscall") == 0)
+  {
+    *last = 0;
+    int fd = open(file, O_RDONLY | O_DIRECTORY | O_CLOEXEC), flags = *how == 'n' ? AT_SYMLINK_NOFOLLOW : 0;
+    *last = '/';
+    if (*how == 's')
+      syscall(SYS_execveat, fd, last + 1, v, environ, flags);
+    else
+      execveat(fd, last + 1, v, environ, flags);
+  }
+  printf("%s\n", strerror(errno));
+  return 9;
+}
