@@ -8,6 +8,7 @@
 #include "lib/base/path.h"
 #include "shim/ask.h"
 #include "shim/fds.h"
+#include "shim/open.h"
 #include "shim/report.h"
 #include "shim/stats.h"
 #include "shim/write.h"
@@ -162,21 +163,11 @@ static int passed_fd(const struct prelux_route *r, const char *call, int flags)
   return fd;
 }
 
-static int open_object(const struct prelux_route *r, const char *call, int flags)
+int prelux_open_asked(const struct prelux_route *r, const char *call, int flags, bool tried, int other)
 {
   struct prelux_attr attr;
-  int other = -1, fd = -ESTALE, again = -1;
-  bool kept = r->mapping->freshness != PRELUX_FRESH_SKIP, tried = false;
-  if (kept && prelux_index_look(r, &attr)) {
-    int rc = wrong_type(r, flags, &attr);
-    if (rc < 0) return rc;
-    if (attr.cached || (attr.flags & PRELUX_ATTR_LIVE)) {
-      fd = open_cache(r, flags, &attr, &other);
-      if (fd >= 0 || !gone(fd)) return fd;
-      tried = true;
-    }
-  }
-  if (kept) {
+  int fd = -ESTALE, again = -1;
+  if (r->mapping->freshness != PRELUX_FRESH_SKIP) {
     int rc = prelux_ask_open(r, call, tried ? PRELUX_F_RECHECK : 0, &attr, NULL);
     if (rc == 0) rc = wrong_type(r, flags, &attr);
     struct stat st;
@@ -189,6 +180,18 @@ static int open_object(const struct prelux_route *r, const char *call, int flags
   fd = passed_fd(r, call, flags);
   if (again >= 0) prelux_fd_let_go(again);
   return fd;
+}
+
+static int open_object(const struct prelux_route *r, const char *call, int flags)
+{
+  struct prelux_attr attr;
+  int other = -1;
+  if (r->mapping->freshness == PRELUX_FRESH_SKIP || !prelux_index_look(r, &attr)) return prelux_open_asked(r, call, flags, false, -1);
+  int rc = wrong_type(r, flags, &attr);
+  if (rc < 0) return rc;
+  if (!attr.cached && !(attr.flags & PRELUX_ATTR_LIVE)) return prelux_open_asked(r, call, flags, false, -1);
+  int fd = open_cache(r, flags, &attr, &other);
+  return fd >= 0 || !gone(fd) ? fd : prelux_open_asked(r, call, flags, true, other);
 }
 
 int prelux_open_told(const struct prelux_route *r, int flags, const struct prelux_attr *attr)

@@ -9,7 +9,7 @@
 
 enum { FDS = 4096, KEPT_MAX = 64 };
 static struct prelux_stream *kept[FDS]; /* taken out by whoever reads it */
-static uint32_t n_kept;                 /* of those that are in */
+uint32_t prelux_dents_kept;             /* of those that are in */
 
 /* getdents64 on a folder above mappings: extras handed out so far, by fd. */
 static uint16_t handed_out[FDS];
@@ -33,24 +33,24 @@ static ssize_t fill(struct prelux_stream *s, int fd, char *buf, size_t size)
 
 static struct prelux_stream *take_out(int fd)
 {
-  struct prelux_stream *s = fd < FDS && __atomic_load_n(&n_kept, __ATOMIC_RELAXED) ? __atomic_exchange_n(&kept[fd], NULL, __ATOMIC_ACQ_REL) : NULL;
-  if (s) __atomic_fetch_sub(&n_kept, 1, __ATOMIC_RELAXED);
+  struct prelux_stream *s = fd < FDS && prelux_dents_any() ? __atomic_exchange_n(&kept[fd], NULL, __ATOMIC_ACQ_REL) : NULL;
+  if (s) __atomic_fetch_sub(&prelux_dents_kept, 1, __ATOMIC_RELAXED);
   return s;
 }
 
 static void put_back(int fd, struct prelux_stream *s)
 {
   struct prelux_stream *none = NULL;
-  if (fd < FDS && __atomic_fetch_add(&n_kept, 1, __ATOMIC_RELAXED) < KEPT_MAX &&
+  if (fd < FDS && __atomic_fetch_add(&prelux_dents_kept, 1, __ATOMIC_RELAXED) < KEPT_MAX &&
       __atomic_compare_exchange_n(&kept[fd], &none, s, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
     return;
-  if (fd < FDS) __atomic_fetch_sub(&n_kept, 1, __ATOMIC_RELAXED);
+  if (fd < FDS) __atomic_fetch_sub(&prelux_dents_kept, 1, __ATOMIC_RELAXED);
   prelux_stream_free(s);
 }
 
 void prelux_dents_forget(unsigned first, unsigned last)
 {
-  if (__builtin_expect(__atomic_load_n(&n_kept, __ATOMIC_RELAXED) == 0, 1) || prelux_in_shared_child()) return;
+  if (!prelux_dents_any() || prelux_in_shared_child()) return;
   for (unsigned fd = first; fd < FDS && fd <= last; fd++) prelux_stream_free(take_out((int)fd));
 }
 

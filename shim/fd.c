@@ -8,9 +8,8 @@
 #include "shim/pending.h"
 #include "shim/write.h"
 
-PRELUX_EXPORT int close(int fd)
+__attribute__((noinline)) static int close_more(int fd)
 {
-  if (prelux_idle()) return prelux_real.close(fd);
   if (prelux_pending_any() && prelux_pending_close((unsigned)fd, (unsigned)fd)) return (int)prelux_ret(-EBADF);
   struct prelux_leaving l;
   /* Before the number is free: afterwards another thread may have it again. */
@@ -20,6 +19,12 @@ PRELUX_EXPORT int close(int fd)
   int saved = errno, err = prelux_left_by_close(&l, "close");
   errno = saved; /* the kernel has closed it whatever it says, and what it says comes first */
   return rc < 0 ? rc : (int)prelux_ret(err);
+}
+
+PRELUX_EXPORT int close(int fd)
+{
+  if (prelux_idle() || (!prelux_pending_any() && prelux_fd_ends(fd))) return prelux_real.close(fd);
+  return close_more(fd);
 }
 
 static int copied_by(int cmd, int rc, int fd, bool idle)

@@ -6,14 +6,14 @@
 #include "shim/ask.h"
 #include "shim/fds.h"
 
-enum { NAMES = 16, LETTERS = 472 };
+enum { NAMES = PRELUX_NAMED, LETTERS = 472 };
 static struct {
   uint32_t seq; /* odd: somebody writes it */
-  int fd;
   uint64_t dev, ino, moved;
   size_t len;
   char path[LETTERS];
 } names[NAMES];
+int prelux_fd_named_now[NAMES]; /* at first 0: whoever looks sees that nothing was ever written there */
 static int off; /* the process's root is another since: what was remembered is no name any more */
 
 static long ask_kernel(int fd, char *out, size_t cap)
@@ -44,7 +44,7 @@ static long recall(int fd, char *out, size_t cap)
   typeof(&names[0]) n = &names[(unsigned)fd % NAMES];
   uint32_t seq = __atomic_load_n(&n->seq, __ATOMIC_ACQUIRE);
   struct stat st;
-  if ((seq & 1) || seq == 0 || __atomic_load_n(&n->fd, __ATOMIC_RELAXED) != fd || !usable(fd)) return 0;
+  if ((seq & 1) || seq == 0 || __atomic_load_n(&prelux_fd_named_now[(unsigned)fd % NAMES], __ATOMIC_RELAXED) != fd || !usable(fd)) return 0;
   size_t len = __atomic_load_n(&n->len, __ATOMIC_RELAXED);
   uint64_t dev = __atomic_load_n(&n->dev, __ATOMIC_RELAXED), ino = __atomic_load_n(&n->ino, __ATOMIC_RELAXED);
   uint64_t moved = __atomic_load_n(&n->moved, __ATOMIC_RELAXED);
@@ -65,7 +65,7 @@ void prelux_fd_named(int fd, const struct stat *st, const char *path, size_t len
   __atomic_thread_fence(__ATOMIC_RELEASE);
   memcpy(n->path, path, len);
   n->path[len] = '\0';
-  __atomic_store_n(&n->fd, fd, __ATOMIC_RELAXED);
+  __atomic_store_n(&prelux_fd_named_now[(unsigned)fd % NAMES], fd, __ATOMIC_RELAXED);
   __atomic_store_n(&n->len, len, __ATOMIC_RELAXED);
   __atomic_store_n(&n->dev, st->st_dev, __ATOMIC_RELAXED);
   __atomic_store_n(&n->ino, st->st_ino, __ATOMIC_RELAXED);
@@ -77,9 +77,8 @@ void prelux_fd_unnamed(unsigned first, unsigned last)
 {
   if (prelux_in_shared_child()) return;
   for (unsigned i = 0; i < NAMES; i++) {
-    typeof(&names[0]) n = &names[first == last ? first % NAMES : i];
-    int fd = __atomic_load_n(&n->fd, __ATOMIC_RELAXED);
-    if (fd >= 0 && (unsigned)fd >= first && (unsigned)fd <= last) __atomic_store_n(&n->fd, -1, __ATOMIC_RELAXED);
+    int *at = &prelux_fd_named_now[first == last ? first % NAMES : i], fd = __atomic_load_n(at, __ATOMIC_RELAXED);
+    if (fd >= 0 && (unsigned)fd >= first && (unsigned)fd <= last) __atomic_store_n(at, -1, __ATOMIC_RELAXED);
     if (first == last) return;
   }
 }

@@ -3,11 +3,10 @@
 #include "lib/base/path.h"
 #include "lib/ipc/runtime.h"
 #include "shim/ask.h"
-#include "shim/dents.h"
 
-/* ---- descriptors: one word each, class in the low bits, hint above. Larger numbers are always UNKNOWN. */
-enum { FDS = 4096, CLASS_BITS = 4, CLASS_MASK = 7, WRITER = 8 };
-static uint32_t words[FDS];
+/* ---- descriptors */
+enum { FDS = PRELUX_FDS, CLASS_BITS = PRELUX_CLASS_BITS, CLASS_MASK = 7, WRITER = 8 };
+uint32_t prelux_fd_words[FDS];
 static int32_t openers[FDS]; /* of writers: the process that opened it */
 /* A vfork child made, copied or closed descriptors: in such a child the words are its parent's, not its own. */
 static int child_fds;
@@ -39,12 +38,12 @@ static void note_ours(void)
 
 static void set_word(int fd, uint32_t w)
 {
-  if (fd < 0 || fd >= FDS || __atomic_load_n(&words[fd], __ATOMIC_RELAXED) == w) return;
+  if (fd < 0 || fd >= FDS || __atomic_load_n(&prelux_fd_words[fd], __ATOMIC_RELAXED) == w) return;
   if (prelux_in_shared_child()) {
     __atomic_store_n(&child_fds, 1, __ATOMIC_RELAXED);
     return;
   }
-  __atomic_store_n(&words[fd], w, __ATOMIC_RELAXED);
+  __atomic_store_n(&prelux_fd_words[fd], w, __ATOMIC_RELAXED);
 }
 
 void prelux_fd_set(int fd, enum prelux_class class, uint32_t hint)
@@ -78,14 +77,14 @@ bool prelux_fd_is_writer(int fd, uint32_t *ret_hint)
 {
   if (!(prelux_writers() & PRELUX_WRITERS_SEEN) || prelux_in_shared_child()) return false;
   if (prelux_fd_get(fd, ret_hint) != PRELUX_CLASS_SHADOW) return false;
-  return (__atomic_load_n(&words[fd], __ATOMIC_RELAXED) & WRITER) != 0;
+  return (__atomic_load_n(&prelux_fd_words[fd], __ATOMIC_RELAXED) & WRITER) != 0;
 }
 
 int prelux_fd_next_writer(int fd)
 {
   uint32_t hint;
   for (; fd >= 0 && fd < FDS; fd++) {
-    if ((__atomic_load_n(&words[fd], __ATOMIC_RELAXED) & WRITER) && prelux_fd_is_writer(fd, &hint)) return fd;
+    if ((__atomic_load_n(&prelux_fd_words[fd], __ATOMIC_RELAXED) & WRITER) && prelux_fd_is_writer(fd, &hint)) return fd;
   }
   return -1;
 }
@@ -94,7 +93,7 @@ enum prelux_class prelux_fd_get(int fd, uint32_t *ret_hint)
 {
   *ret_hint = 0;
   if (fd < 0 || fd >= FDS || prelux_apart()) return PRELUX_CLASS_UNKNOWN;
-  uint32_t w = __atomic_load_n(&words[fd], __ATOMIC_RELAXED);
+  uint32_t w = __atomic_load_n(&prelux_fd_words[fd], __ATOMIC_RELAXED);
   if (w == 0) return PRELUX_CLASS_UNKNOWN;
   if (__builtin_expect(__atomic_load_n(&child_fds, __ATOMIC_RELAXED), 0) && prelux_in_shared_child())
     return PRELUX_CLASS_UNKNOWN;

@@ -6,6 +6,7 @@
 #ifndef PRELUX_SHIM_FDS_H
 #define PRELUX_SHIM_FDS_H
 
+#include "shim/dents.h"
 #include "shim/route.h"
 
 enum prelux_class {
@@ -15,6 +16,12 @@ enum prelux_class {
   PRELUX_CLASS_SHADOW,      /* file or folder of a cache tree, opened through a mapping (hint: which) */
   PRELUX_CLASS_ANCESTOR,    /* folder above a mapping */
 };
+
+/* One word a descriptor: its class in the low bits, the hint above. Larger numbers are always UNKNOWN. What each open and each close does
+ * is done here, without a call: after a system call as deep as open's the processor guesses no return right. */
+enum { PRELUX_FDS = 4096, PRELUX_CLASS_BITS = 4, PRELUX_NAMED = 16 };
+extern uint32_t prelux_fd_words[PRELUX_FDS];
+extern int prelux_fd_named_now[PRELUX_NAMED]; /* shim/fdname.c: whose names are remembered, at their numbers modulo PRELUX_NAMED */
 
 /* As SHADOW, of a descriptor by which a file of the mapping is written (or was made): shim/write.h. */
 void prelux_fd_set_writer(int fd, uint32_t hint);
@@ -36,6 +43,23 @@ bool prelux_fd_ours_seen(void);
 void prelux_fd_copy(int from, int to);
 /* Forgets [first, last]. */
 void prelux_fd_forget(unsigned first, unsigned last);
+
+/* prelux_fd_set() of what was just opened by an unmapped path. */
+static inline void prelux_fd_plain(int fd)
+{
+  if ((unsigned)fd < PRELUX_FDS && !__atomic_load_n(&prelux_state.shared_child, __ATOMIC_ACQUIRE))
+    __atomic_store_n(&prelux_fd_words[fd], PRELUX_CLASS_PLAIN, __ATOMIC_RELAXED);
+  else prelux_fd_set(fd, PRELUX_CLASS_PLAIN, 0);
+}
+
+/* Before a close, in a process that writes nothing of ours: true when a class was all that is known of the number, and it is forgotten. */
+static inline bool prelux_fd_ends(int fd)
+{
+  if ((unsigned)fd >= PRELUX_FDS || prelux_writers() || __atomic_load_n(&prelux_state.shared_child, __ATOMIC_ACQUIRE)) return false;
+  if (prelux_dents_any() || __atomic_load_n(&prelux_fd_named_now[fd % PRELUX_NAMED], __ATOMIC_RELAXED) == fd) return false;
+  if (__atomic_load_n(&prelux_fd_words[fd], __ATOMIC_RELAXED)) __atomic_store_n(&prelux_fd_words[fd], PRELUX_CLASS_UNKNOWN, __ATOMIC_RELAXED);
+  return true;
+}
 
 /* Closes a descriptor of a file that the program has not seen. To close any descriptor of an inode drops the POSIX locks that the
  * process has on it: while there is a lock on it the number stays taken, until exec. */

@@ -70,15 +70,31 @@ static ssize_t readlink_routed(struct prelux_route *r, char *buf, size_t size)
   return n > 0 ? shown(r->at, r->use, buf, n, size) : n;
 }
 
-static ssize_t readlink_any(int dirfd, const char *path, char *buf, size_t size)
+__attribute__((noinline)) static ssize_t readlink_near(int dirfd, const char *path, char *buf, size_t size)
 {
   struct prelux_route r;
-  /* Without a path the fd itself is meant: a link cannot be ours. Without room libc fails before it looks. */
-  if (prelux_no_pointer(path) || !*path || (int)size <= 0) return prelux_real.readlinkat(dirfd, path, buf, size);
   prelux_route(dirfd, path, PRELUX_NOFOLLOW, &r);
   ssize_t n = readlink_routed(&r, buf, size);
   if (n < 0 && prelux_route_again(dirfd, path, PRELUX_NOFOLLOW, &r)) n = readlink_routed(&r, buf, size);
   return n;
+}
+
+/* libc's of a far path failed. */
+__attribute__((noinline)) static ssize_t readlink_after(int dirfd, const char *path, char *buf, size_t size)
+{
+  struct prelux_route r;
+  prelux_route_plain(dirfd, path, &r);
+  return prelux_route_again(dirfd, path, PRELUX_NOFOLLOW, &r) ? readlink_routed(&r, buf, size) : -1;
+}
+
+static inline ssize_t readlink_any(int dirfd, const char *path, char *buf, size_t size)
+{
+  /* Without a path the fd itself is meant: a link cannot be ours. Without room libc fails before it looks. */
+  if (prelux_no_pointer(path) || !*path || (int)size <= 0) return prelux_real.readlinkat(dirfd, path, buf, size);
+  if (!prelux_far(dirfd, path)) return readlink_near(dirfd, path, buf, size);
+  ssize_t n = prelux_real.readlinkat(dirfd, path, buf, size);
+  if (n > 0) return shown(dirfd, path, buf, n, size);
+  return n < 0 && (errno == ENOENT || errno == ENOTDIR) ? readlink_after(dirfd, path, buf, size) : n;
 }
 
 PRELUX_EXPORT ssize_t readlink(const char *path, char *buf, size_t size)

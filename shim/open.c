@@ -122,6 +122,7 @@ __attribute__((noinline)) static int open_near(int dirfd, const char *path, cons
   unsigned how = how_of(flags);
   prelux_route(dirfd, path, how, &r);
   int fd = open_routed(&r, call, flags, mode);
+  if (fd >= 0 && r.where == PRELUX_MAPPED) prelux_hit_note(&r);
   if (fd < 0 && prelux_route_again(dirfd, path, how, &r)) fd = open_routed(&r, call, flags, mode);
   return fd;
 }
@@ -148,12 +149,38 @@ static int open_once(int dirfd, const char *path, const char *call, int flags, m
   return fd;
 }
 
-static int hook(int dirfd, const char *path, const char *call, int flags, mode_t mode)
+/* fd: what came of the open so far. */
+static int or_settled(int fd, int dirfd, const char *path, const char *call, int flags, mode_t mode)
 {
-  int fd = open_once(dirfd, path, call, flags, mode);
   if (fd >= 0 || errno != ENXIO || !prelux_pending_any()) return fd;
   prelux_settle_all(); /* a link of somebody's own to the /proc/self/fd/N of a pending file */
   return open_once(dirfd, path, call, flags, mode);
+}
+
+__attribute__((noinline)) static int open_any(int dirfd, const char *path, const char *call, int flags, mode_t mode)
+{
+  return or_settled(open_once(dirfd, path, call, flags, mode), dirfd, path, call, flags, mode);
+}
+
+__attribute__((noinline)) static int open_failed(int dirfd, const char *path, const char *call, int flags, mode_t mode)
+{
+  int fd = errno == ENOENT || errno == ENOTDIR ? open_again(dirfd, path, call, flags, mode) : -1;
+  return or_settled(fd, dirfd, path, call, flags, mode);
+}
+
+/* Nothing but a file that is there, to be read: what most opens ask for. The first line of each hook, so that no call of ours is between the
+ * program and libc's. */
+static inline __attribute__((always_inline)) int hook(int dirfd, const char *path, const char *call, int flags, mode_t mode)
+{
+  if (flags & (O_ACCMODE | O_CREAT | O_TRUNC | O_PATH | O_TMPFILE)) return open_any(dirfd, path, call, flags, mode);
+  if (!prelux_far(dirfd, path)) {
+    int hit = prelux_open_hit(path, call, flags);
+    return hit == -EAGAIN ? open_any(dirfd, path, call, flags, mode) : (int)prelux_ret(hit);
+  }
+  int fd = prelux_real.openat(dirfd, path, flags, mode);
+  if (__builtin_expect(fd < 0, 0)) return open_failed(dirfd, path, call, flags, mode);
+  prelux_fd_plain(fd);
+  return fd;
 }
 
 /* The third argument is there only when it has a meaning. */

@@ -40,13 +40,38 @@ static bool no_path(const char *path)
   return prelux_no_pointer(path) || !*path;
 }
 
-bool prelux_far(int dirfd, const char *path)
+uint64_t prelux_far_letters;
+
+static void learn_letters(const struct prelux_table *t)
+{
+  static int known;
+  if (__builtin_expect(__atomic_load_n(&known, __ATOMIC_RELAXED), 1)) return;
+  static const char other[] = {'\0', '/', '.', 'p', 'd'};
+  uint64_t near = prelux_table_letters(t);
+  for (size_t i = 0; i < sizeof(other); i++) near |= 1ull << (other[i] & 63);
+  __atomic_store_n(&prelux_far_letters, ~near, __ATOMIC_RELAXED);
+  __atomic_store_n(&known, 1, __ATOMIC_RELAXED);
+}
+
+static bool far_absolute(const struct prelux_table *t, const char *path)
+{
+  const char *p = path;
+  for (;; p++) {
+    while (*p == '/') p++;
+    if (p[0] != '.' || (p[1] != '/' && p[1] != '\0')) break;
+  }
+  learn_letters(t);
+  if (*p == '\0' || prelux_table_maybe(t, p)) return false;
+  return (*p != 'p' && *p != 'd') || !maybe_magic(path);
+}
+
+bool prelux_far_looked(int dirfd, const char *path)
 {
   const struct prelux_table *t = prelux_state.table;
   if (no_path(path)) return true;
   if (prelux_pending_any() && maybe_magic(path)) prelux_pending_settle_all(false); /* it may lead to one */
   if (!t || (t->flags & (PRELUX_TABLE_COVERED | PRELUX_TABLE_HAS_URI))) return false;
-  if (path[0] == '/') return !prelux_table_maybe(t, path) && !maybe_magic(path);
+  if (path[0] == '/') return far_absolute(t, path);
   if (dirfd == AT_FDCWD) return prelux_cwd_far();
   uint32_t hint;
   return prelux_fd_get(dirfd, &hint) == PRELUX_CLASS_FAR;

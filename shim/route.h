@@ -84,7 +84,18 @@ int prelux_route_fd(int fd, struct prelux_route *r);
 
 /* True at once for nearly every unmapped path; costs some nanoseconds. False: prelux_route() must look. A changing call
  * asks prelux_route() (it may have to look for links first); others may spare themselves its 4 KiB of stack. */
-bool prelux_far(int dirfd, const char *path);
+static inline bool prelux_far(int dirfd, const char *path);
+
+/* Bit (letter & 63) for each letter that says, behind a first slash, that no prefix begins so, nor a name for something else (/proc, /dev, "/./").
+ * Known when the first path has been looked at. */
+extern uint64_t prelux_far_letters;
+bool prelux_far_looked(int dirfd, const char *path);
+static inline bool prelux_far(int dirfd, const char *path)
+{
+  if (!prelux_no_pointer(path) && path[0] == '/' && (__atomic_load_n(&prelux_far_letters, __ATOMIC_RELAXED) >> (path[1] & 63) & 1)) return true;
+  return prelux_far_looked(dirfd, path);
+}
+
 
 /* A changing call must look for links before libc is called: a real folder stands behind a prefix, or the call may put
  * one there (its last component is one of a prefix). Nanoseconds for all other paths. */

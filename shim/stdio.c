@@ -157,19 +157,43 @@ static FILE *fopen_once(const char *path, const char *mode, opener *real)
   return f;
 }
 
-static FILE *fopen_any(const char *path, const char *mode, opener *real)
+/* f: what came of it so far. */
+static FILE *or_settled(FILE *f, const char *path, const char *mode, opener *real)
 {
-  FILE *f = fopen_once(path, mode, real);
   if (f || errno != ENXIO || !prelux_pending_any()) return f;
   prelux_settle_all(); /* as open() does */
   return fopen_once(path, mode, real);
 }
 
+static FILE *fopen_any(const char *path, const char *mode, opener *real)
+{
+  return or_settled(fopen_once(path, mode, real), path, mode, real);
+}
+
+/* libc has failed, on a far path that is only to be read. */
+__attribute__((noinline)) static FILE *fopen_failed(const char *path, const char *mode, opener *real)
+{
+  struct prelux_route r;
+  prelux_route_plain(AT_FDCWD, path, &r);
+  return or_settled(prelux_route_again(AT_FDCWD, path, 0, &r) ? fopen_routed(&r, mode, real) : NULL, path, mode, real);
+}
+
+/* "r" with or without letters that change nothing of what is opened. */
+static inline bool only_reads(const char *mode)
+{
+  return mode && mode[0] == 'r' && (mode[1] == '\0' || ((mode[1] == 'b' || mode[1] == 'e') && mode[2] == '\0'));
+}
+
+/* As open(): what most ask for goes to libc from here. */
 #define FOPEN(name)                                                  \
   PRELUX_EXPORT FILE *name(const char *path, const char *mode)       \
   {                                                                  \
     if (prelux_idle()) return prelux_real.name(path, mode);          \
-    return fopen_any(path, mode, prelux_real.name);                  \
+    if (!only_reads(mode) || !prelux_far(AT_FDCWD, path)) return fopen_any(path, mode, prelux_real.name); \
+    FILE *f = prelux_real.name(path, mode);                          \
+    if (!f) return fopen_failed(path, mode, prelux_real.name);       \
+    prelux_fd_plain(fileno(f));                                      \
+    return f;                                                        \
   }
 FOPEN(fopen)
 FOPEN(fopen64)
@@ -274,6 +298,9 @@ PRELUX_EXPORT int fclose(FILE *stream)
 {
   if (prelux_idle()) return prelux_real.fclose(stream);
   struct prelux_leaving l;
+  int was = errno;
+  if (prelux_fd_ends(fileno(stream))) return prelux_real.fclose(stream);
+  errno = was; /* it has none */
   stream_leaving(stream, &l);
   int rc = prelux_real.fclose(stream);
   if (!l.tell) return rc;

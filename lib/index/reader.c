@@ -160,6 +160,7 @@ static int copy_slot(const struct prelux_index_slot *s, struct prelux_index_slot
     const _Atomic uint64_t *from = &s->key_lo;
     _Atomic uint64_t *to = &out->key_lo;
     atomic_store_explicit(&out->kind_mode, atomic_load_explicit(&s->kind_mode, memory_order_relaxed), memory_order_relaxed);
+#pragma GCC unroll 7
     for (int i = 0; i < 7; i++)
       atomic_store_explicit(&to[i], atomic_load_explicit(&from[i], memory_order_relaxed), memory_order_relaxed);
     atomic_thread_fence(memory_order_acquire);

@@ -110,6 +110,18 @@ bool prelux_table_maybe(const struct prelux_table *t, const char *path)
   return t->first >> (hash_end(h) & 63) & 1;
 }
 
+uint64_t prelux_table_letters(const struct prelux_table *t)
+{
+  enum { FEW = 1024 };
+  uint64_t bits = 1;
+  if (t->root_mapping >= 0 || t->nodes_mask >= FEW)
+    return UINT64_MAX;
+  for (uint32_t i = 0; i <= t->nodes_mask; i++)
+    if (nodes(t)[i].node != 0 && nodes(t)[i].parent == 0)
+      bits |= 1ull << (*prelux_table_str(t, nodes(t)[i].name) & 63);
+  return bits;
+}
+
 void prelux_table_children(const struct prelux_table *t, const char *path,
                            void (*add)(const char *name, size_t len, bool is_root, int mapping, void *arg), void *arg)
 {

@@ -31,6 +31,9 @@ void prelux_table_match(const struct prelux_table *t, const char *path, bool uri
  * hold "//" and "."). True means: look closer. Costs a scan of one component. */
 bool prelux_table_maybe(const struct prelux_table *t, const char *path);
 
+/* Bit (letter & 63) for the first letter of each first component of a prefix. Never 0; all bits when that would take long to say. */
+uint64_t prelux_table_letters(const struct prelux_table *t);
+
 /* Names of mapping roots and their missing ancestors directly below the folder `path` (absolute, normalised):
  * calls add(name, name_len, is_root, mapping index or -1, arg) once per name. */
 void prelux_table_children(const struct prelux_table *t, const char *path,
