@@ -7,7 +7,7 @@
 UNIT_SRC := $(wildcard tests/unit/*.c)
 UNIT_BIN := $(UNIT_SRC:%.c=$(BUILD)/%)
 POSIX_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/posix/*.c))
-BENCH_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
+BENCH_BIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c)) $(BUILD)/tests/bench/empty.so
 
 # Everything of lib/ and daemon/ but main(), as an archive: a test is linked with the objects it needs and theirs. Files of
 # shim/ that are pure are there too (shim/*.c would replace the test program's own libc calls).
@@ -32,7 +32,7 @@ $(UNIT_BIN): $(BUILD)/tests/unit/%: tests/unit/%.c $(UNIT_LIB)
 	$(Q)$(CC) $(BASE) $(CFLAGS) $(SAN) $(PKG_CFLAGS) $(UNIT_CFLAGS) -pthread -MMD -MP -MF $@.d -o $@ $< $(UNIT_LIB) -lcmocka $(PKG_LIBS) -ldl
 
 # Programs that run on a plain folder and below a mapping: no sanitizer, nothing of prelux in them.
-$(POSIX_BIN) $(filter-out %/route %/fetch,$(BENCH_BIN)): $(BUILD)/%: %.c
+$(POSIX_BIN) $(filter-out %/route %/fetch %.so,$(BENCH_BIN)): $(BUILD)/%: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(BASE) -O1 -g -MMD -MP -MF $@.d -o $@ $< -pthread -ldl -lrt
 
@@ -44,6 +44,11 @@ $(BUILD)/tests/bench/route: tests/bench/route.c $(SHIM_OBJ)
 $(BUILD)/tests/bench/fetch: tests/bench/fetch.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(BASE) -O2 -g -MMD -MP -MF $@.d -o $@ $< -pthread $(shell pkg-config --cflags --libs libcurl)
+
+# What any preload costs a program's start.
+$(BUILD)/tests/bench/empty.so:
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared -fPIC -o $@ -xc /dev/null
 
 unit-programs: $(UNIT_BIN)
 tools: $(filter-out $(BUILD)/tests/unit/test_%,$(UNIT_BIN)) $(POSIX_BIN)

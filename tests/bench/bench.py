@@ -44,15 +44,18 @@ def spawn_us(env):
     return (time.perf_counter() - start) * 1e6
 
 
-def exec_rows(prelux, table):
-    """/bin/true with the library and without, in turn."""
-    with_it = dict(prelux.env, LD_PRELOAD=str(prelux.library), PRELUX_CONFIG=table)
-    without = dict(prelux.env)
-    pairs = [(spawn_us(with_it), spawn_us(without)) for _ in range(EXECS)][10:]
-    a, b = (statistics.median(column) for column in zip(*pairs))
-    over = sorted(x - y for x, y in pairs)
-    return {"name": "exec of /bin/true", "a_us": round(a, 1), "b_us": round(b, 1), "over_us": round(statistics.median(over), 1),
-            "over_us_low": round(over[len(over) // 10], 1), "over_us_high": round(over[len(over) * 9 // 10], 1)}
+def exec_rows(prelux, table, empty):
+    """/bin/true with the library, with an empty one preloaded, and without, in turn."""
+    plain = dict(prelux.env)
+    kinds = [dict(plain, LD_PRELOAD=str(prelux.library), PRELUX_CONFIG=table), dict(plain, LD_PRELOAD=str(empty)), plain]
+    rounds = [[spawn_us(env) for env in kinds] for _ in range(EXECS)][10:]
+    rows = []
+    for name, peer in (("exec of /bin/true, beside an empty preload", 1), ("exec of /bin/true, beside no preload", 2)):
+        over = sorted(times[0] - times[peer] for times in rounds)
+        rows.append({"name": name, "a_us": round(statistics.median(times[0] for times in rounds), 1),
+                     "b_us": round(statistics.median(times[peer] for times in rounds), 1), "over_us": round(statistics.median(over), 1),
+                     "over_us_low": round(over[len(over) // 10], 1), "over_us_high": round(over[len(over) * 9 // 10], 1)})
+    return rows
 
 
 def collect(build):
@@ -69,7 +72,7 @@ def collect(build):
             env = dict(prelux.env, PRELUX_CONFIG=table)
             route = rows_of(subprocess.run([programs / "route"], env=env, check=True, capture_output=True, text=True).stdout)
             return {"machine": f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores", "calls": calls,
-                    "route": route, "exec": exec_rows(prelux, table)}
+                    "route": route, "exec": exec_rows(prelux, table, programs / "empty.so")}
         finally:
             prelux.close()
 
@@ -93,14 +96,14 @@ def stream_table(result):
 
 
 def table(result):
-    lines = ["| row | prelux ns | plain ns | ratio (10th to 90th percentile) |", "|---|---|---|---|"]
+    lines = ["| row | prelux ns | plain ns | ratio (10th to 90th percentile) | over plain, ns |", "|---|---|---|---|---|"]
     for row in result["calls"]:
-        lines.append(f"| {row['name']} | {row['a_ns']:.0f} | {row['b_ns']:.0f} | {row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f}) |")
+        lines.append(f"| {row['name']} | {row['a_ns']:.0f} | {row['b_ns']:.0f} | {row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f}) | {row['over_ns']:.0f} |")
     for row in result["route"]:
-        lines.append(f"| {row['name']} | {row['ns']:.1f} ({row['low']:.1f} to {row['high']:.1f}) | | |")
-    row = result["exec"]
-    lines.append(f"| {row['name']} | {row['a_us'] * 1000:.0f} | {row['b_us'] * 1000:.0f} | over: {row['over_us']:.0f} us "
-                 f"({row['over_us_low']:.0f} to {row['over_us_high']:.0f}) |")
+        lines.append(f"| {row['name']} | {row['ns']:.1f} ({row['low']:.1f} to {row['high']:.1f}) | | | |")
+    for row in result["exec"]:
+        lines.append(f"| {row['name']} | {row['a_us'] * 1000:.0f} | {row['b_us'] * 1000:.0f} | | {row['over_us'] * 1000:.0f} "
+                     f"({row['over_us_low'] * 1000:.0f} to {row['over_us_high'] * 1000:.0f}) |")
     return "\n".join(lines)
 
 
@@ -109,9 +112,13 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--json")
     parser.add_argument("--markdown")
+    parser.add_argument("--calls", action="store_true", help="what calls cost, and an exec, alone; nothing is written")
     args = parser.parse_args()
     build = Path(args.build).resolve()
     result = collect(build)
+    if args.calls:
+        print(table(result))
+        return
     result["names"] = metadata.collect(build)
     with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
         result.update(throughput.collect(build, Path(tmp)))
