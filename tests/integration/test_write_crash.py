@@ -290,21 +290,18 @@ def rounds(mode):
     return [pairs[(start + i) % len(pairs)] for i in range(share)]
 
 
-@pytest.mark.slow
-@pytest.mark.limit(3600 if FULL else 240)
-@pytest.mark.parametrize("mode", MODES)
-def test_killed_at_random_instants(prelux, mode):
+def exercise(prelux, mode, seed, pairs):
+    """The Matrix after all these instants, and another client."""
     kind, write = mode.split("-")
-    print(f"PRELUX_TEST_SEED={SEED}")
     with remote_of(kind, prelux.tmp) as remote:
         mapped(prelux, remote, write=write)
         prelux.run("true")
-        matrix = Matrix(prelux, remote, f"{SEED} {mode}", write)
+        matrix = Matrix(prelux, remote, f"{seed} {mode}", write)
         other = Observer(remote, lambda name, data: data is None or name.startswith("log") and not len(data) % RECORD or
                          matrix.story.may_be(name, data), lambda name: name.startswith("m"))
         other.start()
         try:
-            for number, (what, whom) in enumerate(rounds(mode)):
+            for number, (what, whom) in enumerate(pairs):
                 matrix.instant(what, whom)
                 other.names = [name for name in list(matrix.story.by_name)[-12:]]
                 if number % 10 == 9:
@@ -322,7 +319,15 @@ def test_killed_at_random_instants(prelux, mode):
         assert set(listed) == set(there), matrix.tale()
         assert not os.listdir(prelux.cache / ".prelux/recovered"), matrix.tale()
         wait_for(lambda: not os.listdir(prelux.cache / ".prelux/staging"), 30, "what was made ahead is gone too")
-        print(f"{dict(matrix.kills)} kills, {len(matrix.story.steps)} steps, {sum(not step.done for step in matrix.story.steps)} cut short, "
-              f"{matrix.kept} kept, "
-              f"{other.looks} looks of another client")
-        assert other.looks > 0 and any(not step.done for step in matrix.story.steps), "the kills met little"
+    return matrix, other
+
+
+@pytest.mark.slow
+@pytest.mark.limit(3600 if FULL else 240)
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_at_random_instants(prelux, mode):
+    print(f"PRELUX_TEST_SEED={SEED}")
+    matrix, other = exercise(prelux, mode, SEED, rounds(mode))
+    print(f"{dict(matrix.kills)} kills, {len(matrix.story.steps)} steps, {sum(not step.done for step in matrix.story.steps)} cut short, "
+          f"{matrix.kept} kept, {other.looks} looks of another client")
+    assert other.looks > 0 and any(not step.done for step in matrix.story.steps), "the kills met little"

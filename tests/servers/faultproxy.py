@@ -229,8 +229,8 @@ class FaultProxy(ThreadServer):
             _copy_body(client, lambda data: None, fields, until_close=False)
             client.send(fault.answer())
             return True
-        valve = Valve(client, fault, self.stopping)
-        answer = self._send_request(client, upstream, head, fields)
+        valve = self.valve(client, fault)
+        answer = self._send_request(client, upstream, head, fields, fault)
         if answer is None:
             answer = _final_head(upstream, valve)
         if not answer:
@@ -243,7 +243,10 @@ class FaultProxy(ThreadServer):
         closing = "close" in (fields.get("connection", "").lower(), head_fields(answer).get("connection", "").lower())
         return reusable and not closing
 
-    def _send_request(self, client, upstream, head, fields):
+    def valve(self, client, fault):
+        return Valve(client, fault, self.stopping)
+
+    def _send_request(self, client, upstream, head, fields, fault):  # pylint: disable=unused-argument
         """Pass a request on.  Returns the answer's head where it came before the body was asked for, else None."""
         upstream.send(head)
         if fields.get("expect", "").lower() == "100-continue":
