@@ -96,7 +96,7 @@ static int ask(const struct prelux_view *v, const char *object, size_t len, stru
 }
 
 /* Many remotes say "not found" for a name below a file; programs tell ENOTDIR from ENOENT. Walks up until something exists.
- * Whether an ancestor is a file hardly ever changes: memory of any age will do. */
+ * That an ancestor is a folder hardly ever changes: memory of any age will do. One that was a file may have gone. */
 static bool below_file(const struct prelux_view *v, const char *object, size_t len, bool may_ask)
 {
   char path[PRELUX_OBJECT_MAX + 1];
@@ -116,6 +116,8 @@ static bool below_file(const struct prelux_view *v, const char *object, size_t l
     pthread_mutex_lock(&v->tree->store->lock);
     int have = prelux_memory_get(v->tree, path, len, &k);
     pthread_mutex_unlock(&v->tree->store->lock);
+    if (have && may_ask && k.obj.type == PRELUX_FILE && !prelux_view_fresh(v, &k, prelux_store_now()))
+      have = 0;
     if (!have && (!may_ask || ask(v, path, len, &k, NULL) < 0))
       return false;
     if (k.obj.type != PRELUX_NONE)

@@ -9,18 +9,10 @@ import pytest
 
 from tests.integration import contract_remotes
 from tests.s3client import encode
+from tests.torture.contents import CONTENT, content  # noqa: F401  pylint: disable=unused-import
 
 FULL = bool(os.environ.get("FULL"))
 LOCAL = "/prelux-t"
-
-# Also part of the programs that write. One version of one name: no two are alike, and a part of one is none.
-CONTENT = '''
-def content(name, number, size):
-    head = f"{name} {number} {size}\\n".encode()
-    block = (f"{name}.{number}|" * 4096).encode()[:65536]
-    return (head + block * (max(0, size - len(head)) // len(block) + 1))[:size]
-'''
-exec(CONTENT)  # pylint: disable=exec-used
 
 
 @contextlib.contextmanager

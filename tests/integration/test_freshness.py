@@ -53,6 +53,18 @@ def test_always(prelux):
     assert prelux.run(["ls", lake]).stdout == "g\n"
 
 
+def test_a_name_below_a_file_that_has_gone(prelux):
+    """ENOTDIR is said of what is there, not of what was."""
+    lake = world(prelux, "always")
+    assert cat(prelux, f"{lake}/f") == "one"
+    assert "Not a directory" in prelux.run(["cat", f"{lake}/f/x"], check=False).stderr
+    (prelux.source / "f").unlink()
+    assert "No such file" in prelux.run(["cat", f"{lake}/f/x"], check=False).stderr
+    (prelux.source / "f").mkdir()
+    (prelux.source / "f/x").write_text("below")
+    assert cat(prelux, f"{lake}/f/x") == "below"
+
+
 def test_always_of_an_unchanged_file_fetches_once(prelux, tmp_path):
     source = tmp_path / "web"
     source.mkdir()

@@ -94,13 +94,13 @@ class ChaosProxy(FaultProxy):
     def valve(self, client, fault):
         return HarmValve(client, fault, self.stopping)
 
-    def _send_request(self, client, upstream, head, fields, fault=None):
+    def _send_request(self, client, upstream, head, fields, fault):
         what = getattr(fault, "what", "")
         if what == "twice":
             return self._send_twice(client, upstream, head, fields)
         if what == "upwards":
-            return super()._send_request(client, Upwards(upstream, fault.at, len(head)), head, fields)
-        return super()._send_request(client, upstream, head, fields)
+            return super()._send_request(client, Upwards(upstream, fault.at, len(head)), head, fields, fault)
+        return super()._send_request(client, upstream, head, fields, fault)
 
     def _send_twice(self, client, upstream, head, fields):
         """The first goes by a connection of its own; who asked sees the answer to the second."""

@@ -148,6 +148,7 @@ class Chaos:
             self.program(what, *names)
         if self.write != "off":
             self.program("write")
+        harness.wait_for(lambda: len(self.lines) > 5 or any(child.poll() for child in self.children), 300, "the programs' first steps")
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(self.dice.uniform(0.1, 0.4))

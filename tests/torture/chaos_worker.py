@@ -2,7 +2,7 @@
 
   chaos_worker.py read|list|write FOLDER STOP NAME...
 
-A file says itself which version it is: content() of crash_rig.py."""
+A file says itself which version it is: contents.py."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import random
 import sys
 import time
 
-from tests.integration.crash_rig import content
+from tests.torture.contents import content
 
 
 def say(*words):

@@ -86,6 +86,7 @@ class Storm:
             children.append(child)
             threads.append(threading.Thread(target=lambda c=child: self.lines.extend(json.loads(line) for line in c.stdout), daemon=True))
             threads[-1].start()
+        harness.wait_for(lambda: len(self.lines) > 20 or any(child.poll() for child in children), 120, "the programs' first steps")
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(self.dice.uniform(0.02, 0.3))

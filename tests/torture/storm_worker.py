@@ -9,7 +9,7 @@ import random
 import sys
 import time
 
-from tests.integration.crash_rig import content
+from tests.torture.contents import content
 from tests.torture.chaos_worker import put, version, whole
 
 NAMES = ["l0", "l1", "d/l2"]
