@@ -318,7 +318,7 @@ static int load_again(struct asker *a, const char *hex, struct prelux_answer *an
   if (err == 0)
   {
     struct prelux_conf_input ci = {
-        .file = s.source, .cwd = s.cwd, .env = a->env.set, .bare = s.bare, .read_file = replay_file, .read_arg = &s};
+        .file = s.source, .cwd = s.cwd, .env = a->env.set, .bare = s.bare, .read_file = replay_file, .read_arg = &s, .replayed = true};
     err = prelux_conf_load(&ci, false, &conf, &text);
     in.conf = conf;
     if (err < 0)

@@ -62,6 +62,9 @@ static int take_fields(struct prelux_conf_loader *l, struct prelux_conf_doc *d, 
       bad = -EINVAL;
     else if (*text && !(ret->value[f] = prelux_conf_dup(l->conf->memory, text, strlen(text))))
       return -ENOMEM;
+    if ((f == KEY || f == SAS) && ret->value[f] && prelux_conf_exposed(l, d->file)) /* azfuse takes it, and jobs of azfuse are to run as they are */
+      if (prelux_conf_warn(l, ret->at[f], "`%s` is a secret, and every user of this machine can read the file: chmod o-r", field_names[f]) < 0)
+        return -ENOMEM;
   }
   return bad;
 }

@@ -133,6 +133,7 @@ struct prelux_conf_input {
    * The daemon records and replays what was read (snapshots of tables). Configuration files found by name go through it too. */
   int (*read_file)(void *arg, const char *path, bool secret, char **ret, size_t *ret_len);
   void *read_arg;
+  bool replayed; /* what read_file gives was read before: who may read the files now is of no interest */
 };
 
 struct prelux_conf_error { char *text; /* "file:line:col: message" lines, '\n' between */ };

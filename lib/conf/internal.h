@@ -127,6 +127,11 @@ int prelux_conf_parse_enum(const char *choices, const char *s, int64_t *ret, con
 int prelux_conf_convert(struct prelux_conf_value *v);
 const char *prelux_conf_type_name(enum prelux_conf_type t); /* "a size such as 4MiB" */
 
+/* exposed.c: whether every user of this machine can read the file, now. */
+bool prelux_conf_exposed(const struct prelux_conf_loader *l, const char *path);
+/* A value as it is written at `at` (of an item of a map: by that name): -EINVAL, and complained of, when it is a secret in such a file. */
+int prelux_conf_check_exposed(struct prelux_conf_loader *l, struct prelux_conf_at at, const struct prelux_conf_key *key, const char *name, const char *text);
+
 /* value.c: *ret is untouched on failure; 1: null, as good as not given. */
 int prelux_conf_value_read(struct prelux_conf_loader *l, struct prelux_conf_doc *d, const struct prelux_conf_key *key,
                            yaml_node_t *n, struct prelux_conf_value *ret);

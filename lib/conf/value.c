@@ -44,6 +44,8 @@ static int secret_file(const struct place *p, struct prelux_conf_at at, const ch
   {
     *ret = prelux_conf_dup(p->l->conf->memory, content, len);
     err = *ret ? 0 : -ENOMEM;
+    if (err == 0 && prelux_conf_exposed(p->l, path))
+      err = prelux_conf_warn(p->l, at, "`%s`: every user of this machine can read %s: chmod o-r", p->key->name, prelux_conf_quote(q, path));
   }
   else
   {
@@ -175,6 +177,8 @@ static int read_text(const struct place *p, yaml_node_t *n, struct prelux_conf_v
   int err = resolve(p, at, text, &v->text, &v->raw);
   if (err == 0)
     err = check_text(p, at, v, text);
+  if (err == 0)
+    err = prelux_conf_check_exposed(p->l, at, p->key, p->key->name, text);
   if (err == 0 && p->key->type == PRELUX_T_PATH)
     err = prelux_conf_path(p->l, at, p->key->name, v->text, &v->text);
   if (err == 0 && p->key->type == PRELUX_T_ENUM)
@@ -274,6 +278,8 @@ static int read_map(const struct place *p, yaml_node_t *n, struct prelux_conf_va
     char *raw, **slot = v->items + v->n_items;
     const char *text = prelux_conf_scalar(p->l, p->d, m.pairs[i].value, m.pairs[i].name, "a string");
     int err = text ? resolve(p, at, text, &slot[1], &raw) : -EINVAL;
+    if (err == 0)
+      err = prelux_conf_check_exposed(p->l, at, p->key, m.pairs[i].name, text);
     if (err == 0 && (has_control(slot[1]) || has_control(m.pairs[i].name) || !m.pairs[i].name[0]))
     {
       prelux_conf_complain(p->l, at, "`%s`: names and values are one line without control characters", p->key->name);
