@@ -38,7 +38,7 @@ SAN += --coverage
 endif
 
 # Code of lib/ that also runs inside other people's processes.
-SHIM_LIB := lib/base/path.c lib/base/errlog.c lib/map/match.c lib/map/prefixes.c lib/index/reader.c lib/index/names_read.c lib/ipc/msg.c lib/ipc/client.c \
+SHIM_LIB := lib/base/path.c lib/base/errlog.c lib/base/trust.c lib/map/match.c lib/map/prefixes.c lib/index/reader.c lib/index/names_read.c lib/ipc/msg.c lib/ipc/client.c \
             lib/ipc/spawn.c lib/ipc/runtime.c
 SHIM_SRC := $(wildcard shim/*.c) $(SHIM_LIB)
 LIB_SRC := $(wildcard lib/base/*.c lib/conf/*.c lib/map/*.c lib/index/*.c lib/ipc/*.c)

@@ -48,6 +48,8 @@ static const char *reason(int err, bool start)
     return "the daemon does not answer";
   case EPROTO:
     return "the daemon went away";
+  case EPROTONOSUPPORT:
+    return "the daemon is of another version of prelux: end it first (stop it by the prelux that has started it, or kill -TERM)";
   case EACCES:
     return "the runtime folder or its socket belongs to somebody else";
   default:

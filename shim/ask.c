@@ -83,6 +83,7 @@ static int unreachable(int rc, const struct prelux_request *q)
   case -ENOTCONN: cause = "no daemon is running and none could be started"; break;
   case -ETIMEDOUT: cause = "the daemon does not answer"; break;
   case -EPROTO: cause = "the daemon went away in the middle of a request"; break;
+  case -EPROTONOSUPPORT: cause = "the daemon is of another version of prelux than this program's library"; break;
   case -EACCES: cause = "the daemon belongs to another user"; break;
   case -ENOENT:
   case PRELUX_STATUS_NO_TABLE: cause = "the daemon does not know this configuration any more"; break;

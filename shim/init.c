@@ -12,6 +12,7 @@
 #include "include/prelux/version.h"
 #include "lib/base/errlog.h"
 #include "lib/base/path.h"
+#include "lib/base/trust.h"
 #include "lib/ipc/client.h"
 #include "lib/ipc/runtime.h"
 #include "lib/map/match.h"
@@ -99,6 +100,18 @@ static int map_table(long fd, const struct prelux_table **ret)
   return (int)rc;
 }
 
+/* Somebody else has made it: where a daemon of several users puts it, or it is not believed (it names a program to be executed, and folders to be read). */
+__attribute__((noinline)) static int check_maker(const char *path, uid_t uid)
+{
+  char folder[PATH_MAX];
+  const char *name = strrchr(path, '/');
+  size_t n = name ? (size_t)(name - path) : 0;
+  if (n >= sizeof(folder)) return -EACCES;
+  memcpy(folder, path, n);
+  folder[n] = '\0';
+  return prelux_believed(folder, uid);
+}
+
 /* Small ones are read: that is cheaper than a map, whose page would have to be faulted in. */
 PRELUX_AT_START int prelux_load_table(const char *path, const struct prelux_table **ret)
 {
@@ -107,9 +120,12 @@ PRELUX_AT_START int prelux_load_table(const char *path, const struct prelux_tabl
   if (at + SMALL_TABLE > sizeof(kept)) return -ENOMEM;
   long fd = prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   if (fd < 0) return (int)fd;
-  long n = prelux_sys(SYS_pread64, fd, t, SMALL_TABLE, 0L);
+  struct stat st;
+  long n = prelux_sys(SYS_fstat, fd, &st);
+  if (n == 0) n = prelux_sys(SYS_pread64, fd, t, SMALL_TABLE, 0L);
   int rc = -ENOEXEC;
-  if (n >= (long)sizeof(t->magic) && t->magic == PRELUX_TABLE_MAGIC)
+  if (n >= (long)sizeof(t->magic) && t->magic == PRELUX_TABLE_MAGIC && st.st_uid != 0) rc = check_maker(path, st.st_uid);
+  if (n >= (long)sizeof(t->magic) && t->magic == PRELUX_TABLE_MAGIC && rc != -EACCES)
     rc = n == SMALL_TABLE ? map_table(fd, ret) : prelux_table_check(t, (size_t)n);
   prelux_sys(SYS_close, fd);
   if (rc == 0 && n < SMALL_TABLE) {
@@ -176,7 +192,6 @@ int prelux_register(const char *config, const char *folder, const unsigned char 
   };
   const char *home = prelux_env_get(prelux_state.envp, "HOME");
   if (prelux_sys(SYS_getcwd, cwd, sizeof(cwd)) < 0) memcpy(cwd, "/", 2);
-  reply[0] = 0;
   int rc = 0;
   for (int round = 0; round < 3; round++) {
     struct prelux_msg m;
@@ -188,6 +203,7 @@ int prelux_register(const char *config, const char *folder, const unsigned char 
     if (config && !folder) prelux_msg_put_u32(&m, PRELUX_FIELD_BARE, 1);
     if (round) put_needed(&m, reply);
     if (m.overflow) return -E2BIG;
+    memset(reply, 0, sizeof(struct prelux_msg_header)); /* of no bytes, until one has come */
     rc = prelux_client_call(&opts, &m, reply, sizeof(reply), NULL);
     size_t pos = 0, len;
     if (rc <= -1000 || rc == -ENOTCONN || rc == -ETIMEDOUT || rc == -EPROTO) break;
@@ -226,6 +242,7 @@ static const char *why_not(int rc)
   case -ENOTCONN: return "no daemon is running and none could be started";
   case -ETIMEDOUT: return "the daemon does not answer";
   case -EPROTO: return "the daemon went away while it read the configuration";
+  case -EPROTONOSUPPORT: return "the daemon is of another version of prelux than this program's library";
   case -ENOENT: return "there is no such configuration file";
   default: return "the configuration could not be loaded";
   }

@@ -178,11 +178,14 @@ void prelux_error_record(const char *runtime, const struct prelux_error_record *
     return;
   memcpy(path, runtime, n);
   memcpy(path + n, "/errors", 8);
-  int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+  int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
   if (fd < 0)
     return;
-  if (prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size < FILE_MAX)
+  /* A folder that somebody else has made may have anything by this name. */
+  if (prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size < FILE_MAX && st.st_uid == (uid_t)prelux_sys(SYS_geteuid))
   {
+    if (st.st_size == 0)
+      prelux_sys(SYS_fchmod, fd, 0600); /* the program's umask may have taken what the next one needs */
     size_t len = prelux_error_format(line, sizeof line, rec, now.tv_sec * 1000ll + now.tv_nsec / 1000000,
                                      (int)prelux_sys(SYS_getpid));
     if (may_grow(st.st_size, len))

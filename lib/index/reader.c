@@ -13,6 +13,7 @@
 
 #include "include/prelux/version.h"
 #include "lib/base/sys.h"
+#include "lib/base/trust.h"
 
 #define SPINS 100
 #define RETRY_NS 20000000ull
@@ -105,7 +106,7 @@ static uintptr_t map_file(const char *runtime)
   int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
   if (fd < 0)
     return 0;
-  if (prelux_sys(SYS_fstat, fd, &st) == 0 && (size_t)st.st_size > sizeof(struct prelux_index))
+  if (prelux_sys(SYS_fstat, fd, &st) == 0 && (size_t)st.st_size > sizeof(struct prelux_index) && prelux_believed(runtime, st.st_uid) == 0)
   {
     long at = prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (at > 0 || at < -4095)

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "lib/base/sys.h"
+#include "lib/base/trust.h"
 #include "lib/ipc/runtime.h"
 
 #define HIGH_FD 500
@@ -61,23 +62,35 @@ static int address(const char *runtime, struct sockaddr_un *un, int *dirfd)
   return 0;
 }
 
+/* Whose folder it is, before anybody in it is waited for: who has made one in a world-writable place could let us wait for ever. */
+static int check_folder(const char *runtime, uid_t *ret_owner)
+{
+  struct stat st;
+  long ret = prelux_sys(SYS_newfstatat, AT_FDCWD, runtime, &st, AT_SYMLINK_NOFOLLOW);
+  *ret_owner = st.st_uid;
+  return ret < 0 ? (int)ret : prelux_believed(runtime, st.st_uid);
+}
+
 /* The listener must run as us, or as root, or serve several users in a place that is his: whoever made a socket in a world-writable one is not
  * believed. */
-static int check_peer(const char *runtime, int fd)
+static int check_peer(int fd, uid_t owner)
 {
   struct ucred cred;
   socklen_t len = sizeof cred;
   long ret = prelux_sys(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
   if (ret < 0)
     return (int)ret;
-  return cred.uid == (uid_t)prelux_sys(SYS_geteuid) || cred.uid == 0 ? 0 : prelux_runtime_trusted(runtime, cred.uid);
+  return cred.uid == (uid_t)prelux_sys(SYS_geteuid) || cred.uid == 0 || cred.uid == owner ? 0 : -EACCES;
 }
 
 /* needs_fd: one that comes with the reply must find a free number then, beside the socket's own. */
 static int connect_once(const char *runtime, bool needs_fd, int more)
 {
   struct sockaddr_un un;
-  int dirfd;
+  uid_t owner;
+  int dirfd, believed = check_folder(runtime, &owner);
+  if (believed < 0)
+    return believed;
   int fd = (int)prelux_sys(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | more, 0);
   if (fd < 0)
     return fd;
@@ -106,7 +119,7 @@ static int connect_once(const char *runtime, bool needs_fd, int more)
   if (dirfd >= 0)
     close_fd(dirfd);
   if (ret == 0)
-    ret = check_peer(runtime, fd);
+    ret = check_peer(fd, owner);
   if (ret == 0)
     return fd;
   close_fd(fd);
@@ -262,8 +275,10 @@ static int receive_reply(const struct prelux_client_opts *opts, const struct pre
         opts->progress(opts->progress_arg, reply);
       continue;
     }
-    if (ret == -EBADMSG || ret == -EPROTONOSUPPORT || ret == -EMSGSIZE || (ret == 0 && prelux_msg_op(reply) != PRELUX_OP_REPLY))
+    if (ret == -EBADMSG || ret == -EMSGSIZE || (ret == 0 && prelux_msg_op(reply) != PRELUX_OP_REPLY))
       ret = -EPROTO;
+    if (ret < 0) /* what has come is no reply, whatever it says of itself */
+      ((struct prelux_msg_header *)reply)->op = 0;
     if (passed >= 0 && (ret < 0 || !ret_fd))
       close_fd(passed);
     else if (ret_fd)

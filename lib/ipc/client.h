@@ -32,7 +32,7 @@ struct prelux_client_opts {
  * *ret_fd (may be NULL: a passed fd is closed) gets the fd passed with the reply, the lowest free number, or -1.
  * Returns the reply's STATUS (0 or -errno, PRELUX_STATUS_*), or
  *   -ENOTCONN no daemon and none could be started, -ETIMEDOUT, -EPROTO the daemon went away in mid-request
- *   (after some repeats), -EMFILE/-ENFILE. EINTR is restarted. */
+ *   (after some repeats), -EPROTONOSUPPORT it is of another major version, -EMFILE/-ENFILE. EINTR is restarted. */
 int prelux_client_call(const struct prelux_client_opts *opts, const struct prelux_msg *m, void *reply, size_t cap,
                        int *ret_fd);
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "lib/base/sys.h"
+#include "lib/base/trust.h"
 
 /* No function of libc: the library's start calls this, and each page of libc that a start touches costs it. */
 PRELUX_AT_START const char *prelux_env_get(char *const envp[], const char *name)
@@ -50,41 +51,11 @@ long prelux_runtime_path(char *out, size_t cap, char *const envp[])
   return copy(out, cap, "/tmp/prelux-", p);
 }
 
-int prelux_runtime_trusted(const char *path, unsigned uid)
-{
-  uid_t me = (uid_t)prelux_sys(SYS_geteuid);
-  struct stat st = {0};
-  long fd = prelux_sys(SYS_openat, AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-  bool trusted = *path == '/';
-  while (fd >= 0 && trusted)
-  {
-    char name[256];
-    size_t n = 0;
-    long err = prelux_sys(SYS_fstat, (int)fd, &st);
-    trusted = err == 0 && (st.st_uid == 0 || st.st_uid == uid || st.st_uid == me) && !(st.st_mode & 022);
-    while (*path == '/')
-      path++;
-    if (!*path || !trusted)
-      break;
-    while (path[n] && path[n] != '/' && n + 1 < sizeof name)
-      n++;
-    memcpy(name, path, n);
-    name[n] = 0;
-    path += n;
-    long next = prelux_sys(SYS_openat, (int)fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-    prelux_sys(SYS_close, (int)fd);
-    fd = next;
-  }
-  if (fd >= 0)
-    prelux_sys(SYS_close, (int)fd);
-  return fd >= 0 && trusted && st.st_uid == uid ? 0 : -EACCES;
-}
-
 bool prelux_runtime_of_node(const char *path)
 {
   struct stat st;
   return prelux_sys(SYS_newfstatat, AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) && (st.st_mode & 07777) == 0711 &&
-         prelux_runtime_trusted(path, st.st_uid) == 0;
+         prelux_trusted(path, st.st_uid) == 0;
 }
 
 int prelux_runtime_open(const char *path)
@@ -93,12 +64,15 @@ int prelux_runtime_open(const char *path)
   long ret = prelux_sys(SYS_mkdirat, AT_FDCWD, path, 0700);
   if (ret < 0 && ret != -EEXIST)
     return (int)ret;
+  bool made = ret == 0;
   int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
   if (fd < 0)
     return fd;
   ret = prelux_sys(SYS_fstat, fd, &st);
   if (ret == 0 && (st.st_uid != (uid_t)prelux_sys(SYS_geteuid) || (st.st_mode & 077)))
     ret = -EACCES;
+  if (ret == 0 && made && (st.st_mode & 0700) != 0700) /* the program's umask */
+    ret = prelux_sys(SYS_fchmodat, AT_FDCWD, path, 0700);
   if (ret == 0)
     return fd;
   prelux_sys(SYS_close, fd);

@@ -13,10 +13,6 @@ long prelux_runtime_path(char *out, size_t cap, char *const envp[]);
  * and it may not be a symlink. fd or -errno. Shim-safe: raw system calls. */
 int prelux_runtime_open(const char *path);
 
-/* A daemon of `uid`, another user than we are, listens in that folder (`preluxd --node`): may it be believed? Only where nobody but root, he and we
- * can have put the folder: each component is a folder (no link) of one of us that no others can write to, and the last one is his. 0 or
- * -EACCES. Shim-safe: raw system calls. */
-int prelux_runtime_trusted(const char *path, unsigned uid);
 /* The folder is one of `preluxd --node` (0711), to be believed. */
 bool prelux_runtime_of_node(const char *path);
 

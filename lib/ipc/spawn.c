@@ -205,6 +205,7 @@ int prelux_daemon_start(const struct prelux_client_opts *opts)
   prelux_sys(SYS_close, dir);
   if (lock < 0)
     return lock;
+  prelux_sys(SYS_fchmod, lock, 0600); /* the program's umask may have taken what the next one needs */
   int ret = meet(opts, lock, -1, &locked);
   if (ret == -ENOTCONN && locked)
     for (int launches = 0; launches < LAUNCHES; launches++)

@@ -100,6 +100,17 @@ int prelux_place_check(int dirfd, const char *dir, bool single, struct prelux_pr
   return 0;
 }
 
+/* What stands by the name itself, before it is followed: in /var/tmp anybody can put a link there first, into a folder of ours. */
+static int check_link(const char *dir, struct prelux_problem *why)
+{
+  struct stat st;
+  char reason[64];
+  if (prelux_os.lstat(dir, &st) < 0 || !S_ISLNK(st.st_mode) || st.st_uid == 0 || st.st_uid == geteuid())
+    return 0;
+  snprintf(reason, sizeof reason, "is a link that user %u has made", (unsigned)st.st_uid);
+  return refuse(why, EACCES, "set cache.dir to a folder of yours on a local disk", dir, reason);
+}
+
 int prelux_place_open(const char *dir, struct prelux_problem *why)
 {
   char path[PATH_MAX];
@@ -120,6 +131,9 @@ int prelux_place_open(const char *dir, struct prelux_problem *why)
     if (!was)
       break;
   }
+  int linked = check_link(dir, why);
+  if (linked < 0)
+    return linked;
   int fd = prelux_os.open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0)
   {

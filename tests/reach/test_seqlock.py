@@ -139,7 +139,7 @@ def test_litmus(tmp_path, machine):
         if not shutil.which(tool):
             pytest.skip(f"{tool} is not installed")
     program = tmp_path / "litmus"
-    sources = [*(ROOT / "lib/index").glob("*.c"), ROOT / "lib/base/os.c", ROOT / "lib/base/acl.c", ROOT / "tests/reach/litmus.c"]
+    sources = [*(ROOT / "lib/index").glob("*.c"), ROOT / "lib/base/os.c", ROOT / "lib/base/acl.c", ROOT / "lib/base/trust.c", ROOT / "tests/reach/litmus.c"]
     subprocess.run([cc, "-std=gnu11", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-O2", "-I", ROOT, "-o", program, *sources, "-pthread"], check=True)
     (tmp_path / "runtime").mkdir(mode=0o700)
     done = subprocess.run([*launcher, program, tmp_path / "runtime", "2"], capture_output=True, text=True, timeout=100)

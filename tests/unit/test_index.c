@@ -343,6 +343,27 @@ static void other_boots_are_not_believed(void **state)
   prelux_index_writer_free(w);
 }
 
+/* Who has made the runtime folder anew, in /tmp, could say anything of files, and cut the map under whoever reads it. */
+static void somebody_elses_is_no_index(void **state)
+{
+  struct prelux_index_writer *w;
+  struct prelux_index_reader r = {0}, again = {0};
+  struct prelux_attr a;
+  char path[96];
+  if (geteuid() != 0)
+    skip();
+  assert_int_equal(prelux_index_writer_create(runtime, 64, 64, &w), 0);
+  put_number(w, 1, 11);
+  snprintf(path, sizeof path, "%s/index", runtime);
+  assert_int_equal(chown(path, 54321, 54321), 0);
+  assert_int_equal(get_number(&r, 1, &a), 0);
+  assert_int_equal(chown(runtime, 54321, 54321), 0); /* his own folder, but /tmp is everybody's */
+  assert_int_equal(get_number(&(struct prelux_index_reader){0}, 1, &a), 0);
+  assert_int_equal(chown(path, 0, 0), 0);
+  assert_int_equal(get_number(&again, 1, &a), 1);
+  prelux_index_writer_free(w);
+}
+
 /* Not even by its owner, as long as he does not change the mode: a program that has it mapped would die of SIGBUS. */
 static void nobody_writes_to_it(void **state)
 {
@@ -381,6 +402,6 @@ int main(void)
   const struct CMUnitTest tests[] = {T(put_and_get), T(expiry), T(inode_entries), T(grows_under_a_reader), T(full_index_forgets),
                                      T(links_stay), T(next_daemon_takes_over), T(killed_writers_tear_nothing),
                                      T(bad_files_are_no_index), T(garbage_leads_nowhere), T(other_boots_are_not_believed),
-                                     T(nobody_writes_to_it)};
+                                     T(nobody_writes_to_it), T(somebody_elses_is_no_index)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
