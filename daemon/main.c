@@ -20,6 +20,7 @@
 #include "daemon/node.h"
 #include "daemon/place.h"
 #include "daemon/prune.h"
+#include "daemon/sandbox.h"
 #include "daemon/server.h"
 #include "include/prelux/version.h"
 #include "lib/base/os.h"
@@ -319,6 +320,7 @@ static int run(struct prelux_daemon *d, const struct options *o)
     detach();
   if (chdir("/") < 0)
     prelux_warn("working directory stays: %s", strerror(errno));
+  prelux_sandbox();
   ret = build(d);
   if (ret == 0)
     ret = serve(d, inherited, node);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/log.h"
+
 #define IDENTITY_MAX 4096
 
 int prelux_origins_create(struct prelux_net *net, const struct prelux_backend_ops *(*find)(const char *type),
@@ -94,6 +96,8 @@ static int instance_new(struct prelux_origins *o, const struct prelux_conf_backe
   int err = most && o->net ? prelux_net_limited(o->net, (unsigned)most, &i->share) : 0;
   if (err == 0)
     err = ops->create(conf, i->share ? i->share : o->net, &i->backend, why);
+  if (err == 0 && prelux_conf_num(conf, "tls.insecure"))
+    prelux_warn("backend %s: whoever answers is believed, its certificate is not looked at (tls.insecure)", conf->name);
   if (err == 0)
   {
     err = ops->identity(i->backend, identity, sizeof identity);
