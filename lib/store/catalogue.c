@@ -176,7 +176,16 @@ static int read_text(void *arg, int columns, char **values, char **names)
   return 0;
 }
 
-/* Brings the file up to our version; SQLITE_CORRUPT: it is of one that we do not know. */
+/* Of a later version than ours: nothing is changed in it. It holds links and pins, which are nowhere else. */
+static bool is_newer(struct prelux_catalogue *c)
+{
+  char version[16] = "";
+  if (sqlite3_exec(c->db, "SELECT value FROM meta WHERE key='schema'", read_text, version, NULL) != SQLITE_OK)
+    return false; /* a new file; what is damaged shows later */
+  return version[0] && version[strspn(version, "0123456789")] == 0 && atoi(version) > atoi(SCHEMA_VERSION);
+}
+
+/* Brings the file up to our version; SQLITE_CORRUPT: it is of one that never was. */
 static int migrate(struct prelux_catalogue *c)
 {
   char version[16] = "";
@@ -199,6 +208,8 @@ static int open_db(struct prelux_catalogue *c, const char *path)
     sqlite3_busy_timeout(c->db, BUSY_MS);
     rc = sqlite3_exec(c->db, pragmas, NULL, NULL, NULL);
   }
+  if (rc == SQLITE_OK && is_newer(c))
+    return SQLITE_MISMATCH;
   if (rc == SQLITE_OK)
     rc = sqlite3_exec(c->db, schema, NULL, NULL, NULL);
   if (rc == SQLITE_OK)
@@ -258,8 +269,10 @@ int prelux_catalogue_open(const char *path, struct prelux_catalogue **ret, struc
     *ret = c;
     return 0;
   }
-  int err = (rc & 0xff) == SQLITE_FULL ? ENOSPC : (rc & 0xff) == SQLITE_BUSY ? EBUSY : EIO;
-  prelux_problem(why, err, "cache catalogue %s: %s", path, c->db ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc));
+  int err = (rc & 0xff) == SQLITE_FULL ? ENOSPC : (rc & 0xff) == SQLITE_BUSY ? EBUSY : rc == SQLITE_MISMATCH ? EPROTO : EIO;
+  prelux_problem(why, err, "cache catalogue %s: %s", path, err == EPROTO ? "made by a newer prelux" : c->db ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc));
+  if (why && err == EPROTO)
+    snprintf(why->advice, sizeof why->advice, "use that one again, or set cache.dir to another folder: links that were made here, and pins, are in this one");
   prelux_catalogue_free(c);
   return -err;
 }
