@@ -32,11 +32,13 @@ static int status(struct prelux_cli *cli)
   if (ret != 0)
   {
     cJSON_Delete(answer);
+    if (!cli->json && err == -EPROTONOSUPPORT)
+      return prelux_cli_fail("%s", cli->cause);
     if (!cli->json)
       return prelux_cli_fail(err == -ETIMEDOUT ? "the daemon does not answer" : "no daemon runs (runtime folder %s)", cli->runtime);
     answer = cJSON_CreateObject();
     cJSON_AddNullToObject(answer, "pid");
-    cJSON_AddStringToObject(answer, "problem", err == -ETIMEDOUT ? "the daemon does not answer" : "no daemon runs");
+    cJSON_AddStringToObject(answer, "problem", err == -ETIMEDOUT ? "the daemon does not answer" : err == -EPROTONOSUPPORT ? cli->cause : "no daemon runs");
     prelux_print_json(answer);
     return PRELUX_EXIT_FAILED;
   }

@@ -95,7 +95,7 @@ def test_places(prelux):
 def client_library(tmp):
     """lib/ipc as a shared object, for processes that start the daemon as the library does."""
     out = tmp / "client.so"
-    files = ["lib/ipc/client.c", "lib/ipc/spawn.c", "lib/ipc/msg.c", "lib/ipc/runtime.c"]
+    files = ["lib/ipc/client.c", "lib/ipc/spawn.c", "lib/ipc/msg.c", "lib/ipc/runtime.c", "lib/base/trust.c"]
     subprocess.run(["cc", "-shared", "-fPIC", "-std=gnu11", "-D_GNU_SOURCE", "-I.", "-o", out, *files], cwd=ROOT, check=True)
     return ctypes.CDLL(str(out))
 

@@ -291,8 +291,8 @@ def test_secrets_come_to_light_nowhere(prelux, how):
                                        **({"account_key": key} if how == "env" else {"sas_token": word})}},
                    "mappings": [{"local": f"{LAKE}/{name}", "remote": f"{name}:/"} for name in ("web", "s3", "az")]})
     script = f"cat {LAKE}/web/yes {LAKE}/web/no {LAKE}/s3/x {LAKE}/az/x; ls {LAKE}/s3 {LAKE}/az; env -u OUR_SECRET -u OUR_KEY env; cat /proc/self/cmdline"
-    done = prelux.run(["bash", "-c", script], env=env, check=False, args=["--report=json"])
-    said = [done.stdout, done.stderr]
+    done = prelux.run(["bash", "-c", script], env=env, check=False, args=[f"--report={prelux.tmp}/report.json"])
+    said = [done.stdout, done.stderr, (prelux.tmp / "report.json").read_text()]
     for words in (["status", "--json"], ["daemon", "status"], ["daemon", "log"], ["errors", "--json"], ["metrics"], ["stats"], ["config", "show"],
                   ["config", "show", "--json"], ["doctor"], ["map", f"{LAKE}/web/yes"], ["stat", f"{LAKE}/web/yes"], ["pending", "list"]):
         asked = prelux.cli(*words, check=False, env=env)
