@@ -1,6 +1,7 @@
 """Fixtures and rules for every pytest folder of tests/. tests/README.md explains their use."""
 
 import faulthandler
+import os
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ if str(ROOT) not in sys.path:
 from tests import harness, trees  # noqa: E402
 from tests.jobs import ASAN_FILES  # noqa: E402
 
+# What tests start leaves no byte code in the tree, nor in folders that are compared.
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 LIMIT_SECONDS = 240
 # A time limit that is a promise; an index cut short under the daemon, which dies of it (and is started again).
 NOT_SANITIZED = ("test_thousand_processes_cold_one_daemon", "test_index_is_cut_short")
@@ -141,7 +144,7 @@ def nginx_server(portable_tree):
 
 @pytest.fixture(scope="session")
 def alluxio_server():
-    """A real Alluxio 2.9 (installed at first use): .url of its proxy, .ufs the folder below it."""
+    """A real Alluxio 2.9 (installed at first use): .url of its proxy, .ufs the folder below it, where others may have folders, too."""
     from tests.servers import alluxio29
     from tests.servers.base import ServerError
     if not alluxio29.PACKAGE.installed():
@@ -149,5 +152,9 @@ def alluxio_server():
             alluxio29.PACKAGE.install()
         except ServerError as error:
             pytest.skip(f"Alluxio 2.9 cannot be installed: {str(error)[:300]}")
+    there = alluxio29.Alluxio29.running()
+    if there:
+        yield there
+        return
     with _server(alluxio29.Alluxio29) as server:
         yield server

@@ -11,6 +11,7 @@ what they need is built. Those marked `alone` count what is there in the whole m
 at the end. A stage that cannot be built, or a program that crashes or hangs, counts as one failed test: nothing disappears.
 """
 
+import functools
 import os
 import re
 import shlex
@@ -25,7 +26,9 @@ from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tests.jobs import ASAN_FILES, CORES, Job, Runner, Step, Tally, say  # noqa: E402
+from tests.jobs import ASAN_FILES, CORES, NO_THREADS, TSAN_TOOL_FILES, Job, Runner, Step, Tally, say  # noqa: E402
+from tests.servers.alluxio29 import Alluxio29  # noqa: E402
+from tests.servers.base import ServerError  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = os.environ.get("PRELUX_BUILD", "build")
@@ -66,13 +69,14 @@ def build_all(goals):
 
 
 def mix():
-    """preluxd under TSan; CLI and library are the plain ones (a program with TSan cannot live behind a preloaded library)."""
+    """preluxd and backend_tool under TSan; what runs behind the library is plain, and so is that (a program with TSan cannot live there)."""
     mixed = ROOT / MIXED
     shutil.rmtree(mixed, ignore_errors=True)
-    mixed.mkdir(parents=True)
+    (mixed / "tests").mkdir(parents=True)
     for path in (ROOT / BUILD / "prelux", ROOT / BUILD / "libprelux.so", ROOT / "build-tsan/preluxd"):
         shutil.copy(path, mixed)
-    (mixed / "tests").symlink_to(ROOT / BUILD / "tests")
+    (mixed / "tests/posix").symlink_to(ROOT / BUILD / "tests/posix")
+    (mixed / "tests/unit").symlink_to(ROOT / "build-tsan/tests/unit")
     return ""
 
 
@@ -82,16 +86,33 @@ def install(name):
                           capture_output=True, text=True, errors="replace")
     if done.returncode:
         say(f"{name} could not be installed; tests of it are skipped:\n{done.stderr[-2000:]}")
+    elif name == "alluxio29":
+        try:
+            Alluxio29.for_all()
+        except ServerError as error:
+            say(f"no Alluxio 2.9 for all tests, each file starts its own: {str(error)[:2000]}")
     return ""
 
 
-def servers_of(path):
-    """Those of INSTALLED that the file names, or a file of its folder that it names."""
+@functools.cache
+def texts_of(path):
+    """{file: text} of the file, and of those of its folder that it names."""
     texts, more = {}, [path]
     while more:
         texts.update({one: one.read_text() for one in more})
         named = set(re.findall(r"\w+", "".join(texts[one] for one in more)))
         more = [one for one in path.parent.glob("*.py") if one.stem in named and one not in texts]
+    return texts
+
+
+def drives_a_tool_alone(path):
+    """It starts no daemon: backend_tool is what it tests."""
+    return "backends_raw_rig.py" in [one.name for one in texts_of(path)] and not re.search(r"\bprelux(_factory)?\s*[,)]|Prelux\(", path.read_text())
+
+
+def servers_of(path):
+    """Those of INSTALLED that the file names, or a file of its folder that it names."""
+    texts = texts_of(path)
     return [name for name, words in INSTALLED.items() if any(re.search(words, text) for text in texts.values())]
 
 
@@ -133,11 +154,14 @@ def run_program(path, launcher):
 NOT_SANITIZED = ("test_conf_nomem",)
 
 
+def unit_names(build):
+    left_out = (NOT_SANITIZED if build.endswith(("-asan", "-tsan")) else ()) + (NO_THREADS if build.endswith("-tsan") else ())
+    return [source.stem for source in sorted((ROOT / "tests/unit").glob("test_*.c")) if source.stem not in left_out]
+
+
 def unit(stage, build, launcher=()):
-    for source in sorted((ROOT / "tests/unit").glob("test_*.c")):
-        if not build.endswith(("-asan", "-tsan")) or source.stem not in NOT_SANITIZED:
-            program = ROOT / build / "tests/unit" / source.stem
-            yield Job(stage, source.stem, partial(run_program, program, launcher), (build,), MEASURED.get((stage, source.stem), 5))
+    for name in unit_names(build):
+        yield Job(stage, name, partial(run_program, ROOT / build / "tests/unit" / name, launcher), (build,), MEASURED.get((stage, name), 5))
 
 
 # pytest files
@@ -147,10 +171,12 @@ def run_pytest(target, build, launcher, words):
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="prelux-pytest-", ignore_cleanup_errors=True) as scratch:
         report, log = Path(scratch, "report.xml"), Path(scratch, "log")
-        argv = [*launcher, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT / "tests"), "--tb=short",
-                "--durations=5", "--durations-min=20", f"--basetemp={scratch}/tmp", f"--junitxml={report}", *words,
+        python = [sys.executable, "-X", f"pycache_prefix={ROOT / BUILD / 'pycache'}"]
+        argv = [*launcher, *python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT / "tests"), "--tb=short", "--durations=5",
+                "--durations-min=20", f"--basetemp={scratch}/tmp", f"--junitxml={report}", *words,
                 *shlex.split(os.environ.get("TESTS", "")), str(target)]
-        env = {**os.environ, "PRELUX_BUILD": build, "PYTHONDONTWRITEBYTECODE": "1", "PRELUX_TEST_NO_INSTALL": "1"}
+        env = {**os.environ, "PRELUX_BUILD": build, "PRELUX_TEST_NO_INSTALL": "1"}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # three hundred of them need not compile the same files; programs under test do not write any (conftest.py)
         with open(log, "wb") as out:
             child = subprocess.Popen(argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
             status = wait_for(child)
@@ -203,6 +229,8 @@ def pytest(stage, build=BUILD, after=(BUILD,), marks=(), launcher=(), folder=Non
         text = path.read_text()
         if "asan" in marks and not may_be_sanitized(path, text):
             continue
+        if stage == "integration-tsan" and drives_a_tool_alone(path) and path.name not in TSAN_TOOL_FILES:
+            continue
         alone = alone or "mark.alone" in text
         run = partial(run_pytest, path, build, launcher, [*words, "--alone=not"])
         heavy = re.search(INSTALLED["alluxio29"], text) is not None
@@ -234,7 +262,7 @@ STAGES = {
     "meta": ({PLAIN: {"all"}}, lambda: pytest("meta")),
     "unit": ({PLAIN: {"unit-programs"}}, lambda: unit("unit", BUILD)),
     "unit-asan": ({("build-asan", ASAN): {"unit-programs"}}, lambda: unit("unit-asan", "build-asan")),
-    "unit-tsan": ({("build-tsan", TSAN): {"unit-programs"}}, lambda: unit("unit-tsan", "build-tsan", no_aslr())),
+    "unit-tsan": ({("build-tsan", TSAN): {f"build-tsan/tests/unit/{name}" for name in unit_names("build-tsan")}}, lambda: unit("unit-tsan", "build-tsan", no_aslr())),
     "torture": ({PLAIN: {"all", "tools"}}, lambda: pytest("torture")),
     "servers": ({PLAIN: {"all"}}, lambda: pytest("servers")),
     "standin": ({PLAIN: {"all"}}, lambda: pytest("standin")),
@@ -243,7 +271,7 @@ STAGES = {
     "integration": ({PLAIN: {"all", "tools"}}, lambda: integration("integration", BUILD, (BUILD,))),
     "interop": ({PLAIN: {"all", "tools"}}, lambda: pytest("interop")),
     "integration-asan": ({("build-asan", ASAN): {"all", "tools"}}, lambda: integration("integration-asan", "build-asan", ("build-asan",))),
-    "integration-tsan": ({PLAIN: {"all", "tools"}, ("build-tsan", TSAN): {"build-tsan/preluxd"}},
+    "integration-tsan": ({PLAIN: {"all", "tools"}, ("build-tsan", TSAN): {"build-tsan/preluxd", "build-tsan/tests/unit/backend_tool"}},
                          lambda: integration("integration-tsan", str(ROOT / MIXED), ("mixed",))),
 }
 
@@ -265,7 +293,8 @@ def main(words):
             goals.setdefault(folder, set()).update(more)
         jobs += STAGES[name][1]()
     needed = {step for job in jobs for step in job.after}
-    lanes = [list(build_all(goals)), [Step(name, partial(install, name)) for name in INSTALLED if name in needed]]
+    lanes = [list(build_all(goals))] + [[Step(name, partial(install, name)) for name in INSTALLED if name in needed and (name == "alluxio29") == alone]
+                                        for alone in (False, True)]  # that one is started, too, and the first to be waited for
     if "mixed" in needed:
         lanes[0].append(Step("mixed", mix, (BUILD, "build-tsan")))
     runner = Runner(wanted, lanes, jobs)

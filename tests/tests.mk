@@ -27,9 +27,12 @@ $(UNIT_LIB): $(UNIT_OBJ)
 	@mkdir -p $(@D)
 	$(Q)rm -f $@ && ar rcs $@ $(UNIT_OBJ)
 
+# The tests themselves are quickly built rather than quick; what they are linked with is as ever.
+UNIT_FAST := $(if $(SANITIZE),-O0) $(if $(shell command -v ld.gold),-fuse-ld=gold)
+
 $(UNIT_BIN): $(BUILD)/tests/unit/%: tests/unit/%.c $(UNIT_LIB)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(BASE) $(CFLAGS) $(SAN) $(PKG_CFLAGS) $(UNIT_CFLAGS) -pthread -MMD -MP -MF $@.d -o $@ $< $(UNIT_LIB) -lcmocka $(PKG_LIBS) -ldl
+	$(Q)$(CC) $(BASE) $(CFLAGS) $(SAN) $(PKG_CFLAGS) $(UNIT_CFLAGS) $(UNIT_FAST) -pthread -MMD -MP -MF $@.d -o $@ $< $(UNIT_LIB) -lcmocka $(PKG_LIBS) -ldl
 
 # Programs that run on a plain folder and below a mapping: no sanitizer, nothing of prelux in them.
 $(POSIX_BIN) $(filter-out %/route %/fetch %.so,$(BENCH_BIN)): $(BUILD)/%: %.c

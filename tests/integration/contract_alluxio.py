@@ -17,7 +17,7 @@ running = {}
 
 
 def lake():
-    """One Alluxio for all tests of a run."""
+    """One Alluxio for all tests of a file, or of a run."""
     if not alluxio29.PACKAGE.installed():
         try:
             alluxio29.PACKAGE.install()
@@ -26,7 +26,7 @@ def lake():
     if alluxio29.Alluxio29.missing():
         raise r.Missing(alluxio29.Alluxio29.missing())
     if "server" not in running:
-        running["server"] = alluxio29.Alluxio29().start()
+        running["server"] = alluxio29.Alluxio29.running() or alluxio29.Alluxio29().start()
     return running["server"]
 
 

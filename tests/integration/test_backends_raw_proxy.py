@@ -19,20 +19,23 @@ pytestmark = [pytest.mark.asan,
 ALLUXIO_NAMES = [name for name in NAMES if name not in (b"a?b", b"back\\slash", b"\xff\xfe", b"...")]
 
 
+RAW = f"raw{os.getpid()}"  # the server may be others', too
+
+
 @pytest.fixture(scope="module")
 def lake(alluxio_server):
-    root = alluxio_server.ufs / "raw"
+    root = alluxio_server.ufs / RAW
     if not root.exists():
         fill(root, ALLUXIO_NAMES)
     return alluxio_server
 
 
 def proxy(tool, lake, **more):
-    return tool(type="alluxio-proxy", url=lake.url, root="/raw", load_metadata_type="ALWAYS", sync_interval="0s", **more)
+    return tool(type="alluxio-proxy", url=lake.url, root=f"/{RAW}", load_metadata_type="ALWAYS", sync_interval="0s", **more)
 
 
 def test_alluxio_is_read_byte_for_byte(lake, tool):
-    all_equal(proxy(tool, lake), lake.ufs / "raw")
+    all_equal(proxy(tool, lake), lake.ufs / RAW)
 
 
 def test_alluxio_listing(lake, tool):
@@ -42,20 +45,20 @@ def test_alluxio_listing(lake, tool):
     for name in ALLUXIO_NAMES:
         stat = one("stat", name)
         assert {key: stat[key] for key in rows[name] if key != "name"} == {key: rows[name][key] for key in rows[name] if key != "name"}
-        assert stat["mode"] == os.stat(os.path.join(os.fsencode(lake.ufs / "raw"), name)).st_mode & 0o7777
+        assert stat["mode"] == os.stat(os.path.join(os.fsencode(lake.ufs / RAW), name)).st_mode & 0o7777
     assert one("list", "plain.txt")["rc"] == -ENOTDIR
     assert one("list", "nothing")["rc"] == -ENOENT
     assert one("stat", "nothing")["rc"] == -ENOENT
     assert one("stat", "plain.txt/x")["rc"] == -ENOTDIR
     assert one("stat", "")["type"] == "dir"
     assert one("caps")["caps"] & 0xff == EXACT | CONDITIONAL
-    (lake.ufs / "raw/nobody").mkdir(exist_ok=True)
+    (lake.ufs / RAW / "nobody").mkdir(exist_ok=True)
     assert one.names("nobody") == {}
 
 
 def test_alluxio_parts_and_threads(lake, tool):
     one = proxy(tool, lake)
-    content = (lake.ufs / "raw/big").read_bytes()
+    content = (lake.ufs / RAW / "big").read_bytes()
     rc, data, answer = one.read("big", off=12345, len=1_000_000)
     assert rc == 0 and data == content[12345:1_012_345], answer
     assert one("read", "big", out=str(one.folder / "many"), threads=4)["rc"] == 0
@@ -73,7 +76,7 @@ def test_alluxio_names_it_cannot_carry(lake, tool):
 
 def test_alluxio_changed(lake, tool):
     one = proxy(tool, lake)
-    path = lake.ufs / "raw/changing"
+    path = lake.ufs / RAW / "changing"
     path.write_bytes(b"old bytes")
     before = one("stat", "changing")
     time.sleep(0.01)  # Alluxio's times are in milliseconds

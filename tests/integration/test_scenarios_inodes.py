@@ -187,7 +187,7 @@ CUTS = {
 def test_cut_while_an_upload_reads(prelux, how):
     """The upload has some of its parts; what it reads next is not what it began with. The remote has one whole version or the other."""
     command, cut = CUTS[how]
-    data = b"".join(b"%015d\n" % n for n in range(90_000_000 // 16))
+    data = b"".join(b"%015d\n" % n for n in range(72_000_000 // 16))
     (prelux.tmp / "data").write_bytes(data)
     with Slow() as s3:
         keys = {"bucket": "data", "access_key": "AK", "secret_key": "SK", "region": "us-east-1", "multipart_threshold": "64MiB"}

@@ -200,10 +200,10 @@ def test_program(lake, name):
     same(lake, name)
 
 
-# Some thousand files each, a minute or two: of those that are sent elsewhere one has to do when not all is run.
+# Some thousand files each, a minute or two: of those that are sent elsewhere one has to do when not all is run, and of async the one below.
 @pytest.mark.slow
 @pytest.mark.limit(400)
-@pytest.mark.parametrize("lake", ["file-sync", "file-async", "versitygw-sync", *(["versitygw-async", "azurite-sync", "azurite-async"] if FULL else [])],
+@pytest.mark.parametrize("lake", ["file-sync", "versitygw-sync", *(["file-async", "versitygw-async", "azurite-sync", "azurite-async"] if FULL else [])],
                          indirect=True)
 def test_a_virtual_environment(lake):
     same(lake, "venv", timeout=300)

@@ -1,6 +1,7 @@
 """docs/TROUBLESHOOTING.md has each message of the command, the daemon's log and the library, and none that there is not; and for each text that names a cause
 (of a failure, of a configuration that is refused, of wrong usage) a row by pattern."""
 
+import functools
 import re
 
 import pytest
@@ -60,6 +61,7 @@ def variants(words):
                 yield shown(re.sub(r'%[-0-9.*]*s(?!.*%)', lambda _: end.group(1)[1:-1], one.group(1)))  # noqa: B023
 
 
+@functools.cache
 def causes():
     found = {}
     for path in [*(ROOT / "lib").glob("*/*.c"), *(path for folder in ("daemon", "cli", "deep") for path in (ROOT / folder).glob("*.c"))]:
@@ -77,6 +79,7 @@ def rows(section):
     return [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
 
 
+@functools.cache
 def patterns():
     return {text: re.compile(".*".join(map(re.escape, text.split("…"))), re.S) for row in rows("By cause") for text in re.findall("`([^`]+)`", row[0])}
 

@@ -36,6 +36,7 @@ EXCLUDED = (("org.apache.hadoop", "*"), ("org.alluxio", "alluxio-core-client-hdf
             ("org.apache.logging.log4j", "log4j-slf4j-impl"), ("org.apache.logging.log4j", "log4j-core"))
 COPY_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 INSTALL_SECONDS = 900
+RUNNING = "PRELUX_TEST_ALLUXIO29"  # environment: where the one is that a run of all tests has started for them
 CACHE = Path(__file__).resolve().parent / ".cache" / "alluxio29"
 MAIN_CLASSES = {"master": "alluxio.master.AlluxioMaster", "worker": "alluxio.worker.AlluxioWorker",
                 "proxy": "alluxio.proxy.AlluxioProxy"}
@@ -117,6 +118,25 @@ class Alluxio29(Server):
     def master(self):
         """host:port of the master's RPC, for Alluxio clients."""
         return f"{LOOPBACK}:{self.ports['master.rpc']}"
+
+    @classmethod
+    def for_all(cls):
+        """Started for all files of tests, which would take 15 s of a processor each for one of their own; they find it by the environment. It has to live
+        with what they leave open."""
+        gib = {key: "1GB" for key in ("alluxio.worker.ramdisk.size", "alluxio.worker.tieredstore.level0.dirs.quota")}
+        one = cls(properties=gib, heap_mb=(256, 192, 512)).start()
+        os.environ[RUNNING] = json.dumps({"folder": str(one.folder), "ufs": str(one.ufs), "ports": one.ports})
+        cls.kept = one  # it ends with this process
+
+    @classmethod
+    def running(cls):
+        """The one that runs for all, or None. Whoever uses it uses names of its own."""
+        if RUNNING not in os.environ:
+            return None
+        there = json.loads(os.environ[RUNNING])
+        one = cls(folder=there["folder"], ufs=there["ufs"])
+        one.ports = there["ports"]
+        return one if one._probe() else None
 
     def configure(self):
         names = ("master.rpc", "master.web", "master.embedded.journal", "worker.rpc", "worker.web", "worker.data", "proxy.web")

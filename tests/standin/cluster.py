@@ -136,8 +136,10 @@ class AlluxioStandin(Server):
     def _program(self, module, name, config):
         path = self.folder / f"{name}.json"
         path.write_text(json.dumps(config))
-        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
-        return [sys.executable, "-m", f"tests.standin.{module}", path], env
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
+        if sys.pycache_prefix:  # of a run of all tests: outside the tree, so byte code may be written, and is there the next time
+            return [sys.executable, "-X", f"pycache_prefix={sys.pycache_prefix}", "-m", f"tests.standin.{module}", path], env
+        return [sys.executable, "-B", "-m", f"tests.standin.{module}", path], env
 
     def start_process(self, name, argv, env=None):
         process = super().start_process(name, argv, env)
