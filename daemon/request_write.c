@@ -128,7 +128,9 @@ static int sync_it(struct write_job *j, struct prelux_answer *a, struct prelux_p
   int err = look_at_number(j, a, why);
   if (err != 0)
     return err < 0 ? err : 0;
-  err = prelux_store_sync(&m->view, &m->rules, j->ino, j->target.object, why);
+  struct prelux_write_rules rules = m->rules;
+  rules.fsync_remote |= ((unsigned)j->flags & PRELUX_SYNC_REMOTE) != 0;
+  err = prelux_store_sync(&m->view, &rules, j->ino, j->target.object, why);
   if (err == 0)
     prelux_answer_begin(a, 0);
   return err;

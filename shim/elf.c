@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "shim/aside.h"
+#include "shim/tell.h"
 
 enum { OBJECTS_MAX = 240 };
 
@@ -155,7 +156,15 @@ static void look_at(struct work *w, unsigned i, struct image *f)
   }
 }
 
-void prelux_elf_fill(const struct prelux_route *r, const char *cache)
+/* Where ld.so finds it. */
+static int place(const struct prelux_route *r, char cache[PATH_MAX])
+{
+  struct prelux_attr attr;
+  int rc = prelux_real_path(r, "dlopen", cache, PATH_MAX, &attr);
+  return rc == 0 && prelux_tell_send(cache, "dlopen") ? prelux_real_path(r, "dlopen", cache, PATH_MAX, &attr) : rc;
+}
+
+void prelux_elf_fill(const struct prelux_route *r, char cache[PATH_MAX])
 {
   struct prelux_attr attr;
   struct image f;
@@ -170,12 +179,13 @@ void prelux_elf_fill(const struct prelux_route *r, const char *cache)
     if (i > 0) {
       path = w->cache;
       if (prelux_route(AT_FDCWD, w->objects[i], 0, &w->r) != PRELUX_MAPPED ||
-          prelux_real_path(&w->r, "dlopen", w->cache, sizeof(w->cache), &attr) != 0)
+          place(&w->r, w->cache) != 0)
         continue;
     }
     if (!open_image(path, &f)) continue;
     look_at(w, i, &f);
     prelux_sys(SYS_munmap, f.base, f.size);
   }
+  if (w->n > 1 && prelux_tell_send(cache, "dlopen")) prelux_real_path(r, "dlopen", cache, PATH_MAX, &attr);
   prelux_sys(SYS_munmap, map, sizeof(struct work));
 }

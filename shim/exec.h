@@ -64,8 +64,9 @@ int prelux_exec_env(struct prelux_room *room, char *const envp[], int at, const 
 long prelux_exec_exports(char *const envp[], char *out, size_t cap);
 
 /* Fills what a shared object or program names as needed and finds beside itself ($ORIGIN), so that ld.so finds it in
- * the cache tree. r: the object's route; cache: its cache path. */
-void prelux_elf_fill(const struct prelux_route *r, const char *cache);
+ * the cache tree. r: the object's route; cache: its cache path. Where one of them is still to be sent it has another name than there: then that
+ * is waited for, and the object's own name may be another one then. */
+void prelux_elf_fill(const struct prelux_route *r, char cache[PATH_MAX]);
 
 /* What kind of program a file is (path "": the file open as `at`), or the interpreter of a script; 0: no ELF file, or not
  * to be read. */

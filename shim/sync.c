@@ -26,13 +26,20 @@ static bool concerns(int fd, uint64_t *ret_ino, uint32_t *ret_mapping)
   return class == PRELUX_CLASS_SHADOW && writable(*ret_mapping) && prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static int ask(uint32_t mapping, uint64_t ino, const char *path, const char *call)
+static int ask(uint32_t mapping, uint64_t ino, const char *path, const char *call, unsigned flags)
 {
   unsigned char reply[PRELUX_REPLY_BYTES] __attribute__((aligned(8)));
   const struct prelux_table *t = prelux_state.table;
   const char *local = prelux_table_str(t, prelux_table_mappings(t)[mapping].local); /* for records */
-  const struct prelux_request q = {.op = PRELUX_OP_SYNC, .call = call, .logical = local, .mapping = mapping, .ino = ino, .path = path};
+  const struct prelux_request q = {.op = PRELUX_OP_SYNC, .call = call, .logical = local, .mapping = mapping, .ino = ino, .path = path, .flags = flags};
   return prelux_ask(&q, reply, NULL);
+}
+
+bool prelux_tell_send(const char *cache, const char *call)
+{
+  uint64_t ino;
+  uint32_t mapping;
+  return prelux_staged_path(cache, &ino, &mapping) && ask(mapping, ino, NULL, call, PRELUX_SYNC_REMOTE) == 0;
 }
 
 /* Of a folder that has lost its name the mapping's root stands for it. */
@@ -40,7 +47,7 @@ static int ask_folder(int fd, uint32_t mapping, const char *call)
 {
   struct prelux_route r;
   bool named = prelux_route_fd(fd, &r) == PRELUX_MAPPED && prelux_writable(&r);
-  return ask(named ? r.index : mapping, 0, named ? r.rel : NULL, call);
+  return ask(named ? r.index : mapping, 0, named ? r.rel : NULL, call, 0);
 }
 
 static _Atomic bool asked; /* of this process, and of its children: what they close is on the medium, too, when close returns */
@@ -58,7 +65,7 @@ static int finish(int rc, int fd, const char *call)
   int saved = errno;
   if (rc == 0 && concerns(fd, &ino, &mapping)) {
     atomic_store_explicit(&asked, true, memory_order_relaxed);
-    rc = (int)prelux_ret(ino ? ask(mapping, ino, NULL, call) : ask_folder(fd, mapping, call));
+    rc = (int)prelux_ret(ino ? ask(mapping, ino, NULL, call, 0) : ask_folder(fd, mapping, call));
   }
   if (rc == 0) errno = saved;
   return rc;

@@ -31,5 +31,7 @@ int prelux_tell_whose(uint32_t mapping, uint64_t ino, const char *call, struct p
 bool prelux_staged(int fd, uint64_t *ret_ino, uint32_t *ret_mapping);
 /* The same by the name that the kernel shows, where that has the number in it. */
 bool prelux_staged_path(const char *real, uint64_t *ret_ino, uint32_t *ret_mapping);
+/* A file that waits to be sent, by that name, is sent now: true, and it has another name in the cache. */
+bool prelux_tell_send(const char *cache, const char *call);
 
 #endif

@@ -62,9 +62,9 @@ enum prelux_op {
   /* What is known of a staging file. in: TABLE, MAPPING (any of its store), INO.   out: STATUS (-ENOENT: none), ATTR, and, where it
    * has a name, MAPPING and PATH: those of the request's mapping when it holds the name, else of another one of TABLE. */
   PRELUX_OP_WHOSE = 14,
-  /* fsync of a staging file, which the asker has called already. in: TABLE, MAPPING, INO (without: of the folder PATH)
-   * out: STATUS, when what this node keeps of it survives a power cut, and with `fsync: remote` the remote has it; else what fsync() is to give,
-   * and TEXT. */
+  /* fsync of a staging file, which the asker has called already. in: TABLE, MAPPING, INO (without: of the folder PATH), FLAGS (PRELUX_SYNC_*)
+   * out: STATUS, when what this node keeps of it survives a power cut, and with `fsync: remote` or PRELUX_SYNC_REMOTE the remote has it; else what
+   * fsync() is to give, and TEXT. */
   PRELUX_OP_SYNC = 15,
   /* More files for a lease that WRITE's answer has granted. in: TABLE, MAPPING, LEASE; out: STATUS (-ESTALE: it has ended), LEASE, LEASE_FILES */
   PRELUX_OP_LEASE = 16,
@@ -77,6 +77,8 @@ enum prelux_op {
    * half a second; else it goes first when room is needed), unless it is pinned. out: STATUS, at once */
   PRELUX_OP_ADVISE = 18,
 };
+
+#define PRELUX_SYNC_REMOTE 1u
 
 enum prelux_field {
   PRELUX_FIELD_STATUS = 1,  /* i32: 0 or a negative errno */

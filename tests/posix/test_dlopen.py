@@ -118,13 +118,30 @@ def test_caller_stays_the_caller(prelux, remote, tmp_path):
     assert [line.split(" failed")[0] for line in got.splitlines()] == [line.split(" failed")[0] for line in want.splitlines()]
 
 
-def test_program_with_needs(prelux, remote, tmp_path):
-    """A program below the prefix finds its libraries by $ORIGIN, cold."""
+def with_needs(remote, tmp_path):
     source = tmp_path / "main.c"
     source.write_text("#include <stdio.h>\nint answer(void);\nint main(void) { printf(\"%d\\n\", answer()); return 0; }\n")
     cc("-o", remote / "bin/main", source, f"-L{remote}/lib", "-ltop", "-Wl,-rpath,$ORIGIN/../lib", f"-Wl,-rpath-link,{remote}/deep:{remote}/deep/more")
+
+
+def test_program_with_needs(prelux, remote, tmp_path):
+    """A program below the prefix finds its libraries by $ORIGIN, cold."""
+    with_needs(remote, tmp_path)
     local = prelux.file_mapping(remote, "/plx")
     assert prelux.run([f"{local}/bin/main"]).stdout == "3\n"
+
+
+def test_what_was_not_sent_yet(prelux, remote, tmp_path):
+    """What is written just now and finds its libraries by $ORIGIN is sent when it is started, and they are; other programs do not wait."""
+    with_needs(remote, tmp_path)
+    (tmp_path / "empty").mkdir()
+    local = prelux.file_mapping(tmp_path / "empty", "/plx", write="async", write_back="1h")
+    code = f"import ctypes; print(ctypes.CDLL('{local}/lib/libtop.so').answer(), ctypes.CDLL('{local}/plugins/plain.so').answer())"
+    args = ["--no-wait"]
+    assert prelux.run(f"cp -r {remote}/. {local}; cp /bin/true {local}/bin; {local}/bin/true && {local}/bin/main", args=args).stdout == "3\n"
+    sent = [name for name in ("bin/main", "lib/libtop.so", "deep/libmid.so", "bin/true", "plugins/plain.so") if (tmp_path / "empty" / name).exists()]
+    assert sent == ["bin/main", "lib/libtop.so", "deep/libmid.so"]
+    assert prelux.run(f"rm -r {local}/lib {local}/deep; cp -r {remote}/lib {remote}/deep {local}; python3 -c \"{code}\"", args=args).stdout == "3 4\n"
 
 
 def test_python_extension(prelux, remote):
