@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.bench import alluxiofs, footprint, metadata, prefetch, reading, throughput, writing  # noqa: E402
+from tests.bench import alluxiofs, deep, footprint, metadata, prefetch, reading, throughput, writing  # noqa: E402
 from tests.harness import Prelux  # noqa: E402
 
 BEGIN, END = "<!-- bench table -->", "<!-- end of bench table -->"
@@ -132,8 +132,10 @@ def main():
         result.update(footprint.collect(build, Path(tmp)))
     with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
         result.update(alluxiofs.collect(build, Path(tmp)))
+    with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
+        result.update(deep.collect(build, Path(tmp)))
     tables = (table(result), metadata.table(result["names"]), stream_table(result), writing.table(result["writing"]), writing.table(result["prefetch"]),
-              writing.table(result["reading"]), footprint.table(result["footprint"]), alluxiofs.table(result["alluxiofs"]))
+              writing.table(result["reading"]), footprint.table(result["footprint"]), alluxiofs.table(result["alluxiofs"]), footprint.table(result["deep"]))
     text = "\n\n".join(tables)
     print(text)
     print(f"\nmachine: {result['machine']}")

@@ -6,6 +6,7 @@
     i386      libc for 32-bit programs
     minbase   this machine's release of Debian, installed by debootstrap as root: for `make full` (a minute or two, 250 MB)
     bionic    Ubuntu 18.04 (glibc 2.27): a shell, tools and Python, enough to chroot into
+    deep      a static busybox, ripgrep, liburing: programs for `run --deep`
     own       this machine's release: a shell and what the Debian package of prelux depends on, nothing else, enough to chroot into
     bullseye  Debian 11 (glibc 2.31), the same: where Ubuntu's mirror is out of reach
 
@@ -37,6 +38,7 @@ SETS = {
     "promtool": (None, ["prometheus"], "usr/bin/promtool"),
     "minbase": (None, ["debootstrap"], "usr/bin/apt-get"),
     "i386": (None, ["libc6-i386"], "lib32/libc.so.6"),
+    "deep": (None, ["busybox-static", "ripgrep", "liburing2", "liburing-dev"], "usr/bin/rg"),
     "bionic": ("ubuntu", [*TOOLS, "libc6", "libpcre3", "libtinfo5", "libgcc1", "python3.6-minimal", "libpython3.6-minimal",
                           "libpython3.6-stdlib", "libssl1.1"], "usr/bin/python3.6"),
     "bullseye": ("debian", [*TOOLS, "libc6", "libpcre2-8-0", "libpcre3", "libgmp10", "libtinfo6", "libgcc-s1", "libcrypt1", "python3.9-minimal",
@@ -146,9 +148,9 @@ def install_oldest():
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="tests.servers.debs", description="packages of Debian and Ubuntu for tests")
     parser.add_argument("--install", nargs="*", choices=sorted(SETS), metavar="NAME", required=True,
-                        help="fetch these into the cache and leave; default: i386, own, promtool, and bionic or else bullseye")
+                        help="fetch these into the cache and leave; default: deep, i386, own, promtool, and bionic or else bullseye")
     names = parser.parse_args(argv).install
-    for name in names or ["i386", "own", "promtool"]:
+    for name in names or ["deep", "i386", "own", "promtool"]:
         ALL[name].install()
     if not names:
         install_oldest()
