@@ -196,3 +196,23 @@ print(open("/proc/locks").read().count(f" {{os.getpid()}} "))
     os.unlink(other)
     os.link(top, other)
     assert child.communicate("\n", timeout=30)[0] == "1\n" and child.returncode == 0
+
+
+def test_a_number_is_used_again(lake):
+    """What was known of a number goes when it is closed: it may come to be ours by a way that nobody sees."""
+    lake.file_mapping(lake.source, LAKE, freshness="immutable")
+    program = f"""
+import os, socket
+ends = socket.socketpair()
+for name, far in (("d", "/usr"), ("top", "/etc/passwd")):
+    ours, other = os.open(f"{LAKE}/{{name}}", os.O_RDONLY), os.open(far, os.O_RDONLY)
+    if name == "d":
+        os.stat("bin", dir_fd=other)
+    socket.send_fds(ends[0], [b"x"], [ours])
+    os.close(other)
+    assert socket.recv_fds(ends[1], 1, 1)[1] == [other]
+    assert os.fstat(other).st_ino == os.stat(f"{LAKE}/{{name}}").st_ino, name
+    if name == "d":
+        assert os.read(os.open("f", os.O_RDONLY, dir_fd=other), 9) == b"ff"
+"""
+    lake.run(["/usr/bin/python3", "-c", program])
