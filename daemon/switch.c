@@ -59,6 +59,19 @@ static int switch_stat(struct prelux_backend *b, const char *path, struct prelux
   return err;
 }
 
+static int switch_sum(struct prelux_backend *b, const char *path, const struct prelux_object *expect, bool ask, const atomic_bool *over,
+                      struct prelux_sum *ret)
+{
+  char full[OBJECT_MAX];
+  struct prelux_instance *i;
+  int err = enter(b, path, full, sizeof full, &i, NULL);
+  if (err < 0)
+    return err;
+  err = i->backend->ops->sum(i->backend, full, expect, ask, over, ret);
+  prelux_instance_drop(i);
+  return err;
+}
+
 static bool switch_distrust(struct prelux_backend *b, const char *path)
 {
   char full[OBJECT_MAX];
@@ -326,6 +339,7 @@ int prelux_switch_create(struct prelux_instance *i, const char *prefix, struct p
       .list = switch_list,
       .read = switch_read,
       .fetch = i->backend->ops->fetch ? switch_fetch : NULL,
+      .sum = i->backend->ops->sum ? switch_sum : NULL,
       .distrust = i->backend->ops->distrust ? switch_distrust : NULL,
       .write = i->backend->ops->write ? &switch_write : NULL,
   };

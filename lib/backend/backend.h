@@ -11,11 +11,13 @@
 #ifndef PRELUX_BACKEND_BACKEND_H
 #define PRELUX_BACKEND_BACKEND_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "include/prelux/attr.h"
+#include "lib/base/crc.h"
 #include "lib/base/problem.h"
 
 struct prelux_conf_backend; /* lib/conf/conf.h */
@@ -34,6 +36,12 @@ struct prelux_object {
                                      * Unequal ones mean another file to programs (st_ino), except: what follows a '~' is random,
                                      * "n:..." is all random, and "a:..." and "b:..." cannot be compared (http_version.c) */
   char md5[33];                     /* lower-case hex where the remote offers it, else "" */
+};
+
+/* A checksum of an object's bytes that costs little; its MD5 is above. */
+struct prelux_sum {
+  enum prelux_crc_kind kind;
+  uint64_t value;
 };
 
 /* One name of a listing; return 0 to go on, -errno to stop (the list op returns it). `name` is checked by the
@@ -276,6 +284,11 @@ struct prelux_backend_ops {
    * read may go on from where the sink is. */
   int (*fetch)(struct prelux_backend *b, const char *path, int (*begin)(void *arg, const struct prelux_object *obj), prelux_read_fn sink,
                void *arg, struct prelux_object *ret, struct prelux_problem *why);
+  /* A CRC of the whole of the version that `expect` describes, which costs a tenth of its MD5. `ask` false: as far as an answer to a read has told it
+   * just now; true: the remote is asked, if it may know one. `over` as in struct prelux_read_on. 0; -ENOENT: none is known; -errno: it
+   * could not be asked. */
+  int (*sum)(struct prelux_backend *b, const char *path, const struct prelux_object *expect, bool ask, const atomic_bool *over,
+             struct prelux_sum *ret);
   /* What was read as `path` was not what its checksum says. True: another try reads from somewhere else. */
   bool (*distrust)(struct prelux_backend *b, const char *path);
   /* `map`: the workers to be asked for an object, the first first, as "host:port". -errno of add ends it. */

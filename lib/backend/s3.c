@@ -142,6 +142,8 @@ static int s3_create(const struct prelux_conf_backend *conf, struct prelux_net *
   prelux_parallel_init(&s->parallel);
   const char *md5 = prelux_conf_str(conf, "etag_md5");
   s->no_md5 = md5 && strcmp(md5, "off") == 0;
+  const char *sums = prelux_conf_str(conf, "checksums");
+  s->no_sums = sums && strcmp(sums, "off") == 0;
   const char *sign = prelux_conf_str(conf, "sign_payload");
   s->sign = sign && strcmp(sign, "always") == 0  ? PRELUX_S3_SIGN_ALWAYS
             : sign && strcmp(sign, "never") == 0 ? PRELUX_S3_SIGN_NEVER
@@ -393,6 +395,7 @@ const struct prelux_backend_ops prelux_backend_s3 = {
     .stat = s3_stat,
     .list = prelux_s3_list,
     .read = prelux_s3_read,
+    .sum = prelux_s3_sum,
     .report = s3_report,
     .examine = s3_examine,
     .write = &prelux_s3_write,

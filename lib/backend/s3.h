@@ -44,6 +44,14 @@ enum prelux_s3_count
   PRELUX_S3_COUNTS
 };
 
+/* A checksum that an answer told. */
+struct prelux_s3_sum
+{
+  uint64_t of; /* hash of key and version; 0: none */
+  struct prelux_sum sum;
+};
+#define PRELUX_S3_SUMS 64u
+
 struct prelux_s3
 {
   struct prelux_backend base;
@@ -52,7 +60,7 @@ struct prelux_s3
   char *prefix; /* of all keys, without a slash at either end; "" for none */
   char
       *endpoint; /* "https://host[:port][/path]", lower-case host, no slash at the end; NULL: AWS's own of the region */
-  bool path_style, no_md5, anonymous;
+  bool path_style, no_md5, no_sums, anonymous;
   bool loopback; /* the endpoint is this machine, by no proxy */
   enum prelux_s3_sign sign;
   uint64_t multipart_threshold; /* bytes; 0: as s3_able.c thinks */
@@ -64,6 +72,9 @@ struct prelux_s3
   int64_t skew_s;                    /* guarded; the server's clock less ours */
   atomic_bool knows_start_after;     /* a server that has shown it: s3_list.c */
   atomic_bool no_ranges;             /* one whose listings are not in order, or do not begin where asked: s3_ranges.c */
+  atomic_bool refuses_sums;          /* it takes no request that asks for checksums: s3_sums.c */
+  atomic_uint sumless;               /* objects in a row of which it told none */
+  struct prelux_s3_sum sums[PRELUX_S3_SUMS]; /* guarded */
   atomic_bool bare_etags;            /* it sends ETags without quotes: who knows how it would compare them */
   atomic_bool plain_listings;        /* it does not encode what XML cannot carry */
   atomic_bool checks_sha;            /* it refuses bytes that are not of the SHA-256 signed for them: s3_able.c */
@@ -124,6 +135,17 @@ void prelux_s3_quote_etag(char *etag, size_t cap);
 void prelux_s3_file_of(struct prelux_s3 *s, struct prelux_net_answer *a, uint64_t size, struct prelux_object *ret);
 /* Some component of the path is a name of ours. */
 bool prelux_s3_hidden(const char *path);
+
+/* s3_sums.c */
+#define PRELUX_S3_SUM_MODE "x-amz-checksum-mode: ENABLED" /* a header of GET and HEAD: the checksums of the whole, too */
+/* What an answer of a whole object tells. */
+bool prelux_s3_sum_told(const struct prelux_net_answer *a, struct prelux_sum *ret);
+/* Is it worth to send that? */
+bool prelux_s3_sums_wanted(struct prelux_s3 *s);
+/* The answer, of 2xx, is about the whole object of that version: what it tells is remembered. */
+void prelux_s3_sums_note(struct prelux_s3 *s, const char *key, const char *version, const struct prelux_net_answer *a);
+int prelux_s3_sum(struct prelux_backend *b, const char *path, const struct prelux_object *expect, bool ask, const atomic_bool *over,
+                  struct prelux_sum *ret);
 
 /* s3_list.c */
 int prelux_s3_list(struct prelux_backend *b, const char *path, prelux_list_fn add, void *arg,

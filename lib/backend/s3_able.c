@@ -24,7 +24,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "lib/backend/crc32c.h"
+#include "lib/base/crc.h"
 #include "lib/backend/s3_fields.h"
 #include "lib/backend/s3_write.h"
 
@@ -244,7 +244,7 @@ static int put_part_with_crc(struct trial *t, const char *of, struct prelux_s3_s
   struct prelux_net_answer a;
   if (prelux_s3_upload_query(query, sizeof(query), 1, t->id, t->why) < 0)
     return 0;
-  prelux_s3_crc_text(prelux_crc32c(0, of, strlen(of)), sent->crc);
+  prelux_s3_crc_text((uint32_t)prelux_crc(PRELUX_CRC32C, 0, of, strlen(of)), sent->crc);
   snprintf(header, sizeof(header), "x-amz-checksum-crc32c: %s", sent->crc);
   const char *headers[] = {header, NULL};
   struct prelux_s3_ask request = {.kind = PRELUX_S3_PUTS,
@@ -266,7 +266,7 @@ static int put_with_crc(struct trial *t, const char *of)
 {
   char crc[PRELUX_S3_CRC_TEXT], header[48];
   struct prelux_net_answer a;
-  prelux_s3_crc_text(prelux_crc32c(0, of, strlen(of)), crc);
+  prelux_s3_crc_text((uint32_t)prelux_crc(PRELUX_CRC32C, 0, of, strlen(of)), crc);
   snprintf(header, sizeof(header), "x-amz-checksum-crc32c: %s", crc);
   const char *headers[] = {header, NULL};
   struct prelux_s3_ask request = {
@@ -289,7 +289,7 @@ static int try_crc_put(struct trial *t)
 /* A whole upload whose part goes unsigned, with its CRC-32C: none of it is a promise to anybody but ourselves. */
 static int try_crc(struct trial *t)
 {
-  static const char *const headers[] = {PRELUX_S3_CRC_UPLOAD, NULL};
+  static const char *const headers[] = {PRELUX_S3_CRC_UPLOAD, PRELUX_S3_CRC_WHOLE, NULL};
   const struct prelux_s3_guard any = {.unmet = 0};
   char etag[PRELUX_S3_ETAG_MAX];
   struct prelux_s3_sent sent;

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/backend/crc32c.h"
+#include "lib/base/crc.h"
 #include "lib/backend/s3_write.h"
 #include "lib/base/os.h"
 
@@ -58,7 +58,7 @@ static bool begin(struct sums *d, bool md5, bool sha)
 static int add(struct sums *d, const void *buf, size_t n)
 {
   if (d->crc)
-    d->crc_now = prelux_crc32c(d->crc_now, buf, n);
+    d->crc_now = (uint32_t)prelux_crc(PRELUX_CRC32C, d->crc_now, buf, n);
   return (!d->md5 || EVP_DigestUpdate(d->md5, buf, n) == 1) && (!d->sha || EVP_DigestUpdate(d->sha, buf, n) == 1)
              ? 0
              : -ENOMEM;

@@ -166,7 +166,7 @@ int prelux_s3_begin(struct prelux_backend *b, const char *path, uint64_t part_si
                     char token[PRELUX_TOKEN_MAX], struct prelux_problem *why)
 {
   struct prelux_s3 *s = (struct prelux_s3 *)b;
-  static const char *const with_crc[] = {"Content-Type: application/octet-stream", PRELUX_S3_CRC_UPLOAD, NULL};
+  static const char *const with_crc[] = {"Content-Type: application/octet-stream", PRELUX_S3_CRC_UPLOAD, PRELUX_S3_CRC_WHOLE, NULL};
   const struct prelux_condition any = {.must = PRELUX_MUST_NOTHING};
   char *key = malloc(PRELUX_S3_KEY_MAX), id[PRELUX_S3_UPLOAD_ID_MAX], own[PRELUX_TOKEN_MAX];
   int rc = key ? prelux_s3_needs(s, PRELUX_CAP_WRITE | PRELUX_CAP_MULTIPART, "uploads in parts", why)

@@ -39,7 +39,10 @@ static int check(struct prelux_read_on *r, const struct prelux_net_answer *a)
   memcpy(quoted.last_modified, a->last_modified, sizeof(quoted.last_modified));
   memcpy(quoted.date, a->date, sizeof(quoted.date));
   prelux_s3_quote_etag(quoted.etag, sizeof(quoted.etag));
-  return prelux_read_on_same(r, &quoted, size);
+  rc = prelux_read_on_same(r, &quoted, size);
+  if (rc == 0 && whole && a->status == 200)
+    prelux_s3_sums_note(((const struct reading *)r->of)->s, ((const struct reading *)r->of)->key, r->expect->version, a);
+  return rc;
 }
 
 /* An answer without a byte for the sink. */
@@ -53,6 +56,23 @@ static int empty(struct prelux_read_on *r, const struct prelux_net_answer *a)
     return prelux_s3_refused(s3->s, &asked, a, r->why);
   int rc = check(r, a);
   return rc < 0 ? rc : prelux_read_on_short(r);
+}
+
+/* Of a whole the checksums are asked for, too. There are servers that do not take that. */
+static int call(const struct reading *s3, struct prelux_s3_ask *ask, bool whole, struct prelux_net_answer *a, struct prelux_problem *why)
+{
+  static const char *const sums[] = {PRELUX_S3_SUM_MODE, NULL};
+  bool wanted = whole && prelux_s3_sums_wanted(s3->s);
+  ask->headers = wanted ? sums : NULL;
+  int rc = prelux_s3_call(s3->s, ask, a, why);
+  if (rc < 0 || !wanted || (a->status != 400 && a->status != 501))
+    return rc;
+  prelux_net_answer_free(a);
+  ask->headers = NULL;
+  rc = prelux_s3_call(s3->s, ask, a, why);
+  if (a->status >= 200 && a->status < 300)
+    atomic_store(&s3->s->refuses_sums, true);
+  return rc;
 }
 
 static int ask(struct prelux_read_on *r, struct prelux_net_answer *a)
@@ -75,7 +95,7 @@ static int ask(struct prelux_read_on *r, struct prelux_net_answer *a)
       .cancel = r->over,
   };
   ask.target = prelux_read_on_target(r, &ask.target_len);
-  return prelux_s3_call(s3->s, &ask, a, r->why);
+  return call(s3, &ask, whole, a, r->why);
 }
 
 static int as_it_is(int rc)

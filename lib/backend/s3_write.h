@@ -96,7 +96,8 @@ int prelux_s3_abort(struct prelux_backend *b, const char *path, const char *toke
 
 /* The same by key and upload id. */
 #define PRELUX_S3_UPLOAD_ID_MAX 1400
-#define PRELUX_S3_CRC_UPLOAD "x-amz-checksum-algorithm: CRC32C" /* a header: each part brings its own, `complete` all */
+#define PRELUX_S3_CRC_UPLOAD "x-amz-checksum-algorithm: CRC32C" /* a header: each part brings its own, `complete` all ... */
+#define PRELUX_S3_CRC_WHOLE "x-amz-checksum-type: FULL_OBJECT"   /* ... and the object has one of all its bytes, which reading asks for (s3_sums.c) */
 int prelux_s3_upload_begin(struct prelux_s3 *s, const char *key, const char *const *headers,
                            char id[PRELUX_S3_UPLOAD_ID_MAX], struct prelux_problem *why);
 int prelux_s3_upload_abort(struct prelux_s3 *s, const char *key, const char *id, struct prelux_problem *why);

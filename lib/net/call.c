@@ -28,6 +28,8 @@ struct call
   int64_t told_ms;   /* when progress was told, and at which byte */
   uint64_t told_at;
   bool transient; /* the last failure may be gone next time */
+  bool late;      /* an answer was given up because it did not begin */
+  int64_t patience_ms; /* when the one at hand would be */
   char *url;      /* of PRELUX_URL_MAX bytes: where we are after redirects */
 };
 
@@ -220,11 +222,18 @@ static int tell(struct call *c, struct prelux_net_transfer *t)
   return rc < 0 ? say(c, -rc, "given up") : 1;
 }
 
-/* Waits for a change, and looks at `cancel`. Lock held; released while the engine is told to stop. */
+static bool is_late(const struct call *c, struct prelux_net_transfer *t)
+{
+  int64_t sent = atomic_load(&t->sent_ms);
+  return c->patience_ms != INT64_MAX && sent && !atomic_load(&t->head_ms) && prelux_net_now_ms() - sent > c->patience_ms;
+}
+
+/* Waits for a change, and looks at `cancel` and the clock. Lock held; released while the engine is told to stop. */
 static int await(struct call *c, struct prelux_net_transfer *t, int rc)
 {
   struct timespec end;
-  if ((!c->req->cancel && !(c->req->upload && c->req->upload->progress)) || rc < 0)
+  bool watched = c->req->cancel || (c->req->upload && c->req->upload->progress) || c->patience_ms != INT64_MAX;
+  if (!watched || rc < 0)
   {
     pthread_cond_wait(&t->changed, &t->lock);
     return rc;
@@ -234,10 +243,14 @@ static int await(struct call *c, struct prelux_net_transfer *t, int rc)
   end.tv_sec += end.tv_nsec / 1000000000;
   end.tv_nsec %= 1000000000;
   pthread_cond_timedwait(&t->changed, &t->lock, &end);
-  if (t->done || !c->req->cancel || !atomic_load(c->req->cancel))
+  bool canceled = c->req->cancel && atomic_load(c->req->cancel);
+  if (t->done || (!canceled && !is_late(c, t)))
     return 0;
   give_up(c, t);
-  return say(c, ECANCELED, "given up");
+  if (canceled)
+    return say(c, ECANCELED, "given up");
+  c->late = c->transient = true;
+  return say(c, ETIMEDOUT, "no answer after %" PRId64 " ms, where others took a tenth", c->patience_ms);
 }
 
 /* Gives the engine more of the body, or waits. As await. */
@@ -339,6 +352,8 @@ static int by_engine(struct call *c, struct prelux_net_transfer *t)
 {
   int rc;
   count_by(t, t->origin, sizeof(t->origin));
+  bool may = prelux_net_patience_may(c->req), was_late = c->late;
+  c->patience_ms = may && !was_late ? prelux_net_patience_ms(c->net, t) : INT64_MAX;
   if (!buffers_open(c, t))
   {
     buffers_close(c, t);
@@ -349,13 +364,15 @@ static int by_engine(struct call *c, struct prelux_net_transfer *t)
   rc = prelux_net_wish(c->net, t, PRELUX_NET_START) ? pump(c, t) : say(c, ECANCELED, "the daemon ends");
   pthread_cond_destroy(&t->changed);
   pthread_mutex_destroy(&t->lock);
+  if (may)
+    prelux_net_patience_learn(c->net, t, c->late && !was_late);
   buffers_close(c, t);
   return rc;
 }
 
 static int transfer(struct call *c, bool foreign)
 {
-  struct prelux_net_transfer t = {.req = c->req, .url = c->url, .foreign = foreign, .answer = c->answer};
+  struct prelux_net_transfer t = {.req = c->req, .url = c->url, .foreign = foreign, .answer = c->answer, .fresh = c->late};
   c->transient = false;
   prelux_net_head_reset(c->answer);
   int64_t from_ms = prelux_net_now_ms();
@@ -453,7 +470,7 @@ static int call(struct call *c)
     int rc = attempt(c);
     if (n >= c->req->retries || !worth_again(c, rc))
       return rc;
-    int64_t ms = rc == 0 ? retry_after_ms(c->answer) : -1;
+    int64_t ms = rc == 0 ? retry_after_ms(c->answer) : rc == -ETIMEDOUT && c->late && n == 0 ? 0 : -1;
     if (ms < 0)
       ms = backoff_ms(n);
     if (prelux_net_now_ms() + ms > last + c->waited_ms)

@@ -70,6 +70,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
   bool empty = n > 0 && (line[0] == '\r' || line[0] == '\n');
   if (empty && t->answer->status >= 200)
   {
+    atomic_store(&t->head_ms, prelux_net_now_ms());
     t->trailers = true; /* whatever comes later as a header does not describe this body */
     if (t->answer->content_length != UINT64_MAX)
       t->answer->bounded = true;
@@ -170,7 +171,8 @@ static int on_request(void *arg, char *to_ip, char *from_ip, int to_port, int fr
     refuse(t, -EIO, "the connection broke before an answer");
     return CURL_PREREQFUNC_ABORT;
   }
-  t->requests++;
+  if (!t->requests++)
+    atomic_store(&t->sent_ms, prelux_net_now_ms());
   t->answer->sent = true;
   prelux_net_receive_connected(t, from_port);
   return CURL_PREREQFUNC_OK;
@@ -288,11 +290,10 @@ static void set_connection(struct prelux_net_transfer *t)
   curl_easy_setopt(t->easy, CURLOPT_LOW_SPEED_TIME, r->stall_s ? (long)r->stall_s : STALL_SECONDS);
   if (r->direct)
     curl_easy_setopt(t->easy, CURLOPT_PROXY, "");
-  if (r->lone)
-  {
+  if (r->lone || t->fresh)
     curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
+  if (r->lone)
     curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
-  }
   if (r->born_after_ms)
   {
     int64_t age = (prelux_net_now_ms() - r->born_after_ms) / 1000; /* curl counts whole seconds, and lets live what is that old */

@@ -37,6 +37,8 @@ struct prelux_net_transfer {
   bool trailers, body_cut;
   uint64_t received;
   unsigned requests;               /* times that it went out */
+  atomic_llong sent_ms, head_ms;   /* when it went out first; when the head of its answer was there; 0: not yet */
+  bool fresh;                      /* on a connection that nobody has used */
   int err;                         /* our own verdict, negative; 0: curl's counts */
   const char *err_text;
   /* engine's lists */
@@ -65,6 +67,13 @@ struct prelux_net_transfer {
   struct { char *buffer; size_t len; uint64_t at; } ahead; /* the caller's: what it has read already */
 };
 
+#define PRELUX_NET_ORIGINS 32u /* of which it is remembered how long answers take ... */
+#define PRELUX_NET_TIMES 64u   /* ... so many of each */
+struct prelux_net_heads {
+  uint64_t of, seen, given_up; /* of: hash of origin and kind of request, 0: nobody's */
+  uint32_t times[PRELUX_NET_TIMES]; /* ms */
+};
+
 struct prelux_net {
   CURLM *multi;
   pthread_t thread;
@@ -79,6 +88,7 @@ struct prelux_net {
   unsigned n_multis;
   char *spares[PRELUX_NET_SPARES];
   unsigned n_spares;
+  struct prelux_net_heads heads[PRELUX_NET_ORIGINS];
   struct prelux_net_transfer *inbox; /* transfers with wishes, the newest first */
   /* a share (limit.c): what it is of, and its turns; nothing else is used but lock and changed. NULL: an engine */
   struct prelux_net *whole;
@@ -93,6 +103,11 @@ int prelux_net_set_up(struct prelux_net_transfer *t);
 /* limit.c: waits for a turn of a share (NULL: there are no turns); -ECANCELED: given up, or the engine ends. And when the transfer is over. */
 int prelux_net_turn_take(struct prelux_net *share, const struct prelux_net_request *req);
 void prelux_net_turn_give(struct prelux_net *share, const struct prelux_net_request *req);
+
+/* patience.c. May a request be asked a second time because it takes long; ms after which its answer's head is late (INT64_MAX: never); and how long it took. */
+bool prelux_net_patience_may(const struct prelux_net_request *req);
+int64_t prelux_net_patience_ms(struct prelux_net *net, const struct prelux_net_transfer *t);
+void prelux_net_patience_learn(struct prelux_net *net, const struct prelux_net_transfer *t, bool given_up);
 
 /* here.c: the transfer, by the calling thread. What the sink said, and t as it is when the engine is done with it; -EAGAIN: not so. */
 int prelux_net_here(struct prelux_net *net, struct prelux_net_transfer *t);

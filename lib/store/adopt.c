@@ -6,7 +6,6 @@
  * the data did): files changed in that time are believed by checksum only. */
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,44 +13,14 @@
 
 #include "lib/base/log.h"
 #include "lib/base/os.h"
+#include "lib/store/fill_check.h"
 #include "lib/store/private.h"
 
-#define CHUNK 262144u
-
-/* Reads all of fd through the digest. */
-static int digest_file(int fd, EVP_MD_CTX *md)
+static bool md5_equal(int fd, const struct prelux_object *obj)
 {
-  char *buf = malloc(CHUNK);
-  int rc = buf ? 0 : -ENOMEM;
-  for (off_t off = 0; rc == 0;)
-  {
-    ssize_t n = prelux_os.pread(fd, buf, CHUNK, off);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0)
-    {
-      rc = n < 0 ? -errno : 0;
-      break;
-    }
-    rc = EVP_DigestUpdate(md, buf, (size_t)n) == 1 ? 0 : -EIO;
-    off += n;
-  }
-  free(buf);
-  return rc;
-}
-
-static bool md5_equal(int fd, const char *want)
-{
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  char hex[2 * EVP_MAX_MD_SIZE + 1] = "";
-  unsigned n = 0;
-  EVP_MD_CTX *md = EVP_MD_CTX_new();
-  bool ok = md && EVP_DigestInit_ex(md, EVP_md5(), NULL) == 1 && digest_file(fd, md) == 0 &&
-            EVP_DigestFinal_ex(md, digest, &n) == 1;
-  for (unsigned i = 0; ok && i < n; i++)
-    snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-  EVP_MD_CTX_free(md);
-  return ok && strcmp(hex, want) == 0;
+  struct prelux_check c;
+  prelux_check_begin(&c, obj, NULL);
+  return prelux_check_any(&c) && prelux_check_file(&c, fd, 0, obj->size) == 0 && prelux_check_end(&c, "", obj, NULL) == 0;
 }
 
 /* Copying tools keep whole seconds at least; two times that both have a fraction must agree in it. */
@@ -67,7 +36,7 @@ static bool equals_remote(struct prelux_store *s, int fd, const struct stat *st,
   if ((uint64_t)st->st_size != obj->size)
     return false;
   if (obj->md5[0])
-    return md5_equal(fd, obj->md5);
+    return md5_equal(fd, obj);
   int64_t changed = (int64_t)st->st_ctim.tv_sec * 1000000000 + st->st_ctim.tv_nsec;
   if (changed >= s->distrust_from && changed <= s->distrust_to)
     return false;

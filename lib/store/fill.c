@@ -22,6 +22,7 @@
 #include "lib/base/io.h"
 #include "lib/base/os.h"
 #include "lib/store/fill_check.h"
+#include "lib/store/fill_sum.h"
 #include "lib/store/install.h"
 #include "lib/store/partial.h"
 #include "lib/store/parts.h"
@@ -45,7 +46,7 @@ struct fetch {
   uint64_t reserved; /* bytes of room */
   char *piece; /* the last `held` bytes before pos, not written yet; NULL: none */
   size_t held;
-  EVP_MD_CTX *md5; /* NULL: not offered */
+  struct prelux_fill_sum sum;
   unsigned char head[4];
   bool ours; /* the error is our disk's, not the backend's */
   bool wrong; /* the checksum */
@@ -155,6 +156,8 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
   struct fetch *f = arg;
   if (off != f->pos || len > f->size - f->pos)
     return -EPROTO;
+  if (prelux_fill_sum_choose(&f->sum, off, f->piece, f->held) < 0)
+    return -EIO;
   for (size_t done = 0; done < len;)
   {
     size_t room = PIECE - (size_t)(f->pos % PIECE), n = len - done < room ? len - done : room;
@@ -173,7 +176,7 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
     hand_out(f);
   if (f->flow)
     prelux_flow_advance(f->flow, f->pos - f->held);
-  if (f->md5 && !f->from && EVP_DigestUpdate(f->md5, buf, len) != 1)
+  if (prelux_fill_sum_add(&f->sum, buf, len) < 0)
     return -EIO;
   if (off < sizeof f->head)
     memcpy(f->head + off, buf, len < sizeof f->head - off ? len : sizeof f->head - off);
@@ -210,16 +213,6 @@ static int read_parts(struct fetch *f)
                             (unsigned long long)(f->pos - from), (unsigned long long)part);
   }
   return 0;
-}
-
-static int check_md5(struct fetch *f)
-{
-  char hex[2 * EVP_MAX_MD_SIZE + 1];
-  if ((f->from && prelux_check_file(f->md5, f->fd, f->size) < 0) || prelux_check_end(f->md5, hex) < 0)
-    return prelux_problem(f->why, EIO, "%.200s: no checksum", f->object);
-  if (strcmp(hex, f->obj.md5) == 0)
-    return 0;
-  return prelux_problem(f->why, EPROTO, "%.200s: the bytes have MD5 %s, the remote says %s", f->object, hex, f->obj.md5);
 }
 
 static int allocate(struct prelux_store *s, int fd, uint64_t size)
@@ -338,8 +331,7 @@ static int begin(void *arg, const struct prelux_object *obj)
   rc = allocate(s, f->fd, f->limit);
   if (rc < 0)
     f->step = "make";
-  if (rc == 0 && obj->md5[0])
-    f->md5 = prelux_check_begin();
+  prelux_fill_sum_begin(&f->sum, f->v, f->object, &f->obj, f->fd, f->from);
   return rc;
 }
 
@@ -354,8 +346,8 @@ static int end(struct fetch *f, int rc, int *ret_fd, struct stat *ret_st)
     untake(f);
   if (rc == 0 && f->size > PRELUX_STREAM_LARGE)
     prelux_parts_stop(s);
-  if (rc == 0 && f->md5)
-    f->wrong = (rc = check_md5(f)) < 0;
+  if (rc == 0)
+    f->wrong = (rc = prelux_fill_sum_end(&f->sum, f->why)) == -EPROTO;
   const struct prelux_backend_ops *ops = f->v->backend->ops;
   if (f->wrong && ops->distrust && ops->distrust(f->v->backend, f->object))
     rc = -ESTALE; /* once more */
@@ -368,7 +360,7 @@ static int end(struct fetch *f, int rc, int *ret_fd, struct stat *ret_st)
     rc = -errno;
     f->step = "write";
   }
-  EVP_MD_CTX_free(f->md5);
+  prelux_fill_sum_release(&f->sum);
   free(f->piece);
   if (f->fd >= 0)
     prelux_os.close(f->fd);

@@ -10,38 +10,82 @@
 
 #define PIECE (1u << 20)
 
-EVP_MD_CTX *prelux_check_begin(void)
+void prelux_check_begin(struct prelux_check *c, const struct prelux_object *obj, const struct prelux_sum *sum)
 {
-  EVP_MD_CTX *md5 = EVP_MD_CTX_new();
-  if (md5 && EVP_DigestInit_ex(md5, EVP_md5(), NULL) == 1)
-    return md5;
-  EVP_MD_CTX_free(md5);
-  return NULL;
+  *c = (struct prelux_check){.crc = sum != NULL, .md5 = !sum && obj->md5[0] ? EVP_MD_CTX_new() : NULL};
+  if (sum)
+    c->sum = *sum;
+  if (c->md5 && EVP_DigestInit_ex(c->md5, EVP_md5(), NULL) != 1)
+    prelux_check_release(c);
 }
 
-int prelux_check_file(EVP_MD_CTX *md5, int fd, uint64_t size)
+void prelux_check_release(struct prelux_check *c)
+{
+  EVP_MD_CTX_free(c->md5);
+  c->md5 = NULL;
+}
+
+bool prelux_check_any(const struct prelux_check *c)
+{
+  return c->crc || c->md5;
+}
+
+int prelux_check_add(struct prelux_check *c, const void *bytes, size_t len)
+{
+  if (c->crc)
+    c->now = prelux_crc(c->sum.kind, c->now, bytes, len);
+  return !c->md5 || EVP_DigestUpdate(c->md5, bytes, len) == 1 ? 0 : -EIO;
+}
+
+int prelux_check_file(struct prelux_check *c, int fd, uint64_t from, uint64_t to)
 {
   char *buf = malloc(PIECE);
-  ssize_t n = buf ? 1 : -1;
-  for (uint64_t at = 0; n > 0 && at < size; at += (uint64_t)n)
+  ssize_t n = buf ? 0 : -1;
+  for (uint64_t at = from; n >= 0 && at < to; at += n > 0 ? (uint64_t)n : 0)
   {
-    n = prelux_os.pread(fd, buf, PIECE, (off_t)at);
-    if (n > 0 && EVP_DigestUpdate(md5, buf, (size_t)n) != 1)
+    n = prelux_os.pread(fd, buf, to - at < PIECE ? to - at : PIECE, (off_t)at);
+    if (n < 0 && errno == EINTR)
+      n = 0;
+    else if (n == 0 || (n > 0 && prelux_check_add(c, buf, (size_t)n) < 0))
       n = -1;
   }
   free(buf);
-  return n > 0 ? 0 : -EIO;
+  return n >= 0 ? 0 : -EIO;
 }
 
-int prelux_check_end(EVP_MD_CTX *md5, char ret[2 * EVP_MAX_MD_SIZE + 1])
+#define HEX (2 * EVP_MAX_MD_SIZE + 1)
+
+static const char *const crcs[PRELUX_CRC_KINDS] = {[PRELUX_CRC32] = "CRC-32", [PRELUX_CRC32C] = "CRC-32C", [PRELUX_CRC64NVME] = "CRC-64/NVME"};
+
+/* In hex; a CRC's digits are as many as it has. */
+static int finish(struct prelux_check *c, char ret[HEX])
 {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned n = 0;
-  if (EVP_DigestFinal_ex(md5, digest, &n) != 1)
+  if (c->crc)
+    snprintf(ret, HEX, "%0*llx", (int)(2 * prelux_crc_size(c->sum.kind)), (unsigned long long)c->now);
+  else if (EVP_DigestFinal_ex(c->md5, digest, &n) != 1)
     return -EIO;
   for (unsigned i = 0; i < n; i++)
     snprintf(ret + 2 * i, 3, "%02x", digest[i]);
   return 0;
+}
+
+int prelux_check_end(struct prelux_check *c, const char *object, const struct prelux_object *obj, struct prelux_problem *why)
+{
+  char is[HEX], should[HEX];
+  if (!prelux_check_any(c))
+    return 0;
+  snprintf(should, sizeof should, "%s", obj->md5);
+  if (c->crc)
+    snprintf(should, sizeof should, "%0*llx", (int)(2 * prelux_crc_size(c->sum.kind)), (unsigned long long)c->sum.value);
+  int rc = finish(c, is);
+  prelux_check_release(c);
+  if (rc < 0)
+    return prelux_problem(why, EIO, "%.200s: no checksum", object);
+  if (strcmp(is, should) == 0)
+    return 0;
+  return prelux_problem(why, EPROTO, "%.200s: the bytes have %s %s, the remote says %s", object, c->crc ? crcs[c->sum.kind] : "MD5", is, should);
 }
 
 int prelux_check_version(const struct prelux_view *v, const char *object, const struct prelux_object *obj, struct prelux_problem *why)

@@ -6,7 +6,7 @@
 
 #include "lib/base/io.h"
 #include "lib/base/os.h"
-#include "lib/store/fill_check.h"
+#include "lib/store/fill_sum.h"
 
 #define BATCH 256
 #define PIECE (256u << 10)
@@ -57,20 +57,16 @@ static int compare_data(const struct prelux_view *v, const char *object, const s
   return rc;
 }
 
-/* False: the bytes are not those of the checksum. */
-static int compare_sum(const struct prelux_object *obj, int fd, bool *ret)
+/* False: the bytes are not those of the checksum that the backend tells, or else obj has. */
+static int compare_sum(const struct prelux_view *v, const char *object, const struct prelux_object *obj, int fd, bool *ret)
 {
-  char hex[2 * EVP_MAX_MD_SIZE + 1];
-  EVP_MD_CTX *md5 = prelux_check_begin();
-  *ret = true;
-  if (!md5) /* this host forbids it */
-    return 0;
-  int rc = prelux_check_file(md5, fd, obj->size);
-  if (rc == 0)
-    rc = prelux_check_end(md5, hex);
-  EVP_MD_CTX_free(md5);
-  *ret = rc == 0 && strcmp(hex, obj->md5) == 0;
-  return rc;
+  struct prelux_fill_sum sum;
+  prelux_fill_sum_begin(&sum, v, object, obj, fd, obj->size);
+  sum.insists = true;
+  int rc = prelux_fill_sum_end(&sum, NULL);
+  prelux_fill_sum_release(&sum);
+  *ret = rc == 0;
+  return rc == -EPROTO ? 0 : rc;
 }
 
 static int judge(const struct prelux_view *v, const char *object, const struct prelux_row *row, int fd, bool data, enum prelux_verdict *ret,
@@ -90,8 +86,8 @@ static int judge(const struct prelux_view *v, const char *object, const struct p
                (!row->obj.mtime_ns || !now.mtime_ns || row->obj.mtime_rough || now.mtime_rough);
   bool same = blind ? now.size == row->obj.size : prelux_object_same(&now, &row->obj);
   const struct prelux_object *summed = now.md5[0] ? &now : &row->obj;
-  if (same && summed->md5[0])
-    rc = compare_sum(summed, fd, &good);
+  if (same)
+    rc = compare_sum(v, object, summed, fd, &good);
   if (rc == 0 && same && good && data)
     rc = compare_data(v, object, &now, fd, &good, why);
   if (rc == 0)

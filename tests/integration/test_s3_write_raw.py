@@ -347,8 +347,7 @@ def test_versitygw_gets_sums(tool, tmp_path):
         client = S3Client(server.url, server.access_key, server.secret_key)
         _, fields, _ = client.request("HEAD", "/data/f", headers={"x-amz-checksum-mode": "ENABLED"})
         client.connection.close()
-        each = b"".join(base64.b64decode(crc32c_text(data)) for data in (DATA[:PART], DATA[PART:]))
-        assert fields["x-amz-checksum-crc32c"] == crc32c_text(each) + "-2"
+        assert fields["x-amz-checksum-crc32c"] == crc32c_text(DATA)
 
 
 def test_a_part_with_another_crc_in_the_answer(s3, able, monkeypatch):

@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-#include "lib/net/net.h"
+#include "lib/net/engine.h"
 
 #define BIG (24u << 20)
 #define SHORT 300000u
@@ -35,6 +35,7 @@ enum behaviour
   CUT_BIG,
   LONG_BIG, /* more than it says */
   CHUNKS,   /* BIG bytes, which it says, too, in chunks */
+  STALL,    /* nothing, to one request; then ANSWER */
   DRIBBLE,  /* SHORT bytes in small pieces, with pauses */
 };
 
@@ -128,7 +129,9 @@ static void *serve_one(void *arg)
     if (!strstr(head, "\r\n\r\n"))
       continue;
     len = 0;
-    enum behaviour b = atomic_load(&server.behaviour);
+    enum behaviour b = STALL;
+    if (atomic_compare_exchange_strong(&server.behaviour, &b, ANSWER))
+      continue;
     if (b == ANSWER)
       send_all(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 40);
     else if (b == BUSY)
@@ -511,6 +514,49 @@ static void test_freed_under_a_back_off(void **state)
   assert_int_equal(caller.rc, -ECANCELED);
 }
 
+/* One that takes much longer than all before it is asked anew, on another connection. */
+static void test_a_late_answer_is_asked_for_again(void **state)
+{
+  for (int i = 0; i <= 20; i++)
+  {
+    struct prelux_net_answer a;
+    struct prelux_net_request req = {.method = "GET", .url = url, .retries = 2};
+    if (i == 20)
+      atomic_store(&server.behaviour, STALL);
+    assert_int_equal(prelux_net_call(net, &req, &a, NULL), 0);
+    assert_string_equal(a.body, "ok");
+    prelux_net_answer_free(&a);
+  }
+  assert_int_equal(atomic_load(&server.accepted), 2);
+}
+
+/* When an answer is late, and how often that counts. */
+static void test_patience(void **state)
+{
+  struct prelux_net_request req = {.method = "GET", .url = url, .retries = 1}, once = {.method = "GET", .once = true, .retries = 1},
+                            post = {.method = "POST", .retries = 1}, last = {.method = "GET"};
+  struct prelux_net_transfer t = {.req = &req, .origin = "0h:80", .sent_ms = 1000, .head_ms = 1300};
+  assert_true(prelux_net_patience_may(&req) && !prelux_net_patience_may(&once) && !prelux_net_patience_may(&post) && !prelux_net_patience_may(&last));
+  for (int i = 0; i < 15; i++)
+    prelux_net_patience_learn(net, &t, false);
+  assert_true(prelux_net_patience_ms(net, &t) == INT64_MAX); /* nobody knows yet */
+  prelux_net_patience_learn(net, &t, false);
+  assert_int_equal(prelux_net_patience_ms(net, &t), 3000);
+  t.head_ms = 1001;
+  for (int i = 0; i < 64; i++)
+    prelux_net_patience_learn(net, &t, false);
+  assert_int_equal(prelux_net_patience_ms(net, &t), 1000);
+  for (int i = 0; i < 8; i++) /* so it is said of one in twenty, and of four */
+  {
+    assert_true(prelux_net_patience_ms(net, &t) != INT64_MAX);
+    t.sent_ms = prelux_net_now_ms() - 500;
+    prelux_net_patience_learn(net, &t, true);
+  }
+  assert_true(prelux_net_patience_ms(net, &t) == INT64_MAX);
+  snprintf(t.origin, sizeof(t.origin), "0other:80");
+  assert_true(prelux_net_patience_ms(net, &t) == INT64_MAX);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -531,6 +577,8 @@ int main(void)
       T(test_short_and_lone),
       T(test_short_and_lone_goes_wrong),
       T(test_short_and_lone_is_given_up),
+      T(test_a_late_answer_is_asked_for_again),
+      T(test_patience),
       T(test_freed_under_a_back_off),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
