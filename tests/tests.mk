@@ -69,11 +69,11 @@ demo:  ## see it work: a folder and an HTTP server read by unmodified programs
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)PRELUX_BUILD=$(BUILD) bash tests/demo/demo.sh
 
-bench: all bench-programs  ## measure beside peers, which it installs; JSON to build/bench.json
+bench: all bench-programs  ## measure beside peers, which it installs; JSON to build/bench.json, plot to build/bench.svg
 	@sh .ci/deps.sh bench
 	$(Q)$(PYTHON) -m tests.servers.versitygw --install
 	$(Q)$(PYTHON) -m tests.servers.pythons --install alluxiofs
-	$(Q)$(PYTHON) tests/bench/bench.py --build $(BUILD) --json $(BUILD)/bench.json
+	$(Q)$(PYTHON) tests/bench/bench.py --build $(BUILD) --json $(BUILD)/bench.json --svg $(BUILD)/bench.svg
 
 FULL_WRITING := $(addprefix tests/integration/test_write_,crash.py power.py outage.py full_disk.py two_nodes.py namespace.py memory.py)
 full: all tools  ## crowds at the promised sizes (1,000,000 names, 20,000,000 look-ups), writing tortured (1,000 kills, every power cut): an hour, figures printed

@@ -161,6 +161,8 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
   for (size_t done = 0; done < len;)
   {
     size_t room = PIECE - (size_t)(f->pos % PIECE), n = len - done < room ? len - done : room;
+    if (prelux_fill_sum_add(&f->sum, (const char *)buf + done, n) < 0) /* before it is written: both find it in the processor's cache */
+      return -EIO;
     int rc = put(f, (const char *)buf + done, n);
     f->ours = rc < 0;
     if (rc < 0)
@@ -176,8 +178,6 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
     hand_out(f);
   if (f->flow)
     prelux_flow_advance(f->flow, f->pos - f->held);
-  if (prelux_fill_sum_add(&f->sum, buf, len) < 0)
-    return -EIO;
   if (off < sizeof f->head)
     memcpy(f->head + off, buf, len < sizeof f->head - off ? len : sizeof f->head - off);
   return 0;

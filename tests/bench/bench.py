@@ -1,6 +1,7 @@
 """make bench: what a call costs, beside plain libc and in the same run.
 
-Prints a table, writes every figure to --json, and with --markdown FILE replaces the table between the markers there."""
+Prints a table, writes every figure to --json after each stage, with --markdown FILE replaces the table between the markers there, and with --svg FILE plots
+the ratios. With --only a run can be made in pieces."""
 
 import argparse
 import json
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.bench import alluxiofs, deep, footprint, metadata, prefetch, reading, throughput, writing  # noqa: E402
+from tests.bench import alluxiofs, deep, footprint, metadata, plot, prefetch, reading, throughput, writing  # noqa: E402
 from tests.harness import Prelux  # noqa: E402
 
 BEGIN, END = "<!-- bench table -->", "<!-- end of bench table -->"
@@ -71,8 +72,7 @@ def collect(build):
             calls = rows_of(prelux.run([programs / "calls", source, mapped], timeout=600).stdout)
             env = dict(prelux.env, PRELUX_CONFIG=table)
             route = rows_of(subprocess.run([programs / "route"], env=env, check=True, capture_output=True, text=True).stdout)
-            return {"machine": f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores", "calls": calls,
-                    "route": route, "exec": exec_rows(prelux, table, programs / "empty.so")}
+            return {"calls": calls, "route": route, "exec": exec_rows(prelux, table, programs / "empty.so")}
         finally:
             prelux.close()
 
@@ -107,40 +107,40 @@ def table(result):
     return "\n".join(lines)
 
 
+STAGES = {
+    "calls": (lambda build, tmp: collect(build), table),
+    "names": (lambda build, tmp: {"names": metadata.collect(build)}, lambda result: metadata.table(result["names"])),
+    "streams": (throughput.collect, stream_table),
+    "writing": (writing.collect, lambda result: writing.table(result["writing"])),
+    "prefetch": (prefetch.collect, lambda result: writing.table(result["prefetch"])),
+    "reading": (reading.collect, lambda result: writing.table(result["reading"])),
+    "footprint": (footprint.collect, lambda result: footprint.table(result["footprint"])),
+    "alluxiofs": (alluxiofs.collect, lambda result: alluxiofs.table(result["alluxiofs"])),
+    "deep": (deep.collect, lambda result: footprint.table(result["deep"])),
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", default="build")
     parser.add_argument("--json")
     parser.add_argument("--markdown")
-    parser.add_argument("--calls", action="store_true", help="what calls cost, and an exec, alone; nothing is written")
+    parser.add_argument("--svg")
+    parser.add_argument("--only", nargs="*", choices=STAGES, help="these stages; the others' figures stay as --json has them")
     args = parser.parse_args()
-    build = Path(args.build).resolve()
-    result = collect(build)
-    if args.calls:
-        print(table(result))
-        return
-    result["names"] = metadata.collect(build)
-    with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
-        result.update(throughput.collect(build, Path(tmp)))
-    with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
-        result.update(writing.collect(build, Path(tmp)))
-    with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
-        result.update(prefetch.collect(build, Path(tmp)))
-    with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
-        result.update(reading.collect(build, Path(tmp)))
-    with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
-        result.update(footprint.collect(build, Path(tmp)))
-    with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
-        result.update(alluxiofs.collect(build, Path(tmp)))
-    with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
-        result.update(deep.collect(build, Path(tmp)))
-    tables = (table(result), metadata.table(result["names"]), stream_table(result), writing.table(result["writing"]), writing.table(result["prefetch"]),
-              writing.table(result["reading"]), footprint.table(result["footprint"]), alluxiofs.table(result["alluxiofs"]), footprint.table(result["deep"]))
-    text = "\n\n".join(tables)
+    build, figures = Path(args.build).resolve(), Path(args.json) if args.json else None
+    result = json.loads(figures.read_text()) if args.only is not None and figures and figures.exists() else {}
+    for stage in STAGES if args.only is None else args.only:
+        with tempfile.TemporaryDirectory(prefix="prelux-bench-") as tmp:
+            result.update(STAGES[stage][0](build, Path(tmp)))
+        if figures:
+            figures.write_text(json.dumps(result, indent=1) + "\n")
+    result["machine"] = f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores"
+    text = "\n\n".join(show(result) for stage, (_, show) in STAGES.items() if stage in result)
     print(text)
     print(f"\nmachine: {result['machine']}")
-    if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
+    if args.svg:
+        Path(args.svg).write_text(plot.svg(result))
     if args.markdown:
         page = Path(args.markdown)
         head, rest = page.read_text().split(BEGIN)
