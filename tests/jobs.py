@@ -18,7 +18,7 @@ ASAN_FILES = ("test_cli.py", "test_freshness.py", "test_breakages.py", "test_dae
 TSAN_TOOL_FILES = ("test_backends_raw.py", "test_s3_write_raw.py", "test_azure_write.py", "test_alluxio3_versions.py")
 # Single-threaded: no thread sanitizer sees more of them (tests/meta/test_stages.py looks at what they are linked with).
 NO_THREADS = ("test_alluxio_data", "test_alluxio_ring", "test_aws_sign", "test_azure_sign", "test_azure_xml", "test_conf", "test_conf_alluxio", "test_conf_azfuse",
-              "test_conf_broken", "test_conf_rescue", "test_conf_show", "test_crc32c", "test_match", "test_msg", "test_order", "test_own", "test_path", "test_place",
+              "test_conf_broken", "test_conf_rescue", "test_conf_show", "test_crc", "test_match", "test_msg", "test_order", "test_own", "test_path", "test_place",
               "test_prefixes", "test_problem", "test_s3_fields", "test_s3_xml", "test_url")
 CORES = os.cpu_count() or 1
 HEAVY = 2
