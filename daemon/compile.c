@@ -155,6 +155,19 @@ static uint64_t stream_above(const struct prelux_conf_mapping *m)
   return 0;
 }
 
+/* Named first: who asks for a mapping that is broken reads these, too. */
+static bool name_all(const struct prelux_conf *c, struct prelux_live_table *t)
+{
+  for (uint32_t i = 0; i < t->n_mappings; i++)
+  {
+    t->mappings[i].backend = strdup(c->mappings[i].backend ? c->mappings[i].backend : "");
+    t->mappings[i].root = strdup(c->mappings[i].path ? c->mappings[i].path : "");
+    if (!t->mappings[i].backend || !t->mappings[i].root)
+      return false;
+  }
+  return true;
+}
+
 static void open_one(struct prelux_daemon *d, const struct prelux_compile *in, const struct prelux_conf_mapping *m,
                      struct prelux_live_mapping *lm, struct prelux_build_mapping *bm)
 {
@@ -172,8 +185,6 @@ static void open_one(struct prelux_daemon *d, const struct prelux_compile *in, c
       .dir_mode = m->dir_mode,
       .flags = m->exec_auto ? PRELUX_MAPPING_EXEC : 0,
   };
-  lm->backend = strdup(m->backend ? m->backend : "");
-  lm->root = strdup(m->path ? m->path : "");
   lm->broken = in->error != NULL;
   int err = in->error ? 0 : open_mapping(d, in, m, lm, &object, &why);
   if (err == 0 && !in->error && d->node)
@@ -231,16 +242,16 @@ static int open_all(struct prelux_daemon *d, const struct prelux_compile *in, st
   struct prelux_build_mapping *bm = calloc(n + 1, sizeof *bm);
   if (t)
     t->mappings = calloc(n + 1, sizeof *t->mappings);
-  if (!t || !bm || !t->mappings)
+  if (t)
+    atomic_init(&t->refs, 1);
+  if (t && t->mappings)
+    t->n_mappings = (uint32_t)n;
+  if (!t || !bm || !t->mappings || !name_all(in->conf, t))
   {
-    if (t)
-      free(t->mappings);
-    free(t);
+    prelux_live_table_drop(t);
     free(bm);
     return prelux_problem(why, ENOMEM, "no memory");
   }
-  atomic_init(&t->refs, 1);
-  t->n_mappings = (uint32_t)n;
   t->broken = in->error != NULL;
   t->idle_ns = in->conf->idle_exit_ns || in->error ? in->conf->idle_exit_ns : UINT64_MAX; /* a broken one says nothing of it by 0 */
   t->grace_ns = in->conf->grace_ns;

@@ -126,6 +126,12 @@ static int broken(const struct prelux_live_mapping *m, struct prelux_problem *wh
   return -EIO;
 }
 
+int prelux_target_broken(const struct prelux_target *t, struct prelux_problem *why)
+{
+  bool heal = t->table->retry_ms && prelux_clock_ms() >= t->table->retry_ms; /* REGISTER opens it anew */
+  return heal ? PRELUX_STATUS_NO_TABLE : broken(prelux_target_mapping(t), why);
+}
+
 /* A failure whose cause is our own cache folder must not pass for the remote's word ("no such file"). */
 static int own_fault(struct prelux_daemon *d, const struct prelux_live_mapping *m, int err, struct prelux_problem *why)
 {
@@ -365,9 +371,8 @@ static void object_request(struct prelux_conn *c, const void *msg, int what)
   const struct prelux_live_mapping *m = prelux_target_mapping(&t);
   if (m->broken)
   {
-    bool heal = table->retry_ms && prelux_clock_ms() >= table->retry_ms; /* REGISTER opens it anew */
-    err = heal ? PRELUX_STATUS_NO_TABLE : broken(m, &why);
-    if (!heal)
+    err = prelux_target_broken(&t, &why);
+    if (err != PRELUX_STATUS_NO_TABLE)
       prelux_report(prelux_server_daemon(c->server), table, t.mapping, t.rel, call_names[what], err, &why);
     answer_now(c, err, NULL, &why);
     prelux_target_release(&t);

@@ -25,6 +25,8 @@ struct prelux_target {
 int prelux_target_init(struct prelux_target *t, struct prelux_live_table *table, uint32_t mapping, const char *rel);
 void prelux_target_release(struct prelux_target *t);
 const struct prelux_live_mapping *prelux_target_mapping(const struct prelux_target *t);
+/* What is said of a mapping that is broken: -EIO, or PRELUX_STATUS_NO_TABLE when it is time to try again. Loop thread. */
+int prelux_target_broken(const struct prelux_target *t, struct prelux_problem *why);
 
 enum { PRELUX_ASK_STAT, PRELUX_ASK_OPEN, PRELUX_ASK_LIST };
 /* Asks the store as this mapping's configuration would (credentials); reports what is worth a record. Pool thread.

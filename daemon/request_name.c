@@ -279,7 +279,7 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
   j->other = c->peer != NULL;
   err = read_rest(j, msg, why);
   if (err == 0 && prelux_target_mapping(&j->target)->broken)
-    err = prelux_problem(why, EIO, "%s", prelux_target_mapping(&j->target)->cause);
+    err = prelux_target_broken(&j->target, why);
   if (err < 0)
   {
     job_free(j);

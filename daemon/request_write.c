@@ -255,7 +255,7 @@ static int make_job(struct prelux_conn *c, struct prelux_live_table *table, cons
   }
   if (prelux_target_mapping(&j->target)->broken)
   {
-    err = prelux_problem(why, EIO, "%s", prelux_target_mapping(&j->target)->cause);
+    err = prelux_target_broken(&j->target, why);
     job_free(j);
     return err;
   }

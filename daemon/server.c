@@ -70,11 +70,11 @@ static void accept_more(struct prelux_server *s, bool yes)
 {
   if (yes == s->accepting)
     return;
-  s->accepting = yes;
-  if (yes)
-    event_add(s->accept_event, NULL);
-  else
+  if (!yes)
     event_del(s->accept_event);
+  else if (event_add(s->accept_event, NULL) < 0)
+    return; /* no memory, in the kernel: again at the next tick */
+  s->accepting = yes;
 }
 
 void prelux_server_link(struct prelux_server *s, struct prelux_conn *c)
@@ -356,9 +356,10 @@ static struct event *add_event(struct prelux_server *s, int fd, short what, even
                                const struct timeval *every)
 {
   struct event *e = event_new(s->base, fd, what | EV_PERSIST, fn, s);
-  if (e && (what || every))
-    event_add(e, every);
-  return e;
+  if (!e || (!what && !every) || event_add(e, every) == 0)
+    return e;
+  event_free(e);
+  return NULL;
 }
 
 static int make_events(struct prelux_server *s)

@@ -117,6 +117,8 @@ static void end_if_drained(struct prelux_server *s, uint64_t now)
 
 void prelux_server_end_tick(struct prelux_server *s, uint64_t now)
 {
+  if (s->phase == STOPPING) /* there may have been no memory for its timer */
+    prelux_server_stop_step(s);
   end_if_robbed(s);
   end_if_drained(s, now);
   end_if_idle(s, now);

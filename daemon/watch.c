@@ -165,7 +165,8 @@ static void on_due(evutil_socket_t fd, short what, void *arg)
   if (w->delays++ < DELAYS_MAX && !w->missed && in_burst(w) && event_add(w->due, &delay) == 0)
     return;
   w->delays = 0;
-  event_add(w->readable, NULL);
+  if (event_add(w->readable, NULL) < 0) /* no memory, in the kernel: again a moment later */
+    event_add(w->due, &delay);
   struct settle_job *j = w->n || w->missed ? calloc(1, sizeof *j) : NULL;
   if (!j)
     return; /* the poll finds them */
@@ -182,7 +183,8 @@ static void on_events(evutil_socket_t fd, short what, void *arg)
   const struct timeval delay = {0, DELAY_US};
   struct prelux_watch *w = arg;
   event_del(w->readable);
-  event_add(w->due, &delay);
+  if (event_add(w->due, &delay) < 0)
+    on_due(fd, what, arg);
 }
 
 int prelux_watch_create(struct prelux_server *s, struct prelux_watch **ret)

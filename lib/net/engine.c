@@ -222,6 +222,12 @@ static int set_headers(struct prelux_net_transfer *t)
   return rc;
 }
 
+/* curl copies it; where it has no memory it would go by what was there before: another method, the system's certificates. */
+static void set_text(struct prelux_net_transfer *t, CURLoption option, const char *text)
+{
+  t->unset |= curl_easy_setopt(t->easy, option, text) == CURLE_OUT_OF_MEMORY;
+}
+
 static void set_method(struct prelux_net_transfer *t)
 {
   const char *method = t->req->method;
@@ -232,7 +238,7 @@ static void set_method(struct prelux_net_transfer *t)
   else if (t->req->upload)
   {
     curl_easy_setopt(t->easy, CURLOPT_UPLOAD, 1L);
-    curl_easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, method);
+    set_text(t, CURLOPT_CUSTOMREQUEST, method);
     curl_easy_setopt(t->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)t->req->upload->len);
     curl_easy_setopt(t->easy, CURLOPT_UPLOAD_BUFFERSIZE, CURL_BUFFER);
     curl_easy_setopt(t->easy, CURLOPT_READFUNCTION, prelux_net_supply_read);
@@ -243,13 +249,13 @@ static void set_method(struct prelux_net_transfer *t)
   else if (strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0)
   {
     curl_easy_setopt(t->easy, CURLOPT_POST, 1L);
-    curl_easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, method);
+    set_text(t, CURLOPT_CUSTOMREQUEST, method);
     curl_easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->req->body_len);
     curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS, t->req->body ? t->req->body : "");
   }
   else if (strcmp(method, "GET") != 0)
   {
-    curl_easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, method);
+    set_text(t, CURLOPT_CUSTOMREQUEST, method);
   }
 }
 
@@ -269,11 +275,11 @@ static void set_tls(struct prelux_net_transfer *t)
   const struct prelux_net_tls *tls = t->req->tls;
   const char *ca_file = tls && tls->ca_file ? tls->ca_file : strncmp(t->req->url, "https:", 6) == 0 ? system_ca() : NULL;
   if (ca_file)
-    curl_easy_setopt(t->easy, CURLOPT_CAINFO, ca_file);
+    set_text(t, CURLOPT_CAINFO, ca_file);
   if (tls && tls->cert_file && !t->foreign)
   {
-    curl_easy_setopt(t->easy, CURLOPT_SSLCERT, tls->cert_file);
-    curl_easy_setopt(t->easy, CURLOPT_SSLKEY, tls->key_file ? tls->key_file : tls->cert_file);
+    set_text(t, CURLOPT_SSLCERT, tls->cert_file);
+    set_text(t, CURLOPT_SSLKEY, tls->key_file ? tls->key_file : tls->cert_file);
   }
   if (tls && tls->insecure)
   {
@@ -289,7 +295,7 @@ static void set_connection(struct prelux_net_transfer *t)
   curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, r->connect_ms ? (long)r->connect_ms : CONNECT_MS);
   curl_easy_setopt(t->easy, CURLOPT_LOW_SPEED_TIME, r->stall_s ? (long)r->stall_s : STALL_SECONDS);
   if (r->direct)
-    curl_easy_setopt(t->easy, CURLOPT_PROXY, "");
+    set_text(t, CURLOPT_PROXY, "");
   if (r->lone || t->fresh)
     curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
   if (r->lone)
@@ -312,12 +318,13 @@ static bool is_large(const struct prelux_net_transfer *t)
 int prelux_net_set_up(struct prelux_net_transfer *t)
 {
   CURL *e = t->easy = curl_easy_init();
+  t->unset = false;
   if (!e)
     return -ENOMEM;
   curl_easy_setopt(e, CURLOPT_PRIVATE, t);
-  curl_easy_setopt(e, CURLOPT_URL, t->url);
+  set_text(t, CURLOPT_URL, t->url);
   curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
-  curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+  set_text(t, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1); /* parallel parts want parallel connections */
   curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
   curl_easy_setopt(e, CURLOPT_HTTP_CONTENT_DECODING, 0L);
@@ -329,7 +336,7 @@ int prelux_net_set_up(struct prelux_net_transfer *t)
   curl_easy_setopt(e, CURLOPT_BUFFERSIZE, CURL_BUFFER);
   prelux_net_receive_set_up(t);
   curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, t->req->lone && !t->req->upload ? 0L : 1L); /* it lives as long as its answer comes */
-  curl_easy_setopt(e, CURLOPT_USERAGENT, "prelux/" PRELUX_VERSION);
+  set_text(t, CURLOPT_USERAGENT, "prelux/" PRELUX_VERSION);
   curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->curl_text);
   curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
   curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
@@ -339,7 +346,8 @@ int prelux_net_set_up(struct prelux_net_transfer *t)
   curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
   set_method(t);
   set_tls(t);
-  return set_headers(t);
+  int rc = set_headers(t);
+  return t->unset ? -ENOMEM : rc;
 }
 
 /* Lists of transfers; only the engine's thread touches them. */

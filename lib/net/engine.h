@@ -30,6 +30,7 @@ struct prelux_net_transfer {
   struct prelux_net_answer *answer;
   CURL *easy;
   struct curl_slist *headers;
+  bool unset;                      /* an option could not be set: no memory */
   char origin[300];                /* what the limit of running transfers counts by */
   char curl_text[CURL_ERROR_SIZE];
   size_t header_bytes;

@@ -157,9 +157,11 @@ int prelux_dir_each(int dirfd, int (*fn)(void *arg, int dirfd, const char *name)
     return ret;
   }
   const struct dirent *e;
-  while (ret >= 0 && (e = readdir(d)))
+  while (ret >= 0 && (errno = 0, e = readdir(d)))
     if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
       ret = fn(arg, dirfd, e->d_name);
+  if (ret >= 0)
+    ret = -errno;
   closedir(d);
   return ret < 0 ? ret : 0;
 }

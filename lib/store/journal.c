@@ -409,7 +409,7 @@ static int column_copy(sqlite3_stmt *st, int i, char **ret)
 
 static int read_row(sqlite3_stmt *st, struct prelux_pending *ret)
 {
-  const char *base = (const char *)sqlite3_column_text(st, 15);
+  const char *base = (const char *)sqlite3_column_text(st, 15); /* never NULL in a row */
   *ret = (struct prelux_pending){
       .id = sqlite3_column_int64(st, 0),
       .tree = sqlite3_column_int64(st, 1),
@@ -427,7 +427,7 @@ static int read_row(sqlite3_stmt *st, struct prelux_pending *ret)
       .mark = READ_MARK,
   };
   snprintf(ret->base, sizeof ret->base, "%s", base ? base : "");
-  int err = column_copy(st, 5, &ret->path);
+  int err = base ? column_copy(st, 5, &ret->path) : -ENOMEM;
   if (err == 0)
     err = column_copy(st, 6, &ret->to);
   if (err == 0)
@@ -436,6 +436,8 @@ static int read_row(sqlite3_stmt *st, struct prelux_pending *ret)
     err = column_copy(st, 17, &ret->cause);
   if (err == 0)
     err = column_copy(st, 18, &ret->sent);
+  if (err == 0 && sqlite3_errcode(sqlite3_db_handle(st)) == SQLITE_NOMEM) /* of a column: it read as NULL */
+    err = -ENOMEM;
   if (err < 0)
     prelux_pending_release(ret);
   return err;
@@ -484,16 +486,18 @@ int prelux_journal_count(struct prelux_journal *j, uint64_t *ret)
   return err;
 }
 
-void prelux_journal_meta(struct prelux_journal *j, const char *key, char *ret, size_t cap)
+int prelux_journal_meta(struct prelux_journal *j, const char *key, char *ret, size_t cap)
 {
   pthread_mutex_lock(&j->lock);
   sqlite3_stmt *st = j->stmts[META];
   sqlite3_bind_text(st, 1, key, -1, SQLITE_STATIC);
-  const char *value = sqlite3_step(st) == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : NULL;
+  int rc = sqlite3_step(st), err = rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : fault(j, rc);
+  const char *value = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : "";
   snprintf(ret, cap, "%s", value ? value : "");
   sqlite3_reset(st);
   sqlite3_clear_bindings(st);
   pthread_mutex_unlock(&j->lock);
+  return value ? err : -ENOMEM;
 }
 
 int prelux_journal_set_meta(struct prelux_journal *j, const char *key, const char *value)

@@ -98,8 +98,8 @@ int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *ed
 int prelux_journal_each(struct prelux_journal *j, int (*fn)(void *arg, const struct prelux_pending *row), void *arg);
 int prelux_journal_count(struct prelux_journal *j, uint64_t *ret);
 
-/* Small things beside the rows, by key. "" when there is none, or none that can be read. */
-void prelux_journal_meta(struct prelux_journal *j, const char *key, char *ret, size_t cap);
+/* Small things beside the rows, by key. 0, *ret "" when there is none; or -errno. */
+int prelux_journal_meta(struct prelux_journal *j, const char *key, char *ret, size_t cap);
 int prelux_journal_set_meta(struct prelux_journal *j, const char *key, const char *value);
 
 /* A folder (the fd is borrowed) whose names rows speak of: durable() syncs it first. */

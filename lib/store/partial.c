@@ -113,9 +113,11 @@ static int drop_unknown(void *arg, int dirfd, const char *name)
 int prelux_partials_load(struct prelux_store *s)
 {
   char now[40] = "", then[40] = "";
-  prelux_lock_boot(now);
-  prelux_catalogue_meta(s->cat, "boot", then, sizeof then);
-  int rc = prelux_catalogue_partials(s->cat, add_row, s);
+  int rc = prelux_lock_boot(now), err = prelux_catalogue_meta(s->cat, "boot", then, sizeof then);
+  if (rc == 0 && err != -ENOENT)
+    rc = err;
+  if (rc == 0)
+    rc = prelux_catalogue_partials(s->cat, add_row, s);
   struct prelux_partial **at = &s->partials, *p;
   while (rc == 0 && (p = *at))
   {

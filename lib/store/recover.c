@@ -25,10 +25,14 @@
 #define BATCH 64
 #define CLOCK_SLACK_NS 5000000000ll
 
-static int64_t meta_number(struct prelux_store *s, const char *key)
+/* 0 when there is none; *rc is the first failure. */
+static int64_t meta_number(struct prelux_store *s, const char *key, int *rc)
 {
   char text[32];
-  return prelux_catalogue_meta(s->cat, key, text, sizeof text) == 0 ? strtoll(text, NULL, 10) : 0;
+  int err = prelux_catalogue_meta(s->cat, key, text, sizeof text);
+  if (*rc == 0 && err < 0 && err != -ENOENT)
+    *rc = err;
+  return err == 0 ? strtoll(text, NULL, 10) : 0;
 }
 
 static int set_number(struct prelux_store *s, const char *key, int64_t value)
@@ -127,16 +131,18 @@ static int drop_unsafe(struct prelux_store *s, uint64_t safe)
 static int check_boot(struct prelux_store *s)
 {
   char now[40] = "", then[40] = "";
-  prelux_lock_boot(now);
-  prelux_catalogue_meta(s->cat, "boot", then, sizeof then);
+  int rc = prelux_lock_boot(now), err = prelux_catalogue_meta(s->cat, "boot", then, sizeof then);
+  if (rc == 0 && err != -ENOENT)
+    rc = err;
   bool other = *then && strcmp(now, then) != 0;
-  uint64_t safe = (uint64_t)meta_number(s, "safe_epoch"), bytes, files, last;
-  int rc = 0;
-  s->distrust_from = meta_number(s, "distrust_from");
-  s->distrust_to = meta_number(s, "distrust_to");
-  if (other && !meta_number(s, "clean"))
+  uint64_t safe = (uint64_t)meta_number(s, "safe_epoch", &rc), bytes, files, last;
+  s->distrust_from = meta_number(s, "distrust_from", &rc);
+  s->distrust_to = meta_number(s, "distrust_to", &rc);
+  bool clean = meta_number(s, "clean", &rc);
+  int64_t safe_at = meta_number(s, "safe_at", &rc);
+  if (rc == 0 && other && !clean)
   {
-    int64_t from = meta_number(s, "safe_at") - CLOCK_SLACK_NS;
+    int64_t from = safe_at - CLOCK_SLACK_NS;
     if (!s->distrust_to || from < s->distrust_from)
       s->distrust_from = from;
     s->distrust_to = prelux_store_wall() + CLOCK_SLACK_NS;
@@ -150,7 +156,7 @@ static int check_boot(struct prelux_store *s)
     rc = prelux_catalogue_totals(s->cat, &bytes, &files, &last);
   if (rc == 0)
     prelux_catalogue_set_epoch(s->cat, (last > safe ? last : safe) + 1);
-  if (rc == 0 && !meta_number(s, "safe_at"))
+  if (rc == 0 && !safe_at)
     rc = set_number(s, "safe_at", prelux_store_wall());
   if (rc == 0)
     rc = set_number(s, "clean", 0);

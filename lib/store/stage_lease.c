@@ -422,12 +422,14 @@ static int each_named(struct prelux_stage *g, struct prelux_lease *l, int (*fn)(
   size_t i;
   if (!d)
     return copy < 0 ? copy : -ENOMEM;
-  while (l->n_given && (e = readdir(d)))
+  while (l->n_given && (errno = 0, e = readdir(d)))
     if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && (i = which(l, e->d_ino)) < l->n_given)
     {
       int one = fn(g, l, i, e->d_name);
       rc = one < 0 ? one : rc;
     }
+  if (l->n_given && rc == 0)
+    rc = -errno; /* of readdir */
   closedir(d);
   return rc;
 }

@@ -32,8 +32,9 @@
 #define PRELUX_LEASE_CLOSED ".closed"   /* behind the name of a folder to which nothing can be added any more */
 
 /* With no lock held, all of them. */
-/* The folder of leases, at the start; what a daemon before has left gets its rows, before any is looked at. Where it cannot be had none are granted. */
-void prelux_lease_begin(struct prelux_stage *g);
+/* The folder of leases, at the start; what a daemon before has left gets its rows, before any is looked at. Where it cannot be made none are granted;
+ * where it cannot be read, or rows cannot be made, there may be files that nobody would see: -errno. */
+int prelux_lease_begin(struct prelux_stage *g, struct prelux_problem *why);
 int prelux_lease_recover(struct prelux_stage *g);
 /* The names that were given get rows; the lease stays. */
 void prelux_lease_adopt(struct prelux_stage *g);

@@ -36,13 +36,12 @@ static bool tells_numbers(int fd, uint64_t ino)
 static int begin(struct prelux_stage *g)
 {
   struct stat st;
-  int rc = prelux_mkdir_at(g->store->meta_fd, PRELUX_LEASE_FOLDER);
-  int fd = rc < 0 ? rc : prelux_dir_open(g->store->meta_fd, PRELUX_LEASE_FOLDER);
+  int fd = prelux_dir_open(g->store->meta_fd, PRELUX_LEASE_FOLDER);
   if (fd < 0)
     return fd;
   g->leases.fd = fd;
   int source = prelux_os.openat(fd, PRELUX_LEASE_PLACEHOLDER, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  rc = source < 0 || prelux_os.fstat(source, &st) < 0 ? -errno : 0;
+  int rc = source < 0 || prelux_os.fstat(source, &st) < 0 ? -errno : 0;
   if (source >= 0)
     prelux_os.close(source);
   if (rc == 0)
@@ -51,12 +50,16 @@ static int begin(struct prelux_stage *g)
   return rc;
 }
 
-void prelux_lease_begin(struct prelux_stage *g)
+int prelux_lease_begin(struct prelux_stage *g, struct prelux_problem *why)
 {
-  int rc = begin(g);
-  g->leases.off = g->leases.off || rc < 0;
-  if (rc < 0) /* what was named without a row waits for the next start */
-    prelux_error("%s/.prelux/" PRELUX_LEASE_FOLDER ": %s", g->store->dir, strerror(-rc));
+  int made = prelux_mkdir_at(g->store->meta_fd, PRELUX_LEASE_FOLDER), rc = made < 0 ? made : begin(g);
+  if (rc == 0)
+    return 0;
+  g->leases.off = true;
+  if (made != -ENOSPC && made != -EDQUOT) /* it may be there, with files in it */
+    return prelux_problem(why, -rc, "%s/.prelux/" PRELUX_LEASE_FOLDER ": %s", g->store->dir, strerror(-rc));
+  prelux_error("%s/.prelux/" PRELUX_LEASE_FOLDER ": %s", g->store->dir, strerror(-rc));
+  return 0;
 }
 
 int prelux_lease_make_folder(struct prelux_stage *g, const struct prelux_lease_what *w)
@@ -175,13 +178,17 @@ static int make_rows(struct left *r, const struct prelux_lease_what *w, int dirf
   struct stat st;
   if (!d)
     return copy < 0 ? copy : -ENOMEM;
-  while (rc == 0 && (e = readdir(d)))
+  while (rc == 0 && (errno = 0, e = readdir(d)))
   {
-    if (*e->d_name == '.' || prelux_os.fstatat(dirfd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || st.st_ino == r->placeholder)
+    if (*e->d_name == '.')
       continue;
-    if (!has(&r->known, st.st_ino))
+    if (prelux_os.fstatat(dirfd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+      rc = errno == ENOENT ? 0 : -errno;
+    else if (S_ISREG(st.st_mode) && st.st_ino != r->placeholder && !has(&r->known, st.st_ino))
       rc = make_row(r, w, dirfd, e->d_name, &st);
   }
+  if (rc == 0)
+    rc = -errno;
   closedir(d);
   return rc;
 }
@@ -192,8 +199,8 @@ static int take_up(struct left *r, const char *name)
   struct prelux_lease_what w = {.number = strtoll(name, NULL, 10)};
   struct prelux_stage *g = r->g;
   folder_name(w.number, OF, of);
-  int rc = 0, fd = prelux_dir_open(g->leases.fd, name);
   ssize_t n = prelux_os.readlinkat(g->leases.fd, of, text, sizeof text - 1);
+  int rc = n < 0 && errno != ENOENT ? -errno : 0, fd = rc < 0 ? rc : prelux_dir_open(g->leases.fd, name);
   if (fd < 0)
     return fd;
   text[n > 0 ? n : 0] = 0;
@@ -205,23 +212,30 @@ static int take_up(struct left *r, const char *name)
   return rc;
 }
 
+/* 1, 0, or -errno. */
 static int is_folder(int dirfd, const char *name)
 {
   struct stat st;
-  return *name >= '1' && *name <= '9' && prelux_os.fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+  if (*name < '1' || *name > '9')
+    return 0;
+  if (prelux_os.fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    return errno == ENOENT ? 0 : -errno;
+  return S_ISDIR(st.st_mode);
 }
 
 static int look(void *arg, int dirfd, const char *name)
 {
-  return is_folder(dirfd, name) ? take_up(arg, name) : 0;
+  int is = is_folder(dirfd, name);
+  return is > 0 ? take_up(arg, name) : is;
 }
 
 /* Who was granted the lease may be at it yet: from now on he does not find the folder. */
 static int close_one(void *arg, int dirfd, const char *name)
 {
   char closed[40];
-  if (!is_folder(dirfd, name) || strchr(name, '.'))
-    return 0;
+  int is = strchr(name, '.') ? 0 : is_folder(dirfd, name);
+  if (is <= 0)
+    return is;
   folder_name(strtoll(name, NULL, 10), PRELUX_LEASE_CLOSED, closed);
   return prelux_os.renameat(dirfd, name, dirfd, closed) < 0 ? -errno : 0;
 }
@@ -229,15 +243,18 @@ static int close_one(void *arg, int dirfd, const char *name)
 static int note_name(void *arg, int dirfd, const char *name)
 {
   struct stat st;
-  return prelux_os.fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? add(&((struct left *)arg)->named, st.st_ino) : 0;
+  if (prelux_os.fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    return errno == ENOENT ? 0 : -errno;
+  return add(&((struct left *)arg)->named, st.st_ino);
 }
 
 static int note_names(void *arg, int dirfd, const char *name)
 {
-  int fd = is_folder(dirfd, name) ? prelux_dir_open(dirfd, name) : -ENOENT;
-  int rc = fd < 0 ? 0 : prelux_dir_each(fd, note_name, arg);
-  if (fd >= 0)
-    prelux_os.close(fd);
+  int is = is_folder(dirfd, name), fd = is > 0 ? prelux_dir_open(dirfd, name) : -1;
+  if (is <= 0 || fd < 0)
+    return is <= 0 ? is : fd;
+  int rc = prelux_dir_each(fd, note_name, arg);
+  prelux_os.close(fd);
   return rc;
 }
 

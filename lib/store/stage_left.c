@@ -62,14 +62,14 @@ static int by_ino(const void *a, const void *b)
   return x->ino < y->ino ? -1 : x->ino > y->ino;
 }
 
-/* malloc'd, by number. */
-static void read_marks(struct prelux_stage *g, struct marks *ret)
+/* malloc'd, by number; those that could be read. */
+static int read_marks(struct prelux_stage *g, struct marks *ret)
 {
   *ret = (struct marks){0};
-  if (g->left_fd > 0)
-    prelux_dir_each(g->left_fd, note, ret);
+  int rc = g->left_fd > 0 ? prelux_dir_each(g->left_fd, note, ret) : 0;
   if (ret->n)
     qsort(ret->list, ret->n, sizeof *ret->list, by_ino);
+  return rc;
 }
 
 static void wipe(struct prelux_stage *g, const struct mark *m)
@@ -158,12 +158,12 @@ int prelux_left_begin(struct prelux_stage *g)
   if (source < 0)
     return -errno;
   prelux_os.close(source);
-  read_marks(g, &m);
+  int read = read_marks(g, &m); /* else who has closed would count as killed */
   g->left = m.n ? malloc(m.n * sizeof *g->left) : NULL;
   for (size_t i = 0; i < m.n && g->left; i++)
     g->left[g->n_left++] = m.list[i].ino;
   free(m.list);
-  return m.n && !g->left ? -ENOMEM : 0;
+  return read < 0 ? read : m.n && !g->left ? -ENOMEM : 0;
 }
 
 void prelux_left_keep(struct prelux_stage *g, bool (*owed)(void *arg, uint64_t ino), void *arg)

@@ -168,7 +168,11 @@ static int judge(void *arg, const struct prelux_pending *row)
   char name[24];
   struct stat st;
   int folder = prelux_stage_name(j->g, row->ino, name);
-  if (row->intent != PRELUX_INTENT_PUT || !row->path || prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != PRELUX_INO(row->ino))
+  if (row->intent != PRELUX_INTENT_PUT || !row->path)
+    return 0;
+  if (prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    return errno == ENOENT ? 0 : -errno;
+  if (st.st_ino != PRELUX_INO(row->ino))
     return 0;
   int64_t changed = st.st_ctim.tv_sec * 1000000000ll + st.st_ctim.tv_nsec;
   bool synced = changed < j->safe_at - SLACK_NS && !(row->ino & PRELUX_INO_SCRATCH); /* syncfs is of the cache's file system */
@@ -185,10 +189,13 @@ int prelux_stage_reboot(struct prelux_stage *g)
 {
   char now[40] = "", then[40] = "", safe_at[32] = "";
   struct judging j = {.g = g};
-  prelux_lock_boot(now);
-  prelux_journal_meta(g->journal, "boot", then, sizeof then);
-  prelux_journal_meta(g->journal, "safe_at", safe_at, sizeof safe_at);
+  int rc = prelux_lock_boot(now);
+  if (rc == 0)
+    rc = prelux_journal_meta(g->journal, "boot", then, sizeof then);
+  if (rc == 0)
+    rc = prelux_journal_meta(g->journal, "safe_at", safe_at, sizeof safe_at);
   j.safe_at = strtoll(safe_at, NULL, 10);
-  int rc = then[0] && strcmp(now, then) != 0 ? prelux_journal_each(g->journal, judge, &j) : 0;
+  if (rc == 0 && then[0] && strcmp(now, then) != 0)
+    rc = prelux_journal_each(g->journal, judge, &j);
   return rc == 0 && strcmp(now, then) != 0 ? prelux_journal_set_meta(g->journal, "boot", now) : rc;
 }

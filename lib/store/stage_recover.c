@@ -160,7 +160,10 @@ static int take_up(void *arg, const struct prelux_pending *row)
   if (outlived(r, row))
     return drop_row(g, row);
   int folder = prelux_stage_name(g, row->ino, name);
-  bool there = prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == PRELUX_INO(row->ino);
+  bool there = prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+  if (!there && errno != ENOENT)
+    return -errno; /* it may well be there: the row must not go */
+  there = there && st.st_ino == PRELUX_INO(row->ino);
   if (!there && (row->state == PRELUX_PENDING_WRITING || row->state == PRELUX_PENDING_READY))
     return drop_row(g, row);
   struct prelux_dirty *d = dirty_of(r->tree, row);
@@ -383,7 +386,7 @@ int prelux_stage_create(struct prelux_store *s, struct prelux_stage **ret, struc
     if (rc == 0)
       rc = prelux_scratch_begin(g, why);
     if (rc == 0)
-      prelux_lease_begin(g);
+      rc = prelux_lease_begin(g, why);
     if (rc == 0 && ((rc = prelux_left_begin(g)) < 0 || (rc = prelux_stage_reboot(g)) < 0 || (rc = clear_strays(g)) < 0))
       prelux_problem(why, -rc, "cache folder %s: staging: %s", s->dir, strerror(-rc));
   }

@@ -136,7 +136,8 @@ static void name_of_fs(const char *dir, char ret[40])
 static bool is_another(struct prelux_stage *g, const char *dir)
 {
   char was[40] = "", now[40];
-  prelux_journal_meta(g->journal, "scratch_fs", was, sizeof was);
+  if (prelux_journal_meta(g->journal, "scratch_fs", was, sizeof was) < 0)
+    return true; /* nothing is lost because it cannot be read now */
   name_of_fs(dir, now);
   return was[0] && strcmp(was, "memory") != 0 && strcmp(was, now) != 0;
 }
@@ -149,8 +150,8 @@ static int open_scratch(struct prelux_stage *g, const char *dir, bool make, stru
   int top = -1, rc = open_top(g->store, dir, make, &top, why);
   if (rc != 0)
     return rc;
-  prelux_journal_meta(g->journal, "scratch_id", id, sizeof id);
-  if (!id[0])
+  rc = prelux_journal_meta(g->journal, "scratch_id", id, sizeof id);
+  if (rc == 0 && !id[0])
   {
     if (getrandom(&random, sizeof random, 0) != sizeof random)
       rc = -EIO;
@@ -178,8 +179,10 @@ int prelux_store_stage_in(struct prelux_store *s, const char *dir, struct prelux
     return rc;
   pthread_mutex_lock(&s->stage_lock);
   if (s->scratch)
-    prelux_journal_meta(s->stage->journal, "scratch", is, sizeof is);
-  if (!s->scratch)
+    rc = prelux_journal_meta(s->stage->journal, "scratch", is, sizeof is);
+  if (rc < 0)
+    prelux_problem(why, -rc, "journal of %s: %s", s->dir, strerror(-rc));
+  else if (!s->scratch)
     rc = open_scratch(s->stage, dir, true, why);
   else if (strcmp(is, dir) != 0)
     rc = prelux_problem(why, EBUSY, "cache folder %s has its staging folder in %s until its daemon ends", s->dir, is);
@@ -245,8 +248,10 @@ static int look(void *arg, const struct prelux_pending *row)
   if (row->intent != PRELUX_INTENT_PUT || !(row->ino & PRELUX_INO_SCRATCH))
     return 0;
   int folder = prelux_stage_name(l->g, row->ino, name);
-  bool there = prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == PRELUX_INO(row->ino);
-  return there ? 0 : lost(l->g, row, l->dir);
+  bool there = prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+  if (!there && errno != ENOENT)
+    return -errno;
+  return there && st.st_ino == PRELUX_INO(row->ino) ? 0 : lost(l->g, row, l->dir);
 }
 
 int prelux_scratch_begin(struct prelux_stage *g, struct prelux_problem *why)
@@ -254,9 +259,10 @@ int prelux_scratch_begin(struct prelux_stage *g, struct prelux_problem *why)
   struct looking l = {.g = g};
   bool used = false;
   int rc = prelux_journal_each(g->journal, any, &used);
+  if (rc == 0 && used)
+    rc = prelux_journal_meta(g->journal, "scratch", l.dir, sizeof l.dir);
   if (rc < 0 || !used)
     return rc < 0 ? prelux_problem(why, -rc, "journal of %s: %s", g->store->dir, strerror(-rc)) : 0;
-  prelux_journal_meta(g->journal, "scratch", l.dir, sizeof l.dir);
   rc = open_scratch(g, l.dir, false, why);
   if (rc == 1 || (rc == -ENOENT && is_another(g, l.dir)))
     rc = prelux_problem(why, ENODEV, "staging folder %s: what was staged there was on another file system", l.dir);
