@@ -53,8 +53,18 @@ $(BUILD)/tests/bench/empty.so:
 	@mkdir -p $(@D)
 	$(Q)$(CC) -shared -fPIC -o $@ -xc /dev/null
 
+# Fault sweeps: what is preloaded into preluxd, never sanitized, and a program below a mapping.
+FAULT_BIN := $(BUILD)/tests/fault/inject.so $(BUILD)/tests/fault/work
+$(BUILD)/tests/fault/inject.so: tests/fault/inject.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -D_FILE_OFFSET_BITS=64,$(BASE)) -O1 -g -fPIC -shared -MMD -MP -MF $@.d -o $@ $< -ldl
+
+$(BUILD)/tests/fault/work: tests/fault/work.c tests/fault/gate.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) -O1 -g -MMD -MP -MF $@.d -o $@ $^
+
 unit-programs: $(UNIT_BIN)
-tools: $(filter-out $(BUILD)/tests/unit/test_%,$(UNIT_BIN)) $(POSIX_BIN)
+tools: $(filter-out $(BUILD)/tests/unit/test_%,$(UNIT_BIN)) $(POSIX_BIN) $(FAULT_BIN)
 posix-programs: $(POSIX_BIN)
 bench-programs: $(BENCH_BIN)
 

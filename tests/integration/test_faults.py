@@ -1,0 +1,36 @@
+"""A slice of the fault sweeps of `make torture` (tests/fault): a few hundred calls of the daemon, and of the library in a program, fail, one after the other; each scenario
+and each kind of fault comes about. The seed is printed; PRELUX_SEED repeats it."""
+
+import os
+import random
+import time
+
+import pytest
+
+from tests.fault import scenarios
+from tests.fault.rig import Missing
+from tests.fault.sweeps import Sweeps, every
+from tests.harness import BUILD
+
+SEED = int(os.environ.get("PRELUX_SEED") or time.time())
+PER_SWEEP = 3
+
+
+@pytest.mark.parametrize("world", ["file-sync", "file-async", "restart", "library-sync", "library-async"])
+def test_slice(world, tmp_path):
+    print(f"PRELUX_SEED={SEED}")
+    rng = random.Random(SEED)
+    combos = every([world])
+    rng.shuffle(combos)
+    sweeps = Sweeps(BUILD, tmp_path)
+    did = 0
+    try:
+        for combo in combos[:6 if world == "restart" else 24]:
+            did += sweeps.sweep(*combo, rng, 5, PER_SWEEP)
+    except Missing as why:
+        sweeps.end(rest=False)
+        pytest.skip(str(why))
+    sweeps.end(rest=not world.startswith("library"))
+    assert not sweeps.findings, "\n".join(sweeps.findings)
+    assert did > (3 if world == "restart" else 20), did
+    assert scenarios.ALL
