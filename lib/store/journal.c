@@ -88,6 +88,8 @@ struct prelux_journal
   int wal_fd;         /* of the WAL file: it is synced by this, and given room; never read or written */
   uint64_t committed; /* changes so far, and names in the folder beside it */
   int beside;         /* that folder, or -1 */
+  int64_t *over;      /* rows that could not be dropped, and are nobody's */
+  size_t n_over, cap_over;
 
   pthread_mutex_t sync_lock; /* inside nothing; one sync at a time */
   uint64_t synced;           /* changes that are on the medium */
@@ -262,6 +264,7 @@ void prelux_journal_free(struct prelux_journal *j)
     prelux_os.close(j->wal_fd);
   pthread_mutex_destroy(&j->sync_lock);
   pthread_mutex_destroy(&j->lock);
+  free(j->over);
   free(j->path);
   free(j);
 }
@@ -393,6 +396,43 @@ int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *ed
       edits[i].row->id = 0;
   pthread_mutex_unlock(&j->lock);
   return ret;
+}
+
+static void note_over(struct prelux_journal *j, int64_t id)
+{
+  pthread_mutex_lock(&j->lock);
+  size_t cap = j->cap_over ? j->cap_over * 2 : 64;
+  int64_t *more = j->n_over < j->cap_over ? j->over : realloc(j->over, cap * sizeof *more);
+  if (more) /* else the next start drops it */
+  {
+    j->cap_over = more == j->over && j->n_over < j->cap_over ? j->cap_over : cap;
+    j->over = more;
+    j->over[j->n_over++] = id;
+  }
+  pthread_mutex_unlock(&j->lock);
+}
+
+int prelux_journal_forget(struct prelux_journal *j, int64_t id)
+{
+  struct prelux_pending gone = {.id = id};
+  struct prelux_edit edit = {.kind = PRELUX_EDIT_DROP, .row = &gone};
+  int rc = prelux_journal_change(j, &edit, 1);
+  if (rc < 0 && rc != -ENOENT)
+    note_over(j, id);
+  return rc == -ENOENT ? 0 : rc;
+}
+
+void prelux_journal_forget_again(struct prelux_journal *j)
+{
+  pthread_mutex_lock(&j->lock);
+  int64_t *list = j->over;
+  size_t n = j->n_over;
+  j->over = NULL;
+  j->n_over = j->cap_over = 0;
+  pthread_mutex_unlock(&j->lock);
+  for (size_t i = 0; i < n; i++)
+    prelux_journal_forget(j, list[i]);
+  free(list);
 }
 
 /* Reading. */

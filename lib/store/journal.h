@@ -98,6 +98,11 @@ int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *ed
 int prelux_journal_each(struct prelux_journal *j, int (*fn)(void *arg, const struct prelux_pending *row), void *arg);
 int prelux_journal_count(struct prelux_journal *j, uint64_t *ret);
 
+/* Drops a row that means nothing any more. When that cannot be written it is tried again by forget_again(), so that nobody is told of it for ever; and
+ * the next start finds what such a row is worth. */
+int prelux_journal_forget(struct prelux_journal *j, int64_t id);
+void prelux_journal_forget_again(struct prelux_journal *j);
+
 /* Small things beside the rows, by key. 0, *ret "" when there is none; or -errno. */
 int prelux_journal_meta(struct prelux_journal *j, const char *key, char *ret, size_t cap);
 int prelux_journal_set_meta(struct prelux_journal *j, const char *key, const char *value);

@@ -111,11 +111,11 @@ static int begin(const struct opening *o, struct prelux_dirty *d, int fd, int (*
   if (rc == 0)
     rc = prelux_stage_journal(o->g, PRELUX_EDIT_ADD, &d->row);
   if (rc == 0 && !named && (rc = name_it(o, d, fd)) < 0)
-    prelux_stage_journal(o->g, PRELUX_EDIT_DROP, &d->row);
+    prelux_journal_forget(o->g->journal, d->row.id);
   if (rc == 0)
     d->row.mark = prelux_journal_mark(o->g->journal);
   if (rc == 0 && (rc = look(o, d, fd)) < 0)
-    prelux_stage_journal(o->g, PRELUX_EDIT_DROP, &d->row); /* its file goes to recovered/ at the next start */
+    prelux_journal_forget(o->g->journal, d->row.id); /* its file goes to recovered/ at the next start */
   if (rc < 0)
   {
     prelux_pending_release(&d->row);

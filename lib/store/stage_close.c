@@ -279,6 +279,7 @@ static void queue_forgotten(struct prelux_stage *g)
 void prelux_stage_poll(struct prelux_stage *g)
 {
   size_t n;
+  prelux_journal_forget_again(g->journal);
   queue_forgotten(g);
   prelux_left_settle(g);
   uint64_t *list = being_written(g, &n);

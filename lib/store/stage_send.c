@@ -223,8 +223,8 @@ int prelux_stage_install(struct prelux_stage *g, struct prelux_dirty *d, const s
   prelux_flight_end(s, &flight, 0, NULL);
   if (rc < 0)
     return prelux_problem(why, -rc, "cannot put the written file %.200s into the cache: %s", d->row.path, strerror(-rc));
-  rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &d->row);
-  if (rc < 0) /* the next start finds the file in the tree and drops the row */
+  rc = prelux_journal_forget(g->journal, d->row.id);
+  if (rc < 0) /* a later try, or the next start, finds the file in the tree and drops the row */
     prelux_warn("journal of %s: %s", s->dir, strerror(-rc));
   pthread_mutex_lock(&g->lock);
   if (d->queued)

@@ -41,6 +41,7 @@ __asm__(".text\n"
         "gate_return:\n"
         "  mov $15, %eax\n"
         "  syscall\n"
+        "  hlt\n" /* the kernel looks at the instruction behind */
         "gate_to:\n");
 
 static unsigned of_fd(int fd, unsigned kinds)

@@ -258,7 +258,7 @@ class World:
         left = {}
         for folder in ("staging", "fill", "recovered", "held", "lease"):
             for root, _, names in os.walk(self.prelux.cache / ".prelux" / folder):
-                left.setdefault(folder, []).extend(names)
+                left.setdefault(folder, []).extend(name for name in names if name != "0")
         self.check_names()
         left = {folder: names for folder, names in left.items() if names}
         if left:
@@ -270,6 +270,7 @@ class World:
         """One run with one fault. How many calls were seen, and how many failed."""
         kinds, err, also = FAULTS[fault]
         self.serial += 1
+        self.fault = fault
         scenario.prepare(self, self.serial)
         try:
             told = self.armed(scenario, kinds, err, at, again)

@@ -1,6 +1,7 @@
 """What is done while calls fail (rig.py). prepare() and again() run without faults, act() with one; each gives answers of the program, "ok ..." or a call and its
 errno. check() says which contents names may have by what the program was told."""
 
+import errno
 import os
 
 from tests.fault.rig import Finding, content
@@ -146,6 +147,8 @@ class Write(Scenario):
         # What close refuses is kept and tried on; what open refuses has not happened; what write refuses is not written.
         cut = old if self.how == "a" else b""
         world.may_be(name, new if told[0].startswith(("ok", "close", "fsync")) else cut if told[0].startswith("write") else old)
+        if told[0].startswith("open") and world.fault == "ECONNRESET":  # the answer was lost: it is done
+            world.names[name].add(cut)
         world.check_names([name])
 
     def again(self, world, n):
@@ -210,7 +213,7 @@ class Names(Scenario):
     def prepare(self, world, n):
         a, b = self.pair(n)
         for name, data in ((a, content(n + 7000, SIZE)), (b, self.other(n))):
-            if world.names.get(name, {None}) == {data}:
+            if world.names.setdefault(name, {None}) == {data}:
                 continue
             told = put(world, name, "ct", len(data), self.seed(n, name)) if data is not None else world.work(f"rm {world.path(name)}")
             if not ok(told) and not (data is None and told == "rm 2"):
@@ -353,7 +356,8 @@ class Restart(Scenario):
 
 
 class Config(Scenario):
-    """A configuration that is new."""
+    """A configuration that is new. One that cannot be read is a broken one."""
+    errnos = frozenset({errno.EINVAL})
 
     def prepare(self, world, n):
         text = {**world.text, "mappings": [*world.text["mappings"], {"local": f"/other{n}", "remote": "src:/"}]}
