@@ -55,13 +55,13 @@ $(BUILD)/tests/bench/empty.so:
 
 # Fault sweeps: what is preloaded into preluxd, never sanitized, and a program below a mapping.
 FAULT_BIN := $(BUILD)/tests/fault/inject.so $(BUILD)/tests/fault/work
-$(BUILD)/tests/fault/inject.so: tests/fault/inject.c
+$(BUILD)/tests/fault/inject.so: tests/fault/inject.c tests/fault/board.h
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out -D_FILE_OFFSET_BITS=64,$(BASE)) -O1 -g -fPIC -shared -MMD -MP -MF $@.d -o $@ $< -ldl
 
-$(BUILD)/tests/fault/work: tests/fault/work.c tests/fault/gate.c
+$(BUILD)/tests/fault/work: tests/fault/work.c tests/fault/gate.c tests/fault/gate.h tests/fault/board.h
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(BASE) -O1 -g -MMD -MP -MF $@.d -o $@ $^
+	$(Q)$(CC) $(BASE) -O1 -g -o $@ $(filter %.c,$^)
 
 unit-programs: $(UNIT_BIN)
 tools: $(filter-out $(BUILD)/tests/unit/test_%,$(UNIT_BIN)) $(POSIX_BIN) $(FAULT_BIN)

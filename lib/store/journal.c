@@ -27,6 +27,7 @@ static const struct wal
 } wal_of_any = {"PRAGMA wal_autocheckpoint=256", 2l << 20}, wal_of_roomy = {"PRAGMA wal_autocheckpoint=2048", 12l << 20};
 #define ROOMY (4ull << 30)
 #define DB_STEP (64 << 10)
+#define OVER_MAX 1000u
 #define READ_MARK 1u /* of rows that are read: nobody knows whether an earlier daemon has synced them */
 #define COLUMNS "tree,intent,state,flags,path,target,ino,size,mode,mtime,made,next,tries,err,base,upload,cause,sent"
 
@@ -88,8 +89,8 @@ struct prelux_journal
   int wal_fd;         /* of the WAL file: it is synced by this, and given room; never read or written */
   uint64_t committed; /* changes so far, and names in the folder beside it */
   int beside;         /* that folder, or -1 */
-  int64_t *over;      /* rows that could not be dropped, and are nobody's */
-  size_t n_over, cap_over;
+  int64_t over[OVER_MAX]; /* rows that could not be dropped, and are nobody's */
+  size_t n_over;
 
   pthread_mutex_t sync_lock; /* inside nothing; one sync at a time */
   uint64_t synced;           /* changes that are on the medium */
@@ -264,7 +265,6 @@ void prelux_journal_free(struct prelux_journal *j)
     prelux_os.close(j->wal_fd);
   pthread_mutex_destroy(&j->sync_lock);
   pthread_mutex_destroy(&j->lock);
-  free(j->over);
   free(j->path);
   free(j);
 }
@@ -401,14 +401,8 @@ int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *ed
 static void note_over(struct prelux_journal *j, int64_t id)
 {
   pthread_mutex_lock(&j->lock);
-  size_t cap = j->cap_over ? j->cap_over * 2 : 64;
-  int64_t *more = j->n_over < j->cap_over ? j->over : realloc(j->over, cap * sizeof *more);
-  if (more) /* else the next start drops it */
-  {
-    j->cap_over = more == j->over && j->n_over < j->cap_over ? j->cap_over : cap;
-    j->over = more;
+  if (j->n_over < OVER_MAX) /* else the next start drops it */
     j->over[j->n_over++] = id;
-  }
   pthread_mutex_unlock(&j->lock);
 }
 
@@ -424,15 +418,14 @@ int prelux_journal_forget(struct prelux_journal *j, int64_t id)
 
 void prelux_journal_forget_again(struct prelux_journal *j)
 {
+  int64_t list[OVER_MAX];
   pthread_mutex_lock(&j->lock);
-  int64_t *list = j->over;
   size_t n = j->n_over;
-  j->over = NULL;
-  j->n_over = j->cap_over = 0;
+  memcpy(list, j->over, n * sizeof *list);
+  j->n_over = 0;
   pthread_mutex_unlock(&j->lock);
   for (size_t i = 0; i < n; i++)
     prelux_journal_forget(j, list[i]);
-  free(list);
 }
 
 /* Reading. */

@@ -32,7 +32,7 @@ static void lose_name(struct prelux_stage *g, struct prelux_dirty *d)
   prelux_hold_shown(s, folder, name, held);
   if (prelux_os.unlinkat(folder, name, 0) < 0 && errno != ENOENT)
     prelux_warn("staging file %s of %s: %s", name, s->dir, strerror(errno)); /* the next start puts it aside */
-  int rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &d->row);
+  int rc = prelux_journal_forget(g->journal, d->row.id);
   if (rc < 0)
     prelux_warn("journal of %s: %s", s->dir, strerror(-rc));
   if (*held)
