@@ -247,7 +247,7 @@ class World:
             raise Finding(f"the remote has {sorted(more)[:5]}, which nobody has made")
 
     def check_rest(self):
-        """Nothing is left of what is done: after a restart no staging file, no row, no partial file."""
+        """Nothing is left of what is done: after a restart no staging file, no row, no partial file. What could not be removed may be in recovered/."""
         self.check_remote()
         status = self.stop()
         if status:
@@ -256,7 +256,7 @@ class World:
             raise Finding(f"sanitizer: {self.prelux.sanitizer_reports()[:8000]}")
         self.start()
         left = {}
-        for folder in ("staging", "fill", "recovered", "held", "lease"):
+        for folder in ("staging", "fill", "held", "lease"):
             for root, _, names in os.walk(self.prelux.cache / ".prelux" / folder):
                 left.setdefault(folder, []).extend(name for name in names if name != "0")
         self.check_names()

@@ -1,19 +1,17 @@
 """A slice of the fault sweeps of `make torture` (tests/fault): a few hundred calls of the daemon, and of the library in a program, fail, one after the other; each scenario
-and each kind of fault comes about. The seed is printed; PRELUX_SEED repeats it."""
+each kind of fault may come about. The seed is printed; PRELUX_SEED chooses another: `make torture` goes through all of them."""
 
 import os
 import random
-import time
 
 import pytest
 
-from tests.fault import scenarios
 from tests.fault.rig import Missing
 from tests.fault.sweeps import Sweeps, every
 from tests.harness import BUILD
 
-SEED = int(os.environ.get("PRELUX_SEED") or time.time())
-PER_SWEEP = 3
+SEED = int(os.environ.get("PRELUX_SEED") or 13)
+PER_SWEEP = 6
 
 
 @pytest.mark.parametrize("world", ["file-sync", "file-async", "restart", "library-sync", "library-async"])
@@ -25,12 +23,11 @@ def test_slice(world, tmp_path):
     sweeps = Sweeps(BUILD, tmp_path)
     did = 0
     try:
-        for combo in combos[:6 if world == "restart" else 24]:
+        for combo in combos[:4 if world == "restart" else 12]:
             did += sweeps.sweep(*combo, rng, 5, PER_SWEEP)
     except Missing as why:
         sweeps.end(rest=False)
         pytest.skip(str(why))
     sweeps.end(rest=not world.startswith("library"))
     assert not sweeps.findings, "\n".join(sweeps.findings)
-    assert did > (3 if world == "restart" else 20), did
-    assert scenarios.ALL
+    assert did > 10, did
