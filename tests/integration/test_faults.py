@@ -10,7 +10,7 @@ from tests.fault.rig import Missing
 from tests.fault.sweeps import Sweeps, every
 from tests.harness import BUILD
 
-SEED = int(os.environ.get("PRELUX_SEED") or 13)
+SEED = int(os.environ.get("PRELUX_SEED") or 14)
 PER_SWEEP = 6
 
 
