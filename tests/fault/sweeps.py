@@ -74,7 +74,8 @@ class Sweeps:
             world = self.world(name)
             one = scenario()
             restart = scenario is scenarios.Restart
-            before = world.fds() if world.worker else None
+            world.lives()
+            daemon, before = world.daemon.pid, world.fds() if world.worker else None
             total = restarts.run(world, fault, 0, False)[0] if restart else world.count(one, fault)
             before = before or world.fds()
             order = list(range(1, total + 3))
@@ -85,7 +86,8 @@ class Sweeps:
                 _, failed = restarts.run(world, fault, at, again) if restart else world.run(one, fault, at, again)
                 did += failed > 0
                 self.calls += failed
-            if not restart:
+            world.lives()
+            if not restart and daemon == world.daemon.pid:
                 world.leaks(before)
             if world.options["write"] != "off":
                 world.check_remote()
