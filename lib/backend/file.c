@@ -175,28 +175,33 @@ static int file_stat(struct prelux_backend *b, const char *path, struct prelux_o
   return 0;
 }
 
-/* Attributes of one name of a folder; false: not shown. */
-static bool describe_name(const struct prelux_file *f, int dir, const char *path, const char *name,
-                          struct prelux_object *ret)
+/* What says nothing of the name: it may well be there. */
+static int trouble(int err)
+{
+  return err == -EIO || err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ESTALE ? err : 0;
+}
+
+/* Attributes of one name of a folder: 1; 0: not shown; -errno: nobody can tell, and a listing without it would be wrong. */
+static int describe_name(const struct prelux_file *f, int dir, const char *path, const char *name, struct prelux_object *ret)
 {
   struct stat st;
   if (prelux_os.fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-    return false; /* gone since readdir */
+    return errno == ESTALE ? 0 : trouble(-errno); /* gone since readdir */
   if (S_ISLNK(st.st_mode))
   {
     char full[PATH_MAX];
     int n = snprintf(full, sizeof(full), "%s%s%s", path, path[0] ? "/" : "", name);
     if ((size_t)n >= sizeof(full))
-      return false;
+      return 0;
     int fd = prelux_file_open_object(f, full, &st, NULL);
     if (fd < 0)
-      return false; /* dangling, endless, or out of the root: stat says which */
+      return trouble(fd); /* else dangling, endless, or out of the root: stat says which */
     prelux_os.close(fd);
   }
   if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
-    return false;
+    return 0;
   prelux_file_describe(&st, ret);
-  return true;
+  return 1;
 }
 
 static int list_names(const struct prelux_file *f, DIR *dir, const char *path, prelux_list_fn add, void *arg,
@@ -211,10 +216,10 @@ static int list_names(const struct prelux_file *f, DIR *dir, const char *path, p
     if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || prelux_file_is_hidden(e->d_name))
       continue;
     struct prelux_object obj;
-    if (!describe_name(f, dirfd(dir), path, e->d_name, &obj))
-      continue;
-    int rc = add(arg, e->d_name, strlen(e->d_name), &obj);
+    int rc = describe_name(f, dirfd(dir), path, e->d_name, &obj);
     if (rc < 0)
+      return fail(why, rc, f->root, path);
+    if (rc > 0 && (rc = add(arg, e->d_name, strlen(e->d_name), &obj)) < 0)
       return rc;
   }
 }
