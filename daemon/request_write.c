@@ -61,13 +61,14 @@ static int open_it(struct write_job *j, struct prelux_answer *a, struct prelux_p
   if (j->other && (j->flags & O_TMPFILE) == O_TMPFILE) /* whose it is could not be told when it gets its name */
     return prelux_problem(why, EOPNOTSUPP, "files without a name are for the daemon's own user");
   prelux_conn_passed(); /* who has it from us may have closed it already, and is settled then */
+  if (!prelux_answer_begin(a, 0)) /* first: what the open does, O_TRUNC, cannot be taken back */
+    return prelux_problem(why, ENOMEM, "no memory");
   bool made = false;
   const struct prelux_asker by = {.once = j->once, .pidfd = j->pidfd, .ret_made = &made};
   int fd = -1, err = prelux_store_open_write(&m->view, &m->rules, j->target.object, j->flags, j->mode, &by, &attr, &fd, why);
   if (err < 0)
     return err;
-  if (prelux_answer_begin(a, 0))
-    prelux_msg_put(&a->msg, PRELUX_FIELD_ATTR, &attr, sizeof attr);
+  prelux_msg_put(&a->msg, PRELUX_FIELD_ATTR, &attr, sizeof attr);
   if (j->pid > 0 && !j->other) /* marks and leases are names in our folders, which others cannot make */
     prelux_msg_put_u32(&a->msg, PRELUX_FIELD_ASKER, (uint32_t)j->pid);
   if (!j->other)

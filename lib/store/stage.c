@@ -387,10 +387,12 @@ static int open_dirty(const struct opening *o, struct prelux_dirty *d, struct pr
   int fd = prelux_stage_reopen(o->g, d->row.ino, o->flags & FLAGS & ~O_TRUNC), rc = fd < 0 ? fd : prelux_stage_resolve(o->g, d);
   if (rc == 0)
     rc = check_asker(o);
-  if (rc == 0)
-    rc = begin_to_write(o, d, fd);
   if (rc == 0 && prelux_os.fstat(fd, &st) < 0)
     rc = -errno;
+  if (rc == 0) /* last: it may cut the file, which nobody can take back */
+    rc = begin_to_write(o, d, fd);
+  if (rc == 0 && (o->flags & O_TRUNC) && prelux_os.fstat(fd, &st) < 0)
+    st.st_size = 0;
   if (rc < 0)
   {
     if (fd >= 0)
