@@ -57,7 +57,7 @@ int prelux_lease_begin(struct prelux_stage *g, struct prelux_problem *why)
     return 0;
   g->leases.off = true;
   if (made != -ENOSPC && made != -EDQUOT) /* it may be there, with files in it */
-    return prelux_problem(why, -rc, "%s/.prelux/" PRELUX_LEASE_FOLDER ": %s", g->store->dir, strerror(-rc));
+    return prelux_problem(why, -rc, "cache folder %s: staging: %s", g->store->dir, strerror(-rc));
   prelux_error("%s/.prelux/" PRELUX_LEASE_FOLDER ": %s", g->store->dir, strerror(-rc));
   return 0;
 }
