@@ -6,13 +6,14 @@
 
 #include "lib/backend/alluxio_members.h"
 
-/* What goes into a URL and into `map`: nothing that could end the host there. */
+/* What goes into a URL and into `map`: nothing that could end the host there. Brackets enclose it all, or are not there. */
 static bool is_host(const char *s, size_t len)
 {
   if (len == 0 || len > 255)
     return false;
-  for (size_t i = 0; i < len; i++)
-    if ((unsigned char)s[i] <= ' ' || (unsigned char)s[i] >= 0x7f || strchr("/?#@\\\"<>%", s[i]))
+  bool enclosed = len > 2 && s[0] == '[' && s[len - 1] == ']';
+  for (size_t i = enclosed; i < len - enclosed; i++)
+    if ((unsigned char)s[i] <= ' ' || (unsigned char)s[i] >= 0x7f || strchr("/?#@\\\"<>%[]", s[i]))
       return false;
   return true;
 }

@@ -29,9 +29,9 @@ static void wipe(char *s)
 int prelux_aws_set_make(struct prelux_aws_set *ret, const char *access, const char *secret, const char *token,
                         int64_t expires_s)
 {
-  if (!access || !secret || !access[0] || !secret[0])
-    return -EINVAL;
   bool with = token && token[0];
+  if (!access || !secret || !access[0] || !secret[0] || strpbrk(access, "\r\n") || (with && strpbrk(token, "\r\n")))
+    return -EINVAL; /* access and token go into headers */
   struct prelux_aws_set set = {
       .access = strdup(access), .secret = strdup(secret), .token = with ? strdup(token) : NULL, .expires_s = expires_s};
   if (!set.access || !set.secret || (with && !set.token))

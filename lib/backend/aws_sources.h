@@ -39,7 +39,7 @@ const char *prelux_aws_env(const struct prelux_aws_sources *s, const char *name)
 int prelux_aws_sources_profile(const struct prelux_aws_sources *s, struct prelux_aws_profile *ret,
                                struct prelux_problem *why);
 
-/* Copies. token "" or NULL: none. -EINVAL: no access key or no secret. */
+/* Copies. token "" or NULL: none. -EINVAL: no access key or no secret, or what would end a header's line. */
 int prelux_aws_set_make(struct prelux_aws_set *ret, const char *access, const char *secret, const char *token,
                         int64_t expires_s);
 void prelux_aws_set_release(struct prelux_aws_set *set);

@@ -265,7 +265,11 @@ static int receive_reply(const struct prelux_client_opts *opts, const struct pre
     if (n > 0 && opts->ret_held && prelux_msg_check(reply, (size_t)n) == 0 && prelux_msg_op(reply) == PRELUX_OP_PROGRESS)
       n = receive_frame(fd, reply, cap, 1, &passed);
     if (n == 0 || n == -ECONNRESET || n == -EBADF)
+    {
+      if (passed >= 0) /* came with an empty frame */
+        close_fd(passed);
       return -EPROTO;
+    }
     ret = n < 0 ? (int)n : prelux_msg_check(reply, (size_t)n);
     if (ret == 0 && prelux_msg_op(reply) == PRELUX_OP_PROGRESS)
     {

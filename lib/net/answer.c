@@ -137,6 +137,8 @@ int prelux_net_head_line(struct prelux_net_answer *a, const char *line, size_t l
 {
   while (len && (line[len - 1] == '\r' || line[len - 1] == '\n'))
     len--;
+  if (memchr(line, 0, len))
+    return -EPROTO; /* who reads it as a string would stop there */
   if (len >= 5 && memcmp(line, "HTTP/", 5) == 0)
     return status_line(a, line, len);
   const char *colon = memchr(line, ':', len);
@@ -155,10 +157,10 @@ int prelux_net_head_line(struct prelux_net_answer *a, const char *line, size_t l
     return content_length(a, value, len);
   if (is("Transfer-Encoding", line, name_len))
     a->bounded = true;
-  if (is("Location", line, name_len) && !a->location && !memchr(value, 0, len))
+  if (is("Location", line, name_len) && !a->location)
     a->location = strndup(value, len);
   for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-    if (is(fields[i].name, line, name_len) && len < fields[i].cap && !memchr(value, 0, len))
+    if (is(fields[i].name, line, name_len) && len < fields[i].cap)
     {
       char *place = (char *)a + fields[i].off;
       memcpy(place, value, len);
