@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = os.environ.get("PRELUX_BUILD", "build")
 UNIT_SECONDS = 240
 FILE_SECONDS = 1500
+FUZZ_SECONDS = "0.4"
 CMOCKA = re.compile(r"^\[  (PASSED |FAILED |SKIPPED) \] (\d+) test\(s\)", re.M)
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|&#(x[0-9a-fA-F]+|[0-9]+);")
 SANITIZER_ENV = {
@@ -125,12 +126,12 @@ def no_aslr():
 
 # cmocka programs
 
-def run_program(path, launcher):
+def run_program(path, launcher, words=()):
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="prelux-unit-", ignore_cleanup_errors=True) as folder:
         env = {**os.environ, **SANITIZER_ENV, "TMPDIR": folder, "HOME": folder, "PRELUX_RUNTIME_DIR": folder + "/runtime"}
         try:
-            done = subprocess.run([*launcher, str(path)], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            done = subprocess.run([*launcher, str(path), *words], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True, errors="replace", timeout=UNIT_SECONDS)
             output, status = done.stdout, done.returncode
         except subprocess.TimeoutExpired as over:
@@ -162,6 +163,15 @@ def unit_names(build):
 def unit(stage, build, launcher=()):
     for name in unit_names(build):
         yield Job(stage, name, partial(run_program, ROOT / build / "tests/unit" / name, launcher), (build,), MEASURED.get((stage, name), 5))
+
+
+def fuzzers(stage, build):
+    """Each replays its corpus and makes other inputs of it for some tenths of a second; what it prints names the seed."""
+    program = ROOT / build / "tests/fuzz/fuzz"
+    for source in sorted((ROOT / "tests/fuzz").glob("fuzz_*.c")):
+        name = source.stem[5:]
+        words = (name, "--corpus", f"tests/fuzz/corpus/{name}", "--seconds", FUZZ_SECONDS, "--left", build)
+        yield Job(stage, f"fuzz_{name}", partial(run_program, program, (), words), (build,), MEASURED.get((stage, f"fuzz_{name}"), 2))
 
 
 # pytest files
@@ -263,7 +273,8 @@ STAGES = {
     "unit": ({PLAIN: {"unit-programs"}}, lambda: unit("unit", BUILD)),
     "unit-asan": ({("build-asan", ASAN): {"unit-programs"}}, lambda: unit("unit-asan", "build-asan")),
     "unit-tsan": ({("build-tsan", TSAN): {f"build-tsan/tests/unit/{name}" for name in unit_names("build-tsan")}}, lambda: unit("unit-tsan", "build-tsan", no_aslr())),
-    "torture": ({PLAIN: {"all", "tools"}}, lambda: pytest("torture")),
+    "torture": ({PLAIN: {"all", "tools"}, ("build-asan", ASAN): {"fuzzers"}},
+                lambda: [*fuzzers("torture", "build-asan"), *pytest("torture")]),
     "servers": ({PLAIN: {"all"}}, lambda: pytest("servers")),
     "standin": ({PLAIN: {"all"}}, lambda: pytest("standin")),
     "posix": ({PLAIN: {"all", "tools"}}, lambda: pytest("posix")),

@@ -63,7 +63,34 @@ $(BUILD)/tests/fault/work: tests/fault/work.c tests/fault/gate.c tests/fault/gat
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(BASE) -O1 -g -o $@ $(filter %.c,$^)
 
+# Fuzzers. With gcc all of them are in one program, tests/fuzz/main.c runs them; FUZZ=1 CC=clang makes one program of each, with libFuzzer.
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_NAMES := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%)
+FUZZ_RIG := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/fuzz/rig*.c))
+FUZZ_OBJ := $(FUZZ_SRC:%.c=$(BUILD)/obj/%.o)
+FUZZ_WRAP := -Wl,--wrap=prelux_net_call,--wrap=prelux_net_backoff,--wrap=clock_nanosleep,--wrap=prelux_alluxio_resolve
+FUZZ_LINK = $(CC) $(CFLAGS) $(SAN) -pthread $(FUZZ_WRAP) -o $@ $^ $(PKG_LIBS) -ldl
+ifeq ($(FUZZ),1)
+SAN += -fsanitize=fuzzer-no-link
+FUZZ_BIN := $(FUZZ_NAMES:%=$(BUILD)/tests/fuzz/fuzz_%)
+$(FUZZ_BIN): $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(FUZZ_RIG) $(UNIT_LIB)
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_LINK) -fsanitize=fuzzer
+else
+FUZZ_BIN := $(BUILD)/tests/fuzz/fuzz
+$(FUZZ_OBJ): $(BUILD)/obj/tests/fuzz/fuzz_%.o: tests/fuzz/fuzz_%.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) $(CFLAGS) $(SAN) $(PKG_CFLAGS) -DLLVMFuzzerTestOneInput=fuzz_$* -pthread -MMD -MP -c $< -o $@
+$(BUILD)/obj/tests/fuzz/main.o: tests/fuzz/main.c $(FUZZ_SRC)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) $(CFLAGS) $(SAN) -DFUZZ_TARGETS="$(foreach name,$(FUZZ_NAMES),X($(name)))" -MMD -MP -c $< -o $@
+$(FUZZ_BIN): $(BUILD)/obj/tests/fuzz/main.o $(FUZZ_OBJ) $(FUZZ_RIG) $(UNIT_LIB)
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_LINK)
+endif
+
 unit-programs: $(UNIT_BIN)
+fuzzers: $(FUZZ_BIN)
 tools: $(filter-out $(BUILD)/tests/unit/test_%,$(UNIT_BIN)) $(POSIX_BIN) $(FAULT_BIN)
 posix-programs: $(POSIX_BIN)
 bench-programs: $(BENCH_BIN)
@@ -115,4 +142,4 @@ LINT_SRC := $(wildcard lib/*/*.c daemon/*.c cli/*.c deep/*.c shim/*.c)
 lint:  ## clang-tidy and cppcheck over lib/ daemon/ cli/ deep/ shim/
 	$(Q)PKG_CFLAGS="$(PKG_CFLAGS)" sh .ci/lint.sh $(LINT_SRC)
 
-.PHONY: check unit demo bench full torture coverage lint unit-programs tools posix-programs bench-programs .FORCE
+.PHONY: check unit demo bench full torture coverage lint unit-programs fuzzers tools posix-programs bench-programs .FORCE

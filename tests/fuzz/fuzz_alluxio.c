@@ -1,0 +1,11 @@
+/* Backend alluxio: both ports of workers of Alluxio 3.x: JSON, S3 XML, pages, redirects. */
+#include "tests/fuzz/rig.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+  static const struct prelux_conf_backend *conf;
+  if (!conf)
+    conf = fuzz_backend("version: 1\nbackends:\n  b: {type: alluxio, workers: [\"h1:28080\", h2], root: \"s3://data\", write_through: worker}\n"
+                        "mappings:\n  - {local: /m, remote: \"b:/\", write: sync}\n", "b");
+  return fuzz_drive(conf, data, size);
+}
