@@ -59,6 +59,7 @@ struct fetch {
 };
 
 #define PATIENCE_NS 20000000u /* with a flow, bytes are not held back for longer: somebody may wait for them */
+#define WRONG_TRIES 3 /* of bytes that are not those of the checksum */
 
 /* What is held, and n bytes more, in one call: put together before, they would be copied once more. */
 static int write_both(struct fetch *f, const char *p, size_t n)
@@ -410,13 +411,14 @@ static void account(const struct fetch *f, struct prelux_known *k, bool keep)
   pthread_mutex_unlock(&s->lock);
 }
 
-int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_known *k, bool keep, int *ret_fd,
-                struct prelux_problem *why)
+static int fill_once(const struct prelux_view *v, const char *object, struct prelux_known *k, bool keep, int *ret_fd, bool *ret_wrong,
+                     struct prelux_problem *why)
 {
   struct prelux_store *s = v->tree->store;
   struct fetch f = {.v = v, .object = object, .why = why, .fd = -1};
   struct stat st;
   int fd = -1;
+  *ret_wrong = false;
   if (v->early && v->early->done) /* who asked has the version that failed: nobody has asked for this one */
     return prelux_problem(why, ESTALE, "%.200s: changed on the remote while it was read", object);
   file_name(s, f.name);
@@ -436,6 +438,18 @@ int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_k
     prelux_flow_end(f.flow, rc, f.wrong, f.kept);
   if (rc == 0)
     *ret_fd = fd;
+  *ret_wrong = f.wrong && rc == -EPROTO && !f.flow;
+  return rc;
+}
+
+/* Bytes that came wrong once are asked for again: what changed them on their way does so rarely. */
+int prelux_fill(const struct prelux_view *v, const char *object, struct prelux_known *k, bool keep, int *ret_fd,
+                struct prelux_problem *why)
+{
+  bool wrong = true;
+  int rc = 0;
+  for (int tries = 0; wrong && tries < WRONG_TRIES; tries++)
+    rc = fill_once(v, object, k, keep, ret_fd, &wrong, why);
   return rc;
 }
 
@@ -490,5 +504,7 @@ int prelux_fill_unknown(const struct prelux_view *v, const char *object, struct 
     prelux_flow_end(f.flow, rc, f.wrong, f.kept);
   if (rc == 0)
     *ret_fd = fd;
+  if (f.wrong && rc == -EPROTO && !f.flow)
+    return 1; /* once more, the usual way */
   return rc;
 }
