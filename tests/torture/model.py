@@ -321,6 +321,12 @@ class Model:
             workers[whom].ask("reset", f"{root}/{self.folder}")
         self.held[whom] = Held()
 
+    def _rest(self, process):
+        """The program closes all that it has."""
+        for workers, root in ((self.lake, LOCAL), (self.plain, self.plain_root)):
+            workers[process].ask("reset", f"{root}/{self.folder}")
+        self.held[process], self.behind = Held(), True
+
     def _kill_daemon(self):
         if pid := self.prelux.daemon_pid():
             os.kill(pid, signal.SIGKILL)

@@ -6,7 +6,7 @@ import random
 
 PROCESSES, SLOTS = 3, 3
 FOLDERS = ["d1", "d2", "d1/d3"]
-FILES = ["f1", "f2", "d1/f1", "d1/f2", "d2/f1", "d1/d3/f1"]
+FILES = ["f1", "f1", "f2", "f2", "d1/f1", "d1/f2", "d2/f1", "d1/d3/f1"]
 LINKS = ["l1", "d1/l2"]
 NAMES = FILES * 3 + FOLDERS + LINKS * 2 + ["f1/x", "nowhere/f1", "l1/f1"]
 TARGETS = ["f1", "d1", "f2", "../f2", "nowhere", "l1", "d1/f1"]
@@ -48,7 +48,7 @@ def _paths(dice, number):
 def _world(dice, number):
     file, tag, size = dice.choice(FILES), f"r{number}", dice.choice(SIZES)
     return [
-        (5, ["foreign", file, tag, size]), (1.5, ["foreign-remove", file]), (0.7, ["kill", "daemon"]), (0.7, ["kill-in", dice.choice([0, 1, 2, 5, 10])]),
+        (8, ["foreign", file, tag, size]), (2, ["foreign-remove", file]), (2, ["rest", dice.randrange(PROCESSES)]), (0.7, ["kill", "daemon"]), (0.7, ["kill-in", dice.choice([0, 1, 2, 5, 10])]),
         (0.3, ["restart"]), (0.5, ["kill", dice.randrange(PROCESSES)]), (1, ["settle"]), (1, ["evict", dice.choice([*FILES, ".", "d1"])]),
         (2, ["fault", dice.choice(FAULTS), dice.choice([0, 0, 1])]),
     ]
@@ -59,7 +59,11 @@ def operations(seed, count):
     dice = random.Random(f"model {seed}")
     ops = [[0, "mkdir", "d1"], [0, "mkdir", "d2"], [1, "put", "f1", "w", "0", 100], [-1, "foreign", "f2", "r0", 5000], [1, "put", "d1/f1", "w", "00", 70_000]]
     while len(ops) < count:
-        which = dice.choices((_descriptors, _paths, _world), (45, 47, 8))[0]
+        which = dice.choices((_descriptors, _paths, _world), (43, 45, 12))[0]
         weights, found = zip(*which(dice, len(ops)))
-        ops.append([-1 if which is _world else dice.randrange(PROCESSES), *dice.choices(found, weights)[0]])
-    return ops
+        op = [-1 if which is _world else dice.randrange(PROCESSES), *dice.choices(found, weights)[0]]
+        if op[1].startswith("foreign"):  # of a file that is known, and is looked at again
+            ops += [[dice.randrange(PROCESSES), "get", op[2]], op, [dice.randrange(PROCESSES), *dice.choice([["get", op[2]], ["getmap", op[2]], ["stat", op[2]]])]]
+        else:
+            ops.append(op)
+    return ops[:count]
