@@ -34,6 +34,7 @@ WRITABLE = ("s3", "azure", "alluxio-proxy")
 SECONDS = 20                 # of chaos in a step
 SLOWEST = 240                # seconds for one call: four attempts of 30 s of silence each, for two requests
 ALLOWED = {errno.EIO, errno.ESTALE}
+BELOW = "data"               # workers of Alluxio read nothing in the root of the cluster by S3
 STILL = {f"still{number}": size for number, size in enumerate([0, 60, 1000, 5000, 40_000, 300_000, 3_000_000])}
 MOVING = ["moving0", "moving1"]
 
@@ -79,13 +80,15 @@ def served(kind, tmp):
             yield Folder(root), {"type": "http", "url": one.url}, [one]
         elif kind in ("alluxio", "etcd"):
             cluster = stack.enter_context(AlluxioStandin(folder=tmp / "cluster", workers=1, sync_interval=0))
+            below = cluster.ufs / BELOW
+            below.mkdir()
             conf = {"type": "alluxio", "root": cluster.root}
             if kind == "etcd":
                 one = proxy(cluster.etcd.endpoint)
-                yield Folder(cluster.ufs), {**conf, "etcd": [urllib.parse.urlsplit(one.url).netloc], "s3_port": cluster.s3_port, "refresh": "200ms"}, [one]
+                yield Folder(below), {**conf, "etcd": [urllib.parse.urlsplit(one.url).netloc], "s3_port": cluster.s3_port, "refresh": "200ms"}, [one]
             else:
                 both = [proxy(cluster.workers[0].http), proxy(cluster.workers[0].s3)]
-                yield Folder(cluster.ufs), {**conf, "workers": [f"127.0.0.1:{both[0].port}"], "s3_port": both[1].port}, both
+                yield Folder(below), {**conf, "workers": [f"127.0.0.1:{both[0].port}"], "s3_port": both[1].port}, both
         else:
             (tmp / "remote").mkdir()
             remote = Remote(kind, tmp / "remote")
@@ -116,7 +119,7 @@ class Chaos:
         self.stop = Path(tmp, "stop")
         self.write = self.dice.choice(["sync", "async"]) if self.kind in WRITABLE else "off"
         self.prelux.config({"version": 1, "backends": {"src": conf}, "mappings": [
-            {"local": LOCAL, "remote": "src:/", "write": self.write, "freshness": "always", "prefetch": self.dice.choice(["off", "siblings"])}]})
+            {"local": LOCAL, "remote": f"src:/{BELOW if self.kind in ('alluxio', 'etcd') else ''}", "write": self.write, "freshness": "always", "prefetch": self.dice.choice(["off", "siblings"])}]})
         self.children, self.lines, self.threads = [], [], []
         self.wrote = {}  # moving name: [(version, begun, there)]
         self.findings, self.counts, self.records = [], {}, []
