@@ -38,10 +38,11 @@ struct prelux_object {
   char md5[33];                     /* lower-case hex where the remote offers it, else "" */
 };
 
-/* A checksum of an object's bytes that costs little; its MD5 is above. */
+/* A checksum of an object's bytes that is told by the way: a CRC, which costs little, or its MD5, which a listing does not say. */
 struct prelux_sum {
   enum prelux_crc_kind kind;
   uint64_t value;
+  char md5[33]; /* not "": this, and no CRC */
 };
 
 /* One name of a listing; return 0 to go on, -errno to stop (the list op returns it). `name` is checked by the

@@ -215,14 +215,21 @@ static bool etag_is_other(const struct prelux_net_answer *a)
 }
 
 /* 32 hex digits in quotes: the form of an MD5. Parts make another (-N). */
-static void md5_of(const struct prelux_net_answer *a, char out[33])
+bool prelux_s3_like_md5(const char *etag)
 {
+  return strlen(etag) >= 34 && etag[0] == '"' && etag[33] == '"' && strspn(etag + 1, "0123456789abcdefABCDEF") == 32;
+}
+
+void prelux_s3_md5_of(const struct prelux_net_answer *a, char out[33])
+{
+  char etag[sizeof(a->etag)];
+  memcpy(etag, a->etag, sizeof(etag));
+  prelux_s3_quote_etag(etag, sizeof(etag));
   out[0] = 0;
-  if (strlen(a->etag) != 34 || a->etag[0] != '"' || a->etag[33] != '"' ||
-      strspn(a->etag + 1, "0123456789abcdefABCDEF") != 32 || etag_is_other(a))
+  if (strlen(etag) != 34 || !prelux_s3_like_md5(etag) || etag_is_other(a))
     return;
   for (int i = 0; i < 32; i++)
-    out[i] = (char)tolower((unsigned char)a->etag[i + 1]);
+    out[i] = (char)tolower((unsigned char)etag[i + 1]);
   out[32] = 0;
 }
 
@@ -239,7 +246,7 @@ void prelux_s3_file_of(struct prelux_s3 *s, struct prelux_net_answer *a, uint64_
   prelux_s3_quote_etag(a->etag, sizeof(a->etag));
   prelux_http_version(a, size, ret->version);
   if (!s->no_md5)
-    md5_of(a, ret->md5);
+    prelux_s3_md5_of(a, ret->md5);
 }
 
 bool prelux_s3_hidden(const char *path)

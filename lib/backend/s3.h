@@ -131,6 +131,10 @@ long prelux_s3_key(const struct prelux_s3 *s, const char *path, bool slash, char
 /* Brings an answer's ETag into the form "..." whether or not the server quotes it, so that HEAD, GET and listing make
  * one version of it. */
 void prelux_s3_quote_etag(char *etag, size_t cap);
+/* A quoted ETag, perhaps with more behind it, that has the form of an MD5. */
+bool prelux_s3_like_md5(const char *etag);
+/* The MD5 that an answer's ETag is, for sure; "". */
+void prelux_s3_md5_of(const struct prelux_net_answer *a, char out[33]);
 /* The object of `size` bytes that an answer describes. */
 void prelux_s3_file_of(struct prelux_s3 *s, struct prelux_net_answer *a, uint64_t size, struct prelux_object *ret);
 /* Some component of the path is a name of ours. */
@@ -138,8 +142,6 @@ bool prelux_s3_hidden(const char *path);
 
 /* s3_sums.c */
 #define PRELUX_S3_SUM_MODE "x-amz-checksum-mode: ENABLED" /* a header of GET and HEAD: the checksums of the whole, too */
-/* What an answer of a whole object tells. */
-bool prelux_s3_sum_told(const struct prelux_net_answer *a, struct prelux_sum *ret);
 /* Is it worth to send that? */
 bool prelux_s3_sums_wanted(struct prelux_s3 *s);
 /* The answer, of 2xx, is about the whole object of that version: what it tells is remembered. */

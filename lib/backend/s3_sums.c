@@ -42,7 +42,7 @@ static bool read_value(const char *text, enum prelux_crc_kind kind, uint64_t *re
   return true;
 }
 
-bool prelux_s3_sum_told(const struct prelux_net_answer *a, struct prelux_sum *ret)
+static bool crc_told(const struct prelux_net_answer *a, struct prelux_sum *ret)
 {
   char text[64];
   long n = prelux_net_header(a, "x-amz-checksum-type", text, sizeof(text));
@@ -63,6 +63,17 @@ bool prelux_s3_sums_wanted(struct prelux_s3 *s)
   return !s->no_sums && !atomic_load_explicit(&s->refuses_sums, memory_order_relaxed);
 }
 
+/* What an answer of a whole object tells; the MD5 if there is nothing better. */
+static bool told_by(struct prelux_s3 *s, const struct prelux_net_answer *a, struct prelux_sum *ret)
+{
+  *ret = (struct prelux_sum){0};
+  if (prelux_s3_sums_wanted(s) && crc_told(a, ret))
+    return true;
+  if (!s->no_md5)
+    prelux_s3_md5_of(a, ret->md5);
+  return ret->md5[0];
+}
+
 static uint64_t name_of(const char *key, const char *version)
 {
   uint64_t of = XXH3_64bits_withSeed(version, strlen(version), XXH3_64bits(key, strlen(key)));
@@ -72,9 +83,10 @@ static uint64_t name_of(const char *key, const char *version)
 void prelux_s3_sums_note(struct prelux_s3 *s, const char *key, const char *version, const struct prelux_net_answer *a)
 {
   struct prelux_s3_sum told = {.of = name_of(key, version)};
-  if (!prelux_s3_sums_wanted(s) || !version[0] || !prelux_s3_sum_told(a, &told.sum))
+  if (!version[0] || !told_by(s, a, &told.sum))
     return;
-  atomic_store_explicit(&s->sumless, 0, memory_order_relaxed);
+  if (!told.sum.md5[0])
+    atomic_store_explicit(&s->sumless, 0, memory_order_relaxed);
   pthread_mutex_lock(&s->lock);
   s->sums[told.of % PRELUX_S3_SUMS] = told;
   pthread_mutex_unlock(&s->lock);
@@ -92,24 +104,34 @@ static int recall(struct prelux_s3 *s, const char *key, const char *version, str
   return found ? 0 : -ENOENT;
 }
 
+/* Is it worth to ask for a sum? Not for a CRC where there are none; an MD5 a listing does not know, though its ETag looks like one. */
+static bool worth(struct prelux_s3 *s, const struct prelux_object *expect)
+{
+  bool etag = strncmp(expect->version, "e:", 2) == 0;
+  bool md5 = etag && !s->no_md5 && !expect->md5[0] && prelux_s3_like_md5(expect->version + 2);
+  unsigned sumless = atomic_load_explicit(&s->sumless, memory_order_relaxed);
+  if (md5 || !prelux_s3_sums_wanted(s))
+    return md5;
+  if (sumless >= FEW)
+    atomic_fetch_add_explicit(&s->sumless, 1, memory_order_relaxed);
+  return sumless < FEW || sumless % EVERY == 0;
+}
+
 static int look(struct prelux_s3 *s, const char *key, const struct prelux_object *expect, const atomic_bool *over, struct prelux_sum *ret)
 {
   static const char *const mode[] = {PRELUX_S3_SUM_MODE, NULL};
-  struct prelux_s3_ask ask = {.kind = PRELUX_S3_HEADS, .key = key, .headers = mode, .cancel = over, .stall_s = STALL_S};
+  struct prelux_s3_ask ask = {.kind = PRELUX_S3_HEADS, .key = key, .cancel = over, .stall_s = STALL_S};
   struct prelux_net_answer a;
   unsigned sumless = atomic_load_explicit(&s->sumless, memory_order_relaxed);
-  if (sumless >= FEW)
-    atomic_fetch_add_explicit(&s->sumless, 1, memory_order_relaxed);
-  if (sumless >= FEW && sumless % EVERY != 0)
-    return -ENOENT;
+  ask.headers = prelux_s3_sums_wanted(s) ? mode : NULL;
   int rc = prelux_s3_call(s, &ask, &a, NULL);
-  bool good = rc == 0 && a.status == 200, told = good && prelux_s3_sum_told(&a, ret);
-  if (good)
+  bool told = rc == 0 && a.status == 200 && told_by(s, &a, ret);
+  if (told)
     prelux_s3_quote_etag(a.etag, sizeof(a.etag));
   if (told && !prelux_http_version_same(&a, a.content_length, expect->version))
     rc = -ESTALE;
   if (rc == 0)
-    atomic_store_explicit(&s->sumless, told ? 0 : sumless + 1, memory_order_relaxed);
+    atomic_store_explicit(&s->sumless, told && !ret->md5[0] ? 0 : sumless + 1, memory_order_relaxed);
   prelux_net_answer_free(&a);
   return rc < 0 ? rc : told ? 0 : -ENOENT;
 }
@@ -121,10 +143,10 @@ int prelux_s3_sum(struct prelux_backend *b, const char *path, const struct prelu
   char *key = malloc(PRELUX_S3_KEY_MAX);
   if (!key)
     return -ENOMEM;
-  int rc = prelux_s3_sums_wanted(s) && expect->version[0] ? (int)prelux_s3_key(s, path, false, key, NULL) : -ENOENT;
+  int rc = expect->version[0] ? (int)prelux_s3_key(s, path, false, key, NULL) : -ENOENT;
   if (rc >= 0)
     rc = recall(s, key, expect->version, ret);
-  if (rc == -ENOENT && ask && prelux_s3_sums_wanted(s) && expect->version[0])
+  if (rc == -ENOENT && ask && expect->version[0] && worth(s, expect))
     rc = look(s, key, expect, over, ret);
   free(key);
   return rc;

@@ -12,9 +12,12 @@
 
 void prelux_check_begin(struct prelux_check *c, const struct prelux_object *obj, const struct prelux_sum *sum)
 {
-  *c = (struct prelux_check){.crc = sum != NULL, .md5 = !sum && obj->md5[0] ? EVP_MD_CTX_new() : NULL};
+  *c = (struct prelux_check){.crc = sum && !sum->md5[0]};
   if (sum)
     c->sum = *sum;
+  else
+    memcpy(c->sum.md5, obj->md5, sizeof c->sum.md5);
+  c->md5 = c->sum.md5[0] ? EVP_MD_CTX_new() : NULL;
   if (c->md5 && EVP_DigestInit_ex(c->md5, EVP_md5(), NULL) != 1)
     prelux_check_release(c);
 }
@@ -76,7 +79,7 @@ int prelux_check_end(struct prelux_check *c, const char *object, const struct pr
   char is[HEX], should[HEX];
   if (!prelux_check_any(c))
     return 0;
-  snprintf(should, sizeof should, "%s", obj->md5);
+  snprintf(should, sizeof should, "%s", c->sum.md5);
   if (c->crc)
     snprintf(should, sizeof should, "%0*llx", (int)(2 * prelux_crc_size(c->sum.kind)), (unsigned long long)c->sum.value);
   int rc = finish(c, is);
