@@ -119,7 +119,7 @@ static int open_cache(const struct prelux_route *r, int flags, const struct prel
     errno = saved;
     return -err;
   }
-  long rc = prelux_sys(SYS_fstat, fd, &st);
+  long rc = prelux_fstat(fd, &st);
   bool any_folder = attr->cache_ino == 0 && attr->type == PRELUX_DIR;
   bool right = rc == 0 && (any_folder ? S_ISDIR(st.st_mode) : st.st_ino == PRELUX_INO(attr->cache_ino));
   if (right && (!live || prelux_is_live(r, attr))) {

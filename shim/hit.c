@@ -85,7 +85,7 @@ int prelux_open_hit(const char *path, const char *call, int flags)
     errno = saved;
     return -EAGAIN;
   }
-  if (prelux_sys(SYS_fstat, fd, &st) < 0 || st.st_ino != PRELUX_INO(attr.cache_ino)) return ask(path, call, flags, fd);
+  if (prelux_fstat(fd, &st) < 0 || st.st_ino != PRELUX_INO(attr.cache_ino)) return ask(path, call, flags, fd);
   prelux_tree_dev(st.st_dev);
   prelux_fd_set(fd, PRELUX_CLASS_SHADOW, r.index);
   return fd;

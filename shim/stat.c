@@ -98,7 +98,6 @@ XSTAT(__xstat64, stat64, 0)
 XSTAT(__lxstat, stat, AT_SYMLINK_NOFOLLOW)
 XSTAT(__lxstat64, stat64, AT_SYMLINK_NOFOLLOW)
 
-/* Of our files libc is not asked: it makes a slower call of it, of a path. */
 static inline bool is_ours(int fd)
 {
   uint32_t hint;
@@ -109,7 +108,7 @@ static inline bool is_ours(int fd)
   PRELUX_EXPORT int name(int fd, struct type *st)                  \
   {                                                                \
     bool idle = prelux_idle();                                     \
-    int rc = !idle && is_ours(fd) ? (int)prelux_ret(prelux_sys(SYS_fstat, fd, st)) : prelux_real.name(fd, st); \
+    int rc = !idle && is_ours(fd) ? (int)prelux_ret(prelux_fstat(fd, AS_STAT(st))) : prelux_real.name(fd, st); \
     if (rc == 0 && !idle) prelux_patch_stat(fd, AS_STAT(st));      \
     return rc;                                                     \
   }

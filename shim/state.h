@@ -59,6 +59,16 @@ static inline bool prelux_apart(void)
   return __builtin_expect(__atomic_load_n(&prelux_state.apart, __ATOMIC_RELAXED), 0);
 }
 
+/* fstat of a descriptor of ours: 0 or -errno, errno untouched. libc's may be a slower call, of a path. Behind a filter it is the one that the
+ * program needs as well. */
+static inline long prelux_fstat(int fd, struct stat *st)
+{
+  if (__builtin_expect(!prelux_quiet(), 1)) return prelux_sys(SYS_fstat, fd, st);
+  int saved = errno, err = prelux_real.fstat(fd, st) < 0 ? errno : 0;
+  errno = saved;
+  return -err;
+}
+
 /* A child made by vfork (or clone with CLONE_VM) before its exec: its stores would be its parent's. Classes, the cwd
  * and all other shared state may not be written there. */
 bool prelux_in_shared_child(void);

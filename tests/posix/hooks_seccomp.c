@@ -2,7 +2,7 @@
  *
  *   hooks_seccomp HOW WHICH FOLDER OTHER
  *     HOW    prctl | syscall: how the filter is installed
- *     WHICH  openat2 | socket | connect | readlinkat | all: what is punished
+ *     WHICH  openat2 | socket | connect | readlinkat | fstat | all: what is punished
  *   f000 in FOLDER was read before by somebody, f001 never, OTHER is a plain file.
  * Prints one word each: advice on a file that was open before, hit, stat of the hit, miss, plain file ("right" or the errno's number). */
 #include <linux/audit.h>
@@ -25,6 +25,8 @@ static void install(const char *how, const char *which)
     first = SYS_connect;
   else if (strcmp(which, "readlinkat") == 0)
     first = SYS_readlinkat;
+  else if (strcmp(which, "fstat") == 0)
+    first = SYS_fstat;
   else if (strcmp(which, "all") == 0)
     second = SYS_socket, third = SYS_connect;
   struct sock_filter code[] = {
@@ -63,6 +65,7 @@ int main(int argc, char **argv)
   MUST(known >= 0, "open");
   install(argv[1], argv[2]);
   say(posix_fadvise(known, 0, 0, POSIX_FADV_WILLNEED) == 0);
+  MUST(fstat(known, &st) == 0 && st.st_size == 1600, "fstat of a file that was open before");
   say(read_file(argv[3], "f000"));
   join_path(path, argv[3], "f000");
   say(stat(path, &st) == 0 ? st.st_size == 1600 : -1);
