@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "lib/base/sys.h"
+#include "lib/base/trust.h"
 
 #define FILE_MAX (8 << 20)
 #define RECORD_MAX 4096
@@ -181,8 +182,8 @@ void prelux_error_record(const char *runtime, const struct prelux_error_record *
   int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
   if (fd < 0)
     return;
-  /* A folder that somebody else has made may have anything by this name. */
-  if (prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size < FILE_MAX && st.st_uid == (uid_t)prelux_sys(SYS_geteuid))
+  /* A folder that somebody else has made may have anything by this name, also another name of a file of ours. */
+  if (prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1 && st.st_size < FILE_MAX && prelux_believed(runtime, st.st_uid) == 0)
   {
     if (st.st_size == 0)
       prelux_sys(SYS_fchmod, fd, 0600); /* the program's umask may have taken what the next one needs */

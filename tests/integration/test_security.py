@@ -133,6 +133,65 @@ def test_nothing_is_written_for_somebody_else_to_read(users):
 
 
 @NEEDS_ROOT
+def test_no_record_goes_into_another_file_of_the_programs_user(users):
+    """Mallory has linked it there (where fs.protected_hardlinks is off)."""
+    folder = users.evil()
+    (folder / "precious").write_text("")
+    os.chown(folder / "precious", VICTIM, VICTIM)
+    os.link(folder / "precious", folder / "errors")
+    assert "Input/output error" in users.program(VICTIM, folder, ["cat", f"{LAKE}/f"]).stderr
+    assert (folder / "precious").read_text() == ""
+
+
+@NEEDS_ROOT
+def test_what_root_does_is_recorded_too(users):
+    """In the folder of the user whose daemon it asks, where nobody else can have put it."""
+    runtime = users.home(VICTIM) / "run"
+    users.program(VICTIM, runtime, ["sh", "-c", f"echo > {LAKE}/first"])
+    users.program(0, runtime, ["sh", "-c", f"echo > {LAKE}/second"])
+    assert [Path(json.loads(line)["path"]).name for line in (runtime / "errors").read_text().splitlines()] == ["first", "second"]
+
+
+FILTERED = r"""
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+  struct sock_filter code[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_geteuid, 0, 1),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog program = {sizeof code / sizeof *code, code};
+  char got[16];
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
+    return 2;
+  int fd = open(argv[argc - 1], O_RDONLY);
+  ssize_t n = fd < 0 ? -1 : read(fd, got, sizeof got);
+  return n < 0 || write(1, got, (size_t)n) != n;
+}
+"""
+
+
+@NEEDS_ROOT
+def test_a_filter_need_not_know_the_librarys_looks(users):
+    """Whose the index is, which is mapped when the first file is asked for, is known without a call that the program does not make."""
+    (users.folder / "filtered.c").write_text(FILTERED)
+    subprocess.run(["cc", "-O1", "-o", users.folder / "filtered", users.folder / "filtered.c"], check=True)
+    users.config.write_text(users.config.read_text().replace('"1s"', '"1m"'))
+    runtime = users.home(VICTIM) / "run"
+    assert users.program(VICTIM, runtime, ["cat", f"{LAKE}/f"]).stdout == "honest"
+    done = users.program(VICTIM, runtime, [users.folder / "filtered", f"{LAKE}/f"])
+    assert (done.returncode, done.stdout) == (0, "honest"), done
+
+
+@NEEDS_ROOT
 @pytest.mark.parametrize("daemon", ["serves", "is to be started"])
 def test_a_table_of_somebody_else_is_not_believed(users, daemon):
     """A runtime folder in /tmp may be cleared away, and made by somebody else: the table that PRELUX_CONFIG names says what a path means, and which program to
