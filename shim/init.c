@@ -206,10 +206,13 @@ int prelux_register(const char *config, const char *folder, const unsigned char 
     memset(reply, 0, sizeof(struct prelux_msg_header)); /* of no bytes, until one has come */
     rc = prelux_client_call(&opts, &m, reply, sizeof(reply), NULL);
     size_t pos = 0, len;
-    if (rc <= -1000 || rc == -ENOTCONN || rc == -ETIMEDOUT || rc == -EPROTO) break;
-    if (!prelux_msg_next(reply, PRELUX_FIELD_NEED, &pos, &len)) break;
+    if (prelux_msg_op(reply) != PRELUX_OP_REPLY) { /* nothing that could be read */
+      if (path) path[0] = '\0';
+      return rc;
+    }
+    if (rc <= -1000 || !prelux_msg_next(reply, PRELUX_FIELD_NEED, &pos, &len)) break;
   }
-  if (!path || rc == -ENOTCONN || rc == -ETIMEDOUT || rc == -EPROTO) return rc;
+  if (!path) return rc;
   const char *text = prelux_msg_str(reply, PRELUX_FIELD_TEXT);
   size_t n = text ? strlen(text) : 0;
   if (n >= cap) n = cap - 1;

@@ -31,8 +31,8 @@ FULL = pytest.mark.skipif(not os.environ.get("FULL"), reason="builds older versi
 class OtherMajor:
     """Answers each message with one of the next major version, of which nobody here knows what it means."""
 
-    def __init__(self, runtime):
-        self.asked = 0
+    def __init__(self, runtime, *fields):
+        self.asked, self.fields = 0, fields
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener.bind(str(runtime / "sock"))
         self.listener.listen(64)
@@ -45,7 +45,7 @@ class OtherMajor:
                 with one:
                     if one.recv(65536):
                         self.asked += 1
-                        one.send(wire.message(wire.REPLY, (wire.F_STATUS, 0), major=wire.MAJOR + 1))
+                        one.send(wire.message(wire.REPLY, (wire.F_STATUS, 0), *self.fields, major=wire.MAJOR + 1))
 
     def close(self):
         self.listener.shutdown(socket.SHUT_RDWR)
@@ -70,6 +70,17 @@ def test_a_daemon_of_another_major_is_named(prelux):
     other.close()
     (lake.runtime / "sock").unlink()
     assert lake.run(["cat", f"{LOCAL}/g"], config=table, bare=True).stdout == "text"
+
+
+def test_fields_of_another_major_mean_nothing(prelux):
+    """What stands where this major has the names of variables that are wanted, and a path: a program that brings its configuration asks once."""
+    lake = make_lake(prelux, write="async")
+    lake.runtime.mkdir(mode=0o700, exist_ok=True)
+    other = OtherMajor(lake.runtime, (wire.F_NEED, "HOME"), (wire.F_TEXT, "/no/table"))
+    done = lake.run(["cat", f"{LOCAL}/g"], config=lake.config_path, bare=True, check=False)
+    assert done.returncode == 1 and "Input/output error" in done.stderr and other.asked == 1, (done, other.asked)
+    assert lake.errors()[-1]["cause"] == "the daemon is of another version of prelux than this program's library"
+    other.close()
 
 
 def test_messages_of_another_major_are_refused(prelux):
