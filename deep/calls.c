@@ -441,6 +441,13 @@ static bool goes_on(struct prelux_deep_call *c, bool reached, bool ours)
   return ours ? false : go_on(c);
 }
 
+/* Of an open file, which is executed as it is; or nothing is executed (AT_EXECVE_CHECK). */
+static bool is_kernels_exec(const struct prelux_deep_call *c)
+{
+  bool knows = c->rule->nr != SYS_execveat || !((int)c->req.data.args[4] & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
+  return c->rule->kind == PRELUX_DEEP_EXEC && (!c->texts[0][0] || !knows);
+}
+
 bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id)
 {
   c->n_fds = c->n_texts = c->open_flags = c->counts = 0;
@@ -463,8 +470,8 @@ bool prelux_deep_decide(struct prelux_deep_call *c, uint32_t id)
     return goes_on(c, true, false);
   if (c->rule->kind == PRELUX_DEEP_GETCWD)
     return decide_cwd(c);
-  /* What cannot be read the kernel says better; a file that is open it executes as it is. */
-  if (take_all(c) < 0 || (c->rule->kind == PRELUX_DEEP_EXEC && !c->texts[0][0]))
+  /* What cannot be read the kernel says better. */
+  if (take_all(c) < 0 || is_kernels_exec(c))
     return goes_on(c, false, false);
   return goes_on(c, false, whose(c) && is_alike(c));
 }

@@ -106,8 +106,9 @@ __attribute__((noinline)) static int launch(struct prelux_target *t, int flags, 
   size_t n = 0;
   while (t->argv && t->argv[n]) n++;
   const char **argv = prelux_room_take(t->room, (n + 6) * sizeof(*argv));
-  const char *file = argv ? file_of(t, ret_fd) : NULL;
-  if (!file) return -ENOMEM;
+  if (!argv) return -ENOMEM;
+  const char *file = file_of(t, ret_fd);
+  if (!file) return 0; /* no free number */
   argv[0] = launcher;
   argv[1] = "--deep-exec";
   argv[2] = file;

@@ -8,13 +8,19 @@
 
 #include <stdarg.h>
 
+/* Of execveat. AT_EXECVE_CHECK (Linux 6.14) executes nothing, and what will come after it nobody knows: the kernel is asked as the program does. */
+static bool executes(int flags)
+{
+  return (flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)) == 0;
+}
+
 static int call_libc(const struct prelux_target *t, char *const envp[], int flags)
 {
   struct prelux_report_exec *note = prelux_report_exec(t->at, t->path, envp, false);
   int rc = t->at == AT_FDCWD && flags == 0 ? prelux_real.execve(t->path, t->argv, envp)
                                            : (int)prelux_ret(prelux_sys(SYS_execveat, t->at, t->path, t->argv, envp, flags));
   prelux_report_exec_done(note, -1);
-  return rc;
+  return rc < 0 ? -errno : 0;
 }
 
 static int run(int dirfd, const char *path, char *const argv[], char *const envp[], int flags)
@@ -27,17 +33,12 @@ static int run(int dirfd, const char *path, char *const argv[], char *const envp
   prelux_room_init(&room);
   int launched = -1, rc = prelux_exec_resolve(&t, dirfd, path, argv);
   if (rc == 0) rc = prelux_exec_env(&room, envp, t.at, t.path, true, &env);
-  if (rc == 0) rc = prelux_deep_launch(&t, flags, &launched);
+  if (rc == 0 && executes(flags)) rc = prelux_deep_launch(&t, flags, &launched);
   if (rc > 0) flags = rc = 0;
-  if (rc == 0) {
-    call_libc(&t, env, flags);
-    rc = -errno;
-    int again = prelux_exec_again(&t, dirfd, path, argv, errno);
+  if (rc == 0 && (rc = call_libc(&t, env, flags)) < 0) {
+    int again = prelux_exec_again(&t, dirfd, path, argv, -rc);
     if (again < 0) rc = again;
-    if (again > 0) {
-      call_libc(&t, env, flags);
-      rc = -errno;
-    }
+    if (again > 0) rc = call_libc(&t, env, flags);
   }
   prelux_deep_launched(launched);
   prelux_room_release(&room);
@@ -63,17 +64,13 @@ static int run_fd_at(int fd, const char *script, char *const argv[], char *const
   int launched = -1, rc = prelux_exec_env(&room, envp, fd, "", true, &env);
   if (rc == 0) rc = prelux_deep_launch(&t, 0, &launched);
   if (rc > 0) {
-    call_libc(&t, env, 0);
-    rc = -errno;
+    rc = call_libc(&t, env, 0);
   } else if (rc == 0) {
     struct prelux_report_exec *note = prelux_report_exec(fd, "", env, false);
     rc = (int)prelux_sys(SYS_execveat, fd, "", argv, env, AT_EMPTY_PATH);
     prelux_report_exec_done(note, -1);
   }
-  if (rc == -ENOENT && *script && prelux_exec_interpreter(&t, script) > 0) {
-    call_libc(&t, env, 0);
-    rc = -errno;
-  }
+  if (rc == -ENOENT && *script && prelux_exec_interpreter(&t, script) > 0) rc = call_libc(&t, env, 0);
   prelux_deep_launched(launched);
   prelux_room_release(&room);
   return (int)prelux_ret(rc);
@@ -118,7 +115,9 @@ PRELUX_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 PRELUX_EXPORT int execveat(int dirfd, const char *path, char *const argv[], char *const envp[], int flags)
 {
   if (prelux_idle()) return (int)prelux_ret(prelux_sys(SYS_execveat, dirfd, path, argv, envp, flags));
-  if ((flags & AT_EMPTY_PATH) && prelux_empty(path) && dirfd >= 0) return run_fd(dirfd, argv, envp);
+  bool itself = (flags & AT_EMPTY_PATH) && prelux_empty(path) && dirfd >= 0;
+  if (itself && !executes(flags)) return (int)prelux_ret(prelux_sys(SYS_execveat, dirfd, path, argv, envp, flags));
+  if (itself) return run_fd(dirfd, argv, envp);
   return run(dirfd, path, argv, envp, flags);
 }
 

@@ -28,6 +28,15 @@ int main(int n, char **v)
     else
       execveat(fd, last + 1, v, environ, flags);
   }
+  else if (strncmp(how, "check", 5) == 0)
+  {
+    int fd = open(file, O_RDONLY | O_CLOEXEC), check = 0x10000; /* AT_EXECVE_CHECK */
+    errno = 0;
+    if (how[5])
+      execveat(AT_FDCWD, file, v, environ, check);
+    else
+      execveat(fd, "", v, environ, check | AT_EMPTY_PATH);
+  }
   printf("%s\n", strerror(errno));
   return 9;
 }

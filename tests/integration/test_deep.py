@@ -304,7 +304,7 @@ def test_programs_by_descriptor_and_folder(prelux, lake):
     script.write_text(f"#!{program}\n")
     script.chmod(0o755)
     plain.write_text("text 0\n")
-    for how in ("fd", "cloexec", "path", "folder", "nofollow", "syscall"):
+    for how in ("fd", "cloexec", "path", "folder", "nofollow", "syscall", "check", "check-path"):
         for file in (program, link, script):
             want = prelux.plain([starter, how, file, plain, "word"], check=False)
             done = deep(prelux, [starter, how, file, f"{lake}/f0" if file != script else plain, "word"], check=False)
