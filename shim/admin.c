@@ -1,6 +1,7 @@
 /* Calls that tie the system to a path: mounts, roots, swap, accounting, login records, sockets with a name. Below a
  * prefix the kernel would find the real folder behind it, so none of them goes there. */
 #include "shim/change.h"
+#include "shim/init.h"
 
 #include <sys/un.h>
 
@@ -81,6 +82,13 @@ PRELUX_EXPORT int umount2(const char *target, int flags)
   PRELUX_CHANGE_BODY(umount2, ADMIN, AT_FDCWD, target, NULL, NULL, prelux_real.umount2(c.use, flags));
 }
 
+/* What stands in another root by the daemon's name somebody may have put there who must not have it executed. */
+static int root_moved(int rc, const char *to)
+{
+  if (rc == 0 && strcmp(to, "/") != 0 && !prelux_in_shared_child()) prelux_daemon_never();
+  return rc;
+}
+
 PRELUX_EXPORT int pivot_root(const char *new_root, const char *put_old)
 {
   struct prelux_change old;
@@ -89,13 +97,13 @@ PRELUX_EXPORT int pivot_root(const char *new_root, const char *put_old)
   int bad = prelux_change_route(&old, "pivot_root", PRELUX_CHG_ADMIN, AT_FDCWD, put_old);
   if (bad) return (int)prelux_ret(bad);
   PRELUX_CHANGE_BODY(pivot_root, ADMIN, AT_FDCWD, new_root, NULL, NULL,
-                     (int)prelux_ret(prelux_sys(SYS_pivot_root, c.use, old.use)));
+                     root_moved((int)prelux_ret(prelux_sys(SYS_pivot_root, c.use, old.use)), c.use));
 }
 
 PRELUX_EXPORT int chroot(const char *path)
 {
   prelux_fd_names_end();
-  PRELUX_CHANGE_BODY(chroot, ADMIN, AT_FDCWD, path, NULL, NULL, prelux_real.chroot(c.use));
+  PRELUX_CHANGE_BODY(chroot, ADMIN, AT_FDCWD, path, NULL, NULL, root_moved(prelux_real.chroot(c.use), c.use));
 }
 
 PRELUX_EXPORT int swapon(const char *path, int flags)

@@ -62,12 +62,20 @@ long prelux_self_path(char *out, size_t cap)
   return -ENOENT;
 }
 
+static int never;
+
+void prelux_daemon_never(void)
+{
+  __atomic_store_n(&never, 1, __ATOMIC_RELAXED);
+}
+
 /* preluxd beside the library (build tree) or where `make install` puts it. */
 const char *prelux_daemon_path(void)
 {
   static const char *const places[] = {"../preluxd", "../../bin/preluxd", "../../../bin/preluxd",
                                        "../../../../preluxd", "../../../preluxd", /* preload/lib/x86_64-linux-gnu, preload/lib64 */
                                        "../../../../../bin/preluxd", "../../../../bin/preluxd"};
+  if (__atomic_load_n(&never, __ATOMIC_RELAXED)) return NULL;
   if (prelux_state.table) {
     const char *named = prelux_table_str(prelux_state.table, prelux_state.table->daemon);
     if (*named && prelux_sys(SYS_faccessat, AT_FDCWD, named, X_OK) == 0) return named;

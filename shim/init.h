@@ -13,6 +13,9 @@ long prelux_self_path(char *out, size_t cap);
 /* preluxd to start, or NULL when there is none to be found. */
 const char *prelux_daemon_path(void);
 
+/* From now on there is none: this process has another root. */
+void prelux_daemon_never(void);
+
 /* REGISTER: of a configuration file (absolute path), or of a known table by its hash. `folder`: where the file was first
  * loaded, by `prelux run` or its like; NULL: here and now, by a bare preload. path (may be NULL) gets the table file, or
  * on failure the daemon's words. 0, -ENOTCONN, -ETIMEDOUT, -EPROTO, or the daemon's -errno. */

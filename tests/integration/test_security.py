@@ -152,6 +152,35 @@ def test_what_root_does_is_recorded_too(users):
     assert [Path(json.loads(line)["path"]).name for line in (runtime / "errors").read_text().splitlines()] == ["first", "second"]
 
 
+JAILED = r"""
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+  if (argv[1][0] == '-') /* as preluxd */
+    return close(creat("/executed", 0600));
+  if (chroot(argv[1]) != 0 || chdir("/") != 0)
+    return 2;
+  return open(argv[2], O_RDONLY) >= 0 || errno != EIO;
+}
+"""
+
+
+@NEEDS_ROOT
+def test_no_daemon_is_started_in_another_root(users):
+    """A program of root's that goes into somebody's folder (chroot) and asks for what is not cached: what lies there by preluxd's name is not executed."""
+    (users.folder / "jailed.c").write_text(JAILED)
+    subprocess.run(["cc", "-O1", "-static", "-o", users.folder / "jailed", users.folder / "jailed.c"], check=True)
+    subprocess.run(["cc", "-O1", "-o", users.folder / "jail", users.folder / "jailed.c"], check=True)
+    root, runtime = users.home(MALLORY), users.home(0) / "run"
+    inside = root / users.folder.relative_to("/")
+    (root / runtime.parent.relative_to("/")).mkdir(parents=True)
+    shutil.copy2(users.folder / "jailed", inside / "preluxd")
+    done = users.program(0, runtime, [users.folder / "jail", root, f"{LAKE}/f"])
+    assert done.returncode == 0 and not (root / "executed").exists(), done
+
+
 FILTERED = r"""
 #include <fcntl.h>
 #include <linux/filter.h>
