@@ -81,6 +81,11 @@ static bool is_named(struct prelux_target *t, int flags)
 /* What the launcher is told to execute. What is open, and closed by exec, is handed over by a number that is not. NULL: it cannot be. */
 static const char *file_of(struct prelux_target *t, int *ret_fd)
 {
+  if (*t->path == PRELUX_DEEP_OPEN) { /* a name as any other */
+    char *same = prelux_room_take(t->room, 2 + strlen(t->path) + 1);
+    if (same) memcpy(same, "./", 2), memcpy(same + 2, t->path, strlen(t->path) + 1);
+    return same;
+  }
   if (*t->path) return t->path;
   bool closed = prelux_sys(SYS_fcntl, t->at, F_GETFD) & FD_CLOEXEC;
   int fd = closed ? *ret_fd = (int)prelux_sys(SYS_fcntl, t->at, F_DUPFD, 3) : t->at;

@@ -311,6 +311,9 @@ def test_programs_by_descriptor_and_folder(prelux, lake):
             got = done.stdout.replace(f"{lake}/f0", str(plain))
             assert (got, done.returncode) == (want.stdout, want.returncode), (how, file, done.stderr)
     assert deep(prelux, [starter, "fd", "/bin/cat", f"{lake}/f0"]).stdout == "text 0\n"
+    assert deep(prelux, [starter, "few", program, plain, "word"]).stdout == prelux.plain([starter, "few", program, plain, "word"]).stdout
+    shutil.copy(program, prelux.tmp / "=1+")  # no descriptor
+    assert "text 0\n" in deep(prelux, [starter, "name", "=1+", f"{lake}/f0", f"{lake}/f0"], check=False).stdout
 
 
 def test_what_a_program_is_called(prelux, lake):
