@@ -107,15 +107,24 @@ def test_supervisor_below_a_supervisor(prelux, lake):
     assert done.stdout == "text 1\n" and done.stderr.count("\n") == 1 and "another supervisor" in done.stderr
 
 
+def filters(pid):
+    """Of seccomp: those of where we are, its own, and of who has started it."""
+    return [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Seccomp")]
+
+
 def test_a_daemon_that_has_to_be_started(prelux, lake):
     """By the supervisor: below a supervised program it would be supervised, and be lost with the run."""
     starter = prelux.tmp / "start.c"
     starter.write_text("#include <unistd.h>\nint main(int n, char **v) { execv(v[1], v + 1); return 9; }\n")
     prelux.plain(["gcc", "-static", "-o", prelux.tmp / "start", starter])
     deep(prelux, ["true"])
-    script = f"kill -9 {prelux.daemon_pid()}; cat {lake}/f3; cat {lake}/f4"
+    first = prelux.daemon_pid()
+    its_own = filters(first)
+    script = f"kill -9 {first}; cat {lake}/f3; cat {lake}/f4"
     assert deep(prelux, [prelux.tmp / "start", "/bin/bash", "-c", script]).stdout == "text 3\ntext 4\n"
-    assert "Seccomp:\t0" in Path(f"/proc/{prelux.daemon_pid()}/status").read_text()
+    daemon = prelux.daemon_pid()
+    assert daemon != first and filters(daemon) == its_own
+    assert prelux.run(["cat", f"{lake}/f5"]).stdout == "text 5\n" and prelux.daemon_pid() == daemon
 
 
 def test_many_names(prelux, lake):
@@ -218,6 +227,8 @@ def test_programs_in_the_background(prelux, lake):
     child = prelux.popen(f"{program} later {lake}/f0 1000000 & echo $!; exit 3", args=["--deep"], stdout=subprocess.PIPE, text=True)
     background = int(child.stdout.readline())
     try:
+        status = Path(f"/proc/{background}/status")
+        harness.wait_for(lambda: {"Name:\tdeep_more", "TracerPid:\t0"} <= set(status.read_text().splitlines()), what="the program: a launcher that loses its supervisor ends")
         for _ in range(600):
             child.send_signal(signal.SIGTERM)
             try:
