@@ -247,9 +247,9 @@ static int look(void *arg, const struct prelux_pending *row)
   char name[24];
   if (row->intent != PRELUX_INTENT_PUT || !(row->ino & PRELUX_INO_SCRATCH))
     return 0;
-  int folder = prelux_stage_name(l->g, row->ino, name);
-  bool there = prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
-  if (!there && errno != ENOENT)
+  int folder = prelux_stage_name(l->g, row->ino, name); /* -1: it went with all that was in it */
+  bool there = folder >= 0 && prelux_os.fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+  if (folder >= 0 && !there && errno != ENOENT)
     return -errno;
   return there && st.st_ino == PRELUX_INO(row->ino) ? 0 : lost(l->g, row, l->dir);
 }
