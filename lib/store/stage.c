@@ -349,7 +349,7 @@ static int begin_from_remote(const struct opening *o)
   return rc;
 }
 
-/* The row says that somebody may write; fd has the file open. Whatever fails behind that, nobody writes: the next poll settles it. */
+/* The row says that somebody may write; fd has the file open. Whatever fails behind that, nobody writes: the next poll settles it. The file is cut last. */
 static int begin_to_write(const struct opening *o, struct prelux_dirty *d, int fd)
 {
   struct prelux_stage *g = o->g;
@@ -372,6 +372,9 @@ static int begin_to_write(const struct opening *o, struct prelux_dirty *d, int f
   d->queued = false;
   d->orphan_ns = 0;
   pthread_mutex_unlock(&g->lock);
+  int safe = o->flags & O_DSYNC ? prelux_stage_durable(g, d->row.ino, d->row.mark) : 0; /* as each write then is; O_SYNC has that, too */
+  if (safe < 0)
+    return safe;
   if (!(o->flags & O_TRUNC) || d->empty || ((o->flags & O_ACCMODE) != O_RDONLY && prelux_os.ftruncate(fd, 0) == 0))
     return 0;
   int cut = (o->flags & O_ACCMODE) == O_RDONLY ? prelux_stage_reopen(g, d->row.ino, O_WRONLY | O_TRUNC) : -errno;
@@ -485,16 +488,6 @@ static int open_nameless(struct opening *o, struct prelux_dirty **ret)
   return rc < 0 ? rc : make_new(o, PRELUX_PENDING_MODE, "", 0, ret);
 }
 
-/* O_DSYNC, which O_SYNC has, too: each write is durable, so must its row be. Closes fd on failure. */
-static int make_durable(const struct opening *o, const struct prelux_dirty *d, int fd)
-{
-  int rc = prelux_stage_durable(o->g, d->row.ino, d->row.mark);
-  if (rc == 0)
-    return 0;
-  prelux_os.close(fd);
-  return prelux_problem(o->why, -rc, "journal of %s: %s", o->g->store->dir, strerror(-rc));
-}
-
 /* The open has failed, or nobody is there to have it. What was made for it and nobody has ever had is not to be sent, least of all over what the remote has. */
 static void undo(struct prelux_stage *g, struct prelux_dirty *d)
 {
@@ -527,8 +520,6 @@ int prelux_stage_open_by(struct prelux_stage *g, const struct prelux_view *v, co
   if (rc < 0)
     return rc;
   rc = open_dirty(&o, d, ret, ret_fd);
-  if (rc == 0 && (flags & O_DSYNC))
-    rc = make_durable(&o, d, *ret_fd);
   if (rc < 0)
   {
     undo(g, d);

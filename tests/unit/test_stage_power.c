@@ -173,6 +173,22 @@ static void test_fsync_before_the_close(void **state)
   assert_string_equal(remote_text("f"), "of f");
 }
 
+/* An open that fails because its row cannot be made durable has cut nothing. */
+static void test_a_cut_that_cannot_be_durable(void **state)
+{
+  struct prelux_attr attr;
+  int fd = wopen("f", O_WRONLY | O_CREAT), none = -1;
+  (void)state;
+  say(fd, "of f");
+  assert_int_equal(wclose(fd), 0);
+  assert_string_equal(remote_text("f"), "of f");
+  sync_err = EIO;
+  assert_int_equal(prelux_stage_open(rig.g, &rig.v, &rig.rules, "f", O_WRONLY | O_TRUNC | O_SYNC, 0, &attr, &none, &rig.why), -EIO);
+  prelux_stage_poll(rig.g);
+  send_all();
+  assert_string_equal(remote_text("f"), "of f");
+}
+
 /* `fsync: remote`: the remote has it, so there is nothing to ask anybody about. */
 static void test_fsync_remote(void **state)
 {
@@ -422,6 +438,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_rules_that_say_power, start, end),
       cmocka_unit_test_setup_teardown(test_power_when_the_close_is_old_news, start, end),
       cmocka_unit_test_setup_teardown(test_a_medium_that_fails, start, end),
+      cmocka_unit_test_setup_teardown(test_a_cut_that_cannot_be_durable, start, end),
       cmocka_unit_test_setup_teardown(test_what_nothing_has_made_safe, start, end),
       cmocka_unit_test_setup_teardown(test_an_epoch, start, end),
       cmocka_unit_test_setup_teardown(test_a_shutdown, start, end),
