@@ -30,6 +30,8 @@ struct call
   bool transient; /* the last failure may be gone next time */
   bool late;      /* an answer was given up because it did not begin */
   int64_t patience_ms; /* when the one at hand would be */
+  bool last_try;       /* nothing is asked anew after this one, nor ... */
+  int64_t until_ms;    /* ... later than then */
   char *url;      /* of PRELUX_URL_MAX bytes: where we are after redirects */
 };
 
@@ -347,13 +349,22 @@ static void buffers_close(struct call *c, struct prelux_net_transfer *t)
   prelux_net_supply_close(c->net, t);
 }
 
+/* Giving up is of use only where another try follows: else who waits longer may get his answer yet. */
+static int64_t patience(const struct call *c, const struct prelux_net_transfer *t)
+{
+  if (c->late || c->last_try || !prelux_net_patience_may(c->req))
+    return INT64_MAX;
+  int64_t ms = prelux_net_patience_ms(c->net, t);
+  return ms < c->until_ms + c->waited_ms - prelux_net_now_ms() ? ms : INT64_MAX;
+}
+
 /* By the engine. What the sink said, or that there was no way. */
 static int by_engine(struct call *c, struct prelux_net_transfer *t)
 {
   int rc;
   count_by(t, t->origin, sizeof(t->origin));
-  bool may = prelux_net_patience_may(c->req), was_late = c->late;
-  c->patience_ms = may && !was_late ? prelux_net_patience_ms(c->net, t) : INT64_MAX;
+  bool was_late = c->late;
+  c->patience_ms = patience(c, t);
   if (!buffers_open(c, t))
   {
     buffers_close(c, t);
@@ -364,7 +375,7 @@ static int by_engine(struct call *c, struct prelux_net_transfer *t)
   rc = prelux_net_wish(c->net, t, PRELUX_NET_START) ? pump(c, t) : say(c, ECANCELED, "the daemon ends");
   pthread_cond_destroy(&t->changed);
   pthread_mutex_destroy(&t->lock);
-  if (may)
+  if (prelux_net_patience_may(c->req))
     prelux_net_patience_learn(c->net, t, c->late && !was_late);
   buffers_close(c, t);
   return rc;
@@ -464,16 +475,17 @@ static bool worth_again(const struct call *c, int rc)
 
 static int call(struct call *c)
 {
-  int64_t last = prelux_net_now_ms() + RETRY_WINDOW_MS;
+  c->until_ms = prelux_net_now_ms() + RETRY_WINDOW_MS;
   for (int n = 0;; n++)
   {
+    c->last_try = n >= c->req->retries;
     int rc = attempt(c);
-    if (n >= c->req->retries || !worth_again(c, rc))
+    if (c->last_try || !worth_again(c, rc))
       return rc;
     int64_t ms = rc == 0 ? retry_after_ms(c->answer) : rc == -ETIMEDOUT && c->late && n == 0 ? 0 : -1;
     if (ms < 0)
       ms = backoff_ms(n);
-    if (prelux_net_now_ms() + ms > last + c->waited_ms)
+    if (prelux_net_now_ms() + ms > c->until_ms + c->waited_ms)
       return rc;
     if (wait_ms(c->net, ms) < 0)
       return say(c, ECANCELED, "the daemon ends");

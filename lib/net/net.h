@@ -1,7 +1,7 @@
 /* HTTP for backends: the only code that includes <curl/curl.h>. One engine a process: one thread (two for large bodies on lone
  * connections) runs a curl multi handle (connection reuse, limits); calls block the calling pool thread, are thread-safe, and end by
  * their own time-outs: connect 10 s; 30 s in which less than 1 KiB a second of body came (so also: without a byte, or
- * with headers only); 300 s for an answer without a sink; a GET or HEAD with retries whose head takes ten times as long as others' (patience.c) is asked anew
+ * with headers only); 300 s for an answer without a sink; a GET or HEAD that has tries left and whose head takes ten times as long as others' (patience.c) is asked anew
  * at once; no retry begins later than 60 s after the call.
  * To one origin at most 16 calls with a sink (32 lone ones, and 16 lone ones of up to 1 MiB) and 16 without run at once: stat and list never wait behind large reads.
  * Content-Encoding is never decoded: bodies are what the server stores. Texts of problems show neither query nor user info

@@ -37,6 +37,8 @@ enum behaviour
   CHUNKS,   /* BIG bytes, which it says, too, in chunks */
   STALL,    /* nothing, to one request; then ANSWER */
   DRIBBLE,  /* SHORT bytes in small pieces, with pauses */
+  BUSY_ONCE, /* 503, to one request; then SLOW */
+  SLOW,      /* as ANSWER, after twice as long as anybody has patience */
 };
 
 static struct
@@ -132,7 +134,12 @@ static void *serve_one(void *arg)
     enum behaviour b = STALL;
     if (atomic_compare_exchange_strong(&server.behaviour, &b, ANSWER))
       continue;
-    if (b == ANSWER)
+    b = BUSY_ONCE;
+    if (atomic_compare_exchange_strong(&server.behaviour, &b, SLOW))
+      b = BUSY;
+    if (b == SLOW)
+      usleep(2000000);
+    if (b == ANSWER || b == SLOW)
       send_all(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 40);
     else if (b == BUSY)
       send_all(fd, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", 40);
@@ -530,6 +537,21 @@ static void test_a_late_answer_is_asked_for_again(void **state)
   assert_int_equal(atomic_load(&server.accepted), 2);
 }
 
+/* Not so at the last try that is left: it would be asked for no more. */
+static void test_the_last_try_is_waited_for(void **state)
+{
+  for (int i = 0; i <= 20; i++)
+  {
+    struct prelux_net_answer a;
+    struct prelux_net_request req = {.method = "GET", .url = url, .retries = 1};
+    if (i == 20)
+      atomic_store(&server.behaviour, BUSY_ONCE);
+    assert_int_equal(prelux_net_call(net, &req, &a, NULL), 0);
+    assert_string_equal(a.body, "ok");
+    prelux_net_answer_free(&a);
+  }
+}
+
 /* When an answer is late, and how often that counts. */
 static void test_patience(void **state)
 {
@@ -578,6 +600,7 @@ int main(void)
       T(test_short_and_lone_goes_wrong),
       T(test_short_and_lone_is_given_up),
       T(test_a_late_answer_is_asked_for_again),
+      T(test_the_last_try_is_waited_for),
       T(test_patience),
       T(test_freed_under_a_back_off),
   };
