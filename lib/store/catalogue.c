@@ -176,13 +176,14 @@ static int read_text(void *arg, int columns, char **values, char **names)
   return 0;
 }
 
-/* Of a later version than ours: nothing is changed in it. It holds links and pins, which are nowhere else. */
-static bool is_newer(struct prelux_catalogue *c)
+/* SQLITE_MISMATCH: it is of a later version than ours, and nothing is to be changed in it: it holds links and pins, which are nowhere else. */
+static int check_version(struct prelux_catalogue *c)
 {
   char version[16] = "";
-  if (sqlite3_exec(c->db, "SELECT value FROM meta WHERE key='schema'", read_text, version, NULL) != SQLITE_OK)
-    return false; /* a new file; what is damaged shows later */
-  return version[0] && version[strspn(version, "0123456789")] == 0 && atoi(version) > atoi(SCHEMA_VERSION);
+  int rc = sqlite3_exec(c->db, "SELECT value FROM meta WHERE key='schema'", read_text, version, NULL);
+  if (rc != SQLITE_OK)
+    return (rc & 0xff) == SQLITE_ERROR ? SQLITE_OK : rc; /* a new file has no such table; who cannot read it now knows nothing */
+  return version[0] && version[strspn(version, "0123456789")] == 0 && atoi(version) > atoi(SCHEMA_VERSION) ? SQLITE_MISMATCH : SQLITE_OK;
 }
 
 /* Brings the file up to our version; SQLITE_CORRUPT: it is of one that never was. */
@@ -208,8 +209,8 @@ static int open_db(struct prelux_catalogue *c, const char *path)
     sqlite3_busy_timeout(c->db, BUSY_MS);
     rc = sqlite3_exec(c->db, pragmas, NULL, NULL, NULL);
   }
-  if (rc == SQLITE_OK && is_newer(c))
-    return SQLITE_MISMATCH;
+  if (rc == SQLITE_OK)
+    rc = check_version(c);
   if (rc == SQLITE_OK)
     rc = sqlite3_exec(c->db, schema, NULL, NULL, NULL);
   if (rc == SQLITE_OK)
