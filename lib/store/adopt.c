@@ -20,7 +20,9 @@ static bool md5_equal(int fd, const struct prelux_object *obj)
 {
   struct prelux_check c;
   prelux_check_begin(&c, obj, NULL);
-  return prelux_check_any(&c) && prelux_check_file(&c, fd, 0, obj->size) == 0 && prelux_check_end(&c, "", obj, NULL) == 0;
+  bool same = prelux_check_any(&c) && prelux_check_file(&c, fd, 0, obj->size) == 0 && prelux_check_end(&c, "", obj, NULL) == 0;
+  prelux_check_release(&c);
+  return same;
 }
 
 /* Copying tools keep whole seconds at least; two times that both have a fraction must agree in it. */

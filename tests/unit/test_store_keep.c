@@ -76,6 +76,30 @@ static void test_adoption(void **state)
   assert_int_equal(system(cmd), 0);
 }
 
+static ssize_t no_pread(int fd, void *buf, size_t n, off_t at)
+{
+  (void)fd, (void)buf, (void)n, (void)at;
+  errno = EIO;
+  return -1;
+}
+
+/* It is fetched; the sanitizers find what was held for its checksum. */
+static void test_what_cannot_be_read_is_not_adopted(void **state)
+{
+  struct prelux_os real = prelux_os;
+  char path[512];
+  (void)state;
+  fake_text(&rig.b, "f", "abc");
+  strcpy(fake_find(&rig.b, "f")->md5, "900150983cd24fb0d6963f7d28e17f72");
+  real_path("f", path, sizeof path);
+  write_file(path, 1, 3, 1);
+  prelux_os.pread = no_pread;
+  int rc = rig_check(&rig, "f");
+  prelux_os = real;
+  assert_int_equal(rc, 0);
+  assert_int_equal(rig.b.reads, 1);
+}
+
 static void test_file_becomes_folder_and_back(void **state)
 {
   view(PRELUX_FRESH_ALWAYS, 0, 0);
@@ -585,7 +609,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-      T(test_restart), T(test_edited_cache_file_is_not_served), T(test_adoption),
+      T(test_restart), T(test_edited_cache_file_is_not_served), T(test_adoption), T(test_what_cannot_be_read_is_not_adopted),
       T(test_file_becomes_folder_and_back), T(test_quota_evicts_the_oldest), T(test_evict_command), T(test_info),
       T(test_one_owner), T(test_network_file_systems), T(test_single_store), T(test_broken_catalogue),
       T(test_unclean_boot), T(test_unpin_beside_an_eviction), T(test_what_was_just_pinned_stays), T(test_what_is_let_go_is_pinned_meanwhile),
