@@ -349,12 +349,36 @@ static int begin_from_remote(const struct opening *o)
   return rc;
 }
 
+static int cut(const struct opening *o, const struct prelux_dirty *d, int fd)
+{
+  if (!(o->flags & O_TRUNC) || d->empty)
+    return 0;
+  if ((o->flags & O_ACCMODE) != O_RDONLY && prelux_os.ftruncate(fd, 0) == 0)
+    return 0;
+  int again = (o->flags & O_ACCMODE) == O_RDONLY ? prelux_stage_reopen(o->g, d->row.ino, O_WRONLY | O_TRUNC) : -errno;
+  if (again >= 0)
+    prelux_os.close(again);
+  return again < 0 ? again : 0;
+}
+
+/* Nobody has it, and nothing was cut: else the bytes that are there would be sent, over whatever the remote has by now. */
+static void write_no_more(struct prelux_stage *g, struct prelux_dirty *d, enum prelux_pending_state state, uint32_t flags)
+{
+  struct prelux_pending next = d->row;
+  next.state = state;
+  next.flags = flags;
+  if ((d->row.state != state || d->row.flags != flags) && prelux_stage_journal(g, PRELUX_EDIT_SET, &next) == 0)
+    prelux_dirty_becomes(g, d, &next);
+}
+
 /* The row says that somebody may write; fd has the file open. Whatever fails behind that, nobody writes: the next poll settles it. The file is cut last. */
 static int begin_to_write(const struct opening *o, struct prelux_dirty *d, int fd)
 {
   struct prelux_stage *g = o->g;
   bool cuts = (o->flags & O_TRUNC) && !(d->row.flags & (PRELUX_PENDING_OVER | PRELUX_PENDING_NEW));
   bool forgets = (o->flags & O_TRUNC) && (d->row.flags & PRELUX_PENDING_TOLD);
+  enum prelux_pending_state was = d->row.state;
+  uint32_t flags = d->row.flags;
   if (d->row.state == PRELUX_PENDING_READY || cuts || forgets)
   {
     struct prelux_pending next = d->row;
@@ -372,15 +396,12 @@ static int begin_to_write(const struct opening *o, struct prelux_dirty *d, int f
   d->queued = false;
   d->orphan_ns = 0;
   pthread_mutex_unlock(&g->lock);
-  int safe = o->flags & O_DSYNC ? prelux_stage_durable(g, d->row.ino, d->row.mark) : 0; /* as each write then is; O_SYNC has that, too */
-  if (safe < 0)
-    return safe;
-  if (!(o->flags & O_TRUNC) || d->empty || ((o->flags & O_ACCMODE) != O_RDONLY && prelux_os.ftruncate(fd, 0) == 0))
-    return 0;
-  int cut = (o->flags & O_ACCMODE) == O_RDONLY ? prelux_stage_reopen(g, d->row.ino, O_WRONLY | O_TRUNC) : -errno;
-  if (cut >= 0)
-    prelux_os.close(cut);
-  return cut < 0 ? cut : 0;
+  int rc = o->flags & O_DSYNC ? prelux_stage_durable(g, d->row.ino, d->row.mark) : 0; /* as each write then is; O_SYNC has that, too */
+  if (rc == 0)
+    rc = cut(o, d, fd);
+  if (rc < 0)
+    write_no_more(g, d, was, flags);
+  return rc;
 }
 
 /* A descriptor for the program, of d, which is the caller's. Where none can be had nothing is changed, but what was begun for it: undo(). */

@@ -173,20 +173,42 @@ static void test_fsync_before_the_close(void **state)
   assert_string_equal(remote_text("f"), "of f");
 }
 
-/* An open that fails because its row cannot be made durable has cut nothing. */
-static void test_a_cut_that_cannot_be_durable(void **state)
+static int no_ftruncate(int fd, off_t size)
 {
-  struct prelux_attr attr;
-  int fd = wopen("f", O_WRONLY | O_CREAT), none = -1;
+  (void)fd, (void)size;
+  errno = EIO;
+  return -1;
+}
+
+/* An open that fails, because the file cannot be cut or its row cannot be made durable, has cut nothing, and nothing is sent over what the remote has
+ * by then. What waited to be sent still waits. */
+static void test_a_cut_that_fails(void **state)
+{
+  const int flags = O_WRONLY | O_TRUNC;
   (void)state;
-  say(fd, "of f");
-  assert_int_equal(wclose(fd), 0);
-  assert_string_equal(remote_text("f"), "of f");
-  sync_err = EIO;
-  assert_int_equal(prelux_stage_open(rig.g, &rig.v, &rig.rules, "f", O_WRONLY | O_TRUNC | O_SYNC, 0, &attr, &none, &rig.why), -EIO);
-  prelux_stage_poll(rig.g);
-  send_all();
-  assert_string_equal(remote_text("f"), "of f");
+  for (int i = 0; i < 2; i++)
+  {
+    int fd = wopen("f", O_WRONLY | O_CREAT | O_TRUNC);
+    say(fd, "of f");
+    assert_int_equal(wclose(fd), 0);
+    rig.rules.async = true;
+    fd = wopen("waits", O_WRONLY | O_CREAT | O_TRUNC);
+    say(fd, "of waits");
+    assert_int_equal(wclose(fd), 0);
+    prelux_os.ftruncate = i ? real.ftruncate : no_ftruncate;
+    sync_err = i ? EIO : 0;
+    assert_int_equal(wopen("f", i ? flags | O_SYNC : flags), -EIO);
+    assert_int_equal(wopen("waits", i ? flags | O_SYNC : flags), -EIO);
+    assert_string_equal(rows(), "waits:ready f:writing ");
+    put_text("f", "theirs");
+    prelux_os.ftruncate = real.ftruncate;
+    prelux_stage_poll(rig.g);
+    send_all();
+    assert_string_equal(remote_text("f"), "theirs");
+    assert_string_equal(remote_text("waits"), "of waits");
+    assert_int_equal(pending(), 0);
+    rig.rules.async = false;
+  }
 }
 
 /* `fsync: remote`: the remote has it, so there is nothing to ask anybody about. */
@@ -438,7 +460,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_rules_that_say_power, start, end),
       cmocka_unit_test_setup_teardown(test_power_when_the_close_is_old_news, start, end),
       cmocka_unit_test_setup_teardown(test_a_medium_that_fails, start, end),
-      cmocka_unit_test_setup_teardown(test_a_cut_that_cannot_be_durable, start, end),
+      cmocka_unit_test_setup_teardown(test_a_cut_that_fails, start, end),
       cmocka_unit_test_setup_teardown(test_what_nothing_has_made_safe, start, end),
       cmocka_unit_test_setup_teardown(test_an_epoch, start, end),
       cmocka_unit_test_setup_teardown(test_a_shutdown, start, end),
