@@ -12,7 +12,6 @@
 #include "lib/net/engine.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -503,14 +502,6 @@ static void *run(void *arg)
   return NULL;
 }
 
-/* curl takes 256 KiB for each transfer, and glibc would fetch them from the kernel and give them back each time: 64 page faults, which
- * cost more than moving the bytes. For the whole process, the daemon. */
-static void keep_memory(void)
-{
-  mallopt(M_MMAP_THRESHOLD, 2 << 20);
-  mallopt(M_TRIM_THRESHOLD, 16 << 20);
-}
-
 static int start_thread(struct prelux_net *net)
 {
   sigset_t all, old;
@@ -535,7 +526,7 @@ static void release(struct prelux_net *net)
   free(net);
 }
 
-static int engine_new(struct prelux_net **ret)
+int prelux_net_engine_new(struct prelux_net **ret)
 {
   pthread_condattr_t attr;
   struct prelux_net *net = calloc(1, sizeof(*net));
@@ -558,18 +549,12 @@ static int engine_new(struct prelux_net **ret)
   return rc;
 }
 
-int prelux_net_create(struct prelux_net **ret)
-{
-  keep_memory();
-  return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? engine_new(ret) : -ENOMEM;
-}
-
 struct prelux_net *prelux_net_pick(struct prelux_net *net, const struct prelux_net_request *req)
 {
   if (!req->lone || !req->sink || prelux_net_here_fits(req))
     return net;
   pthread_mutex_lock(&net->lock);
-  if (!net->second && !net->ending && engine_new(&net->second) < 0)
+  if (!net->second && !net->ending && prelux_net_engine_new(&net->second) < 0)
     net->second = NULL; /* then one does it all */
   struct prelux_net *ret = net->second && net->turn++ % 2 ? net->second : net;
   pthread_mutex_unlock(&net->lock);

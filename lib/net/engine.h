@@ -110,6 +110,9 @@ bool prelux_net_patience_may(const struct prelux_net_request *req);
 int64_t prelux_net_patience_ms(struct prelux_net *net, const struct prelux_net_transfer *t);
 void prelux_net_patience_learn(struct prelux_net *net, const struct prelux_net_transfer *t, bool given_up);
 
+/* An engine without what start.c sets up. */
+int prelux_net_engine_new(struct prelux_net **ret);
+
 /* here.c: the transfer, by the calling thread. What the sink said, and t as it is when the engine is done with it; -EAGAIN: not so. */
 int prelux_net_here(struct prelux_net *net, struct prelux_net_transfer *t);
 bool prelux_net_here_fits(const struct prelux_net_request *req);
