@@ -152,8 +152,26 @@ static int probe(struct prelux_stage *g, struct prelux_dirty *d, struct closing 
   return rc;
 }
 
+/* An `async` file that the kernel told of first, and that is being sent already: what its close promises holds, and it does not wait for the remote. */
+static bool promised(struct prelux_stage *g, uint64_t ino, const struct prelux_write_rules *rules, uint64_t *ret_mark)
+{
+  pthread_mutex_lock(&g->lock);
+  const struct prelux_dirty *d = rules && rules->async ? prelux_dirty_by_ino(g, ino) : NULL;
+  bool is = d && d->busy && !d->settling && d->row.state == PRELUX_PENDING_READY && (!rules->power || (d->row.flags & PRELUX_PENDING_SAFE));
+  if (is)
+    *ret_mark = d->row.mark;
+  pthread_mutex_unlock(&g->lock);
+  return is;
+}
+
 int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelux_write_rules *rules, struct prelux_problem *why)
 {
+  uint64_t mark;
+  if (promised(g, ino, rules, &mark))
+  {
+    int safe = rules->power ? prelux_stage_durable(g, ino, mark) : 0;
+    return safe < 0 ? prelux_problem(why, -safe, "journal of %s: %s", g->store->dir, strerror(-safe)) : 0;
+  }
   struct prelux_dirty *d = prelux_dirty_take_ino(g, ino);
   bool gone = false;
   int rc = 0;

@@ -96,9 +96,7 @@ class StandIn(ThreadServer):
         while head := connection.read_until(b"\r\n\r\n"):
             method, target = head.decode("latin-1").split(" ")[:2]
             fields = head_fields(head)
-            body = b""
-            while len(body) < int(fields.get("content-length", 0)):
-                body += connection.receive()
+            body = connection.body(int(fields.get("content-length", 0)))
             with self.lock:
                 self.bodies.append((method, target, fields, body))
             status, more, data = self.answer(method, target, fields, body)

@@ -44,9 +44,8 @@ class HttpStandin(ThreadServer):
             if not head:
                 raise Gone
             method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-            fields, body = head_fields(head), b""
-            while len(body) < int(fields.get("content-length", 0)):
-                body += connection.receive()
+            fields = head_fields(head)
+            body = connection.body(int(fields.get("content-length", 0)))
             self.note(Seen(method, target, fields))
             status, more, text = self.answer(Request(method, target, fields, body))
             lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}"]

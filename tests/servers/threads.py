@@ -69,6 +69,18 @@ class Connection:
         head, found, self.buffer = self.buffer.partition(mark)
         return head + found
 
+    def body(self, length):
+        """So many bytes, and none of what comes behind them; Gone when the end comes first."""
+        parts = []
+        while length > 0:
+            data = self.receive()
+            if not data:
+                raise Gone
+            parts.append(data[:length])
+            self.buffer = data[length:]
+            length -= len(parts[-1])
+        return b"".join(parts)
+
     def send(self, data):
         try:
             self.sock.sendall(data)

@@ -40,6 +40,7 @@ static struct faulty {
   atomic_int fault_part; /* FAIL_EIO: of the third part; LOSE_AFTER, LOSE_BEFORE: of complete */
   atomic_int fail_aborts; /* so many of the next */
   void (*_Atomic asked)(void); /* called once, while the remote is asked for an object */
+  void (*_Atomic putting)(void); /* called once, while an object is put */
   void (*listed)(void);  /* called once, when the remote has listed and before the store knows */
 } faulty;
 
@@ -119,7 +120,10 @@ static inline int faulty_put(struct prelux_backend *b, const char *path, int fd,
                              struct prelux_object *ret, struct prelux_problem *why)
 {
   enum fault fault = atomic_fetch_sub(&faulty.times, 1) > 0 ? (enum fault)atomic_load(&faulty.fault) : NO_FAULT;
+  void (*putting)(void) = atomic_exchange(&faulty.putting, NULL);
   atomic_fetch_add(&faulty.puts, 1);
+  if (putting)
+    putting();
   if (fault == FAIL_EACCES_LATER && strstr(path, ".conflict-"))
     return prelux_problem(why, EACCES, "injected");
   if (fault == FAIL_EIO || fault == FAIL_EACCES)

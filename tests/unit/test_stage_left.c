@@ -71,11 +71,70 @@ static void test_marks_of_before(void **state)
   assert_int_equal(marks(), 0);
 }
 
+/* ---- a close that is told while the file is being sent already, because the kernel was faster to tell of it ---- */
+
+static struct {
+  uint64_t ino;
+  bool async, power, waits; /* what he says who tells; he is to wait */
+  pthread_t thread;
+} late;
+
+static void *close_late(void *arg)
+{
+  struct prelux_problem why;
+  struct prelux_write_rules rules = rig.rules;
+  rules.async = late.async;
+  rules.power = late.power;
+  return (void *)(intptr_t)prelux_stage_closed(rig.g, late.ino, &rules, &why);
+}
+
+static void while_it_is_put(void)
+{
+  struct timespec end;
+  void *rc = NULL;
+  assert_int_equal(pthread_create(&late.thread, NULL, close_late, NULL), 0);
+  clock_gettime(CLOCK_REALTIME, &end);
+  end.tv_sec += late.waits ? 1 : 60;
+  late.waits = pthread_timedjoin_np(late.thread, &rc, &end) != 0;
+  assert_int_equal((intptr_t)rc, 0);
+}
+
+/* As if the upload took for ever: the close says that it is done. */
+static void sent_meanwhile(bool async, bool power, bool told_power, bool waits)
+{
+  rig.rules.async = true;
+  rig.rules.power = power;
+  int fd = wopen("f", O_WRONLY | O_CREAT);
+  say(fd, "text");
+  late.ino = number(fd);
+  late.async = async;
+  late.power = told_power;
+  late.waits = waits;
+  close(fd);
+  prelux_stage_left(rig.g, late.ino);
+  assert_int_equal(dirty(late.ino)->row.state, PRELUX_PENDING_READY);
+  atomic_store(&faulty.putting, while_it_is_put);
+  send_all();
+  if (late.waits)
+    pthread_join(late.thread, NULL);
+  assert_int_equal(late.waits, waits);
+  is_sent("f", "text");
+}
+
+static void test_told_while_it_is_sent(void **state)
+{
+  sent_meanwhile(true, false, false, false);
+  sent_meanwhile(true, true, true, false);
+  sent_meanwhile(true, false, true, true); /* its bytes are not synced yet */
+  sent_meanwhile(false, false, false, true);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_marks, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_marks_of_before, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_told_while_it_is_sent, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
