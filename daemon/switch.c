@@ -72,6 +72,16 @@ static int switch_sum(struct prelux_backend *b, const char *path, const struct p
   return err;
 }
 
+static void *switch_asker(void)
+{
+  return bound;
+}
+
+static void switch_ask_as(void *asker)
+{
+  bound = asker;
+}
+
 static bool switch_distrust(struct prelux_backend *b, const char *path)
 {
   char full[OBJECT_MAX];
@@ -340,6 +350,8 @@ int prelux_switch_create(struct prelux_instance *i, const char *prefix, struct p
       .read = switch_read,
       .fetch = i->backend->ops->fetch ? switch_fetch : NULL,
       .sum = i->backend->ops->sum ? switch_sum : NULL,
+      .asker = switch_asker,
+      .ask_as = switch_ask_as,
       .distrust = i->backend->ops->distrust ? switch_distrust : NULL,
       .write = i->backend->ops->write ? &switch_write : NULL,
   };

@@ -290,6 +290,9 @@ struct prelux_backend_ops {
    * could not be asked. */
   int (*sum)(struct prelux_backend *b, const char *path, const struct prelux_object *expect, bool ask, const atomic_bool *over,
              struct prelux_sum *ret);
+  /* As whom the calling thread asks (borrowed; NULL: nobody in particular), and a thread that it has made for its question shall. */
+  void *(*asker)(void);
+  void (*ask_as)(void *asker);
   /* What was read as `path` was not what its checksum says. True: another try reads from somewhere else. */
   bool (*distrust)(struct prelux_backend *b, const char *path);
   /* `map`: the workers to be asked for an object, the first first, as "host:port". -errno of add ends it. */

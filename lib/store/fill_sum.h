@@ -19,6 +19,7 @@ struct prelux_fill_sum {
   bool insists;  /* set by hand: small files are asked for, too */
   uint64_t done; /* bytes that check has */
   bool asking;   /* a thread does */
+  void *asker;   /* as him */
   pthread_t thread;
   atomic_bool answered, over;
   int rc; /* of the answer */

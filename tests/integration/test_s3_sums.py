@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import subprocess
 import time
 import zlib
 
@@ -64,9 +65,9 @@ def s3():
 
 @pytest.fixture
 def lake(prelux, s3):
-    def make(**options):
+    def make(name="prelux.yaml", **options):
         backend = {"type": "s3", "endpoint": s3.url, "bucket": "data", "access_key": "AK", "secret_key": "secret/+", **options}
-        prelux.config({"version": 1, "backends": {"s": backend}, "mappings": [{"local": LOCAL, "remote": "s:/"}]})
+        prelux.config({"version": 1, "backends": {"s": backend}, "mappings": [{"local": LOCAL, "remote": "s:/"}]}, name)
         return prelux
     return make
 
@@ -110,6 +111,21 @@ def test_large_ones_are_asked_once(s3, lake):
     assert not reads(prelux, "bad", LARGE)
     assert reads(prelux, "both", LARGE), "where CRC and MD5 do not agree, either is good"
     assert "its MD5 is that of the bytes" in prelux.log()
+
+
+def test_it_is_asked_for_with_the_keys_of_who_reads(s3, lake):
+    """Not with those of the configuration that came last: a job with wrong keys fails alone."""
+    s3.put("large", LARGE, etag=NO_MD5, fields=fields({"crc32c": SUMS["crc32c"](LARGE)}))
+    s3.put("small", SMALL)
+    prelux = lake()
+    reads = f"import hashlib; open('{LOCAL}/small').read(); print(flush=True); input(); print(hashlib.md5(open('{LOCAL}/large', 'rb').read()).hexdigest())"
+    one = prelux.popen(["python3", "-c", reads], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert one.stdout.readline() == "\n"
+    lake("other.yaml", access_key="WRONG")
+    assert prelux.run(["cat", f"{LOCAL}/other"], check=False).returncode != 0
+    assert one.communicate("\n", timeout=60)[0].strip() == hashlib.md5(LARGE).hexdigest()
+    asked, = [seen for seen in s3.requests() if seen.method == "HEAD" and "x-amz-checksum-mode" in seen.fields]
+    assert "Credential=AK/" in asked.fields["authorization"]
 
 
 @pytest.mark.parametrize("sums, kind", [({}, None), ({"crc32c": "AAAAAA==-3"}, "COMPOSITE"), ({"crc32c": "AAAAAA=="}, "COMPOSITE"), ({"crc32": "%%%"}, None),
