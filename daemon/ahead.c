@@ -29,6 +29,7 @@
 #include "daemon/crew.h"
 #include "daemon/files.h"
 #include "daemon/lanes.h"
+#include "daemon/measure.h"
 #include "daemon/request.h"
 #include "lib/base/os.h"
 
@@ -278,9 +279,14 @@ static bool step(struct prelux_crew *crew)
     return false;
   if (!first)
     prelux_crew_call(crew); /* one more, while there is work and room */
+  struct prelux_came came = {0};
+  struct prelux_view view = m->view;
+  uint64_t asked = prelux_measure_asked();
+  view.came = &came;
   prelux_origin_bind(m->instance);
-  bool good = first ? list(r, &m->view) : fetch(r, &m->view, i);
+  bool good = first ? list(r, &view) : fetch(r, &view, i);
   prelux_origin_bind(NULL);
+  prelux_measure_remote(m->measure, asked, atomic_load(&came.bytes));
   pthread_mutex_lock(&crew->lock);
   if (first)
     r->list = false; /* there was no other worker */

@@ -57,7 +57,10 @@ void prelux_conn_close(struct prelux_conn *c)
 {
   if (c->watched)
     event_del(&c->event);
+  struct prelux_flight *f = c->waiter.flight;
   prelux_flight_leave(&c->waiter);
+  if (f && !f->n_waiters)
+    prelux_server_left(c->server, f);
   prelux_live_table_drop(c->session);
   prelux_server_unlink(c->server, c);
   if (c->out_fd >= 0) /* first: the end of the connection says that what was passed is closed here */

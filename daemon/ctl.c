@@ -14,6 +14,7 @@
 #include "daemon/node.h"
 #include "daemon/request_write.h"
 #include "daemon/server.h"
+#include "daemon/turns.h"
 #include "include/prelux/ctl.h"
 #include "lib/base/io.h"
 #include "lib/base/os.h"
@@ -267,6 +268,19 @@ static bool go_on(struct prelux_flight *f)
   return x->verb->run(x);
 }
 
+/* Behind the gate, and a crew's in its turn. */
+static void launch_on_loop(struct prelux_conn *c, struct prelux_flight *f)
+{
+  struct prelux_ctl *x = f->arg;
+  f->job.lane = PRELUX_LANE_WATCH;
+  f->work = only_the_gate;
+  f->then = go_on;
+  if (x->verb->crew)
+    prelux_server_launch_in_turn(c->server, c, f, PRELUX_TURNS_CREW);
+  else
+    prelux_server_launch(c->server, c, f);
+}
+
 static void ctl_drop(struct prelux_flight *f)
 {
   struct prelux_ctl *x = f->arg;
@@ -350,17 +364,16 @@ void prelux_ctl(struct prelux_conn *c, struct prelux_live_table *table, const vo
   *x = (struct prelux_ctl){.d = prelux_server_daemon(s), .flight = f, .table = table, .msg = copy};
   x->verb = find_verb(prelux_msg_str(copy, PRELUX_FIELD_VERB));
   f->arg = x;
+  f->job.lane = PRELUX_LANE_VERBS;
   f->work = ctl_work;
   f->drop = ctl_drop;
   int err = check(x, take_args(x), &why);
   if (err == 0)
     err = take_rights(x, c->peer, &why);
-  if (err == 0 && !x->verb->ends && (x->verb->crew || x->verb->on_loop) && prelux_gate_closed())
+  bool gate = err == 0 && !x->verb->ends && (x->verb->crew || x->verb->on_loop) && prelux_gate_closed();
+  if (gate || (err == 0 && x->verb->crew && c->peer))
   {
-    f->job.lane = PRELUX_LANE_WATCH;
-    f->work = only_the_gate;
-    f->then = go_on;
-    prelux_server_launch(s, c, f);
+    launch_on_loop(c, f);
     return;
   }
   if (err == 0 && x->verb->crew)
@@ -372,7 +385,7 @@ void prelux_ctl(struct prelux_conn *c, struct prelux_live_table *table, const vo
   }
   if (err == 0 && !x->verb->on_loop)
   {
-    prelux_server_launch(s, c, f);
+    prelux_server_launch_in_turn(s, c, f, 1);
     return;
   }
   if (err == 0)

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "daemon/answer.h"
 #include "daemon/pool.h"
@@ -42,7 +43,10 @@ struct prelux_flight {
   struct prelux_waiter waiters; /* list head */
   unsigned n_waiters;
   void *home;                         /* the server */
-  struct prelux_flight *chain_landed; /* the server's list of finished ones */
+  struct prelux_flight *chain_landed; /* the server's list of finished ones, or its user's of those that wait (turns.h) */
+  unsigned turns; /* it holds, or waits for, so many, of that user's; 0: none */
+  uid_t turn_of;
+  bool queued; /* it waits for them */
   struct prelux_flight *chain; /* hash chain */
   uint64_t hash;
   size_t key_len;

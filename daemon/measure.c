@@ -91,3 +91,11 @@ void prelux_measure_ask(void)
 {
   asked++;
 }
+
+void prelux_measure_remote(struct prelux_measure *m, uint64_t asked_before, uint64_t bytes)
+{
+  if (!m)
+    return;
+  atomic_fetch_add_explicit(&m->remote_bytes, bytes, memory_order_relaxed);
+  atomic_fetch_add_explicit(&m->remote_requests, asked - asked_before, memory_order_relaxed);
+}

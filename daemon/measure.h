@@ -35,5 +35,7 @@ uint64_t prelux_measure_now(void); /* ns, monotonic */
 /* Requests to remotes of the calling thread so far; and one more. */
 uint64_t prelux_measure_asked(void);
 void prelux_measure_ask(void);
+/* Those of this thread since then, and what came by them, are for this mapping. m may be NULL. */
+void prelux_measure_remote(struct prelux_measure *m, uint64_t asked_before, uint64_t bytes);
 
 #endif

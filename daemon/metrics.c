@@ -110,9 +110,9 @@ static void mappings(struct out *o)
   prelux_measure_each(requests, o);
   family(o, "request_seconds", "histogram", "How long they took.");
   prelux_measure_each(times, o);
-  family(o, "remote_bytes_total", "counter", "Bytes of files that came from the remote.");
+  family(o, "remote_bytes_total", "counter", "Bytes of files that came from the remote, also ahead of requests.");
   prelux_measure_each(remote_bytes, o);
-  family(o, "remote_requests_total", "counter", "Questions put to the remote for these requests: attributes, listings, bytes.");
+  family(o, "remote_requests_total", "counter", "Questions put to the remote for the mapping, also ahead of requests: attributes, listings, bytes.");
   prelux_measure_each(remote_requests, o);
 }
 

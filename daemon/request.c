@@ -145,14 +145,11 @@ static int own_fault(struct prelux_daemon *d, const struct prelux_live_mapping *
   return -EIO;
 }
 
-static void count(const struct prelux_live_mapping *m, int what, int err, uint64_t began, uint64_t asked, const struct prelux_came *came)
+static void count(const struct prelux_live_mapping *m, int what, int err, uint64_t began, uint64_t before, const struct prelux_came *came)
 {
-  bool there = err == 0 || err == -ENOENT || err == -ENOTDIR || err == -EINPROGRESS;
-  if (!m->measure)
-    return;
+  bool there = err == 0 || err == -ENOENT || err == -ENOTDIR || err == -EINPROGRESS, asked = prelux_measure_asked() > before;
   prelux_measure_done(m->measure, what, !there ? PRELUX_MEASURE_ERROR : asked ? PRELUX_MEASURE_MISS : PRELUX_MEASURE_HIT, prelux_measure_now() - began);
-  atomic_fetch_add_explicit(&m->measure->remote_bytes, atomic_load(&came->bytes), memory_order_relaxed);
-  atomic_fetch_add_explicit(&m->measure->remote_requests, asked, memory_order_relaxed);
+  prelux_measure_remote(m->measure, before, atomic_load(&came->bytes));
 }
 
 static int ask(struct prelux_daemon *d, const struct prelux_target *t, int what, unsigned store_flags, struct prelux_early *early,
@@ -177,7 +174,7 @@ static int ask(struct prelux_daemon *d, const struct prelux_target *t, int what,
     else
       err = prelux_store_list(&m->view, t->object, store_flags, ret, ret_fd, why);
     prelux_origin_bind(NULL);
-    count(m, what, err, began, prelux_measure_asked() - asked, &came);
+    count(m, what, err, began, asked, &came);
     if (err == -EINPROGRESS && early && early->done)
       return err;
     if (err < 0 && err != -EAGAIN)
@@ -209,9 +206,14 @@ int prelux_target_parts(struct prelux_daemon *d, const struct prelux_target *t, 
   const struct prelux_live_mapping *m = prelux_target_mapping(t);
   if (m->broken)
     return broken(m, why);
+  struct prelux_came came = {0};
+  struct prelux_view view = m->view;
+  uint64_t asked = prelux_measure_asked();
+  view.came = &came;
   prelux_origin_bind(m->instance);
-  int err = prelux_store_parts(&m->view, t->object, version, from, to, why);
+  int err = prelux_store_parts(&view, t->object, version, from, to, why);
   prelux_origin_bind(NULL);
+  prelux_measure_remote(m->measure, asked, atomic_load(&came.bytes));
   if (err == 0 || err == -EAGAIN)
     return err;
   err = own_fault(d, m, err, why);
@@ -318,7 +320,7 @@ static void object_fly(struct prelux_conn *c, struct prelux_target *t, int what,
   f->work = object_work;
   f->drop = object_drop;
   f->job.lane = prelux_lane_of(key.instance);
-  prelux_server_launch(s, c, f);
+  prelux_server_launch_in_turn(s, c, f, 1);
 }
 
 /* What memory and index know is answered here, on the loop. True: done. */
@@ -410,6 +412,7 @@ static void register_request(struct prelux_conn *c, void *msg, size_t len)
   f->arg = prelux_server_daemon(s);
   f->looks = true;
   f->work = register_work;
+  f->job.lane = PRELUX_LANE_REGISTER;
   prelux_server_launch(s, c, f);
 }
 

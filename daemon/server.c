@@ -175,10 +175,50 @@ static void after(struct prelux_job *job)
   prelux_server_land(f->home, f);
 }
 
+/* To the pool. */
+static void submit(struct prelux_server *s, struct prelux_flight *f)
+{
+  struct prelux_problem why = {0};
+  int ret = prelux_pool_submit(s->d->pool, &f->job);
+  if (ret == 0)
+    return;
+  prelux_problem(&why, EIO, "the daemon is overloaded");
+  prelux_error("request refused: %s", strerror(-ret));
+  prelux_answer_fail(&f->answer, -EIO, &why);
+  f->then = NULL;
+  prelux_server_land(s, f); /* not handed out here: that closes connections, and somebody may be going through them */
+}
+
+static void next_in_turn(struct prelux_server *s, uid_t uid)
+{
+  for (struct prelux_flight *f; (f = prelux_turns_next(&s->turns, uid));)
+  {
+    if (f->key_len)
+      prelux_flights_add(&s->flights, f);
+    submit(s, f);
+  }
+}
+
+void prelux_server_left(struct prelux_server *s, struct prelux_flight *f)
+{
+  if (!f->queued)
+    return;
+  uid_t uid = f->turn_of;
+  prelux_turns_leave(&s->turns, f);
+  s->under_way--;
+  prelux_flight_free(f);
+  next_in_turn(s, uid);
+}
+
 static void hand_out(struct prelux_server *s, struct prelux_flight *f)
 {
   prelux_flights_land(&s->flights, f);
   s->under_way--;
+  if (f->turns)
+  {
+    prelux_turns_end(&s->turns, f);
+    next_in_turn(s, f->turn_of);
+  }
   while (f->n_waiters && f->answered)
     prelux_conn_close(prelux_conn_of(f->waiters.next));
   while (f->n_waiters)
@@ -212,29 +252,38 @@ static void on_done(evutil_socket_t fd, short what, void *arg)
   drain_landed(arg);
 }
 
-void prelux_server_launched(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f)
+static void begin(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f)
 {
   s->under_way++;
   f->home = s;
   f->asked = c != NULL;
-  if (f->key_len)
-    prelux_flights_add(&s->flights, f);
   if (c)
     prelux_conn_wait(c, f);
+}
+
+void prelux_server_launched(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f)
+{
+  if (f->key_len)
+    prelux_flights_add(&s->flights, f);
+  begin(s, c, f);
 }
 
 void prelux_server_launch(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f)
 {
   f->job.after = after;
   prelux_server_launched(s, c, f);
-  int ret = prelux_pool_submit(s->d->pool, &f->job);
-  if (ret == 0)
+  submit(s, f);
+}
+
+void prelux_server_launch_in_turn(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f, unsigned turns)
+{
+  if (!c->peer || prelux_turns_begin(&s->turns, c->peer->uid, turns, f))
+  {
+    prelux_server_launch(s, c, f);
     return;
-  struct prelux_problem why = {0};
-  prelux_problem(&why, EIO, "the daemon is overloaded");
-  prelux_error("request refused: %s", strerror(-ret));
-  prelux_answer_fail(&f->answer, -EIO, &why);
-  hand_out(s, f);
+  }
+  f->job.after = after;
+  begin(s, c, f); /* nobody else finds it yet: who asks the same would wait for his turns */
 }
 
 static void send_what_waits(struct prelux_store *store, void *arg)
@@ -429,6 +478,7 @@ void prelux_server_free(struct prelux_server *s)
 {
   struct event *const events[] = {s->accept_event, s->done_event, s->signal_event, s->tick, s->stop_step};
   drain_landed(s); /* nobody waits any more: frees them */
+  prelux_turns_free(&s->turns);
   prelux_watch_free(s->d->watch);
   s->d->watch = NULL;
   for (size_t i = 0; i < sizeof events / sizeof *events; i++)

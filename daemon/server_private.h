@@ -7,6 +7,7 @@
 
 #include "daemon/flight.h"
 #include "daemon/server.h"
+#include "daemon/turns.h"
 
 enum prelux_phase { SERVING, STOPPING };
 
@@ -29,6 +30,7 @@ struct prelux_server {
   struct prelux_server_stats stats;
   struct prelux_flights flights;
   unsigned under_way; /* flights given to others */
+  struct prelux_turns turns;
   unsigned max_clients;
   pthread_mutex_t lock; /* guards landed */
   struct prelux_flight *landed, **landed_end;

@@ -22,6 +22,7 @@
 #include "daemon/files.h"
 #include "daemon/gate.h"
 #include "daemon/lanes.h"
+#include "daemon/measure.h"
 #include "daemon/request.h"
 #include "lib/base/os.h"
 
@@ -183,9 +184,11 @@ static bool step(struct prelux_crew *crew)
   if (!item)
     return false;
   prelux_crew_call(crew); /* one more, while there is work and room */
+  uint64_t asked = prelux_measure_asked();
   prelux_origin_bind(m->instance);
   int err = prelux_store_list(&m->view, item->path, 0, &attr, &fd, &why);
   prelux_origin_bind(NULL);
+  prelux_measure_remote(m->measure, asked, 0);
   if (fd >= 0)
     prelux_os.close(fd);
   if (err == 0)

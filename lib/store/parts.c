@@ -124,6 +124,8 @@ static int sink(void *arg, uint64_t off, const void *buf, size_t len)
     return -EPROTO;
   memcpy(f->buf + f->got, buf, len);
   f->got += len;
+  if (f->v->came)
+    atomic_fetch_add_explicit(&f->v->came->bytes, len, memory_order_relaxed);
   return 0;
 }
 

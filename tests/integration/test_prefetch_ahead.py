@@ -47,9 +47,11 @@ def settled(cached, seconds=0.5):
     return last
 
 
-def test_siblings_are_read_as_ever(lake):
+def test_siblings_are_read_as_ever(lake, prelux):
     cached = lake(300)("lambda n: range(n)")
     assert cached == [f"{number:04}" for number in range(300)]
+    counted = lambda: prelux.cli("stats", "--json")["mappings"][0]  # noqa: E731
+    wait_for(lambda: counted()["remote_bytes"] == 300 * 400 and counted()["remote_requests"] > 300, 60, "whoever asked: programs, or who read ahead")
 
 
 def test_a_reader_who_stops_leaves_a_window_at_most(lake):

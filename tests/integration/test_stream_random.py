@@ -85,6 +85,9 @@ def test_few_bytes_for_few_reads(lake):
     assert fetched(lake) <= 16 * 200 * 4096, ranges(lake)
     assert used(lake) <= 16 * 200 * 4096
     assert lake.cli("map", "--json", BIG)["state"] == "partial"
+    counted = lambda: lake.cli("stats", "--json")["mappings"][0]  # noqa: E731
+    wait_for(lambda: counted()["remote_requests"] >= len(ranges(lake)) and counted()["remote_bytes"] >= 0.9 * fetched(lake), 60, "parts are counted")
+    assert counted()["remote_bytes"] <= fetched(lake)
 
 
 @pytest.mark.parametrize("kind", ["http", "file"])

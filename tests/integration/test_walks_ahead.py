@@ -34,7 +34,7 @@ class Together(FaultProxy):
             with self.three:
                 self.held += 1
                 self.three.notify_all()
-                self.three.wait_for(lambda: self.held >= 3, 30)
+                self.three.wait_for(lambda: self.held >= 3, 60)
         return super()._take_fault(method, target, fields)
 
 
@@ -55,10 +55,10 @@ def lake(prelux):
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
                 (root / path).write_bytes(b"A = 1\n")
 
-        def config(**options):
+        def config(idle_exit="5min", **options):
             s3 = {"type": "s3", "bucket": "data", "endpoint": proxy.url, "access_key": server.access_key, "secret_key": server.secret_key,
                   "region": server.region}
-            prelux.config({"version": 1, "backends": {"s": s3}, "mappings": [{"local": LAKE, "remote": "s:/d", **options}]})
+            prelux.config({"version": 1, "idle_exit": idle_exit, "backends": {"s": s3}, "mappings": [{"local": LAKE, "remote": "s:/d", **options}]})
             prelux.run(["true"])
             return prelux
 
@@ -106,6 +106,23 @@ def test_folders_are_listed_before_the_walk_comes(lake):
     assert listed(proxy) == []
     prelux.run(["ls", f"{LAKE}/f{3 + len(beside):02}"])  # he has come through: twice as many
     wait_for(lambda: len(listed(proxy)) == 1 + 16, 30, "the next window")
+    wait_for(lambda: prelux.cli("stats", "--json")["mappings"][0]["remote_requests"] >= 3 + 8 + 1 + 16, 30, "those listed ahead are counted")
+
+
+def test_who_lists_ahead_is_not_idle(lake):
+    """The program that was ahead of has ended, and the daemon's idle second has gone by: what is being listed comes first."""
+    config, proxy, _ = lake
+    prelux = config(idle_exit="1s")
+    proxy.late, proxy.held = {f"f{number:02}" for number in range(3, FOLDERS)}, -FOLDERS  # until it is let go
+    prelux.run(f"ls {LAKE}; for n in 0 1 2; do ls {LAKE}/f0$n; done")
+    wait_for(lambda: proxy.held > -FOLDERS, 30, "a listing ahead")
+    pid = prelux.daemon_pid()
+    time.sleep(3)
+    assert pid and prelux.daemon_pid() == pid, prelux.log()
+    with proxy.three:
+        proxy.held = 3
+        proxy.three.notify_all()
+    wait_for(lambda: not prelux.daemons(), 60, "idle exit")
 
 
 def test_a_walk_lists_several_at_once(lake):

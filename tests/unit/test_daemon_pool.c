@@ -128,10 +128,10 @@ static void instances_have_lanes_of_their_own(void **state)
   for (uint32_t number = 0; number < 1000; number++)
   {
     uint32_t lane = prelux_lane_of(number);
-    assert_true(lane >= PRELUX_LANE_BACKENDS && lane < PRELUX_LANE_ADVICE);
+    assert_true(lane >= PRELUX_LANE_BACKENDS && lane < PRELUX_LANE_REGISTER);
     used[lane] = true;
   }
-  for (uint32_t lane = PRELUX_LANE_BACKENDS; lane < PRELUX_LANE_ADVICE; lane++)
+  for (uint32_t lane = PRELUX_LANE_BACKENDS; lane < PRELUX_LANE_REGISTER; lane++)
     assert_true(used[lane]);
   assert_int_equal(prelux_lane_of(1), PRELUX_LANE_BACKENDS);
   assert_true(PRELUX_LANE_PREFETCH < PRELUX_LANES);

@@ -335,6 +335,32 @@ static void what_was_heard_is_done(void **state)
   assert_int_equal(reads, 1);
 }
 
+/* As many commands as a lane holds ask a remote that says nothing: who brings a configuration, and housekeeping, have lanes of their own. */
+static void commands_that_hang_keep_nobody_out(void **state)
+{
+  enum { LANE = 48 };
+  int fds[LANE];
+  char path[32];
+  assert_int_equal(do_register(config), 0);
+  stats = 0;
+  gate = false;
+  for (int i = 0; i < LANE; i++)
+  {
+    snprintf(path, sizeof path, "/m/slow-verb-%d", i);
+    prelux_msg_begin(&m, out, sizeof out, PRELUX_OP_CTL);
+    prelux_msg_put(&m, PRELUX_FIELD_TABLE, table, sizeof table);
+    prelux_msg_put_str(&m, PRELUX_FIELD_VERB, "stat");
+    prelux_msg_put_str(&m, PRELUX_FIELD_ARG, path);
+    fds[i] = send_only();
+  }
+  wait_stats(LANE);
+  write_config("# while all of them hang\n");
+  assert_int_equal(do_register(config), 0);
+  gate = true;
+  for (int i = 0; i < LANE; i++)
+    assert_int_equal(receive_status(fds[i]), 0);
+}
+
 static void odd_errors_become_eio(void **state)
 {
   assert_int_equal(do_register(config), 0);
@@ -525,6 +551,7 @@ int main(void)
       cmocka_unit_test(equal_requests_are_one),
       cmocka_unit_test(always_joins_no_answer_older_than_the_question),
       cmocka_unit_test(what_was_heard_is_done),
+      cmocka_unit_test(commands_that_hang_keep_nobody_out),
       cmocka_unit_test(odd_errors_become_eio),
       cmocka_unit_test(each_has_its_own_offset),
       cmocka_unit_test(message_limits),
