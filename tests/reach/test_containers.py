@@ -1,5 +1,6 @@
 """A root as a container's: user namespace, a number for a user that no file names, no capabilities, read-only overlay, a /dev/shm of 64 MiB and process 1
-that reaps nobody. What can be written varies: reading and writing work, or what is said names what to set."""
+that reaps nobody. What can be written varies: reading and writing work, or what is said names what to set. Below a chroot, and wherever else Linux makes no
+user namespaces, all but these."""
 
 import os
 import shutil
@@ -32,8 +33,10 @@ mount -t tmpfs -o mode=777 t "$root/data"
 echo hello > "$root/data/a"
 [ -z "$VOLUME" ] || mount -t tmpfs -o mode=1777 t "$root/volume"
 mount -o remount,ro "$root"
-exec setpriv --reuid=1234567 --regid=1234567 --clear-groups --no-new-privs --bounding-set=-all \
-  unshare --user --map-user=1000680000 --map-group=0 --root="$root" /bin/bash -c "$script"
+set -- setpriv --reuid=1234567 --regid=1234567 --clear-groups --no-new-privs --bounding-set=-all unshare --user --map-user=1000680000 --map-group=0
+if "$@" true 2> /dev/null; then exec "$@" --root="$root" /bin/bash -c "$script"; fi
+exec setpriv --no-new-privs --bounding-set=-all,+sys_chroot,+setuid,+setgid \
+  chroot --userspec=1000680000:0 --groups= "$root" /bin/bash -c "$script"
 """
 MAPPING = """
 cd /; export HOME=/ PATH=/usr/bin:/bin
