@@ -49,7 +49,7 @@ MIXED = "build-tsan/mixed"
 # Servers that are installed for tests, and how these name them.
 INSTALLED = {"alluxio29": r"\balluxio29\b|\balluxio_server\b", "azurite": r"\bazurite\b", "versitygw": r"\bversitygw\b",
              "safetensors": r"\bsafetensors\b", "pythons": r"\bpythons\b", "crates": r"\bcrates\b", "debs": r"\bdebs\b",
-             "grafana": r"\bservers import grafana\b"}
+             "grafana": r"\bservers import grafana\b", "dockerfiles": r"\bservers import dockerfiles\b"}
 # "stage name seconds" of jobs that take longer than others, as a run left them in BUILD/seconds.txt: the longest begin first.
 MEASURED = {tuple(line.split()[:2]): float(line.split()[2]) for line in (ROOT / "tests/data/seconds.txt").read_text().splitlines()}
 

@@ -1,5 +1,6 @@
-"""What lies in examples/: manifests held to Kubernetes' own schemas (the package kubernetes-validate has them) and to the command's table, the
-side-car and the DaemonSet tried in namespaces of their own; scripts read by shellcheck and run with stand-ins for srun and mpirun."""
+"""What lies in examples/: manifests held to Kubernetes' own schemas (the package kubernetes-validate has them) and to the command's table, the Dockerfile to
+the checks of a language server, the side-car and the DaemonSet tried in namespaces of their own; scripts read by shellcheck and run with stand-ins for
+srun and mpirun."""
 
 import os
 import re
@@ -12,6 +13,8 @@ import yaml
 
 from tests.harness import BUILD, ROOT, wait_for
 from tests.meta.test_docs import COMMANDS
+from tests.servers import dockerfiles
+from tests.servers.base import ServerError
 from tests.servers.pythons import KUBERNETES
 
 TOP = ROOT / "examples"
@@ -78,6 +81,21 @@ def test_commands_of_manifests():
                     [word[2:] for word in rest if word.startswith("--")]
                 assert name in COMMANDS and set(options) <= set(COMMANDS[name]), words
     assert {("daemon", "stop"), ("daemon", "status"), ("prefetch",), ("run",)} <= seen
+
+
+def test_dockerfile(tmp_path):
+    """Nothing is wrong with it, and it copies what `make tarball` makes of this version; with what is made wrong here the checks find fault."""
+    try:
+        dockerfiles.CHECKS.install()
+    except ServerError as error:
+        pytest.skip(f"checks of Dockerfiles cannot be had: {str(error)[:300]}")
+    text = (TOP / "kubernetes/Dockerfile").read_text()
+    assert dockerfiles.complaints(TOP / "kubernetes/Dockerfile") == ""
+    for name, value in {"COPY ": "COPYY ", "COPY prelux": "COPY --form=a prelux", "FROM busybox:stable-glibc": "FROM"}.items():
+        (tmp_path / "Dockerfile").write_text(text.replace(name, value))
+        assert dockerfiles.complaints(tmp_path / "Dockerfile"), value
+    version, = re.findall(r'^#define PRELUX_VERSION "(.*)"', (ROOT / "include/prelux/version.h").read_text(), re.M)
+    assert f"\nCOPY prelux-{version}-x86_64 /opt/prelux\n" in text and f"-t prelux:{version} " in text
 
 
 def test_configuration_of_manifests(tmp_path):
