@@ -276,7 +276,7 @@ static void launch_on_loop(struct prelux_conn *c, struct prelux_flight *f)
   f->work = only_the_gate;
   f->then = go_on;
   if (x->verb->crew)
-    prelux_server_launch_in_turn(c->server, c, f, PRELUX_TURNS_CREW);
+    prelux_server_launch_in_turn(c->server, c, f, PRELUX_TURN_CREW);
   else
     prelux_server_launch(c->server, c, f);
 }
@@ -385,7 +385,7 @@ void prelux_ctl(struct prelux_conn *c, struct prelux_live_table *table, const vo
   }
   if (err == 0 && !x->verb->on_loop)
   {
-    prelux_server_launch_in_turn(s, c, f, 1);
+    prelux_server_launch_in_turn(s, c, f, PRELUX_TURN_ONE);
     return;
   }
   if (err == 0)

@@ -368,7 +368,7 @@ bool prelux_ctl_prefetch(struct prelux_ctl *x)
     return prelux_ctl_fail(x, -ENOMEM, NULL);
   w->x = x;
   x->flight->tell = prelux_ctl_tell;
-  unsigned limit = x->flight->turns ? x->flight->turns : WORKERS; /* of a user in his turn: turns.h */
+  unsigned limit = x->flight->turn ? PRELUX_TURNS_CREW : WORKERS;
   w->crew = (struct prelux_crew){.pool = x->d->pool, .lane = PRELUX_LANE_PREFETCH, .limit = limit, .step = step, .end = end};
   prelux_crew_init(&w->crew);
   w->failures = cJSON_CreateArray();

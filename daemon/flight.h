@@ -44,9 +44,9 @@ struct prelux_flight {
   unsigned n_waiters;
   void *home;                         /* the server */
   struct prelux_flight *chain_landed; /* the server's list of finished ones, or its user's of those that wait (turns.h) */
-  unsigned turns; /* it holds, or waits for, so many, of that user's; 0: none */
+  unsigned turn; /* of that user's, of this kind (turns.h), it holds one, or waits for it; 0: none */
   uid_t turn_of;
-  bool queued; /* it waits for them */
+  bool queued; /* it waits */
   struct prelux_flight *chain; /* hash chain */
   uint64_t hash;
   size_t key_len;

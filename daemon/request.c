@@ -320,7 +320,7 @@ static void object_fly(struct prelux_conn *c, struct prelux_target *t, int what,
   f->work = object_work;
   f->drop = object_drop;
   f->job.lane = prelux_lane_of(key.instance);
-  prelux_server_launch_in_turn(s, c, f, 1);
+  prelux_server_launch_in_turn(s, c, f, PRELUX_TURN_ONE);
 }
 
 /* What memory and index know is answered here, on the loop. True: done. */

@@ -189,36 +189,30 @@ static void submit(struct prelux_server *s, struct prelux_flight *f)
   prelux_server_land(s, f); /* not handed out here: that closes connections, and somebody may be going through them */
 }
 
-static void next_in_turn(struct prelux_server *s, uid_t uid)
+static void next_in_turn(struct prelux_server *s, const struct prelux_flight *over)
 {
-  for (struct prelux_flight *f; (f = prelux_turns_next(&s->turns, uid));)
-  {
-    if (f->key_len)
-      prelux_flights_add(&s->flights, f);
+  struct prelux_flight *f = prelux_turns_end(&s->turns, over);
+  if (f && f->key_len)
+    prelux_flights_add(&s->flights, f);
+  if (f)
     submit(s, f);
-  }
 }
 
 void prelux_server_left(struct prelux_server *s, struct prelux_flight *f)
 {
   if (!f->queued)
     return;
-  uid_t uid = f->turn_of;
   prelux_turns_leave(&s->turns, f);
   s->under_way--;
   prelux_flight_free(f);
-  next_in_turn(s, uid);
 }
 
 static void hand_out(struct prelux_server *s, struct prelux_flight *f)
 {
   prelux_flights_land(&s->flights, f);
   s->under_way--;
-  if (f->turns)
-  {
-    prelux_turns_end(&s->turns, f);
-    next_in_turn(s, f->turn_of);
-  }
+  if (f->turn)
+    next_in_turn(s, f);
   while (f->n_waiters && f->answered)
     prelux_conn_close(prelux_conn_of(f->waiters.next));
   while (f->n_waiters)
@@ -275,9 +269,9 @@ void prelux_server_launch(struct prelux_server *s, struct prelux_conn *c, struct
   submit(s, f);
 }
 
-void prelux_server_launch_in_turn(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f, unsigned turns)
+void prelux_server_launch_in_turn(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f, enum prelux_turn turn)
 {
-  if (!c->peer || prelux_turns_begin(&s->turns, c->peer->uid, turns, f))
+  if (!c->peer || prelux_turns_begin(&s->turns, c->peer->uid, turn, f))
   {
     prelux_server_launch(s, c, f);
     return;

@@ -4,6 +4,7 @@
 
 #include "daemon/conn.h"
 #include "daemon/daemon.h"
+#include "daemon/turns.h"
 
 struct prelux_server;
 struct event_base;
@@ -24,8 +25,8 @@ void prelux_server_stop(struct prelux_server *s);
 void prelux_server_land(struct prelux_server *s, struct prelux_flight *f);
 /* Submits a new flight (key or not) that c waits for. Frees it and answers on failure. */
 void prelux_server_launch(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f);
-/* The same for what may ask a remote: of another user so many turns (turns.h), and when it is his. */
-void prelux_server_launch_in_turn(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f, unsigned turns);
+/* The same for what may ask a remote: of another user when it is his turn (turns.h). */
+void prelux_server_launch_in_turn(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f, enum prelux_turn turn);
 /* The same when the work is done by others, who call prelux_server_land. */
 void prelux_server_launched(struct prelux_server *s, struct prelux_conn *c, struct prelux_flight *f);
 /* The last waiter of f has gone: when it waits for its turn it is freed. */

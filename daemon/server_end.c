@@ -49,7 +49,8 @@ static bool show(struct prelux_server *s)
 static void end_if_idle(struct prelux_server *s, uint64_t now)
 {
   bool going;
-  bool busy = s->stats.clients || s->under_way || prelux_advice_busy() || prelux_walks_busy() || prelux_gate_closed();
+  bool ahead = prelux_advice_busy() || prelux_walks_busy() || prelux_ahead_busy(s->d->ahead);
+  bool busy = s->stats.clients || s->under_way || ahead || prelux_gate_closed();
   if (s->phase != SERVING || busy || now - s->active_ms < idle_limit_ms(s))
     return;
   prelux_pending_uploads(s->d, &going);

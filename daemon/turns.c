@@ -2,43 +2,41 @@
 
 #include <stdlib.h>
 
+static const unsigned most[PRELUX_TURN_KINDS] = {[PRELUX_TURN_ONE] = PRELUX_TURNS, [PRELUX_TURN_CREW] = PRELUX_TURNS / PRELUX_TURNS_CREW};
+
 struct prelux_turns_of {
   struct prelux_turns_of *next;
   uid_t uid;
-  unsigned held;
-  struct prelux_flight *first, **last; /* they wait, and so something is held */
+  unsigned turn, held; /* of that kind */
+  struct prelux_flight *first, **last; /* they wait, and so all are held */
 };
 
-static struct prelux_turns_of **find(struct prelux_turns *t, uid_t uid)
+static struct prelux_turns_of **find(struct prelux_turns *t, uid_t uid, unsigned turn)
 {
   struct prelux_turns_of **at = &t->users;
-  while (*at && (*at)->uid != uid)
+  while (*at && ((*at)->uid != uid || (*at)->turn != turn))
     at = &(*at)->next;
   return at;
 }
 
-static bool fits(const struct prelux_turns_of *u, unsigned turns)
+bool prelux_turns_begin(struct prelux_turns *t, uid_t uid, enum prelux_turn turn, struct prelux_flight *f)
 {
-  return u->held == 0 || u->held + turns <= PRELUX_TURNS;
-}
-
-bool prelux_turns_begin(struct prelux_turns *t, uid_t uid, unsigned turns, struct prelux_flight *f)
-{
-  struct prelux_turns_of **at = find(t, uid), *u = *at;
+  struct prelux_turns_of **at = find(t, uid, turn), *u = *at;
   if (!u)
   {
     u = calloc(1, sizeof *u);
     if (!u)
       return true; /* no memory: not counted */
     u->uid = uid;
+    u->turn = turn;
     u->last = &u->first;
     *at = u;
   }
   f->turn_of = uid;
-  f->turns = turns;
-  if (!u->first && fits(u, turns))
+  f->turn = turn;
+  if (u->held < most[turn])
   {
-    u->held += turns;
+    u->held++;
     return true;
   }
   f->queued = true;
@@ -48,16 +46,29 @@ bool prelux_turns_begin(struct prelux_turns *t, uid_t uid, unsigned turns, struc
   return false;
 }
 
-void prelux_turns_end(struct prelux_turns *t, const struct prelux_flight *f)
+struct prelux_flight *prelux_turns_end(struct prelux_turns *t, const struct prelux_flight *f)
 {
-  struct prelux_turns_of *u = *find(t, f->turn_of);
-  if (u)
-    u->held -= f->turns;
+  struct prelux_turns_of **at = find(t, f->turn_of, f->turn), *u = *at;
+  struct prelux_flight *next = u ? u->first : NULL;
+  if (next) /* what f held is its */
+  {
+    u->first = next->chain_landed;
+    if (!u->first)
+      u->last = &u->first;
+    next->queued = false;
+    return next;
+  }
+  if (u && --u->held == 0)
+  {
+    *at = u->next;
+    free(u);
+  }
+  return NULL;
 }
 
 void prelux_turns_leave(struct prelux_turns *t, struct prelux_flight *f)
 {
-  struct prelux_turns_of *u = *find(t, f->turn_of);
+  struct prelux_turns_of *u = *find(t, f->turn_of, f->turn);
   struct prelux_flight **at = u ? &u->first : NULL;
   while (at && *at && *at != f)
     at = &(*at)->chain_landed;
@@ -67,27 +78,6 @@ void prelux_turns_leave(struct prelux_turns *t, struct prelux_flight *f)
   if (!*at)
     u->last = at;
   f->queued = false;
-}
-
-struct prelux_flight *prelux_turns_next(struct prelux_turns *t, uid_t uid)
-{
-  struct prelux_turns_of **at = find(t, uid), *u = *at;
-  struct prelux_flight *f = u ? u->first : NULL;
-  if (f && fits(u, f->turns))
-  {
-    u->first = f->chain_landed;
-    if (!u->first)
-      u->last = &u->first;
-    u->held += f->turns;
-    f->queued = false;
-    return f;
-  }
-  if (u && !f && u->held == 0)
-  {
-    *at = u->next;
-    free(u);
-  }
-  return NULL;
 }
 
 void prelux_turns_free(struct prelux_turns *t)

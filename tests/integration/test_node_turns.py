@@ -12,7 +12,7 @@ from tests.servers.faultproxy import FaultProxy
 from tests.servers.nginx import Nginx
 
 pytestmark = [*NODE, pytest.mark.skipif(Nginx.missing() is not None, reason=str(Nginx.missing()))]
-WEB, TURNS, CREW = "/plx-web", 12, 6  # of daemon/turns.h
+WEB, TURNS = "/plx-web", 12  # of daemon/turns.h
 STATS, PREFETCHES, FILES = 60, 10, 8  # FILES: in a folder, as many as a prefetch has workers; either way more than the threads that may hang together
 
 
@@ -62,33 +62,36 @@ def start(node, who, *words):
 
 @pytest.mark.parametrize("verb, name, many", [("stat", "slow{}", STATS), ("prefetch", "folder{}", PREFETCHES)], ids=["stat", "prefetch"])
 def test_who_hangs_leaves_others_their_turn(node, verb, name, many):
+    """Other users, and himself who asks for something of the other kind: his programs do not wait for a prefetch."""
     children = [start(node, ALICE, verb, f"{WEB}/{name.format(number)}") for number in range(many)]
     wait_for(lambda: node.wire.held() >= TURNS, 100, "as many as may hang at once")
-    done = node.cli(BOB, verb, f"{WEB}/fast")
-    assert done.returncode == 0, done.stderr
+    for who, what in (BOB, verb), (ALICE, "prefetch" if verb == "stat" else "stat"):
+        done = node.cli(who, what, f"{WEB}/fast")
+        assert done.returncode == 0, done.stderr
     assert node.wire.held() == TURNS
     gone = children.pop()
     gone.kill()
     gone.wait()
     node.wire.going.set()
     assert [child.wait(100) for child in children] == [0] * (many - 1)
-    assert node.cli(ALICE, "stat", f"{WEB}/fast").returncode == 0
+    assert node.cli(ALICE, verb, f"{WEB}/fast").returncode == 0
 
 
-def test_who_leaves_the_queue_lets_others_pass(node):
-    """A prefetch waits for more room than there is, and something small behind it: when the prefetch is killed, that has its turn."""
+def test_who_leaves_the_queue_is_never_asked_for(node):
+    """Killed while he waits for his turn; who stands behind him has it then."""
     def clients():
         return json.loads(node.cli(0, "daemon", "status", "--json").stdout)["clients"]
 
-    children = [start(node, ALICE, "stat", f"{WEB}/slow{number}") for number in range(TURNS - CREW + 1)]
-    wait_for(lambda: node.wire.held() == len(children), 100, "all of them hang")
+    children = [start(node, ALICE, "stat", f"{WEB}/slow{number}") for number in range(TURNS)]
+    wait_for(lambda: node.wire.held() == TURNS, 100, "all of them hang")
     before = clients()
-    large = start(node, ALICE, "prefetch", f"{WEB}/folder0")
-    wait_for(lambda: clients() > before, 100, "the prefetch in the queue")
-    children.append(start(node, ALICE, "stat", f"{WEB}/slow{len(children)}"))
-    wait_for(lambda: clients() > before + 1, 100, "and who waits behind it")
-    large.kill()
-    large.wait()
-    wait_for(lambda: node.wire.held() == len(children), 100, "its turn")
+    gone = start(node, ALICE, "stat", f"{WEB}/slow{TURNS}")
+    wait_for(lambda: clients() > before, 100, "he is in the queue")
+    children.append(start(node, ALICE, "stat", f"{WEB}/slow{TURNS + 1}"))
+    wait_for(lambda: clients() > before + 1, 100, "and who stands behind him")
+    gone.kill()
+    gone.wait()
+    wait_for(lambda: clients() == before + 1, 100, "the daemon has seen that he left")
     node.wire.going.set()
     assert [child.wait(100) for child in children] == [0] * len(children)
+    assert node.wire.held() == len(children)

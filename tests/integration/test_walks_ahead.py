@@ -21,7 +21,7 @@ FOLDERS = 60
 
 
 class Together(FaultProxy):
-    """Listings of the folders of `late` wait until three are asked for, however long that takes."""
+    """Listings of the folders of `late`, and files of these names, wait until three are asked for, however long that takes."""
 
     late, held = (), 0
 
@@ -30,7 +30,7 @@ class Together(FaultProxy):
         self.three = threading.Condition()
 
     def _take_fault(self, method, target, fields):
-        if folder_of(target) in self.late:
+        if (folder_of(target) or target.partition("?")[0].rpartition("/")[2]) in self.late:
             with self.three:
                 self.held += 1
                 self.three.notify_all()
@@ -109,13 +109,17 @@ def test_folders_are_listed_before_the_walk_comes(lake):
     wait_for(lambda: prelux.cli("stats", "--json")["mappings"][0]["remote_requests"] >= 3 + 8 + 1 + 16, 30, "those listed ahead are counted")
 
 
-def test_who_lists_ahead_is_not_idle(lake):
-    """The program that was ahead of has ended, and the daemon's idle second has gone by: what is being listed comes first."""
-    config, proxy, _ = lake
+@pytest.mark.parametrize("name, script", [("f{:02}", "for n in 0 1 2; do ls f0$n; done"), ("m{:02}.py", "ls f00; for n in 0 1 2 3; do cat f00/m0$n.py; done")],
+                         ids=["lists", "reads"])
+def test_who_lists_or_reads_ahead_is_not_idle(lake, name, script):
+    """The program that was ahead of has ended, and the daemon's idle second has gone by: what is under way comes first."""
+    config, proxy, root = lake
+    for number in range(FOLDERS):
+        (root / "f00" / f"m{number:02}.py").write_bytes(b"A = 1\n")
     prelux = config(idle_exit="1s")
-    proxy.late, proxy.held = {f"f{number:02}" for number in range(3, FOLDERS)}, -FOLDERS  # until it is let go
-    prelux.run(f"ls {LAKE}; for n in 0 1 2; do ls {LAKE}/f0$n; done")
-    wait_for(lambda: proxy.held > -FOLDERS, 30, "a listing ahead")
+    proxy.late, proxy.held = {name.format(number) for number in range(4, FOLDERS)}, -FOLDERS  # until it is let go
+    prelux.run(f"cd {LAKE}; ls; {script}")
+    wait_for(lambda: proxy.held > -FOLDERS, 30, "something is asked for ahead")
     pid = prelux.daemon_pid()
     time.sleep(3)
     assert pid and prelux.daemon_pid() == pid, prelux.log()
