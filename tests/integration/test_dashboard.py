@@ -71,7 +71,8 @@ def lake():
     if AlluxioStandin.missing():
         pytest.skip(AlluxioStandin.missing())
     with AlluxioStandin(sync_interval=0) as cluster:
-        (cluster.ufs / "one").write_bytes(b"1" * 2000)
+        (cluster.ufs / "d").mkdir()
+        (cluster.ufs / "d/one").write_bytes(b"1" * 2000)
         yield {"type": "alluxio", "root": cluster.root, "etcd": [cluster.etcd.endpoint], "s3_port": cluster.s3_port, "page_size": cluster.page_size}
 
 
@@ -86,7 +87,7 @@ def scraped(prelux, lake):
     source.mkdir()
     (source / "one").write_bytes(b"1" * 1000)
     prelux.config({"version": 1, "backends": {"src": {"type": "file", "root": str(source)}, "lake": lake}, "metrics": {"listen": f"{LOOPBACK}:{port}"},
-                   "mappings": [{"local": "/prelux-board", "remote": "src:/"}, {"local": "/prelux-lake", "remote": "lake:/"}]})
+                   "mappings": [{"local": "/prelux-board", "remote": "src:/"}, {"local": "/prelux-lake", "remote": "lake:/d"}]})
     prelux.run(["cat", "/prelux-board/one", "/prelux-lake/one"])
     text = (SHIPPED / "scrape.yaml").read_text()
     scrape = yaml.safe_load(re.sub(r"127\.0\.0\.1:\d+", f"{LOOPBACK}:{port}", text))

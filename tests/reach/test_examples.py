@@ -63,7 +63,7 @@ def test_manifests(path):
     if not KUBERNETES.installed():
         pytest.skip("kubernetes-validate is not there (python3 -m tests.servers.pythons --install kubernetes)")
     for version in ("1.29", "1.37"):
-        argv = [KUBERNETES.program.parent / "kubernetes-validate", "--strict", "-k", version, path]
+        argv = [KUBERNETES.program, KUBERNETES.program.parent / "kubernetes-validate", "--strict", "-k", version, path]
         done = subprocess.run(argv, capture_output=True, text=True)
         assert done.returncode == 0 and done.stdout.count(" passed ") + done.stderr.count(" passed ") == len(documents(path)), done.stdout + done.stderr
 
