@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,6 +202,12 @@ void prelux_conn_answer_direct(struct prelux_flight *f)
   pthread_rwlock_unlock(&passing);
 }
 
+bool prelux_conn_left(int fd)
+{
+  struct pollfd p = {.fd = fd};
+  return fd >= 0 && poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
+}
+
 void prelux_conn_wait(struct prelux_conn *c, struct prelux_flight *f)
 {
   prelux_flight_join(f, &c->waiter);
@@ -210,7 +217,7 @@ void prelux_conn_wait(struct prelux_conn *c, struct prelux_flight *f)
     if (!c->watched)
       watch(c, EV_READ);
   }
-  else if (c->watched) /* what was heard is done, and answered, also when who asked has gone: a killed writer's CLOSED */
+  else if (c->watched) /* what was begun is done, and answered, also when who asked has gone, and so is a killed writer's CLOSED */
   {
     event_del(&c->event);
     c->watched = false;

@@ -2,7 +2,7 @@
  *
  *   READING  accepted, its message is awaited       -> WAITING, SESSION, WRITING or closed after PRELUX_READ_MS
  *   WAITING  joined to a flight; gets progress      -> WRITING or closed when it lands; closed when the client leaves,
- *            but for what nobody can join (prelux_conn_direct): that is done all the same
+ *            but for what nobody can join (prelux_conn_direct): once begun that is done all the same
  *   WRITING  the reply did not fit into the socket  -> closed when sent, or after PRELUX_WRITE_MS
  *   SESSION  stays until the client leaves */
 #ifndef PRELUX_DAEMON_CONN_H
@@ -52,6 +52,8 @@ void prelux_conn_answer_direct(struct prelux_flight *f); /* pool thread, once th
 /* Descriptors that were passed so before are not open here any more. Not on the loop. */
 void prelux_conn_passed(void);
 void prelux_conn_wait(struct prelux_conn *c, struct prelux_flight *f);
+/* Has the client closed his end of this descriptor? -1: not known, false. Any thread. */
+bool prelux_conn_left(int fd);
 void prelux_conn_session(struct prelux_conn *c, struct prelux_live_table *t); /* takes t; answers 0 */
 /* Each second: progress, time-outs. May close c. */
 void prelux_conn_tick(struct prelux_conn *c, uint64_t now_ms);

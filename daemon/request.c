@@ -441,9 +441,21 @@ static bool refused(struct prelux_conn *c, const void *msg)
   return true;
 }
 
+/* Who waited too long for us has told his program that it failed: a file that is cut, made or renamed behind his back later would be a surprise. */
+static bool lapsed(const struct prelux_conn *c, const void *msg)
+{
+  uint16_t op = prelux_msg_op(msg);
+  return (op == PRELUX_OP_WRITE || op == PRELUX_OP_NAME || op == PRELUX_OP_SETATTR) && prelux_conn_left(c->fd);
+}
+
 void prelux_request(struct prelux_conn *c, void *msg, size_t len)
 {
   prelux_server_count(c->server);
+  if (lapsed(c, msg))
+  {
+    prelux_conn_close(c);
+    return;
+  }
   if (refused(c, msg))
     return;
   switch (prelux_msg_op(msg))

@@ -201,6 +201,8 @@ static void work(struct prelux_flight *f)
 {
   struct name_job *j = f->arg;
   struct prelux_problem why = {0};
+  if ((j->op == PRELUX_OP_NAME || j->op == PRELUX_OP_SETATTR) && prelux_conn_left(f->direct)) /* as in request_write.c */
+    return;
   prelux_origin_bind(prelux_target_mapping(&j->target)->instance);
   int err = do_it(j, &f->answer, &why);
   prelux_origin_bind(NULL);

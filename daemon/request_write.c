@@ -184,6 +184,8 @@ static void work(struct prelux_flight *f)
   const struct prelux_live_mapping *m = prelux_target_mapping(&j->target);
   struct prelux_problem why = {0};
   j->number = f->number;
+  if (j->op == PRELUX_OP_WRITE && prelux_conn_left(f->direct)) /* while it waited for its turn: he has told his program that it failed */
+    return;
   prelux_origin_bind(m->instance);
   int err = verbs[j->op].run(j, &f->answer, &why);
   prelux_origin_bind(NULL);

@@ -104,6 +104,34 @@ def test_daemon_killed_while_files_are_open(node, how):
     assert (node.source / "a").read_bytes() == b"a+after" and (node.source / "b").read_bytes() == b"b"
 
 
+def test_who_asked_has_given_up(node):
+    """A daemon that comes to nothing for a while: what its clients have told their programs has failed is not done later."""
+    node = node()
+    names = [f"kept{i}" for i in range(12)]
+    for name in names:
+        (node.source / name).write_bytes(b"text")
+    cut = (wire.F_FLAGS, os.O_WRONLY | os.O_TRUNC), (wire.F_MODE, 0o644)
+    make = (wire.F_FLAGS, os.O_WRONLY | os.O_CREAT | os.O_EXCL), (wire.F_MODE, 0o644)
+    to = (wire.F_TO_MAPPING, 0), (wire.F_FLAGS, 0)
+    mode = (wire.F_SET, wire.SET.pack(wire.SET_MODE, 0o600, 0, 0, 0))
+    asked = [(wire.WRITE, name, *cut) for name in names[:3]] + [(wire.WRITE, f"new{i}", *make) for i in range(3)]
+    asked += [(wire.NAME, name, (wire.F_VERB32, wire.UNLINK)) for name in names[3:6]] + [(wire.SETATTR, name, mode) for name in names[6:9]]
+    asked += [(wire.NAME, name, (wire.F_VERB32, wire.RENAME), (wire.F_TO, name + "x"), *to) for name in names[9:]]
+    pid = node.prelux.daemon_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for op, name, *fields in asked:
+            with wire.connect(node.prelux.runtime) as sock:
+                sock.send(wire.message(op, (wire.F_TABLE, node.table), (wire.F_MAPPING, 0), (wire.F_PATH, name), *fields))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for i in range(9):  # behind them; what was begun all the same is done by then
+        assert node.write(f"after{i}", b"after") == 0
+    assert [name for name in names if node.read(name) != b"text"] == []
+    assert [name for name in names if (node.source / name).stat().st_mode & 0o777 == 0o600] == []
+    assert node.list() == sorted(["old", *names, *(f"after{i}" for i in range(9))])
+
+
 def test_a_backend_that_reads_only(prelux):
     prelux.config({"version": 1, "backends": {"web": {"type": "http", "url": "http://127.0.0.1:9/"}},
                    "mappings": [{"local": "/prelux-test", "remote": "web:/"}]})
