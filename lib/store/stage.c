@@ -512,7 +512,9 @@ static int open_nameless(struct opening *o, struct prelux_dirty **ret)
 /* The open has failed, or nobody is there to have it. What was made for it and nobody has ever had is not to be sent, least of all over what the remote has. */
 static void undo(struct prelux_stage *g, struct prelux_dirty *d)
 {
-  if (!d->empty || d->row.state != PRELUX_PENDING_WRITING || prelux_stage_discard(g, d) < 0)
+  if (d->empty && d->row.state == PRELUX_PENDING_WRITING)
+    prelux_stage_undo(g, d);
+  else
     prelux_dirty_give(g, d);
 }
 

@@ -132,6 +132,7 @@ struct prelux_stage {
   pthread_mutex_t lock;
   pthread_cond_t changed;
   struct prelux_order *order; /* rows to be sent, by id */
+  bool unplaced;              /* some changed name found no memory for its place there: nothing is sent until it has one */
   struct prelux_dirty **by_ino, **by_path, **by_id;
   size_t slots;
   _Atomic size_t count;
@@ -277,6 +278,8 @@ void prelux_live_named(struct prelux_stage *g, struct prelux_dirty *d, char *pat
 const char *prelux_dirty_name(const struct prelux_dirty *d); /* its path, or words for messages */
 /* Nobody wants d's bytes any more: row, staging name and slots go, who has it open keeps it. d is the caller's, and gone on success. */
 int prelux_stage_discard(struct prelux_stage *g, struct prelux_dirty *d);
+/* The same of one that nobody has ever had: it goes whatever the journal says, which follows when it can be written. */
+void prelux_stage_undo(struct prelux_stage *g, struct prelux_dirty *d);
 /* d, the caller's, was being renamed to d->row.to on the remote when a daemon died: a look says whether that was done, and d has the name it has
  * there. -ESTALE: that path was written anew since; or the remote's error: not known yet, all is as before. (stage_names.c) */
 int prelux_dirty_decide(struct prelux_stage *g, struct prelux_dirty *d, struct prelux_problem *why);

@@ -4,17 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/index/writer.h"
 #include "lib/store/deferred.h"
 
-int prelux_stage_discard(struct prelux_stage *g, struct prelux_dirty *d)
+/* Its row is as good as gone. */
+static void vanish(struct prelux_stage *g, struct prelux_dirty *d)
 {
   struct prelux_store *s = g->store;
   char name[24];
-  int rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &d->row);
-  if (rc < 0 && rc != -ENOENT)
-    return rc;
   prelux_live_end(g, d);
   int folder = prelux_stage_name(g, d->row.ino, name);
   if (s->index) /* the number may be used again */
@@ -25,7 +24,23 @@ int prelux_stage_discard(struct prelux_stage *g, struct prelux_dirty *d)
     prelux_order_remove(g->order, d->row.id);
   prelux_dirty_remove(g, d);
   pthread_mutex_unlock(&g->lock);
+}
+
+int prelux_stage_discard(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  int rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &d->row);
+  if (rc < 0 && rc != -ENOENT)
+    return rc;
+  vanish(g, d);
   return 0;
+}
+
+void prelux_stage_undo(struct prelux_stage *g, struct prelux_dirty *d)
+{
+  int rc = prelux_journal_forget(g->journal, d->row.id);
+  if (rc < 0)
+    prelux_warn("journal of %s: %s", g->store->dir, strerror(-rc));
+  vanish(g, d);
 }
 
 /* May the name be made? The caller leads the path's fill flight. */

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -291,6 +293,16 @@ static inline uint64_t pending(void)
   uint64_t n = 99;
   assert_int_equal(prelux_journal_count(rig.g->journal, &n), 0);
   return n;
+}
+
+/* The journal cannot be written. */
+static inline void set_full(bool yes)
+{
+  struct rlimit room;
+  signal(SIGXFSZ, SIG_IGN);
+  getrlimit(RLIMIT_FSIZE, &room);
+  room.rlim_cur = yes ? 0 : room.rlim_max;
+  setrlimit(RLIMIT_FSIZE, &room);
 }
 
 /* Reads an object as the store gives it to readers. */

@@ -58,10 +58,14 @@ static int link_and_kill(int from, const char *old, int to, const char *name, in
   return rc;
 }
 
+static bool full;
+
 static int no_more_files(int dirfd, const char *path, int flags, ...)
 {
   if ((flags & O_ACCMODE) == O_WRONLY)
   {
+    if (full)
+      set_full(true);
     errno = EMFILE;
     return -1;
   }
@@ -75,13 +79,15 @@ static void test_nobody_is_there(void **state)
   put_text("f3", "theirs"); /* and it is not cached */
   for (int async = 0; async < 2; async++)
     for (int how = 0; how < 4; how++)
-      for (int dies = 0; dies < 2; dies++)
+      for (int trouble = 0; trouble < 3; trouble++)
       {
+        bool dies = trouble == 1;
         char name[8];
         int pidfd = -1;
         snprintf(name, sizeof name, "f%d", how);
         rig.rules.async = async;
         asking.pid = 0;
+        full = trouble == 2;
         if (dies)
         {
           asking = begin(-1);
@@ -93,6 +99,7 @@ static void test_nobody_is_there(void **state)
         int rc = open_by(pidfd, name, flags[how]);
         prelux_os.linkat = linkat;
         prelux_os.openat = openat;
+        set_full(false);
         assert_int_equal(rc, dies ? -ESRCH : -EMFILE);
         assert_int_equal(asking.pid, 0);
         assert_int_equal(rig.g->count, 0);
