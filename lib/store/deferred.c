@@ -97,7 +97,19 @@ void prelux_deferred_insert(struct prelux_stage *g, struct prelux_deferred *d)
   if (d->row.to)
     end_put(g, d, 1, d->row.to);
   if (prelux_order_add(g->order, d->row.id, d->row.path, d->row.to) < 0)
-    prelux_error("no memory: a changed name waits for the next daemon"); /* the journal has it */
+    g->unplaced = true;
+}
+
+bool prelux_deferred_placed(struct prelux_stage *g)
+{
+  bool all = true;
+  for (const struct prelux_deferred *d = g->names; g->unplaced && d; d = d->next)
+  {
+    int rc = d->decides ? prelux_order_add(g->order, d->row.id, d->row.path, d->row.to) : 0;
+    all = all && (rc == 0 || rc == -EEXIST);
+  }
+  g->unplaced = g->unplaced && !all;
+  return !g->unplaced;
 }
 
 void prelux_deferred_hide(struct prelux_stage *g, struct prelux_deferred *d)
@@ -389,7 +401,7 @@ static struct prelux_deferred *take_made(struct prelux_stage *g, const struct pr
 {
   pthread_mutex_lock(&g->lock);
   struct prelux_deferred *d = prelux_deferred_newest(g, t, object, strlen(object));
-  if (d && (d->busy || d->row.intent != PRELUX_INTENT_MKDIR))
+  if (d && (d->busy || d->done || d->row.intent != PRELUX_INTENT_MKDIR))
     d = NULL;
   if (d)
     d->busy = true;

@@ -38,6 +38,7 @@ struct prelux_deferred {
   bool decides;                        /* its paths show what it says: READY */
   bool busy;                           /* a thread sends it */
   bool resumed;                        /* a daemon before may have sent it */
+  bool done;                           /* the remote has it, and the journal could not be told yet; its sender's */
 };
 
 /* ---- deferred.c: the table ---- */
@@ -47,6 +48,8 @@ struct prelux_deferred *prelux_deferred_by_id(struct prelux_stage *g, int64_t id
 /* The last row that names the path; NULL: none. */
 struct prelux_deferred *prelux_deferred_newest(struct prelux_stage *g, const struct prelux_tree *t, const char *object, size_t len);
 void prelux_deferred_insert(struct prelux_stage *g, struct prelux_deferred *d); /* READY: it decides, and stands in the order */
+/* All that decide stand in the order. False: there is no memory for it, and nothing may be sent: what was done later might pass what was done before. */
+bool prelux_deferred_placed(struct prelux_stage *g);
 void prelux_deferred_hide(struct prelux_stage *g, struct prelux_deferred *d);   /* it does not decide any more, nor is it sent */
 void prelux_deferred_take_out(struct prelux_stage *g, struct prelux_deferred *d); /* hidden, and out of the table */
 /* Has somebody begun to use the folder that d removes, or removed the one that d needs? -ENOTEMPTY, -ENOENT. */

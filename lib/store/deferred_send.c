@@ -148,21 +148,32 @@ static void renamed(struct prelux_stage *g, const struct prelux_view *v, const s
   removed(g, d);
 }
 
-/* The remote has it. d is gone afterwards. */
-static void finish(struct prelux_stage *g, const struct prelux_view *v, struct prelux_deferred *d, struct prelux_object *now)
+static void follow(struct prelux_stage *g, const struct prelux_view *v, struct prelux_deferred *d, struct prelux_object *now)
 {
-  struct prelux_flight flight[2];
-  struct prelux_store *s = g->store;
-  lead(v, &d->row, flight);
   if (d->row.intent == PRELUX_INTENT_MKDIR)
     made(g, v, d);
   else if (d->row.intent == PRELUX_INTENT_RENAME)
     renamed(g, v, d, now);
   else
     removed(g, d);
+}
+
+/* The remote has it. d is gone afterwards, unless its row cannot be dropped: until it is nothing may go to its paths that was done later, or the next
+ * start would do this one behind that. */
+static int finish(struct prelux_stage *g, const struct prelux_view *v, struct prelux_deferred *d, struct prelux_object *now, struct prelux_problem *why)
+{
+  struct prelux_flight flight[2];
+  struct prelux_store *s = g->store;
+  lead(v, &d->row, flight);
+  if (!d->done)
+    follow(g, v, d, now);
+  d->done = true;
   int rc = prelux_stage_journal(g, PRELUX_EDIT_DROP, &d->row);
-  if (rc < 0) /* the next start does it again */
-    prelux_warn("journal of %s: %s", s->dir, strerror(-rc));
+  if (rc < 0 && rc != -ENOENT)
+  {
+    land(s, &d->row, flight);
+    return prelux_problem(why, EIO, "journal of %s: %s", s->dir, strerror(-rc));
+  }
   pthread_mutex_lock(&g->lock);
   bool waited = prelux_order_waited(g->order, d->row.id);
   pthread_mutex_unlock(&g->lock);
@@ -176,6 +187,7 @@ static void finish(struct prelux_stage *g, const struct prelux_view *v, struct p
     prelux_deferred_show(d->tree, d->row.to);
   land(s, &d->row, flight);
   prelux_deferred_release(d);
+  return 0;
 }
 
 /* Its paths show the remote again: what was known of that is old by now. d is busy, and decides no more. */
@@ -233,14 +245,16 @@ int prelux_deferred_send(struct prelux_stage *g, struct prelux_deferred *d, stru
 {
   const struct prelux_view v = {.tree = d->tree, .backend = d->tree->backend};
   struct prelux_problem mine = {0};
-  struct prelux_object now;
-  int rc = v.backend->ops->write ? carry_out(&v, d, &now, &mine) : prelux_problem(&mine, EROFS, "backends of this type are read-only");
-  prelux_stage_heard(d->tree, rc);
+  struct prelux_object now = {0};
+  int rc = d->done ? 0 : v.backend->ops->write ? carry_out(&v, d, &now, &mine) : prelux_problem(&mine, EROFS, "backends of this type are read-only");
+  if (!d->done)
+    prelux_stage_heard(d->tree, rc);
   if (rc == 0)
   {
     prelux_stage_took(g, d->tree);
-    finish(g, &v, d, &now);
-    return 0;
+    rc = finish(g, &v, d, &now, &mine);
+    if (rc == 0)
+      return 0;
   }
   put_off(g, d, rc, &mine);
   if (why)
@@ -274,6 +288,8 @@ int prelux_deferred_drain(struct prelux_tree *t, const char *path, const char *s
   {
     if (d->busy)
       rc = wait_for(g, d, why);
+    else if (!prelux_deferred_placed(g))
+      rc = prelux_problem(why, ENOMEM, "no memory");
     else if (!prelux_order_take_id(g->order, d->row.id))
       pthread_cond_wait(&g->changed, &g->lock);
     else

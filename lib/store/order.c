@@ -1,5 +1,6 @@
 /* Each path that a change names is a node, and so is each folder above it. A node knows the changes that name it (`own`) and those that
- * name something below it (`below`). A new change waits for: own and below of its paths, own of the folders above them. Each such pair
+ * name something below it (`below`). A new change waits for: own and below of its paths, own of the folders above them; later ones among
+ * these (by id), when it was late itself, wait for it. Each such pair
  * is an edge, kept at the one that is waited for; a change without edges towards it stands in the queue. */
 #include "lib/store/order.h"
 
@@ -197,18 +198,50 @@ static size_t above(const char *path, size_t len)
   return len > 0 ? len - 1 : 0;
 }
 
-/* c waits for all of a node's list. One that is there twice costs two edges, which are taken back together. */
-static int wait_for(struct change *c, const struct entry *list)
+/* Shall `other`, which is there already, wait for c? Not when it is being done; nor when an older one waits for that: it would be a circle. */
+static bool gives_way(const struct change *other, const struct change *c)
+{
+  bool yes = other->id > c->id && other->place != TAKEN;
+  for (size_t i = 0; yes && i < other->waiting.n; i++)
+    yes = other->waiting.items[i]->id > other->id;
+  return yes;
+}
+
+/* c and all of a node's list: who is first. One that is there twice costs two edges, which are taken back together. */
+static int wait_for(struct prelux_order *o, struct change *c, const struct entry *list)
 {
   for (const struct entry *e = list; e; e = e->next)
   {
-    if (e->change == c)
+    struct change *other = e->change;
+    if (other == c)
       continue;
-    if (list_add(&e->change->waiting, c) < 0)
+    bool later = gives_way(other, c);
+    if (list_add(later ? &c->waiting : &other->waiting, later ? other : c) < 0)
       return -ENOMEM;
-    c->blockers++;
+    (later ? other : c)->blockers++;
+    if (later && other->place == QUEUED)
+    {
+      queue_drop(o, other);
+      other->place = BLOCKED;
+      o->n_blocked++;
+    }
   }
   return 0;
+}
+
+/* Whoever waits for c does so no more. */
+static void let_go(struct prelux_order *o, struct change *c)
+{
+  for (size_t i = 0; i < c->waiting.n; i++)
+  {
+    struct change *other = c->waiting.items[i];
+    if (--other->blockers == 0)
+    {
+      o->n_blocked--;
+      queue_push(o, other);
+    }
+  }
+  c->waiting.n = 0;
 }
 
 static int stand_in(struct change *c, struct node *n, struct entry **list)
@@ -228,14 +261,14 @@ static int enter(struct prelux_order *o, struct change *c, const char *path)
   size_t len = strlen(path);
   struct node *n = node_make(o, path, len);
   int err = !n ? -ENOMEM : stand_in(c, n, &n->own);
-  if (err == 0 && (wait_for(c, n->own) < 0 || wait_for(c, n->below) < 0))
+  if (err == 0 && (wait_for(o, c, n->own) < 0 || wait_for(o, c, n->below) < 0))
     err = -ENOMEM;
   while (err == 0 && (len = above(path, len)) != SIZE_MAX)
   {
     n = node_make(o, path, len);
     err = !n ? -ENOMEM : stand_in(c, n, &n->below);
     if (err == 0)
-      err = wait_for(c, n->own);
+      err = wait_for(o, c, n->own);
   }
   if (err < 0 && n)
     node_release(o, n); /* made just now, and empty */
@@ -330,6 +363,7 @@ int prelux_order_add(struct prelux_order *o, int64_t id, const char *path, const
     err = enter(o, c, to);
   if (err < 0)
   {
+    let_go(o, c);
     unwait(o, c);
     leave(o, c);
     change_free(c);
@@ -359,15 +393,7 @@ bool prelux_order_remove(struct prelux_order *o, int64_t id)
     o->n_blocked--;
     unwait(o, c);
   }
-  for (size_t i = 0; i < c->waiting.n; i++)
-  {
-    struct change *other = c->waiting.items[i];
-    if (--other->blockers == 0)
-    {
-      o->n_blocked--;
-      queue_push(o, other);
-    }
-  }
+  let_go(o, c);
   leave(o, c);
   change_free(c);
   return true;

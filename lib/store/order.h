@@ -13,7 +13,8 @@ struct prelux_order;
 int prelux_order_create(struct prelux_order **ret); /* 0 or -ENOMEM */
 void prelux_order_free(struct prelux_order *o);     /* NULL is allowed */
 
-/* A change that comes after all that were added before; ids are positive and used once. `to` may be NULL. Object paths, "" is the
+/* A change; ids are positive and used once. It comes after all that were added before, but for those with larger ids that can still wait: they
+ * were done later, and it had found no place for want of memory. `to` may be NULL. Object paths, "" is the
  * root, which touches everything. 0, -ENOMEM (nothing was added), -EEXIST. */
 int prelux_order_add(struct prelux_order *o, int64_t id, const char *path, const char *to);
 /* It is done or given up: what waited for it may go. False: there is no such change. */

@@ -417,7 +417,7 @@ static bool next_queued(struct prelux_stage *g, struct prelux_dirty **ret, struc
   struct prelux_deferred *n = NULL;
   int64_t id;
   pthread_mutex_lock(&g->lock);
-  while (!d && !n && (id = prelux_order_take(g->order)) != 0)
+  while (!d && !n && prelux_deferred_placed(g) && (id = prelux_order_take(g->order)) != 0)
   {
     while ((n = prelux_deferred_by_id(g, id)) && n->busy)
       pthread_cond_wait(&g->changed, &g->lock);
@@ -477,7 +477,7 @@ int prelux_stage_work(struct prelux_stage *g, int64_t *ret_next_ns)
 {
   *ret_next_ns = 0;
   pthread_mutex_lock(&g->lock);
-  size_t left = prelux_order_count(g->order, NULL); /* each at most once: those put back come again */
+  size_t left = prelux_deferred_placed(g) ? prelux_order_count(g->order, NULL) : 0; /* each at most once: those put back come again */
   pthread_mutex_unlock(&g->lock);
   while (left-- > 0)
   {

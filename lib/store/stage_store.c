@@ -1,5 +1,6 @@
 /* Writing, as the store offers it: see store.h. */
 #include "lib/base/os.h"
+#include "lib/store/deferred.h"
 #include "lib/store/stage_lease.h"
 
 int prelux_store_writable(struct prelux_store *s, struct prelux_problem *why)
@@ -108,8 +109,9 @@ bool prelux_store_wants_sender(struct prelux_store *s)
     return false;
   pthread_mutex_lock(&g->lock);
   g->kicks++;
+  bool placed = prelux_deferred_placed(g);
   all = prelux_order_count(g->order, &blocked);
-  bool more = g->senders < (prelux_stage_lingers(g) ? 1 : PRELUX_SENDERS_MAX) && all - blocked > g->senders;
+  bool more = placed && g->senders < (prelux_stage_lingers(g) ? 1 : PRELUX_SENDERS_MAX) && all - blocked > g->senders;
   g->senders += more;
   pthread_mutex_unlock(&g->lock);
   return more;

@@ -639,6 +639,64 @@ static void test_slots(void **state)
   assert_int_equal(attr.type, PRELUX_NONE);
 }
 
+/* The state behind an insertion for which there was no memory: what came later does not pass it. */
+static void test_no_place_in_the_order(void **state)
+{
+  struct prelux_attr attr;
+  (void)state;
+  put_text("f", "old");
+  assert_int_equal(look("f", &attr), 0);
+  for (int both = 0; both < 2; both++)
+  {
+    far.log[0] = 0;
+    assert_int_equal(rm("f"), 0);
+    assert_true(prelux_order_remove(rig.g->order, rig.g->names->row.id));
+    rig.g->unplaced = true;
+    if (!both)
+    {
+      prelux_store_hurry(rig.s);
+      assert_true(prelux_store_wants_sender(rig.s)); /* though it is all there is */
+      prelux_store_send_all(rig.s);
+    }
+    write_file("f", "new");
+    send_all();
+    assert_string_equal(far.log, "rm f; put f; ");
+  }
+  assert_string_equal(remote_text("f"), "new");
+  assert_int_equal(pending(), 0);
+}
+
+/* A row that is done, and cannot be dropped: nobody may come to its path before it is, or a start would undo what he did there. */
+static void test_done_and_not_dropped(void **state)
+{
+  struct prelux_attr attr;
+  (void)state;
+  put_text("f", "old");
+  put_text("a", "of a");
+  assert_int_equal(look("f", &attr), 0);
+  assert_int_equal(rm("f"), 0);
+  assert_int_equal(mkd("d"), 0);
+  assert_int_equal(mv("a", "b"), 0);
+  set_full(true);
+  send_all();
+  set_full(false);
+  assert_string_equal(far.log, "rm f; mkdir d; mv a>b; ");
+  assert_int_equal(pending(), 3);
+  assert_int_equal(look("f", &attr), -ENOENT);
+  assert_int_equal(look("a", &attr), -ENOENT);
+  assert_int_equal(look("b", &attr), 0);
+  write_file("f", "new");
+  write_file("a", "anew");
+  send_all();
+  assert_int_equal(pending(), 0);
+  restart();
+  send_all();
+  assert_string_equal(far.log, "rm f; mkdir d; mv a>b; put f; put a; ");
+  assert_string_equal(remote_text("f"), "new");
+  assert_string_equal(remote_text("a"), "anew");
+  assert_string_equal(remote_text("b"), "of a");
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -671,6 +729,8 @@ int main(void)
       TEST(test_an_open_of_what_is_safe_drains),
       TEST(test_attributes_of_a_new_folder),
       TEST(test_slots),
+      TEST(test_no_place_in_the_order),
+      TEST(test_done_and_not_dropped),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

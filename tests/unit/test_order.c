@@ -135,6 +135,41 @@ static void test_random_histories(void **state)
   }
 }
 
+/* One that found no place when it was its turn, for want of memory: what was done later, and is not being done already, waits for it. */
+static void test_a_late_one(void **state)
+{
+  struct prelux_order *o;
+  size_t blocked;
+  (void)state;
+  assert_int_equal(prelux_order_create(&o), 0);
+  assert_int_equal(prelux_order_add(o, 2, "a", NULL), 0);
+  assert_int_equal(prelux_order_add(o, 3, "a/b", "c"), 0);
+  assert_int_equal(prelux_order_add(o, 1, "a", NULL), 0);
+  assert_int_equal(prelux_order_count(o, &blocked), 3);
+  assert_int_equal(blocked, 2);
+  for (int64_t id = 1; id <= 3; id++)
+  {
+    assert_int_equal(prelux_order_take(o), id);
+    assert_int_equal(prelux_order_take(o), 0);
+    assert_true(prelux_order_remove(o, id));
+  }
+  assert_int_equal(prelux_order_add(o, 9, "a", NULL), 0);
+  assert_int_equal(prelux_order_take(o), 9);
+  assert_int_equal(prelux_order_add(o, 7, "a", NULL), 0); /* 9 is under way */
+  prelux_order_back(o, 9);
+  assert_int_equal(prelux_order_add(o, 8, "a", NULL), 0); /* behind 7, which waits for 9 */
+  assert_int_equal(prelux_order_take(o), 9);
+  assert_true(prelux_order_remove(o, 9));
+  assert_int_equal(prelux_order_take(o), 7);
+  assert_int_equal(prelux_order_take(o), 0);
+  assert_true(prelux_order_remove(o, 7));
+  assert_int_equal(prelux_order_take(o), 8);
+  assert_true(prelux_order_remove(o, 8));
+  assert_int_equal(prelux_order_count(o, &blocked), 0);
+  assert_int_equal(blocked, 0);
+  prelux_order_free(o);
+}
+
 static void test_a_retry_goes_behind(void **state)
 {
   struct prelux_order *o;
@@ -190,6 +225,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_random_histories),
+      cmocka_unit_test(test_a_late_one),
       cmocka_unit_test(test_a_retry_goes_behind),
       cmocka_unit_test(test_many_in_one_folder),
   };
