@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "lib/backend/file.h"
+#include "lib/base/io.h"
 #include "lib/base/os.h"
 
 #define PART_MIN PRELUX_FILE_PART_MIN
@@ -52,9 +53,9 @@ static int create(struct prelux_file_place *p, uint64_t part_size, char token[PR
     if (fd < 0)
       return -errno;
     prelux_os.close(fd);
-    if (prelux_os.fsync(p->dir) < 0 && errno != EINVAL)
+    int rc = prelux_sync(p->dir, false);
+    if (rc < 0 && rc != -EINVAL)
     {
-      int rc = -errno;
       prelux_os.unlinkat(p->dir, name, 0);
       return rc;
     }
@@ -166,8 +167,8 @@ int prelux_file_part(struct prelux_backend *b, const char *path, const char *tok
     rc = prelux_problem(why, EINVAL, "%s/%s: part %u of %" PRIu64 " bytes", p.f->root, path, n, len);
   if (rc == 0)
     rc = prelux_file_copy_in(&p, fd, off, len, t.fd, n * part_size, NULL, why);
-  if (rc == 0 && prelux_os.fdatasync(t.fd) < 0)
-    rc = prelux_file_fail(p.f, path, -errno, why);
+  if (rc == 0 && (rc = prelux_sync(t.fd, true)) < 0)
+    rc = prelux_file_fail(p.f, path, rc, why);
   if (rc == 0)
     snprintf(tag, PRELUX_TAG_MAX, "%" PRIx64, len);
   close_both(&p, &t);

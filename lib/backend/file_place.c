@@ -22,6 +22,7 @@
 
 #include "lib/backend/beneath.h"
 #include "lib/backend/file.h"
+#include "lib/base/io.h"
 #include "lib/base/os.h"
 
 #define LOCK_SECONDS 20
@@ -208,10 +209,11 @@ int prelux_file_place_check(const struct prelux_file_place *p, const struct prel
 
 int prelux_file_place_sync(const struct prelux_file_place *p, struct prelux_problem *why)
 {
-  if (prelux_os.fsync(p->dir) == 0 || errno == EINVAL) /* EINVAL: a file system that has no need of it */
+  int rc = prelux_sync(p->dir, false);
+  if (rc == 0 || rc == -EINVAL) /* EINVAL: a file system that has no need of it */
     return 0;
   return prelux_problem(why, PRELUX_EUNKNOWN, "%s/%s: done, but the disk does not say that it is durable: %s",
-                        p->f->root, p->path, strerror(errno));
+                        p->f->root, p->path, strerror(-rc));
 }
 
 struct timespec prelux_file_timespec(int64_t ns)

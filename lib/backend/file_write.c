@@ -22,6 +22,7 @@
 
 #include "lib/backend/beneath.h"
 #include "lib/backend/file.h"
+#include "lib/base/io.h"
 #include "lib/base/os.h"
 
 #define STEP_BYTES (8u << 20) /* of one copy_file_range: what `progress` sees */
@@ -300,7 +301,7 @@ static int make_durable(const struct prelux_file_temp *t, const struct prelux_se
     if (prelux_os.futimens(t->fd, times) < 0)
       return -errno;
   }
-  return prelux_os.fsync(t->fd) < 0 ? -errno : 0;
+  return prelux_sync(t->fd, false);
 }
 
 /* Whether a file may be put there now, and its mode if one is there. */

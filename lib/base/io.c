@@ -20,6 +20,15 @@ static int write_all(int fd, const char *p, size_t len, const uint64_t *off)
   return 0;
 }
 
+int prelux_sync(int fd, bool data)
+{
+  int rc;
+  do
+    rc = data ? prelux_os.fdatasync(fd) : prelux_os.fsync(fd);
+  while (rc < 0 && errno == EINTR);
+  return rc < 0 ? -errno : 0;
+}
+
 int prelux_write_all(int fd, const void *buf, size_t len)
 {
   return write_all(fd, buf, len, NULL);

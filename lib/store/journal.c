@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/sql.h"
@@ -562,7 +563,8 @@ uint64_t prelux_journal_mark(struct prelux_journal *j)
 /* One that cannot be synced at all is on a file system that has no need of it. */
 static int sync_folder(int fd)
 {
-  return fd < 0 || prelux_os.fsync(fd) == 0 || errno == EINVAL || errno == EROFS ? 0 : -errno;
+  int err = fd < 0 ? 0 : prelux_sync(fd, false);
+  return err == -EINVAL || err == -EROFS ? 0 : err;
 }
 
 /* The file itself, then the folders above it, as far as they are of one file system. */
@@ -602,8 +604,8 @@ static int sync_all(struct prelux_journal *j)
   int err = j->led ? 0 : sync_way(j);
   if (err == 0)
     err = sync_folder(j->beside);
-  if (err == 0 && prelux_os.fdatasync(j->wal_fd) < 0)
-    err = -errno;
+  if (err == 0)
+    err = prelux_sync(j->wal_fd, true);
   if (err == 0)
   {
     j->led = true;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/deferred.h"
@@ -42,7 +43,9 @@ static int make_ready(struct prelux_stage *g, struct prelux_dirty *d, int fd, co
   next.flags |= PRELUX_PENDING_MTIME | PRELUX_PENDING_TOLD | (safe ? PRELUX_PENDING_SAFE : 0) | (d->rules.drop ? PRELUX_PENDING_DROP : 0);
   next.tries = 0;
   next.next_ns = d->rules.async ? prelux_stage_rests(g, d) : 0;
-  int rc = safe && prelux_os.fsync(fd) < 0 ? -errno : prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
+  int rc = safe ? prelux_sync(fd, false) : 0;
+  if (rc == 0)
+    rc = prelux_stage_journal(g, PRELUX_EDIT_SET, &next);
   if (rc < 0)
     return rc;
   prelux_dirty_becomes(g, d, &next);
@@ -59,7 +62,7 @@ static int make_safe(struct prelux_stage *g, struct prelux_dirty *d)
   {
     struct prelux_pending next = d->row;
     next.flags |= PRELUX_PENDING_SAFE;
-    int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY), rc = fd < 0 ? fd : prelux_os.fsync(fd) < 0 ? -errno : 0;
+    int fd = prelux_stage_reopen(g, d->row.ino, O_RDONLY), rc = fd < 0 ? fd : prelux_sync(fd, false);
     if (fd >= 0)
       prelux_os.close(fd);
     if (rc == 0)

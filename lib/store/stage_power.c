@@ -18,6 +18,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "lib/base/io.h"
 #include "lib/base/log.h"
 #include "lib/base/os.h"
 #include "lib/store/stage.h"
@@ -65,7 +66,7 @@ static int sync_file(struct prelux_stage *g, uint64_t ino, struct stat *ret)
   if (rc == 0)
   {
     prelux_stage_tick(ret); /* what is written from here on, or was meanwhile, has other stamps */
-    rc = prelux_os.fsync(fd) < 0 ? -errno : 0;
+    rc = prelux_sync(fd, false);
   }
   if (fd >= 0)
     prelux_os.close(fd);

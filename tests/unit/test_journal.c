@@ -390,6 +390,31 @@ static void test_one_sync_for_many(void **state)
   prelux_journal_free(j);
 }
 
+static int interruptions;
+
+static int interrupted_fdatasync(int fd)
+{
+  (void)fd;
+  errno = EINTR;
+  return interruptions-- > 0 ? -1 : 0;
+}
+
+/* On some file systems a sync may be: nothing has failed, and the next ones are believed. */
+static void test_an_interrupted_sync(void **state)
+{
+  struct prelux_journal *j = open_journal();
+  struct prelux_pending a = put_row("t", 1);
+  (void)state;
+  struct prelux_os saved = prelux_os;
+  prelux_os.fdatasync = interrupted_fdatasync;
+  assert_int_equal(change(j, PRELUX_EDIT_ADD, &a), 0);
+  interruptions = 2;
+  assert_int_equal(prelux_journal_durable(j, UINT64_MAX), 0);
+  assert_int_equal(interruptions, -1);
+  prelux_os = saved;
+  prelux_journal_free(j);
+}
+
 /* RLIMIT_FSIZE stands for the full disk: SQLite gets a short write. In a child, since the limit is a process's. */
 static int work_on_a_full_disk(void)
 {
@@ -447,6 +472,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_a_newer_schema_is_refused, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_journal_of_version_1, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_one_sync_for_many, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_an_interrupted_sync, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_full_disk, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
