@@ -156,6 +156,13 @@ static int usable(const char *dir, struct prelux_problem *why)
   return ret;
 }
 
+/* Nothing that the folder is like. In another one for a while files that wait to be sent would be told of by nobody, and sent when somebody comes by
+ * there again. */
+static bool passing(int err)
+{
+  return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -EINTR || err == -EIO;
+}
+
 int prelux_store_place(const char *dir, const char *home, char *out, size_t cap, struct prelux_problem *why)
 {
   struct prelux_problem first = {0}, now = {0};
@@ -170,7 +177,14 @@ int prelux_store_place(const char *dir, const char *home, char *out, size_t cap,
       snprintf(path, sizeof path, "/var/tmp/prelux-%u", (unsigned)geteuid());
     else
       continue;
-    if (usable(path, &now) == 0)
+    int err = usable(path, &now);
+    if (passing(err))
+    {
+      if (why)
+        *why = now;
+      return err;
+    }
+    if (err == 0)
     {
       size_t len = strlen(path);
       if (len >= cap)

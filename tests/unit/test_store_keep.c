@@ -218,6 +218,18 @@ static int fstatfs_faked(int fd, struct statfs *fs)
   return rc;
 }
 
+static int open_err;
+
+/* Of a folder "remote" it fails. */
+static int open_of_no_other(const char *path, int flags, ...)
+{
+  size_t len = strlen(path);
+  if (len < 7 || strcmp(path + len - 7, "/remote") != 0)
+    return open(path, flags, 0600);
+  errno = open_err;
+  return -1;
+}
+
 static void test_network_file_systems(void **state)
 {
   static const uint32_t types[] = {0x6969, 0xff534d42, 0xfe534d42, 0x0bd00bd0, 0x00c36400, 0x47504653, 0x01021997, 0x5346414f,
@@ -236,6 +248,14 @@ static void test_network_file_systems(void **state)
   }
   prelux_os.fstatfs = fstatfs;
   snprintf(home, sizeof home, "%s", rig.dir);
+  const int passing[] = {EMFILE, ENOMEM, EINTR, EIO};
+  for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
+  {
+    open_err = passing[i];
+    prelux_os.open = open_of_no_other;
+    assert_int_equal(prelux_store_place(dir, home, out, sizeof out, &why), -passing[i]); /* no other one is taken for that */
+    prelux_os.open = open;
+  }
   assert_int_equal(prelux_store_place(NULL, home, out, sizeof out, &why), 0);
   assert_non_null(strstr(out, "/.cache/prelux"));
   assert_int_equal(prelux_store_place(dir, home, out, sizeof out, &why), 0);
