@@ -53,7 +53,10 @@ static int read_from(int fd, off_t off, size_t max, char **ret, size_t *ret_len)
 int prelux_file_read(const char *path, size_t max, char **ret, size_t *ret_len, struct stat *st)
 {
   struct stat own;
-  int fd = prelux_os.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  int fd;
+  do
+    fd = prelux_os.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  while (fd < 0 && errno == EINTR);
   if (fd < 0)
     return -errno;
   int err = prelux_os.fstat(fd, st ? st : &own) < 0 ? -errno : 0;

@@ -33,14 +33,22 @@ struct asker {
   bool whole;     /* `env` is all there is: nobody can be asked for more */
 };
 
+struct recording {
+  struct prelux_snapshot *s;
+  int passing; /* why a file could not be read, though it may be right: the configuration is not to be called broken */
+};
+
 static int record_file(void *arg, const char *path, bool secret, char **ret, size_t *ret_len)
 {
-  struct prelux_snapshot *s = arg;
+  struct recording *r = arg;
+  struct prelux_snapshot *s = r->s;
   struct stat st;
   char *text = NULL, *keep = NULL;
   size_t len = 0;
   memset(&st, 0, sizeof st);
   int err = prelux_file_read(path, SOURCE_MAX, &text, &len, &st);
+  if (err == -EMFILE || err == -ENFILE || err == -ENOMEM)
+    r->passing = err;
   if (err == 0 && !secret && (keep = malloc(len + 1)))
     memcpy(keep, text, len + 1);
   if (!prelux_snapshot_file(s, path))
@@ -264,19 +272,23 @@ static void load(struct asker *a, struct prelux_answer *ans)
 {
   struct prelux_snapshot s = {.source = strdup(a->source), .cwd = strdup(a->cwd), .home = strdup(a->home),
                               .bare = a->bare};
+  struct recording rec = {.s = &s};
   struct prelux_conf_input in = {
-      .file = a->source, .cwd = a->cwd, .env = a->env.set, .bare = a->bare, .read_file = record_file, .read_arg = &s};
+      .file = a->source, .cwd = a->cwd, .env = a->env.set, .bare = a->bare, .read_file = record_file, .read_arg = &rec};
   struct prelux_conf *conf = NULL;
   struct prelux_conf_error err = {NULL};
   int ret = s.source && s.cwd && s.home ? prelux_conf_load(&in, true, &conf, &err) : -ENOMEM;
   if (ret != -ENOMEM && collect_names(&s, conf) < 0)
     ret = -ENOMEM;
-  if (ret != -ENOMEM && answer_need(a, &s, ans))
+  if (ret < 0 && rec.passing)
+    ret = rec.passing;
+  bool passing = ret == -ENOMEM || (ret < 0 && ret == rec.passing);
+  if (!passing && answer_need(a, &s, ans))
     ;
   else if (ret == 0)
     answer_good(a, conf, &s, ans);
-  else if (ret == -ENOMEM)
-    answer_none(ans, ret, "no memory");
+  else if (passing)
+    answer_none(ans, ret, ret == -ENOMEM ? "no memory" : strerror(-ret));
   else
     answer_broken(a, conf, &s, err.text ? err.text : strerror(-ret), ans);
   prelux_conf_free(conf);

@@ -3,6 +3,7 @@ each kind of fault may come about. The seed is printed; PRELUX_SEED chooses anot
 
 import os
 import random
+import time
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.harness import BUILD
 
 SEED = int(os.environ.get("PRELUX_SEED") or 14)
 PER_SWEEP = 6
+SECONDS = 2  # of each world, besides its beginning and its end
 
 
 @pytest.mark.parametrize("world", ["file-sync", "file-async", "restart", "library-sync", "library-async"])
@@ -21,13 +23,15 @@ def test_slice(world, tmp_path):
     combos = every([world])
     rng.shuffle(combos)
     sweeps = Sweeps(BUILD, tmp_path)
-    did = 0
+    did, end = 0, time.monotonic() + SECONDS
     try:
-        for combo in combos[:4 if world == "restart" else 12]:
-            did += sweeps.sweep(*combo, rng, 5, PER_SWEEP)
+        for combo in combos:
+            did += sweeps.sweep(*combo, rng, 1, PER_SWEEP)
+            if time.monotonic() > end:
+                break
     except Missing as why:
         sweeps.end(rest=False)
         pytest.skip(str(why))
     sweeps.end(rest=not world.startswith("library"))
     assert not sweeps.findings, "\n".join(sweeps.findings)
-    assert did > 10, did
+    assert did > 0
