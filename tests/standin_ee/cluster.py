@@ -233,7 +233,14 @@ class EeStandin:
         local = self.local(path)
         if local.is_file():
             return said([self.info(path)])
-        return said([self.info(f"{path.rstrip('/')}/{name}") for name in sorted(os.listdir(local))])
+        return said([row for name in sorted(os.listdir(local)) if (row := self.info_if_there(f"{path.rstrip('/')}/{name}"))])
+
+    def info_if_there(self, path):
+        """None: it was removed while its folder is listed, which is no 404 of the folder."""
+        try:
+            return self.info(path)
+        except FileNotFoundError:
+            return None
 
     # Writing
 
