@@ -267,6 +267,8 @@ def test_promtool_accepts_rules_and_scrape_configuration(promtool):
     for words in (["check", "rules", "rules.yaml"], ["test", "rules", "rules-test.yaml"], ["check", "config", "scrape.yaml"]):
         done = subprocess.run([promtool, *words], cwd=SHIPPED, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+    names = [set(re.findall(r"(?:alert|alertname): (\w+)", (SHIPPED / name).read_text())) for name in ("rules.yaml", "rules-test.yaml")]
+    assert names[0] == names[1], "what each does is tried"
 
 
 def names_in(text):
