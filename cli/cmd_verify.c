@@ -62,8 +62,9 @@ int prelux_cmd_verify(struct prelux_cli *cli)
 {
   struct prelux_progress progress;
   cJSON *o = NULL;
-  if (!prelux_progress_begin(&progress, "verify", prelux_cli_option(cli, "progress"), cli->json))
+  if (!prelux_progress_start(&progress, "verify", prelux_cli_option(cli, "progress"), cli->json))
     return prelux_cli_usage(cli, "--progress is one of auto, bar, lines, json, none");
+  prelux_progress_catch(&progress, "what was mended stays, and the same command begins anew");
   int ret = ask(cli, &progress, &o);
   prelux_progress_end(&progress);
   if (ret == 0 && cli->json)

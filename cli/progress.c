@@ -151,18 +151,29 @@ static double share_of(const struct prelux_progress_state *s)
   return share > 1 ? 1 : share;
 }
 
+/* ", 1.2 GiB/3.4 GiB, 120 MiB/s"; of a verb that tells no bytes ", 300 files/s". */
+static void describe_rate(const struct prelux_progress *p, const struct prelux_progress_state *s, double now, char *out, size_t cap)
+{
+  char bytes[24], all[24], rate[24];
+  double done = s->files + s->failed;
+  if (s->all_bytes == 0 && s->bytes == 0 && s->came == 0)
+    snprintf(out, cap, done > 0 && now > p->began ? ", %.1f files/s" : "", done / (now - p->began));
+  else
+    snprintf(out, cap, ", %s/%s, %s/s", prelux_print_size(bytes, sizeof bytes, s->bytes), prelux_print_size(all, sizeof all, s->all_bytes),
+             prelux_print_size(rate, sizeof rate, p->rate));
+}
+
 /* "4500/10000 files, 1.2 GiB/3.4 GiB, 120 MiB/s, 20 s left, 3 failed" */
 static void describe(const struct prelux_progress *p, const struct prelux_progress_state *s, double now, char *out, size_t cap)
 {
-  char bytes[24], all[24], rate[24], failed[40] = "", left[64] = "", time[32];
+  char rate[96], failed[40] = "", left[64] = "", time[32];
   double seconds = left_of(p, s, now);
+  describe_rate(p, s, now, rate, sizeof rate);
   if (seconds >= 0)
     snprintf(left, sizeof left, ", %s left", prelux_print_duration(time, sizeof time, seconds));
   if (s->failed > 0)
     snprintf(failed, sizeof failed, ", %.0f failed", s->failed);
-  snprintf(out, cap, "%.0f/%.0f%s files, %s/%s, %s/s%s%s", s->files, s->all_files, s->complete ? "" : "+",
-           prelux_print_size(bytes, sizeof bytes, s->bytes), prelux_print_size(all, sizeof all, s->all_bytes),
-           prelux_print_size(rate, sizeof rate, p->rate), left, failed);
+  snprintf(out, cap, "%.0f/%.0f%s files%s%s%s", s->files, s->all_files, s->complete ? "" : "+", rate, left, failed);
 }
 
 static int columns(void)

@@ -137,7 +137,7 @@ static bool step(struct prelux_crew *crew)
     return false;
   pthread_mutex_lock(&crew->lock);
   char *object = next_name(w, &t);
-  bool others = w->at < w->n;
+  bool others = w->at < w->n || w->target < w->n_targets;
   pthread_mutex_unlock(&crew->lock);
   if (!object)
     return false;

@@ -44,8 +44,8 @@ def served(prelux):
 
 
 class Slow:
-    """An HTTP server whose answers to GET wait for `delay` seconds or until the gate is open; it counts them. `token`: what Authorization must say.
-    `names`: what the listing of / has, which does not wait."""
+    """An HTTP server whose answers to GET wait for `delay` seconds (a number, or function of the path) or until the gate is open; it counts them.
+    `token`: what Authorization must say. `names`: what the listing of / has, which does not wait."""
 
     def __init__(self, delay, token=None, names=()):
         outer = self
@@ -77,7 +77,7 @@ class Slow:
                         self.wfile.write(page.encode())
                     return
                 outer.gets.append(self.path)
-                outer.gate.wait(outer.delay)
+                outer.gate.wait(outer.delay(self.path) if callable(outer.delay) else outer.delay)
                 if self.reply(b"slow bytes"):
                     self.wfile.write(b"slow bytes")
 

@@ -193,8 +193,38 @@ def test_a_bar_on_a_terminal(prelux):
         threading.Thread(target=lambda: (wait_for(lambda: len(server.gets) >= 8, 60), time.sleep(2.5), server.gate.set())).start()
         status, text = on_terminal(command(prelux, *[f"/web/f{n}" for n in range(20)]), prelux.env)
     frames = text.split("\r\x1b[K")
-    assert status == 0 and frames[-1] == "" and any(re.match(r"prefetch (\[[=> ]+\] +)?\d+% 0/\d+\+? files, ", frame) for frame in frames), text
+    assert status == 0 and frames[-1] == "" and any(re.match(r"prefetch (\[[=> ]+\] +)?\d+% 0/\d+\+? files", frame) for frame in frames), text
     assert all(len(frame) < 80 for frame in frames)
+
+
+def files_of(prelux, verb, web):
+    """Of 40 files so much is there that the verb has them all before it; 20 of them are not answered until the gate opens."""
+    paths = [f"/web/f{number:03}" for number in range(40)]
+    prelux.cli("prefetch", *(paths if verb == "verify" else paths[:20]))
+    web.gets.clear()
+    web.delay = lambda path: 200 if int(path[2:]) >= 20 else 0
+    return paths
+
+
+@pytest.mark.parametrize("words", [["pin"], ["verify", "--data"]], ids=["pin", "verify"])
+def test_pin_and_verify_have_the_same_bar(prelux, web, words):
+    """And Ctrl-C leaves what is there, whole; the next call sees all of it."""
+    paths = files_of(prelux, words[0], web)
+    argv = [str(prelux.exe), "--config", str(prelux.config_path), *words, *paths]
+    hang = lambda: [path for path in web.gets if int(path[2:]) >= 20]  # noqa: E731
+    with subprocess.Popen([*argv, "--progress=lines"], env=prelux.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        wait_for(lambda: len(hang()) >= 4, 60, "some hang")
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGINT and err.startswith(f"prelux: {words[0]}: stopped; what ") and out == ""
+    known = len(hang())
+    threading.Thread(target=lambda: (wait_for(lambda: len(hang()) >= known + 4, 60), time.sleep(2.5), web.gate.set())).start()
+    status, text = on_terminal(argv, prelux.env)
+    frames = text.split("\r\x1b[K")
+    drawn = rf"{words[0]} (\[[=> ]+\] +)?\d+% 20/\d+\+? files, " + ("200 B/" if words == ["pin"] else r"[\d.]+ files/s")
+    assert status == 0 and frames[-1] == "" and any(re.match(drawn, frame) for frame in frames), text
+    assert prelux.cli("verify", "--data", "--json", "/web")["same"] == 40
+    assert len(prelux.cli("pin", "--list", "--json")["pins"]) == (40 if words == ["pin"] else 0)
 
 
 def test_progress_as_json(prelux):
