@@ -97,14 +97,16 @@ static unsigned compose(struct sock_filter *code)
   return put_answer(code, n, SECCOMP_RET_ALLOW);
 }
 
+/* Of all threads, also of one that a library has begun: what the filter refuses to some of them only, libc ends the process for (setuid). */
 static int set_filter(void)
 {
   struct sock_filter code[2 * REFUSED + 16];
   struct sock_fprog prog = {.len = (unsigned short)compose(code), .filter = code};
   /* Without SPEC_ALLOW kernels before 5.16 make each of the process's branches slower. */
-  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &prog) == 0)
-    return 0;
-  return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
+  long ret = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW, &prog);
+  if (ret < 0)
+    ret = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &prog);
+  return ret < 0 ? -errno : ret > 0 ? -EBUSY : 0; /* the number of a thread that has another one's filter */
 }
 #else
 static int set_filter(void)

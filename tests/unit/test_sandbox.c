@@ -105,6 +105,35 @@ static void test_what_is_given_up_is_refused(void **state)
   assert_int_equal(inside(try_refused), 0);
 }
 
+static int go[2];
+
+/* Begun before. unshare(CLONE_NEWUSER) is EINVAL where there are threads, if it is not refused. */
+static void *other_thread(void *arg)
+{
+  char byte;
+  if (read(go[0], &byte, 1) != 1)
+    return NULL;
+  *(int *)arg = unshare(CLONE_NEWUSER) == -1 && errno == EPERM;
+  return NULL;
+}
+
+static void test_all_threads_have_given_it_up(void **state)
+{
+  int status = 0;
+  pid_t pid = fork();
+  if (pid == 0)
+  {
+    pthread_t thread;
+    int refused = 0;
+    if (pipe(go) != 0 || pthread_create(&thread, NULL, other_thread, &refused) != 0)
+      _exit(2);
+    prelux_sandbox();
+    _exit(write(go[1], "", 1) != 1 || pthread_join(thread, NULL) != 0 || !refused);
+  }
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  assert_int_equal(status, 0);
+}
+
 static void test_what_is_needed_works(void **state)
 {
   assert_int_equal(inside(try_needed), 0);
@@ -119,6 +148,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_what_is_given_up_is_refused),
+      cmocka_unit_test(test_all_threads_have_given_it_up),
       cmocka_unit_test(test_what_is_needed_works),
       cmocka_unit_test(test_core_files_hold_no_memory),
   };
