@@ -39,7 +39,7 @@ static int may_write(const struct prelux_route *r, const struct prelux_attr *att
 {
   if (!prelux_writable(r)) return -EROFS;
   if (prelux_state.table->flags & PRELUX_TABLE_NODE) return node_writes(r, attr);
-  if (prelux_sys(flags & AT_EACCESS ? SYS_geteuid : SYS_getuid) == 0) return 0;
+  if (prelux_id(flags & AT_EACCESS ? SYS_geteuid : SYS_getuid) == 0) return 0;
   return prelux_shown_mode(r->mapping, attr) & 0222 ? 0 : -EACCES;
 }
 

@@ -2,6 +2,8 @@
  * else, and a reply's attributes and words fit in 4 KiB, so a miss is safe on a 64 KiB thread stack. */
 #include "shim/ask.h"
 
+#include <time.h>
+
 #include "lib/base/errlog.h"
 #include "lib/index/listing.h"
 #include "lib/index/names.h"
@@ -18,6 +20,18 @@ enum { DAEMONS = 8 }; /* so many successors of a killed daemon are told of the c
 
 static struct prelux_index_reader prelux_reader;
 static __thread struct prelux_client_slot slot = {.fd = -1};
+
+long prelux_index_fstat(int fd, struct stat *st)
+{
+  return prelux_fstat(fd, st);
+}
+
+/* Where it is the kernel's call a program need not have heard of it. */
+void prelux_index_clock(struct timespec *ret)
+{
+  if (prelux_quiet()) clock_gettime(CLOCK_MONOTONIC_COARSE, ret);
+  else prelux_sys(SYS_clock_gettime, CLOCK_MONOTONIC_COARSE, ret);
+}
 
 int prelux_fail(int err, const char *call, const char *path, const char *cause, const char *advice)
 {
@@ -277,7 +291,7 @@ int prelux_ask_open(const struct prelux_route *r, const char *call, unsigned fla
 static int read_listing(int fd, const struct prelux_listing **ret)
 {
   struct stat st;
-  long rc = prelux_sys(SYS_fstat, fd, &st);
+  long rc = prelux_fstat(fd, &st);
   if (rc < 0) return (int)rc;
   if ((size_t)st.st_size < sizeof(struct prelux_listing)) return -EIO;
   struct prelux_listing *l = prelux_pages_take((size_t)st.st_size);

@@ -159,7 +159,7 @@ static int passed_fd(const struct prelux_route *r, const char *call, int flags)
   if (flags & STATUS_FLAGS) prelux_sys(SYS_fcntl, fd, F_SETFL, flags & STATUS_FLAGS);
   if (!(flags & O_CLOEXEC)) prelux_sys(SYS_fcntl, fd, F_SETFD, 0);
   struct stat st;
-  if (prelux_sys(SYS_fstat, fd, &st) == 0) prelux_tree_dev(st.st_dev);
+  if (prelux_fstat(fd, &st) == 0) prelux_tree_dev(st.st_dev);
   return fd;
 }
 
@@ -171,7 +171,7 @@ int prelux_open_asked(const struct prelux_route *r, const char *call, int flags,
     int rc = prelux_ask_open(r, call, tried ? PRELUX_F_RECHECK : 0, &attr, NULL);
     if (rc == 0) rc = wrong_type(r, flags, &attr);
     struct stat st;
-    if (other >= 0 && rc == 0 && prelux_sys(SYS_fstat, other, &st) == 0 && st.st_ino == PRELUX_INO(attr.cache_ino)) return other;
+    if (other >= 0 && rc == 0 && prelux_fstat(other, &st) == 0 && st.st_ino == PRELUX_INO(attr.cache_ino)) return other;
     if (other >= 0) prelux_fd_let_go(other);
     if (rc < 0) return rc;
     fd = open_cache(r, flags, &attr, &again);

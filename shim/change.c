@@ -241,7 +241,7 @@ static bool is_gone(int fd, const struct prelux_route *r, const char *call)
 {
   struct stat st;
   struct prelux_attr attr, open_one;
-  if (prelux_sys(SYS_fstat, fd, &st) < 0 || S_ISDIR(st.st_mode)) return false;
+  if (prelux_fstat(fd, &st) < 0 || S_ISDIR(st.st_mode)) return false;
   if (prelux_ask_attr(r, call, &attr) < 0) return true;
   if (PRELUX_INO(attr.cache_ino) == st.st_ino) return false;
   return !prelux_index_look_inode(st.st_dev, st.st_ino, &open_one) || open_one.ino != attr.ino;

@@ -99,7 +99,7 @@ static DIR *above(DIR *dir, const char *logical, bool missing)
   struct stat st;
   if (!dir) return NULL;
   prelux_fd_set(dirfd(dir), PRELUX_CLASS_UNKNOWN, 0);
-  if (s && missing && prelux_sys(SYS_fstat, dirfd(dir), &st) == 0) s->dir_ino = st.st_ino;
+  if (s && missing && prelux_fstat(dirfd(dir), &st) == 0) s->dir_ino = st.st_ino;
   return with_stream(dir, s);
 }
 
@@ -110,7 +110,7 @@ static DIR *turn_root(DIR *dir)
   struct stat st;
   if (!dir) return NULL;
   prelux_fd_set(dirfd(dir), PRELUX_CLASS_PLAIN, 0);
-  if (!prelux_state.table || prelux_state.table->n_roots == 0 || prelux_sys(SYS_fstat, dirfd(dir), &st) < 0) return dir;
+  if (!prelux_state.table || prelux_state.table->n_roots == 0 || prelux_fstat(dirfd(dir), &st) < 0) return dir;
   int root = prelux_root_of(st.st_dev, st.st_ino);
   if (root < 0) return dir;
   prelux_real.closedir(dir);
@@ -135,7 +135,7 @@ static bool surely_not_above(int fd)
   const struct prelux_table_mapping *m = prelux_table_mappings(t);
   struct stat is, up;
   char path[PATH_MAX];
-  if (t->n_mappings != 1 || t->n_roots > 0 || (t->flags & PRELUX_TABLE_HAS_URI) || prelux_sys(SYS_fstat, fd, &is) < 0) return false;
+  if (t->n_mappings != 1 || t->n_roots > 0 || (t->flags & PRELUX_TABLE_HAS_URI) || prelux_fstat(fd, &is) < 0) return false;
   const char *local = prelux_table_str(t, m->local);
   for (size_t n = 0, depth = 0; n <= m->local.len; n++) {
     if (n < m->local.len && local[n] != '/') continue;
@@ -184,7 +184,7 @@ PRELUX_EXPORT DIR *fdopendir(int fd)
   if (where < 0) return prelux_null(where);
   if (where == PRELUX_MAPPED) {
     struct stat st;
-    if (prelux_sys(SYS_fstat, fd, &st) == 0 && !S_ISDIR(st.st_mode)) return prelux_real.fdopendir(fd); /* ENOTDIR */
+    if (prelux_fstat(fd, &st) == 0 && !S_ISDIR(st.st_mode)) return prelux_real.fdopendir(fd); /* ENOTDIR */
     struct prelux_stream *s = prelux_stream_of(&r, "fdopendir");
     return s ? with_stream(prelux_real.fdopendir(fd), s) : NULL;
   }

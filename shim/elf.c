@@ -63,7 +63,7 @@ static long map_image(void *arg)
 
   long fd = prelux_sys(SYS_openat, AT_FDCWD, o->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) return fd;
-  long map = prelux_sys(SYS_fstat, fd, &st);
+  long map = prelux_fstat(fd, &st);
   if (map == 0 && (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(Elf64_Ehdr))) map = -ENOEXEC;
   if (map == 0) map = prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0L);
   prelux_sys(SYS_close, fd);

@@ -52,7 +52,7 @@ static long recall(int fd, char *out, size_t cap)
   memcpy(out, n->path, len + 1);
   __atomic_thread_fence(__ATOMIC_ACQUIRE);
   if (__atomic_load_n(&n->seq, __ATOMIC_RELAXED) != seq) return 0;
-  if (prelux_sys(SYS_fstat, fd, &st) < 0 || st.st_dev != dev || st.st_ino != ino) return 0;
+  if (prelux_fstat(fd, &st) < 0 || st.st_dev != dev || st.st_ino != ino) return 0;
   return prelux_folders_moved() == moved ? (long)len : 0;
 }
 
@@ -96,7 +96,7 @@ long prelux_fd_name(int fd, char *out, size_t cap)
   if (len > 0) return len;
   uint64_t moved = prelux_fd_get(fd, &hint) == PRELUX_CLASS_SHADOW ? prelux_folders_moved() : 0; /* before the name is asked for */
   len = ask_kernel(fd, out, cap);
-  if (len > 0 && moved && prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISDIR(st.st_mode)) prelux_fd_named(fd, &st, out, (size_t)len, moved);
+  if (len > 0 && moved && prelux_fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) prelux_fd_named(fd, &st, out, (size_t)len, moved);
   return len;
 }
 

@@ -1,5 +1,7 @@
 #include "shim/fds.h"
 
+#include <dirent.h>
+
 #include "lib/base/path.h"
 #include "lib/ipc/runtime.h"
 #include "shim/ask.h"
@@ -305,4 +307,55 @@ bool prelux_cwd_far(void)
   char path[PATH_MAX]; /* first relative path since the directory changed */
   bool ours;
   return cwd_path(path, sizeof(path), &ours) == 0;
+}
+
+/* ---- all of them */
+
+/* The number that a name of /proc/self/fd says, or -1. */
+static int number_of(const char *name)
+{
+  enum { DIGITS = 9 };
+  int fd = 0;
+  const char *p = name;
+  for (; *p >= '0' && *p <= '9' && p < name + DIGITS; p++) fd = fd * 10 + (*p - '0');
+  return p > name && !*p ? fd : -1;
+}
+
+int prelux_fd_each(int (*of)(int fd, void *arg), void *arg)
+{
+  enum { BYTES = 4096 };
+  char buf[BYTES] __attribute__((aligned(8)));
+  long n, dir = prelux_sys(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  int found = 0;
+  if (dir < 0) return (int)dir;
+  while (!found && (n = prelux_sys(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
+    const struct dirent64 *d;
+    for (long at = 0; at < n && !found; at += d->d_reclen) {
+      d = (const struct dirent64 *)(buf + at);
+      int fd = number_of(d->d_name);
+      if (fd >= 0 && fd != dir) found = of(fd, arg);
+    }
+  }
+  prelux_sys(SYS_close, dir);
+  return found;
+}
+
+static int learn(int fd, void *arg)
+{
+  struct stat st;
+  char path[PATH_MAX];
+  bool ours;
+  (void)arg;
+  if (prelux_fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) prelux_dir_path(fd, path, sizeof(path), &ours);
+  return 0;
+}
+
+void prelux_fd_learn(void)
+{
+  char path[PATH_MAX];
+  bool ours;
+  prelux_folders_moved(); /* maps the index */
+  /* Twice: only of a name that is known to be ours it is known how long it is right. */
+  if (!prelux_cwd_far()) prelux_dir_path(AT_FDCWD, path, sizeof(path), &ours);
+  prelux_fd_each(learn, NULL);
 }

@@ -73,6 +73,10 @@ long prelux_dir_path(int dirfd, char *out, size_t cap, bool *ret_ours);
 long prelux_dir_real(int dirfd, char *out, size_t cap);
 /* Name of an open fd as /proc has it, without " (deleted)": length or -errno. */
 long prelux_fd_name(int fd, char *out, size_t cap);
+/* Asks `of` about each open number: 0, the first answer that is another, or -errno where there is no /proc. */
+int prelux_fd_each(int (*of)(int fd, void *arg), void *arg);
+/* Finds out what is open, and where the process is, while that may be asked: a filter is about to come. */
+void prelux_fd_learn(void);
 /* The descriptor that a link of /proc names ("/proc/self/fd/3", "/dev/fd/3"), -1: it is no such path. */
 int prelux_fd_of_link(const char *path);
 

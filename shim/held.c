@@ -12,36 +12,26 @@
 #include "shim/stats.h"
 #include "shim/write.h"
 
-enum { FIRST_NS = 2000000, MOST_NS = 200000000, BYTES = 4096, DIGITS_END = 11 };
+enum { FIRST_NS = 2000000, MOST_NS = 200000000, BYTES = 4096 };
 
 static bool is_of(int fd, const struct prelux_leaving *l)
 {
   struct stat st;
-  if (prelux_sys(SYS_fstat, fd, &st) < 0 || !S_ISREG(st.st_mode) || !prelux_is_tree_dev(st.st_dev)) return false;
+  if (prelux_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !prelux_is_tree_dev(st.st_dev)) return false;
   if (prelux_staging_number(l->mapping, &st) != l->ino) return false;
   long flags = prelux_sys(SYS_fcntl, fd, F_GETFL);
   return flags >= 0 && !(flags & O_PATH) && (flags & O_ACCMODE) != O_RDONLY;
 }
 
+static int can_write(int fd, void *arg)
+{
+  return is_of(fd, arg);
+}
+
 /* 1: another descriptor of this process can write to it; -errno: not known. */
 static int by_descriptor(const struct prelux_leaving *l)
 {
-  char buf[BYTES] __attribute__((aligned(8)));
-  long n, dir = prelux_sys(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-  int found = 0;
-  if (dir < 0) return (int)dir;
-  while (!found && (n = prelux_sys(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
-    const struct dirent64 *d;
-    for (long at = 0; at < n && !found; at += d->d_reclen) {
-      d = (const struct dirent64 *)(buf + at);
-      int fd = 0;
-      const char *p = d->d_name;
-      for (; *p >= '0' && *p <= '9' && p < d->d_name + DIGITS_END; p++) fd = fd * 10 + (*p - '0');
-      found = p > d->d_name && !*p && is_of(fd, l);
-    }
-  }
-  prelux_sys(SYS_close, dir);
-  return found;
+  return prelux_fd_each(can_write, (void *)l);
 }
 
 /* One line of /proc/self/maps: "from-to rw-s offset dev inode path". */

@@ -36,7 +36,9 @@ static ssize_t shown(int at, const char *path, char *buf, ssize_t n, size_t size
   static const char gone[] = " (deleted)";
   char real[PATH_MAX], logical[PATH_MAX];
   if (n <= 0 || buf[0] != '/') return n;
-  long len = prelux_sys(SYS_readlinkat, at, path, real, sizeof(real) - 1);
+  long len = n;
+  if ((size_t)n < size && (size_t)n < sizeof(real)) memcpy(real, buf, (size_t)n); /* all of it */
+  else len = prelux_sys(SYS_readlinkat, at, path, real, sizeof(real) - 1);
   if (len <= 0) return n;
   if ((size_t)len > sizeof(gone) && memcmp(real + len - (sizeof(gone) - 1), gone, sizeof(gone) - 1) == 0)
     len -= sizeof(gone) - 1;
@@ -62,11 +64,17 @@ static ssize_t readlink_kept(const struct prelux_route *r, char *buf, size_t siz
   return n;
 }
 
+/* By the system call that the program would make: a filter may know no other. */
+static ssize_t read_libc(int dirfd, const char *path, char *buf, size_t size)
+{
+  return dirfd == AT_FDCWD ? prelux_real.readlink(path, buf, size) : prelux_real.readlinkat(dirfd, path, buf, size);
+}
+
 static ssize_t readlink_routed(struct prelux_route *r, char *buf, size_t size)
 {
   if (r->where < 0) return prelux_ret(r->where);
   if (r->where == PRELUX_MAPPED) return prelux_ret(readlink_kept(r, buf, size));
-  ssize_t n = prelux_real.readlinkat(r->at, r->use, buf, size);
+  ssize_t n = read_libc(r->at, r->use, buf, size);
   return n > 0 ? shown(r->at, r->use, buf, n, size) : n;
 }
 
@@ -90,9 +98,9 @@ __attribute__((noinline)) static ssize_t readlink_after(int dirfd, const char *p
 static inline ssize_t readlink_any(int dirfd, const char *path, char *buf, size_t size)
 {
   /* Without a path the fd itself is meant: a link cannot be ours. Without room libc fails before it looks. */
-  if (prelux_no_pointer(path) || !*path || (int)size <= 0) return prelux_real.readlinkat(dirfd, path, buf, size);
+  if (prelux_no_pointer(path) || !*path || (int)size <= 0) return read_libc(dirfd, path, buf, size);
   if (!prelux_far(dirfd, path)) return readlink_near(dirfd, path, buf, size);
-  ssize_t n = prelux_real.readlinkat(dirfd, path, buf, size);
+  ssize_t n = read_libc(dirfd, path, buf, size);
   if (n > 0) return shown(dirfd, path, buf, n, size);
   return n < 0 && (errno == ENOENT || errno == ENOTDIR) ? readlink_after(dirfd, path, buf, size) : n;
 }

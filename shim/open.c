@@ -67,7 +67,7 @@ static int turn_root(int fd, int flags, const char *call)
 {
   struct stat st;
   struct prelux_route r;
-  if (!prelux_state.table || prelux_state.table->n_roots == 0 || prelux_sys(SYS_fstat, fd, &st) < 0) return fd;
+  if (!prelux_state.table || prelux_state.table->n_roots == 0 || prelux_fstat(fd, &st) < 0) return fd;
   int root = prelux_root_of(st.st_dev, st.st_ino);
   if (root < 0) return fd;
   prelux_sys(SYS_close, fd);

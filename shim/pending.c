@@ -59,7 +59,7 @@ static int attach(struct prelux_slot *p, char *path, int flags, uint64_t size, u
   size_t n = strlen(path);
   __atomic_store_n(&p->real, open_high(path, flags), __ATOMIC_RELAXED);
   if (p->real < 0) return p->real;
-  int rc = (int)prelux_sys(SYS_fstat, p->real, &st);
+  int rc = (int)prelux_fstat(p->real, &st);
   p->real_dev = st.st_dev;
   p->real_ino = st.st_ino;
   memcpy(path + n, PRELUX_STREAM_SUFFIX, sizeof(PRELUX_STREAM_SUFFIX));
@@ -67,7 +67,7 @@ static int attach(struct prelux_slot *p, char *path, int flags, uint64_t size, u
   path[n] = '\0';
   if (fd < 0) return fd;
   p->map_bytes = prelux_stream_bytes(size);
-  bool whole = prelux_sys(SYS_fstat, fd, &st) == 0 && (size_t)st.st_size == p->map_bytes;
+  bool whole = prelux_fstat(fd, &st) == 0 && (size_t)st.st_size == p->map_bytes;
   long map = whole ? prelux_sys(SYS_mmap, NULL, p->map_bytes, PROT_READ, MAP_SHARED, fd, 0L) : -EIO;
   prelux_sys(SYS_close, fd);
   if (map < 0 && map > -4096) return (int)map;
@@ -504,7 +504,7 @@ static int start(const struct prelux_route *r, int fd, int flags, const struct p
   struct prelux_slot *p = prelux_slot_take();
   if (!p) return -EAGAIN;
   int rc = attach(p, path, flags, attr->size, version);
-  if (rc == 0) rc = (int)prelux_sys(SYS_fstat, fd, &st);
+  if (rc == 0) rc = (int)prelux_fstat(fd, &st);
   if (rc < 0) {
     prelux_slot_end(p);
     return rc;

@@ -169,7 +169,7 @@ SETTLED(int, -1, aio_read64, (struct aiocb64 *job), job->aio_fildes, (job))
 static bool copied(int fd, struct prelux_copy *c, ssize_t *ret)
 {
   struct stat st;
-  if (!prelux_pending_is(fd) || prelux_sys(SYS_fstat, c->to, &st) < 0) return false;
+  if (!prelux_pending_is(fd) || prelux_fstat(c->to, &st) < 0) return false;
   if (S_ISREG(st.st_mode)) return (!c->at || *c->at >= 0) && prelux_pending_copy(fd, c, ret);
   /* To what is no file copy_file_range copies nothing, whatever it comes from: programs ask, and read then. */
   *ret = S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;

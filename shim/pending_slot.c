@@ -13,7 +13,7 @@ static int heirs; /* atomic: counts slots that took another's place: who looks t
 bool prelux_is_inode(int fd, uint64_t dev, uint64_t ino)
 {
   struct stat st;
-  return prelux_sys(SYS_fstat, fd, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+  return prelux_fstat(fd, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
 }
 
 void prelux_no_signals(uint64_t *old)

@@ -8,8 +8,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
+#include "shim/fds.h"
 #include "shim/pending.h"
-#include "shim/state.h"
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
@@ -70,10 +70,32 @@ PRELUX_EXPORT int setns(int fd, int kind)
   return prelux_real.setns(fd, kind);
 }
 
+/* What would be asked for later, by calls that a program which does without them need not allow. */
+static struct {
+  long uid, euid, egid;
+} known;
+
+static void learn(void)
+{
+  int saved = errno;
+  known.uid = prelux_sys(SYS_getuid);
+  known.euid = prelux_sys(SYS_geteuid);
+  known.egid = prelux_sys(SYS_getegid);
+  prelux_fd_learn();
+  errno = saved;
+}
+
+long prelux_id(long nr)
+{
+  if (!prelux_quiet()) return prelux_sys(nr);
+  return nr == SYS_getuid ? known.uid : nr == SYS_geteuid ? known.euid : known.egid;
+}
+
 bool prelux_note_seccomp(void)
 {
   if (prelux_in_shared_child()) return false; /* the filter will be the child's, the memory is its parent's */
   prelux_settle_all(); /* afterwards nobody can be asked */
+  if (!prelux_quiet()) learn();
   return __atomic_exchange_n(&prelux_state.quiet, 1, __ATOMIC_RELAXED) == 0;
 }
 

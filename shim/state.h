@@ -79,6 +79,8 @@ void prelux_note_unshare(unsigned long flags);
 /* To be called when the program is about to get a seccomp filter; and, with what that said, when it did not: programs ask in
  * this way what the kernel can do. */
 bool prelux_note_seccomp(void);
+/* SYS_getuid, geteuid or getegid; behind a filter what it was before. */
+long prelux_id(long nr);
 void prelux_no_seccomp(bool noted);
 
 /* The edge where -errno becomes errno. */

@@ -73,8 +73,8 @@ void prelux_fill_stat(const struct prelux_table_mapping *m, const struct prelux_
   st->st_nlink = 1;
   bool owned = (attr->flags & PRELUX_ATTR_OWNED) != 0;
   bool node = (t->flags & PRELUX_TABLE_NODE) != 0; /* to each user they are his */
-  st->st_uid = owned ? (uid_t)attr->owner : node ? (uid_t)prelux_sys(SYS_geteuid) : t->uid;
-  st->st_gid = owned ? (gid_t)(attr->owner >> 32) : node ? (gid_t)prelux_sys(SYS_getegid) : t->gid;
+  st->st_uid = owned ? (uid_t)attr->owner : node ? (uid_t)prelux_id(SYS_geteuid) : t->uid;
+  st->st_gid = owned ? (gid_t)(attr->owner >> 32) : node ? (gid_t)prelux_id(SYS_getegid) : t->gid;
   uint64_t size = attr->type == PRELUX_DIR ? FOLDER : attr->size; /* `test -s` holds for every folder */
   st->st_size = (off_t)size;
   st->st_blksize = attr->type == PRELUX_DIR ? FOLDER : PREFERRED;

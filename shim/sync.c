@@ -23,7 +23,7 @@ static bool concerns(int fd, uint64_t *ret_ino, uint32_t *ret_mapping)
   *ret_ino = 0;
   if (class == PRELUX_CLASS_PLAIN || class == PRELUX_CLASS_FAR) return false;
   if (prelux_staged(fd, ret_ino, ret_mapping)) return true;
-  return class == PRELUX_CLASS_SHADOW && writable(*ret_mapping) && prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISDIR(st.st_mode);
+  return class == PRELUX_CLASS_SHADOW && writable(*ret_mapping) && prelux_fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 static int ask(uint32_t mapping, uint64_t ino, const char *path, const char *call, unsigned flags)

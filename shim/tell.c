@@ -206,7 +206,7 @@ bool prelux_staged(int fd, uint64_t *ret_ino, uint32_t *ret_mapping)
   bool hinted = class == PRELUX_CLASS_SHADOW && hint < t->n_mappings && lies_in(&m[hint], real, &scratch);
   uint32_t i = hinted ? hint : 0;
   while (i < t->n_mappings && !lies_in(&m[i], real, &scratch)) i++;
-  if (i == t->n_mappings || prelux_sys(SYS_fstat, fd, &st) < 0) return false;
+  if (i == t->n_mappings || prelux_fstat(fd, &st) < 0) return false;
   *ret_ino = st.st_ino | scratch;
   *ret_mapping = i;
   return true;

@@ -121,7 +121,7 @@ static int open_to_write(const struct prelux_route *r, const char *call, int fla
   int fd = -1, rc = ask_to_write(r, call, flags, mode, &attr, &fd, NULL, &o);
   if (rc < 0) return rc;
   if (!(flags & O_CLOEXEC)) prelux_sys(SYS_fcntl, fd, F_SETFD, 0);
-  if (prelux_sys(SYS_fstat, fd, &st) == 0) prelux_tree_dev(st.st_dev);
+  if (prelux_fstat(fd, &st) == 0) prelux_tree_dev(st.st_dev);
   prelux_fd_set_writer(fd, r->index);
   if (!prelux_in_shared_child()) {
     __atomic_store_n(&asker, o.asker, __ATOMIC_RELAXED);
@@ -226,7 +226,7 @@ static void look_at(int fd, struct prelux_leaving *l)
 {
   struct stat st;
   struct prelux_attr attr;
-  if (prelux_sys(SYS_fstat, fd, &st) < 0 || !S_ISREG(st.st_mode) || !prelux_is_tree_dev(st.st_dev)) return;
+  if (prelux_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !prelux_is_tree_dev(st.st_dev)) return;
   if (!prelux_index_look_inode(st.st_dev, st.st_ino, &attr) || !(attr.flags & PRELUX_ATTR_LIVE)) return;
   long status = prelux_sys(SYS_fcntl, fd, F_GETFL);
   const struct prelux_table_mapping *m = prelux_mapping_of_dev(attr.cache_dev, UINT32_MAX);
@@ -250,7 +250,7 @@ void prelux_leaving(int fd, struct prelux_leaving *l)
     struct stat st;
     if (prelux_fd_is_writer(fd, &hint)) {
       /* libc may have put something else there inside itself (login_tty, daemon). */
-      if (prelux_sys(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && prelux_is_tree_dev(st.st_dev))
+      if (prelux_fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && prelux_is_tree_dev(st.st_dev))
         *l = (struct prelux_leaving){.tell = true,
                                      .wait = waits(fd, hint),
                                      .alone = prelux_fd_opened_here(fd) && !inherited(),
@@ -333,7 +333,7 @@ size_t prelux_writers_format(char *out, size_t cap, bool exec)
   for (int fd = 0; (fd = prelux_fd_next_writer(fd)) >= 0; fd++) {
     long flags = prelux_sys(SYS_fcntl, fd, F_GETFD);
     if (flags < 0 || !(flags & FD_CLOEXEC) || !prelux_fd_is_writer(fd, &hint)) continue;
-    if (prelux_sys(SYS_fstat, fd, &st) < 0 || !S_ISREG(st.st_mode)) continue;
+    if (prelux_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) continue;
     size_t was = at;
     if (put_number(out, cap, &at, ' ', hint) && put_number(out, cap, &at, ':', prelux_staging_number(hint, &st))) continue;
     out[at = was] = '\0'; /* the daemon finds the others by itself */
@@ -375,29 +375,18 @@ static void end_one(int fd, long *null)
   if (*null >= 0 && prelux_sys(SYS_dup3, *null, fd, O_CLOEXEC) >= 0) prelux_left(&l, "exit");
 }
 
-static int descriptor_of(const char *name)
+static int end_each(int fd, void *null)
 {
-  uint64_t v = 0;
-  const char *end = take_number(name, &v);
-  return end > name && !*end && v <= INT_MAX ? (int)v : -1;
+  end_one(fd, null);
+  return 0;
 }
 
 /* Those that were inherited may have any number; without /proc those that shells give are looked at. */
 static void end_inherited(long *null)
 {
-  enum { FROM_SHELLS = 64, BYTES = 2048 };
-  char buf[BYTES] __attribute__((aligned(8)));
-  long n, dir = prelux_sys(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-  for (int fd = 0; dir < 0 && fd < FROM_SHELLS; fd++) end_one(fd, null);
-  if (dir < 0) return;
-  while ((n = prelux_sys(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
-    const struct dirent64 *d;
-    for (long at = 0; at < n; at += d->d_reclen) {
-      d = (const struct dirent64 *)(buf + at);
-      end_one(descriptor_of(d->d_name), null);
-    }
-  }
-  prelux_sys(SYS_close, dir);
+  enum { FROM_SHELLS = 64 };
+  bool listed = prelux_fd_each(end_each, null) == 0;
+  for (int fd = 0; !listed && fd < FROM_SHELLS; fd++) end_one(fd, null);
 }
 
 void prelux_writers_end(void)

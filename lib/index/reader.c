@@ -100,6 +100,17 @@ static int is_believed(const char *runtime, uid_t maker)
   return maker == (uid_t)getauxval(AT_EUID) || prelux_believed(runtime, maker) == 0;
 }
 
+__attribute__((weak)) long prelux_index_fstat(int fd, struct stat *st)
+{
+  return prelux_sys(SYS_fstat, fd, st);
+}
+
+/* libasan's clock_gettime is NULL inside while it starts. */
+__attribute__((weak)) void prelux_index_clock(struct timespec *ret)
+{
+  prelux_sys(SYS_clock_gettime, CLOCK_MONOTONIC_COARSE, ret);
+}
+
 static uintptr_t map_file(const char *runtime)
 {
   char path[1024];
@@ -113,7 +124,7 @@ static uintptr_t map_file(const char *runtime)
   int fd = (int)prelux_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
   if (fd < 0)
     return 0;
-  if (prelux_sys(SYS_fstat, fd, &st) == 0 && (size_t)st.st_size > sizeof(struct prelux_index) && is_believed(runtime, st.st_uid))
+  if (prelux_index_fstat(fd, &st) == 0 && (size_t)st.st_size > sizeof(struct prelux_index) && is_believed(runtime, st.st_uid))
   {
     long at = prelux_sys(SYS_mmap, NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (at > 0 || at < -4095)
@@ -137,7 +148,7 @@ static uintptr_t current(struct prelux_index_reader *r, const char *runtime)
   if (map && !atomic_load_explicit(&address(map)->retired, memory_order_acquire))
     return map;
   struct timespec t;
-  prelux_sys(SYS_clock_gettime, CLOCK_MONOTONIC_COARSE, &t); /* libasan's clock_gettime is NULL inside while it starts */
+  prelux_index_clock(&t);
   uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
   if (now < atomic_load_explicit(&r->retry_ns, memory_order_relaxed))
     return 0;

@@ -44,6 +44,12 @@ int prelux_boot_id(char ret[PRELUX_BOOT_ID]);
 /* Another number whenever a folder of a cache tree was renamed, or will be at once; 0 without an index. One load. */
 uint64_t prelux_index_moved(struct prelux_index_reader *r, const char *runtime);
 
+/* 0 or -errno; CLOCK_MONOTONIC_COARSE. Weak: who may not make the kernel's calls (behind a program's filter) has some that he may make. */
+struct stat;
+struct timespec;
+long prelux_index_fstat(int fd, struct stat *st);
+void prelux_index_clock(struct timespec *ret);
+
 /* The two 64-bit words of a key (shared with the writer): of an object, of its listing, of an inode. */
 void prelux_index_key(uint64_t seed, uint64_t tree_id, const char *object, size_t len, uint64_t ret[2]);
 void prelux_index_names_key(uint64_t seed, uint64_t tree_id, const char *object, size_t len, uint64_t ret[2]);

@@ -236,6 +236,19 @@ def test_seccomp_filter_that_kills(lake, how, which):
     assert miss == "5"
 
 
+@pytest.mark.parametrize("which", ["openat2", "readlinkat", "getcwd", "clock_gettime"])
+def test_seccomp_filter_before_anything_was_asked_for(lake, which):
+    """Where it is, what is open, and the index are looked for while that may be: a program that uses names alone need not know of such calls."""
+    prog = program(lake, "hooks_seccomp")
+    lake.run(["ls", "-l", LAKE])
+    lake.run(["cat", f"{LAKE}/f000"])
+    for cwd in (lake.tmp, lake.source, lake.source / "sub"):
+        cwd.mkdir(exist_ok=True)
+        (cwd / "plain").write_text(content("plain"))
+        assert lake.plain([prog, "prctl", which, lake.source, cwd, "late"], cwd=cwd).stdout == "right\n"
+        assert lake.run([prog, "prctl", which, LAKE, cwd, "late"], cwd=cwd).stdout == "right\n"
+
+
 def test_seccomp_filter_that_knows_libcs_fstat_alone(lake):
     """glibc 2.33 to 2.38 makes fstat by newfstatat: a filter that was made for them need not allow the other one."""
     prog = program(lake, "hooks_seccomp")
@@ -246,6 +259,9 @@ def test_seccomp_filter_that_knows_libcs_fstat_alone(lake):
     assert done.stdout.split() == ["right"] * 5
     lake.run(["cat", f"{LAKE}/f000"])
     assert lake.run([prog, "prctl", "fstat", LAKE, plain]).stdout.split() == ["right", "right", "right", "5", "right"]
+    lake.run(["ls", LAKE])
+    assert lake.plain([prog, "prctl", "fstat", lake.source, lake.tmp, "late"]).stdout == "right\n"
+    assert lake.run([prog, "prctl", "fstat", LAKE, lake.tmp, "late"]).stdout == "right\n"
 
 
 def rights(lake, *args):
