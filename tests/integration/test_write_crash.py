@@ -203,7 +203,7 @@ class Matrix:
         self.kills = collections.Counter()
         self.program = prelux.tmp / "writer.py"
         self.program.write_text(WRITER)
-        self.recent, self.parts_met, self.kept = [], 0, 0
+        self.recent, self.parts_met, self.kept, self.settled = [], 0, 0, 0
 
     def writer(self, kind):
         self.stop.unlink(missing_ok=True)
@@ -224,6 +224,8 @@ class Matrix:
         met = self.story.read()
         for step in self.story.steps[-3:]:  # the one before may have ended while the kill was on its way
             step.killed |= set(whom) if step is met or "daemon" in whom else set()
+        for step in self.story.steps[self.settled:]:  # the daemon may not have come to judge that yet
+            step.killed |= {"daemon"} & set(whom) if "writer" in step.killed and not step.done else set()
         return met
 
     def instant(self, kind, whom):
@@ -257,6 +259,7 @@ class Matrix:
         done = self.prelux.cli("flush", "--timeout", "60", check=False, timeout=120)
         assert done.returncode == 0, f"{done.stderr}\n{self.tale()}"
         self.look(list(self.story.by_name), "all that waited is sent")
+        self.settled = len(self.story.steps)
 
     def clear(self):
         """What killed programs have left is kept with its bytes; a person gives it up."""

@@ -391,10 +391,12 @@ static void test_orphans(void **state)
 {
   put_text("old", "old");
   put_text("idle", "idle");
+  put_text("cut", "cut");
   rig.rules.async = true;
   int fd = wopen("late", O_WRONLY | O_CREAT), lost = wopen("old", O_WRONLY | O_TRUNC), idle = wopen("idle", O_RDWR), acked = wopen("log", O_WRONLY | O_CREAT);
   int made = wopen("made", O_WRONLY | O_CREAT | O_EXCL), more = wopen("more", O_WRONLY | O_CREAT);
-  uint64_t late = number(fd), gone = number(lost), shared = number(more);
+  int cut = wopen("cut", O_WRONLY | O_TRUNC);
+  uint64_t late = number(fd), gone = number(lost), shared = number(more), emptied = number(cut);
   say(fd, "late");
   say(lost, "half");
   say(more, "more");
@@ -402,12 +404,13 @@ static void test_orphans(void **state)
   assert_int_equal(wclose(acked), 0);
   say(acked = wopen("log", O_WRONLY | O_APPEND), ", half");
   rig_close();
-  close(fd), close(lost), close(idle), close(acked), close(made), close(more);
+  close(fd), close(lost), close(idle), close(acked), close(made), close(more), close(cut);
   assert_int_equal(rig_open(), 0);
   send_all();
   assert_string_equal(remote_text("log"), "whole, half"); /* acknowledged once */
   assert_string_equal(remote_text("made"), "");            /* nobody may know of it: the answer to the open was lost perhaps */
   assert_string_equal(remote_text("idle"), "idle");
+  assert_string_equal(remote_text("cut"), "cut"); /* who has put nothing in the place of that had no time to */
   prelux_stage_poll(rig.g);
   assert_int_equal(dirty(late)->row.state, PRELUX_PENDING_WRITING); /* there is time yet */
   assert_string_equal(read_text("old"), "half");
@@ -415,15 +418,18 @@ static void test_orphans(void **state)
   is_sent("late", "late");
   say(more = wopen("more", O_WRONLY | O_APPEND), " of it"); /* somebody goes on with that */
   prelux_dirty_by_ino(rig.g, gone)->orphan_ns = 1;           /* the time is over */
+  prelux_dirty_by_ino(rig.g, emptied)->orphan_ns = 1;
   prelux_stage_poll(rig.g);
   is_kept(gone, "when the daemon began");
+  is_kept(emptied, "when the daemon began");
   assert_string_equal(read_text("old"), "old");
+  assert_string_equal(read_text("cut"), "cut");
   assert_int_equal(dirty(shared)->orphan_ns, 0);
   assert_int_equal(wclose(more), 0);
   is_sent("more", "more of it");
   again(0);
   is_kept(gone, "when the daemon began");
-  assert_int_equal(pending(), 1);
+  assert_int_equal(pending(), 2);
 }
 
 /* Who has a file is found among all processes. */
