@@ -73,6 +73,7 @@ struct prelux_dirty {
   struct prelux_fsynced *fsynced;  /* what `fsync: remote` has sent of it (stage_fsync.c), or NULL */
   struct prelux_writer *writers[PRELUX_FILE_WRITERS]; /* who has it for writing, as far as is known: the oldest first (stage_crash.c) */
   unsigned n_writers;
+  unsigned gone_before;            /* a bit of each writer who was dead when a younger one got the file */
   unsigned closing;                /* who are about to say that they have closed it */
   unsigned handing;                /* descriptors of it that the daemon has itself, about to be passed to who asked for them */
   uint64_t held_ns;                /* who waits in close() for others (`held: wait`) asks again before: CLOCK_MONOTONIC */

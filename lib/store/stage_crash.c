@@ -3,7 +3,8 @@
  * The last one who has a file open for writing decides. If he says that he closed it, it is sent, and close() speaks for all; a process that
  * ends in order says so at its end. If he goes without a word, what he died of decides: of a signal that means a crash (lib/base/process.c), and
  * the file is RECOVERED: its path shows the remote's object again, its bytes wait for a person. Of any other end, or one that the kernel
- * does not tell, it is sent, as a local file would survive. A writer that was killed before others were done is not the end of the file.
+ * does not tell, it is sent, as a local file would survive. A writer that was killed before others were done is not the end of the file;
+ * nor is one who was dead when a later one got it, who has closed it since (a mark says so), however late all that is looked at.
  *
  * Who may be the last: the daemon remembers of each file the processes that got it from the daemon (children that inherited it are not
  * known), by pidfd, so that their numbers may be used again. Nobody waits for their deaths. When nobody can write any more it is looked which
@@ -53,6 +54,8 @@ static void unref(struct prelux_stage *g, struct prelux_writer *w)
 static void leave(struct prelux_stage *g, struct prelux_dirty *d, unsigned i)
 {
   unref(g, d->writers[i]);
+  unsigned older = (1u << i) - 1;
+  d->gone_before = (d->gone_before & older) | (d->gone_before >> 1 & ~older);
   d->n_writers--;
   memmove(&d->writers[i], &d->writers[i + 1], (d->n_writers - i) * sizeof d->writers[0]);
 }
@@ -92,6 +95,8 @@ static void add(struct prelux_stage *g, uint64_t ino, struct prelux_writer *w)
     }
   if (d->n_writers == PRELUX_FILE_WRITERS)
     leave(g, d, 0);
+  for (unsigned i = 0; i < d->n_writers; i++)
+    d->gone_before |= prelux_process_dead(d->writers[i]->pidfd) ? 1u << i : 0;
   w->refs++;
   d->writers[d->n_writers++] = w;
 }
@@ -254,24 +259,27 @@ static void ask_all(struct prelux_stage *g, struct prelux_dirty *d, struct verdi
 {
   struct prelux_writer *list[PRELUX_FILE_WRITERS];
   pthread_mutex_lock(&g->lock);
-  unsigned n = d->n_writers;
+  unsigned n = d->n_writers, gone_before = d->gone_before;
   for (unsigned i = 0; i < n; i++)
   {
     list[i] = d->writers[i];
     list[i]->refs++;
   }
   pthread_mutex_unlock(&g->lock);
-  for (unsigned i = 0; i < n; i++)
+  bool closed = false; /* by a younger one */
+  for (unsigned i = n; i-- > 0;)
   {
     int status = 0;
-    if (prelux_left_marked(g, d->row.ino, list[i]->pid)) /* whatever became of it since */
+    bool marked = prelux_left_marked(g, d->row.ino, list[i]->pid); /* whatever became of it since */
+    closed |= marked;
+    if (marked || (closed && gone_before & 1u << i))
       continue;
     enum prelux_end end = prelux_process_end(list[i]->pidfd, list[i]->pid, &status);
     if (end == PRELUX_END_DYING)
-      v->wait = list[i];
+      v->wait = v->wait ? v->wait : list[i];
     else if (end == PRELUX_END_UNKNOWN)
       v->unknown = list[i]->pid;
-    else if (end == PRELUX_END_KNOWN && prelux_process_crashed(status))
+    else if (end == PRELUX_END_KNOWN && prelux_process_crashed(status) && !v->cause[0])
       snprintf(v->cause, sizeof v->cause, "its writer, process %d, was killed by %s", list[i]->pid, prelux_process_signal(status));
   }
   pthread_mutex_lock(&g->lock);

@@ -46,6 +46,32 @@ static void test_marks(void **state)
   assert_int_equal(marks(), 0);
 }
 
+/* Killed, and only then another one opened the file and closed it, before anybody looked: the last one decides. Not so if he was killed behind that. */
+static void test_killed_before_the_last(void **state)
+{
+  for (int behind = 0; behind < 2; behind++)
+  {
+    struct child first, last;
+    uint64_t ino = written_by("f", O_WRONLY | O_CREAT, "half ", &first);
+    if (!behind)
+      kill_it(&first, SIGKILL, false);
+    assert_int_equal(written_by("f", O_WRONLY | O_APPEND, "whole", &last), ino);
+    mark(ino, last.pid);
+    kill_it(&last, SIGKILL, false);
+    if (behind)
+      kill_it(&first, SIGKILL, false);
+    prelux_left_settle(rig.g);
+    prelux_stage_left(rig.g, ino);
+    if (behind)
+      is_kept(ino, "SIGKILL");
+    else
+      is_sent("f", "half whole");
+    reap(&first);
+    reap(&last);
+  }
+  assert_int_equal(rig.g->n_writers, 0);
+}
+
 /* A daemon that comes later finds them, and those of files that it knows nothing of go. */
 static void test_marks_of_before(void **state)
 {
@@ -133,6 +159,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_marks, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_killed_before_the_last, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_marks_of_before, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_told_while_it_is_sent, set_up, tear_down),
   };
