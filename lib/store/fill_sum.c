@@ -77,25 +77,36 @@ static void choose(struct prelux_fill_sum *s, uint64_t off, bool last)
     prelux_check_begin(&s->check, s->obj, rc == 0 ? &s->told : NULL);
 }
 
-int prelux_fill_sum_choose(struct prelux_fill_sum *s, uint64_t off, const char *piece, size_t held)
+/* A digest that lacks bytes, because they could not be read again now, would call all of them wrong: it is begun anew once they are all there. */
+static void put_off(struct prelux_fill_sum *s, int rc)
+{
+  if (rc == 0)
+    return;
+  prelux_check_release(&s->check);
+  s->chosen = false;
+  s->all_last = true;
+  s->done = 0;
+}
+
+void prelux_fill_sum_choose(struct prelux_fill_sum *s, uint64_t off, const char *piece, size_t held)
 {
   if (s->all_last)
-    return 0;
+    return;
   if (!s->chosen)
     choose(s, off, false);
   if (!s->chosen || s->done == off || !prelux_check_any(&s->check))
-    return 0;
+    return;
   int rc = s->done < off - held ? prelux_check_file(&s->check, s->fd, s->done, off - held) : 0;
   s->done = off;
-  return rc == 0 ? prelux_check_add(&s->check, piece, held) : rc;
+  put_off(s, rc == 0 ? prelux_check_add(&s->check, piece, held) : rc);
 }
 
-int prelux_fill_sum_add(struct prelux_fill_sum *s, const void *bytes, size_t len)
+void prelux_fill_sum_add(struct prelux_fill_sum *s, const void *bytes, size_t len)
 {
   if (!s->chosen || s->all_last)
-    return 0;
+    return;
   s->done += len;
-  return prelux_check_add(&s->check, bytes, len);
+  put_off(s, prelux_check_add(&s->check, bytes, len));
 }
 
 /* The remote's CRC is of other bytes: so may be the CRC, where there is an MD5. */

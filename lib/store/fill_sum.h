@@ -15,7 +15,7 @@ struct prelux_fill_sum {
   int fd;
   struct prelux_check check;
   bool chosen;   /* check is what it will be */
-  bool all_last; /* the bytes are read from the disk in the end: some were there before */
+  bool all_last; /* the bytes are read from the disk in the end: some were there before, or could not be read in between */
   bool insists;  /* set by hand: small files are asked for, too */
   uint64_t done; /* bytes that check has */
   bool asking;   /* a thread does */
@@ -29,10 +29,10 @@ struct prelux_fill_sum {
 /* from: so much is on the disk already. */
 void prelux_fill_sum_begin(struct prelux_fill_sum *s, const struct prelux_view *v, const char *object, const struct prelux_object *obj, int fd,
                            uint64_t from);
-/* Bytes from `off` on have come; those before it are on the disk but for the last `held`, which are at piece. 0 or -EIO. */
-int prelux_fill_sum_choose(struct prelux_fill_sum *s, uint64_t off, const char *piece, size_t held);
-/* Those bytes, after the above. 0 or -EIO. */
-int prelux_fill_sum_add(struct prelux_fill_sum *s, const void *bytes, size_t len);
+/* Bytes from `off` on have come; those before it are on the disk but for the last `held`, which are at piece. */
+void prelux_fill_sum_choose(struct prelux_fill_sum *s, uint64_t off, const char *piece, size_t held);
+/* Those bytes, after the above. */
+void prelux_fill_sum_add(struct prelux_fill_sum *s, const void *bytes, size_t len);
 /* All are on the disk. 0; -EPROTO: they are others, says *why; -EIO. */
 int prelux_fill_sum_end(struct prelux_fill_sum *s, struct prelux_problem *why);
 void prelux_fill_sum_release(struct prelux_fill_sum *s); /* also of one that was zero and never begun */

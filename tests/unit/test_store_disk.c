@@ -1,6 +1,8 @@
 /* The store and its own disk: how what comes in is written, what happens when that fails, what evict takes along. */
 #include "tests/unit/store_rig.h"
 
+#include <openssl/evp.h>
+
 static struct prelux_index_reader reader;
 
 static unsigned n_writes, n_odd;
@@ -263,12 +265,52 @@ static void test_evict_forgets_attributes(void **state)
   assert_int_equal(prelux_index_get(&reader, rig.dir, rig.v.id, "d/g", 3, &a), 0);
 }
 
+static unsigned n_preads;
+
+static ssize_t first_pread_fails(int fd, void *buf, size_t len, off_t off)
+{
+  errno = EIO;
+  return n_preads++ == 0 ? -1 : pread(fd, buf, len, off);
+}
+
+static int no_sum(struct prelux_backend *b, const char *path, const struct prelux_object *expect, bool ask, const atomic_bool *over, struct prelux_sum *ret)
+{
+  (void)b, (void)path, (void)expect, (void)ask, (void)over, (void)ret;
+  return -ENOENT;
+}
+
+/* What has come is read again for its checksum, once the remote has said that it has none, and cannot be: the bytes are not called wrong for that, and it
+ * is read in the end. */
+static void test_read_again_for_a_checksum(void **state)
+{
+  const size_t size = 17 << 20;
+  struct fake_object *o = fake_file(&rig.b, "large", size, 3);
+  unsigned char *bytes = malloc(size), md5[16];
+  (void)state;
+  assert_non_null(bytes);
+  for (size_t i = 0; i < size; i++)
+    bytes[i] = fake_byte(3, i);
+  assert_int_equal(EVP_Digest(bytes, size, md5, NULL, EVP_md5(), NULL), 1);
+  free(bytes);
+  for (int i = 0; i < 16; i++)
+    snprintf(o->md5 + 2 * i, 3, "%02x", md5[i]);
+  rig.b.ops.sum = no_sum;
+  n_preads = 0;
+  prelux_os.pread = first_pread_fails;
+  int rc = rig_check(&rig, "large");
+  prelux_os.pread = pread;
+  assert_int_equal(rc, 0);
+  assert_true(n_preads > 17);
+  assert_int_equal(rig.b.reads, 1);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
       T(test_written_in_pieces), T(test_a_disk_that_takes_less), T(test_disk_fails_in_a_fill), T(test_a_file_that_gets_no_name),
       T(test_a_row_without_a_file), T(test_a_crowd_of_fills), T(test_evict_forgets_listings_below), T(test_evict_forgets_attributes),
+      T(test_read_again_for_a_checksum),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
