@@ -322,6 +322,18 @@ struct prelux_backend {
   const struct prelux_backend_ops *ops;
 };
 
+/* For a thread that helps another one: before it is made, and by itself. */
+static inline void *prelux_asker(const struct prelux_backend *b)
+{
+  return b->ops->asker ? b->ops->asker() : NULL;
+}
+
+static inline void prelux_ask_as(const struct prelux_backend *b, void *asker)
+{
+  if (b->ops->ask_as)
+    b->ops->ask_as(asker);
+}
+
 /* NULL when this preluxd has no such backend. */
 const struct prelux_backend_ops *prelux_backend_find(const char *type);
 

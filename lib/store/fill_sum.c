@@ -26,8 +26,7 @@ static int ask(struct prelux_fill_sum *s, bool remote)
 static void *ask_beside(void *arg)
 {
   struct prelux_fill_sum *s = arg;
-  if (s->v->backend->ops->ask_as)
-    s->v->backend->ops->ask_as(s->asker);
+  prelux_ask_as(s->v->backend, s->asker);
   s->rc = ask(s, true);
   atomic_store(&s->answered, true);
   return NULL;
@@ -36,8 +35,7 @@ static void *ask_beside(void *arg)
 static bool begin_asking(struct prelux_fill_sum *s)
 {
   pthread_attr_t attr;
-  if (s->v->backend->ops->asker)
-    s->asker = s->v->backend->ops->asker();
+  s->asker = prelux_asker(s->v->backend);
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, STACK > PTHREAD_STACK_MIN ? STACK : PTHREAD_STACK_MIN);
   s->asking = pthread_create(&s->thread, &attr, ask_beside, s) == 0;

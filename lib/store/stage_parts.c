@@ -15,6 +15,7 @@ struct parts {
   struct prelux_backend *b;
   const char *path, *token;
   const struct prelux_grow *grown; /* parts of it are there already */
+  void *asker; /* all of them as him */
   int fd;
   uint64_t size, part_size;
   struct prelux_part *list;
@@ -42,6 +43,7 @@ static void fail(struct parts *p, int err, const struct prelux_problem *why)
 static void *send_parts(void *arg)
 {
   struct parts *p = arg;
+  prelux_ask_as(p->b, p->asker);
   for (size_t i; (i = atomic_fetch_add(&p->next, 1)) < p->n;)
   {
     struct prelux_problem why = {0};
@@ -66,6 +68,7 @@ static int send_all(struct parts *p)
   pthread_t helpers[PRELUX_PARTS_AT_ONCE - 1];
   unsigned n = 0;
   pthread_attr_t attr;
+  p->asker = prelux_asker(p->b);
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, 512u << 10);
   while (n < PRELUX_PARTS_AT_ONCE - 1 && n + 1 < p->n && pthread_create(&helpers[n], &attr, send_parts, p) == 0)

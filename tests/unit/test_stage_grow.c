@@ -481,6 +481,45 @@ static void test_many_at_once(void **state)
   }
 }
 
+static _Thread_local void *asker;
+static atomic_int as_nobody;
+
+static void *asks_as(void)
+{
+  return asker;
+}
+
+static void ask_as(void *who)
+{
+  asker = who;
+}
+
+static int noting_part(struct prelux_backend *b, const char *path, const char *token, unsigned n, int fd, uint64_t off, uint64_t len,
+                       char tag[PRELUX_TAG_MAX], struct prelux_problem *why)
+{
+  usleep(10000); /* so that nobody sends them all */
+  atomic_fetch_add(&as_nobody, !asker);
+  return faulty_part(b, path, token, n, fd, off, len, tag, why);
+}
+
+/* Several threads send a file's parts; all with the keys of who has closed it. */
+static void test_all_ask_as_one(void **state)
+{
+  int fd = wopen("f", O_WRONLY | O_CREAT);
+  (void)state;
+  faulty.ops.asker = asks_as;
+  faulty.ops.ask_as = ask_as;
+  faulty.write.part = noting_part;
+  put_at(fd, 0, 20 * PART, 0);
+  asker = &rig;
+  int rc = wclose(fd);
+  asker = NULL;
+  assert_int_equal(rc, 0);
+  assert_int_equal(atomic_load(&faulty.parts), 20);
+  assert_int_equal(atomic_load(&as_nobody), 0);
+  check("f");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin_grow, end_grow)
@@ -492,6 +531,7 @@ int main(void)
       TEST(test_renamed_and_closed_at_once), TEST(test_removed), TEST(test_daemon_dies),
       TEST(test_next_try_begins_anew), TEST(test_completion_is_unknown), TEST(test_renamed_after_a_failed_close),
       TEST(test_removed_after_a_failed_close), TEST(test_removed_while_the_remote_is_away), TEST(test_many_at_once),
+      TEST(test_all_ask_as_one),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
