@@ -2,6 +2,9 @@
 #include "tests/unit/store_rig.h"
 
 #include <openssl/evp.h>
+#include <sqlite3.h>
+
+#include "lib/store/catalogue.h"
 
 static struct prelux_index_reader reader;
 
@@ -304,13 +307,68 @@ static void test_read_again_for_a_checksum(void **state)
   assert_int_equal(rig.b.reads, 1);
 }
 
+static sqlite3_vfs disk;
+static sqlite3_io_methods database;
+static int (*read_really)(sqlite3_file *, void *, int, sqlite3_int64);
+static int n_reads, fail_read;
+
+static int read_of_database(sqlite3_file *file, void *buf, int len, sqlite3_int64 off)
+{
+  return n_reads++ == fail_read ? SQLITE_IOERR_READ : read_really(file, buf, len, off);
+}
+
+static int open_of_database(sqlite3_vfs *v, const char *name, sqlite3_file *file, int flags, int *ret_flags)
+{
+  sqlite3_vfs *real = v->pAppData;
+  int rc = real->xOpen(real, name, file, flags, ret_flags);
+  if (rc != SQLITE_OK || !(flags & SQLITE_OPEN_MAIN_DB))
+    return rc;
+  database = *file->pMethods;
+  read_really = database.xRead;
+  database.xRead = read_of_database;
+  file->pMethods = &database;
+  return rc;
+}
+
+/* Whichever read of it fails: it holds links and pins, and is not put aside as damaged because of one. */
+static void test_newer_catalogue_that_cannot_be_read_now(void **state)
+{
+  char path[128], command[512];
+  struct prelux_catalogue *c;
+  sqlite3 *db;
+  (void)state;
+  prelux_store_close(rig.s);
+  rig.s = NULL;
+  snprintf(path, sizeof path, "%s/.prelux/catalogue.db", rig.dir);
+  snprintf(command, sizeof command, "test -z \"$(ls '%s/.prelux' | grep broken)\"", rig.dir);
+  assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, "UPDATE meta SET value='99' WHERE key='schema'", NULL, NULL, NULL), SQLITE_OK);
+  sqlite3_close(db);
+  sqlite3_vfs *real = sqlite3_vfs_find(NULL);
+  disk = *real;
+  disk.zName = "failing";
+  disk.pAppData = real;
+  disk.xOpen = open_of_database;
+  sqlite3_vfs_register(&disk, 1);
+  for (fail_read = n_reads = 0; fail_read <= n_reads; fail_read++)
+  {
+    n_reads = 0;
+    int rc = prelux_catalogue_open(path, &c, &rig.why);
+    assert_int_equal(rc, n_reads > fail_read ? -EIO : -EPROTO);
+    assert_int_equal(system(command), 0);
+  }
+  sqlite3_vfs_unregister(&disk);
+  sqlite3_vfs_register(real, 1);
+  assert_true(n_reads > 2);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
       T(test_written_in_pieces), T(test_a_disk_that_takes_less), T(test_disk_fails_in_a_fill), T(test_a_file_that_gets_no_name),
       T(test_a_row_without_a_file), T(test_a_crowd_of_fills), T(test_evict_forgets_listings_below), T(test_evict_forgets_attributes),
-      T(test_read_again_for_a_checksum),
+      T(test_read_again_for_a_checksum), T(test_newer_catalogue_that_cannot_be_read_now),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
