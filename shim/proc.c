@@ -5,10 +5,12 @@
  * over; page holds another pid -> a child that shares memory. The page is made at the first vfork; programs that
  * never call it pay one load a question. */
 #include <stdarg.h>
+#include <linux/nsfs.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include "shim/fds.h"
+#include "shim/init.h"
 #include "shim/pending.h"
 
 #ifndef MADV_WIPEONFORK
@@ -60,14 +62,23 @@ PRELUX_EXPORT int unshare(int flags)
   return prelux_real.unshare(flags);
 }
 
+/* With kind 0 the descriptor says which. */
+static unsigned long kinds_of(int fd, int kind)
+{
+  long is = kind ? kind : prelux_sys(SYS_ioctl, fd, NS_GET_NSTYPE);
+  return is > 0 ? (unsigned long)is : CLONE_NEWNS;
+}
+
 PRELUX_EXPORT int setns(int fd, int kind)
 {
-  /* With kind 0 the descriptor says which; with a pidfd several may change. */
-  if (!prelux_idle()) {
-    prelux_settle_all();
-    prelux_note_unshare(kind ? (unsigned)kind : CLONE_NEWNS);
-  }
-  return prelux_real.setns(fd, kind);
+  if (prelux_idle()) return prelux_real.setns(fd, kind);
+  unsigned long kinds = kinds_of(fd, kind);
+  prelux_settle_all();
+  prelux_note_unshare(kinds);
+  prelux_fd_names_end();
+  int rc = prelux_real.setns(fd, kind);
+  if (rc == 0 && (kinds & CLONE_NEWNS) && !prelux_in_shared_child()) prelux_daemon_never(); /* it has another root */
+  return rc;
 }
 
 /* What would be asked for later, by calls that a program which does without them need not allow. */

@@ -92,6 +92,7 @@ static long with_seccomp(long n, bool sets, const long *a)
   X(mount, mount(PATH(0), PATH(1), PATH(2), (unsigned long)a[3], BUF(4)))                      \
   X(umount2, umount2(PATH(0), INT(1)))                                                         \
   X(pivot_root, pivot_root(PATH(0), PATH(1)))                                                  \
+  X(setns, setns(INT(0), INT(1)))                                                              \
   X(chroot, chroot(PATH(0)))                                                                   \
   X(prctl, with_seccomp(n, a[0] == PR_SET_SECCOMP, a))                                         \
   X(seccomp, with_seccomp(n, a[0] == SET_MODE_STRICT || a[0] == SET_MODE_FILTER, a))           \
@@ -166,7 +167,7 @@ enum {
 #define NEW_ROW(name, call) [NR_##name] = true,
 static const bool handled[] = {EVERYWHERE(ROW) OLD(ROW) NEW(NEW_ROW)}, reading[] = {READING(ROW)};
 
-__attribute__((visibility("hidden"), used)) void *prelux_syscall_target(long n, long a, long b, const void *caller);
+__attribute__((visibility("hidden"), used)) void *prelux_syscall_target(long n, long a, const void *caller);
 
 static long to_hook(long n, long a0, long a1, long a2, long a3, long a4, long a5)
 {
@@ -205,7 +206,7 @@ static long no_ring(void)
 static void settle_for(long n, long a)
 {
   static const short several[] = {
-    SYS_clone, SYS_unshare, SYS_setns, SYS_ppoll, SYS_pselect6, SYS_io_submit, SYS_pidfd_getfd, 425, 426, 427 /* io_uring */, 435 /* clone3 */,
+    SYS_clone, SYS_unshare, SYS_ppoll, SYS_pselect6, SYS_io_submit, SYS_pidfd_getfd, 425, 426, 427 /* io_uring */, 435 /* clone3 */,
 #ifdef SYS_fork
     SYS_fork, SYS_vfork, SYS_poll, SYS_select,
 #endif
@@ -216,7 +217,7 @@ static void settle_for(long n, long a)
 }
 
 /* Things that the hooks of clone and vfork take note of. */
-static void take_note(long n, long a, long b)
+static void take_note(long n, long a)
 {
   if (prelux_pending_any()) settle_for(n, a);
 #ifdef SYS_vfork
@@ -224,7 +225,6 @@ static void take_note(long n, long a, long b)
 #endif
   if (n == SYS_clone && (a & CLONE_VM) && !(a & CLONE_THREAD)) prelux_note_shared_child();
   if (n == SYS_unshare) prelux_note_unshare((unsigned long)a);
-  if (n == SYS_setns) prelux_note_unshare(b ? (unsigned long)b : CLONE_NEWNS);
 }
 
 /* clone3 tells its flags in memory. */
@@ -234,7 +234,7 @@ static void take_note_clone3(const struct clone_args *args)
 }
 
 /* Called by the assembler below with the call's first arguments and its return address: where to jump. errno untouched. */
-void *prelux_syscall_target(long n, long a, long b, const void *caller)
+void *prelux_syscall_target(long n, long a, const void *caller)
 {
   enum { NR_io_uring_setup = 425, NR_clone3 = 435 };
 
@@ -244,7 +244,7 @@ void *prelux_syscall_target(long n, long a, long b, const void *caller)
     if (n == NR_io_uring_setup) return (void *)no_ring;
     if (n == PRELUX_DEEP_ROUTE) return (void *)to_hook;
     if (n == NR_clone3) take_note_clone3((const struct clone_args *)a);
-    take_note(n, a, b);
+    take_note(n, a);
   }
   return prelux_real_has((void *)prelux_real.syscall) ? (void *)prelux_real.syscall : (void *)to_kernel;
 }
@@ -264,7 +264,7 @@ __asm__(".text\n"
         "  movq %rcx, 24(%rsp)\n"
         "  movq %r8, 32(%rsp)\n"
         "  movq %r9, 40(%rsp)\n"
-        "  movq 56(%rsp), %rcx\n"
+        "  movq 56(%rsp), %rdx\n"
         "  call prelux_syscall_target\n"
         "  movq 0(%rsp), %rdi\n"
         "  movq 8(%rsp), %rsi\n"
@@ -291,7 +291,7 @@ __asm__(".text\n"
         "  stp x4, x5, [sp, #32]\n"
         "  stp x6, x7, [sp, #48]\n"
         "  stp x29, x30, [sp, #64]\n"
-        "  mov x3, x30\n"
+        "  mov x2, x30\n"
         "  bl prelux_syscall_target\n"
         "  mov x16, x0\n"
         "  ldp x0, x1, [sp, #0]\n"

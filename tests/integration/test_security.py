@@ -155,12 +155,38 @@ def test_what_root_does_is_recorded_too(users):
 JAILED = r"""
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+/* Another mount namespace, in which `from` lies in the place of `to`. */
+static int enter(const char *how, const char *from, const char *to)
+{
+  int begun[2], end[2];
+  char name[64];
+  if (pipe(begun) != 0 || pipe(end) != 0)
+    return -1;
+  pid_t child = fork();
+  if (child == 0)
+    _exit(unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount(from, to, NULL, MS_BIND, NULL) != 0 ||
+          write(begun[1], "", 1) != 1 || close(end[1]) != 0 || read(end[0], name, 1) != 0);
+  close(begun[1]);
+  snprintf(name, sizeof name, "/proc/%d/ns/mnt", child);
+  int fd = read(begun[0], name + sizeof name - 1, 1) == 1 ? open(name, O_RDONLY) : -1;
+  int rc = *how == 's' ? (int)syscall(SYS_setns, fd, CLONE_NEWNS) : setns(fd, *how == '0' ? 0 : CLONE_NEWNS);
+  close(end[1]);
+  return rc;
+}
 int main(int argc, char **argv)
 {
-  if (argv[1][0] == '-') /* as preluxd */
-    return close(creat("/executed", 0600));
-  if (chroot(argv[1]) != 0 || chdir("/") != 0)
+  char name[4096];
+  if (argv[1][0] == '-') { /* as preluxd */
+    snprintf(name, sizeof name, "%.*s/executed", (int)(strrchr(argv[0], '/') - argv[0]), argv[0]);
+    return close(creat(name, 0600));
+  }
+  if (argc == 3 ? chroot(argv[1]) != 0 || chdir("/") != 0 : enter(argv[3], argv[1], argv[4]) != 0)
     return 2;
   return open(argv[2], O_RDONLY) >= 0 || errno != EIO;
 }
@@ -168,17 +194,19 @@ int main(int argc, char **argv)
 
 
 @NEEDS_ROOT
-def test_no_daemon_is_started_in_another_root(users):
-    """A program of root's that goes into somebody's folder (chroot) and asks for what is not cached: what lies there by preluxd's name is not executed."""
+@pytest.mark.parametrize("how", ["chroot", "namespace", "0", "syscall"])
+def test_no_daemon_is_started_in_another_root(users, how):
+    """A program of root's that goes into somebody's folder (chroot), or mount namespace, and asks for what is not cached: what lies there by preluxd's name is not executed."""
     (users.folder / "jailed.c").write_text(JAILED)
-    subprocess.run(["cc", "-O1", "-static", "-o", users.folder / "jailed", users.folder / "jailed.c"], check=True)
-    subprocess.run(["cc", "-O1", "-o", users.folder / "jail", users.folder / "jailed.c"], check=True)
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-O1", "-static", "-o", users.folder / "jailed", users.folder / "jailed.c"], check=True)
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-O1", "-o", users.folder / "jail", users.folder / "jailed.c"], check=True)
     root, runtime = users.home(MALLORY), users.home(0) / "run"
     inside = root / users.folder.relative_to("/")
     (root / runtime.parent.relative_to("/")).mkdir(parents=True)
     shutil.copy2(users.folder / "jailed", inside / "preluxd")
-    done = users.program(0, runtime, [users.folder / "jail", root, f"{LAKE}/f"])
-    assert done.returncode == 0 and not (root / "executed").exists(), done
+    where = [root, f"{LAKE}/f"] if how == "chroot" else [inside, f"{LAKE}/f", how, users.folder]
+    done = users.program(0, runtime, [users.folder / "jail", *where])
+    assert done.returncode == 0 and not (inside / "executed").exists(), done
 
 
 FILTERED = r"""
