@@ -216,6 +216,7 @@ static void attend_background(const sigset_t *set)
     int sig = sigtimedwait(set, NULL, &nap);
     if (sig == SIGINT || sig == SIGTERM || sig == SIGHUP || sig == SIGQUIT)
     {
+      prelux_deep_finish();
       prelux_cli_fail("--deep: ended by a signal: programs in the background have no more files by name");
       return;
     }

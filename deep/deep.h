@@ -65,6 +65,8 @@ int prelux_deep_address(const char *value, void *ret_sockaddr_un, unsigned *ret_
 int prelux_deep_begin(const char *value);
 /* Programs that are supervised now, or about to be, by listeners. */
 unsigned prelux_deep_count(void);
+/* This process is about to end. No program is left in the middle of a call that is made for it, which would be its end as well. */
+void prelux_deep_finish(void);
 /* A child of this process that a thread has seen the end of. */
 bool prelux_deep_ended(pid_t pid, int *ret_status);
 

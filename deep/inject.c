@@ -106,11 +106,34 @@ static int wait_stop(struct prelux_deep_inject *in, int *ret_status)
   return 0;
 }
 
+/* Between begin and end. */
+static unsigned under_way;
+static bool finished;
+
+static void leave(void)
+{
+  __atomic_fetch_sub(&under_way, 1, __ATOMIC_SEQ_CST);
+}
+
+void prelux_deep_finish(void)
+{
+  enum { NAP_US = 5000, NAPS = 400 };
+  __atomic_store_n(&finished, true, __ATOMIC_SEQ_CST);
+  for (int i = 0; i < NAPS && __atomic_load_n(&under_way, __ATOMIC_SEQ_CST) > 0; i++)
+    usleep(NAP_US);
+}
+
 int prelux_deep_inject_begin(struct prelux_deep_inject *in, pid_t tid)
 {
+  int rc = -ENOSYS; /* as of what is asked when nobody is there any more */
   in->tid = tid;
   in->exec = in->stop = false;
-  return ptrace(PTRACE_SEIZE, tid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL) < 0 ? -errno : 0;
+  __atomic_fetch_add(&under_way, 1, __ATOMIC_SEQ_CST);
+  if (!__atomic_load_n(&finished, __ATOMIC_SEQ_CST))
+    rc = ptrace(PTRACE_SEIZE, tid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL) < 0 ? -errno : 0;
+  if (rc < 0)
+    leave();
+  return rc;
 }
 
 void prelux_deep_inject_interrupt(struct prelux_deep_inject *in)
@@ -129,14 +152,20 @@ int prelux_deep_inject_stopped(struct prelux_deep_inject *in)
     rc = wait_stop(in, &status);
   }
   if (rc < 0)
+  {
+    leave();
     return rc;
+  }
   rc = get_regs(in->tid, &in->saved);
   if (rc == 0 && ptrace(PTRACE_GETSIGMASK, in->tid, (void *)SIGNALS, &in->mask) < 0)
     rc = -errno;
   if (rc == 0 && ptrace(PTRACE_SETSIGMASK, in->tid, (void *)SIGNALS, &all) < 0)
     rc = -errno;
   if (rc < 0)
+  {
     ptrace(PTRACE_DETACH, in->tid, NULL, NULL);
+    leave();
+  }
   return rc;
 }
 
@@ -180,6 +209,7 @@ void prelux_deep_inject_end(struct prelux_deep_inject *in, long result)
   }
   ptrace(PTRACE_SETSIGMASK, in->tid, (void *)SIGNALS, &in->mask);
   ptrace(PTRACE_DETACH, in->tid, NULL, NULL);
+  leave();
   if (in->stop)
     kill(in->tid, SIGSTOP);
 }

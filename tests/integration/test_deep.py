@@ -241,6 +241,22 @@ def test_programs_in_the_background(prelux, lake):
         os.kill(background, signal.SIGKILL)
 
 
+def test_a_signal_ends_no_program_in_the_background(prelux, lake):
+    """Not in the middle of what is done for it, either."""
+    program = build(prelux, "deep_more")
+    for _ in range(5):
+        child = prelux.popen(f"{program} move {lake}/sub 60000000 >/dev/null 2>&1 & echo $!; exit 3", args=["--deep"], stdout=subprocess.PIPE, text=True)
+        background = int(child.stdout.readline())
+        try:
+            harness.wait_for(lambda: os.readlink(f"/proc/{background}/cwd").endswith("/sub"), what="the folder that it changes to")
+            while child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+                time.sleep(0.02)
+            assert harness.alive(background)
+        finally:
+            os.kill(background, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("name", ["ptrace", "process_vm_readv", "process_vm_writev", "seccomp"])
 def test_where_it_is_forbidden(prelux, lake, name):
     """It is said what is missing, and the run goes on without."""
