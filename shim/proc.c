@@ -21,7 +21,10 @@ static _Atomic(pid_t) *owner; /* atomic pointer; NULL until the first vfork */
 
 void prelux_note_shared_child(void)
 {
-  if (__atomic_load_n(&prelux_state.shared_child, __ATOMIC_RELAXED)) return;
+  if (__atomic_load_n(&prelux_state.shared_child, __ATOMIC_RELAXED)) {
+    prelux_in_shared_child(); /* a forked child takes the wiped page over before a child of its own does */
+    return;
+  }
   long page = prelux_sys(SYS_mmap, NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
   if (page < 0 && page > -4096) return;
   if (prelux_sys(SYS_madvise, page, 4096, MADV_WIPEONFORK) < 0) {

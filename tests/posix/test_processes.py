@@ -73,3 +73,40 @@ def test_name_spaces(lake, flags):
     assert lake.run([*argv, "sh", "-c", script.format(LAKE)]).stdout == want
     lake.cli("flush")
     assert contents(lake.source) == contents(lake.copy)
+
+
+SHARED = r"""
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void shared(const char *path)
+{
+  pid_t pid = vfork();
+  if (pid == 0) {
+    int fd = open(path, O_RDONLY);
+    close(fd);
+    _exit(fd < 0);
+  }
+  waitpid(pid, 0, 0);
+}
+int main(int n, char **v)
+{
+  int status;
+  shared(v[1]);
+  pid_t pid = fork();
+  if (pid == 0) {
+    shared(v[1]); /* before anything else */
+    int fd = open(v[2], O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    _exit(fd < 0 || write(fd, "written", 7) != 7 || close(fd) != 0 ? 2 : access(v[3], F_OK) != 0);
+  }
+  return waitpid(pid, &status, 0) != pid || status != 0;
+}
+"""
+
+
+def test_a_child_whose_first_call_is_vfork(lake):
+    """Of a process that has called it before: the memory is the child's own, and a file that it closes is on the remote."""
+    (lake.tmp / "shared.c").write_text(SHARED)
+    subprocess.run(["cc", "-w", "-O1", "-o", lake.tmp / "shared", lake.tmp / "shared.c"], check=True)
+    lake.run([lake.tmp / "shared", f"{LAKE}/f000", f"{LAKE}/new", lake.source / "new"])
+    assert (lake.source / "new").read_text() == "written"
