@@ -21,7 +21,7 @@
 
 /* One program in one process, as /proc showed it. */
 struct prelux_tree_image {
-  pid_t pid;
+  pid_t pid, parent; /* parent: as of the first look */
   int64_t began_ns, seen_ns; /* CLOCK_BOOTTIME: the process's start, the first look at the program */
   unsigned looks;
   bool reached, gone;

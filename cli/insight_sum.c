@@ -378,6 +378,21 @@ static bool is_noted(const struct prelux_insight *x, const struct prelux_tree_im
   return false;
 }
 
+/* Filters are inherited: a child of who was supervised is, whether it has made a call that is asked about or not. */
+static bool is_filtered(const struct prelux_insight *x, const struct prelux_tree_image *i, int depth)
+{
+  for (uint32_t k = 1; k < slots(x); k++)
+  {
+    const struct prelux_report_process *p = &x->report->processes[k];
+    if (p->ready && p->pid == i->parent && p->begun_ns <= i->seen_ns && ((p->flags & PRELUX_REPORT_SUPERVISED) || is_launcher(p)))
+      return true;
+  }
+  for (size_t k = 0; k < x->tree.n && depth < 64; k++)
+    if (x->tree.images[k].pid == i->parent && x->tree.images[k].began_ns <= i->began_ns)
+      return is_filtered(x, &x->tree.images[k], depth + 1);
+  return false;
+}
+
 static void sum_missed(const struct prelux_insight *x, cJSON *out)
 {
   cJSON *list = cJSON_AddArrayToObject(out, "not_reached");
@@ -388,7 +403,7 @@ static void sum_missed(const struct prelux_insight *x, cJSON *out)
   {
     const struct prelux_tree_image *i = &x->tree.images[k];
     bool own = x->tree.own && strcmp(i->exe, x->tree.own) == 0;
-    if (i->reached || own || (i->looks < 2 && !*i->why) || has_begun(x, i->pid, i->began_ns, i->exe) || is_noted(x, i))
+    if (i->reached || own || (i->looks < 2 && !*i->why) || has_begun(x, i->pid, i->began_ns, i->exe) || is_noted(x, i) || is_filtered(x, i, 0))
       continue;
     missed(list, i->exe, *i->why ? i->why : "the library is not in its memory, and nothing says why (container, other file system?)", i->pid, "proc");
   }

@@ -41,14 +41,14 @@ static ssize_t slurp(pid_t pid, const char *name, char *out, size_t cap)
   return n < 0 ? -1 : got;
 }
 
-/* When it was started, on CLOCK_BOOTTIME; -1: it is gone, or dead. */
-static int64_t began(pid_t pid)
+/* When it was started, on CLOCK_BOOTTIME, and by whom; -1: it is gone, or dead. */
+static int64_t began(pid_t pid, int *ret_parent)
 {
   char text[1024], state;
   unsigned long long ticks;
   if (slurp(pid, "stat", text, sizeof text) <= 0 || !strrchr(text, ')'))
     return -1;
-  if (sscanf(strrchr(text, ')') + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state, &ticks) != 2)
+  if (sscanf(strrchr(text, ')') + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state, ret_parent, &ticks) != 3)
     return -1;
   return state == 'Z' || state == 'X' ? -1 : (int64_t)(ticks * (1000000000ull / (unsigned long long)sysconf(_SC_CLK_TCK)));
 }
@@ -112,7 +112,7 @@ static void say_why(struct prelux_tree_image *i)
     snprintf(i->why, sizeof i->why, "%s", i->looks > 1 ? by_environment(i->pid) : ""); /* it may not have one yet */
 }
 
-static struct prelux_tree_image *add(struct prelux_tree *t, pid_t pid, int64_t began_ns, const char *exe)
+static struct prelux_tree_image *add(struct prelux_tree *t, pid_t pid, pid_t parent, int64_t began_ns, const char *exe)
 {
   if (t->n == IMAGES_MAX)
     return NULL;
@@ -126,7 +126,7 @@ static struct prelux_tree_image *add(struct prelux_tree *t, pid_t pid, int64_t b
     t->cap = cap;
   }
   struct prelux_tree_image *i = &t->images[t->n++];
-  *i = (struct prelux_tree_image){.pid = pid, .began_ns = began_ns, .seen_ns = prelux_tree_clock()};
+  *i = (struct prelux_tree_image){.pid = pid, .parent = parent, .began_ns = began_ns, .seen_ns = prelux_tree_clock()};
   memcpy(i->exe, exe, strlen(exe) + 1);
   return i;
 }
@@ -161,7 +161,8 @@ static bool look(struct prelux_tree *t, pid_t pid)
 {
   char link[64], path[PATH_MAX];
   struct prelux_tree_image *i = find(t, pid);
-  int64_t when = began(pid);
+  int parent = 0;
+  int64_t when = began(pid, &parent);
   snprintf(link, sizeof link, "/proc/%ld/exe", (long)pid);
   ssize_t n = when < 0 ? -1 : readlink(link, path, sizeof path - 1);
   const char *exe = "(another user's, or set-uid)";
@@ -184,7 +185,7 @@ static bool look(struct prelux_tree *t, pid_t pid)
     i->gone = true;
     i = NULL;
   }
-  if (!i && !(i = add(t, pid, when, exe)))
+  if (!i && !(i = add(t, pid, parent, when, exe)))
     return true;
   i->looks++;
   if (i->reached || (t->own && strcmp(exe, t->own) == 0) || (i->looks > SURE_AFTER && i->looks % LOOKS_AT_MAPS != 0))

@@ -118,6 +118,20 @@ static int many(char *program, int n)
   return 0;
 }
 
+/* A child, and its child, that make no call that is asked about. */
+static int idle(void)
+{
+  if (fork() == 0)
+  {
+    if (fork() == 0)
+      sleep(1);
+    wait(NULL);
+    _exit(0);
+  }
+  wait(NULL);
+  return 0;
+}
+
 /* In a mount name space of its own a folder holds something else. */
 static int space(char *folder, char *file)
 {
@@ -182,6 +196,8 @@ int main(int n, char **v)
     return keep(v[2]);
   if (n > 1 && strcmp(v[1], "many") == 0)
     return many(v[2], atoi(v[3]));
+  if (n > 1 && strcmp(v[1], "idle") == 0)
+    return idle();
   if (n > 1 && strcmp(v[1], "space") == 0)
     return space(v[2], v[3]);
   if (n > 1 && strcmp(v[1], "rights") == 0)

@@ -318,6 +318,8 @@ def test_a_report(prelux, lake):
     assert found["reached"]["supervised"] == 6 and found["reached"]["starts"] == 4, found["programs"]
     text = prelux.run([edges, "show", f"{lake}/f0"], args=["--deep", "--report"]).stderr
     assert "1 supervised (--deep)" in text and "\nnot reached" not in text
+    prelux.run([edges, "idle"], args=["--deep", f"--report={path}"])
+    assert json.loads(path.read_text())["not_reached"] == []  # its children have the filter, too
 
 
 # ---- programs by descriptors and folders
