@@ -133,7 +133,7 @@ CALL(EXIT, _Exit, 0, NONE, "as _exit")
 CALL(PROC, vfork, 0, NONE, "the child shares memory: it must not write the library's state")
 CALL(PROC, clone, 0, NONE, "as vfork when the child shares memory without being a thread")
 CALL(PROC, unshare, 0, NONE, "a thread with a working directory or descriptors of its own: nothing of either is remembered")
-CALL(PROC, setns, 0, NONE, "as unshare: another mount namespace has another working directory")
+CALL(PROC, setns, 0, NONE, "as unshare: another mount namespace has another working directory, and another root")
 CALL(PROC, prctl, 0, NONE, "after PR_SET_SECCOMP the library makes no call that a filter may punish")
 
 #include "shim/calls_extra.h"
