@@ -18,9 +18,11 @@
 #endif
 
 static _Atomic(pid_t) *owner; /* atomic pointer; NULL until the first vfork */
+static unsigned children, before_filter; /* that were noted, atomic; and until the filter was set */
 
 void prelux_note_shared_child(void)
 {
+  __atomic_fetch_add(&children, 1, __ATOMIC_RELAXED);
   if (__atomic_load_n(&prelux_state.shared_child, __ATOMIC_RELAXED)) {
     prelux_in_shared_child(); /* a forked child takes the wiped page over before a child of its own does */
     return;
@@ -41,6 +43,8 @@ void prelux_note_shared_child(void)
 bool prelux_in_shared_child(void)
 {
   if (__builtin_expect(!__atomic_load_n(&prelux_state.shared_child, __ATOMIC_ACQUIRE), 1)) return false;
+  /* Nobody can be such a child, and a filter may punish the question. */
+  if (prelux_quiet() && __atomic_load_n(&children, __ATOMIC_RELAXED) == before_filter) return false;
   _Atomic(pid_t) *page = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
   pid_t me = (pid_t)prelux_sys(SYS_getpid), is = *page;
   if (is == 0) { /* wiped: this is a forked child */
@@ -95,6 +99,7 @@ static void learn(void)
   known.uid = prelux_sys(SYS_getuid);
   known.euid = prelux_sys(SYS_geteuid);
   known.egid = prelux_sys(SYS_getegid);
+  before_filter = __atomic_load_n(&children, __ATOMIC_RELAXED);
   prelux_fd_learn();
   errno = saved;
 }

@@ -2,7 +2,7 @@
  *
  *   hooks_seccomp HOW WHICH FOLDER OTHER [late]
  *     HOW    prctl | syscall: how the filter is installed
- *     WHICH  openat2 | socket | connect | readlinkat | fstat | getcwd | clock_gettime | all: what is punished
+ *     WHICH  openat2 | socket | connect | readlinkat | fstat | getcwd | clock_gettime | getpid | all: what is punished
  *     late   nothing of FOLDER is asked for before that; then it, and OTHER, the folder where it runs, are used in many ways
  *   f000 in FOLDER was read before by somebody, f001 never, OTHER is a plain file.
  * Prints one word each: advice on a file that was open before, hit, stat of the hit, miss, plain file ("right" or the errno's number). */
@@ -33,6 +33,8 @@ static void install(const char *how, const char *which)
     first = SYS_getcwd;
   else if (strcmp(which, "clock_gettime") == 0)
     first = SYS_clock_gettime; /* libc asks the kernel by no call */
+  else if (strcmp(which, "getpid") == 0)
+    first = SYS_getpid;
   else if (strcmp(which, "all") == 0)
     second = SYS_socket, third = SYS_connect;
   struct sock_filter code[] = {
@@ -116,6 +118,8 @@ int main(int argc, char **argv)
   {
     int here = open(argv[4], O_RDONLY | O_DIRECTORY); /* where it is nobody has asked yet */
     MUST(here >= 0, "open");
+    if (vfork() == 0)
+      _exit(0);
     install(argv[1], argv[2]);
     use_names(argv[3], here);
     if (strcmp(argv[2], "fstat") == 0)
