@@ -143,7 +143,8 @@ static void add_point(struct prelux_insight *x, int64_t now)
   x->next_point_ns = now + x->step_ns;
 }
 
-/* Programs that the library is in, and that have no room or no right to say so themselves: their notes go. */
+/* Programs that the library is in, and that have no room to say so themselves: their notes go. Those of other users' programs, which have no right
+ * to, stay: the report says that it does not count them. */
 static void believe_tree(struct prelux_insight *x)
 {
   for (size_t k = 0; k < x->tree.n; k++)
@@ -156,7 +157,7 @@ static void believe_tree(struct prelux_insight *x)
     {
       struct prelux_report_exec *e = &x->report->execs[n];
       uint32_t tried = PRELUX_REPORT_TRIED;
-      if (e->pid == i->pid && !(e->flags & PRELUX_REPORT_BARRED) && e->at_ns <= i->seen_ns)
+      if (e->pid == i->pid && !(e->flags & (PRELUX_REPORT_BARRED | PRELUX_REPORT_APART)) && e->at_ns <= i->seen_ns)
         __atomic_compare_exchange_n(&e->state, &tried, PRELUX_REPORT_FREE, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     }
   }
