@@ -3,7 +3,6 @@
 import signal
 import time
 
-from tests import wire
 from tests.fault.board import maps_of
 from tests.fault.rig import FAULTS, Finding, content
 from tests.harness import wait_for
@@ -30,8 +29,7 @@ def start(world, words):
     if status is None:
         world.maps = maps_of(world.daemon.pid)
         try:
-            with wire.register(world.prelux.runtime, world.prelux.config_path):
-                pass
+            world.ask(world.prelux.config_path)
         except (AssertionError, OSError):
             pass
         told = world.work(f"read {world.path('r1')}")

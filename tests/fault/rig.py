@@ -107,8 +107,16 @@ class World:
             if register:
                 self.register()
 
+    def ask(self, file):
+        """REGISTER of a configuration, as the library does it: told what is wanted of the environment, it is said."""
+        answer = wire.register(self.prelux.runtime, file)
+        if answer.status == -errno.EAGAIN:
+            names = [os.fsdecode(name) for name in answer.all(wire.F_NEED)]
+            answer = wire.register(self.prelux.runtime, file, env=[f"{name}={self.prelux.env[name]}" if name in self.prelux.env else name for name in names])
+        return answer
+
     def register(self):
-        answer = wire.register(self.prelux.runtime, self.prelux.config_path)
+        answer = self.ask(self.prelux.config_path)
         if answer.status:
             raise Finding(f"the configuration is refused: {answer.status} {answer.texts}")
         self.table = answer.table

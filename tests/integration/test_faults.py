@@ -16,7 +16,7 @@ PER_SWEEP = 6
 SECONDS = 2  # of each world, besides its beginning and its end
 
 
-@pytest.mark.parametrize("world", ["file-sync", "file-async", "restart", "library-sync", "library-async"])
+@pytest.mark.parametrize("world", ["file-sync", "file-async", "restart", "s3", "library-sync", "library-async"])
 def test_slice(world, tmp_path):
     print(f"PRELUX_SEED={SEED}")
     rng = random.Random(SEED)
