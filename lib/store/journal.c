@@ -259,6 +259,7 @@ void prelux_journal_free(struct prelux_journal *j)
 {
   if (!j)
     return;
+  prelux_journal_forget_again(j);
   for (int i = 0; i < STATEMENTS; i++)
     sqlite3_finalize(j->stmts[i]);
   sqlite3_close(j->db);
@@ -372,6 +373,20 @@ static int apply(struct prelux_journal *j, const struct prelux_edit *e)
   return ret;
 }
 
+/* In a change that others make: the next start must not find them. So many; lock held. */
+static size_t drop_over(struct prelux_journal *j)
+{
+  size_t n = 0;
+  for (; n < j->n_over; n++)
+  {
+    struct prelux_pending gone = {.id = j->over[n]};
+    int rc = apply(j, &(struct prelux_edit){.kind = PRELUX_EDIT_DROP, .row = &gone});
+    if (rc < 0 && rc != -ENOENT)
+      break;
+  }
+  return n;
+}
+
 int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *edits, size_t n)
 {
   pthread_mutex_lock(&j->lock);
@@ -382,10 +397,13 @@ int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *ed
     if (ret == 0 && edits[i].kind == PRELUX_EDIT_ADD)
       edits[i].row->id = sqlite3_last_insert_rowid(j->db);
   }
+  size_t over = ret == 0 ? drop_over(j) : 0;
   if (ret == 0)
     ret = run(j, j->stmts[COMMIT]);
   if (ret == 0)
   {
+    j->n_over -= over;
+    memmove(j->over, j->over + over, j->n_over * sizeof *j->over);
     j->committed++;
     for (size_t i = 0; i < n; i++)
       edits[i].row->mark = j->committed;

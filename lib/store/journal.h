@@ -98,8 +98,8 @@ int prelux_journal_change(struct prelux_journal *j, const struct prelux_edit *ed
 int prelux_journal_each(struct prelux_journal *j, int (*fn)(void *arg, const struct prelux_pending *row), void *arg);
 int prelux_journal_count(struct prelux_journal *j, uint64_t *ret);
 
-/* Drops a row that means nothing any more. When that cannot be written it is tried again by forget_again(), so that nobody is told of it for ever; and
- * the next start finds what such a row is worth. */
+/* Drops a row that means nothing any more. When that cannot be written it is done with the next change that can, by forget_again() or by free(), so that
+ * nobody is told of it for ever; and the next start finds what such a row is worth. */
 int prelux_journal_forget(struct prelux_journal *j, int64_t id);
 void prelux_journal_forget_again(struct prelux_journal *j);
 

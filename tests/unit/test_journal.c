@@ -415,6 +415,46 @@ static void test_an_interrupted_sync(void **state)
   prelux_journal_free(j);
 }
 
+static void set_full(bool yes)
+{
+  struct rlimit room;
+  signal(SIGXFSZ, SIG_IGN);
+  getrlimit(RLIMIT_FSIZE, &room);
+  room.rlim_cur = yes ? 0 : room.rlim_max;
+  setrlimit(RLIMIT_FSIZE, &room);
+}
+
+/* A row that is over, and could not be dropped, goes with the next change, or at the end. */
+static void test_what_is_over_goes_with_the_next_change(void **state)
+{
+  struct prelux_journal *j = open_journal();
+  struct prelux_pending row[4];
+  uint64_t n;
+  (void)state;
+  for (unsigned i = 0; i < 4; i++)
+  {
+    row[i] = put_row("t", i + 1);
+    assert_int_equal(change(j, PRELUX_EDIT_ADD, &row[i]), 0);
+  }
+  set_full(true);
+  for (int i = 0; i < 2; i++)
+    assert_true(prelux_journal_forget(j, row[i].id) < 0);
+  set_full(false);
+  assert_int_equal(prelux_journal_count(j, &n), 0);
+  assert_int_equal(n, 4);
+  assert_int_equal(change(j, PRELUX_EDIT_SET, &row[3]), 0);
+  assert_int_equal(prelux_journal_count(j, &n), 0);
+  assert_int_equal(n, 2);
+  set_full(true);
+  assert_true(prelux_journal_forget(j, row[2].id) < 0);
+  set_full(false);
+  prelux_journal_free(j);
+  j = open_journal();
+  assert_int_equal(prelux_journal_count(j, &n), 0);
+  assert_int_equal(n, 1);
+  prelux_journal_free(j);
+}
+
 /* RLIMIT_FSIZE stands for the full disk: SQLite gets a short write. In a child, since the limit is a process's. */
 static int work_on_a_full_disk(void)
 {
@@ -473,6 +513,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_a_journal_of_version_1, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_one_sync_for_many, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_an_interrupted_sync, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_what_is_over_goes_with_the_next_change, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_full_disk, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
