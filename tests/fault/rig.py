@@ -21,6 +21,7 @@ from tests.fault import board as boards
 from tests.fault.board import CHANGE, CLOSE, LOOK, MAP, MEMORY, NEW_FD, PART, ROOM, SLOW, SOCKET, SYNC, THREAD
 from tests.harness import Prelux, alive, wait_for
 from tests.integration import contract_remotes
+from tests.integration.contract_remotes import Missing
 
 LOCAL = "/lake"
 # What a sweep makes fail: kinds of calls, errno, and what a program may be told for it besides EIO.
@@ -35,10 +36,6 @@ FAULTS = {
     "ECONNRESET": (SOCKET, errno.ECONNRESET, set()),
     "half": (PART, 0, set()),
 }
-
-
-class Missing(Exception):
-    """This machine cannot."""
 
 
 class Finding(Exception):

@@ -46,6 +46,7 @@ class Sweeps:
     def __init__(self, tools, tmp, build=None):
         self.tools, self.tmp, self.build = tools, Path(tmp), build
         self.worlds, self.made, self.findings, self.outcomes, self.calls = {}, 0, [], {}, 0
+        self.missing = {}  # {world: why this machine cannot}
 
     def world(self, name):
         if name not in self.worlds:
@@ -70,6 +71,8 @@ class Sweeps:
     def sweep(self, name, scenario, fault, again, rng, seconds, most=None):
         """Faults that were injected: each call of a run once, or as many as the time allows."""
         end, did = time.monotonic() + seconds, 0
+        if name in self.missing:
+            return 0
         try:
             world = self.world(name)
             one = scenario()
@@ -91,8 +94,8 @@ class Sweeps:
                 world.leaks(before)
             if world.options["write"] != "off":
                 world.check_remote()
-        except Missing:
-            raise
+        except Missing as why:
+            self.missing[name] = str(why)
         except Exception as finding:  # pylint: disable=broad-except
             text = str(finding) if isinstance(finding, Finding) else "".join(traceback.format_exception(finding)[-4:])
             self.findings.append(f"{name}: {scenario.__name__} {fault} again={int(again)}: {text}")
@@ -104,7 +107,7 @@ class Sweeps:
         """What is left of each world, and its end."""
         for name in list(self.worlds):
             try:
-                if rest:
+                if rest and name not in self.missing:
                     self.worlds[name].check_rest()
             except (Finding, AssertionError) as finding:
                 self.findings.append(f"{name}: {finding}")
@@ -145,7 +148,7 @@ def main():
             for text in sweeps.findings[known:]:
                 print("FINDING", text, flush=True)
         sweeps.end()
-        print(f"seed {words.seed}: {total} faults ({sweeps.calls} calls), {len(sweeps.findings)} findings")
+        print(f"seed {words.seed}: {total} faults ({sweeps.calls} calls), {len(sweeps.findings)} findings", sweeps.missing or "")
         for text in sweeps.findings:
             print("FINDING", text)
     return bool(sweeps.findings)
