@@ -135,15 +135,32 @@ def test_deb_in_a_bare_root(deb, bare, web):
     assert "/usr/lib/prelux/$LIB/libprelux.so" in said.stdout
 
 
-@pytest.mark.limit(1500)
-@pytest.mark.skipif(not os.environ.get("FULL"), reason="a Debian is installed for it: make full")
-def test_deb_by_apt(deb, tmp_path, web):
-    """From a bare Debian's prompt to a file, in MOST_SECONDS altogether; the other line of README for such a machine, too."""
+@pytest.fixture
+def debian(tmp_path):
+    """As debootstrap leaves it."""
     try:
         debs.MINBASE.install()
     except ServerError as error:
         pytest.skip(str(error)[-500:])
-    root = copy_of(debs.MINBASE, tmp_path)
+    return copy_of(debs.MINBASE, tmp_path)
+
+
+@pytest.mark.limit(1500)
+@pytest.mark.skipif(not os.environ.get("FULL"), reason="a Debian is installed for it: make full")
+def test_wheel_with_a_python_by_apt(bundle, debian, web):
+    """Of a machine on which nothing but Python was installed."""
+    shutil.copy(bundle[1], debian / "root")
+    done = within(debian, "set -e; cd; apt-get update; apt-get install -y --no-install-recommends python3-venv; python3 -m venv venv; "
+                  "venv/bin/pip install --no-index ./prelux-*.whl", DEBIAN_FRONTEND="noninteractive")
+    assert done.returncode == 0, done.stdout + done.stderr
+    reads(debian, web, PATH="/root/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+
+
+@pytest.mark.limit(1500)
+@pytest.mark.skipif(not os.environ.get("FULL"), reason="a Debian is installed for it: make full")
+def test_deb_by_apt(deb, debian, web):
+    """From a bare Debian's prompt to a file, in MOST_SECONDS altogether; the other line of README for such a machine, too."""
+    root = debian
     (root / "root/build/packages").mkdir(parents=True)
     shutil.copy(deb, root / "root/build/packages")
     readme = (ROOT / "README.md").read_text()
