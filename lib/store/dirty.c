@@ -73,6 +73,7 @@ static void count_bytes(struct prelux_stage *g, struct prelux_dirty *d, bool the
 void prelux_dirty_put(struct prelux_stage *g, struct prelux_dirty *d)
 {
   size_t slot = ino_slot(g, d->row.ino);
+  prelux_loser_forget(g, d->row.ino); /* another file has the number now */
   d->by_ino = g->by_ino[slot];
   g->by_ino[slot] = d;
   slot = id_slot(g, d->row.id);

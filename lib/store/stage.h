@@ -126,6 +126,12 @@ struct prelux_leases {
   bool off; /* none is granted here */
 };
 
+#define PRELUX_LOSERS 16u
+struct prelux_loser { /* stage_conflict.c */
+  uint64_t ino;
+  struct prelux_problem why;
+};
+
 struct prelux_stage {
   struct prelux_store *store;
   int fd; /* staging/ */
@@ -143,6 +149,8 @@ struct prelux_stage {
   uint64_t parts_above, part_size; /* PRELUX_PARTS_ABOVE, PRELUX_PART_SIZE; smaller in tests */
   uint64_t room, waiting;     /* bytes that may wait to be sent, and that do */
   int64_t room_wait_ns;       /* how long an open waits for some; PRELUX_STAGE_WAIT_NS */
+  struct prelux_loser losers[PRELUX_LOSERS]; /* that lie beside the winner, and of whose close nobody has told yet: the oldest first */
+  unsigned n_losers;
   uint64_t swept;             /* the folder of the remote that was cleaned last, by hash */
   struct prelux_rest rests[PRELUX_RESTS];
   unsigned rest_times;        /* PRELUX_REST_TIMES; 0 in tests */
@@ -295,6 +303,11 @@ int prelux_stage_enqueue(struct prelux_stage *g, struct prelux_dirty *d);       
 /* The loser of a conflict is sent under a name of its own, when its rules say so (on_conflict: keep): 1, *why says which name; 0: they do not, or
  * that failed. rc: what the first put failed with. */
 int prelux_stage_keep(struct prelux_stage *g, struct prelux_dirty *d, int fd, int rc, struct prelux_problem *why);
+/* Such a file goes, and its close may not have been told: remembered by its number, until another file has that (both with stage.lock held). */
+void prelux_loser_note(struct prelux_stage *g, uint64_t ino, const struct prelux_problem *why);
+void prelux_loser_forget(struct prelux_stage *g, uint64_t ino);
+/* Whoever closed it is told now. False: it is none. */
+bool prelux_loser_told(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why);
 /* One file: parts in parallel where the remote can, else one put. As the backend's put; -EUNKNOWN too. */
 int prelux_stage_upload(struct prelux_stage *g, struct prelux_dirty *d, const char *path, int fd, const struct prelux_able *able,
                         const struct prelux_put *how, struct prelux_object *ret, struct prelux_problem *why);

@@ -178,8 +178,8 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelu
   struct prelux_dirty *d = prelux_dirty_take_ino(g, ino);
   bool gone = false;
   int rc = 0;
-  if (!d)
-    return 0; /* sent already, or nothing was written */
+  if (!d) /* sent already, or nothing was written */
+    return prelux_loser_told(g, ino, why) && rules && !rules->async ? -ESTALE : 0;
   if (!rules && prelux_once_awaited(g, d))
   {
     prelux_dirty_give(g, d);
@@ -213,6 +213,8 @@ int prelux_stage_closed(struct prelux_stage *g, uint64_t ino, const struct prelu
   }
   if (!gone)
     prelux_dirty_give(g, d);
+  else if (rc == -ESTALE)
+    prelux_loser_told(g, ino, NULL);
   return rc;
 }
 

@@ -63,3 +63,44 @@ int prelux_stage_keep(struct prelux_stage *g, struct prelux_dirty *d, int fd, in
   prelux_problem(why, -rc, "%.200s was changed on the remote meanwhile; what was written here is kept there as %.200s", d->row.path, path);
   return 1;
 }
+
+/* ---- whom nobody has told yet ---- */
+
+/* The kernel tells of a close, too, and may be heard first: then the file is sent, and gone, before who waits in close() has asked. */
+
+static unsigned find(const struct prelux_stage *g, uint64_t ino)
+{
+  unsigned i = 0;
+  while (i < g->n_losers && g->losers[i].ino != ino)
+    i++;
+  return i;
+}
+
+void prelux_loser_forget(struct prelux_stage *g, uint64_t ino)
+{
+  unsigned i = find(g, ino);
+  if (i == g->n_losers)
+    return;
+  g->n_losers--;
+  memmove(&g->losers[i], &g->losers[i + 1], (g->n_losers - i) * sizeof g->losers[0]);
+}
+
+void prelux_loser_note(struct prelux_stage *g, uint64_t ino, const struct prelux_problem *why)
+{
+  prelux_loser_forget(g, ino);
+  if (g->n_losers == PRELUX_LOSERS)
+    prelux_loser_forget(g, g->losers[0].ino);
+  g->losers[g->n_losers++] = (struct prelux_loser){.ino = ino, .why = *why};
+}
+
+bool prelux_loser_told(struct prelux_stage *g, uint64_t ino, struct prelux_problem *why)
+{
+  pthread_mutex_lock(&g->lock);
+  unsigned i = find(g, ino);
+  bool is = i < g->n_losers;
+  if (is && why)
+    *why = g->losers[i].why;
+  prelux_loser_forget(g, ino);
+  pthread_mutex_unlock(&g->lock);
+  return is;
+}

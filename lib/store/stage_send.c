@@ -285,7 +285,7 @@ static void put_off(struct prelux_stage *g, struct prelux_dirty *d, int err, boo
   struct prelux_pending next = d->row;
   next.next_ns = prelux_stage_next_try(next.tries);
   next.tries++;
-  next.err = err == -EKEYEXPIRED ? EACCES : -err; /* as programs see it */
+  next.err = err == -EKEYEXPIRED ? EACCES : err == -EEXIST ? ESTALE : -err; /* as programs see it */
   next.cause = strdup(why ? why->text : "");
   next.flags |= unsure ? PRELUX_PENDING_UNSURE : 0;
   bool moved = (err == -ENOENT || err == -ENOTDIR) && atomic_load(&d->tree->moving) > 0; /* by us, and so is the file, presently */
@@ -319,6 +319,7 @@ static int kept(struct prelux_stage *g, struct prelux_dirty *d, const struct pre
     *why = *said;
   pthread_mutex_lock(&g->lock);
   g->failed++;
+  prelux_loser_note(g, d->row.ino, said); /* before the file is gone: a close that is told then looks for it */
   pthread_mutex_unlock(&g->lock);
   int rc = prelux_stage_discard(g, d);
   if (rc < 0)

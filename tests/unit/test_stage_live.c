@@ -357,6 +357,52 @@ static void test_loser_is_kept(void **state)
   assert_int_equal(pending(), 1);
 }
 
+/* The kernel's word of the close came first, and the file was sent before the closer's own. */
+static int close_late(int fd)
+{
+  struct stat st;
+  assert_int_equal(fstat(fd, &st), 0);
+  close(fd);
+  prelux_stage_poll(rig.g);
+  work_off();
+  return prelux_stage_closed(rig.g, st.st_ino, &rig.rules, &rig.why);
+}
+
+static void test_loser_whose_close_is_told_late(void **state)
+{
+  struct stat st;
+  rig.rules.on_conflict = PRELUX_CONFLICT_KEEP;
+  put_text("f", "base");
+  int fd = wopen("f", O_WRONLY | O_APPEND);
+  say(fd, "+mine");
+  put_text("f", "theirs");
+  assert_int_equal(fstat(fd, &st), 0);
+  assert_int_equal(close_late(fd), -ESTALE);
+  assert_non_null(strstr(rig.why.text, "is kept there as f.conflict-"));
+  assert_string_equal(remote_text(conflict_copy()), "base+mine");
+  assert_string_equal(read_text("f"), "theirs");
+  assert_int_equal(pending(), 0);
+  assert_int_equal(prelux_stage_closed(rig.g, st.st_ino, &rig.rules, &rig.why), 0); /* once */
+  /* The number may be another file's by then. */
+  fd = wopen("g", O_WRONLY | O_CREAT);
+  assert_int_equal(fstat(fd, &st), 0);
+  assert_int_equal(wclose(fd), 0);
+  pthread_mutex_lock(&rig.g->lock);
+  prelux_loser_note(rig.g, st.st_ino, &rig.why);
+  pthread_mutex_unlock(&rig.g->lock);
+  fd = wopen("g", O_WRONLY | O_APPEND);
+  say(fd, "g");
+  assert_int_equal(close_late(fd), 0);
+  assert_string_equal(remote_text("g"), "g");
+  /* What is refused says the same, were it a new file's name. */
+  rig.rules.on_conflict = PRELUX_CONFLICT_FAIL;
+  fd = wopen("n", O_WRONLY | O_CREAT | O_EXCL);
+  say(fd, "n");
+  put_text("n", "theirs");
+  assert_int_equal(close_late(fd), -ESTALE);
+  assert_string_equal(remote_text("n"), "theirs");
+}
+
 static void *send_soon(void *arg)
 {
   nanosleep(&(struct timespec){0, 100000000}, NULL);
@@ -423,6 +469,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_parts, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_parts_of_the_dead, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_loser_is_kept, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_loser_whose_close_is_told_late, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_quota, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_name_is_never_gone, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_new_files_in_a_listed_folder, set_up, tear_down),
