@@ -390,7 +390,7 @@ int prelux_deferred_queue(struct prelux_stage *g, struct prelux_deferred *d, str
   pthread_mutex_unlock(&g->lock);
   if (rc == 0)
     return 0;
-  int err = prelux_stage_journal(g, PRELUX_EDIT_DROP, &d->row);
+  int err = prelux_journal_forget(g->journal, d->row.id); /* who asked is told that it was not done: nor may it be by the next start */
   if (err < 0)
     prelux_warn("journal of %s: %s", g->store->dir, strerror(-err));
   prelux_deferred_release(d);
