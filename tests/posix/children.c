@@ -2,6 +2,7 @@
  *
  *   children daemon FOLDER NOCHDIR NOCLOSE OUT   daemon(3) with FOLDER as working directory; what it sees then is written to OUT
  *   children spawn FOLDER SCRIPT                 posix_spawn with every kind of action and attribute
+ *   children terminal FOLDER SCRIPT              one whose group is given the terminal, and who reads a file of FOLDER
  *
  * FOLDER has `f000`, and files are made in it. */
 #include <sched.h>
@@ -103,6 +104,35 @@ static void with_attributes(const char *script)
     }
 }
 
+/* In a session of its own. Its terminal is one that nobody looks at. */
+static void with_terminal(const char *folder, const char *script)
+{
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+  char *argv[] = {"zero", "word", NULL}, in[PATH_MAX];
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attr;
+  pid_t pid = 0;
+  int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  MUST(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0, "terminal");
+  setsid();
+  int terminal = open(ptsname(master), O_RDWR | O_CLOEXEC);
+  MUST(terminal >= 0 && tcgetpgrp(terminal) == getpgrp(), "terminal");
+  join_path(in, folder, "f000");
+  MUST(posix_spawn_file_actions_init(&actions) == 0 && posix_spawnattr_init(&attr) == 0, "init");
+  MUST(posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP) == 0, "attributes");
+  int rc = posix_spawn_file_actions_addtcsetpgrp_np(&actions, terminal);
+  rc = rc ? rc : posix_spawn_file_actions_addopen(&actions, 0, in, O_RDONLY, 0);
+  MUST(rc == 0, "actions: %d", rc);
+  rc = posix_spawn(&pid, script, &actions, &attr, argv, environ);
+  MUST(rc == 0 && tcgetpgrp(terminal) == pid, "%d: the terminal is not of %d", rc, pid);
+  say("terminal", rc, pid);
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attr);
+#else
+  puts("no action for a terminal");
+#endif
+}
+
 int main(int argc, char **argv)
 {
   if (argc < 4)
@@ -110,6 +140,8 @@ int main(int argc, char **argv)
   alarm(100);
   if (strcmp(argv[1], "daemon") == 0)
     as_daemon(argv[2], atoi(argv[3]), atoi(argv[4]), argv[5]);
+  else if (strcmp(argv[1], "terminal") == 0)
+    with_terminal(argv[2], argv[3]);
   else
   {
     with_actions(argv[2]);

@@ -4,6 +4,7 @@ say the same there."""
 
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -141,10 +142,14 @@ def test_threads_open_while_another_forks(cold200, warm):
     assert cold200.run([prog, "fork", LAKE, "20"]).stdout == "right\n"
 
 
-def test_child_that_shares_memory(lake):
+@pytest.mark.parametrize("how", ["clone-vm", "clone3"])
+def test_child_that_shares_memory(lake, how):
     prog = program(lake, "hooks_threads")
-    assert lake.plain([prog, "clone-vm", lake.source, "20"]).stdout == "right\n"
-    assert lake.run([prog, "clone-vm", LAKE, "20"]).stdout == "right\n"
+    said = lake.plain([prog, how, lake.source, "20"]).stdout
+    if said == "no clone3\n":
+        pytest.skip("no clone3 here")
+    assert said == "right\n"
+    assert lake.run([prog, how, LAKE, "20"]).stdout == "right\n"
 
 
 def test_raw_fork(lake):
@@ -274,6 +279,17 @@ def test_setuid_in_mid_run(lake, public):
     (public / "plain").write_text(content("plain"))
     hit, miss, other = rights(lake, "setuid", LAKE, public / "plain")
     assert hit in ("right", "5") and miss == "5" and other == "right"
+
+
+@pytest.mark.parametrize("how", ["seteuid", "setresuid", "setfsuid"])
+def test_another_user_for_a_while(lake, public, how):
+    """As servers are: meanwhile what they may, and afterwards all is as it was."""
+    need_root()
+    (public / "plain").write_text(content("plain"))
+    assert lake.plain([program(lake, "hooks_rights"), how, lake.source, public / "plain"], check=False).returncode == 0
+    hit, miss, other, *again = rights(lake, how, LAKE, public / "plain")
+    assert hit in ("right", "5", "13") and miss in ("right", "5", "13") and other == "right"
+    assert again == ["right"] * 3
 
 
 def test_chroot_in_mid_run(lake, public):
@@ -579,13 +595,27 @@ def test_musl_child(lake):
         assert done.stdout == "musl\n" and done.stderr == ""
 
 
-def test_setuid_program(lake, public):
+def give_rights(prog, how):
+    """Whoever runs it has more rights than before: AT_SECURE."""
+    os.chown(prog, 0, 0)
+    prog.chmod(0o4755 if how == "set-uid" else 0o755)
+    if how == "set-uid":
+        return
+    if os.statvfs(prog).f_flag & os.ST_NOSUID:
+        pytest.skip("no rights by files here")
+    try:
+        os.setxattr(prog, "security.capability", struct.pack("<5I", 0x02000001, 1, 0, 0, 0))  # setcap cap_chown=ep
+    except OSError as error:
+        pytest.skip(f"no capabilities of files here: {error}")
+
+
+@pytest.mark.parametrize("how", ["set-uid", "capabilities"])
+def test_setuid_program(lake, public, how):
     """AT_SECURE: ld.so drops the preload; the program runs as if prelux were not there, and reads nothing of ours."""
     need_root()
     prog = public / "reader"
     shutil.copy(program(lake, "hooks_read"), prog)
-    os.chown(prog, 0, 0)
-    prog.chmod(0o4755)
+    give_rights(prog, how)
     make_files(public / "data", 2)
     nobody = {"user": 65534, "group": 65534, "extra_groups": [], "cwd": public}
     env = {"LD_PRELOAD": lake.library, "PRELUX_CONFIG": lake.config_path}
@@ -595,7 +625,8 @@ def test_setuid_program(lake, public):
     assert not lake.errors()
 
 
-def test_setuid_program_that_has_the_library(lake, public):
+@pytest.mark.parametrize("how", ["set-uid", "capabilities"])
+def test_setuid_program_that_has_the_library(lake, public, how):
     """ld.so drops a preload there, but not /etc/ld.so.preload, and not what the program itself names: the library leaves such a program alone, too.
     Else whoever runs it would say, by PRELUX_CONFIG, what it finds in which path."""
     need_root()
@@ -603,7 +634,7 @@ def test_setuid_program_that_has_the_library(lake, public):
     make_files(public / "data", 2)
     lake.env.update(PRELUX_CONFIG=str(lake.config_path))
     assert lake.plain([prog, LAKE, "f000"]).stdout == "right\n"
-    prog.chmod(0o4755)
+    give_rights(prog, how)
     nobody = {"user": 65534, "group": 65534, "extra_groups": [], "cwd": public}
     assert lake.plain([prog, public / "data", "f000"], **nobody).stdout == "right\n"
     before = lake.log()

@@ -21,8 +21,7 @@ def remote(tmp_path):
     return folder
 
 
-def _say(prelux, code, *args):
-    head = """
+HEAD = """
 import errno, os, sys
 def say(fn, *args):
     try:
@@ -30,7 +29,10 @@ def say(fn, *args):
     except OSError as e:
         print(errno.errorcode[e.errno])
 """
-    return prelux.run(["python3", "-c", head + code, *args]).stdout.splitlines()
+
+
+def _say(prelux, code, *args):
+    return prelux.run(["python3", "-c", HEAD + code, *args]).stdout.splitlines()
 
 
 def test_numbers(prelux, remote, tmp_path):
@@ -141,15 +143,65 @@ print(libc.tempnam(sys.argv[1].encode(), b'abc').decode().startswith('/tmp/abc')
 
 
 def test_handles_are_not_given(prelux, remote):
+    """By name and by number, of a file, a folder, what is behind a descriptor."""
     local = prelux.file_mapping(remote, "/plx")
     code = """
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
-handle = (ctypes.c_uint * 34)(128)
-mount = ctypes.c_int()
-print(libc.name_to_handle_at(-100, sys.argv[1].encode(), handle, ctypes.byref(mount), 0), errno.errorcode[ctypes.get_errno()])
+handle, mount = (ctypes.c_uint * 34)(128), ctypes.c_int()
+AT_EMPTY_PATH, NUMBER = 0x1000, ctypes.c_long({'x86_64': 303}.get(os.uname().machine, 264))
+folder = os.open(sys.argv[1], os.O_RDONLY)
+for at, path, flags in (-100, sys.argv[1] + '/f', 0), (-100, sys.argv[1] + '/d', 0), (folder, 'f', 0), (folder, '', AT_EMPTY_PATH), (-100, sys.argv[2], 0):
+    for call in (libc.name_to_handle_at, lambda *words: libc.syscall(NUMBER, *words)):
+        rc = call(at, path.encode(), handle, ctypes.byref(mount), flags)
+        print(rc if rc == 0 else errno.errorcode[ctypes.get_errno()])
 """
-    assert _say(prelux, code, f"{local}/f") == ["-1 ENOTSUP"]  # the same number as EOPNOTSUPP
+    outside = prelux.tmp / "outside"
+    outside.write_text("x")
+    *below, name, number = _say(prelux, code, local, outside)
+    assert below == ["ENOTSUP"] * 8  # the same number as EOPNOTSUPP
+    assert name == number == prelux.plain(["python3", "-c", HEAD + code, prelux.tmp, outside]).stdout.split()[-1]
+
+
+def test_fanotify(prelux, remote, tmp_path):
+    """A mark on a file or folder below a prefix tells of its opens, by name and by number; the descriptor that comes is the file's."""
+    local, plain = tmp_path / "m/lake", tmp_path / "m/plain"
+    shutil.copytree(remote, plain)
+    code = """
+import ctypes, struct
+libc = ctypes.CDLL(None, use_errno=True)
+NONBLOCK, ADD, OPEN, ON_CHILD, AT_FDCWD, NUMBER = 2, 1, 0x20, 0x08000000, -100, {'x86_64': 301}.get(os.uname().machine, 263)
+def name(*words): return libc.fanotify_mark(words[0], words[1], ctypes.c_ulonglong(words[2]), words[3], words[4])
+def number(*words): return libc.syscall(ctypes.c_long(NUMBER), words[0], words[1], ctypes.c_ulonglong(words[2]), words[3], words[4])
+base = sys.argv[1]
+for call in (name, number):
+    for at, path, what, opened in ((AT_FDCWD, base + '/f', OPEN, '/f'), (AT_FDCWD, base + '/d', OPEN | ON_CHILD, '/d/g'), (os.open(base, 0), 'f', OPEN, '/f')):
+        fd = libc.fanotify_init(NONBLOCK, os.O_RDONLY)
+        if fd < 0:
+            print('none', errno.errorcode[ctypes.get_errno()])
+            sys.exit()
+        open(base + opened).close()
+        if call(fd, ADD, what, at, path.encode()):
+            print(errno.errorcode[ctypes.get_errno()])
+            continue
+        os.close(os.open(base + opened, os.O_RDONLY))
+        events, seen = os.read(fd, 4096), set()
+        while events:
+            size, _, _, _, mask, file, pid = struct.unpack_from('IBBHQii', events)
+            if pid == os.getpid():
+                seen.add((mask, os.pread(file, 20, 0)))
+            os.close(file)
+            events = events[size:]
+        print(sorted(seen))
+        os.close(fd)
+    fd = libc.fanotify_init(NONBLOCK, os.O_RDONLY)
+    print(call(fd, ADD, OPEN, AT_FDCWD, (base + '/none').encode()), errno.errorcode[ctypes.get_errno()])
+"""
+    want = prelux.plain(["python3", "-c", HEAD + code, plain]).stdout
+    if want.startswith("none") or "content" not in want:
+        pytest.skip(f"no fanotify here: {want.split()}")
+    prelux.file_mapping(remote, local)
+    assert prelux.run(["python3", "-c", HEAD + code, local]).stdout == want
 
 
 def test_rings_are_refused(prelux, remote):

@@ -60,6 +60,15 @@ def test_spawn_with_every_action_and_attribute(lake):
     assert (lake.source / "out").stat().st_mode == (lake.copy / "out").stat().st_mode
 
 
+def test_spawn_that_is_given_the_terminal(lake):
+    prog = program(lake, "children")
+    want = lake.plain([prog, "terminal", lake.copy, lake.copy / "script"], check=False)
+    if want.returncode or want.stdout.startswith("no "):
+        pytest.skip(f"no action for a terminal here: {want.stdout}{want.stderr}")
+    assert "terminal: ok, status 0\n" in want.stdout and "word\n" in want.stdout
+    assert lake.run([prog, "terminal", LAKE, f"{LAKE}/script"]).stdout == want.stdout
+
+
 @pytest.mark.parametrize("flags", ["--user --map-root-user", "--mount", "--pid --fork --mount-proc", "--net", "--uts", "--ipc", "--cgroup",
                                    "--user --map-root-user --mount --pid --fork --net --uts --ipc"])
 def test_name_spaces(lake, flags):
