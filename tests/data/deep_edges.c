@@ -6,11 +6,13 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/mount.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -172,6 +174,27 @@ static int own(char *folder, char *file)
   return 0;
 }
 
+/* A child that this program traces: it opens a file, changes its folder, and becomes a program. */
+static int traced(char *file, char *folder, char *program)
+{
+  char *argv[] = {program, "show", file, NULL};
+  int status;
+  pid_t pid = fork();
+  if (pid == 0)
+  {
+    ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+    raise(SIGSTOP);
+    show(file);
+    puts(chdir(folder) < 0 ? strerror(errno) : "moved");
+    execv(program, argv);
+    puts(strerror(errno));
+    _exit(0);
+  }
+  while (waitpid(pid, &status, 0) == pid && WIFSTOPPED(status))
+    ptrace(PTRACE_CONT, pid, NULL, NULL);
+  return WEXITSTATUS(status);
+}
+
 /* What is open, and what it was called. */
 static int numbers(int n, char **v)
 {
@@ -202,6 +225,8 @@ int main(int n, char **v)
     return space(v[2], v[3]);
   if (n > 1 && strcmp(v[1], "rights") == 0)
     return rights(v[2]);
+  if (n > 1 && strcmp(v[1], "traced") == 0)
+    return traced(v[2], v[3], v[4]);
   if (n > 1 && strcmp(v[1], "own") == 0)
     return own(v[2], v[3]);
   if (n > 1 && strcmp(v[1], "show") == 0)

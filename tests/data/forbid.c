@@ -1,4 +1,4 @@
-/* forbid NAME... -- PROGRAM...: the program's calls of these are EPERM, as containers have it by seccomp. docker: what a container of Docker may not
+/* forbid NAME... -- PROGRAM...: the program's calls of these are EPERM, as containers have it by seccomp. addfd: as before Linux 5.14. docker: what a container of Docker may not
  * when nothing else was said: its profile's calls, and its capabilities. */
 #include <errno.h>
 #include <linux/filter.h>
@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -53,6 +54,16 @@ static void be_docker(struct sock_filter *code, unsigned short *len)
       prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
 }
 
+/* Descriptors that a supervisor gives to others. */
+static void be_older(struct sock_filter *code, unsigned short *len)
+{
+  code[(*len)++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 4);
+  code[(*len)++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1]));
+  code[(*len)++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)SECCOMP_IOCTL_NOTIF_ADDFD, 0, 1);
+  code[(*len)++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL);
+  code[(*len)++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+}
+
 static unsigned number(const char *name)
 {
   for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
@@ -71,6 +82,11 @@ int main(int n, char **v)
     if (strcmp(v[i], "docker") == 0)
     {
       be_docker(code, &len);
+      continue;
+    }
+    if (strcmp(v[i], "addfd") == 0)
+    {
+      be_older(code, &len);
       continue;
     }
     code[len++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number(v[i]), 0, 1);

@@ -1,7 +1,9 @@
 """`prelux run --deep`: programs that the library does not get into see the mappings, too."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -50,6 +52,15 @@ def test_all_calls_as_in_a_plain_folder(prelux, lake):
     want = prelux.plain([program, plain]).stdout
     assert want.count("\n") > 50
     assert deep(prelux, [program, lake]).stdout == want
+
+
+def test_every_call_is_among_them():
+    """Each number of the supervisor's table is made by deep_calls.c, itself or by libc."""
+    libcs = {"newfstatat": "fstatat", "getdents64": "readdir", "execve": "execve"}
+    asked = {name.lower() for name in re.findall(r"\.nr = (?:SYS|NR)_(\w+)", (harness.ROOT / "deep/calls.c").read_text())}
+    text = (DATA / "deep_calls.c").read_text()
+    assert len(asked) > 50
+    assert [name for name in sorted(asked) if not re.search(rf"\b(SAY|NONE)\({name},|SYS_{name},|\b{libcs.get(name, 'none')}\(|say\(\"{name}\"", text)] == []
 
 
 def test_without_it_there_is_nothing(prelux, lake):
@@ -257,7 +268,7 @@ def test_a_signal_ends_no_program_in_the_background(prelux, lake):
             os.kill(background, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("name", ["ptrace", "process_vm_readv", "process_vm_writev", "seccomp"])
+@pytest.mark.parametrize("name", ["ptrace", "process_vm_readv", "process_vm_writev", "seccomp", "addfd"])
 def test_where_it_is_forbidden(prelux, lake, name):
     """It is said what is missing, and the run goes on without."""
     prelux.env["ASAN_OPTIONS"] += ":detect_leaks=0"  # which looks for them by ptrace
@@ -266,7 +277,8 @@ def test_where_it_is_forbidden(prelux, lake, name):
     done = subprocess.run([forbid, name, "--", prelux.exe, "--config", prelux.config_path, "run", "--deep", "--", "cat", f"{lake}/f1"],
                           env=prelux._merged(None), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "text 1\n")
-    assert f"--deep is not possible here ({name}: Operation not permitted)" in done.stderr and done.stderr.count("\n") == 1
+    why = "seccomp: descriptors for others, which Linux has since 5.14: Invalid argument" if name == "addfd" else f"{name}: Operation not permitted"
+    assert f"--deep is not possible here ({why})" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_where_descriptors_cannot_be_shared(prelux, lake):
@@ -320,6 +332,55 @@ def test_a_report(prelux, lake):
     assert "1 supervised (--deep)" in text and "\nnot reached" not in text
     prelux.run([edges, "idle"], args=["--deep", f"--report={path}"])
     assert json.loads(path.read_text())["not_reached"] == []  # its children have the filter, too
+
+
+# ---- programs that are not, or not wholly, served
+
+OPEN32 = """
+.globl _start
+_start: mov 8(%esp), %ebx
+  mov $5, %eax
+  xor %ecx, %ecx
+  int $0x80
+  mov %eax, %ebx
+  sar $31, %ebx
+  and %eax, %ebx
+  neg %ebx
+  mov $1, %eax
+  int $0x80
+"""
+
+
+def test_programs_of_32_bits(prelux, lake):
+    """As without --deep, also where a supervised program has started them: they see what is on disk. Exit status: errno of an open."""
+    source, objects, program = (prelux.tmp / name for name in ("open32.s", "open32.o", "open32"))
+    source.write_text(OPEN32)
+    for argv in (["as", "--32", "-o", objects, source], ["ld", "-m", "elf_i386", "-o", program, objects]):
+        if subprocess.run(argv, capture_output=True).returncode:
+            pytest.skip("no assembler or linker for 32 bits here")
+    plain, starter = prelux.tmp / "here", prelux.tmp / "starter.c"
+    plain.write_text("here")
+    try:
+        assert subprocess.run([program, plain]).returncode == 0
+    except OSError as error:
+        pytest.skip(f"this kernel runs no 32-bit programs: {error}")
+    starter.write_text("#include <unistd.h>\nint main(int n, char **v) { execv(v[1], v + 1); return 9; }\n")
+    prelux.plain(["gcc", "-static", "-o", prelux.tmp / "starter", starter])
+    for before in [], [prelux.tmp / "starter"]:
+        for name, status in (f"{lake}/f0", errno.ENOENT), (plain, 0):
+            done = deep(prelux, [*before, program, name], check=False)
+            assert (done.returncode, done.stdout, done.stderr) == (status, "", ""), (before, name)
+
+
+def test_a_program_that_another_one_traces(prelux, lake):
+    """Nobody can be traced twice: what it would have to do by itself is EPERM, and nothing else."""
+    program, plain = build(prelux, "deep_edges"), prelux.tmp / "plain"
+    shutil.copytree(prelux.data, plain)
+    for folder in (plain, prelux.data):
+        shutil.copy(program, folder / "prog")
+    assert prelux.plain([program, "traced", plain / "f0", plain / "sub", plain / "prog"]).stdout == "text 0\nmoved\ntext 0\n"
+    done = deep(prelux, [program, "traced", f"{lake}/f0", f"{lake}/sub", f"{lake}/prog"])
+    assert done.stdout == "text 0\n" + "Operation not permitted\n" * 2
 
 
 # ---- programs by descriptors and folders
