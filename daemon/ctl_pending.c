@@ -242,7 +242,10 @@ static int take_args(struct gathering *g, struct prelux_problem *why)
     {
       int err = prelux_ctl_targets(x, x->args[i], &more, &n);
       if (err == 0 && n == 0)
+      {
+        prelux_ctl_targets_free(more, 0);
         return prelux_problem(why, ENOENT, "%s is in no mapping", x->args[i]);
+      }
       struct prelux_target *all = err == 0 ? realloc(g->targets, (g->n_targets + n) * sizeof *all) : NULL;
       if (!all)
       {

@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = os.environ.get("PRELUX_BUILD", "build")
 UNIT_SECONDS = 240
 FILE_SECONDS = 1500
-FUZZ_SECONDS = "0.4"
+FUZZ_RUNS = "400"
 CMOCKA = re.compile(r"^\[  (PASSED |FAILED |SKIPPED) \] (\d+) test\(s\)", re.M)
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|&#(x[0-9a-fA-F]+|[0-9]+);")
 SANITIZER_ENV = {
@@ -166,11 +166,11 @@ def unit(stage, build, launcher=()):
 
 
 def fuzzers(stage, build):
-    """Each replays its corpus and makes other inputs of it for some tenths of a second; what it prints names the seed."""
+    """Each replays its corpus and makes FUZZ_RUNS other inputs of it, the same each time; `make torture` makes others. What it prints names the seed."""
     program = ROOT / build / "tests/fuzz/fuzz"
     for source in sorted((ROOT / "tests/fuzz").glob("fuzz_*.c")):
         name = source.stem[5:]
-        words = (name, "--corpus", f"tests/fuzz/corpus/{name}", "--seconds", FUZZ_SECONDS, "--left", build)
+        words = (name, "--corpus", f"tests/fuzz/corpus/{name}", "--runs", FUZZ_RUNS, "--seed", os.environ.get("PRELUX_SEED") or "14", "--left", build)
         yield Job(stage, f"fuzz_{name}", partial(run_program, program, (), words), (build,), MEASURED.get((stage, f"fuzz_{name}"), 2))
 
 

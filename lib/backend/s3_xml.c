@@ -11,6 +11,7 @@
 #define TEXT_MAX 8192 /* a key of 1,024 bytes, each as %XX, and more */
 #define POOL_MAX (64u << 20)
 #define ENTRIES_MAX 200000u
+#define LAST_YEAR 2261
 
 struct row
 {
@@ -357,6 +358,7 @@ bool prelux_s3_page_encoded(const struct prelux_s3_page *p)
   return p->encoded;
 }
 
+/* Of which nanoseconds can be told: 1900 to 2261. */
 int64_t prelux_s3_time(const char *s)
 {
   struct tm tm = {0};
@@ -366,7 +368,10 @@ int64_t prelux_s3_time(const char *s)
   if (*rest == '.')
     for (rest++; *rest >= '0' && *rest <= '9';)
       rest++;
-  return *rest == 0 || strcmp(rest, "Z") == 0 || strcmp(rest, "+00:00") == 0 ? (int64_t)timegm(&tm) : 0;
+  bool right = *rest == 0 || strcmp(rest, "Z") == 0 || strcmp(rest, "+00:00") == 0;
+  if (tm.tm_year > LAST_YEAR - 1900)
+    tm.tm_year = LAST_YEAR - 1900;
+  return right && tm.tm_year >= 0 ? (int64_t)timegm(&tm) : 0;
 }
 
 /* Errors */

@@ -64,6 +64,8 @@ def test_list_retry_drop_export(node, tmp_path):
     assert row["path"] == "/prelux-test/old" and row["state"] == "refused" and row["size"] == 7 and row["errno"] == "ESTALE" and row["cause"]
     assert node.read("old") == b"theirs", "the path shows the remote's"
     assert pending(node, "/prelux-test/old")["count"] == 1 and pending(node, "/prelux-test/other")["count"] == 0
+    nowhere = node.prelux.cli("pending", "list", "/elsewhere", check=False)
+    assert nowhere.returncode == 1 and "/elsewhere is in no mapping" in nowhere.stderr
     errors = [e for e in node.prelux.errors() if e["path"] == "/prelux-test/old"]
     assert errors and errors[0]["call"] == "upload" and errors[0]["errno"] == "ESTALE"
     status = node.prelux.cli("status", "--json")

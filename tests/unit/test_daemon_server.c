@@ -497,9 +497,15 @@ static void failing_calls_fail_one_request(void **state)
     left = left > 0 ? 0 : 1; /* the call that should fail was never reached: all have been tried */
     assert_true(ret == 0 || ret == -EIO || ret == -ENOSPC || ret == -EINVAL || ret == -ENFILE || ret == -EMFILE);
     assert_int_equal(temporary_files(), 0);
-    assert_int_equal(do_register(config), 0);
-    ask(PRELUX_OP_STAT, 0, "file", 0);
-    assert_int_equal(call(NULL), 0);
+    ret = -EIO;
+    for (int i = 0; i < 200 && ret == -EIO; i++) /* a cache folder that could not be opened is tried again after a while */
+    {
+      usleep(i ? 50000 : 0);
+      assert_int_equal(do_register(config), 0);
+      ask(PRELUX_OP_STAT, 0, "file", 0);
+      ret = call(NULL);
+    }
+    assert_int_equal(ret, 0);
   }
   assert_in_range(n, 5, 200);
 }

@@ -132,6 +132,9 @@ static void test_sizes_and_times(void **state)
   prelux_s3_page_free(p);
   assert_int_equal(prelux_s3_time("1970-01-01T00:00:01.999Z"), 1);
   assert_int_equal(prelux_s3_time("2009-10-12T17:50:30+00:00"), 1255369830);
+  assert_int_equal(prelux_s3_time("0200-10-12T17:50:30Z"), 0);
+  assert_int_equal(prelux_s3_time("9999-12-31T00:00:00Z"), prelux_s3_time("2261-12-31T00:00:00Z")); /* more are no nanoseconds */
+  assert_true(prelux_s3_time("2261-12-31T23:59:59Z") > 0 && prelux_s3_time("2261-12-31T23:59:59Z") < INT64_MAX / 1000000000);
   assert_int_equal(prelux_s3_time("2009-10-12"), 0);
   assert_int_equal(prelux_s3_time("2009-10-12T17:50:30 or so"), 0);
   assert_int_equal(prelux_s3_time(""), 0);
