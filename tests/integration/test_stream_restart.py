@@ -135,6 +135,7 @@ def test_killed_again_and_again(lake):
     for _ in range(3):
         wait_for(lambda: [path for path in fill(lake) if path.stat().st_size >= came], 30, what="more of the file")
         came = fill(lake)[0].stat().st_size + MIB // 2
+        wait_for(lake.daemon_pid, 30, what="a daemon")  # so much may have come before the last kill
         lake.kill_daemon()
         lake.wire.fault(lake.objects, stall_after=5 * MIB // 2, body=True, method="GET")
     again(lake)
