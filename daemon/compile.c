@@ -27,6 +27,7 @@
 #define TABLE_MAX (64u << 20)
 #define ERROR_MAX 2000   /* bytes of the error text that a table carries */
 #define RETRY_MS 5000u   /* a mapping that could not be set up is tried again, at most so often */
+#define PASSING_MS 200u  /* the same, when it was for want of descriptors or memory alone */
 
 static void break_mapping(struct prelux_daemon *d, const struct prelux_conf_mapping *m, struct prelux_live_mapping *lm,
                           int err, const struct prelux_problem *why)
@@ -233,6 +234,13 @@ static void measure(struct prelux_daemon *d, const struct prelux_compile *in, st
   prelux_compile_metrics(d, t, old || in->error);
 }
 
+static void try_again(struct prelux_live_table *t, int err)
+{
+  bool passing = err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -EINTR;
+  uint64_t at = prelux_clock_ms() + (passing ? PASSING_MS : RETRY_MS);
+  t->retry_ms = t->retry_ms && t->retry_ms < at ? t->retry_ms : at;
+}
+
 /* A live table without its bytes and file, mappings opened. */
 static int open_all(struct prelux_daemon *d, const struct prelux_compile *in, struct prelux_live_table **ret,
                     struct prelux_build_mapping **ret_build, struct prelux_problem *why)
@@ -260,7 +268,7 @@ static int open_all(struct prelux_daemon *d, const struct prelux_compile *in, st
   {
     open_one(d, in, &in->conf->mappings[i], &t->mappings[i], &bm[i]);
     if (t->mappings[i].broken && !t->broken && t->mappings[i].err != -ENOSYS)
-      t->retry_ms = prelux_clock_ms() + RETRY_MS;
+      try_again(t, t->mappings[i].err);
   }
   for (size_t i = 0; i < n; i++) /* when all are open: another mapping may have given the store its folder */
     if (bm[i].staging)

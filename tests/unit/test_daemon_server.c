@@ -498,7 +498,7 @@ static void failing_calls_fail_one_request(void **state)
     assert_true(ret == 0 || ret == -EIO || ret == -ENOSPC || ret == -EINVAL || ret == -ENFILE || ret == -EMFILE);
     assert_int_equal(temporary_files(), 0);
     ret = -EIO;
-    for (int i = 0; i < 200 && ret == -EIO; i++) /* a cache folder that could not be opened is tried again after a while */
+    for (int i = 0; i < 40 && ret == -EIO; i++) /* a cache folder that could not be opened for want of descriptors is tried again soon */
     {
       usleep(i ? 50000 : 0);
       assert_int_equal(do_register(config), 0);
