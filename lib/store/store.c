@@ -142,6 +142,15 @@ static int set_limits(struct prelux_store *s, struct prelux_problem *why)
   return ret < 0 ? prelux_problem(why, -ret, "cache catalogue of %s: %s", s->dir, strerror(-ret)) : 0;
 }
 
+/* One from before, before all trees: what it names would else be sent behind what is written from now on. */
+static int open_journal(struct prelux_store *s, struct prelux_problem *why)
+{
+  struct stat st;
+  if (prelux_os.fstatat(s->meta_fd, "journal.db", &st, AT_SYMLINK_NOFOLLOW) == 0)
+    return prelux_store_writable(s, why);
+  return errno == ENOENT ? 0 : prelux_problem(why, errno, "cache folder %s: journal.db: %s", s->dir, strerror(errno));
+}
+
 static int open_once(const struct prelux_store_opts *opts, struct prelux_index_writer *index, struct prelux_store **ret,
                      struct prelux_problem *why)
 {
@@ -173,8 +182,8 @@ static int open_once(const struct prelux_store_opts *opts, struct prelux_index_w
     prelux_share_shut(s->dir_fd);
   if (result == 0)
     result = set_limits(s, why);
-  if (result == 0 && faccessat(s->meta_fd, "journal.db", F_OK, 0) == 0)
-    result = prelux_store_writable(s, why);
+  if (result == 0)
+    result = open_journal(s, why);
   s->epoch_ns = prelux_store_now();
   s->opened = result == 0;
   if (result == 0)

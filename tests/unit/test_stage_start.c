@@ -129,9 +129,38 @@ static void test_emfile(void **state)
   sweep(EMFILE);
 }
 
+static int fstatat_of_all_but_the_journal(int fd, const char *path, struct stat *st, int flags)
+{
+  if (strcmp(path, "journal.db") != 0)
+    return fstatat(fd, path, st, flags);
+  errno = EIO;
+  return -1;
+}
+
+/* Whether there is one cannot be told: a store that is opened without it sends what is made from now on, and what it names later, over that. */
+static void test_a_journal_that_cannot_be_seen(void **state)
+{
+  set_up(NULL);
+  rig.rules.async = true;
+  int closed = wopen("closed", O_WRONLY | O_CREAT);
+  say(closed, "acknowledged");
+  assert_int_equal(wclose(closed), 0);
+  rig_close();
+  prelux_os.fstatat = fstatat_of_all_but_the_journal;
+  int rc = rig_open();
+  prelux_os = real;
+  assert_int_equal(rc, -EIO);
+  rig_close();
+  assert_int_equal(rig_open(), 0);
+  assert_int_equal(pending(), 1);
+  send_all();
+  assert_string_equal(remote_text("closed"), "acknowledged");
+  tear_down(NULL);
+}
+
 int main(void)
 {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_eio), cmocka_unit_test(test_emfile)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_eio), cmocka_unit_test(test_emfile), cmocka_unit_test(test_a_journal_that_cannot_be_seen)};
   real = prelux_os;
   if (access("/dev/shm", W_OK) == 0)
     setenv("TMPDIR", "/dev/shm", 1);
