@@ -153,7 +153,7 @@ static void no_attribute(const char *what, long rc)
 static void attributes(int fd, int folder)
 {
   struct timespec times[2] = {{1000000000, 0}, {1100000000, 0}};
-  struct statfs fs;
+  struct statfs fs, named;
   struct stat st;
   char buf[64];
   SAY(fstat, fd, &st);
@@ -168,10 +168,10 @@ static void attributes(int fd, int folder)
   SAY(utimensat, folder, "file", times, 0);
   SAY(utimensat, folder, "none", times, 0);
   look("file", 1);
-  SAY(statfs, "file", &fs);
+  SAY(statfs, "file", &named);
   SAY(statfs, "none", &fs);
   SAY(fstatfs, fd, &fs);
-  printf("%ld\n", (long)fs.f_namelen);
+  printf("%ld %d\n", (long)fs.f_namelen, fs.f_type == named.f_type);
   NONE(getxattr, "file", "user.none", buf, sizeof buf);
   NONE(lgetxattr, "file", "user.none", buf, sizeof buf);
   NONE(fgetxattr, fd, "user.none", buf, sizeof buf);
@@ -185,7 +185,7 @@ static void attributes(int fd, int folder)
 }
 
 /* Numbers that walk() has not: all that the supervisor answers. */
-static void numbers(void)
+static void numbers(const char *base)
 {
   struct open_how how = {.flags = O_RDONLY};
   char buf[4096], *argv[] = {"prog", "by", "folder", NULL};
@@ -197,7 +197,8 @@ static void numbers(void)
   SAY(openat2, folder, "../script", &how, sizeof how);
   SAY(openat2, folder, "none", &how, sizeof how);
   SAY(chdir, "numbers");
-  printf("%s\n", syscall(SYS_getcwd, buf, sizeof buf) > 0 ? strrchr(buf, '/') : strerror(errno));
+  long len = syscall(SYS_getcwd, buf, sizeof buf);
+  printf("%d %s\n", len == (long)strlen(base) + 9, strncmp(buf, base, strlen(base)) == 0 ? strrchr(buf, '/') : buf);
   SAY(mknodat, folder, "file", S_IFREG | 0644, 0);
   SAY(mknodat, folder, "file", S_IFREG | 0644, 0);
   fd = open("file", O_RDWR);
@@ -213,6 +214,8 @@ static void numbers(void)
   SAY(renameat, folder, "file", folder, "moved");
   SAY(renameat, folder, "none", folder, "moved");
   look("moved", 1);
+  fd = (int)SAY(openat2, folder, "moved", &how, sizeof how);
+  printf("%zd\n", read(fd, buf, sizeof buf));
   SAY(inotify_add_watch, inotify_init(), "moved", IN_OPEN);
   SAY(inotify_add_watch, inotify_init(), "none", IN_OPEN);
   fflush(stdout);
@@ -239,6 +242,9 @@ static void old_numbers(void)
   fd = (int)SAY(creat, "created", 0666);
   printf("%zd\n", write(fd, "text", 4));
   close(fd);
+  fd = (int)SAY(open, "created", O_RDONLY, 0);
+  printf("%zd\n", read(fd, buf, sizeof buf));
+  close(fd);
   SAY(mknod, "node", S_IFREG | 0600, 0);
   SAY(mkdir, "folder", 0777);
   SAY(mkdir, "folder", 0777);
@@ -263,6 +269,7 @@ static void old_numbers(void)
   SAY(futimesat, AT_FDCWD, "created", micro);
   look("created", 1);
   SAY(link, "none", "other");
+  SAY(link, "created", "node");
   SAY(rename, "created", "folder/moved");
   SAY(rmdir, "folder");
   SAY(unlink, "folder/moved");
@@ -289,7 +296,7 @@ int main(int n, char **v)
     return 1;
   walk();
   SAY(mkdirat, AT_FDCWD, "numbers", 0755);
-  numbers();
+  numbers(v[1]);
 #if defined(__x86_64__)
   old_numbers();
 #endif
