@@ -339,8 +339,19 @@ WRAP(struct dirent64 *, NULL, readdir64, LOOK, (DIR *dir), (dir))
 /* ---- the network, threads ---- */
 
 WRAP(int, -1, connect, SOCKET, (int fd, const struct sockaddr *to, socklen_t len), (fd, to, len))
-WRAP(ssize_t, -1, send, SOCKET, (int fd, const void *from, size_t n, int flags), (fd, from, n, flags))
-WRAP(ssize_t, -1, recv, SOCKET, (int fd, void *to, size_t n, int flags), (fd, to, n, flags))
+/* A pair of its own wakes curl's thread: nobody resets that, and a daemon that is never woken waits for as long as curl polls. */
+static unsigned outside(int fd)
+{
+  int domain = 0, type = 0, was = errno;
+  socklen_t len = sizeof domain, type_len = sizeof type;
+  bool own = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX &&
+             getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) == 0 && type == SOCK_STREAM;
+  errno = was;
+  return own ? 0 : SOCKET;
+}
+
+WRAP(ssize_t, -1, send, outside(fd), (int fd, const void *from, size_t n, int flags), (fd, from, n, flags))
+WRAP(ssize_t, -1, recv, outside(fd), (int fd, void *to, size_t n, int flags), (fd, to, n, flags))
 WRAP(ssize_t, -1, sendmsg, SOCKET, (int fd, const struct msghdr *m, int flags), (fd, m, flags))
 WRAP(ssize_t, -1, recvmsg, SOCKET, (int fd, struct msghdr *m, int flags), (fd, m, flags))
 
