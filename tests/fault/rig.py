@@ -62,7 +62,7 @@ class World:
     gated: system calls of the program fail (gate.c), not the daemon's."""
 
     def __init__(self, tools, tmp, kind="file", build=None, top=None, gated=False, **options):
-        self.tools, self.tmp = Path(tools), Path(tmp)
+        self.tools, self.tmp, self.kind = Path(tools), Path(tmp), kind
         self.tmp.mkdir(parents=True, exist_ok=True)
         words = [kind, *(["library"] if gated else []), *(["sanitized"] if build else []), *(f"{key}={value}" for key, value in options.items())]
         self.name = " ".join(words)
