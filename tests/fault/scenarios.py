@@ -3,6 +3,7 @@ errno. check() says which contents names may have by what the program was told."
 
 import errno
 import os
+import time
 
 from tests.fault.rig import Finding, content
 
@@ -258,6 +259,10 @@ class Names(Scenario):
         both = world.names[a] == world.names[b] == {data}  # of a store of objects: a copy is made, then the first name is removed
         if world.names[a] == {None} and world.names[b] != {data} or (both and world.kind == "file"):
             raise Finding(f"half a rename: {told}")
+        if both:  # perhaps not yet: who has waited for `daemon_timeout` is told EIO, and the daemon goes on
+            time.sleep(1)
+            world.may_be(a, data, None)
+            world.check_names([a])
 
     def again(self, world, n):
         self.prepare(world, n)
